@@ -117,7 +117,7 @@ class DriverClient:
             DriverError: or one of its subclasses, by the status that the exporter sent.
         """
         try:
-            await self.connection.established()
+            await self.connection.wait_connected()
             request = jumpstarter_pb2.DriverCallRequest(
                 uuid=self.uuid, method=method, args=[to_value(arg) for arg in args]
             )
@@ -133,7 +133,7 @@ class DriverClient:
     async def streamingcall_async(self, method: str, *args: object) -> AsyncGenerator[JSON, None]:
         """Iterate over the results of a streaming method; use `contextlib.aclosing` to leave early."""
         try:
-            await self.connection.established()
+            await self.connection.wait_connected()
             request = jumpstarter_pb2.StreamingDriverCallRequest(
                 uuid=self.uuid, method=method, args=[to_value(arg) for arg in args]
             )
@@ -160,7 +160,7 @@ class DriverClient:
             DriverError: the device cannot be opened, has no such stream, or did not take all that was sent.
         """
         try:
-            await self.connection.established()
+            await self.connection.wait_connected()
         except RpcError as error:
             raise streaming_error(method, error) from error
         request = json.dumps({"kind": "driver", "uuid": self.uuid, "method": method}, separators=(",", ":"))

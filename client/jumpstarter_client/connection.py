@@ -11,7 +11,7 @@ from jumpstarter_proto.v1.jumpstarter_grpc import ExporterServiceStub
 from jumpstarter_proto.v1.router_grpc import RouterServiceStub
 
 from jumpstarter_client.blocking import Bridge
-from jumpstarter_client.transport import LastingChannel
+from jumpstarter_client.transport import ReconnectingChannel
 
 __all__ = ["Connection"]
 
@@ -34,11 +34,11 @@ class Connection:
         self.exporter = ExporterServiceStub(self.channel)
         self.router = RouterServiceStub(self.channel)
 
-    async def established(self) -> None:
+    async def wait_connected(self) -> None:
         """Wait until a call can be made. What a call needs of the tree, such as a UUID, counts from then on.
 
         Raises:
             RpcError: there is no connection, and why.
         """
-        if isinstance(self.channel, LastingChannel):
-            await self.channel.established()
+        if isinstance(self.channel, ReconnectingChannel):
+            await self.channel.wait_connected()

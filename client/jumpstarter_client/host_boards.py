@@ -16,7 +16,7 @@ from jumpstarter_client.errors import ConnectError
 from jumpstarter_client.node import Allowed, Node
 from jumpstarter_client.tree import build_tree
 
-__all__ = ["MAX_BOARDS", "HostBoard", "SeveralBoardsError", "boards_behind", "use_of_board"]
+__all__ = ["MAX_BOARDS", "HostBoard", "SeveralBoardsError", "board_use", "list_boards"]
 
 LIST_SECONDS = 10.0
 MAX_BOARDS = 4096
@@ -52,7 +52,7 @@ class SeveralBoardsError(JumpstarterError):
         self.boards = boards
 
 
-async def boards_behind(channel: Caller, allowed: Allowed) -> list[HostBoard]:
+async def list_boards(channel: Caller, allowed: Allowed) -> list[HostBoard]:
     """All boards behind the door; none if it is no door of ours. One call.
 
     Raises:
@@ -80,7 +80,7 @@ async def boards_behind(channel: Caller, allowed: Allowed) -> list[HostBoard]:
         ]
 
 
-async def use_of_board(channel: Caller, name: str | None) -> str:
+async def board_use(channel: Caller, name: str | None) -> str:
     """See `HostBoard.use`; without a name, of the only board. Empty if there is no door of ours. One call."""
     try:
         listed = (await HostServiceStub(channel).ListBoards(ListBoardsRequest(), timeout=LIST_SECONDS)).boards

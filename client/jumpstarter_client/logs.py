@@ -16,7 +16,7 @@ from jumpstarter_proto.v1 import common_pb2
 from jumpstarter_proto.v1.jumpstarter_grpc import ExporterServiceStub
 from jumpstarter_proto.v1.jumpstarter_pb2 import LogStreamResponse
 
-from jumpstarter_client.transport import ConnectionLostError, LastingChannel
+from jumpstarter_client.transport import ConnectionLostError, ReconnectingChannel
 
 __all__ = ["REMEMBERED", "LogNews", "entries", "entry_of", "is_notice", "is_of_hook", "line_of"]
 
@@ -87,7 +87,7 @@ async def entries(channel: Caller) -> AsyncGenerator[LogStreamResponse, None]:
 
 async def _comes_back(channel: Caller, error: RpcError) -> bool:
     """Whether a reader that ended with this error may begin again now."""
-    if not isinstance(channel, LastingChannel) or channel.over is not None:
+    if not isinstance(channel, ReconnectingChannel) or channel.shutdown_reason is not None:
         return False
     if not isinstance(error, ConnectionLostError):
         if error.code is not StatusCode.UNAVAILABLE:

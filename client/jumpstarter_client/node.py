@@ -131,11 +131,11 @@ class Node:
             )
         return self._uuid
 
-    def known_as(self, uuid: str) -> bool:
+    def has_uuid(self, uuid: str) -> bool:
         """Whether that is its UUID."""
         return self._uuid == uuid
 
-    def become(self, fresh: Node) -> None:
+    def update(self, fresh: Node) -> None:
         """Be the device that another report has in its place, with all below; what that has not is gone."""
         self._uuid, self._gone = fresh._uuid, False
         self.labels.clear()
@@ -145,9 +145,9 @@ class Node:
         self.methods_description.update(fresh.methods_description)
         for name, child in list(self.children.items()):
             if name in fresh.children:
-                child.become(fresh.children[name])
+                child.update(fresh.children[name])
             else:
-                child.vanish()
+                child.mark_gone()
         for name, child in fresh.children.items():
             if name not in self.children and self._keeps(child):
                 child.parent = self
@@ -160,11 +160,11 @@ class Node:
             if not wanted(child):
                 del self.children[name]
 
-    def vanish(self) -> None:
+    def mark_gone(self) -> None:
         """Be gone, with all below."""
         self._gone = True
         for child in self.children.values():
-            child.vanish()
+            child.mark_gone()
 
     @property
     def path(self) -> str:

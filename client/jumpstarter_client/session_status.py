@@ -11,9 +11,9 @@ from jumpstarter_proto.v1.jumpstarter_grpc import ExporterServiceStub
 from jumpstarter_proto.v1.jumpstarter_pb2 import GetStatusRequest, GetStatusResponse
 
 from jumpstarter_client.errors import ConnectError
-from jumpstarter_client.transport import ConnectionLostError, LastingChannel
+from jumpstarter_client.transport import ConnectionLostError, ReconnectingChannel
 
-__all__ = ["until_usable"]
+__all__ = ["wait_ready"]
 
 READY_SECONDS = 300.0
 ANSWER_SECONDS = 30.0
@@ -21,7 +21,7 @@ ANSWER_SECONDS = 30.0
 INTERVAL = 0.1
 
 
-async def until_usable(
+async def wait_ready(
     channel: Caller,
     timeout: float = READY_SECONDS,
     *,
@@ -46,9 +46,9 @@ async def until_usable(
         except RpcError as error:
             if error.code is StatusCode.UNIMPLEMENTED:  # an exporter before 0.8 has no hooks
                 return None
-            if error.code is not StatusCode.DEADLINE_EXCEEDED or not isinstance(channel, LastingChannel):
+            if error.code is not StatusCode.DEADLINE_EXCEEDED or not isinstance(channel, ReconnectingChannel):
                 raise
-            channel.hang_up()
+            channel.disconnect()
         else:
             if report.status == common_pb2.EXPORTER_STATUS_LEASE_READY:
                 return report

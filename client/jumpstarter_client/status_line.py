@@ -13,7 +13,7 @@ from jumpstarter_proto.texts import shown
 
 from jumpstarter_client.progress import is_live
 
-__all__ = ["Notify", "WaitingLine", "to_terminal"]
+__all__ = ["MessageHandler", "StatusLine", "print_message"]
 
 MOST = 400
 """Characters of a sentence, which is a controller's."""
@@ -21,7 +21,7 @@ QUIET = 0.3
 """Seconds that pass before a terminal shows anything: who gets what they want by then has not waited."""
 
 
-class WaitingLine:
+class StatusLine:
     """Call it with the sentence each time that it was looked at, and `finish` it."""
 
     def __init__(
@@ -66,11 +66,11 @@ class WaitingLine:
             self._drawn = False
 
 
-Notify: TypeAlias = Callable[[str], None]
+MessageHandler: TypeAlias = Callable[[str], None]
 """Gets one sentence."""
 
 
-def to_terminal(sentence: str) -> None:
+def print_message(sentence: str) -> None:
     """On standard error. A terminal may be anybody's for the moment, such as a console's that does not end lines."""
     if sys.stderr.isatty():
         erase_line(sys.stderr)

@@ -15,8 +15,8 @@ from jumpstarter_proto.v1 import jumpstarter_pb2
 
 from jumpstarter_client.conftest import POWER, FakeExporter, entry
 from jumpstarter_client.errors import DriverError
-from jumpstarter_client.transport import open_lasting
-from jumpstarter_client.transport.reconnect import PATIENCE
+from jumpstarter_client.transport import open_reconnecting
+from jumpstarter_client.transport.reconnect import RETRY_SECONDS
 from jumpstarter_client.tree import RESYNC_REPORT_SECONDS, open_client
 
 NEW = [entry("root2"), entry("board2", "rpi4", "root2"), entry("switch2", "power", "board2", POWER)]
@@ -58,12 +58,15 @@ async def test_one_that_never_answers_is_given_up_when_nobody_has_patience_any_m
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     exporter = Slow()
-    async with open_lasting(exporter.dial) as channel, open_client(channel) as root:
+    async with open_reconnecting(exporter.dial) as channel, open_client(channel) as root:
         await exporter.cut()
-        with trio.fail_after(10 * PATIENCE), pytest.raises(DriverError, match="does not answer") as caught:
+        with (
+            trio.fail_after(10 * RETRY_SECONDS),
+            pytest.raises(DriverError, match="does not answer") as caught,
+        ):
             await root.rpi4.power.call_async("on")
         assert caught.value.code is StatusCode.UNAVAILABLE
-    assert PATIENCE <= trio.current_time() < PATIENCE + RESYNC_REPORT_SECONDS
+    assert RETRY_SECONDS <= trio.current_time() < RETRY_SECONDS + RESYNC_REPORT_SECONDS
     assert exporter.dialled == 1 + 3
 
 
@@ -71,7 +74,7 @@ async def test_one_that_stops_answering_behind_its_hook_is_dialled_again(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     exporter = Slow()
-    async with open_lasting(exporter.dial) as channel, open_client(channel) as root:
+    async with open_reconnecting(exporter.dial) as channel, open_client(channel) as root:
         await exporter.cut()
         exporter.reports = NEW
         exporter.left = 1
@@ -80,7 +83,7 @@ async def test_one_that_stops_answering_behind_its_hook_is_dialled_again(
             await trio.sleep(RESYNC_REPORT_SECONDS / 2)
             exporter.left = 10
 
-        with trio.fail_after(10 * PATIENCE):
+        with trio.fail_after(10 * RETRY_SECONDS):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(again)
                 await root.rpi4.power.call_async("on")

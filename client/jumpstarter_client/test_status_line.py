@@ -6,12 +6,12 @@ import io
 
 import pytest
 
-from jumpstarter_client.status_line import WaitingLine
+from jumpstarter_client.status_line import StatusLine
 
 
 def test_without_a_terminal_each_change_is_a_line() -> None:
     output = io.StringIO()
-    line = WaitingLine("Waiting for a board", output, live=False)
+    line = StatusLine("Waiting for a board", output, live=False)
     for sentence in ("leased; number 2", "leased; number 2", "leased; next", "leased; number 2"):
         line(sentence)
     line.finish()
@@ -26,7 +26,7 @@ def test_on_a_terminal_one_line_counts_the_time_and_goes(monkeypatch: pytest.Mon
     monkeypatch.setenv("COLUMNS", "60")
     now = 100.0
     output = io.StringIO()
-    line = WaitingLine("Waiting for a board", output, live=True, clock=lambda: now)
+    line = StatusLine("Waiting for a board", output, live=True, clock=lambda: now)
     line("all exporters that it may have are leased; next in the queue")
     assert output.getvalue() == "", "nobody has waited yet"
     now = 165.0

@@ -177,7 +177,7 @@ def test_what_a_process_left_out_does_not_come_back_with_the_next_report() -> No
         ("6", "5", "power", POWER),
         ("7", "0", "camera", POWER),
     )
-    root.become(tree(fresh))
+    root.update(tree(fresh))
     assert set(root.children) == {"rpi5", "spare", "camera"}, "a board that is new has nobody yet"
 
 
@@ -188,7 +188,7 @@ def test_a_device_is_what_the_next_report_says_and_is_there_again_when_it_comes_
     without.reports[1].description = "the new one"
     without.reports[1].methods_description["on"] = "Switch it on."
     without.reports[1].labels["jumpstarter.dev/soc"] = "bcm2712"
-    root.become(tree(without))
+    root.update(tree(without))
     assert (root.uuid, board.uuid, board.description) == ("9", "10", "the new one")
     assert board.methods_description == {"on": "Switch it on."}
     assert board.labels["jumpstarter.dev/soc"] == "bcm2712"
@@ -202,7 +202,7 @@ def test_a_device_is_what_the_next_report_says_and_is_there_again_when_it_comes_
     ):
         with pytest.raises(DriverError, match="is gone: the exporter has it no more"):
             _ = gone.uuid
-    root.become(tree())
+    root.update(tree())
     assert (power.uuid, root.children["rpi5"].children["power"].uuid) == ("2", "4")
     assert (board.description, board.methods_description) == (None, {})
     assert "jumpstarter.dev/soc" not in board.labels

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from jumpstarter_proto.durations import TimeFormatError, seconds
 
-__all__ = ["TimeFormatError", "moment", "seconds", "spell", "when"]
+__all__ = ["TimeFormatError", "format_duration", "moment", "seconds", "when"]
 
 LAST_DAY = 253_402_214_400.0
 """In seconds since the epoch: 9999-12-31, which is in the range of `datetime` in every time zone."""
@@ -22,7 +22,7 @@ def moment(text: str) -> datetime:
         ) from None
 
 
-def spell(duration: float) -> str:
+def format_duration(duration: float) -> str:
     """`45s`, `12m`, `1h30m`, `2d3h`: its two largest units; no seconds from a minute on."""
     whole = max(0, round(duration))
     if whole < 60:

@@ -23,8 +23,8 @@ from jumpstarter_client.blocking import Bridge
 from jumpstarter_client.connection import Connection
 from jumpstarter_client.errors import ConnectError
 from jumpstarter_client.node import NAME, Allowed, Node
-from jumpstarter_client.session_status import until_usable
-from jumpstarter_client.transport import LastingChannel
+from jumpstarter_client.session_status import wait_ready
+from jumpstarter_client.transport import ReconnectingChannel
 
 __all__ = ["build_tree", "follow_changes", "open_client", "resync"]
 
@@ -48,7 +48,7 @@ async def open_client(
 ) -> AsyncIterator[DriverClient]:
     """Ask the exporter for its devices and yield the root. Its blocking methods work in other threads during the block.
 
-    On a `LastingChannel` the tree survives a restart of the exporter.
+    On a `ReconnectingChannel` the tree survives a restart of the exporter.
 
     `allowed` says which client classes of other packages may be imported; the default comes from the environment.
 
@@ -61,10 +61,10 @@ async def open_client(
         report = await connection.exporter.GetReport(empty_pb2.Empty(), timeout=timeout)
         allowed = allowed or Allowed.from_environment()
         root = build_tree(report, connection, allowed)
-        if isinstance(channel, LastingChannel):
-            channel.renew = partial(resync, root, connection, allowed)
+        if isinstance(channel, ReconnectingChannel):
+            channel.resync = partial(resync, root, connection, allowed)
             if root.state:  # only exporters of ours report states, and changes
-                channel.run_beside(partial(_follow_later, channel, root, connection, allowed))
+                channel.start_task(partial(_follow_later, channel, root, connection, allowed))
         try:
             yield root.client
         finally:
@@ -118,19 +118,19 @@ async def resync(root: Node, connection: Connection, allowed: Allowed, fresh: Ch
     """
     exporter = ExporterServiceStub(fresh)
     report = await exporter.GetReport(empty_pb2.Empty(), timeout=RESYNC_REPORT_SECONDS)
-    if root.known_as(report.reports[0].uuid if report.reports else ""):
+    if root.has_uuid(report.reports[0].uuid if report.reports else ""):
         return
-    await until_usable(fresh)
+    await wait_ready(fresh)
     # Once more: the beforeLease hook may have changed the devices.
     report = await exporter.GetReport(empty_pb2.Empty(), timeout=RESYNC_REPORT_SECONDS)
-    root.become(build_tree(report, connection, allowed))
+    root.update(build_tree(report, connection, allowed))
     _log.warning(
         "the exporter was restarted and has reopened the board's devices; check that the board is in the state you need"
     )
 
 
 async def _follow_later(
-    channel: LastingChannel, root: Node, connection: Connection, allowed: Allowed
+    channel: ReconnectingChannel, root: Node, connection: Connection, allowed: Allowed
 ) -> None:
     with connection.following:
         await trio.sleep(FOLLOW_AFTER_SECONDS)
@@ -138,14 +138,14 @@ async def _follow_later(
 
 
 async def follow_changes(
-    channel: LastingChannel, root: Node, connection: Connection, allowed: Allowed
+    channel: ReconnectingChannel, root: Node, connection: Connection, allowed: Allowed
 ) -> None:
     """Update the tree from each report that the exporter sends. Never connects by itself.
 
     Returns when the channel is shut down or the exporter has no such service. Cancelling it leaves the tree as the last
     report had it.
     """
-    while (connected := await channel.connected()) is not None:
+    while (connected := await channel.next_connection()) is not None:
         try:
             await _follow_connection(connected, root, connection, allowed)
         except RpcError as error:
@@ -166,5 +166,5 @@ async def _follow_connection(channel: Caller, root: Node, connection: Connection
     async with DevicesServiceStub(channel).WatchReport(WatchReportRequest()) as reports:
         async for report in reports:
             # A new session is handled by `resync` with the next connection.
-            if report.reports and root.known_as(report.reports[0].uuid):
-                root.become(build_tree(report, connection, allowed))
+            if report.reports and root.has_uuid(report.reports[0].uuid):
+                root.update(build_tree(report, connection, allowed))

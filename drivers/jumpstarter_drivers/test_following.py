@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import pytest
 import trio
 import trio.testing
-from jumpstarter_client.transport import open_lasting
+from jumpstarter_client.transport import open_reconnecting
 from jumpstarter_client.tree import open_client
 from jumpstarter_exporter.composite import Composite
 from jumpstarter_exporter.devices.cores import living
@@ -37,7 +37,7 @@ async def test_devices_that_come_go_or_are_missing_do_so_in_a_tree_that_is_open(
                         yield channel
                     nursery.cancel_scope.cancel()
 
-        async with open_lasting(dial) as channel, open_client(channel) as root:
+        async with open_reconnecting(dial) as channel, open_client(channel) as root:
             power = root.children["power"]
             board.slots["power"].life.core.missing("unplugged")
             board.replace(Spec(Composite, children={"power": Spec(MockPower), "new": Spec(MockPower)}))

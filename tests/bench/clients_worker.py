@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import trio
-from jumpstarter_client.controller.controller_client import Controller
-from jumpstarter_client.controller.lease_view import Stage, progress_of
+from jumpstarter_client.controller.controller_client import ControllerClient
+from jumpstarter_client.controller.lease_view import Stage, lease_progress
 from jumpstarter_client.identity.client_config import ClientConfig
-from jumpstarter_client.lease.lease import leased, new_name
-from jumpstarter_client.lease.request import Wanted
+from jumpstarter_client.lease.lease import leased, new_lease_name
+from jumpstarter_client.lease.request import LeaseRequest
 from jumpstarter_proto.remote import Identity, Kind, Trust
 
 ASKING_SECONDS = 0.002
@@ -30,7 +30,7 @@ class Clients:
     """Clients that are not connected yet."""
 
     def __init__(self, selector: str, configurations: list[dict[str, Any]]) -> None:
-        self._wanted = Wanted(selector=selector)
+        self._wanted = LeaseRequest(selector=selector)
         self._configurations = [
             ClientConfig(
                 one["endpoint"],
@@ -50,15 +50,15 @@ class Clients:
 
     async def asking(self, count: int) -> list[float]:
         """Leases one after the other, from CreateLease until GetLease says that it is ready."""
-        controller = Controller(self._configurations[0])
-        request = self._wanted.request()
+        controller = ControllerClient(self._configurations[0])
+        request = self._wanted.to_message()
         took = []
-        async with controller.kept_open(), controller.open() as calls:
+        async with controller.keep_connected(), controller.open() as calls:
             for _ in range(count):
-                name, start = new_name(), time.perf_counter()
+                name, start = new_lease_name(), time.perf_counter()
                 lease = await calls.create_lease(name, request)
                 with trio.fail_after(60):
-                    while progress_of(lease).stage is not Stage.READY:
+                    while lease_progress(lease).stage is not Stage.READY:
                         await trio.sleep(ASKING_SECONDS)
                         lease = await calls.get_lease(name)
                 took.append(time.perf_counter() - start)

@@ -22,10 +22,10 @@ from pathlib import Path
 from typing import Any
 
 import trio
-from jumpstarter_client.controller.controller_client import Controller
+from jumpstarter_client.controller.controller_client import ControllerClient
 from jumpstarter_client.identity.client_config import ClientConfig
 from jumpstarter_client.lease import lease as leases
-from jumpstarter_client.lease.request import Wanted
+from jumpstarter_client.lease.request import LeaseRequest
 from jumpstarter_proto.remote import Identity, Kind, Trust
 from jumpstarter_proto.rpc import RpcError
 
@@ -39,9 +39,9 @@ class Clients:
     """Clients in the order of their configurations."""
 
     def __init__(self, selector: str, configurations: list[dict[str, Any]], nursery: trio.Nursery) -> None:
-        self._request = Wanted(selector=selector).request()
+        self._request = LeaseRequest(selector=selector).to_message()
         self._controllers = [
-            Controller(
+            ControllerClient(
                 ClientConfig(
                     one["endpoint"],
                     Identity(
@@ -53,8 +53,8 @@ class Clients:
             for one in configurations
         ]
         self._nursery = nursery
-        self._longest: dict[Controller, float] = {}
-        self._rounds: dict[Controller, int] = {}
+        self._longest: dict[ControllerClient, float] = {}
+        self._rounds: dict[ControllerClient, int] = {}
         self._held: list[Any] = []
 
     async def call(self, count: int) -> list[float]:
@@ -76,32 +76,34 @@ class Clients:
         first, second = self._controllers[:2]
         self._held = []
         for one in (first, second):
-            self._held.append(await leases.create(one, leases.new_name(), self._request))
+            self._held.append(await leases.create_lease(one, leases.new_lease_name(), self._request))
             if one is first:
-                await leases.until_ready(one, self._held[0], lambda _: None, timeout=LEASE_SECONDS)
+                await leases.wait_for_lease(one, self._held[0], lambda _: None, timeout=LEASE_SECONDS)
         return [0.0]
 
     async def move(self, since: float) -> list[float]:
         first, second = self._controllers[:2]
         held, waiting = self._held
-        await leases.release(first, held.name.rpartition("/")[2])
-        await leases.until_ready(second, waiting, lambda _: None, timeout=LEASE_SECONDS)
+        await leases.release_lease(first, held.name.rpartition("/")[2])
+        await leases.wait_for_lease(second, waiting, lambda _: None, timeout=LEASE_SECONDS)
         took = time.monotonic() - since
-        await leases.release(second, waiting.name.rpartition("/")[2])
+        await leases.release_lease(second, waiting.name.rpartition("/")[2])
         return [took]
 
-    async def _call(self, controller: Controller) -> None:
+    async def _call(self, controller: ControllerClient) -> None:
         while True:
             async with AsyncExitStack() as stack:
                 await self._timed(controller, partial(_keep_open, stack, controller))
                 for _ in range(ROUNDS_OF_A_CONNECTION):
-                    name = leases.new_name()
-                    await self._timed(controller, partial(leases.create, controller, name, self._request))
+                    name = leases.new_lease_name()
+                    await self._timed(
+                        controller, partial(leases.create_lease, controller, name, self._request)
+                    )
                     await self._timed(controller, partial(_look, controller, name))
-                    await self._timed(controller, partial(leases.release, controller, name))
+                    await self._timed(controller, partial(leases.release_lease, controller, name))
                     self._rounds[controller] += 1
 
-    async def _timed(self, controller: Controller, call: Callable[[], Awaitable[object]]) -> None:
+    async def _timed(self, controller: ControllerClient, call: Callable[[], Awaitable[object]]) -> None:
         start = time.perf_counter()
         while True:
             try:
@@ -114,11 +116,11 @@ class Clients:
         self._longest[controller] = max(self._longest[controller], time.perf_counter() - start)
 
 
-async def _keep_open(stack: AsyncExitStack, controller: Controller) -> None:
-    await stack.enter_async_context(controller.kept_open())
+async def _keep_open(stack: AsyncExitStack, controller: ControllerClient) -> None:
+    await stack.enter_async_context(controller.keep_connected())
 
 
-async def _look(controller: Controller, name: str) -> None:
+async def _look(controller: ControllerClient, name: str) -> None:
     async with controller.open() as calls:
         await calls.get_lease(name)
         async for _ in calls.exporters():

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import trio
-from jumpstarter_client.controller.controller_client import Controller
-from jumpstarter_client.controller.lab_snapshot import Known
+from jumpstarter_client.controller.controller_client import ControllerClient
+from jumpstarter_client.controller.lab_snapshot import LabSnapshot
 from jumpstarter_client.controller.watch import watch_lab
 from jumpstarter_client.identity.client_config import ClientConfig
 from jumpstarter_client.lease import lease as leases
-from jumpstarter_client.lease.request import Wanted
+from jumpstarter_client.lease.request import LeaseRequest
 from jumpstarter_proto.lab.v1.exporters_pb2 import LEASE_SCOPE_HELD, WatchRequest
 from jumpstarter_proto.remote import Identity, Kind, Trust
 
@@ -43,9 +43,9 @@ class Clients:
     """Clients in the order of their configurations."""
 
     def __init__(self, selector: str, configurations: list[dict[str, Any]], nursery: trio.Nursery) -> None:
-        self._request = Wanted(selector=selector).request()
+        self._request = LeaseRequest(selector=selector).to_message()
         self._controllers = [
-            Controller(
+            ControllerClient(
                 ClientConfig(
                     one["endpoint"],
                     Identity(
@@ -59,18 +59,18 @@ class Clients:
         self._nursery = nursery
         self._waits: list[trio.CancelScope] = []
         self._leases: list[Any] = []
-        self._known: list[Known] = []
+        self._known: list[LabSnapshot] = []
         self._heard: dict[int, float] = {}
 
     async def wait(self, count: int) -> list[float]:
         limit = trio.CapacityLimiter(AT_A_TIME)
         first, *others = self._controllers[:count]
-        self._leases = [await leases.create(first, leases.new_name(), self._request)]
+        self._leases = [await leases.create_lease(first, leases.new_lease_name(), self._request)]
 
-        async def create(controller: Controller) -> None:
+        async def create(controller: ControllerClient) -> None:
             async with limit:
                 self._leases.append(
-                    await leases.create(controller, leases.new_name(), self._request, waits=True)
+                    await leases.create_lease(controller, leases.new_lease_name(), self._request, waits=True)
                 )
 
         async with trio.open_nursery() as nursery:
@@ -92,7 +92,7 @@ class Clients:
 
             with trio.CancelScope() as scope:
                 self._waits.append(scope)
-                await leases.until_ready(owners[lease.client], lease, tell, timeout=3600)
+                await leases.wait_for_lease(owners[lease.client], lease, tell, timeout=3600)
 
         for lease in self._leases[1:]:
             self._nursery.start_soon(until, lease)
@@ -110,8 +110,8 @@ class Clients:
         limit = trio.CapacityLimiter(AT_A_TIME)
         ready: set[int] = set()
 
-        async def one(number: int, controller: Controller) -> None:
-            known = Known()
+        async def one(number: int, controller: ControllerClient) -> None:
+            known = LabSnapshot()
             opened = trio.Event()
 
             def look() -> None:
@@ -133,7 +133,7 @@ class Clients:
 
     async def change(self, count: int) -> list[float]:
         controller = self._controllers[count]
-        name = leases.new_name()
+        name = leases.new_lease_name()
         async with controller.open() as calls:
             self._heard.clear()
             start = time.perf_counter()

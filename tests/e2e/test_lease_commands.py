@@ -114,7 +114,7 @@ def test_no_wait_stands_in_the_queue_alone_and_patience_has_an_end(lab: Lab, ann
         "lease", "create", "-n", "one", "--acquisition-timeout", "1", "--client", bob
     )
     assert code == 6
-    assert "there was no board within 1s" in sentence
+    assert "no board became available within 1s" in sentence
     assert len(lab.leases(ann)) == 2, "who waits no more stands in no queue"
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import trio
 import yaml
-from jumpstarter_client.controller.controller_client import Controller
+from jumpstarter_client.controller.controller_client import ControllerClient
 from jumpstarter_client.identity.client_config import ClientConfig
 from jumpstarter_controller.folder import DataFolder
 from jumpstarter_proto.documents import edited
@@ -57,7 +57,7 @@ def ask(lab: Lab, token: str, name: str = "", kind: Kind = Kind.CLIENT, namespac
 
     async def call() -> None:
         trust = Trust(ca=base64.b64encode(addresses.ca.encode()).decode())
-        async with Controller(ClientConfig(addresses.endpoint, identity, trust)).open() as controller:
+        async with ControllerClient(ClientConfig(addresses.endpoint, identity, trust)).open() as controller:
             await controller.check()
 
     trio.run(call)

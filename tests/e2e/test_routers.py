@@ -20,7 +20,7 @@ from google.protobuf import empty_pb2
 from jumpstarter_client.identity import client_config
 from jumpstarter_client.identity.client_config import ClientConfig
 from jumpstarter_client.lease.lease import leased
-from jumpstarter_client.lease.request import Wanted
+from jumpstarter_client.lease.request import LeaseRequest
 from jumpstarter_proto.remote import fetch_certificate, open_controller, open_router_stream
 from jumpstarter_proto.rpc import Channel, ClientCall, RpcError, StatusCode, open_channel
 from jumpstarter_proto.v1.jumpstarter_grpc import ControllerServiceStub, ExporterServiceStub
@@ -88,7 +88,7 @@ async def test_a_killed_router_takes_only_its_streams_along(lab: Lab) -> None:
     lab.exporter("one")
     config = client_config.load(str(lab.client("ann")), {})
     with trio.fail_after(60):
-        async with leased(config, Wanted(selector="board=rpi4")) as lease, AsyncExitStack() as stack:
+        async with leased(config, LeaseRequest(selector="board=rpi4")) as lease, AsyncExitStack() as stack:
             channels = [await stack.enter_async_context(connected(config, lease.name)) for _ in range(4)]
             for channel, _ in channels:
                 assert (await ExporterServiceStub(channel).GetReport(GetReport)).reports
@@ -135,7 +135,7 @@ async def test_a_connection_that_nobody_came_for_ends_with_its_lease(lab: Lab) -
             await trio.sleep(0.05)
 
     with trio.fail_after(60):
-        async with leased(config, Wanted(selector="board=rpi4")) as lease:
+        async with leased(config, LeaseRequest(selector="board=rpi4")) as lease:
             async with open_controller(config.endpoint, config.trust, config.identity) as controller:
                 for _ in range(3):
                     await dial(controller, lease.name)
@@ -171,8 +171,10 @@ def test_a_lab_with_certificates_from_elsewhere(lab: Lab) -> None:
     assert "needs --tls-cert" in lab.admin("router", "create", endpoint, "--save", file)
     assert "CERTIFICATE" not in file.read_text()
     program = exporters.scripts() / "jumpstarter-router"
-    bare = subprocess.run([program, "--key", file], capture_output=True, text=True, timeout=60, check=False)
-    assert (bare.returncode, "holds no certificate" in bare.stderr) == (2, True)
+    short_name = subprocess.run(
+        [program, "--key", file], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (short_name.returncode, "holds no certificate" in short_name.stderr) == (2, True)
     # It takes its name from the certificate, which has only this one.
     port = endpoint.rpartition(":")[2]
     router = lab.daemon(program, "--key", file, "--listen", f":{port}", *given)

@@ -74,7 +74,7 @@ def test_who_waits_asks_nothing_and_gets_the_board_from_a_restarted_controller(
     assert "has ended: it was released" in waiting.text["err"]
     assert lab.requests()[f"{CLIENT}GetLease"] == 1
     lab.kill_controller()
-    lab.until(lambda: "the controller is away" in third.text["err"])
+    lab.until(lambda: "the controller is unreachable" in third.text["err"])
     lab.start_controller()
     lab.until(lambda: lab.watches() == 1)
     lab.ok("lease", "release", held, "--client", ann)
@@ -113,9 +113,9 @@ def test_leases_are_watched_in_a_pipe_through_a_restart_of_the_controller(
     lab.until(lambda: "next in the queue" in everybody.text["out"])
     lab.until(lambda: '"waiting"' in own.text["out"])
     lab.kill_controller()
-    lab.until(lambda: "the controller is away" in everybody.text["err"])
+    lab.until(lambda: "the controller is unreachable" in everybody.text["err"])
     lab.start_controller()
-    lab.until(lambda: "the controller is back" in everybody.text["err"])
+    lab.until(lambda: "the controller is reachable again" in everybody.text["err"])
     lab.ok("lease", "release", held, "--client", ann)
     lab.until(lambda: f"{held} of ann has ended: it was released\n" in everybody.text["out"])
     lab.until(lambda: "bobs of bob is ready: one is leased" in everybody.text["out"])

@@ -77,11 +77,11 @@ def written(one: tuple[tuple[str, ...], str]) -> str:
 CREATE = ("lease", "create", "-l", "board=rpi4", "--no-wait")
 OF_A_CLIENT = [
     (("power", "on", "-l", "board=rpi4", "--client", "forged.yaml"), "failed to authenticate token"),
-    (("power", "on", "--exporter-name", "nope"), "jumpstarter exporters; or wait until there is one"),
+    (("power", "on", "--exporter-name", "nope"), "jumpstarter exporters; to wait until there is one"),
     (("power", "on", "-l", "board=nothing"), "no exporter matches board=nothing; see which there are"),
     (
         ("power", "on", "-l", "board=nothing"),
-        "jumpstarter exporters; or wait until there is one: --wait-for-board",
+        "jumpstarter exporters; to wait until there is one, add --wait-for-board",
     ),
     (("power", "on", "-l", "board in ("), "write for example board=rpi4"),
     (("power", "on", "-l", "board=rpi4", "--duration", "-5m"), "write for example 30m"),
@@ -93,7 +93,7 @@ OF_A_CLIENT = [
     ((*CREATE, "--begin-time", "9999-01-01T00:00"), "check its year"),
     ((*CREATE, "--tag", "a/b=c"), "plain name of your own"),
     (("power", "on", "--lease", "nope"), '"nope" not found; see which there are'),
-    (("power", "on", "--lease", "mine", "--client", "bob.yaml"), "is ann's; ask"),
+    (("power", "on", "--lease", "mine", "--client", "bob.yaml"), "belongs to ann; ask"),
     (("lease", "release", "mine", "--client", "bob.yaml"), "permission denied: the lease is ann's"),
     (("lease", "extend", "mine", "5m", "--client", "bob.yaml"), "permission denied: the lease is ann's"),
     (("lease", "transfer", "mine", "bob"), "has not started yet; wait"),

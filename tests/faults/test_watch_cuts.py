@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 import trio
-from jumpstarter_client.controller.lab_snapshot import Known
+from jumpstarter_client.controller.lab_snapshot import LabSnapshot
 from jumpstarter_controller.lab import Exporter, ExporterStatus, Key, Lease
 from jumpstarter_controller.lab import Lab as Records
 from jumpstarter_controller.services import lab_watch
@@ -60,7 +60,7 @@ class Reader:
         self._who = who
         self._wish = wish
         self._chance = chance
-        self.known = Known()
+        self.known = LabSnapshot()
         self.cuts = 0
         self.is_calm = False
         self.ways: set[str] = set()

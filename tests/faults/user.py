@@ -12,7 +12,7 @@ from typing import Any
 
 import trio
 from jumpstarter_client.connections.connect import connect
-from jumpstarter_client.lease.request import Wanted
+from jumpstarter_client.lease.request import LeaseRequest
 from jumpstarter_proto.errors import JumpstarterError
 
 
@@ -50,7 +50,7 @@ def commands(root: Any) -> dict[str, Callable[[str], str]]:
 
 
 def main() -> None:
-    wanted = Wanted(selector="board=rpi4", duration=float(sys.argv[2]), client=sys.argv[1])
+    wanted = LeaseRequest(selector="board=rpi4", duration=float(sys.argv[2]), client=sys.argv[1])
     with connect(wanted=wanted) as root:
         known = commands(root)
         say("ready")

@@ -19,7 +19,7 @@ from jumpstarter_client.cli import devices
 from jumpstarter_client.cli.output import write_data
 from jumpstarter_client.connection import Connection as ClientConnection
 from jumpstarter_client.controller.exporter_view import look
-from jumpstarter_client.controller.lab_snapshot import Known
+from jumpstarter_client.controller.lab_snapshot import LabSnapshot
 from jumpstarter_client.controller.lease_view import describe
 from jumpstarter_client.errors import ConnectError
 from jumpstarter_client.host_boards import HostBoard
@@ -144,10 +144,10 @@ def _server_frames() -> list[bytes]:
         ]
     ]
     # One of each kind, and of kinds that nobody knows, of a call, of none and of one that never was.
-    bare = [
+    short_name = [
         frame(kind, 0, stream, bytes(size)) for kind in range(12) for stream in (0, 1, 9) for size in (0, 8)
     ]
-    pieces = [b"\xff" + piece for piece in bare]
+    pieces = [b"\xff" + piece for piece in short_name]
     return [b"\xff" + whole, b"\x05" + whole, b"\xff" + b"".join(others), *pieces]
 
 
@@ -385,7 +385,7 @@ def _profiles(data: bytes) -> None:
 
 def _lab_news(data: bytes) -> None:
     """What a controller tells of its lab, in two messages."""
-    known = Known(most=10_000)
+    known = LabSnapshot(most=10_000)
     cut = len(data) // 2
     for piece in (data, data[:cut], data[cut:]):
         try:

@@ -85,12 +85,12 @@ def _status(config: ClientConfig, name: str | None, output: str | None) -> ExitC
         }
         write_data(data, output)
     else:
-        from jumpstarter_client.times import spell, when  # noqa: PLC0415
+        from jumpstarter_client.times import format_duration, when  # noqa: PLC0415
 
         issuer = "the controller" if claims.is_own else claims.issuer or "nobody knows whom"
         until = ""
         if claims.expires is not None and left is not None:
-            span = f"{spell(left)} left" if left > 0 else f"over since {spell(-left)}"
+            span = f"{format_duration(left)} left" if left > 0 else f"over since {format_duration(-left)}"
             until = f", until {when(claims.expires)} ({span})"
         rows = {
             "client": f"{config.identity.namespace}/{config.identity.name}",
@@ -106,7 +106,7 @@ def _status(config: ClientConfig, name: str | None, output: str | None) -> ExitC
 
 def _rotate(config: ClientConfig) -> ExitCode:
     from jumpstarter_client.cli.run_trio import run  # noqa: PLC0415
-    from jumpstarter_client.controller.controller_client import Controller  # noqa: PLC0415
+    from jumpstarter_client.controller.controller_client import ControllerClient  # noqa: PLC0415
     from jumpstarter_client.identity.client_config import replace_tokens  # noqa: PLC0415
     from jumpstarter_client.times import when  # noqa: PLC0415
 
@@ -115,7 +115,7 @@ def _rotate(config: ClientConfig) -> ExitCode:
         raise UsageError("the token is in the environment, where it cannot be replaced; use a configuration")
 
     async def rotate() -> tuple[str, float]:
-        async with Controller(config).open() as controller:
+        async with ControllerClient(config).open() as controller:
             return await controller.rotate_token()
 
     # A file that cannot be written is found now, not when the old token has gone.

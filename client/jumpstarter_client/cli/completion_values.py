@@ -12,7 +12,7 @@ from jumpstarter_proto.errors import JumpstarterError
 from jumpstarter_client.cli.options import SYSTEM_EXPORTERS, Options
 
 if TYPE_CHECKING:
-    from jumpstarter_client.controller.controller_client import Calls, Controller
+    from jumpstarter_client.controller.controller_client import ControllerCalls, ControllerClient
 
 __all__ = ["ASK_SECONDS", "configurations", "exporters", "labels", "leases", "local_exporters"]
 
@@ -22,20 +22,20 @@ ASK_SECONDS = 1.0
 
 def leases(options: Options) -> list[str]:
     """The client's own."""
-    from jumpstarter_client.controller.controller_client import bare  # noqa: PLC0415 - only for who completes one
+    from jumpstarter_client.controller.controller_client import short_name  # noqa: PLC0415 - only for who completes one
 
-    async def ask(calls: Calls, controller: Controller) -> list[str]:
-        return [bare(one.name) async for one in calls.leases() if one.client == controller.own_name]
+    async def ask(calls: ControllerCalls, controller: ControllerClient) -> list[str]:
+        return [short_name(one.name) async for one in calls.leases() if one.client == controller.own_name]
 
     return _asked(options, ask)
 
 
 def exporters(options: Options) -> list[str]:
     """All of the controller."""
-    from jumpstarter_client.controller.controller_client import bare  # noqa: PLC0415
+    from jumpstarter_client.controller.controller_client import short_name  # noqa: PLC0415
 
-    async def ask(calls: Calls, _: Controller) -> list[str]:
-        return [bare(one.name) async for one in calls.exporters()]
+    async def ask(calls: ControllerCalls, _: ControllerClient) -> list[str]:
+        return [short_name(one.name) async for one in calls.exporters()]
 
     return _asked(options, ask)
 
@@ -43,7 +43,7 @@ def exporters(options: Options) -> list[str]:
 def labels(options: Options) -> list[str]:
     """What its exporters have, as selectors."""
 
-    async def ask(calls: Calls, _: Controller) -> list[str]:
+    async def ask(calls: ControllerCalls, _: ControllerClient) -> list[str]:
         return [f"{key}={value}" async for one in calls.exporters() for key, value in one.labels.items()]
 
     return _asked(options, ask)
@@ -68,15 +68,17 @@ def local_exporters() -> list[str]:
     return sorted(found)
 
 
-def _asked(options: Options, ask: Callable[[Calls, Controller], Awaitable[list[str]]]) -> list[str]:
+def _asked(
+    options: Options, ask: Callable[[ControllerCalls, ControllerClient], Awaitable[list[str]]]
+) -> list[str]:
     import trio  # noqa: PLC0415
 
-    from jumpstarter_client.controller.controller_client import Controller  # noqa: PLC0415
+    from jumpstarter_client.controller.controller_client import ControllerClient  # noqa: PLC0415
     from jumpstarter_client.identity.client_config import load  # noqa: PLC0415
 
     async def main() -> list[str]:
         with trio.move_on_after(ASK_SECONDS):
-            controller = Controller(load(options.client, os.environ))
+            controller = ControllerClient(load(options.client, os.environ))
             async with controller.open() as calls:
                 return await ask(calls, controller)
         return []

@@ -35,7 +35,7 @@ Command = Callable[..., Done]
 
 
 @pytest.fixture
-def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def short_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No daemon of this machine's, no configuration of this user's."""
     for name in [name for name in os.environ if name.startswith(("JMP_", "JUMPSTARTER_"))]:
         monkeypatch.delenv(name)
@@ -51,7 +51,7 @@ def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture
 def lab(
-    bare: None, exporter: FakeExporter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    short_name: None, exporter: FakeExporter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[FakeExporter]:
     """An exporter that JUMPSTARTER_HOST names."""
 
@@ -69,7 +69,7 @@ def lab(
 
 
 @pytest.fixture
-def command(bare: None, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
+def command(short_name: None, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
     """Runs `jumpstarter …` (or `j …`) in this process."""
     monkeypatch.setattr("jumpstarter_client.cli.entry._end_cleanly_when_told_to", lambda: None)
     monkeypatch.setattr("gc.disable", lambda: None)

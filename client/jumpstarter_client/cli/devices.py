@@ -146,16 +146,16 @@ def devices(arguments: list[str], options: Options) -> ExitCode:
     if rest:
         raise UsageError(f"`devices` takes no {rest[0]!r}; try `jumpstarter devices --help`")
     from jumpstarter_client.connections.connect import connect  # noqa: PLC0415
-    from jumpstarter_client.connections.endpoint import board_of  # noqa: PLC0415
-    from jumpstarter_client.host_boards import HostBoard, use_of_board  # noqa: PLC0415 - not for --help
+    from jumpstarter_client.connections.endpoint import selected_board  # noqa: PLC0415
+    from jumpstarter_client.host_boards import HostBoard, board_use  # noqa: PLC0415 - not for --help
 
-    wanted = options.wanted()
+    request = options.lease_request()
     try:
-        with connect(options.host, config=options.config, board=options.board, wanted=wanted) as client:
+        with connect(options.host, config=options.config, board=options.board, request=request) as client:
             use = ""
-            if output is None and wanted is None:  # a lease's user has it
-                name = board_of(options.board, os.environ)
-                use = client.bridge.call(use_of_board, client.connection.channel, name)
+            if output is None and request is None:  # a lease's user has it
+                name = selected_board(options.board, os.environ)
+                use = client.bridge.call(board_use, client.connection.channel, name)
             boards = [HostBoard("", root=client.node, use=use)]
     except JumpstarterError as error:
         if not (several := getattr(error, "boards", None)):

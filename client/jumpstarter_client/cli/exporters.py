@@ -15,9 +15,9 @@ from jumpstarter_client.cli.options import Options, UsageError, take_output
 if TYPE_CHECKING:
     from jumpstarter_proto.lab.v1.exporters_pb2 import ExporterDetails
 
-    from jumpstarter_client.controller.controller_client import Calls, Controller
-    from jumpstarter_client.controller.exporter_view import Seen
-    from jumpstarter_client.controller.lab_snapshot import Known
+    from jumpstarter_client.controller.controller_client import ControllerCalls, ControllerClient
+    from jumpstarter_client.controller.exporter_view import ExporterView
+    from jumpstarter_client.controller.lab_snapshot import LabSnapshot
 
 __all__ = ["exporters"]
 
@@ -51,10 +51,10 @@ def exporters(arguments: list[str], options: Options) -> ExitCode:
     if watch and output in ("yaml", "name"):
         raise UsageError("--watch goes with -o json, or with none")
     from jumpstarter_client.cli.run_trio import run  # noqa: PLC0415 - not for --help
-    from jumpstarter_client.controller.controller_client import Controller  # noqa: PLC0415
+    from jumpstarter_client.controller.controller_client import ControllerClient  # noqa: PLC0415
     from jumpstarter_client.identity.client_config import load  # noqa: PLC0415
 
-    controller = Controller(load(options.client, os.environ))
+    controller = ControllerClient(load(options.client, os.environ))
     selector = options.selector or ""
     if watch:
         run(lambda: _watch(controller, selector, output))
@@ -63,7 +63,7 @@ def exporters(arguments: list[str], options: Options) -> ExitCode:
     if name:
         return _show(controller, name, output)
 
-    async def ask() -> tuple[list[Seen], dict[str, ExporterDetails] | None]:
+    async def ask() -> tuple[list[ExporterView], dict[str, ExporterDetails] | None]:
         async with controller.open() as calls:
             return await _look(calls, selector), await calls.all_exporter_details() if is_data else None
 
@@ -104,7 +104,7 @@ def _name_to_show(words: list[str], options: Options) -> str:
     return names[0]
 
 
-def _show(controller: Controller, name: str, output: str | None) -> ExitCode:
+def _show(controller: ControllerClient, name: str, output: str | None) -> ExitCode:
     from jumpstarter_client.cli.output import table, write_data  # noqa: PLC0415 - not for a wrong command line
     from jumpstarter_client.cli.run_trio import run  # noqa: PLC0415 - not for a wrong command line
     from jumpstarter_client.controller.exporter_view import (  # noqa: PLC0415
@@ -114,7 +114,7 @@ def _show(controller: Controller, name: str, output: str | None) -> ExitCode:
     )
     from jumpstarter_client.node import Allowed  # noqa: PLC0415
 
-    async def ask() -> tuple[Seen, ExporterDetails | None]:
+    async def ask() -> tuple[ExporterView, ExporterDetails | None]:
         async with controller.open() as calls:
             exporter = await calls.get_exporter(name)
             (seen,) = look([exporter], [one async for one in calls.leases()])
@@ -134,21 +134,21 @@ def _show(controller: Controller, name: str, output: str | None) -> ExitCode:
     return ExitCode.OK
 
 
-def _as_data(seen: Seen, details: ExporterDetails | None) -> dict[str, object]:
+def _as_data(seen: ExporterView, details: ExporterDetails | None) -> dict[str, object]:
     from jumpstarter_client.controller.exporter_view import details_as_data  # noqa: PLC0415
     from jumpstarter_client.node import Allowed  # noqa: PLC0415
 
     return seen.as_data() | details_as_data(details, Allowed())
 
 
-async def _look(calls: Calls, selector: str) -> list[Seen]:
+async def _look(calls: ControllerCalls, selector: str) -> list[ExporterView]:
     from jumpstarter_client.controller.exporter_view import look  # noqa: PLC0415
 
     found = [one async for one in calls.exporters(selector)]
     return look(found, [one async for one in calls.leases()])
 
 
-def _table(found: list[Seen]) -> str:
+def _table(found: list[ExporterView]) -> str:
     from jumpstarter_client.cli.output import table  # noqa: PLC0415
     from jumpstarter_client.times import when  # noqa: PLC0415
 
@@ -166,17 +166,19 @@ def _table(found: list[Seen]) -> str:
     return table(("NAME", "STATE", "HELD BY", "UNTIL", "LABELS", "REASON"), rows)
 
 
-async def _watch(controller: Controller, selector: str, output: str | None) -> None:
+async def _watch(controller: ControllerClient, selector: str, output: str | None) -> None:
     """Until cancelled; the controller may go away and come back."""
     from jumpstarter_proto.lab.v1.exporters_pb2 import LEASE_SCOPE_HELD, WatchRequest  # noqa: PLC0415
 
     from jumpstarter_client.cli.watch_output import Watched, watch  # noqa: PLC0415
     from jumpstarter_client.controller.exporter_view import changes, look  # noqa: PLC0415
 
-    def seen(known: Known) -> list[Seen]:
+    def seen(known: LabSnapshot) -> list[ExporterView]:
         return look(known.exporters.values(), [one.lease for one in known.leases.values()])
 
-    def changed(before: list[Seen] | None, found: list[Seen]) -> Iterator[tuple[str, dict[str, object]]]:
+    def changed(
+        before: list[ExporterView] | None, found: list[ExporterView]
+    ) -> Iterator[tuple[str, dict[str, object]]]:
         if before is None:
             yield from ((f"{one.name} is {one.told}", one.as_data()) for one in found)
             return

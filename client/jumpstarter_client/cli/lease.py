@@ -16,7 +16,7 @@ from jumpstarter_client.cli.options import Options, UsageError, nearest, take_ou
 if TYPE_CHECKING:
     from jumpstarter_proto.client.v1 import client_pb2 as pb
 
-    from jumpstarter_client.controller.controller_client import Calls, Controller
+    from jumpstarter_client.controller.controller_client import ControllerCalls, ControllerClient
 
 __all__ = [
     "ask",
@@ -130,12 +130,12 @@ def taken(
     )
 
 
-def controller_of(options: Options) -> Controller:
+def controller_of(options: Options) -> ControllerClient:
     """Whom to ask, as whom."""
-    from jumpstarter_client.controller.controller_client import Controller  # noqa: PLC0415
+    from jumpstarter_client.controller.controller_client import ControllerClient  # noqa: PLC0415
     from jumpstarter_client.identity.client_config import load  # noqa: PLC0415 - not for --help
 
-    return Controller(load(options.client, os.environ))
+    return ControllerClient(load(options.client, os.environ))
 
 
 def name_of(given: Arguments, options: Options, verb: str, others: int = 0) -> str:
@@ -147,7 +147,7 @@ def name_of(given: Arguments, options: Options, verb: str, others: int = 0) -> s
     raise UsageError(f"which lease? `jumpstarter lease {verb} NAME`; `jumpstarter lease list` shows yours")
 
 
-def ask(controller: Controller, question: Callable[[Calls], Awaitable[T]]) -> T:
+def ask(controller: ControllerClient, question: Callable[[ControllerCalls], Awaitable[T]]) -> T:
     """The answer to calls of one connection."""
     from jumpstarter_client.cli.run_trio import run  # noqa: PLC0415 - not for a wrong command line
 
@@ -173,10 +173,10 @@ def no_more(given: Arguments, verb: str) -> None:
 
 def print_lease(one: pb.Lease, options: Options, sentence: str) -> None:
     """One lease, as it was asked for."""
-    from jumpstarter_client.controller.controller_client import bare  # noqa: PLC0415
+    from jumpstarter_client.controller.controller_client import short_name  # noqa: PLC0415
 
     if options.output == "name":
-        print_line(bare(one.name))
+        print_line(short_name(one.name))
     elif options.output:
         from jumpstarter_client.cli.output import write_data  # noqa: PLC0415
         from jumpstarter_client.controller.lease_view import as_data  # noqa: PLC0415
@@ -195,15 +195,15 @@ def _create(given: Arguments, options: Options) -> ExitCode:
             "`jumpstarter exporters` shows what there is"
         )
     from jumpstarter_client.cli.run_trio import run  # noqa: PLC0415 - not for a wrong command line
-    from jumpstarter_client.controller.controller_client import bare  # noqa: PLC0415
+    from jumpstarter_client.controller.controller_client import short_name  # noqa: PLC0415
     from jumpstarter_client.lease import lease as leases  # noqa: PLC0415
-    from jumpstarter_client.lease.request import DURATION, Wanted  # noqa: PLC0415
-    from jumpstarter_client.status_line import WaitingLine  # noqa: PLC0415
+    from jumpstarter_client.lease.request import DEFAULT_DURATION_SECONDS, LeaseRequest  # noqa: PLC0415
+    from jumpstarter_client.status_line import StatusLine  # noqa: PLC0415
     from jumpstarter_client.times import moment, seconds  # noqa: PLC0415
 
-    duration = seconds(options.duration) if options.duration else DURATION
+    duration = seconds(options.duration) if options.duration else DEFAULT_DURATION_SECONDS
     patience = seconds(options.acquisition_timeout) if options.acquisition_timeout else None
-    request = Wanted(options.selector or "", exporter, duration=duration).request()
+    request = LeaseRequest(options.selector or "", exporter, duration=duration).to_message()
     begin = given.one("--begin-time")
     if begin:
         request.begin_time.FromSeconds(int(moment(begin).timestamp()))
@@ -211,44 +211,52 @@ def _create(given: Arguments, options: Options) -> ExitCode:
     request.context.update(given.pairs("--context"))
     request.allow_disabled = "--allow-disabled" in given.flags
     controller = controller_of(options)
-    name = given.one("--lease-id") or leases.new_name()
+    name = given.one("--lease-id") or leases.new_lease_name()
     waits = "--no-wait" not in given.flags and not begin
 
     async def ask() -> pb.Lease:
-        made = await leases.create(controller, name, request, waits=waits, for_board=options.wait_for_board)
+        made = await leases.create_lease(
+            controller, name, request, waits=waits, for_board=options.wait_for_board
+        )
         if not waits:
             return made
-        line = WaitingLine("Waiting for a board")
+        line = StatusLine("Waiting for a board")
         try:
             limit = patience or controller.config.acquisition_timeout
-            ready, _ = await leases.until_ready(controller, made, line, timeout=limit)
-            await leases.acknowledge(controller, name, timeout=leases.RELEASE_SECONDS)
+            ready, _ = await leases.wait_for_lease(controller, made, line, timeout=limit)
+            await leases.acknowledge_lease(controller, name, timeout=leases.RELEASE_SECONDS)
         except BaseException:  # whatever it was, nobody waits any more
-            await leases.release(controller, name)
+            await leases.release_lease(controller, name)
             raise
         finally:
             line.finish()
         return ready
 
     made = run(ask)
-    sentence = f"{name}: {bare(made.exporter)} is yours" if made.exporter else f"{name}: {stands(made)}"
+    sentence = f"{name}: {short_name(made.exporter)} is yours" if made.exporter else f"{name}: {stands(made)}"
     print_lease(made, options, sentence)
     return ExitCode.OK
 
 
 def stands(one: pb.Lease) -> str:
     """How a lease stands, for the end of a sentence."""
-    from jumpstarter_client.controller.lease_view import expiry, standing  # noqa: PLC0415
+    from jumpstarter_client.controller.lease_view import expiry, lease_status  # noqa: PLC0415
     from jumpstarter_client.times import when  # noqa: PLC0415
 
-    found = standing(one, time.time())
+    found = lease_status(one, time.time())
     end = expiry(one)
     until = f", until {when(end)}" if end and found.state in ("ready", "scheduled") else ""
     return f"{found.state}: {found.sentence}{until}"
 
 
 async def matching(
-    calls: Calls, controller: Controller, given: Arguments, options: Options, *, everybody: bool, ended: bool
+    calls: ControllerCalls,
+    controller: ControllerClient,
+    given: Arguments,
+    options: Options,
+    *,
+    everybody: bool,
+    ended: bool,
 ) -> list[pb.Lease]:
     """The leases that the options mean."""
     return [
@@ -262,7 +270,7 @@ async def matching(
 
 def _list(given: Arguments, options: Options) -> ExitCode:
     no_more(given, "list")
-    from jumpstarter_client.controller.controller_client import bare  # noqa: PLC0415
+    from jumpstarter_client.controller.controller_client import short_name  # noqa: PLC0415
     from jumpstarter_client.controller.lease_view import as_data  # noqa: PLC0415
 
     everybody, ended = "--all-clients" in given.flags, "--all" in given.flags
@@ -282,7 +290,7 @@ def _list(given: Arguments, options: Options) -> ExitCode:
     now = time.time()
     if options.output == "name":
         for one in found:
-            print_line(bare(one.name))
+            print_line(short_name(one.name))
     elif options.output:
         from jumpstarter_client.cli.output import write_data  # noqa: PLC0415
 
@@ -298,21 +306,21 @@ def _list(given: Arguments, options: Options) -> ExitCode:
 def table_of(found: list[pb.Lease], now: float) -> str:
     """Leases for people; `now` in seconds since the epoch."""
     from jumpstarter_client.cli.output import table  # noqa: PLC0415
-    from jumpstarter_client.controller.controller_client import bare  # noqa: PLC0415
+    from jumpstarter_client.controller.controller_client import short_name  # noqa: PLC0415
     from jumpstarter_client.controller.lease_view import expiry, remaining, selector_of  # noqa: PLC0415
-    from jumpstarter_client.times import spell, when  # noqa: PLC0415
+    from jumpstarter_client.times import format_duration, when  # noqa: PLC0415
 
     rows = []
     for one in found:
         end, left = expiry(one), remaining(one, now)
         rows.append(
             (
-                bare(one.name),
+                short_name(one.name),
                 selector_of(one) or f"(exporter {one.exporter_name})",
                 when(end) if end else "",
-                spell(left) if left is not None else "",
-                bare(one.client),
-                bare(one.exporter),
+                format_duration(left) if left is not None else "",
+                short_name(one.client),
+                short_name(one.exporter),
                 _short(one, now),
             )
         )
@@ -320,9 +328,9 @@ def table_of(found: list[pb.Lease], now: float) -> str:
 
 
 def _short(one: pb.Lease, now: float) -> str:
-    from jumpstarter_client.controller.lease_view import standing  # noqa: PLC0415
+    from jumpstarter_client.controller.lease_view import lease_status  # noqa: PLC0415
 
-    found = standing(one, now)
+    found = lease_status(one, now)
     return found.state if found.state in ("ready", "scheduled") else f"{found.state}: {found.sentence}"
 
 

@@ -25,7 +25,7 @@ from jumpstarter_client.errors import NotFoundError
 if TYPE_CHECKING:
     from jumpstarter_proto.client.v1 import client_pb2 as pb
 
-    from jumpstarter_client.controller.controller_client import Calls
+    from jumpstarter_client.controller.controller_client import ControllerCalls
 
 __all__ = ["change"]
 
@@ -60,7 +60,7 @@ def _extend(given: Arguments, options: Options) -> ExitCode:
 
     time = int(seconds(total or by or ""))
 
-    async def extend(calls: Calls) -> pb.Lease:
+    async def extend(calls: ControllerCalls) -> pb.Lease:
         whole = time if total else time + (await calls.get_lease(name)).duration.seconds
         changes = client_pb2.Lease()
         changes.duration.FromSeconds(whole)
@@ -83,7 +83,7 @@ def _update(given: Arguments, options: Options) -> ExitCode:
     duration = int(seconds(options.duration)) if options.duration else None
     start = int(moment(begin).timestamp()) if begin else None
 
-    async def update(calls: Calls) -> pb.Lease:
+    async def update(calls: ControllerCalls) -> pb.Lease:
         from jumpstarter_proto.client.v1 import client_pb2  # noqa: PLC0415
 
         one = await calls.get_lease(name)
@@ -121,16 +121,16 @@ def _release(given: Arguments, options: Options) -> ExitCode:
         raise UsageError("name the leases, or say which with -l, --tag-filter or --all; not both")
     from jumpstarter_proto.rpc import RpcError  # noqa: PLC0415
 
-    from jumpstarter_client.controller.controller_client import bare, explained  # noqa: PLC0415
+    from jumpstarter_client.controller.controller_client import explained, short_name  # noqa: PLC0415
 
     controller = controller_of(options)
     failures: list[JumpstarterError] = []
 
-    async def release(calls: Calls) -> list[str]:
+    async def release(calls: ControllerCalls) -> list[str]:
         found = names
         if many:
             mine = await matching(calls, controller, given, options, everybody=False, ended=False)
-            found = [bare(one.name) for one in mine]
+            found = [short_name(one.name) for one in mine]
         for name in found:
             try:
                 with explained():

@@ -16,12 +16,12 @@ from jumpstarter_client.cli.lease import controller_of, matching, stands, table_
 from jumpstarter_client.cli.options import Options
 from jumpstarter_client.cli.run_trio import run
 from jumpstarter_client.cli.watch_output import Watched, watch
-from jumpstarter_client.controller.controller_client import bare
-from jumpstarter_client.controller.lease_view import as_data, standing
+from jumpstarter_client.controller.controller_client import short_name
+from jumpstarter_client.controller.lease_view import as_data, lease_status
 
 if TYPE_CHECKING:
-    from jumpstarter_client.controller.controller_client import Calls
-    from jumpstarter_client.controller.lab_snapshot import Known
+    from jumpstarter_client.controller.controller_client import ControllerCalls
+    from jumpstarter_client.controller.lab_snapshot import LabSnapshot
 
 __all__ = ["SeenLease", "lease_changes", "watch_leases"]
 
@@ -38,7 +38,7 @@ class SeenLease:
     @property
     def name(self) -> str:
         """Its bare name."""
-        return bare(self.record.name)
+        return short_name(self.record.name)
 
     @property
     def has_ended(self) -> bool:
@@ -48,9 +48,9 @@ class SeenLease:
     @property
     def sentence(self) -> str:
         """How it stands; what only time has changed is the same."""
-        whose = f"{self.name} of {bare(self.record.client)}"
+        whose = f"{self.name} of {short_name(self.record.client)}"
         if self.has_ended:
-            return f"{whose} has ended: {standing(self.record, time.time()).sentence}"
+            return f"{whose} has ended: {lease_status(self.record, time.time()).sentence}"
         return f"{whose} is {stands(self.record)}"
 
     @property
@@ -74,7 +74,7 @@ def lease_changes(
             yield one.sentence, _data(one)
     for gone in old.values():  # no more is said of it, or it is somebody else's
         yield (
-            f"{gone.name} is not {bare(gone.record.client)}'s any more",
+            f"{gone.name} is not {short_name(gone.record.client)}'s any more",
             _data(gone) | {"state": "ended", "reason": "", "queue_position": None},
         )
 
@@ -89,7 +89,7 @@ def watch_leases(given: Arguments, options: Options, *, everybody: bool) -> Exit
 
     shown: dict[str, SeenLease] = {}
 
-    def seen(known: Known) -> list[SeenLease]:
+    def seen(known: LabSnapshot) -> list[SeenLease]:
         before = shown.copy()
         shown.clear()
         for name, news in sorted({**known.leases, **known.ended}.items()):
@@ -101,7 +101,7 @@ def watch_leases(given: Arguments, options: Options, *, everybody: bool) -> Exit
             shown[name] = was if was is not None and is_same else found
         return list(shown.values())
 
-    async def look(calls: Calls) -> list[SeenLease]:
+    async def look(calls: ControllerCalls) -> list[SeenLease]:
         found = await matching(calls, controller, given, options, everybody=everybody, ended=False)
         return [SeenLease(one) for one in found]
 

@@ -85,10 +85,10 @@ def login(arguments: list[str], options: Options) -> int:
         raise UsageError(
             "`login` takes one controller, as HOST:PORT; `jumpstarter login --help` shows examples"
         )
-    by_code = "--pairing-code" in given.flags or given.one("--code-file") is not None
-    by_token = given.one("--token-file") is not None or given.one("--name") is not None
+    enrol_with_code = "--pairing-code" in given.flags or given.one("--code-file") is not None
+    log_in_with_token = given.one("--token-file") is not None or given.one("--name") is not None
     by_login = any(given.one(option) or option in given.flags for option in _BY_LOGIN)
-    if by_code and (by_token or by_login):
+    if enrol_with_code and (log_in_with_token or by_login):
         raise UsageError(
             "a pairing code says who you are; leave --name, --token-file and --issuer out, or the code"
         )
@@ -97,7 +97,7 @@ def login(arguments: list[str], options: Options) -> int:
             "with a token nobody has to log in; leave --issuer and --browser out, or --token-file"
         )
     if not given.words:
-        if by_code or by_token:
+        if enrol_with_code or log_in_with_token:
             raise UsageError("which controller? `login` takes it as HOST:PORT; `jumpstarter login --help`")
         return _again(given, options)
     from jumpstarter_client.identity.client_config import config_home  # noqa: PLC0415
@@ -106,7 +106,9 @@ def login(arguments: list[str], options: Options) -> int:
     files = ConfigFiles(config_home(os.environ))
     if alias := given.one("--alias"):
         files.path(alias)  # before a code is used up
-    member = _member(given, by_code=by_code, by_token=by_token and not by_login)
+    member = _member(
+        given, enrol_with_code=enrol_with_code, log_in_with_token=log_in_with_token and not by_login
+    )
     alias = alias or files.free_alias(member)
     allow = tuple(given.values.get("--allow", DRIVERS))
     path = files.save(
@@ -125,7 +127,7 @@ def _say(path: Path, member: ClientConfig) -> None:
     print_line(f"{path}: client {who} of {member.endpoint}")
 
 
-def _member(given: Arguments, *, by_code: bool, by_token: bool) -> ClientConfig:
+def _member(given: Arguments, *, enrol_with_code: bool, log_in_with_token: bool) -> ClientConfig:
     from jumpstarter_proto.remote import Identity, Kind, Trust, split_endpoint  # noqa: PLC0415 - not for --help
     from jumpstarter_proto.secret_input import read_secret  # noqa: PLC0415
 
@@ -135,19 +137,19 @@ def _member(given: Arguments, *, by_code: bool, by_token: bool) -> ClientConfig:
     endpoint = given.words[0]
     split_endpoint(endpoint)  # before anybody types a secret
     trust = Trust(fingerprint=given.one("--tls-fingerprint") or "")
-    if by_code:
+    if enrol_with_code:
         code = read_secret(
             "pairing code", file=_file(given, "--code-file"), variable="JMP_PAIRING_CODE", hidden=False
         )
-        return run(partial(client_login.by_code, endpoint, trust, code))
-    if not by_token:
-        return run(partial(client_login.by_issuer, endpoint, trust, _login(given), _tell))
+        return run(partial(client_login.enrol_with_code, endpoint, trust, code))
+    if not log_in_with_token:
+        return run(partial(client_login.log_in_with_issuer, endpoint, trust, _login(given), _tell))
     token = read_secret("token", file=_file(given, "--token-file"), variable="JMP_TOKEN")
     name = given.one("--name")
     if name is None:
         raise UsageError("whose token is it? --name NAME")
     identity = Identity(Kind.CLIENT, given.one("--namespace") or "default", name, token)
-    return run(partial(client_login.by_token, endpoint, trust, identity))
+    return run(partial(client_login.log_in_with_token, endpoint, trust, identity))
 
 
 def _again(given: Arguments, options: Options) -> int:
@@ -166,7 +168,7 @@ def _again(given: Arguments, options: Options) -> int:
     login = replace(_login(given), namespace=who.namespace, name=who.name)
     if not login.issuer:
         login = replace(login, issuer=claims.issuer)
-    member = run(partial(client_login.by_issuer, before.endpoint, before.trust, login, _tell))
+    member = run(partial(client_login.log_in_with_issuer, before.endpoint, before.trust, login, _tell))
     replace_tokens(before.path, member.identity.token, member.refresh_token)
     _say(before.path, member)
     return 0

@@ -11,7 +11,7 @@ from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.texts import shown
 
 if TYPE_CHECKING:
-    from jumpstarter_client.lease.request import Wanted
+    from jumpstarter_client.lease.request import LeaseRequest
 
 __all__ = [
     "ArgumentsError",
@@ -72,7 +72,7 @@ class Options:
     wait_for_board: bool = False
     output: str | None = None
 
-    def wanted(self) -> Wanted | None:
+    def lease_request(self) -> LeaseRequest | None:
         """The board of a controller that was asked for, by options or JMP_LEASE; None: one that is reached directly."""
         named = bool(self.selector or self.exporter_name or self.lease)
         if self.wait_for_board and (self.lease or not (self.selector or self.exporter_name)):
@@ -87,9 +87,9 @@ class Options:
             raise UsageError(
                 "--override is for a board that is served on this machine; leave it out, or unset JMP_LEASE"
             )
-        from jumpstarter_client.lease.request import Wanted  # noqa: PLC0415 - local commands need none of it
+        from jumpstarter_client.lease.request import LeaseRequest  # noqa: PLC0415 - local commands need none of it
 
-        return Wanted.of(
+        return LeaseRequest.from_options(
             os.environ,
             selector=self.selector,
             exporter=self.exporter_name,
@@ -101,10 +101,10 @@ class Options:
             retry_timeout=self.retry_timeout,
             all_logs=self.exporter_logs,
             wait_for_board=self.wait_for_board,
-            otherwise=self._otherwise(),
+            not_found_hint=self._not_found_hint(),
         )
 
-    def _otherwise(self) -> str:
+    def _not_found_hint(self) -> str:
         """What there is not on this machine, for who named an exporter that the controller has not either."""
         if self.exporter is None or self.exporter_name != self.exporter:
             return ""

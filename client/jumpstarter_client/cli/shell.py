@@ -68,19 +68,19 @@ def shell(arguments: list[str], options: Options) -> int:
 
     from jumpstarter_client.blocking import Portal  # noqa: PLC0415 - not for --help
     from jumpstarter_client.connections.connect import open_host  # noqa: PLC0415
-    from jumpstarter_client.connections.local_use import held_board  # noqa: PLC0415
-    from jumpstarter_client.status_line import to_terminal  # noqa: PLC0415
+    from jumpstarter_client.connections.local_use import hold_board  # noqa: PLC0415
+    from jumpstarter_client.status_line import print_message  # noqa: PLC0415
 
-    wanted = options.wanted()
+    request = options.lease_request()
     boards: list[Board] = []
     child = _Child()
     place = open_host(
         options.host,
         config=options.config,
         board=options.board,
-        wanted=wanted,
-        leased=boards.append,
-        ended=child.lease_ended,
+        request=request,
+        on_leased=boards.append,
+        on_lease_end=child.lease_ended,
     )
     with Portal() as portal, portal.context(place) as host, ExitStack() as stack:
         environment = dict(_with_j(os.environ), JUMPSTARTER_HOST=host, _JMP_SUPPRESS_DRIVER_WARNINGS="1")
@@ -92,7 +92,7 @@ def shell(arguments: list[str], options: Options) -> int:
             greeting = "" if command else portal.call(_greeting, boards[0].channel)
         else:
             # Asked at once, so that a wrong passphrase or certificate is not found by every command inside.
-            client = stack.enter_context(portal.context(held_board(host, options.board, to_terminal)))
+            client = stack.enter_context(portal.context(hold_board(host, options.board, print_message)))
             if client.name:
                 environment["JMP_EXPORTER"] = client.name
             greeting = "" if command else portal.call(_greeting, client.connection.channel)
@@ -156,7 +156,7 @@ class _Child:
         self._process: subprocess.Popen[bytes] | None = None
         self._told: list[int] = []
 
-    def lease_ended(self, verdict: str) -> None:
+    def lease_ended(self, end_reason: str) -> None:
         """Called by another thread: say why, and hang up, as a terminal does that is gone.
 
         Under nohup the child ignores that, and is terminated instead: its board is gone.
@@ -164,9 +164,9 @@ class _Child:
         process = self._process
         if process is not None and process.poll() is not None:
             return
-        from jumpstarter_client.status_line import to_terminal  # noqa: PLC0415
+        from jumpstarter_client.status_line import print_message  # noqa: PLC0415
 
-        to_terminal(verdict)
+        print_message(end_reason)
         self.outlived_its_lease = True
         is_ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
         self._pass_on(signal.SIGTERM if is_ignored else signal.SIGHUP, None)

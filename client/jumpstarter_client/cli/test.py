@@ -202,10 +202,10 @@ async def _run_all(
     running: list[Runner] = []
     losses: list[JumpstarterError] = []
 
-    def lose(verdict: str) -> None:
+    def lose(end_reason: str) -> None:
         from jumpstarter_client.lease.monitor import LeaseEndedError  # noqa: PLC0415 - leased boards only
 
-        losses.append(LeaseEndedError(verdict))
+        losses.append(LeaseEndedError(end_reason))
         for runner in running:
             runner.lose_board(losses[0])
 
@@ -237,7 +237,11 @@ async def _run_all(
     tests = [replace(one, board=run.board) if run.board else one for one in tests]
     try:
         async with connect_async(
-            options.host, config=options.config, board=options.board, wanted=options.wanted(), ended=lose
+            options.host,
+            config=options.config,
+            board=options.board,
+            request=options.lease_request(),
+            on_lease_end=lose,
         ) as root:
             await run_on(root, tests)
     except JumpstarterError as error:

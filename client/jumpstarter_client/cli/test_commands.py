@@ -76,7 +76,7 @@ WRONG = [
     (["devices", "-o", "xml"], "json, yaml, name"),
     (["devices", "rpi4"], "takes no 'rpi4'"),
     (["completion", "tcsh"], "'tcsh'"),
-    (["shell", "--lease", "x"], "name your configuration with --client"),
+    (["shell", "--lease", "x"], "no client configuration: log in"),
     (["shell", "--lase"], "no option --lase"),
     (["devices", "--host", "a", "--config", "b"], "use one of them"),
 ]

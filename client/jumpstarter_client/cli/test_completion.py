@@ -47,7 +47,7 @@ printf '%s\\n' "$#" "$@" > told.new && mv told.new told
 
 @pytest.fixture
 def offered(
-    tmp_path: Path, bare: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, short_name: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> str:
     """What is offered to a user who has configurations of exporters of all these names."""
     folder = tmp_path / "config" / "jumpstarter" / "exporters"

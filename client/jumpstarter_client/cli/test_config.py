@@ -72,7 +72,7 @@ def test_a_token_file_a_second_one_and_which_counts(command: Command, tmp_path: 
         (("config", "client", "create", "a/b", "--endpoint", "h:1"), "is no name"),
         (("config", "client", "create", "lab", "--token", "x"), "no option --token; did you mean"),
         (("config", "client", "use", "lab"), "log in first"),
-        (("config", "client", "show"), "nobody said who you are"),
+        (("config", "client", "show"), "no client configuration"),
     ],
 )
 def test_what_is_wrong_is_one_sentence(command: Command, words: tuple[str, ...], sentence: str) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from jumpstarter_client.cli import options as module
 from jumpstarter_client.cli.options import Options, UsageError, split, take_name, take_output
-from jumpstarter_client.lease.request import Wanted
+from jumpstarter_client.lease.request import LeaseRequest
 
 CLIENT = """
 kind: ClientConfig
@@ -19,7 +19,7 @@ token: t
 
 
 @pytest.fixture(autouse=True)
-def home(bare: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def home(short_name: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A machine with the configuration of an exporter `desk`, and of a client `ann`."""
     monkeypatch.setattr(module, "SYSTEM_EXPORTERS", str(tmp_path / "system"))
     home = tmp_path / "config" / "jumpstarter"
@@ -99,9 +99,9 @@ def test_what_does_not_go_together(words: str, sentence: str) -> None:
 def test_a_board_of_a_controller_is_wanted_if_options_or_the_environment_say_so(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert Options().wanted() is None
-    assert Options(host="h:1", client="ann").wanted() is None
-    assert Options(client="ann").wanted() == Wanted(client="ann")
+    assert Options().lease_request() is None
+    assert Options(host="h:1", client="ann").lease_request() is None
+    assert Options(client="ann").lease_request() == LeaseRequest(client="ann")
     asked = Options(
         selector="a=b",
         exporter_name="pi-1",
@@ -112,8 +112,8 @@ def test_a_board_of_a_controller_is_wanted_if_options_or_the_environment_say_so(
         retry_timeout="30s",
         exporter_logs=True,
         wait_for_board=True,
-    ).wanted()
-    assert asked == Wanted(
+    ).lease_request()
+    assert asked == LeaseRequest(
         selector="a=b",
         exporter="pi-1",
         duration=3600.0,
@@ -125,37 +125,39 @@ def test_a_board_of_a_controller_is_wanted_if_options_or_the_environment_say_so(
         wait_for_board=True,
     )
     monkeypatch.setenv("JMP_LEASE", "mine")
-    assert Options().wanted() == Wanted(lease="mine")
-    assert Options(selector="a=b").wanted() == Wanted(selector="a=b")
-    assert Options(config="desk").wanted() is None
+    assert Options().lease_request() == LeaseRequest(lease="mine")
+    assert Options(selector="a=b").lease_request() == LeaseRequest(selector="a=b")
+    assert Options(config="desk").lease_request() is None
     with pytest.raises(UsageError, match="unset JMP_LEASE"):
-        Options(override="1").wanted()
+        Options(override="1").lease_request()
     monkeypatch.setenv("JUMPSTARTER_HOST", "/run/lease.sock")
-    assert Options().wanted() is None, "it is the shell's"
-    assert Options(client="ann").wanted() is None
-    assert Options(lease="other").wanted() == Wanted(lease="other")
+    assert Options().lease_request() is None, "it is the shell's"
+    assert Options(client="ann").lease_request() is None
+    assert Options(lease="other").lease_request() == LeaseRequest(lease="other")
 
 
 @pytest.mark.parametrize("options", [Options(), Options(lease="x"), Options(lease="x", selector="a=b")])
 def test_only_for_a_board_that_is_asked_for_one_can_wait(options: Options) -> None:
     options.wait_for_board = True
     with pytest.raises(UsageError, match="say which with -l SELECTOR"):
-        options.wanted()
+        options.lease_request()
 
 
 def test_an_exporter_that_is_not_on_this_machine_may_be_a_controllers(home: Path) -> None:
     options, _ = split(["devices", "--exporter", "pi-1", "--client", "ann"])
-    wanted = options.wanted()
-    assert wanted is not None
-    assert wanted.exporter == "pi-1"
-    assert wanted.otherwise.startswith("on this machine, there is no configuration 'pi-1' of an exporter in")
-    assert str(home / "exporters") in wanted.otherwise
+    request = options.lease_request()
+    assert request is not None
+    assert request.exporter == "pi-1"
+    assert request.not_found_hint.startswith(
+        "on this machine, there is no configuration 'pi-1' of an exporter in"
+    )
+    assert str(home / "exporters") in request.not_found_hint
     options, _ = split(["devices", "--exporter-name", "pi-1", "--client", "ann"])
-    assert options.wanted() == Wanted(exporter="pi-1", client="ann")
+    assert options.lease_request() == LeaseRequest(exporter="pi-1", client="ann")
     (home / "clients" / "ann.yaml").unlink()
     options, _ = split(["devices", "--exporter", "pi-1"])
     with pytest.raises(UsageError, match=r"no configuration 'pi-1' of an exporter in .*; and as the name of"):
-        options.wanted()
+        options.lease_request()
 
 
 def test_a_commands_own_words_may_name_a_controllers_exporter() -> None:

@@ -18,7 +18,7 @@ from jumpstarter_client.cli.conftest import Command
 from jumpstarter_client.cli.options import Options
 from jumpstarter_client.cli.output import table, write_data
 from jumpstarter_client.conftest import FakeExporter
-from jumpstarter_client.status_line import to_terminal
+from jumpstarter_client.status_line import print_message
 
 EVIL = "evil\x1b[2J\rname\u202e"
 SHOWN = "evil\\x1b[2J\\rname\\u202e"
@@ -40,7 +40,7 @@ def test_tables() -> None:
 
 
 def test_notices(capsys: pytest.CaptureFixture[str]) -> None:
-    to_terminal(f"Waiting: {EVIL}")
+    print_message(f"Waiting: {EVIL}")
     assert capsys.readouterr().err == f"Waiting: {SHOWN}\n"
 
 

@@ -101,7 +101,7 @@ def test_j_is_found_in_a_shell_of_a_jumpstarter_that_is_not_on_the_path(
     assert (command.returncode, out, err) == (0, f"{system}\n", "")
 
 
-def test_a_shell_has_an_exporter_of_its_own_from_a_file(bare: None, tmp_path: Path) -> None:
+def test_a_shell_has_an_exporter_of_its_own_from_a_file(short_name: None, tmp_path: Path) -> None:
     (tmp_path / "bench.yaml").write_text(CONFIG)
     script = f"{SCRIPTS}/j power on && stat -c %a $JUMPSTARTER_HOST"
     words = ["shell", "--config", str(tmp_path / "bench.yaml"), "--", "sh", "-c", script]

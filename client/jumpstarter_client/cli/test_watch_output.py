@@ -96,8 +96,8 @@ def test_a_pipe_gets_a_line_for_each_change_and_is_told_once_that_the_controller
     show.away("refused")
     out, err = capsys.readouterr()
     assert lines(out) == ["a is new", "b is new", "c is new"]
-    away = "the controller is away (refused); waiting for it"
-    assert lines(err) == [away, "the controller is back", away]
+    away = "the controller is unreachable (refused); waiting for it"
+    assert lines(err) == [away, "the controller is reachable again", away]
     show = _Lines(watched(), as_json=True)
     show.show(["a"])
     assert json.loads(capsys.readouterr().out) == {"name": "a"}
@@ -127,4 +127,4 @@ def test_a_screen_is_drawn_again_where_time_has_changed_something(
     out = capsys.readouterr().out
     assert ("row 2" in out, "row 3" in out, "Ctrl-C ends this" in out) == (True, False, True)
     show.away("refused")
-    assert "the controller is away (refused)" in capsys.readouterr().out
+    assert "the controller is unreachable (refused)" in capsys.readouterr().out

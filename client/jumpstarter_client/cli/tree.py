@@ -31,7 +31,7 @@ def run_tree(arguments: list[str], options: Options) -> ExitCode:
 
     try:
         with connect(
-            options.host, config=options.config, board=options.board, wanted=options.wanted()
+            options.host, config=options.config, board=options.board, request=options.lease_request()
         ) as root:
             return _run_below(root.node, arguments, "j", options)
     except JumpstarterError as error:

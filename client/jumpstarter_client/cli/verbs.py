@@ -67,7 +67,7 @@ def run_verb(interface: str, arguments: list[str], options: Options) -> ExitCode
 
     try:
         with connect(
-            options.host, config=options.config, board=options.board, wanted=options.wanted()
+            options.host, config=options.config, board=options.board, request=options.lease_request()
         ) as root:
             _run_on(root.node, interface, word, rest, verb=verb, options=options)
     except JumpstarterError as error:
@@ -110,7 +110,9 @@ def call_verb(client: DriverClient, verb: Verb, arguments: list[str], title: str
 
         positional, named = parse(verb, arguments, title)
     with ExitStack() as stack:
-        if options.exporter_logs and options.wanted() is None:  # a leased board's log is shown from its begin
+        if (
+            options.exporter_logs and options.lease_request() is None
+        ):  # a leased board's log is shown from its begin
             stack.enter_context(client.log_stream())
         method: Callable[..., object] = getattr(client, verb.attribute)
         result = method(*positional, **named)

@@ -15,15 +15,15 @@ from jumpstarter_proto.remote import Backoff
 from jumpstarter_proto.rpc import RpcError
 from jumpstarter_proto.terminal import print_error_line, print_line, redraw_lines
 
-from jumpstarter_client.controller.lab_snapshot import Known
-from jumpstarter_client.controller.watch import has_to_be_asked, watch_lab
-from jumpstarter_client.lease.lease import AWAY
+from jumpstarter_client.controller.lab_snapshot import LabSnapshot
+from jumpstarter_client.controller.watch import is_watch_unsupported, watch_lab
+from jumpstarter_client.lease.lease import UNREACHABLE_CODES
 from jumpstarter_client.progress import is_live
 
 if TYPE_CHECKING:
     from jumpstarter_proto.lab.v1.exporters_pb2 import WatchRequest
 
-    from jumpstarter_client.controller.controller_client import Calls, Controller
+    from jumpstarter_client.controller.controller_client import ControllerCalls, ControllerClient
 
 __all__ = ["Watched", "watch"]
 
@@ -37,20 +37,20 @@ class Watched(Generic[T]):
     """What is watched, and how it looks."""
 
     request: WatchRequest
-    of: Callable[[Known], list[T]]
+    of: Callable[[LabSnapshot], list[T]]
     """What is to be shown of what the controller has told."""
-    ask: Callable[[Calls], Awaitable[list[T]]]
+    ask: Callable[[ControllerCalls], Awaitable[list[T]]]
     """The same from one that has to be asked."""
     changes: Callable[[list[T] | None, list[T]], Iterator[tuple[str, dict[str, object]]]]
     """A sentence and data for each that is not as it was; at first, when there was None, for all."""
     table: Callable[[list[T]], str]
 
 
-async def watch(controller: Controller, watched: Watched[T], output: str | None) -> None:
+async def watch(controller: ControllerClient, watched: Watched[T], output: str | None) -> None:
     """Until cancelled; the controller may go away and come back."""
     is_screen = not output and is_live(sys.stdout)
     show = _Screen(watched) if is_screen else _Lines(watched, as_json=output == "json")
-    known = Known()
+    known = LabSnapshot()
     backoff = Backoff(0.5, 10.0)
 
     def look() -> None:
@@ -68,10 +68,10 @@ async def watch(controller: Controller, watched: Watched[T], output: str | None)
                     backoff.reset()
                     await trio.sleep(LOOK_SECONDS)
         except RpcError as error:
-            if controller.tells and has_to_be_asked(error):
+            if controller.tells and is_watch_unsupported(error):
                 controller.tells = False
                 continue
-            if error.code not in AWAY or not show.has_shown:
+            if error.code not in UNREACHABLE_CODES or not show.has_shown:
                 raise
             show.away(error.details)
         await trio.sleep(backoff.next())
@@ -93,7 +93,7 @@ class _Lines(Generic[T]):
     def show(self, found: list[T]) -> None:
         if self._is_away:
             self._is_away = False
-            self._note("the controller is back")
+            self._note("the controller is reachable again")
         stamp = time.strftime("%H:%M:%S")
         for sentence, data in self._watched.changes(self._seen, found):
             print_line(json.dumps(data) if self._as_json else f"{stamp} {sentence}")
@@ -106,7 +106,7 @@ class _Lines(Generic[T]):
     def away(self, why: str) -> None:
         if not self._is_away:
             self._is_away = True
-            self._note(f"the controller is away ({why}); waiting for it")
+            self._note(f"the controller is unreachable ({why}); waiting for it")
 
     def _note(self, sentence: str) -> None:
         print_error_line(f"{time.strftime('%H:%M:%S')} {sentence}")
@@ -136,7 +136,7 @@ class _Screen(Generic[T]):
             self.show(self._found)
 
     def away(self, why: str) -> None:
-        self._draw(f"{time.strftime('%H:%M:%S')}  the controller is away ({why}); waiting for it")
+        self._draw(f"{time.strftime('%H:%M:%S')}  the controller is unreachable ({why}); waiting for it")
 
     def _draw(self, last: str) -> None:
         size = shutil.get_terminal_size()

@@ -1,4 +1,4 @@
-"""Where a command connects: the order in which exporters are looked for, without looking."""
+"""Where a command connects: the order of the endpoints, and the metadata of connections. No I/O."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ __all__ = [
     "BuiltIn",
     "Tcp",
     "Unix",
-    "board_of",
+    "board_metadata",
+    "board_socket",
     "candidates",
-    "choosing",
-    "overriding",
+    "override_metadata",
     "parse_host",
-    "passphrase",
-    "socket_of",
+    "passphrase_metadata",
+    "selected_board",
 ]
 
 BOARD = "x-jumpstarter-board"
-"""Metadata that chooses one of several boards of a host."""
+"""The metadata key that selects one of several boards of a host."""
 SYSTEM_SOCKET = "/run/jumpstarter/exporter.sock"
 
 
@@ -36,7 +36,7 @@ class Unix:
 
     path: str
     asked_for: bool
-    """The user named it; otherwise it is a place where a daemon may be."""
+    """The user named it; otherwise it is a default path where a daemon may listen."""
 
     def __str__(self) -> str:
         return self.path
@@ -44,7 +44,7 @@ class Unix:
 
 @dataclass(frozen=True)
 class Tcp:
-    """A TCP address; with TLS unless it is insecure."""
+    """A TCP address, with TLS unless `insecure`."""
 
     host: str
     port: int
@@ -56,16 +56,16 @@ class Tcp:
 
 @dataclass(frozen=True)
 class BuiltIn:
-    """No exporter runs: start one here, for the one command."""
+    """No exporter is running: start one in this process for the command."""
 
 
 def candidates(host: str | None, environment: Mapping[str, str]) -> Iterator[Unix | Tcp | BuiltIn]:
-    """In this order: what was asked for, JUMPSTARTER_HOST, a daemon's socket, a built-in exporter.
+    """Yield the endpoints in order: the named one, JUMPSTARTER_HOST, the sockets of daemons, a built-in exporter.
 
-    What was asked for, or set, is the only one then: a user who names an exporter gets that one or an error.
+    A named endpoint is the only one: a user who names an exporter gets that one or an error.
 
     Raises:
-        AddressError: the host is no address.
+        AddressError: the host is not a valid address.
     """
     named = host or environment.get("JUMPSTARTER_HOST")
     if named:
@@ -81,10 +81,10 @@ def candidates(host: str | None, environment: Mapping[str, str]) -> Iterator[Uni
 
 
 def parse_host(text: str, environment: Mapping[str, str]) -> Unix | Tcp:
-    """`HOST:PORT`, or the path of a socket: what has a slash in it, or is a file's name of this folder.
+    """Parse `HOST:PORT` or the path of a socket (it contains a slash, or is a file in the current folder).
 
     Raises:
-        AddressError: it is neither; says how it is written.
+        AddressError: it is neither; the message shows the format.
     """
     text = text.strip()
     if "/" in text and "://" not in text:
@@ -101,13 +101,13 @@ def parse_host(text: str, environment: Mapping[str, str]) -> Unix | Tcp:
     return Tcp(host, port, insecure)
 
 
-def board_of(board: str | None, environment: Mapping[str, str]) -> str | None:
-    """The board that was asked for, or set; None for the only one of its host."""
+def selected_board(board: str | None, environment: Mapping[str, str]) -> str | None:
+    """Return the board from the option or JUMPSTARTER_BOARD; None means the only board of the host."""
     return board or environment.get("JUMPSTARTER_BOARD") or None
 
 
-def socket_of(door: str, board: str | None) -> str:
-    """The board's own socket beside its host's door, if there is one; else the door."""
+def board_socket(door: str, board: str | None) -> str:
+    """Return the board's own socket beside the host's main socket (`door`) if it exists; otherwise the main socket."""
     if board is not None:
         own = os.path.join(os.path.dirname(door), "boards", safe_name(board, ".sock"))
         if os.path.exists(own):
@@ -115,8 +115,8 @@ def socket_of(door: str, board: str | None) -> str:
     return door
 
 
-def choosing(board: str | None) -> list[tuple[str, str | bytes]]:
-    """Metadata that chooses a board by its name, in whichever script; of none, if there is none to choose."""
+def board_metadata(board: str | None) -> list[tuple[str, str | bytes]]:
+    """Return the metadata that selects a board by name; names that are not ASCII go as binary metadata."""
     if board is None:
         return []
     if board.isascii() and board.isprintable() and board == board.strip():
@@ -124,19 +124,19 @@ def choosing(board: str | None) -> list[tuple[str, str | bytes]]:
     return [(f"{BOARD}-bin", board.encode(errors="surrogateescape"))]
 
 
-def passphrase(environment: Mapping[str, str]) -> list[tuple[str, str | bytes]]:
-    """Metadata for an exporter that wants a passphrase. AddressError if no exporter can have that one."""
+def passphrase_metadata(environment: Mapping[str, str]) -> list[tuple[str, str | bytes]]:
+    """Return the metadata for an exporter with a passphrase. AddressError if the passphrase is invalid."""
     secret = environment.get("JMP_GRPC_PASSPHRASE")
     if secret and not (secret.isascii() and secret.isprintable()):
         raise AddressError(
-            "the passphrase in JMP_GRPC_PASSPHRASE has characters other than printable ASCII, which no exporter takes; "
-            "set the one that the exporter has"
+            "the passphrase in JMP_GRPC_PASSPHRASE is invalid: only printable ASCII is allowed; "
+            "set the passphrase of the exporter"
         )
     return [("x-jumpstarter-passphrase", secret)] if secret else []
 
 
-def overriding(environment: Mapping[str, str]) -> list[tuple[str, str | bytes]]:
-    """Metadata of who takes part in the lease of a board on this machine: JUMPSTARTER_OVERRIDE is "1", or "force"."""
+def override_metadata(environment: Mapping[str, str]) -> list[tuple[str, str | bytes]]:
+    """Return the metadata for using a leased board of this machine: JUMPSTARTER_OVERRIDE is "1" or "force"."""
     how = environment.get("JUMPSTARTER_OVERRIDE", "")
     if how not in ("1", "force"):
         return []

@@ -1,4 +1,4 @@
-"""The use of a board at its own host, held as long as a shell is open: no lease takes it between two commands."""
+"""Hold the local use of a board while a shell is open, so that no lease takes the board between two commands."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from jumpstarter_proto.texts import shown
 from jumpstarter_client.base import DriverClient
 from jumpstarter_client.connections.connect import connect_async
 
-__all__ = ["held_board"]
+__all__ = ["hold_board"]
 
-MOST = 400
-"""Characters of a sentence, which is an exporter's."""
+MAX_MESSAGE_LENGTH = 400
+"""In characters; the messages come from an exporter."""
 
 
 @asynccontextmanager
-async def held_board(
-    host: str, board: str | None, told: Callable[[str], None]
+async def hold_board(
+    host: str, board: str | None, on_message: Callable[[str], None]
 ) -> AsyncIterator[DriverClient]:
     """The root of the board's devices. `told` gets what its user has to hear meanwhile.
 
@@ -35,12 +35,14 @@ async def held_board(
     """
     with collapsed():
         async with connect_async(host, board=board) as client, trio.open_nursery() as nursery:
-            await nursery.start(_hold, client.connection.channel, told)
+            await nursery.start(_hold, client.connection.channel, on_message)
             yield client
             nursery.cancel_scope.cancel()
 
 
-async def _hold(channel: Caller, told: Callable[[str], None], *, task_status: trio.TaskStatus[None]) -> None:
+async def _hold(
+    channel: Caller, on_message: Callable[[str], None], *, task_status: trio.TaskStatus[None]
+) -> None:
     is_held = False
     try:
         async with DevicesServiceStub(channel).Hold(HoldRequest()) as call:
@@ -48,10 +50,12 @@ async def _hold(channel: Caller, told: Callable[[str], None], *, task_status: tr
             is_held = True
             task_status.started()
             async for message in call:
-                told(shown(message.said, MOST))
+                on_message(shown(message.said, MAX_MESSAGE_LENGTH))
     except RpcError as error:
         if is_held:
-            told(f"{shown(str(error), MOST)}; the next command takes the board again, if it can")
+            on_message(
+                f"{shown(str(error), MAX_MESSAGE_LENGTH)}; the next command takes the board again, if it can"
+            )
             return
         if error.code is not StatusCode.UNIMPLEMENTED:
             raise
@@ -59,4 +63,4 @@ async def _hold(channel: Caller, told: Callable[[str], None], *, task_status: tr
     except JumpstarterError as error:
         if not is_held:
             raise
-        told(shown(str(error), MOST))
+        on_message(shown(str(error), MAX_MESSAGE_LENGTH))

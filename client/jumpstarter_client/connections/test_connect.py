@@ -83,7 +83,7 @@ def test_a_lease_of_the_environment_is_reached_by_a_named_exporter_or_the_shells
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("JMP_LEASE", "mine")
-    with pytest.raises(JumpstarterError, match="nobody said who you are"), connect():
+    with pytest.raises(JumpstarterError, match="no client configuration"), connect():
         pytest.fail("it is a controller's")
     with daemon(tmp_path / "mine", "named"), connect(str(tmp_path / "mine")) as client:
         assert client.name == "named"
@@ -216,7 +216,7 @@ async def test_where_there_is_none_a_controllers_board_is_a_way_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("jumpstarter_exporter.config.places.SYSTEM", tmp_path / "etc")
-    with pytest.raises(ConnectError, match="or lease a board of a controller: -l board=rpi4") as caught:
+    with pytest.raises(ConnectError, match="or lease a board from a controller: -l board=rpi4") as caught:
         async with connect_async():
             pass
     assert caught.value.exit_code is ExitCode.NOT_FOUND

@@ -12,13 +12,13 @@ from jumpstarter_client.connections.endpoint import (
     BuiltIn,
     Tcp,
     Unix,
-    board_of,
+    board_metadata,
+    board_socket,
     candidates,
-    choosing,
-    overriding,
+    override_metadata,
     parse_host,
-    passphrase,
-    socket_of,
+    passphrase_metadata,
+    selected_board,
 )
 from jumpstarter_client.errors import AddressError
 
@@ -98,23 +98,23 @@ def test_tls_is_left_out_only_when_asked_for(name: str) -> None:
 
 
 def test_passphrase_goes_with_every_call_when_it_is_set() -> None:
-    assert passphrase({}) == []
-    assert passphrase({"JMP_GRPC_PASSPHRASE": "s"}) == [("x-jumpstarter-passphrase", "s")]
+    assert passphrase_metadata({}) == []
+    assert passphrase_metadata({"JMP_GRPC_PASSPHRASE": "s"}) == [("x-jumpstarter-passphrase", "s")]
 
 
 def test_a_board_that_is_asked_for_counts_before_that_of_the_environment() -> None:
     environment = {"JUMPSTARTER_BOARD": "rpi5"}
-    assert (board_of("rpi4", environment), board_of(None, environment)) == ("rpi4", "rpi5")
-    assert board_of(None, {}) is board_of("", {"JUMPSTARTER_BOARD": ""}) is None
+    assert (selected_board("rpi4", environment), selected_board(None, environment)) == ("rpi4", "rpi5")
+    assert selected_board(None, {}) is selected_board("", {"JUMPSTARTER_BOARD": ""}) is None
 
 
 def test_the_socket_of_a_boards_own_process_is_used_where_there_is_one(tmp_path: Path) -> None:
     door, own = str(tmp_path / "exporter.sock"), tmp_path / "boards" / "rpi4.sock"
-    assert socket_of(door, "rpi4") == door
+    assert board_socket(door, "rpi4") == door
     own.parent.mkdir()
     own.touch()
-    assert socket_of(door, "rpi4") == str(own)
-    assert socket_of(door, "rpi5") == socket_of(door, None) == door
+    assert board_socket(door, "rpi4") == str(own)
+    assert board_socket(door, "rpi5") == board_socket(door, None) == door
 
 
 @pytest.mark.parametrize(
@@ -127,25 +127,25 @@ def test_the_socket_of_a_boards_own_process_is_used_where_there_is_one(tmp_path:
     ],
 )
 def test_who_takes_part_in_a_lease_says_so(how: str, metadata: list[tuple[str, str]]) -> None:
-    assert overriding({"JUMPSTARTER_OVERRIDE": how}) == metadata
-    assert overriding({}) == []
+    assert override_metadata({"JUMPSTARTER_OVERRIDE": how}) == metadata
+    assert override_metadata({}) == []
 
 
 @given(st.text(min_size=1))
 def test_a_board_of_any_name_can_be_chosen(name: str) -> None:
-    headers = [(str(key), str(value)) for key, value, *_ in encode_metadata(choosing(name))]
-    ((_, told),) = decode_metadata(headers)
-    assert (told.decode() if isinstance(told, bytes) else told) == name
+    headers = [(str(key), str(content)) for key, content, *_ in encode_metadata(board_metadata(name))]
+    ((_, value),) = decode_metadata(headers)
+    assert (value.decode() if isinstance(value, bytes) else value) == name
 
 
 def test_blanks_around_the_name_of_a_board_are_a_part_of_it() -> None:
     """Which HTTP/2 takes away around a text."""
-    assert choosing(None) == []
-    assert choosing("rpi4") == [("x-jumpstarter-board", "rpi4")]
-    assert choosing(" rpi4") == [("x-jumpstarter-board-bin", b" rpi4")]
+    assert board_metadata(None) == []
+    assert board_metadata("rpi4") == [("x-jumpstarter-board", "rpi4")]
+    assert board_metadata(" rpi4") == [("x-jumpstarter-board-bin", b" rpi4")]
 
 
 @pytest.mark.parametrize("secret", ["pässe", "a\nb", "\udcff"])
 def test_a_passphrase_that_no_exporter_can_have_is_one_sentence(secret: str) -> None:
-    with pytest.raises(AddressError, match="JMP_GRPC_PASSPHRASE has characters other than"):
-        passphrase({"JMP_GRPC_PASSPHRASE": secret})
+    with pytest.raises(AddressError, match="JMP_GRPC_PASSPHRASE is invalid"):
+        passphrase_metadata({"JMP_GRPC_PASSPHRASE": secret})

@@ -12,7 +12,7 @@ from jumpstarter_proto.lab.v1.devices_pb2 import HoldRequest, HoldResponse
 from jumpstarter_proto.rpc import RpcError, Server, ServerCall, StatusCode, unix_listener
 
 from jumpstarter_client.conftest import FakeExporter
-from jumpstarter_client.connections.local_use import held_board
+from jumpstarter_client.connections.local_use import hold_board
 
 
 class Holds(DevicesServiceServicer):
@@ -51,33 +51,33 @@ async def test_a_board_is_held_for_the_block_and_its_user_hears_what_is_said(
     holds: Holds, exporter: FakeExporter, tmp_path: Path
 ) -> None:
     holds.says = ["a lease waits for it", "\x1b[2J" + "x" * 500]
-    told: list[str] = []
+    messages: list[str] = []
     with trio.fail_after(10):
-        async with held_board(str(tmp_path / "s"), None, told.append) as client:
+        async with hold_board(str(tmp_path / "s"), None, messages.append) as client:
             assert holds.held == 1
             await client.rpi4.power.call_async("on")
-            while len(told) < 2:
+            while len(messages) < 2:
                 await trio.sleep(0.01)
             holds.lost.set()
-            while len(told) < 3:
+            while len(messages) < 3:
                 await trio.sleep(0.01)
             await client.rpi4.power.call_async("off")
         assert holds.held == 0
-    assert told[0] == "a lease waits for it"
-    assert (told[1].isprintable(), len(told[1])) == (True, 404)
-    assert "somebody else has it now; the next command takes the board again, if it can" in told[2]
+    assert messages[0] == "a lease waits for it"
+    assert (messages[1].isprintable(), len(messages[1])) == (True, 404)
+    assert "somebody else has it now; the next command takes the board again, if it can" in messages[2]
     assert [method for _, method, _ in exporter.called] == ["on", "off"]
 
 
 async def test_a_board_that_somebody_else_has_is_refused(holds: Holds, tmp_path: Path) -> None:
     holds.refuses = RpcError(StatusCode.PERMISSION_DENIED, "bob has it")
     with trio.fail_after(10), pytest.raises(RpcError, match="bob has it"):
-        async with held_board(str(tmp_path / "s"), None, pytest.fail):
+        async with hold_board(str(tmp_path / "s"), None, pytest.fail):
             pytest.fail("it is bob's")
 
 
 async def test_an_exporter_that_knows_no_such_use_is_used_all_the_same(holds: Holds, tmp_path: Path) -> None:
     holds.refuses = RpcError(StatusCode.UNIMPLEMENTED, "what?")
     with trio.fail_after(10):
-        async with held_board(str(tmp_path / "s"), None, pytest.fail) as client:
+        async with hold_board(str(tmp_path / "s"), None, pytest.fail) as client:
             await client.rpi4.power.call_async("on")

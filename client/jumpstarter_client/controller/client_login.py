@@ -11,16 +11,23 @@ from jumpstarter_proto.remote import Identity, Kind, Trust, open_controller
 from jumpstarter_proto.remote.enrolment import enrol, explained, settle
 from jumpstarter_proto.rpc import RpcError, StatusCode
 
-from jumpstarter_client.controller.controller_client import CALL_SECONDS, Controller
+from jumpstarter_client.controller.controller_client import CALL_SECONDS, ControllerClient
 from jumpstarter_client.controller.token_renewal import issuers
 from jumpstarter_client.identity.client_config import ClientConfig
 from jumpstarter_client.identity.oidc import LoginError, Provider, discover
 from jumpstarter_client.identity.oidc.provider import CLIENT_ID
 
-__all__ = ["DeniedError", "Login", "by_code", "by_issuer", "by_token", "check"]
+__all__ = [
+    "Login",
+    "TokenRejectedError",
+    "check",
+    "enrol_with_code",
+    "log_in_with_issuer",
+    "log_in_with_token",
+]
 
 
-class DeniedError(RpcError):
+class TokenRejectedError(RpcError):
     """The controller does not take the token."""
 
     def __init__(self, error: RpcError) -> None:
@@ -28,13 +35,13 @@ class DeniedError(RpcError):
         self.exit_code = ExitCode.DENIED
 
 
-async def by_code(endpoint: str, trust: Trust, code: str) -> ClientConfig:
+async def enrol_with_code(endpoint: str, trust: Trust, code: str) -> ClientConfig:
     """Use a pairing code; it is used then, whatever becomes of us. RpcError says why it cannot be used."""
     member = await enrol(endpoint, trust, Kind.CLIENT, code)
     return ClientConfig(member.endpoint, member.identity, member.trust)
 
 
-async def by_token(endpoint: str, trust: Trust, identity: Identity) -> ClientConfig:
+async def log_in_with_token(endpoint: str, trust: Trust, identity: Identity) -> ClientConfig:
     """A configuration that works: the controller has taken the token. RpcError says why it does not."""
     with explained(endpoint, trust):
         config = ClientConfig(endpoint, identity, await settle(endpoint, trust))
@@ -56,7 +63,9 @@ class Login:
     """Where that browser comes back to; 0 is any."""
 
 
-async def by_issuer(endpoint: str, trust: Trust, login: Login, tell: Callable[[str], None]) -> ClientConfig:
+async def log_in_with_issuer(
+    endpoint: str, trust: Trust, login: Login, tell: Callable[[str], None]
+) -> ClientConfig:
     """Log in at an issuer whose tokens the controller takes. `tell` gets what the user has to do.
 
     Raises:
@@ -109,7 +118,7 @@ async def _known_as(endpoint: str, trust: Trust, identity: Identity) -> Identity
                 if identity.name:
                     return identity
                 raise LoginError("this controller does not say who you are there; add --name NAME") from None
-            raise DeniedError(error) from None
+            raise TokenRejectedError(error) from None
         return replace(identity, namespace=reply.namespace, name=reply.name)
 
 
@@ -120,10 +129,10 @@ async def check(config: ClientConfig) -> None:
         RpcError: it cannot be reached, or does not take the token, then with the exit code of that.
     """
     try:
-        async with Controller(config).open() as controller:
+        async with ControllerClient(config).open() as controller:
             await controller.check()
     except RpcError as error:
         # On the wire a token that does not count is UNKNOWN, as is a client that is not there.
         if error.code in (StatusCode.UNKNOWN, StatusCode.INVALID_ARGUMENT):
-            raise DeniedError(error) from None
+            raise TokenRejectedError(error) from None
         raise

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from jumpstarter_client.identity.client_config import ClientConfig
 
-__all__ = ["CALL_SECONDS", "Calls", "Controller", "bare", "explained", "is_missing"]
+__all__ = ["CALL_SECONDS", "ControllerCalls", "ControllerClient", "explained", "is_not_found", "short_name"]
 
 CALL_SECONDS = 30.0
 DIAL_SECONDS = 35.0
@@ -49,17 +49,17 @@ _WAITS_FOR_BOARD = ((WAITS_FOR_BOARD, "1"),)
 _log = logging.getLogger(__name__)
 
 
-def bare(resource: str) -> str:
+def short_name(resource: str) -> str:
     """The name at the end of `namespaces/NS/leases/NAME`."""
     return resource.rpartition("/")[2]
 
 
-def is_missing(error: RpcError) -> bool:
+def is_not_found(error: RpcError) -> bool:
     """Whether it says that there is no such thing, or nobody who could have it."""
     return error.code is StatusCode.NOT_FOUND or means(error, ReasonCode.NOT_FOUND, ReasonCode.CALLER_GONE)
 
 
-class Controller:
+class ControllerClient:
     """A controller, as one of its clients."""
 
     def __init__(self, config: ClientConfig) -> None:
@@ -68,7 +68,7 @@ class Controller:
         self._kept_for = config.identity
         self.tells = True
         """As far as is known: it says what has changed. Otherwise it has to be asked, as Jumpstarter's own."""
-        self._minded = False
+        self._expiry_warned = False
         """Whether its owner has been told that the token ends."""
 
     @property
@@ -81,7 +81,7 @@ class Controller:
         return f"namespaces/{self.config.identity.namespace}"
 
     @asynccontextmanager
-    async def open(self, *, timeout: float = CONNECT_SECONDS) -> AsyncIterator[Calls]:
+    async def open(self, *, timeout: float = CONNECT_SECONDS) -> AsyncIterator[ControllerCalls]:
         """One connection, for as many calls as are made in the block. `timeout` is for connecting, in seconds.
 
         Raises:
@@ -91,13 +91,13 @@ class Controller:
         config = await self._current()
         with explained():
             if self._kept is not None and not self._kept.closed and config.identity == self._kept_for:
-                yield Calls(self._kept, self._namespace, until=_until(config))
+                yield ControllerCalls(self._kept, self._namespace, until=_until(config))
                 return
             async with _connected(config, timeout) as channel:
-                yield Calls(channel, self._namespace, until=_until(config))
+                yield ControllerCalls(channel, self._namespace, until=_until(config))
 
     @asynccontextmanager
-    async def kept_open(self) -> AsyncIterator[None]:
+    async def keep_connected(self) -> AsyncIterator[None]:
         """One connection for all that is asked in the block; once it or its token is over, each `open` makes its own.
 
         Raises:
@@ -110,14 +110,17 @@ class Controller:
             self._kept_for = config.identity
             yield
 
-    def let_go(self) -> None:
+    def drop_connection(self) -> None:
         """Do not use the connection that is kept any more, as it is about to end."""
         self._kept = None
 
     async def _current(self) -> ClientConfig:
         """With a token that is good for a while."""
         if not self.config.refresh_token:
-            if not self._minded and (read_claims(self.config.identity.token).renewal_seconds or 1.0) <= 0:
+            if (
+                not self._expiry_warned
+                and (read_claims(self.config.identity.token).renewal_seconds or 1.0) <= 0
+            ):
                 await self._renew()
             return self.config
         from jumpstarter_client.controller.token_renewal import fresh  # noqa: PLC0415 - others' tokens are good for long
@@ -126,16 +129,16 @@ class Controller:
 
     async def _renew(self) -> None:
         """Have a new token of the controller, if it makes one; else say when this one ends, once."""
-        from jumpstarter_client.controller.token_renewal import is_due, renewed_by_controller  # noqa: PLC0415 - see below
+        from jumpstarter_client.controller.token_renewal import is_due, renew_with_controller  # noqa: PLC0415 - see below
 
         try:
             if is_due(self.config):
-                self.config = await renewed_by_controller(self.config)
+                self.config = await renew_with_controller(self.config)
                 return
         except (JumpstarterError, OSError) as error:
             _log.debug("the token is not renewed: %s", error)
-        self._minded = True
-        _mind_the_end(self.config)
+        self._expiry_warned = True
+        _warn_before_expiry(self.config)
 
 
 def _until(config: ClientConfig) -> float:
@@ -154,7 +157,7 @@ def _connected(
     )
 
 
-class Calls:
+class ControllerCalls:
     """The calls of one connection; they raise RpcError."""
 
     def __init__(self, channel: Channel, parent: str, *, until: float = math.inf) -> None:
@@ -300,7 +303,7 @@ class Calls:
         return await self._controller.Dial(request, timeout=min(timeout, DIAL_SECONDS))
 
 
-def _mind_the_end(config: ClientConfig) -> None:
+def _warn_before_expiry(config: ClientConfig) -> None:
     """A token of the controller's own is good for so long that its end comes as a surprise."""
     left = read_claims(config.identity.token).left
     if left is not None and 0 < left < WARN_SECONDS:
@@ -318,7 +321,7 @@ def explained() -> Iterator[None]:
             said = RpcError(error.code, sentence, error.trailing_metadata)
             said.exit_code = ExitCode.DENIED
             raise said from error
-        if is_missing(error):
+        if is_not_found(error):
             error.exit_code = ExitCode.NOT_FOUND
         elif means(error, ReasonCode.NOT_YOURS, ReasonCode.BAD_TOKEN):
             error.exit_code = ExitCode.DENIED

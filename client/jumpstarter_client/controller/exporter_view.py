@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from jumpstarter_proto.texts import shown
 from jumpstarter_proto.v1 import common_pb2
 
-from jumpstarter_client.controller.controller_client import bare
+from jumpstarter_client.controller.controller_client import short_name
 from jumpstarter_client.controller.lease_view import expiry
 from jumpstarter_client.times import when
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
     from jumpstarter_client.node import Allowed
 
-__all__ = ["Seen", "changes", "describe_exporter", "details_as_data", "device_rows", "look"]
+__all__ = ["ExporterView", "changes", "describe_exporter", "details_as_data", "device_rows", "look"]
 
 _READY = frozenset((common_pb2.EXPORTER_STATUS_AVAILABLE, common_pb2.EXPORTER_STATUS_UNSPECIFIED))
 """Exporters before 0.8 report no status."""
 
 
 @dataclass(frozen=True)
-class Seen:
+class ExporterView:
     """One exporter, at one look."""
 
     namespace: str
@@ -79,14 +79,14 @@ class Seen:
         }
 
 
-def look(exporters: Iterable[pb.Exporter], leases: Iterable[pb.Lease]) -> list[Seen]:
+def look(exporters: Iterable[pb.Exporter], leases: Iterable[pb.Lease]) -> list[ExporterView]:
     """Exporters by name, each with the lease that has it."""
     held = {lease.exporter: lease for lease in leases if lease.exporter}
     found = (_seen(exporter, held.get(exporter.name)) for exporter in exporters)
     return sorted(found, key=lambda one: one.name)
 
 
-def _seen(exporter: pb.Exporter, lease: pb.Lease | None) -> Seen:
+def _seen(exporter: pb.Exporter, lease: pb.Lease | None) -> ExporterView:
     status = common_pb2.ExporterStatus.Name(exporter.status).removeprefix("EXPORTER_STATUS_")
     enabled = exporter.enabled if exporter.HasField("enabled") else True  # before 0.9 all are
     reason = exporter.status_message
@@ -102,23 +102,25 @@ def _seen(exporter: pb.Exporter, lease: pb.Lease | None) -> Seen:
         state = "busy"
         if exporter.status == common_pb2.EXPORTER_STATUS_LEASE_READY:
             reason = "its last lease ends"  # its own "Ready for commands" was for that lease's user
-    return Seen(
+    return ExporterView(
         namespace=exporter.name.split("/")[1] if "/" in exporter.name else "",
-        name=bare(exporter.name),
+        name=short_name(exporter.name),
         state=state,
         reason=reason,
         status=status,
         online=exporter.online,
         enabled=enabled,
         labels=dict(exporter.labels),
-        lease=bare(lease.name) if lease is not None else "",
-        client=bare(lease.client) if lease is not None else "",
+        lease=short_name(lease.name) if lease is not None else "",
+        client=short_name(lease.client) if lease is not None else "",
         until=expiry(lease) if lease is not None else None,
         deprecated_labels=dict(exporter.deprecated_labels),
     )
 
 
-def changes(before: Iterable[Seen], after: Iterable[Seen]) -> Iterator[tuple[Seen, str]]:
+def changes(
+    before: Iterable[ExporterView], after: Iterable[ExporterView]
+) -> Iterator[tuple[ExporterView, str]]:
     """Each exporter that is not as it was, and the sentence that says how it is now."""
     old = {one.name: one for one in before}
     for one in after:
@@ -207,7 +209,7 @@ def _interface(device: Device, allowed: Allowed) -> str:
     return device.interface or allowed.interface(device.client)
 
 
-def describe_exporter(seen: Seen, details: ExporterDetails | None) -> Iterator[str]:
+def describe_exporter(seen: ExporterView, details: ExporterDetails | None) -> Iterator[str]:
     """Everything about an exporter but its devices, in lines."""
     rows = [
         ("name", seen.name),

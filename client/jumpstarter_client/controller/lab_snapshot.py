@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from jumpstarter_proto.client.v1.client_pb2 import Exporter
     from jumpstarter_proto.lab.v1.exporters_pb2 import LabNews, LeaseNews
 
-__all__ = ["MOST_BYTES", "Known"]
+__all__ = ["MAX_SNAPSHOT_BYTES", "LabSnapshot"]
 
-MOST_BYTES = 64 * 1024 * 1024
+MAX_SNAPSHOT_BYTES = 64 * 1024 * 1024
 """Of all that is known, and of what is told until one moment is complete."""
 
 
@@ -42,10 +42,10 @@ class _Moment:
         self.size -= self.sizes.pop((is_lease, name), 0)
 
 
-class Known:
+class LabSnapshot:
     """By bare name; leases that have ended are in `ended`, once."""
 
-    def __init__(self, most: int = MOST_BYTES) -> None:
+    def __init__(self, most: int = MAX_SNAPSHOT_BYTES) -> None:
         self.revision = ""
         """From where to go on; empty: nothing is known."""
         self.ended: dict[str, LeaseNews] = {}

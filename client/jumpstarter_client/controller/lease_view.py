@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from jumpstarter_proto.client.v1 import client_pb2
 
-from jumpstarter_client.controller.controller_client import bare
-from jumpstarter_client.times import spell, when
+from jumpstarter_client.controller.controller_client import short_name
+from jumpstarter_client.times import format_duration, when
 
 if TYPE_CHECKING:
     from google.protobuf.duration_pb2 import Duration
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
     from jumpstarter_proto.client.v1 import client_pb2 as pb
 
 __all__ = [
-    "Progress",
-    "Stage",
-    "Standing",
+    "LeasePhase",
+    "LeaseProgress",
+    "LeaseStatus",
     "as_data",
     "describe",
     "expiry",
-    "progress_of",
+    "lease_progress",
+    "lease_status",
     "remaining",
     "selector_of",
-    "standing",
 ]
 
 
-class Stage(enum.Enum):
+class LeasePhase(enum.Enum):
     """How far a lease has come."""
 
     WAITING = "waiting"
@@ -40,16 +40,16 @@ class Stage(enum.Enum):
 
 
 @dataclass(frozen=True)
-class Progress:
+class LeaseProgress:
     """A stage, and the sentence that goes with it."""
 
-    stage: Stage
+    phase: LeasePhase
     message: str = ""
     exporter: str = ""
     """Bare name, when ready."""
 
 
-def progress_of(lease: client_pb2.Lease) -> Progress:
+def lease_progress(lease: client_pb2.Lease) -> LeaseProgress:
     """What to do next."""
     name = lease.name.rpartition("/")[2]
     found = {one.type: one for one in lease.conditions}
@@ -59,20 +59,20 @@ def progress_of(lease: client_pb2.Lease) -> Progress:
         return (one.message or one.reason) if one is not None and one.status == status else None
 
     if said("Ready", "True") is not None and lease.exporter:
-        return Progress(Stage.READY, "", lease.exporter.rpartition("/")[2])
+        return LeaseProgress(LeasePhase.READY, "", lease.exporter.rpartition("/")[2])
     if (message := said("Unsatisfiable", "True")) is not None:
-        return Progress(Stage.FAILED, f"the lease cannot be satisfied: {message}")
+        return LeaseProgress(LeasePhase.FAILED, f"the lease cannot be satisfied: {message}")
     if (message := said("Invalid", "True")) is not None:
-        return Progress(Stage.FAILED, f"the lease is invalid: {message}")
+        return LeaseProgress(LeasePhase.FAILED, f"the lease is invalid: {message}")
     if (message := said("Ready", "False")) is not None:
-        return Progress(Stage.FAILED, f"lease {name} has ended: {message}; ask for a new one")
+        return LeaseProgress(LeasePhase.FAILED, f"lease {name} has ended: {message}; ask for a new one")
     if lease.HasField("effective_end_time"):
-        return Progress(Stage.FAILED, f"lease {name} has already ended; ask for a new one")
-    return Progress(Stage.WAITING, said("Pending", "True") or "waiting for the controller")
+        return LeaseProgress(LeasePhase.FAILED, f"lease {name} has already ended; ask for a new one")
+    return LeaseProgress(LeasePhase.WAITING, said("Pending", "True") or "waiting for the controller")
 
 
 @dataclass(frozen=True)
-class Standing:
+class LeaseStatus:
     """How a lease stands: one word for a script, one sentence for its reader."""
 
     state: str
@@ -80,21 +80,21 @@ class Standing:
     sentence: str
 
 
-def standing(lease: pb.Lease, now: float) -> Standing:
+def lease_status(lease: pb.Lease, now: float) -> LeaseStatus:
     """`now` in seconds since the epoch."""
     found = {one.type: one for one in lease.conditions if one.status == "True"}
-    progress = progress_of(lease)
-    if progress.stage is Stage.READY:
-        return Standing("ready", f"{progress.exporter} is leased")
+    progress = lease_progress(lease)
+    if progress.phase is LeasePhase.READY:
+        return LeaseStatus("ready", f"{progress.exporter} is leased")
     for kind in ("Unsatisfiable", "Invalid"):
         if kind in found:
-            return Standing(kind.lower(), found[kind].message or found[kind].reason)
-    if progress.stage is Stage.FAILED:
+            return LeaseStatus(kind.lower(), found[kind].message or found[kind].reason)
+    if progress.phase is LeasePhase.FAILED:
         ready = next((one for one in lease.conditions if one.type == "Ready"), None)
-        return Standing("ended", (ready.message or ready.reason) if ready else "it has ended")
+        return LeaseStatus("ended", (ready.message or ready.reason) if ready else "it has ended")
     if lease.HasField("begin_time") and _stamp(lease.begin_time) > now:
-        return Standing("scheduled", "its time has not come yet")
-    return Standing("waiting", progress.message)
+        return LeaseStatus("scheduled", "its time has not come yet")
+    return LeaseStatus("waiting", progress.message)
 
 
 def selector_of(lease: pb.Lease) -> str:
@@ -130,16 +130,16 @@ def remaining(lease: pb.Lease, now: float) -> float | None:
 
 def as_data(lease: pb.Lease, now: float) -> dict[str, object]:
     """With the keys that Jumpstarter's own client has, and `state`, `reason` and `remaining`."""
-    stands = standing(lease, now)
+    stands = lease_status(lease, now)
     return {
         "namespace": lease.name.split("/")[1] if "/" in lease.name else "",
-        "name": bare(lease.name),
+        "name": short_name(lease.name),
         "state": stands.state,
         "reason": stands.sentence,
         "selector": selector_of(lease),
         "exporter_name": lease.exporter_name or None,
-        "client": bare(lease.client),
-        "exporter": bare(lease.exporter),
+        "client": short_name(lease.client),
+        "exporter": short_name(lease.exporter),
         "duration": _seconds(lease.duration),
         "begin_time": _iso(lease, "begin_time"),
         "effective_begin_time": _iso(lease, "effective_begin_time"),
@@ -160,14 +160,14 @@ def as_data(lease: pb.Lease, now: float) -> dict[str, object]:
 
 def describe(lease: pb.Lease, now: float) -> list[str]:
     """Everything about it, in lines."""
-    stands = standing(lease, now)
+    stands = lease_status(lease, now)
     rows = [
-        ("name", bare(lease.name)),
+        ("name", short_name(lease.name)),
         ("state", f"{stands.state}: {stands.sentence}"),
-        ("client", bare(lease.client)),
-        ("exporter", bare(lease.exporter)),
+        ("client", short_name(lease.client)),
+        ("exporter", short_name(lease.exporter)),
         ("asked for", _asked(lease)),
-        ("duration", spell(_seconds(lease.duration))),
+        ("duration", format_duration(_seconds(lease.duration))),
     ]
     if lease.HasField("effective_begin_time"):
         rows.append(("begun", when(_stamp(lease.effective_begin_time))))
@@ -176,7 +176,7 @@ def describe(lease: pb.Lease, now: float) -> list[str]:
     if (end := expiry(lease)) is not None:
         left = remaining(lease, now)
         word = "ended" if lease.HasField("effective_end_time") else "ends"
-        rows.append((word, when(end) + (f", in {spell(left)}" if left is not None else "")))
+        rows.append((word, when(end) + (f", in {format_duration(left)}" if left is not None else "")))
     rows += [("tag", f"{key}={value}") for key, value in sorted(lease.tags.items())]
     rows += [("context", f"{key}={value}") for key, value in sorted(lease.context.items())]
     for one in lease.conditions:

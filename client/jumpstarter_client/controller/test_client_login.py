@@ -20,7 +20,13 @@ from jumpstarter_proto.lab.v1.lab_pb2 import Credential
 from jumpstarter_proto.remote import Identity, Kind, Trust
 from jumpstarter_proto.rpc import RpcError, ServerCall, StatusCode
 
-from jumpstarter_client.controller.client_login import DeniedError, Login, by_code, by_issuer, by_token
+from jumpstarter_client.controller.client_login import (
+    Login,
+    TokenRejectedError,
+    enrol_with_code,
+    log_in_with_issuer,
+    log_in_with_token,
+)
 from jumpstarter_client.identity.oidc import LoginError
 from jumpstarter_client.lease.conftest import CONTROLLER, FakeController, FakeIssuer, Network
 
@@ -81,12 +87,12 @@ async def test_a_token_makes_a_client_when_the_controller_has_taken_it(
     lab: FakeController, trust: Trust, autojump_clock: trio.testing.MockClock
 ) -> None:
     identity = Identity(Kind.CLIENT, "lab", "ann", "a-token")
-    config = await by_token(CONTROLLER, trust, identity)
+    config = await log_in_with_token(CONTROLLER, trust, identity)
     assert (config.endpoint, config.identity, config.trust) == (CONTROLLER, identity, trust)
     assert [method for method, _ in lab.asked] == ["ListLeases"]
     for code, error in (
-        (StatusCode.UNKNOWN, DeniedError),
-        (StatusCode.INVALID_ARGUMENT, DeniedError),
+        (StatusCode.UNKNOWN, TokenRejectedError),
+        (StatusCode.INVALID_ARGUMENT, TokenRejectedError),
         (StatusCode.UNAVAILABLE, RpcError),
     ):
 
@@ -95,7 +101,7 @@ async def test_a_token_makes_a_client_when_the_controller_has_taken_it(
 
         lab.before["ListLeases"] = refuse
         with pytest.raises(RpcError, match="not today") as caught:
-            await by_token(CONTROLLER, trust, identity)
+            await log_in_with_token(CONTROLLER, trust, identity)
         assert type(caught.value) is error
 
 
@@ -113,7 +119,7 @@ async def test_a_code_makes_a_client_at_the_address_that_was_used_if_it_is_reach
 ) -> None:
     network.hosts[ELSEWHERE] = network.hosts[CONTROLLER]
     enrolment.leaves = leaves
-    config = await by_code(CONTROLLER, trust, "ABCD-EFGH")
+    config = await enrol_with_code(CONTROLLER, trust, "ABCD-EFGH")
     assert enrolment.codes == [("Client", "ABCD-EFGH")]
     assert config.identity == Identity(Kind.CLIENT, "lab", "ann", "paired")
     assert (config.endpoint, config.trust) == (endpoint, trust)
@@ -128,7 +134,7 @@ async def test_who_logs_in_at_an_issuer_is_who_the_controller_says(
 ) -> None:
     gives_tokens(issuer)
     told: list[str] = []
-    config = await by_issuer(CONTROLLER, trust, Login(namespace="other"), told.append)
+    config = await log_in_with_issuer(CONTROLLER, trust, Login(namespace="other"), told.append)
     assert config.identity == Identity(Kind.CLIENT, "lab", "ann-from-id", "new")
     assert (config.endpoint, config.trust, config.refresh_token) == (CONTROLLER, trust, "next")
     assert enrolment.tokens == ["Bearer new"]
@@ -146,12 +152,12 @@ async def test_a_controller_that_does_not_say_who_somebody_is_has_to_be_told(
     gives_tokens(issuer)
     enrolment.refuses = RpcError(StatusCode.UNIMPLEMENTED, "what?")
     with pytest.raises(LoginError, match="add --name NAME"):
-        await by_issuer(CONTROLLER, trust, Login(), lambda _: None)
-    config = await by_issuer(CONTROLLER, trust, Login(namespace="lab", name="ann"), lambda _: None)
+        await log_in_with_issuer(CONTROLLER, trust, Login(), lambda _: None)
+    config = await log_in_with_issuer(CONTROLLER, trust, Login(namespace="lab", name="ann"), lambda _: None)
     assert config.identity == Identity(Kind.CLIENT, "lab", "ann", "new")
     enrolment.refuses = RpcError(StatusCode.UNAUTHENTICATED, "who?")
-    with pytest.raises(DeniedError, match=r"who\?"):
-        await by_issuer(CONTROLLER, trust, Login(name="ann"), lambda _: None)
+    with pytest.raises(TokenRejectedError, match=r"who\?"):
+        await log_in_with_issuer(CONTROLLER, trust, Login(name="ann"), lambda _: None)
 
 
 async def test_where_nobody_can_log_in_it_is_said(
@@ -159,7 +165,7 @@ async def test_where_nobody_can_log_in_it_is_said(
 ) -> None:
     network.hosts[CONTROLLER] = [lab, Enrolment(network)]
     with pytest.raises(LoginError, match=f"{CONTROLLER} takes no tokens but its own"):
-        await by_issuer(CONTROLLER, trust, Login(), lambda _: None)
+        await log_in_with_issuer(CONTROLLER, trust, Login(), lambda _: None)
     network.hosts[CONTROLLER] = [lab, Enrolment(network, FakeIssuer.url)]
     fetch = issuer.fetch_json
 
@@ -170,4 +176,4 @@ async def test_where_nobody_can_log_in_it_is_said(
 
     monkeypatch.setattr("jumpstarter_client.identity.oidc.provider.fetch_json", without)
     with pytest.raises(LoginError, match=r"https://id\.lab offers neither"):
-        await by_issuer(CONTROLLER, trust, Login(), lambda _: None)
+        await log_in_with_issuer(CONTROLLER, trust, Login(), lambda _: None)

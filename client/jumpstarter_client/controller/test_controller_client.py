@@ -13,7 +13,7 @@ from jumpstarter_proto.client.v1 import client_pb2 as pb
 from jumpstarter_proto.errors import ExitCode
 from jumpstarter_proto.rpc import RpcError, StatusCode, open_channel, serve_connection
 
-from jumpstarter_client.controller.controller_client import Calls, explained
+from jumpstarter_client.controller.controller_client import ControllerCalls, explained
 
 LAB = "namespaces/lab"
 
@@ -49,12 +49,12 @@ class Pages(client_grpc.ClientServiceServicer):
 
 
 @asynccontextmanager
-async def asked(service: Pages) -> AsyncIterator[Calls]:
+async def asked(service: Pages) -> AsyncIterator[ControllerCalls]:
     ours, theirs = trio.testing.memory_stream_pair()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(serve_connection, theirs, [service])
         async with open_channel(ours) as channel:
-            yield Calls(channel, LAB)
+            yield ControllerCalls(channel, LAB)
         nursery.cancel_scope.cancel()
 
 

@@ -18,18 +18,23 @@ from jumpstarter_proto.remote import Trust
 from jumpstarter_proto.rpc import RpcError, StatusCode
 from jumpstarter_proto.v1.jumpstarter_grpc import ControllerServiceServicer
 
-from jumpstarter_client.controller.client_login import Login, by_issuer
-from jumpstarter_client.controller.controller_client import CALL_SECONDS, DIAL_SECONDS, Calls, Controller
+from jumpstarter_client.controller.client_login import Login, log_in_with_issuer
+from jumpstarter_client.controller.controller_client import (
+    CALL_SECONDS,
+    DIAL_SECONDS,
+    ControllerCalls,
+    ControllerClient,
+)
 from jumpstarter_client.controller.token_renewal import issuers
 from jumpstarter_client.identity.client_config import ClientConfig
 from jumpstarter_client.lease.conftest import CONTROLLER, FakeController, Network, Silent
 
 
-async def all_leases(calls: Calls) -> list[pb.Lease]:
+async def all_leases(calls: ControllerCalls) -> list[pb.Lease]:
     return [one async for one in calls.leases()]
 
 
-async def all_exporters(calls: Calls) -> list[pb.Exporter]:
+async def all_exporters(calls: ControllerCalls) -> list[pb.Exporter]:
     return [one async for one in calls.exporters()]
 
 
@@ -50,14 +55,14 @@ async def all_exporters(calls: Calls) -> list[pb.Exporter]:
     ],
 )
 async def test_a_controller_that_does_not_answer_is_given_up(
-    ask: Callable[[Calls], Awaitable[object]],
+    ask: Callable[[ControllerCalls], Awaitable[object]],
     seconds: float,
     network: Network,
     config: ClientConfig,
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     network.hosts[CONTROLLER] = [Silent(ClientServiceServicer, ControllerServiceServicer)]
-    async with Controller(config).open() as calls:
+    async with ControllerClient(config).open() as calls:
         begun = trio.current_time()
         with trio.fail_after(5 * seconds), pytest.raises(RpcError) as caught:
             await ask(calls)
@@ -69,7 +74,7 @@ async def test_whoever_asks_for_issuers_is_not_kept_waiting(
     network: Network, trust: Trust, autojump_clock: trio.testing.MockClock
 ) -> None:
     network.hosts[CONTROLLER] = [Silent(EnrolmentServiceServicer)]
-    for ask in (issuers(CONTROLLER, trust), by_issuer(CONTROLLER, trust, Login(), lambda _: None)):
+    for ask in (issuers(CONTROLLER, trust), log_in_with_issuer(CONTROLLER, trust, Login(), lambda _: None)):
         begun = trio.current_time()
         with trio.fail_after(5 * CALL_SECONDS), pytest.raises(RpcError) as caught:
             await ask
@@ -84,8 +89,8 @@ async def test_one_connection_is_kept_for_a_block_and_not_used_after_it(
     lab: FakeController, network: Network, config: ClientConfig, autojump_clock: trio.testing.MockClock
 ) -> None:
     lab.add("x")
-    controller = Controller(config)
-    async with controller.kept_open():
+    controller = ControllerClient(config)
+    async with controller.keep_connected():
         for _ in range(3):
             async with controller.open() as calls:
                 await calls.get_lease("x")
@@ -99,8 +104,8 @@ async def test_a_kept_connection_that_breaks_is_followed_by_others(
     lab: FakeController, network: Network, config: ClientConfig, autojump_clock: trio.testing.MockClock
 ) -> None:
     lab.add("x")
-    controller = Controller(config)
-    async with controller.kept_open():
+    controller = ControllerClient(config)
+    async with controller.keep_connected():
         await network.cut(CONTROLLER)
         await trio.testing.wait_all_tasks_blocked()
         async with controller.open() as calls:
@@ -112,8 +117,8 @@ async def test_a_new_token_has_a_connection_of_its_own(
     lab: FakeController, network: Network, config: ClientConfig, autojump_clock: trio.testing.MockClock
 ) -> None:
     lab.add("x")
-    controller = Controller(config)
-    async with controller.kept_open():
+    controller = ControllerClient(config)
+    async with controller.keep_connected():
         controller.config = replace(config, identity=replace(config.identity, token="another"))
         async with controller.open() as calls:
             await calls.get_lease("x")
@@ -130,8 +135,8 @@ async def test_a_connection_that_is_kept_is_used_when_its_token_was_renewed_for_
         return fresh
 
     monkeypatch.setattr("jumpstarter_client.controller.token_renewal.fresh", renew)
-    controller = Controller(replace(config, refresh_token="first"))
-    async with controller.kept_open(), controller.open() as calls:
+    controller = ControllerClient(replace(config, refresh_token="first"))
+    async with controller.keep_connected(), controller.open() as calls:
         await calls.get_lease("x")
     assert network.opened[CONTROLLER] == 1
 
@@ -146,7 +151,7 @@ async def test_another_connection_is_due_before_a_token_ends_and_not_all_the_tim
 ) -> None:
     claims = {} if left is None else {"exp": time.time() + left}
     identity = replace(config.identity, token=jwt.encode(claims, "x" * 32))
-    async with Controller(replace(config, identity=identity)).open() as calls:
+    async with ControllerClient(replace(config, identity=identity)).open() as calls:
         assert calls.until - trio.current_time() == pytest.approx(until, abs=2)
 
 
@@ -155,7 +160,7 @@ async def test_the_end_of_a_token_is_told_once_and_in_time(
     lab: FakeController, config: ClientConfig, caplog: pytest.LogCaptureFixture, hours: float, warnings: int
 ) -> None:
     token = jwt.encode({"exp": time.time() + hours * 3600}, "x" * 32)
-    controller = Controller(replace(config, identity=replace(config.identity, token=token)))
+    controller = ControllerClient(replace(config, identity=replace(config.identity, token=token)))
     for _ in range(2):
         async with controller.open():
             pass

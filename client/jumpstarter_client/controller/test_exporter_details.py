@@ -14,7 +14,7 @@ from jumpstarter_proto.rpc import Servicer, open_channel, serve_connection
 from jumpstarter_proto.terminal import print_line
 
 from jumpstarter_client.cli.output import table
-from jumpstarter_client.controller.controller_client import Calls
+from jumpstarter_client.controller.controller_client import ControllerCalls
 from jumpstarter_client.controller.exporter_view import describe_exporter, details_as_data, device_rows, look
 from jumpstarter_client.node import Allowed
 from jumpstarter_client.times import when
@@ -48,7 +48,7 @@ async def ask(*services: Servicer) -> tuple[pb.ExporterDetails | None, dict[str,
     async with trio.open_nursery() as nursery:
         nursery.start_soon(serve_connection, theirs, services)
         async with open_channel(ours) as channel:
-            calls = Calls(channel, "namespaces/lab")
+            calls = ControllerCalls(channel, "namespaces/lab")
             found = await calls.exporter_details("one"), await calls.all_exporter_details()
         nursery.cancel_scope.cancel()
     return found

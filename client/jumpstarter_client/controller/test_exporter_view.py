@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from jumpstarter_proto.client.v1 import client_pb2 as pb
 from jumpstarter_proto.v1 import common_pb2
 
-from jumpstarter_client.controller.exporter_view import Seen, changes, look
+from jumpstarter_client.controller.exporter_view import ExporterView, changes, look
 
 STATUSES = [name.removeprefix("EXPORTER_STATUS_") for name in dict(common_pb2.ExporterStatus.items())]
 
@@ -103,7 +103,7 @@ def test_what_changed_is_told_once_and_only_that() -> None:
 
 
 seen = st.builds(
-    Seen,
+    ExporterView,
     namespace=st.just("lab"),
     name=st.sampled_from("abcd"),
     state=st.sampled_from(["free", "leased", "offline"]),
@@ -118,7 +118,7 @@ looks = st.lists(seen, max_size=4, unique_by=lambda one: one.name)
 
 @given(looks, looks)
 def test_nothing_is_told_of_what_stayed_and_everything_of_what_did_not(
-    before: list[Seen], after: list[Seen]
+    before: list[ExporterView], after: list[ExporterView]
 ) -> None:
     assert list(changes(after, after)) == []
     told = {one.name for one, _ in changes(before, after)}

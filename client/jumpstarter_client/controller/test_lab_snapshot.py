@@ -12,7 +12,7 @@ from jumpstarter_proto.client.v1 import client_pb2
 from jumpstarter_proto.lab.v1 import exporters_pb2 as pb
 from jumpstarter_proto.rpc import RpcError
 
-from jumpstarter_client.controller.lab_snapshot import Known
+from jumpstarter_client.controller.lab_snapshot import LabSnapshot
 
 Lab: TypeAlias = "dict[tuple[str, str], int]"
 """A version, by kind and name."""
@@ -60,7 +60,7 @@ steps = st.lists(
 """What changes, how its telling is cut, after how many messages the call breaks, and what breaks."""
 
 
-def seen(known: Known) -> Lab:
+def seen(known: LabSnapshot) -> Lab:
     found = {("exporter", name): int(one.status_message) for name, one in known.exporters.items()}
     return found | {("lease", name): one.place for name, one in known.leases.items()}
 
@@ -70,7 +70,7 @@ def test_what_is_known_is_the_lab_at_its_revision(
     steps: list[tuple[dict[tuple[str, str], int | None], list[bool], int, str]],
 ) -> None:
     history: list[Lab] = [{}]
-    known = Known()
+    known = LabSnapshot()
     remembers = 0
     """Before that revision the controller knows nothing."""
     for changes, cuts, broken_after, what_breaks in steps:
@@ -105,7 +105,7 @@ def test_what_is_known_is_the_lab_at_its_revision(
 
 
 def test_a_lease_that_ends_is_known_once_more() -> None:
-    known = Known()
+    known = LabSnapshot()
     assert known.take(pb.LabNews(snapshot=True, revision="1", leases=[lease("x", 1), lease("y", 1)]))
     assert known.take(pb.LabNews(revision="2", leases=[lease("x", 2, ended=True)]))
     assert (set(known.leases), set(known.ended)) == ({"y"}, {"x"})
@@ -116,7 +116,7 @@ def test_a_lease_that_ends_is_known_once_more() -> None:
 @pytest.mark.parametrize("repeats", ["the same", "others"])
 @pytest.mark.parametrize("completes", [False, True])
 def test_a_controller_that_tells_without_end_is_not_listened_to(repeats: str, completes: bool) -> None:
-    known = Known(most=100_000)
+    known = LabSnapshot(most=100_000)
     revision = "1" if completes else ""
 
     def tell(number: int) -> None:
@@ -144,5 +144,5 @@ def test_whatever_a_controller_says_is_taken_or_refused(data: bytes) -> None:
         news = pb.LabNews.FromString(data)
     except Exception:  # what is no message is the channel's to refuse
         return
-    known = Known()
+    known = LabSnapshot()
     assert known.take(news) is bool(news.revision)

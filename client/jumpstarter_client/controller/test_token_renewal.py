@@ -27,15 +27,15 @@ from jumpstarter_proto.lab.v1.lab_pb2 import Credential
 from jumpstarter_proto.remote import Trust
 from jumpstarter_proto.rpc import RpcError, ServerCall, StatusCode
 
-from jumpstarter_client.controller.client_login import Login, _provider, by_issuer
-from jumpstarter_client.controller.controller_client import CALL_SECONDS, Controller
+from jumpstarter_client.controller.client_login import Login, _provider, log_in_with_issuer
+from jumpstarter_client.controller.controller_client import CALL_SECONDS, ControllerClient
 from jumpstarter_client.controller.token_renewal import (
     LOCK_SECONDS,
     SOON,
     fresh,
     is_due,
+    renew_with_controller,
     renewed,
-    renewed_by_controller,
 )
 from jumpstarter_client.identity.client_config import ClientConfig, load
 from jumpstarter_client.identity.oidc import LoginError
@@ -233,8 +233,8 @@ async def test_whoever_has_renewed_or_failed_to_lets_the_next_one_do_it(
     config = configured(10)
     with pytest.raises(LoginError):
         await renewed(config)
-    with locked(config) as let_go:
-        let_go()
+    with locked(config) as drop_connection:
+        drop_connection()
     tokens(issuer, token(3600))
     await renewed(config)
     with locked(config):
@@ -247,7 +247,7 @@ async def test_a_controller_that_does_not_say_who_somebody_is_is_given_up(
     configured(10)
     tokens(issuer, token(3600))
     with trio.fail_after(10 * CALL_SECONDS), pytest.raises(RpcError) as caught:
-        await by_issuer(CONTROLLER, trust, Login(), lambda _: None)
+        await log_in_with_issuer(CONTROLLER, trust, Login(), lambda _: None)
     assert caught.value.code is StatusCode.DEADLINE_EXCEEDED
     assert trio.current_time() < CALL_SECONDS + 10
 
@@ -292,7 +292,7 @@ async def test_the_controllers_own_tokens_are_renewed_once_for_all_who_use_a_fil
     found: list[ClientConfig] = []
 
     async def renew() -> None:
-        found.append(await renewed_by_controller(config))
+        found.append(await renew_with_controller(config))
 
     async with trio.open_nursery() as nursery:
         for _ in range(3):
@@ -310,7 +310,7 @@ async def test_a_token_of_another_command_that_is_about_to_end_too_is_what_a_new
     assert config.path is not None
     theirs = jwt.encode({"iat": time.time() - 7000, "exp": time.time() + 1000}, "x" * 32)
     config.path.write_text(config.path.read_text().replace(config.identity.token, theirs))
-    found = await renewed_by_controller(config)
+    found = await renew_with_controller(config)
     assert controller.shown == [f"Bearer {theirs}"]
     assert found.identity.token == controller.made[0]
 
@@ -320,7 +320,7 @@ async def test_a_token_that_is_not_renewed_goes_on_to_be_used(
 ) -> None:
     config, controller = own
     controller.failure = RpcError(StatusCode.UNIMPLEMENTED, "what?")
-    asked = Controller(config)
+    asked = ControllerClient(config)
     for _ in range(2):
         async with asked.open():
             pass
@@ -336,7 +336,7 @@ async def test_no_token_is_made_that_cannot_be_kept(
 
     config, controller = own
     monkeypatch.setattr(os, "replace", full)
-    asked = Controller(config)
+    asked = ControllerClient(config)
     async with asked.open():
         pass
     assert controller.made == []
@@ -347,7 +347,7 @@ async def test_who_begins_with_an_old_token_goes_on_with_the_new_one(
     own: tuple[ClientConfig, RenewingController],
 ) -> None:
     config, controller = own
-    asked = Controller(config)
+    asked = ControllerClient(config)
     for _ in range(2):
         async with asked.open():
             pass

@@ -19,9 +19,9 @@ from jumpstarter_proto.rpc import RpcError, ServerCall, StatusCode, open_channel
 from jumpstarter_proto.tasks import collapsed
 from jumpstarter_proto.v1 import kubernetes_pb2
 
-from jumpstarter_client.controller.controller_client import Calls, Controller
-from jumpstarter_client.controller.lab_snapshot import Known
-from jumpstarter_client.controller.lease_view import Stage
+from jumpstarter_client.controller.controller_client import ControllerCalls, ControllerClient
+from jumpstarter_client.controller.lab_snapshot import LabSnapshot
+from jumpstarter_client.controller.lease_view import LeasePhase
 from jumpstarter_client.controller.watch import (
     ANSWER_SECONDS,
     BURST,
@@ -30,8 +30,8 @@ from jumpstarter_client.controller.watch import (
     watch_lease,
 )
 from jumpstarter_client.identity.client_config import ClientConfig
-from jumpstarter_client.lease.lease import RefusedError, until_ready
-from jumpstarter_client.lease.monitor import HOLD_SECONDS, Monitor
+from jumpstarter_client.lease.lease import LeaseRejectedError, wait_for_lease
+from jumpstarter_client.lease.monitor import WATCH_AFTER_SECONDS, LeaseMonitor
 
 LAB = "namespaces/lab"
 WAITING = pb.Lease(name=f"{LAB}/leases/x", client=f"{LAB}/clients/ann")
@@ -126,7 +126,7 @@ class Old(client_grpc.ClientServiceServicer):
 
 
 class Access:
-    """As a `Controller`; `is_there` may be taken away, and a connection may be for some seconds only."""
+    """As a `ControllerClient`; `is_there` may be taken away, and a connection may be for some seconds only."""
 
     def __init__(self, *services: Telling | Old, lasts: float = math.inf) -> None:
         self.services = services
@@ -137,7 +137,7 @@ class Access:
         self._lasts = lasts
 
     @asynccontextmanager
-    async def open(self) -> AsyncIterator[Calls]:
+    async def open(self) -> AsyncIterator[ControllerCalls]:
         await trio.lowlevel.checkpoint()
         if not self.is_there:
             raise RpcError(StatusCode.UNAVAILABLE, "nobody is there")
@@ -147,22 +147,22 @@ class Access:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(serve_connection, theirs, self.services)
                 async with open_channel(ours) as channel:
-                    yield Calls(channel, LAB, until=trio.current_time() + self._lasts)
+                    yield ControllerCalls(channel, LAB, until=trio.current_time() + self._lasts)
                 nursery.cancel_scope.cancel()
 
-    def as_controller(self) -> Controller:
-        return cast("Controller", self)
+    def as_controller(self) -> ControllerClient:
+        return cast("ControllerClient", self)
 
 
-async def wait(access: Access, *, timeout: float = 7200) -> tuple[Stage, list[str]]:
+async def wait(access: Access, *, timeout: float = 7200) -> tuple[LeasePhase, list[str]]:
     said: list[str] = []
 
     def tell(sentence: str) -> None:
         if not said or said[-1] != sentence:
             said.append(sentence)
 
-    _, progress = await until_ready(access.as_controller(), WAITING, tell, timeout=timeout)
-    return progress.stage, said
+    _, progress = await wait_for_lease(access.as_controller(), WAITING, tell, timeout=timeout)
+    return progress.phase, said
 
 
 async def test_who_waits_makes_one_call_and_hears_at_once(autojump_clock: trio.testing.MockClock) -> None:
@@ -170,7 +170,7 @@ async def test_who_waits_makes_one_call_and_hears_at_once(autojump_clock: trio.t
     steps = tells((0.01, waiting("number 2")), (600, waiting("number 1")), (600, ready()))
     telling = Telling(steps)
     access = Access(telling, old)
-    assert await wait(access) == (Stage.READY, ["number 2", "number 1"])
+    assert await wait(access) == (LeasePhase.READY, ["number 2", "number 1"])
     assert trio.current_time() == pytest.approx(1200.01)
     (request,) = telling.requests
     assert (request.lease, request.waits, request.knows) == ("x", True, False)
@@ -182,14 +182,14 @@ async def test_how_long_one_has_waited_is_said_again_and_again(
 ) -> None:
     said: list[str] = []
     access = Access(Telling(tells((0, waiting("number 2")), (60, ready()))))
-    await until_ready(access.as_controller(), WAITING, said.append, timeout=100)
+    await wait_for_lease(access.as_controller(), WAITING, said.append, timeout=100)
     assert 50 < len(said) < 70
 
 
 async def test_a_board_that_is_free_at_once_costs_no_call(autojump_clock: trio.testing.MockClock) -> None:
     access = Access()
-    _, progress = await until_ready(access.as_controller(), ready(), lambda _: None, timeout=10)
-    assert progress.stage is Stage.READY
+    _, progress = await wait_for_lease(access.as_controller(), ready(), lambda _: None, timeout=10)
+    assert progress.phase is LeasePhase.READY
     assert access.connections == 0
 
 
@@ -197,7 +197,7 @@ async def test_who_waits_with_an_old_controller_asks_it(autojump_clock: trio.tes
     old = Old()
     old.ready_at = 100
     access = Access(old)
-    assert await wait(access) == (Stage.READY, ["waiting for the controller", "the queue"])
+    assert await wait(access) == (LeasePhase.READY, ["waiting for the controller", "the queue"])
     assert not access.tells
     assert 50 < len(old.asked) < 120
 
@@ -208,7 +208,7 @@ async def test_what_is_behind_a_gateway_that_knows_no_watch_is_asked(
     old = Old()
     old.ready_at = 100
     access = Access(Telling(fails(StatusCode.PERMISSION_DENIED, "the peer answered HTTP 403")), old)
-    assert (await wait(access))[0] is Stage.READY
+    assert (await wait(access))[0] is LeasePhase.READY
     held = Held(Access(Telling(fails(StatusCode.PERMISSION_DENIED)), old))
     with trio.move_on_after(100):
         await held.monitor.run()
@@ -235,8 +235,12 @@ async def test_a_controller_that_is_restarted_is_waited_for(autojump_clock: trio
 
     telling = Telling(shuts_down, ends, tells((1, ready())))
     stage, said = await wait(Access(telling))
-    assert stage is Stage.READY
-    assert said == [away := "the controller is away; the wait goes on when it is back", "number 1", away]
+    assert stage is LeasePhase.READY
+    assert said == [
+        away := "the controller is unreachable; the wait continues when it is back",
+        "number 1",
+        away,
+    ]
     assert len(telling.requests) == 3
 
 
@@ -246,7 +250,7 @@ async def test_an_old_controller_in_the_place_of_a_new_one_is_asked(
     old = Old()
     access = Access(Telling(fails(StatusCode.UNAVAILABLE), fails(StatusCode.UNIMPLEMENTED)), old)
     old.ready_at = 20
-    assert (await wait(access))[0] is Stage.READY
+    assert (await wait(access))[0] is LeasePhase.READY
     assert old.asked
 
 
@@ -256,9 +260,9 @@ async def test_who_finds_no_board_hears_so_in_the_same_call(
 ) -> None:
     none = ended("no exporter matches x", "Unsatisfiable", "True")
     access = Access(Telling(tells((1, none), reason=reason)))
-    with pytest.raises(RefusedError) as refused:
+    with pytest.raises(LeaseRejectedError) as refused:
         await wait(access)
-    cure = "; or wait until there is one: --wait-for-board" if reason == ReasonCode.NO_BOARD else ""
+    cure = "; to wait until there is one, add --wait-for-board" if reason == ReasonCode.NO_BOARD else ""
     assert str(refused.value) == f"the lease cannot be satisfied: no exporter matches x{cure}"
     assert access.connections == 1
 
@@ -266,7 +270,7 @@ async def test_who_finds_no_board_hears_so_in_the_same_call(
 async def test_a_wait_is_longer_than_a_token(autojump_clock: trio.testing.MockClock) -> None:
     telling = Telling(*[tells((0, waiting("number 1")))] * 3, tells((1, ready())))
     access = Access(telling, lasts=100)
-    assert await wait(access) == (Stage.READY, ["number 1"])
+    assert await wait(access) == (LeasePhase.READY, ["number 1"])
     assert [round(when, -1) for when in telling.opened] == [0, 100, 200, 300]
 
 
@@ -350,7 +354,7 @@ async def test_what_is_watched_goes_on_from_where_it_was_known(
         await telling.say(exporters_pb2.LabNews(revision="r2", gone_exporters=["one"]))
         await trio.sleep_forever()
 
-    telling, known = Telling(first, second), Known()
+    telling, known = Telling(first, second), LabSnapshot()
     access, seen = Access(telling), list[set[str]]()
     request = exporters_pb2.WatchRequest(exporters=True)
 
@@ -372,8 +376,8 @@ class Held:
     def __init__(self, access: Access, seconds: int = 3600) -> None:
         self.said: list[str] = []
         self.known = 0
-        self.monitor = Monitor(
-            access.as_controller(), ready(seconds), "x", self.said.append, told=self._count
+        self.monitor = LeaseMonitor(
+            access.as_controller(), ready(seconds), "x", self.said.append, on_update=self._count
         )
 
     def _count(self) -> None:
@@ -385,7 +389,7 @@ async def test_a_lease_that_is_held_for_a_moment_costs_no_call(
 ) -> None:
     access = Access(Telling())
     held = Held(access)
-    with trio.move_on_after(HOLD_SECONDS - 0.1):
+    with trio.move_on_after(WATCH_AFTER_SECONDS - 0.1):
         await held.monitor.run()
     assert (access.connections, held.known) == (0, 0)
 
@@ -395,7 +399,7 @@ async def test_a_lease_that_is_held_is_told_of_in_one_call(autojump_clock: trio.
     telling = Telling(tells((0, ready()), (900, ready(7200, 900)), (900, ended("it was released"))))
     held = Held(Access(telling, old))
     assert await held.monitor.run() == "the lease has ended: it was released"
-    assert trio.current_time() == pytest.approx(HOLD_SECONDS + 1800)
+    assert trio.current_time() == pytest.approx(WATCH_AFTER_SECONDS + 1800)
     assert held.said == ["lease x was extended; it ends in 1h45m"]
     assert held.known
     (request,) = telling.requests
@@ -431,17 +435,17 @@ async def test_a_controller_that_is_restarted_is_no_news_and_one_that_is_away_is
         assert (len(telling.requests), held.said) == (2, [])
         access.is_there = False
         await trio.sleep(100)
-        assert held.said == ["the controller is away (nobody is there); lease x goes on meanwhile"]
+        assert held.said == ["the controller is unreachable (nobody is there); lease x continues"]
         access.is_there = True
         await trio.sleep(20)
-        assert held.said[1:] == ["the controller is back"]
+        assert held.said[1:] == ["the controller is reachable again"]
         nursery.cancel_scope.cancel()
 
 
 async def test_a_lease_that_is_deleted_is_over(autojump_clock: trio.testing.MockClock) -> None:
     gone = fails(StatusCode.UNKNOWN, 'leases.jumpstarter.dev "x" not found')
     held = Held(Access(Telling(gone)))
-    assert await held.monitor.run() == "the lease has ended: the controller does not know it any more"
+    assert await held.monitor.run() == "the lease has ended: the controller no longer has it"
 
 
 async def test_an_old_controller_is_asked_how_a_lease_is(autojump_clock: trio.testing.MockClock) -> None:

@@ -24,7 +24,7 @@ from jumpstarter_client.identity.client_config import ClientConfig, load, replac
 from jumpstarter_client.identity.oidc import LoginError, Provider, discover, renew
 from jumpstarter_client.identity.oidc.provider import CLIENT_ID
 
-__all__ = ["SOON", "fresh", "is_due", "issuers", "provider_of", "renewed", "renewed_by_controller"]
+__all__ = ["SOON", "find_provider", "fresh", "is_due", "issuers", "renew_with_controller", "renewed"]
 
 SOON = 120.0
 """A token that is good for less is renewed before it is used."""
@@ -70,7 +70,7 @@ async def renewed(config: ClientConfig, *, least: float = SOON) -> ClientConfig:
             if left is None or left >= least:
                 return _with(config, current)
         issuer = read_claims(current.identity.token).issuer
-        provider = await provider_of(current.endpoint, current.trust, issuer)
+        provider = await find_provider(current.endpoint, current.trust, issuer)
         # Once it has been used, the old refresh token is gone: not to be cut off before the new one is kept.
         with trio.CancelScope(shield=True):
             tokens = await renew(provider, current.refresh_token)
@@ -86,7 +86,7 @@ def is_due(config: ClientConfig) -> bool:
     return seconds is not None and seconds <= 0 < (claims.left or 0.0) and config.path is not None
 
 
-async def renewed_by_controller(config: ClientConfig) -> ClientConfig:
+async def renew_with_controller(config: ClientConfig) -> ClientConfig:
     """Get a new token of the controller and keep it, or take what another command has got meanwhile.
 
     All tokens from before are good until they end, in other copies of the configuration, too.
@@ -125,7 +125,7 @@ async def issuers(endpoint: str, trust: Trust) -> list[enrolment_pb2.Issuer]:
         return list(reply.issuers)
 
 
-async def provider_of(endpoint: str, trust: Trust, issuer: str, client_id: str = CLIENT_ID) -> Provider:
+async def find_provider(endpoint: str, trust: Trust, issuer: str, client_id: str = CLIENT_ID) -> Provider:
     """The provider of that URL, believed as the controller believes it. FetchError or LoginError if it is none."""
     for one in await issuers(endpoint, trust):
         if one.url == issuer:

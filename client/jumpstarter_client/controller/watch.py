@@ -10,16 +10,16 @@ import trio
 from jumpstarter_proto.remote import reason_of
 from jumpstarter_proto.rpc import RpcError, StatusCode
 
-from jumpstarter_client.controller.lab_snapshot import Known
+from jumpstarter_client.controller.lab_snapshot import LabSnapshot
 
 if TYPE_CHECKING:
     from jumpstarter_proto.client.v1 import client_pb2 as pb
     from jumpstarter_proto.lab.v1.exporters_pb2 import WatchRequest
     from jumpstarter_proto.remote import Backoff
 
-    from jumpstarter_client.controller.controller_client import Calls, Controller
+    from jumpstarter_client.controller.controller_client import ControllerCalls, ControllerClient
 
-__all__ = ["See", "ask_for_lease", "has_to_be_asked", "watch_lab", "watch_lease"]
+__all__ = ["See", "is_watch_unsupported", "poll_lease", "watch_lab", "watch_lease"]
 
 REOPEN_SECONDS = 60.0
 """A connection has one token; while one asks, that may end (`renewal.SOON` is more than this)."""
@@ -28,7 +28,7 @@ ANSWER_SECONDS = 30.0
 """For the first of what is to be told, and for the rest of what has begun to be told."""
 LOOKS_PER_SECOND = 20.0
 BURST = 20
-MOST_LEASE_BYTES = 1024 * 1024
+MAX_LEASE_BYTES = 1024 * 1024
 """Of one lease, and what else a controller tells of it."""
 
 See = Callable[["pb.Lease", "str | None"], bool]
@@ -36,7 +36,7 @@ See = Callable[["pb.Lease", "str | None"], bool]
 None where the controller was not asked for that. Whether that is enough."""
 
 
-def has_to_be_asked(error: RpcError) -> bool:
+def is_watch_unsupported(error: RpcError) -> bool:
     """Whether a watch was refused because there is none: by the controller, or by what is in front of it.
 
     A gateway that lets only calls through that it knows answers with 403, which may also mean that we are refused
@@ -48,7 +48,7 @@ def has_to_be_asked(error: RpcError) -> bool:
 
 
 async def watch_lease(
-    controller: Controller,
+    controller: ControllerClient,
     name: str,
     see: See,
     *,
@@ -61,11 +61,11 @@ async def watch_lease(
     once a second. It also returns when another connection is due.
 
     Raises:
-        RpcError: if it `has_to_be_asked`, and as each call.
+        RpcError: if it `is_watch_unsupported`, and as each call.
     """
     from jumpstarter_proto.lab.v1.exporters_pb2 import WatchRequest  # noqa: PLC0415 - not for who gets a board at once
 
-    known = Known(MOST_LEASE_BYTES)
+    known = LabSnapshot(MAX_LEASE_BYTES)
 
     def look() -> bool:
         found = known.leases.get(name) or known.ended.get(name)
@@ -76,9 +76,9 @@ async def watch_lease(
 
 
 async def watch_lab(
-    controller: Controller,
+    controller: ControllerClient,
     request: WatchRequest,
-    known: Known,
+    known: LabSnapshot,
     look: Callable[[], None],
     tick: Callable[[], None] = lambda: None,
 ) -> None:
@@ -98,7 +98,11 @@ async def watch_lab(
 
 
 async def _follow(
-    calls: Calls, request: WatchRequest, known: Known, look: Callable[[], bool], tick: Callable[[], None]
+    calls: ControllerCalls,
+    request: WatchRequest,
+    known: LabSnapshot,
+    look: Callable[[], bool],
+    tick: Callable[[], None],
 ) -> None:
     answer_by = trio.current_time() + ANSWER_SECONDS
     pace = _Pace()
@@ -137,8 +141,8 @@ class _Pace:
         return max(0.0, self._next - now)
 
 
-async def ask_for_lease(
-    controller: Controller, name: str, see: See, pace: Backoff, opened: Callable[[], None]
+async def poll_lease(
+    controller: ControllerClient, name: str, see: See, pace: Backoff, opened: Callable[[], None]
 ) -> None:
     """The same where the controller does not tell: ask now and then. It returns when another connection is due."""
     async with controller.open() as calls:

@@ -118,9 +118,8 @@ def _current(home: Path) -> str:
     if isinstance(alias, str) and alias:
         return alias
     raise ClientConfigError(
-        "a board of a controller is wanted, but nobody said who you are to it; log in with "
-        "`jumpstarter login HOST:PORT`, or name your configuration with --client FILE, or put it into "
-        f"{home / 'clients'}"
+        "no client configuration: log in with `jumpstarter login HOST:PORT`, pass --client FILE, or put a "
+        f"configuration into {home / 'clients'}"
     )
 
 

@@ -42,7 +42,7 @@ def test_the_current_one_that_is_deleted_is_current_no_more(tmp_path: Path) -> N
     files.save("other", ANN)
     files.delete("lab")
     assert (files.aliases(), files.current()) == (["other"], None)
-    with pytest.raises(ClientConfigError, match="nobody said who you are"):
+    with pytest.raises(ClientConfigError, match="no client configuration"):
         load(None, {"JMP_CLIENT_CONFIG_HOME": str(tmp_path)})
     # The next to be saved stands in for it.
     files.save("other", ANN)

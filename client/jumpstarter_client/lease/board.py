@@ -1,4 +1,4 @@
-"""A leased board from its lease to its release: reached, watched, and given back when its last hook is done."""
+"""A leased board, from the lease to its release: connect, watch the lease, end the session with its hook, release."""
 
 from __future__ import annotations
 
@@ -23,20 +23,25 @@ from jumpstarter_proto.v1.jumpstarter_pb2 import EndSessionRequest, GetStatusReq
 
 from jumpstarter_client.controller.lease_view import remaining
 from jumpstarter_client.errors import ConnectError
-from jumpstarter_client.lease.lease import AWAY, leased
-from jumpstarter_client.lease.monitor import LeaseEndedError, Monitor
+from jumpstarter_client.lease.lease import UNREACHABLE_CODES, acquire_lease
+from jumpstarter_client.lease.monitor import LeaseEndedError, LeaseMonitor
 from jumpstarter_client.logs import entries, is_notice, is_of_hook, line_of
-from jumpstarter_client.session_status import until_usable
-from jumpstarter_client.status_line import Notify, WaitingLine, to_terminal
-from jumpstarter_client.times import spell
-from jumpstarter_client.transport import ConnectionLostError, FinalError, LastingChannel, open_lasting
+from jumpstarter_client.session_status import wait_ready
+from jumpstarter_client.status_line import MessageHandler, StatusLine, print_message
+from jumpstarter_client.times import format_duration
+from jumpstarter_client.transport import (
+    ConnectionLostError,
+    FinalError,
+    ReconnectingChannel,
+    open_reconnecting,
+)
 
 if TYPE_CHECKING:
     from jumpstarter_client.identity.client_config import ClientConfig
     from jumpstarter_client.lease.lease import Lease
-    from jumpstarter_client.lease.request import Wanted
+    from jumpstarter_client.lease.request import LeaseRequest
 
-__all__ = ["Board", "SessionLog", "end_session", "leased_board", "warn_of_hook"]
+__all__ = ["Board", "SessionLog", "end_session", "lease_board", "warn_of_hook"]
 
 LABELS_SECONDS = 5.0
 
@@ -45,182 +50,191 @@ _log = logging.getLogger(__name__)
 
 @dataclass
 class Board:
-    """A board that is ready for commands, and the lease that it is ours by."""
+    """A leased board that is ready for commands."""
 
     lease: Lease
-    channel: LastingChannel
-    monitor: Monitor
+    channel: ReconnectingChannel
+    monitor: LeaseMonitor
     log: SessionLog
 
     async def labels(self) -> dict[str, str]:
-        """The exporter's; empty if the controller does not tell within a moment."""
+        """Ask the controller for the exporter's labels. Empty if it does not answer within `LABELS_SECONDS`."""
         with trio.move_on_after(LABELS_SECONDS):
             try:
                 async with self.lease.controller.open() as calls:
                     return dict((await calls.get_exporter(self.lease.exporter)).labels)
             except JumpstarterError as error:
-                _log.info("the labels of %s are not known: %s", self.lease.exporter, error)
+                _log.info("cannot read the labels of %s: %s", self.lease.exporter, error)
         return {}
 
 
 @asynccontextmanager
-async def leased_board(
+async def lease_board(
     config: ClientConfig,
-    wanted: Wanted,
+    request: LeaseRequest,
     *,
-    notify: Notify = to_terminal,
-    ended: Callable[[str], None] = lambda _: None,
+    on_message: MessageHandler = print_message,
+    on_lease_end: Callable[[str], None] = lambda _: None,
 ) -> AsyncIterator[Board]:
-    """Lease a board, and reach it; at the end ask for the end of its session and give it back.
+    """Lease a board and connect to it; at the end, end its session and release the lease.
 
-    A lease that existed before is used and left as it is. A board that cannot be reached at the start is given back,
-    and another one is leased, for `config.retry_timeout` seconds. When the lease is over in the middle, `ended` gets
-    the verdict, and all calls fail with it.
+    An existing lease is used and not released. If a new board is not reachable, it is released and another one is
+    leased, for up to `config.retry_timeout` seconds. If the lease ends during the block, `on_lease_end` is called with
+    the reason, and all calls fail with it. A cancellation releases the lease without waiting for the afterLease hook.
 
     Raises:
-        ConnectError, RpcError: there is no board to be had; says why.
-        LeaseEndedError: the lease ended in the middle, and with it what the block did.
+        ConnectError, RpcError: no board could be leased or reached; the message has the reason.
+        LeaseEndedError: the lease ended while the block ran.
     """
-    config = wanted.applied(config)
+    config = request.with_overrides(config)
     with collapsed():
         async with AsyncExitStack() as stack:
-            nursery, board = await _reached(stack, config, wanted, notify)
-            nursery.start_soon(_watch, board, ended)
-            nursery.start_soon(_look_when_it_breaks, board.channel, board.monitor)
+            nursery, board = await _connect_board(stack, config, request, on_message)
+            nursery.start_soon(_watch, board, on_lease_end)
+            nursery.start_soon(_poll_when_disconnected, board.channel, board.monitor)
             try:
                 yield board
             except JumpstarterError as error:
-                await _explain(board, error)
-                await _finish(board, notify)
+                await _raise_lease_end(board, error)
+                await _end_session_of(board, on_message)
                 raise
-            except Exception:  # the block's own fault, which it keeps; its lease ends in order all the same
-                await _finish(board, notify)
+            except (
+                Exception
+            ):  # an error of the block: the session is ended in order before it is raised again
+                await _end_session_of(board, on_message)
                 raise
             else:
-                await _finish(board, notify)
+                await _end_session_of(board, on_message)
 
 
-async def _reached(
-    stack: AsyncExitStack, config: ClientConfig, wanted: Wanted, notify: Notify
+async def _connect_board(
+    stack: AsyncExitStack, config: ClientConfig, request: LeaseRequest, on_message: MessageHandler
 ) -> tuple[trio.Nursery, Board]:
-    began = trio.current_time()
+    started = trio.current_time()
     while True:
         async with AsyncExitStack() as attempt:
-            line = WaitingLine("Waiting for a board")
+            line = StatusLine("Waiting for a board")
             attempt.callback(line.finish)
-            lease = await attempt.enter_async_context(leased(config, wanted, tell=line))
+            lease = await attempt.enter_async_context(acquire_lease(config, request, on_progress=line))
             line.finish()
-            channel = await attempt.enter_async_context(open_lasting(lease.connect))
+            channel = await attempt.enter_async_context(open_reconnecting(lease.connect))
             nursery = await attempt.enter_async_context(trio.open_nursery())
             attempt.callback(nursery.cancel_scope.cancel)
-            log = SessionLog(channel, everything=wanted.all_logs, hooks=lease.ours)
+            log = SessionLog(channel, everything=request.all_logs, hooks=lease.is_owned)
             nursery.start_soon(log.run)
-            monitor = Monitor(lease.controller, lease.record, lease.name, notify, told=lease.heard_of)
+            monitor = LeaseMonitor(
+                lease.controller, lease.record, lease.name, on_message, on_update=lease.mark_acknowledged
+            )
             try:
-                report = await _ready(channel, monitor, _HookWarning(lease, notify))
+                report = await _ready(channel, monitor, _HookWarning(lease, on_message))
             except RpcError as error:
-                left = config.retry_timeout - (trio.current_time() - began)
-                if not lease.ours or isinstance(error, FinalError) or error.code not in AWAY or left <= 0:
+                left = config.retry_timeout - (trio.current_time() - started)
+                if (
+                    not lease.is_owned
+                    or isinstance(error, FinalError)
+                    or error.code not in UNREACHABLE_CODES
+                    or left <= 0
+                ):
                     raise
-                notify(f"{lease.exporter} cannot be reached ({error.details}); leasing another board")
+                on_message(f"{lease.exporter} is not reachable ({error.details}); leasing another board")
                 continue
             except ConnectError:
-                await log.settle()
+                await log.drain()
                 raise
-            warn_of_hook(report, notify)
+            warn_of_hook(report, on_message)
             await stack.enter_async_context(attempt.pop_all())
             return nursery, Board(lease, channel, monitor, log)
 
 
 async def _ready(
-    channel: LastingChannel, monitor: Monitor, warning: _HookWarning
+    channel: ReconnectingChannel, monitor: LeaseMonitor, warning: _HookWarning
 ) -> GetStatusResponse | None:
-    """Wait for a board, no longer than its lease."""
-    began = trio.current_time()
+    """Wait until the board is ready for commands, but not beyond the end of the lease."""
+    started = trio.current_time()
     try:
         with collapsed():
             async with trio.open_nursery() as nursery:
 
                 async def watch() -> None:
-                    channel.end(LeaseEndedError(await monitor.run()))
+                    channel.shut_down(LeaseEndedError(await monitor.run()))
 
                 nursery.start_soon(watch)
-                nursery.start_soon(_look_when_it_breaks, channel, monitor)
-                report = await until_usable(channel, waiting=warning.see)
+                nursery.start_soon(_poll_when_disconnected, channel, monitor)
+                report = await wait_ready(channel, waiting=warning.check)
                 nursery.cancel_scope.cancel()
             return report
     except JumpstarterError as error:
         is_of_connection = isinstance(error, FinalError) or error.exit_code is ExitCode.UNAVAILABLE
-        if not monitor.verdict and is_of_connection:
-            await monitor.look()
-        if not monitor.verdict:
+        if not monitor.end_reason and is_of_connection:
+            await monitor.poll()
+        if not monitor.end_reason:
             raise
-        waited = spell(trio.current_time() - began)
+        waited = format_duration(trio.current_time() - started)
         raise LeaseEndedError(
-            f"{monitor.verdict}; the board was not ready yet, {waited} after its beforeLease hook began: "
-            "ask for more time with --duration, or look at the exporter's log"
+            f"{monitor.end_reason}; the board was still not ready {waited} after its beforeLease hook started: "
+            "ask for more time with --duration, or check the exporter's log"
         ) from error
 
 
 class _HookWarning:
-    """Says once that a lease will be over before its board is ready, if its exporter knows how long its hook takes."""
+    """Warns once if the lease will end before its beforeLease hook, whose usual duration the exporter reports."""
 
-    def __init__(self, lease: Lease, notify: Notify) -> None:
+    def __init__(self, lease: Lease, on_message: MessageHandler) -> None:
         left = remaining(lease.record, time.time())
         self._ends = math.inf if left is None else trio.current_time() + left
-        self._notify: Notify | None = notify
+        self._on_message: MessageHandler | None = on_message
 
-    def see(self, report: GetStatusResponse) -> None:
-        """The exporter says how it is."""
+    def check(self, report: GetStatusResponse) -> None:
+        """Check a status report of the exporter."""
         usual, left = usual_seconds(report.message), self._ends - trio.current_time()
-        if self._notify is not None and usual is not None:
+        if self._on_message is not None and usual is not None:
             if usual > left:
-                self._notify(
-                    f"warning: the board's beforeLease hook usually takes {spell(usual)}, and the lease ends in "
-                    f"{spell(left)}; ask for more time with --duration"
+                self._on_message(
+                    f"warning: the board's beforeLease hook usually takes {format_duration(usual)}, and the lease "
+                    f"ends in {format_duration(left)}; ask for more time with --duration"
                 )
-            self._notify = None
+            self._on_message = None
 
 
-async def _watch(board: Board, ended: Callable[[str], None]) -> None:
-    verdict = await board.monitor.run()
-    board.channel.end(LeaseEndedError(verdict))
-    ended(verdict)
+async def _watch(board: Board, on_lease_end: Callable[[str], None]) -> None:
+    end_reason = await board.monitor.run()
+    board.channel.shut_down(LeaseEndedError(end_reason))
+    on_lease_end(end_reason)
 
 
-async def _look_when_it_breaks(channel: LastingChannel, monitor: Monitor) -> None:
-    """An exporter hangs up when a lease is over, which is seen sooner so than by looking now and then."""
+async def _poll_when_disconnected(channel: ReconnectingChannel, monitor: LeaseMonitor) -> None:
+    """Poll the lease after each lost connection, as an exporter disconnects when the lease ends."""
     while True:
-        await channel.broke()
-        await monitor.look()
+        await channel.wait_disconnected()
+        await monitor.poll()
 
 
-async def _explain(board: Board, error: JumpstarterError) -> None:
-    """Raise what is behind an error, if the lease's end is."""
+async def _raise_lease_end(board: Board, error: JumpstarterError) -> None:
+    """Raise LeaseEndedError instead of `error` if the end of the lease caused it."""
     if error.exit_code not in (ExitCode.UNAVAILABLE, ExitCode.DENIED) and not isinstance(error, FinalError):
         return
-    if not board.monitor.verdict:
-        await board.monitor.look()
-    if board.monitor.verdict:
-        raise LeaseEndedError(board.monitor.verdict) from error
+    if not board.monitor.end_reason:
+        await board.monitor.poll()
+    if board.monitor.end_reason:
+        raise LeaseEndedError(board.monitor.end_reason) from error
 
 
-async def _finish(board: Board, notify: Notify) -> None:
-    if board.lease.ours and not board.monitor.verdict and board.channel.over is None:
-        await end_session(board.channel, board.log, notify)
+async def _end_session_of(board: Board, on_message: MessageHandler) -> None:
+    if board.lease.is_owned and not board.monitor.end_reason and board.channel.shutdown_reason is None:
+        await end_session(board.channel, board.log, on_message)
 
 
 T = TypeVar("T")
 END_SECONDS = 300.0
-"""For an afterLease hook."""
+"""The time limit for an afterLease hook."""
 CALL_SECONDS = 5.0
 POLL_SECONDS = 0.1
-LAST_SECONDS = 1.0
-QUIET_SECONDS = 0.1
-"""A log has no mark for its end: after so long without an entry, nothing more of a hook that has ended will come."""
+LOG_DRAIN_SECONDS = 1.0
+LOG_QUIET_SECONDS = 0.1
+"""A log has no end mark: after so long without an entry, the output of a finished hook is complete."""
 
 HOOK_WARNING = "[HOOK_WARNING] "
-_NOT_THERE = frozenset(
+_NO_SESSION_CODES = frozenset(
     (
         StatusCode.UNIMPLEMENTED,
         StatusCode.UNAVAILABLE,
@@ -229,7 +243,7 @@ _NOT_THERE = frozenset(
         StatusCode.UNKNOWN,
     )
 )
-"""A session before 0.8, or that is not to be reached: its lease's release ends it as well."""
+"""No session, or an exporter before 0.8: releasing the lease ends the session as well."""
 _ENDED = (common_pb2.EXPORTER_STATUS_AVAILABLE, common_pb2.EXPORTER_STATUS_AFTER_LEASE_HOOK_FAILED)
 _OF_HOOK = frozenset(
     (common_pb2.EXPORTER_STATUS_AFTER_LEASE_HOOK, common_pb2.EXPORTER_STATUS_AFTER_LEASE_HOOK_FAILED)
@@ -237,16 +251,16 @@ _OF_HOOK = frozenset(
 
 
 class SessionLog:
-    """Prints what the hooks say and what the user is told, everything, or nothing, on standard error."""
+    """Prints the log of the session on standard error: all of it, only hook output and notices, or nothing."""
 
-    def __init__(self, channel: LastingChannel, *, hooks: bool, everything: bool) -> None:
+    def __init__(self, channel: ReconnectingChannel, *, hooks: bool, everything: bool) -> None:
         self._channel = channel
         self._hooks = hooks
         self._everything = everything
         self._news = trio.Event()
 
     async def run(self) -> None:
-        """Until cancelled, or there is no connection any more."""
+        """Print until cancelled or the channel is shut down."""
         if not self._hooks and not self._everything:
             return
         try:
@@ -257,71 +271,73 @@ class SessionLog:
                         self._news = trio.Event()
                         print_error_line(line_of(entry))
         except JumpstarterError:
-            return  # whoever uses the connection says so
+            return  # the calls of the command report the same error
 
-    async def settle(self) -> None:
-        """Wait for what is on its way, for a moment at most."""
-        with trio.move_on_after(LAST_SECONDS):
+    async def drain(self) -> None:
+        """Wait for entries in transit, for at most `LOG_DRAIN_SECONDS`."""
+        with trio.move_on_after(LOG_DRAIN_SECONDS):
             while True:
-                with trio.move_on_after(QUIET_SECONDS) as quiet:
+                with trio.move_on_after(LOG_QUIET_SECONDS) as quiet:
                     await self._news.wait()
                 if quiet.cancelled_caught:
                     return
 
 
-def warn_of_hook(report: GetStatusResponse | None, notify: Notify) -> None:
-    """Say that a hook failed, if its failure is not to matter."""
+def warn_of_hook(report: GetStatusResponse | None, on_message: MessageHandler) -> None:
+    """Report a failed hook whose `onFailure` is `warn`."""
     if report is not None and report.message.startswith(HOOK_WARNING):
-        notify(f"warning: {report.message.removeprefix(HOOK_WARNING)}")
+        on_message(f"warning: {report.message.removeprefix(HOOK_WARNING)}")
 
 
-async def end_session(channel: LastingChannel, log: SessionLog, notify: Notify) -> None:
-    """Say that its user is done with the board, and wait until its afterLease hook is, too.
+async def end_session(channel: ReconnectingChannel, log: SessionLog, on_message: MessageHandler) -> None:
+    """End the session and wait until its afterLease hook has finished.
 
-    A session that cannot be reached any more is not waited for: the lease's release ends it as well.
+    Does not wait for a session that is not reachable: releasing the lease ends it as well.
     """
     try:
         report = await _ended(channel, log)
     except trio.TooSlowError:
         return
     except RpcError as error:
-        if error.code not in _NOT_THERE:
-            notify(f"warning: the session could not be ended: {error.details}")
+        if error.code not in _NO_SESSION_CODES:
+            on_message(f"warning: cannot end the session: {error.details}")
         return
     if report is None:
-        notify(f"warning: the afterLease hook is not done after {END_SECONDS:.0f} s; it goes on without you")
+        on_message(
+            f"warning: the afterLease hook has not finished after {END_SECONDS:.0f} s; it continues in the background"
+        )
     elif report.status == common_pb2.EXPORTER_STATUS_AFTER_LEASE_HOOK_FAILED:
-        notify(f"warning: {report.message or 'the afterLease hook failed'}")
-    warn_of_hook(report, notify)
+        on_message(f"warning: {report.message or 'the afterLease hook failed'}")
+    warn_of_hook(report, on_message)
 
 
-async def _ended(channel: LastingChannel, log: SessionLog) -> GetStatusResponse | None:
-    """The status after the hook, an empty one where there is no session; None if it takes too long."""
+async def _ended(channel: ReconnectingChannel, log: SessionLog) -> GetStatusResponse | None:
+    """Return the status after the hook, an empty one without a session, or None after `END_SECONDS`."""
     exporter = ExporterServiceStub(channel)
     asked: Channel | None = None
     ran = False
     with trio.move_on_after(END_SECONDS):
         while True:
             with trio.fail_after(CALL_SECONDS):
-                # An exporter that was restarted knows nothing of the wish, and who is asked twice ends once.
-                if (connection := await channel.established()) is not asked:
-                    reply = await _over_any(partial(exporter.EndSession, EndSessionRequest()))
+                # A restarted exporter does not know of the first request; a second one is harmless.
+                if (connection := await channel.wait_connected()) is not asked:
+                    reply = await _repeat(partial(exporter.EndSession, EndSessionRequest()))
                     if not reply.success:
                         return GetStatusResponse()
                     asked = connection
-                report = await _over_any(partial(exporter.GetStatus, GetStatusRequest()))
+                report = await _repeat(partial(exporter.GetStatus, GetStatusRequest()))
             if report.status in _ENDED:
-                # A hook may be over before anybody asks; where none ran there is nothing to wait for.
+                # The hook may have ended before the first status; without a hook there is no output to wait for.
                 if ran or not _OF_HOOK.isdisjoint((report.status, report.previous_status)):
-                    await log.settle()
+                    await log.drain()
                 return report
             ran = True
             await trio.sleep(POLL_SECONDS)
     return None
 
 
-async def _over_any(call: Callable[[], Awaitable[T]]) -> T:
-    """What it answers; over another connection if one breaks meanwhile, as asking twice does no harm."""
+async def _repeat(call: Callable[[], Awaitable[T]]) -> T:
+    """Repeat an idempotent call while connections are lost, and return its reply."""
     while True:
         try:
             return await call()

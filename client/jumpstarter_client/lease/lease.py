@@ -1,4 +1,4 @@
-"""From a wish to a lease that is ready, and back: nobody's board stays leased by who is gone."""
+"""Create a lease, wait until it is ready, connect to its board, and release it in every case."""
 
 from __future__ import annotations
 
@@ -18,71 +18,77 @@ from jumpstarter_proto.tasks import collapsed
 from jumpstarter_proto.texts import shown
 from jumpstarter_proto.v1 import jumpstarter_pb2
 
-from jumpstarter_client.controller.controller_client import Calls, Controller, bare, is_missing
-from jumpstarter_client.controller.lease_view import Progress, Stage, progress_of
-from jumpstarter_client.controller.watch import ask_for_lease, has_to_be_asked, watch_lease
+from jumpstarter_client.controller.controller_client import (
+    ControllerCalls,
+    ControllerClient,
+    is_not_found,
+    short_name,
+)
+from jumpstarter_client.controller.lease_view import LeasePhase, LeaseProgress, lease_progress
+from jumpstarter_client.controller.watch import is_watch_unsupported, poll_lease, watch_lease
 from jumpstarter_client.errors import ConnectError
 from jumpstarter_client.identity.client_config import ClientConfig
-from jumpstarter_client.lease.local_proxy import carrying
-from jumpstarter_client.lease.request import Wanted
-from jumpstarter_client.times import spell
+from jumpstarter_client.lease.local_proxy import open_local_proxy
+from jumpstarter_client.lease.request import LeaseRequest
+from jumpstarter_client.times import format_duration
 from jumpstarter_client.transport import FinalError
 
 __all__ = [
-    "AWAY",
+    "UNREACHABLE_CODES",
+    "AcquisitionTimeoutError",
     "Lease",
-    "NotInTimeError",
-    "RefusedError",
-    "Tell",
-    "acknowledge",
-    "create",
-    "leased",
-    "new_name",
-    "release",
-    "until_ready",
+    "LeaseRejectedError",
+    "ProgressHandler",
+    "acknowledge_lease",
+    "acquire_lease",
+    "create_lease",
+    "new_lease_name",
+    "release_lease",
+    "wait_for_lease",
 ]
 
 RELEASE_SECONDS = 30.0
 POLL_SECONDS = 2.0
-AWAY = frozenset((StatusCode.UNAVAILABLE, StatusCode.DEADLINE_EXCEEDED))
-"""What a call ends with when the controller, or the way to it, is not there for the moment."""
+UNREACHABLE_CODES = frozenset((StatusCode.UNAVAILABLE, StatusCode.DEADLINE_EXCEEDED))
+"""The status codes of calls to a controller that is not reachable at the moment."""
 
-_SAY_LATER = AWAY | {StatusCode.RESOURCE_EXHAUSTED, StatusCode.INTERNAL}
-"""What a controller whose disk is full, or that has too much to do, says of what it may take yet."""
+_RETRYABLE_CODES = UNREACHABLE_CODES | {StatusCode.RESOURCE_EXHAUSTED, StatusCode.INTERNAL}
+"""Also the status codes of a controller that is overloaded or whose disk is full; a later try may succeed."""
 
 _log = logging.getLogger(__name__)
 
-Tell = Callable[[str], None]
-"""Gets the sentence about the wait each time that it was looked at, whether it is a new one or not."""
+ProgressHandler = Callable[[str], None]
+"""Called with a sentence about the wait after each poll or update, also if the sentence is the same as before."""
 
 
-class RefusedError(ConnectError):
-    """The controller has decided: there will be no board by this lease."""
+class LeaseRejectedError(ConnectError):
+    """The controller rejected or ended the lease before it was ready."""
 
 
-class NotInTimeError(ConnectError):
-    """There was no board within the time that its user would wait."""
+class AcquisitionTimeoutError(ConnectError):
+    """No board became available within the acquisition timeout."""
 
     status = "DEADLINE_EXCEEDED"
     exit_code = ExitCode.TIMEOUT
 
 
-def new_name() -> str:
-    """For a lease; ours, so that we can give it back even if we never hear that it was made."""
+def new_lease_name() -> str:
+    """Choose a lease name, so that the client can delete the lease even if the reply to CreateLease is lost."""
     return uuid7(time.time())
 
 
-async def create(
-    controller: Controller, name: str, lease: pb.Lease, *, waits: bool = False, for_board: bool = False
+async def create_lease(
+    controller: ControllerClient, name: str, lease: pb.Lease, *, waits: bool = False, for_board: bool = False
 ) -> pb.Lease:
-    """Ask for a lease of that name; once, whatever happens to the connection.
+    """Create a lease with that name, exactly once, also if the connection is lost in between.
 
-    With `waits` it has to be waited for by `until_ready`, and then to be acknowledged or dialled: a controller of ours
-    gives its board to others otherwise.
-    `for_board`: it waits for a board to appear, if there is none yet.
+    With `waits`, call `wait_for_lease` next, and then acknowledge or dial the lease; otherwise our controller gives the
+    board to somebody else. With `for_board`, the lease waits if no exporter matches yet.
+
+    A cancelled call may leave the lease behind: call `release_lease`.
 
     Raises:
-        RpcError: the controller refuses, or cannot be reached.
+        RpcError: the controller rejected the lease, or is not reachable.
     """
     backoff = Backoff(0.2, POLL_SECONDS)
     asked = False
@@ -90,106 +96,107 @@ async def create(
     while True:
         try:
             async with controller.open() as calls:
-                if asked:  # and perhaps it was heard
+                if asked:  # the controller may have received the first request
                     try:
                         return await calls.get_lease(name)
                     except RpcError as error:
-                        if not is_missing(error):
+                        if not is_not_found(error):
                             raise
                 asked = True
                 return await calls.create_lease(name, lease, waits=waits, for_board=for_board)
         except RpcError as error:
-            if error.code not in AWAY or not asked or trio.current_time() > deadline:
+            if error.code not in UNREACHABLE_CODES or not asked or trio.current_time() > deadline:
                 raise
-            _log.info("the controller went away while it was asked for a lease: %s", error)
+            _log.info("lost the connection to the controller while creating a lease: %s", error)
         await trio.sleep(backoff.next())
 
 
-async def until_ready(
-    controller: Controller, lease: pb.Lease, tell: Tell, *, timeout: float
-) -> tuple[pb.Lease, Progress]:
-    """Wait for a board. A controller that goes away is waited for, too.
+async def wait_for_lease(
+    controller: ControllerClient, lease: pb.Lease, on_progress: ProgressHandler, *, timeout: float
+) -> tuple[pb.Lease, LeaseProgress]:
+    """Wait until the lease has a board, also through interruptions of the controller.
 
     Raises:
-        RefusedError: it will not be had.
-        NotInTimeError: not within `timeout` seconds.
-        RpcError: the controller refuses to say.
+        LeaseRejectedError: the controller ended or rejected the lease.
+        AcquisitionTimeoutError: the lease was not ready within `timeout` seconds.
+        RpcError: the controller rejected the request.
     """
-    name = bare(lease.name)
-    wait = _Wait(lease, tell)
+    name = short_name(lease.name)
+    wait = _Wait(lease, on_progress)
     with trio.move_on_after(timeout):
-        while wait.goes_on:
+        while wait.is_waiting:
             try:
                 if controller.tells:
-                    await watch_lease(controller, name, wait.see, tick=wait.say)
+                    await watch_lease(controller, name, wait.handle, tick=wait.report)
                 else:
-                    await ask_for_lease(controller, name, wait.see, wait.pace, wait.is_reached)
+                    await poll_lease(controller, name, wait.handle, wait.pace, wait.report_progress)
                 continue
             except RpcError as error:
-                if controller.tells and has_to_be_asked(error):
+                if controller.tells and is_watch_unsupported(error):
                     controller.tells = False
                     continue
-                if error.code not in AWAY:
+                if error.code not in UNREACHABLE_CODES:
                     raise
-                wait.controller_is_away(error)
+                wait.report_unreachable(error)
             await trio.sleep(wait.pace.next())
-        if wait.progress.stage is Stage.FAILED:
-            raise RefusedError(wait.progress.message + await _cure(controller, name, wait.reason))
+        if wait.progress.phase is LeasePhase.FAILED:
+            raise LeaseRejectedError(wait.progress.message + await _hint(controller, name, wait.reason))
         return wait.lease, wait.progress
-    raise NotInTimeError(
-        f"there was no board within {spell(timeout)} ({wait.said or 'the controller did not answer'}); "
-        "wait longer with --acquisition-timeout, or look who has them: jumpstarter exporters"
+    raise AcquisitionTimeoutError(
+        f"no board became available within {format_duration(timeout)} "
+        f"({wait.message or 'the controller did not answer'}); wait longer with --acquisition-timeout, or see who "
+        "holds the boards: jumpstarter exporters"
     )
 
 
 class _Wait:
-    """A lease that is waited for, as it was seen last."""
+    """A lease that is not ready yet, in its last known state."""
 
-    def __init__(self, lease: pb.Lease, tell: Tell) -> None:
-        self.said = ""
+    def __init__(self, lease: pb.Lease, on_progress: ProgressHandler) -> None:
+        self.message = ""
         self.pace = Backoff(0.1, POLL_SECONDS)
-        self._tell = tell
-        self._look(lease, None)
+        self._on_progress = on_progress
+        self._update(lease, None)
 
     @property
-    def goes_on(self) -> bool:
-        return self.progress.stage is Stage.WAITING
+    def is_waiting(self) -> bool:
+        return self.progress.phase is LeasePhase.WAITING
 
-    def see(self, lease: pb.Lease, reason: str | None) -> bool:
-        """Whether there is nothing to wait for any more."""
-        self._look(lease, reason)
-        if not self.goes_on:
+    def handle(self, lease: pb.Lease, reason: str | None) -> bool:
+        """Record a new state of the lease. Returns whether the wait is over."""
+        self._update(lease, reason)
+        if not self.is_waiting:
             return True
-        self.is_reached()
+        self.report_progress()
         return False
 
-    def is_reached(self) -> None:
-        """The controller is there; it may have said something new."""
-        if self.progress.message != self.said:
-            self.said = self.progress.message
+    def report_progress(self) -> None:
+        """Report the state that the controller sent."""
+        if self.progress.message != self.message:
+            self.message = self.progress.message
             self.pace.reset()
-        self.say()
+        self.report()
 
-    def _look(self, lease: pb.Lease, reason: str | None) -> None:
-        self.lease, self.progress, self.reason = lease, progress_of(lease), reason
+    def _update(self, lease: pb.Lease, reason: str | None) -> None:
+        self.lease, self.progress, self.reason = lease, lease_progress(lease), reason
 
-    def controller_is_away(self, error: RpcError) -> None:
-        self.said = "the controller is away; the wait goes on when it is back"
-        _log.info("%s: %s", self.said, error)
-        self.say()
+    def report_unreachable(self, error: RpcError) -> None:
+        self.message = "the controller is unreachable; the wait continues when it is back"
+        _log.info("%s: %s", self.message, error)
+        self.report()
 
-    def say(self) -> None:
-        self._tell(self.said)
+    def report(self) -> None:
+        self._on_progress(self.message)
 
 
-async def acknowledge(controller: Controller, name: str, *, timeout: float = math.inf) -> None:
-    """Let the controller hear that we know of our board, as who was killed while they waited never would.
+async def acknowledge_lease(controller: ControllerClient, name: str, *, timeout: float = math.inf) -> None:
+    """Tell the controller that this client has received its board; a client that was killed while waiting cannot.
 
-    A controller that goes away is waited for, for `timeout` seconds.
+    Tries for `timeout` seconds if the controller is not reachable.
 
     Raises:
-        RpcError: it could not hear us in that time, or refuses.
-        LoginError: as `Controller.open`.
+        RpcError: the controller was not reachable in that time, or rejected the request.
+        LoginError: see `ControllerClient.open`.
     """
     backoff = Backoff(0.3, POLL_SECONDS)
     deadline = trio.current_time() + timeout
@@ -199,28 +206,28 @@ async def acknowledge(controller: Controller, name: str, *, timeout: float = mat
                 await calls.get_lease(name, waits=True)
                 return
         except RpcError as error:
-            if error.code not in _SAY_LATER or trio.current_time() > deadline:
+            if error.code not in _RETRYABLE_CODES or trio.current_time() > deadline:
                 raise
-            _log.info("the controller has not heard yet that lease %s is taken: %s", name, error)
+            _log.info("lease %s is not acknowledged yet: %s", name, error)
         await trio.sleep(backoff.next())
 
 
-async def _cure(controller: Controller, name: str, reason: str | None) -> str:
-    """What its user may do about a lease that was refused. The `reason` is None where the controller was not asked."""
+async def _hint(controller: ControllerClient, name: str, reason: str | None) -> str:
+    """Return what the user can do about a rejected lease. If `reason` is None, the controller is asked for it."""
     try:
         if reason is None:
             async with controller.open() as calls:
                 reason = await calls.end_reason(name)
-    except RpcError as error:  # the controller has said already that there will be no board
-        _log.info("why lease %s has ended is not known: %s", name, error)
+    except RpcError as error:  # without the reason there is no hint, but the rejection stands
+        _log.info("cannot read why lease %s has ended: %s", name, error)
         return ""
-    return "; or wait until there is one: --wait-for-board" if reason == ReasonCode.NO_BOARD else ""
+    return "; to wait until there is one, add --wait-for-board" if reason == ReasonCode.NO_BOARD else ""
 
 
-async def release(controller: Controller, name: str) -> None:
-    """Give a lease back, also when cancelled: a board that nobody uses must not stay leased.
+async def release_lease(controller: ControllerClient, name: str) -> None:
+    """Delete a lease, also when cancelled (for `RELEASE_SECONDS`), so that an unused board does not stay leased.
 
-    It raises nothing: why the lease is not needed any more is what its user has to hear.
+    Failures are logged and not raised, so that they do not hide the error for which the lease is released.
     """
     backoff = Backoff(0.3, 5.0)
     reason = "the controller does not answer"
@@ -231,82 +238,82 @@ async def release(controller: Controller, name: str) -> None:
                     await calls.delete_lease(name)
                     return
             except RpcError as error:
-                if error.code not in _SAY_LATER:
-                    _log.info("lease %s: %s", name, error)  # it has ended by itself, or never was
+                if error.code not in _RETRYABLE_CODES:
+                    _log.info("lease %s: %s", name, error)  # it has ended already, or was never created
                     return
                 reason = error.details
-            except JumpstarterError as error:  # as whom are we to ask?
+            except JumpstarterError as error:  # no valid token: no later try can succeed
                 reason = str(error)
                 break
             await trio.sleep(backoff.next())
-    _log.warning("lease %s could not be released (%s); it ends by itself when its time is over", name, reason)
+    _log.warning("lease %s could not be released (%s); it stays active until it expires", name, reason)
 
 
-CARRIED_SECONDS = 20.0
-"""Less than clients wait for their first answer, so that they hear the reason."""
-NOTICE_SECONDS = 3.0
-"""A user is told when a tunnel takes longer."""
+PROXY_DIAL_SECONDS = 20.0
+"""Less than a client waits for its first reply, so that it gets the reason of a failure."""
+SLOW_DIAL_SECONDS = 3.0
+"""The user gets a warning if a tunnel takes longer."""
 ACKNOWLEDGE_SECONDS = 3.0
-"""Nearly all have dialled, watch their lease or have ended by then, which says as much; a controller waits half a
-minute for it."""
+"""By then nearly all clients have dialled or watch their lease, which acknowledges it as well. A controller waits 30 s
+for the acknowledgement."""
 
 _log = logging.getLogger(__name__)
 
 
 class Lease:
-    """A lease that is ready."""
+    """A lease that is ready, and connections to its board."""
 
-    def __init__(self, controller: Controller, record: pb.Lease, *, ours: bool) -> None:
+    def __init__(self, controller: ControllerClient, record: pb.Lease, *, is_owned: bool) -> None:
         self.controller = controller
         self.record = record
-        """As it was when it was ready."""
-        self.name = bare(record.name)
-        self.exporter = bare(record.exporter)
-        self.ours = ours
-        """It was made for this block, and ends with it."""
-        self.is_known = False
-        """The controller has heard that we know of our board, as who was killed while they waited never would."""
+        """The record when the lease became ready."""
+        self.name = short_name(record.name)
+        self.exporter = short_name(record.exporter)
+        self.is_owned = is_owned
+        """It was created for this block and is released at its end."""
+        self.is_acknowledged = False
+        """The controller knows that this client has received its board."""
 
-    def heard_of(self) -> None:
-        """It has."""
-        self.is_known = True
+    def mark_acknowledged(self) -> None:
+        """Record that the controller knows it."""
+        self.is_acknowledged = True
 
     @property
     def config(self) -> ClientConfig:
-        """Who has it, and how patient they are."""
+        """The configuration of the client that holds the lease."""
         return self.controller.config
 
     @asynccontextmanager
     async def dial(self, timeout: float | None = None) -> AsyncIterator[trio.abc.HalfCloseableStream]:
-        """A byte stream to the exporter's session, through the controller's router.
+        """Open a byte stream to the exporter's session, through a router.
 
-        Tries again for `timeout` seconds (the configuration's `dial_timeout`) when that can help: the controller,
-        the router or the exporter may be restarting.
+        Transient failures are retried for `timeout` seconds (default: the configuration's `dial_timeout`), as the
+        controller, the router or the exporter may be restarting.
 
         Raises:
-            FinalError: there is no use in dialling again: the lease is over, or somebody else's.
-            RpcError: UNAVAILABLE, it could not be had in time; says what was in the way.
+            FinalError: the lease has ended or is not this client's; dialling again is pointless.
+            RpcError: UNAVAILABLE, with the last failure.
         """
         timeout = self.config.dial_timeout if timeout is None else timeout
         backoff = Backoff(0.3, 2.0)
         deadline = trio.current_time() + timeout
-        notice = trio.current_time() + NOTICE_SECONDS
+        warn_at = trio.current_time() + SLOW_DIAL_SECONDS
         async with AsyncExitStack() as stack:
             while True:
                 try:
-                    answer = await self._ask(deadline)
+                    answer = await self._dial_once(deadline)
                     stream = await stack.enter_async_context(
                         open_router_stream(
                             answer.router_endpoint,
                             self.config.trust,
                             answer.router_token,
-                            timeout=min(CONNECT_SECONDS, _left(deadline)),
+                            timeout=min(CONNECT_SECONDS, _seconds_until(deadline)),
                             options=self.config.options,
                         )
                     )
                     break
                 except RpcError as error:
-                    if not _may_pass(error):
+                    if not _is_transient(error):
                         raise FinalError.of(error) from None
                     delay = backoff.next()
                     if trio.current_time() + delay >= deadline:
@@ -315,126 +322,135 @@ class Lease:
                             f"the board of lease {self.name} could not be reached for {timeout:.0f} s: "
                             f"{error.details}",
                         ) from None
-                    said = trio.current_time() < notice
+                    is_early = trio.current_time() < warn_at
                     _log.log(
-                        logging.INFO if said else logging.WARNING,
+                        logging.INFO if is_early else logging.WARNING,
                         "the board cannot be reached (%s); trying again",
                         error.details,
                     )
-                    notice = notice if said else deadline
+                    warn_at = warn_at if is_early else deadline
                 await trio.sleep(delay)
             yield stream
 
     @asynccontextmanager
     async def connect(self) -> AsyncIterator[Channel]:
-        """`dial`, and a channel over it."""
+        """Dial, and open a gRPC channel on the stream."""
         async with self.dial() as stream, open_channel(stream) as channel:
             yield channel
 
-    async def _ask(self, deadline: float) -> jumpstarter_pb2.DialResponse:
-        """The controller's answer to one Dial."""
-        async with self.controller.open(timeout=min(CONNECT_SECONDS, _left(deadline))) as calls:
-            answer = await calls.dial(self.name, _left(deadline))
-            self.heard_of()
+    async def _dial_once(self, deadline: float) -> jumpstarter_pb2.DialResponse:
+        """Send one Dial to the controller."""
+        async with self.controller.open(timeout=min(CONNECT_SECONDS, _seconds_until(deadline))) as calls:
+            answer = await calls.dial(self.name, _seconds_until(deadline))
+            self.mark_acknowledged()
             return answer
 
     def listen(self) -> AbstractAsyncContextManager[str]:
-        """A unix socket of which each connection is one to the exporter; its path, while the block lasts."""
-        return carrying(lambda: self.dial(min(CARRIED_SECONDS, self.config.dial_timeout)))
+        """Serve a unix socket during the block whose connections lead to the exporter; yields its path."""
+        return open_local_proxy(lambda: self.dial(min(PROXY_DIAL_SECONDS, self.config.dial_timeout)))
 
 
-_PASSES = frozenset((StatusCode.UNAVAILABLE, StatusCode.RESOURCE_EXHAUSTED, StatusCode.DEADLINE_EXCEEDED))
+_TRANSIENT_CODES = frozenset(
+    (StatusCode.UNAVAILABLE, StatusCode.RESOURCE_EXHAUSTED, StatusCode.DEADLINE_EXCEEDED)
+)
 
 
-def _left(deadline: float) -> float:
-    """The seconds until then, but enough for a try in any case."""
+def _seconds_until(deadline: float) -> float:
+    """Return the seconds until the deadline, but at least enough for one attempt."""
     return max(1.0, round(deadline - trio.current_time(), 1))
 
 
-def _may_pass(error: RpcError) -> bool:
-    """Whether dialling again can help (wire.md 4.2, and what a router and a busy exporter say)."""
-    return error.code in _PASSES or means(error, ReasonCode.NOT_READY)
+def _is_transient(error: RpcError) -> bool:
+    """Whether dialling again can succeed (wire.md 4.2, plus the errors of routers and busy exporters)."""
+    return error.code in _TRANSIENT_CODES or means(error, ReasonCode.NOT_READY)
 
 
 class NotYoursError(ConnectError):
-    """The lease is somebody else's."""
+    """The lease belongs to another client."""
 
     status = "PERMISSION_DENIED"
     exit_code = ExitCode.DENIED
 
 
 class NoLeaseError(JumpstarterError):
-    """It is not clear which lease is meant."""
+    """No lease was named, and the client has none or several."""
 
     exit_code = ExitCode.USAGE
 
 
 @asynccontextmanager
-async def leased(
-    config: ClientConfig, wanted: Wanted, *, tell: Tell = lambda _: None
+async def acquire_lease(
+    config: ClientConfig, request: LeaseRequest, *, on_progress: ProgressHandler = lambda _: None
 ) -> AsyncIterator[Lease]:
-    """A lease for the block: released at its end, however it ends, unless it existed before.
+    """Hold a lease during the block: create one or use an existing one, and wait until it is ready.
 
-    `tell` gets a sentence each time that it looked whether it is ready.
+    A lease that was created here is released when the block ends in any way, also when cancelled.
+    `on_progress` is called during the wait.
 
     Raises:
-        ConnectError: it cannot be had; says why.
-        RpcError: the controller refuses.
+        ConnectError: the lease did not become ready; the message has the reason.
+        RpcError: the controller rejected a request.
     """
-    controller = Controller(config)
-    ours = wanted.is_new
-    name = new_name() if ours else wanted.lease
-    async with controller.kept_open():
+    controller = ControllerClient(config)
+    is_new = request.is_new
+    name = new_lease_name() if is_new else request.lease
+    async with controller.keep_connected():
         try:
-            if ours:
-                lease = await create(
-                    controller, name, wanted.request(), waits=True, for_board=wanted.wait_for_board
+            if is_new:
+                lease = await create_lease(
+                    controller, name, request.to_message(), waits=True, for_board=request.wait_for_board
                 )
             else:
                 async with controller.open() as calls:
-                    lease = await (calls.get_lease(name) if name else _only(calls, controller))
-                name = bare(lease.name)
+                    lease = await (calls.get_lease(name) if name else _only_lease(calls, controller))
+                name = short_name(lease.name)
             if lease.client and lease.client != controller.own_name:
-                raise NotYoursError(f"lease {name} is {bare(lease.client)}'s; ask them to transfer it")
+                raise NotYoursError(
+                    f"lease {name} belongs to {short_name(lease.client)}; ask them to transfer it to you"
+                )
             try:
-                ready, _ = await until_ready(controller, lease, tell, timeout=config.acquisition_timeout)
-            except RefusedError as error:
-                if wanted.otherwise:
-                    raise RefusedError(f"{error}; {wanted.otherwise}") from None
+                ready, _ = await wait_for_lease(
+                    controller, lease, on_progress, timeout=config.acquisition_timeout
+                )
+            except LeaseRejectedError as error:
+                if request.not_found_hint:
+                    raise LeaseRejectedError(f"{error}; {request.not_found_hint}") from None
                 raise
             with collapsed():
                 async with trio.open_nursery() as nursery:
-                    held = Lease(controller, ready, ours=ours)
+                    held = Lease(controller, ready, is_owned=is_new)
                     nursery.start_soon(_acknowledge, held)
                     yield held
                     nursery.cancel_scope.cancel()
         finally:
             if trio.current_effective_deadline() == -math.inf:
-                controller.let_go()  # cancelled, as we are
-            if ours:
-                await release(controller, name)
+                controller.drop_connection()  # it is cancelled together with this task
+            if is_new:
+                await release_lease(controller, name)
 
 
 async def _acknowledge(lease: Lease) -> None:
-    """Let the controller hear of a lease that is held; what is in the way of that is no matter of its user's."""
+    """Acknowledge a lease that is held for a while, unless that has happened; failures are only logged."""
     await trio.sleep(ACKNOWLEDGE_SECONDS)
-    if lease.is_known:
+    if lease.is_acknowledged:
         return
     try:
-        await acknowledge(lease.controller, lease.name)
+        await acknowledge_lease(lease.controller, lease.name)
     except (RpcError, JumpstarterError) as error:
-        _log.info("the controller could not be told that lease %s is taken: %s", lease.name, error)
+        _log.info("lease %s could not be acknowledged: %s", lease.name, error)
 
 
-async def _only(calls: Calls, controller: Controller) -> pb.Lease:
-    """The client's lease, if it is clear which."""
+async def _only_lease(calls: ControllerCalls, controller: ControllerClient) -> pb.Lease:
+    """Return the only lease of the client."""
     found = [one async for one in calls.leases() if one.client == controller.own_name]
     if len(found) == 1:
         return found[0]
     if not found:
         raise NoLeaseError(
-            f"which board? {controller.config.identity.name} has no lease; say it with -l SELECTOR "
-            "or --exporter-name NAME, or see what there is: jumpstarter exporters"
+            f"no board selected, and {controller.config.identity.name} has no lease; use -l SELECTOR or "
+            "--exporter-name NAME (see: jumpstarter exporters)"
         )
-    names = ", ".join(f"{shown(bare(one.name))} ({shown(bare(one.exporter)) or 'waiting'})" for one in found)
-    raise NoLeaseError(f"which board? Name one of your leases with --lease: {names}")
+    names = ", ".join(
+        f"{shown(short_name(one.name))} ({shown(short_name(one.exporter)) or 'waiting'})" for one in found
+    )
+    raise NoLeaseError(f"several leases; choose one with --lease: {names}")

@@ -1,7 +1,7 @@
-"""What a lease's user has to hear while it runs, and when to look at it again. No I/O, no clock of its own.
+"""Which messages the user of a lease gets, and when to poll it. No I/O, no clock of its own.
 
-A user hears of the end five minutes before it, once for each end that there is; of an extension, of a controller
-that is away and of its return; and once that it is over. A controller that is away ends nothing by itself.
+The user is warned five minutes before the lease ends (again after an extension), and told about an extension, an
+unreachable controller and its return, and the end. An unreachable controller does not end a lease before it expires.
 """
 
 from __future__ import annotations
@@ -11,143 +11,145 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from jumpstarter_client.controller.controller_client import bare
-from jumpstarter_client.controller.lease_view import remaining, standing
-from jumpstarter_client.times import spell
+from jumpstarter_client.controller.controller_client import short_name
+from jumpstarter_client.controller.lease_view import lease_status, remaining
+from jumpstarter_client.times import format_duration
 
 if TYPE_CHECKING:
     from jumpstarter_proto.client.v1 import client_pb2 as pb
 
-__all__ = ["Look", "Phase", "Term"]
+__all__ = ["LeaseObservation", "LeaseWatch", "WatchState"]
 
-LOOK_SECONDS = 30.0
-"""Between two looks, at most so often."""
+POLL_SECONDS = 30.0
+"""The interval between two polls."""
 WARNING_SECONDS = 300.0
-LATE_SECONDS = 1.0
-"""Between two looks when the time is over, and the controller has not said so yet."""
-QUIET_SECONDS = 5.0
-"""A controller that tells by itself is asked nevertheless when it has not told of the end for so long."""
+LATE_POLL_SECONDS = 1.0
+"""The interval after the expiry time, until the controller confirms the end."""
+WATCH_SILENCE_SECONDS = 5.0
+"""A watched lease is polled all the same if the watch has not reported the end so long after the expiry time."""
 GRACE_SECONDS = 60.0
-"""After its time, a lease that nobody can ask about is over."""
-TOLERANCE = 2.0
-"""An end that moves less was not moved by anybody."""
+"""With an unreachable controller, a lease counts as ended so long after its expiry time."""
+TOLERANCE_SECONDS = 2.0
+"""A smaller change of the expiry time is a rounding error, not an extension."""
 
 
 @dataclass(frozen=True)
-class Look:
-    """A lease as it was seen."""
+class LeaseObservation:
+    """The state of a lease at one moment."""
 
     remaining: float | None
-    """Seconds; None as long as it has no end."""
+    """Seconds until it expires; None while it has no expiry time."""
     owner: str
     ended: str = ""
-    """Why it has ended; empty as long as it runs."""
+    """Why it has ended; empty while it is active."""
 
     @classmethod
-    def of(cls, lease: pb.Lease, now: float) -> Look:
-        """`now` in seconds since the epoch, for controllers that do not tell how long a lease has run."""
-        stands = standing(lease, now)
-        has_ended = stands.state not in ("ready", "waiting", "scheduled")
-        return cls(remaining(lease, now), bare(lease.client), stands.sentence if has_ended else "")
+    def of(cls, lease: pb.Lease, now: float) -> LeaseObservation:
+        """Read a record. `now`, in seconds since the epoch, is for controllers that do not send the elapsed time."""
+        status = lease_status(lease, now)
+        has_ended = status.state not in ("ready", "waiting", "scheduled")
+        return cls(remaining(lease, now), short_name(lease.client), status.sentence if has_ended else "")
 
 
-class Phase(enum.Enum):
-    """Where it stands."""
+class WatchState(enum.Enum):
+    """The state of a watched lease."""
 
-    RUNS = "runs"
-    UNKNOWN = "unknown"
-    """The controller is away; it runs as far as anybody knows."""
-    OVER = "over"
+    RUNNING = "running"
+    UNREACHABLE = "unreachable"
+    """The controller is unreachable; the lease is assumed to be active."""
+    ENDED = "ended"
 
 
-class Term:
-    """One lease's time. `now` is monotonic, in seconds. Each method returns the sentences to say, mostly none."""
+class LeaseWatch:
+    """Watches one lease. `now` is monotonic, in seconds. Each method returns the messages for the user, mostly none."""
 
     def __init__(self, name: str, owner: str) -> None:
-        self.phase = Phase.RUNS
-        self.is_told = False
-        """The controller tells of each change: nobody has to look now and then."""
-        self.verdict = ""
-        """Why it is over."""
+        self.state = WatchState.RUNNING
+        self.is_watched = False
+        """The controller pushes each change, so regular polls are not needed."""
+        self.end_reason = ""
+        """Why the lease has ended."""
         self._name = name
         self._owner = owner
         self._ends: float | None = None
         self._warned = False
-        self._looked: float | None = None
+        self._polled_at: float | None = None
 
     @property
-    def wake(self) -> float:
-        """When to call `due` next."""
-        if self._looked is None:
+    def next_wake(self) -> float:
+        """The time for the next call of `advance`."""
+        if self._polled_at is None:
             return 0.0
-        times = [self._next_look(self._looked)]
-        if self._ends is not None and not self._warned and self._ends - WARNING_SECONDS > self._looked:
+        times = [self._next_poll(self._polled_at)]
+        if self._ends is not None and not self._warned and self._ends - WARNING_SECONDS > self._polled_at:
             times.append(self._ends - WARNING_SECONDS)
         return min(times)
 
-    def _next_look(self, looked: float) -> float:
+    def _next_poll(self, polled_at: float) -> float:
         ends = math.inf if self._ends is None else self._ends
-        if self.is_told:
-            return max(ends + QUIET_SECONDS, looked + LOOK_SECONDS)
-        return min(looked + LOOK_SECONDS, max(ends, looked + LATE_SECONDS))
+        if self.is_watched:
+            return max(ends + WATCH_SILENCE_SECONDS, polled_at + POLL_SECONDS)
+        return min(polled_at + POLL_SECONDS, max(ends, polled_at + LATE_POLL_SECONDS))
 
-    def due(self, now: float) -> tuple[bool, list[str]]:
-        """Whether to look at it now, and what to say."""
-        if self.phase is Phase.OVER:
+    def advance(self, now: float) -> tuple[bool, list[str]]:
+        """Return whether to poll now, and the messages that are due."""
+        if self.state is WatchState.ENDED:
             return False, []
-        said = self._warn(now)
-        return self._looked is None or now >= self._next_look(self._looked), said
+        messages = self._warn(now)
+        return self._polled_at is None or now >= self._next_poll(self._polled_at), messages
 
-    def seen(self, look: Look, now: float) -> list[str]:
-        """The controller has told how it is."""
-        if self.phase is Phase.OVER:
+    def observe(self, observation: LeaseObservation, now: float) -> list[str]:
+        """Handle the state that the controller reported."""
+        if self.state is WatchState.ENDED:
             return []
-        said = ["the controller is back"] if self.phase is Phase.UNKNOWN else []
-        self.phase = Phase.RUNS
-        first, self._looked = self._looked is None, now
-        if look.ended:
-            return [*said, *self._end(look.ended)]
-        if look.owner and look.owner != self._owner:
-            return [*said, *self._end(f"it was given to {look.owner}")]
-        ends = None if look.remaining is None else now + look.remaining
-        if look.remaining and self._moved(ends):
+        messages = ["the controller is reachable again"] if self.state is WatchState.UNREACHABLE else []
+        self.state = WatchState.RUNNING
+        first, self._polled_at = self._polled_at is None, now
+        if observation.ended:
+            return [*messages, *self._end(observation.ended)]
+        if observation.owner and observation.owner != self._owner:
+            return [*messages, *self._end(f"it was transferred to {observation.owner}")]
+        ends = None if observation.remaining is None else now + observation.remaining
+        if observation.remaining and self._moved(ends):
             if not first and ends is not None and self._ends is not None:
                 word = "extended" if ends > self._ends else "shortened"
-                said.append(f"lease {self._name} was {word}; it ends in {spell(look.remaining)}")
+                messages.append(
+                    f"lease {self._name} was {word}; it ends in {format_duration(observation.remaining)}"
+                )
             self._ends, self._warned = ends, False
-        return [*said, *self._warn(now)]
+        return [*messages, *self._warn(now)]
 
-    def missing(self, now: float) -> list[str]:
-        """There is no such lease any more."""
-        self._looked = now
-        return [] if self.phase is Phase.OVER else self._end("the controller does not know it any more")
+    def not_found(self, now: float) -> list[str]:
+        """Handle that the controller no longer has this lease."""
+        self._polled_at = now
+        return [] if self.state is WatchState.ENDED else self._end("the controller no longer has it")
 
-    def away(self, reason: str, now: float) -> list[str]:
-        """The controller could not be asked."""
-        if self.phase is Phase.OVER:
+    def unreachable(self, reason: str, now: float) -> list[str]:
+        """Handle that the controller did not answer."""
+        if self.state is WatchState.ENDED:
             return []
-        self._looked = now
-        said = []
-        if self.phase is not Phase.UNKNOWN:
-            self.phase = Phase.UNKNOWN
-            said.append(f"the controller is away ({reason}); lease {self._name} goes on meanwhile")
+        self._polled_at = now
+        messages = []
+        if self.state is not WatchState.UNREACHABLE:
+            self.state = WatchState.UNREACHABLE
+            messages.append(f"the controller is unreachable ({reason}); lease {self._name} continues")
         if self._ends is not None and now >= self._ends + GRACE_SECONDS:
-            return [*said, *self._end("its time is over")]
-        return said
+            return [*messages, *self._end("it has expired")]
+        return messages
 
     def _moved(self, ends: float | None) -> bool:
         if ends is None or self._ends is None:
             return ends is not self._ends
-        return abs(ends - self._ends) > TOLERANCE
+        return abs(ends - self._ends) > TOLERANCE_SECONDS
 
     def _warn(self, now: float) -> list[str]:
         if self._warned or self._ends is None or now < self._ends - WARNING_SECONDS or now >= self._ends:
             return []
         self._warned = True
-        left = spell(self._ends - now)
+        left = format_duration(self._ends - now)
         return [f"the lease ends in {left}; to keep the board: jumpstarter lease extend {self._name} 30m"]
 
     def _end(self, why: str) -> list[str]:
-        self.phase = Phase.OVER
-        self.verdict = f"the lease has ended: {why}"
-        return [self.verdict]
+        self.state = WatchState.ENDED
+        self.end_reason = f"the lease has ended: {why}"
+        return [self.end_reason]

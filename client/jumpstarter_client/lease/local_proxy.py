@@ -1,7 +1,7 @@
-"""A unix socket that leads to a leased board: what other processes of `jumpstarter shell` connect to.
+"""A unix socket that is connected to a leased board, for the processes inside `jumpstarter shell`.
 
-Each connection has a tunnel of its own. When there is none to be had, each call on it is answered with the reason, so
-that whatever client it is can tell its user.
+Each connection gets its own tunnel through the router. If no tunnel can be opened, each call on the connection fails
+with the reason, which any client can show to its user.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from jumpstarter_proto.rpc import (
 from jumpstarter_proto.v1.jumpstarter_grpc import ExporterServiceServicer
 from jumpstarter_proto.v1.router_grpc import RouterServiceServicer
 
-__all__ = ["carrying"]
+__all__ = ["open_local_proxy"]
 
-EARLY_BYTES = 64 * 1024
-"""What a client may say before it has its tunnel."""
-ASK_SECONDS = 30.0
-LAST_WORDS_SECONDS = 0.5
-"""A client that was refused may call once more at once; after that it has to connect again."""
+MAX_PREFETCHED_BYTES = 64 * 1024
+"""What a client may send before its tunnel is open."""
+REJECTION_SECONDS = 30.0
+REJECTION_LINGER_SECONDS = 0.5
+"""A rejected client may repeat its call on the same connection so long; after that it has to reconnect."""
 
 _log = logging.getLogger(__name__)
 
@@ -39,65 +39,65 @@ Dial: TypeAlias = Callable[[], AbstractAsyncContextManager[trio.abc.HalfCloseabl
 
 
 @asynccontextmanager
-async def carrying(dial: Dial) -> AsyncIterator[str]:
-    """The socket's path, while the block lasts."""
+async def open_local_proxy(dial: Dial) -> AsyncIterator[str]:
+    """Serve a unix socket during the block and yield its path. Leaving the block closes all connections."""
     with socket_folder("jumpstarter-lease-") as folder:
         path = folder / "socket"
 
-        async def carry(near: trio.SocketStream) -> None:
-            await _carry(near, dial)
+        async def handle(near: trio.SocketStream) -> None:
+            await _forward(near, dial)
 
         async with trio.open_nursery() as nursery:
-            await nursery.start(trio.serve_listeners, carry, [unix_listener(path)])
+            await nursery.start(trio.serve_listeners, handle, [unix_listener(path)])
             yield str(path)
             nursery.cancel_scope.cancel()
 
 
-async def _carry(near: trio.abc.HalfCloseableStream, dial: Dial) -> None:
-    early = _Early(near)
+async def _forward(near: trio.abc.HalfCloseableStream, dial: Dial) -> None:
+    prefetched = _PrefetchedStream(near)
     async with near, trio.open_nursery() as nursery:
-        nursery.start_soon(early.read, nursery.cancel_scope)
+        nursery.start_soon(prefetched.read, nursery.cancel_scope)
         try:
             async with dial() as far:
-                early.stop()
-                await join(early, far)
+                prefetched.stop()
+                await join(prefetched, far)
         except BrokenJoinError as error:
-            # Whose calls were open on it learns that from the connection inside.
+            # The client sees its calls fail on the HTTP/2 connection inside the tunnel.
             _log.info("a connection to the board ended: %s", error)
         except JumpstarterError as error:
-            early.stop()
+            prefetched.stop()
             _log.info("no connection to the board: %s", error)
-            await _refuse(early, error)
+            await _reject(prefetched, error)
 
 
-async def _refuse(near: _Early, error: JumpstarterError) -> None:
+async def _reject(near: _PrefetchedStream, error: JumpstarterError) -> None:
     status = (
         error
         if isinstance(error, RpcError)
         else RpcError(StatusCode.__members__.get(error.status, StatusCode.UNAVAILABLE), str(error))
     )
-    told = trio.Event()
+    rejected = trio.Event()
 
-    async def refuse(_call: ServerCall[Any, Any]) -> None:
-        told.set()
+    async def reject(_call: ServerCall[Any, Any]) -> None:
+        rejected.set()
         raise RpcError(status.code, status.details)
 
     services = (ExporterServiceServicer(), RouterServiceServicer())
-    with trio.move_on_after(ASK_SECONDS):
+    with trio.move_on_after(REJECTION_SECONDS):
         async with trio.open_nursery() as nursery:
 
             async def serve() -> None:
-                await serve_connection(near, services, interceptors=[refuse])
+                await serve_connection(near, services, interceptors=[reject])
                 nursery.cancel_scope.cancel()
 
             nursery.start_soon(serve)
-            await told.wait()
-            await trio.sleep(LAST_WORDS_SECONDS)
+            await rejected.wait()
+            await trio.sleep(REJECTION_LINGER_SECONDS)
             nursery.cancel_scope.cancel()
 
 
-class _Early(trio.abc.HalfCloseableStream):
-    """A stream that is read while nobody wants its data yet, so that its end is noticed."""
+class _PrefetchedStream(trio.abc.HalfCloseableStream):
+    """A stream that is read before its data is needed, to notice when the peer closes it."""
 
     def __init__(self, stream: trio.abc.HalfCloseableStream) -> None:
         self._stream = stream
@@ -106,14 +106,14 @@ class _Early(trio.abc.HalfCloseableStream):
         self._stopped = trio.Event()
 
     async def read(self, gone: trio.CancelScope) -> None:
-        """Keep what comes until `stop`; cancel `gone` at its end."""
+        """Buffer data until `stop`; cancel `gone` when the stream ends."""
         try:
             with self._reading:
-                while len(self._data) < EARLY_BYTES:
+                while len(self._data) < MAX_PREFETCHED_BYTES:
                     try:
-                        data = await self._stream.receive_some(EARLY_BYTES - len(self._data))
+                        data = await self._stream.receive_some(MAX_PREFETCHED_BYTES - len(self._data))
                     except trio.BrokenResourceError:
-                        data = b""  # its end all the same
+                        data = b""  # the same as the end
                     if not data:
                         gone.cancel()
                         return
@@ -122,11 +122,11 @@ class _Early(trio.abc.HalfCloseableStream):
             self._stopped.set()
 
     def stop(self) -> None:
-        """From now on its data is wanted."""
+        """Stop buffering: from now on `receive_some` is used."""
         self._reading.cancel()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        """What came early, then the rest."""
+        """Return the buffered data first, then read from the stream."""
         await self._stopped.wait()
         if not self._data:
             return bytes(await self._stream.receive_some(max_bytes))
@@ -136,17 +136,17 @@ class _Early(trio.abc.HalfCloseableStream):
         return data
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """As the stream."""
+        """See `trio.abc.HalfCloseableStream`."""
         await self._stream.send_all(data)
 
     async def wait_send_all_might_not_block(self) -> None:
-        """As the stream."""
+        """See `trio.abc.HalfCloseableStream`."""
         await self._stream.wait_send_all_might_not_block()
 
     async def send_eof(self) -> None:
-        """As the stream."""
+        """See `trio.abc.HalfCloseableStream`."""
         await self._stream.send_eof()
 
     async def aclose(self) -> None:
-        """Leave the stream to whoever opened it, who closes it next."""
+        """Do nothing: the owner of the stream closes it."""
         await trio.lowlevel.checkpoint()

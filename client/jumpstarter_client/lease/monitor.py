@@ -1,4 +1,4 @@
-"""Watches a lease while it is used, or looks at it now and then, and says what its user has to know."""
+"""Watches a lease while it is used, or polls where the controller has no Watch, and reports what the user must know."""
 
 from __future__ import annotations
 
@@ -13,131 +13,138 @@ from jumpstarter_proto.remote import Backoff
 from jumpstarter_proto.rpc import RpcError, StatusCode
 from jumpstarter_proto.tasks import collapsed
 
-from jumpstarter_client.controller.controller_client import Controller, is_missing
-from jumpstarter_client.controller.watch import has_to_be_asked, watch_lease
-from jumpstarter_client.lease.lease import AWAY
-from jumpstarter_client.lease.lease_watch import Look, Phase, Term
-from jumpstarter_client.status_line import Notify
+from jumpstarter_client.controller.controller_client import ControllerClient, is_not_found
+from jumpstarter_client.controller.watch import is_watch_unsupported, watch_lease
+from jumpstarter_client.lease.lease import UNREACHABLE_CODES
+from jumpstarter_client.lease.lease_watch import LeaseObservation, LeaseWatch, WatchState
+from jumpstarter_client.status_line import MessageHandler
 from jumpstarter_client.transport import FinalError
 
-__all__ = ["LeaseEndedError", "Monitor"]
+__all__ = ["LeaseEndedError", "LeaseMonitor"]
 
 ANSWER_SECONDS = 10.0
-HOLD_SECONDS = 2.0
-"""A lease that is held longer is watched; most commands are done by then."""
+WATCH_AFTER_SECONDS = 2.0
+"""A lease that is held longer is watched; most commands end earlier."""
 
-RESTART_SECONDS = 5.0
-"""A controller that is back so soon was not away."""
+RESTART_GRACE_SECONDS = 5.0
+"""Shorter interruptions of the controller are not reported."""
 
 
 class LeaseEndedError(FinalError):
-    """A lease is over: its time, or somebody released it or gave it away."""
+    """The lease has ended: it expired, or somebody released or transferred it."""
 
-    def __init__(self, verdict: str) -> None:
-        super().__init__(StatusCode.UNAVAILABLE, verdict)
+    def __init__(self, end_reason: str) -> None:
+        super().__init__(StatusCode.UNAVAILABLE, end_reason)
         self.exit_code = ExitCode.LEASE_ENDED
 
 
-class Monitor:
-    """One lease's. What it says goes to `notify`, but for the verdict, which is for who acts on it."""
+class LeaseMonitor:
+    """Watches one lease. Messages go to `on_message`, except the end reason, which `run` returns."""
 
     def __init__(
         self,
-        controller: Controller,
+        controller: ControllerClient,
         lease: pb.Lease,
         name: str,
-        notify: Notify,
+        on_message: MessageHandler,
         *,
-        told: Callable[[], None] = lambda: None,
+        on_update: Callable[[], None] = lambda: None,
     ) -> None:
-        """`told` is called when the controller tells of it, and so has heard that it is ours."""
+        """`on_update` is called with each update of the watch, which also acknowledges the lease to the controller."""
         self._controller = controller
         self._name = name
-        self._notify = notify
-        self._over = trio.Event()
+        self._on_message = on_message
+        self._ended = trio.Event()
         self._began = trio.current_time()
-        self._on_told = told
-        self._term = Term(name, controller.config.identity.name)
-        self._tell(self._term.seen(Look.of(lease, time.time()), trio.current_time()))
+        self._on_update = on_update
+        self._watch = LeaseWatch(name, controller.config.identity.name)
+        self._report(self._watch.observe(LeaseObservation.of(lease, time.time()), trio.current_time()))
 
     @property
-    def verdict(self) -> str:
-        """Why the lease is over; empty as long as it is not."""
-        return self._term.verdict
+    def end_reason(self) -> str:
+        """Why the lease has ended; empty while it is active."""
+        return self._watch.end_reason
 
     async def run(self) -> str:
-        """Until the lease is over; the verdict."""
+        """Watch until the lease has ended, and return the reason. Cancelling it leaves the lease as it is."""
         with collapsed():
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._follow)
                 await self._keep_time()
                 nursery.cancel_scope.cancel()
-        return self._term.verdict
+        return self._watch.end_reason
 
     async def _keep_time(self) -> None:
-        while self._term.phase is not Phase.OVER:
-            with trio.move_on_at(self._term.wake):
-                await self._over.wait()
-            looks, said = self._term.due(trio.current_time())
-            self._tell(said)
-            if looks:
-                await self.look()
+        while self._watch.state is not WatchState.ENDED:
+            with trio.move_on_at(self._watch.next_wake):
+                await self._ended.wait()
+            is_poll_due, messages = self._watch.advance(trio.current_time())
+            self._report(messages)
+            if is_poll_due:
+                await self.poll()
 
     async def _follow(self) -> None:
-        """Be told of it, if the controller does that; who is done by then has opened nothing."""
-        await trio.sleep_until(self._began + HOLD_SECONDS)
+        """Watch the lease if the controller supports that. Starts late, so that short commands open no watch."""
+        await trio.sleep_until(self._began + WATCH_AFTER_SECONDS)
         pace = Backoff(0.5, 10.0)
-        lost = math.inf
+        lost_since = math.inf
 
-        def see(lease: pb.Lease, _: str | None) -> bool:
-            nonlocal lost
-            lost = math.inf
+        def handle(lease: pb.Lease, _: str | None) -> bool:
+            nonlocal lost_since
+            lost_since = math.inf
             pace.reset()
-            self._on_told()
-            self._term.is_told = True
-            self._tell(self._term.seen(Look.of(lease, time.time()), trio.current_time()))
-            return self._term.phase is Phase.OVER
+            self._on_update()
+            self._watch.is_watched = True
+            self._report(self._watch.observe(LeaseObservation.of(lease, time.time()), trio.current_time()))
+            return self._watch.state is WatchState.ENDED
 
-        while self._controller.tells and self._term.phase is not Phase.OVER:
+        while self._controller.tells and self._watch.state is not WatchState.ENDED:
             try:
-                await watch_lease(self._controller, self._name, see, knows=True)
+                await watch_lease(self._controller, self._name, handle, knows=True)
                 continue
             except RpcError as error:
-                if has_to_be_asked(error):
-                    self._controller.tells = self._term.is_told = False
+                if is_watch_unsupported(error):
+                    self._controller.tells = self._watch.is_watched = False
                     return
                 failure: JumpstarterError = error
             except JumpstarterError as error:
                 failure = error
             now = trio.current_time()
-            lost = min(lost, now)
-            if not (isinstance(failure, RpcError) and failure.code in AWAY) or now >= lost + RESTART_SECONDS:
-                self._note(failure)
+            lost_since = min(lost_since, now)
+            if (
+                not (isinstance(failure, RpcError) and failure.code in UNREACHABLE_CODES)
+                or now >= lost_since + RESTART_GRACE_SECONDS
+            ):
+                self._report_failure(failure)
             await trio.sleep(pace.next())
 
-    def _note(self, error: JumpstarterError) -> None:
-        """The lease could not be seen."""
+    def _report_failure(self, error: JumpstarterError) -> None:
+        """Report that the state of the lease could not be read."""
         now = trio.current_time()
-        if isinstance(error, RpcError) and is_missing(error):
-            self._tell(self._term.missing(now))
-        else:  # no way to the controller, or no new token for now; what runs on the board goes on
-            self._tell(self._term.away(error.details if isinstance(error, RpcError) else str(error), now))
+        if isinstance(error, RpcError) and is_not_found(error):
+            self._report(self._watch.not_found(now))
+        else:  # the controller is unreachable, or the token was not renewed; the session on the board continues
+            self._report(
+                self._watch.unreachable(error.details if isinstance(error, RpcError) else str(error), now)
+            )
 
-    async def look(self) -> None:
-        """See how it is now."""
+    async def poll(self) -> None:
+        """Ask the controller for the lease once."""
         with trio.move_on_after(ANSWER_SECONDS):
             try:
                 async with self._controller.open() as calls:
                     lease = await calls.get_lease(self._name)
-                self._tell(self._term.seen(Look.of(lease, time.time()), trio.current_time()))
+                self._report(
+                    self._watch.observe(LeaseObservation.of(lease, time.time()), trio.current_time())
+                )
             except JumpstarterError as error:
-                self._note(error)
+                self._report_failure(error)
             return
-        self._tell(self._term.away(f"no answer within {ANSWER_SECONDS:.0f} s", trio.current_time()))
+        self._report(self._watch.unreachable(f"no answer within {ANSWER_SECONDS:.0f} s", trio.current_time()))
 
-    def _tell(self, said: list[str]) -> None:
-        for sentence in said:
-            if sentence != self._term.verdict:
-                self._notify(sentence)
-        if self._term.phase is Phase.OVER:
-            self._over.set()
+    def _report(self, messages: list[str]) -> None:
+        for message in messages:
+            if message != self._watch.end_reason:
+                self._on_message(message)
+        if self._watch.state is WatchState.ENDED:
+            self._ended.set()

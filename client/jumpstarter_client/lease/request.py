@@ -1,4 +1,4 @@
-"""Which board a user wants of a controller."""
+"""Which board to lease from a controller, and how long to wait for it."""
 
 from __future__ import annotations
 
@@ -11,35 +11,38 @@ if TYPE_CHECKING:
 
     from jumpstarter_client.identity.client_config import ClientConfig
 
-__all__ = ["DURATION", "Wanted"]
+__all__ = ["DEFAULT_DURATION_SECONDS", "LeaseRequest"]
 
-DURATION = 30 * 60.0
-"""Seconds, if nothing else is said."""
+DEFAULT_DURATION_SECONDS = 30 * 60.0
+"""The length of a lease without --duration."""
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """`lease` is one that exists, and is left alone at the end. Without the first three it is the client's only one."""
+class LeaseRequest:
+    """A request for a board, by selector or exporter name, or an existing `lease`, which is not released at the end.
+
+    Without all three, the request means the only lease that the client has.
+    """
 
     selector: str = ""
     exporter: str = ""
     lease: str = ""
-    duration: float = DURATION
+    duration: float = DEFAULT_DURATION_SECONDS
     client: str | None = None
-    """Alias or file of the client configuration; None: the environment's, or the current one."""
+    """Alias or file of the client configuration; None means the one from the environment, or the current one."""
     acquisition_timeout: float | None = None
-    """Seconds; this and the next two are the configuration's if they are None."""
+    """In seconds. If this or one of the next two is None, the configuration has the value."""
     dial_timeout: float | None = None
     retry_timeout: float | None = None
     all_logs: bool = False
-    """Show all of the exporter's log, and not only what its hooks say."""
+    """Show the whole log of the exporter, not only the output of its hooks."""
     wait_for_board: bool = False
-    """If the controller has no such board yet, wait for one to appear; one of Jumpstarter's own refuses at once."""
-    otherwise: str = ""
-    """What is to be said, too, if the controller has no such board."""
+    """Wait if no exporter matches yet. Jumpstarter's own controller rejects such a request at once."""
+    not_found_hint: str = ""
+    """What to add to the error if the controller has no such exporter."""
 
     @classmethod
-    def of(
+    def from_options(
         cls,
         environment: Mapping[str, str],
         *,
@@ -53,12 +56,14 @@ class Wanted:
         retry_timeout: str | None = None,
         all_logs: bool = False,
         wait_for_board: bool = False,
-        otherwise: str = "",
-    ) -> Wanted | None:
-        """What was asked for, with JMP_LEASE where nothing was; None: no leased board. A client alone wants its lease.
+        not_found_hint: str = "",
+    ) -> LeaseRequest | None:
+        """Make a request from command-line options, or from JMP_LEASE. Returns None if no leased board was requested.
+
+        `client` alone means the only lease of that client.
 
         Raises:
-            TimeFormatError: the duration is none.
+            TimeFormatError: a duration is invalid.
         """
         if not selector and not exporter and not lease:
             lease = environment.get("JMP_LEASE")
@@ -76,29 +81,29 @@ class Wanted:
             selector or "",
             exporter or "",
             lease or "",
-            time(duration) or DURATION,
+            time(duration) or DEFAULT_DURATION_SECONDS,
             client,
             time(acquisition_timeout),
             time(dial_timeout),
-            # Not to lease another board at all is 0, which is no duration.
+            # 0 means: never lease another board. It is not a valid duration otherwise.
             0.0 if retry_timeout == "0" else time(retry_timeout),
             all_logs,
             wait_for_board,
-            otherwise,
+            not_found_hint,
         )
 
     @property
     def is_new(self) -> bool:
-        """Whether to make a lease for it."""
+        """Whether a new lease has to be created."""
         return bool(self.selector or self.exporter) and not self.lease
 
-    def applied(self, config: ClientConfig) -> ClientConfig:
-        """A configuration with the patience that was asked for."""
+    def with_overrides(self, config: ClientConfig) -> ClientConfig:
+        """Return the configuration with the timeouts of this request."""
         keys = ("acquisition_timeout", "dial_timeout", "retry_timeout")
         return replace(config, **{key: value for key in keys if (value := getattr(self, key)) is not None})
 
-    def request(self) -> pb.Lease:
-        """What to ask a controller for."""
+    def to_message(self) -> pb.Lease:
+        """Return the message for CreateLease."""
         from google.protobuf import duration_pb2  # noqa: PLC0415 - not for a local exporter
         from jumpstarter_proto.client.v1 import client_pb2  # noqa: PLC0415
 

@@ -18,10 +18,16 @@ from jumpstarter_proto.rpc import Metadata, RpcError, ServerCall, StatusCode, op
 from jumpstarter_proto.tasks import collapsed
 from jumpstarter_proto.v1 import kubernetes_pb2
 
-from jumpstarter_client.controller.controller_client import Calls, Controller
-from jumpstarter_client.controller.lease_view import Stage
+from jumpstarter_client.controller.controller_client import ControllerCalls, ControllerClient
+from jumpstarter_client.controller.lease_view import LeasePhase
 from jumpstarter_client.identity.oidc import LoginError
-from jumpstarter_client.lease.lease import RefusedError, acknowledge, create, release, until_ready
+from jumpstarter_client.lease.lease import (
+    LeaseRejectedError,
+    acknowledge_lease,
+    create_lease,
+    release_lease,
+    wait_for_lease,
+)
 
 LAB = "namespaces/lab"
 TOKEN_SECONDS = 300.0
@@ -81,7 +87,7 @@ class Queue(client_grpc.ClientServiceServicer):
 
 
 class Access:
-    """As a `Controller` whose configuration is another issuer's user's: each connection has a token of its own."""
+    """Like a `ControllerClient` with the token of another issuer: each connection has a new token."""
 
     def __init__(self, queue: Queue) -> None:
         self._queue = queue
@@ -89,7 +95,7 @@ class Access:
         self.tells = True
 
     @asynccontextmanager
-    async def open(self) -> AsyncIterator[Calls]:
+    async def open(self) -> AsyncIterator[ControllerCalls]:
         if not self.logged_in:
             raise LoginError("the token is expired, and there is no other; run `jumpstarter login`")
         ours, theirs = trio.testing.memory_stream_pair()
@@ -105,15 +111,15 @@ class Access:
                 if self._queue.cut is not None and not self._queue.cut.is_set():
                     nursery.start_soon(cut, self._queue.cut)
                 async with open_channel(ours) as channel:
-                    yield Calls(channel, LAB)
+                    yield ControllerCalls(channel, LAB)
                 nursery.cancel_scope.cancel()
 
 
 async def test_a_wait_is_longer_than_a_token(autojump_clock: trio.testing.MockClock) -> None:
-    controller = cast("Controller", Access(Queue()))
+    controller = cast("ControllerClient", Access(Queue()))
     lease = pb.Lease(name=f"{LAB}/leases/x")
-    ready, progress = await until_ready(controller, lease, lambda _: None, timeout=7200)
-    assert progress.stage is Stage.READY
+    ready, progress = await wait_for_lease(controller, lease, lambda _: None, timeout=7200)
+    assert progress.phase is LeasePhase.READY
     assert ready.exporter == f"{LAB}/exporters/one"
 
 
@@ -121,9 +127,9 @@ async def test_a_controller_hears_of_who_waits_again_and_again(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     queue = Queue()
-    controller = cast("Controller", Access(queue))
-    made = await create(controller, "x", pb.Lease(), waits=True)
-    await until_ready(controller, made, lambda _: None, timeout=7200)
+    controller = cast("ControllerClient", Access(queue))
+    made = await create_lease(controller, "x", pb.Lease(), waits=True)
+    await wait_for_lease(controller, made, lambda _: None, timeout=7200)
     assert all(waits for _, waits in queue.calls)
     assert len(queue.calls) - 1 > WAIT_SECONDS / 3
 
@@ -133,11 +139,11 @@ async def test_a_board_that_is_free_at_once_costs_one_call_and_one_to_say_that_i
 ) -> None:
     queue = Queue()
     queue.is_free = True
-    controller = cast("Controller", Access(queue))
-    made = await create(controller, "x", pb.Lease(), waits=True)
-    await until_ready(controller, made, lambda _: None, timeout=7200)
+    controller = cast("ControllerClient", Access(queue))
+    made = await create_lease(controller, "x", pb.Lease(), waits=True)
+    await wait_for_lease(controller, made, lambda _: None, timeout=7200)
     assert queue.calls == [("create", True)]
-    await acknowledge(controller, "x")
+    await acknowledge_lease(controller, "x")
     assert queue.calls == [("create", True), ("get", True)]
 
 
@@ -145,7 +151,7 @@ async def test_who_does_not_wait_is_not_expected_to_be_heard_of(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     queue = Queue()
-    await create(cast("Controller", Access(queue)), "x", pb.Lease())
+    await create_lease(cast("ControllerClient", Access(queue)), "x", pb.Lease())
     assert queue.calls == [("create", False)]
 
 
@@ -158,7 +164,7 @@ async def test_a_lease_is_given_back_though_the_controllers_disk_is_full_for_a_m
         RpcError(StatusCode.UNAVAILABLE, "shutting down"),
         None,
     ]
-    await release(cast("Controller", Access(queue)), "x")
+    await release_lease(cast("ControllerClient", Access(queue)), "x")
     assert queue.deletes == []
 
 
@@ -169,7 +175,7 @@ async def test_a_lease_is_given_back_again_when_the_connection_breaks_before_the
     queue = Queue()
     queue.cut, queue.deletes = trio.Event(), [None, after]
     began = trio.current_time()
-    await release(cast("Controller", Access(queue)), "x")
+    await release_lease(cast("ControllerClient", Access(queue)), "x")
     assert queue.deletes == [], "asked again, as the controller may have heard of it or not"
     assert trio.current_time() - began < 1
     assert "could not be released" not in caplog.text
@@ -189,9 +195,9 @@ async def test_who_finds_no_board_hears_so_though_the_controller_does_not_say_wh
 
     queue = Forgetful()
     queue.reason = [(REASON, ReasonCode.NO_BOARD.value)]
-    controller, lease = cast("Controller", Access(queue)), pb.Lease(name=f"{LAB}/leases/x")
-    with pytest.raises(RefusedError) as refused:
-        await until_ready(controller, lease, lambda _: None, timeout=60)
+    controller, lease = cast("ControllerClient", Access(queue)), pb.Lease(name=f"{LAB}/leases/x")
+    with pytest.raises(LeaseRejectedError) as refused:
+        await wait_for_lease(controller, lease, lambda _: None, timeout=60)
     assert str(refused.value) == "the lease cannot be satisfied: no exporter matches x"
 
 
@@ -200,7 +206,7 @@ async def test_a_lease_that_cannot_be_given_back_hides_nothing_else(
 ) -> None:
     access = Access(Queue())
     access.logged_in = False
-    await release(cast("Controller", access), "x")
+    await release_lease(cast("ControllerClient", access), "x")
     assert "lease x could not be released" in caplog.text
     assert "jumpstarter login" in caplog.text
 
@@ -214,8 +220,8 @@ async def test_who_finds_no_board_hears_that_one_can_be_waited_for_if_the_contro
 ) -> None:
     queue = Queue()
     queue.reason = reason
-    controller, lease = cast("Controller", Access(queue)), pb.Lease(name=f"{LAB}/leases/x")
-    with pytest.raises(RefusedError) as refused:
-        await until_ready(controller, lease, lambda _: None, timeout=60)
-    cure = "; or wait until there is one: --wait-for-board" if can_wait else ""
+    controller, lease = cast("ControllerClient", Access(queue)), pb.Lease(name=f"{LAB}/leases/x")
+    with pytest.raises(LeaseRejectedError) as refused:
+        await wait_for_lease(controller, lease, lambda _: None, timeout=60)
+    cure = "; to wait until there is one, add --wait-for-board" if can_wait else ""
     assert str(refused.value) == f"the lease cannot be satisfied: no exporter matches x{cure}"

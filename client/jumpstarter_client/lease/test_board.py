@@ -19,7 +19,7 @@ from jumpstarter_proto.v1.jumpstarter_grpc import ExporterServiceStub
 
 from jumpstarter_client.errors import ConnectError
 from jumpstarter_client.identity.client_config import ClientConfig
-from jumpstarter_client.lease.board import LABELS_SECONDS, leased_board
+from jumpstarter_client.lease.board import LABELS_SECONDS, lease_board
 from jumpstarter_client.lease.conftest import (
     CONTROLLER,
     ROUTER,
@@ -28,13 +28,13 @@ from jumpstarter_client.lease.conftest import (
     Network,
     Silent,
 )
-from jumpstarter_client.lease.lease import NotInTimeError
-from jumpstarter_client.lease.lease_watch import GRACE_SECONDS, LATE_SECONDS, LOOK_SECONDS
+from jumpstarter_client.lease.lease import AcquisitionTimeoutError
+from jumpstarter_client.lease.lease_watch import GRACE_SECONDS, LATE_POLL_SECONDS, POLL_SECONDS
 from jumpstarter_client.lease.monitor import ANSWER_SECONDS, LeaseEndedError
-from jumpstarter_client.lease.request import Wanted
+from jumpstarter_client.lease.request import LeaseRequest
 from jumpstarter_client.session_status import ANSWER_SECONDS as STATUS_SECONDS
 
-NEW = Wanted(selector="board=rpi4")
+NEW = LeaseRequest(selector="board=rpi4")
 
 
 def ignore(_: str) -> None:
@@ -55,7 +55,7 @@ def hook_line(text: str) -> jumpstarter_pb2.LogStreamResponse:
 async def test_a_board_that_is_not_needed_any_more_has_its_session_ended_before_it_is_given_back(
     lab: FakeController, board: BoardExporter, config: ClientConfig, autojump_clock: trio.testing.MockClock
 ) -> None:
-    async with leased_board(config, NEW, notify=ignore) as leased:
+    async with lease_board(config, NEW, on_message=ignore) as leased:
         await ask(leased.channel)
         assert (board.ended, lab.released) == (0, [])
     assert (board.ended, lab.released) == (1, [leased.lease.name])
@@ -71,7 +71,7 @@ async def test_a_block_that_fails_ends_the_session_too_and_its_error_stays_what_
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     with pytest.raises(type(error)) as caught:
-        async with leased_board(config, NEW, notify=ignore):
+        async with lease_board(config, NEW, on_message=ignore):
             raise error
     assert caught.value is error
     assert (board.ended, len(lab.released)) == (1, 1)
@@ -81,7 +81,7 @@ async def test_a_cancelled_block_gives_the_board_back_without_waiting_for_its_ho
     lab: FakeController, board: BoardExporter, config: ClientConfig, autojump_clock: trio.testing.MockClock
 ) -> None:
     with trio.move_on_after(50):
-        async with leased_board(config, NEW, notify=ignore):
+        async with lease_board(config, NEW, on_message=ignore):
             await trio.sleep_forever()
     assert len(lab.released) == 1
     assert trio.current_time() == pytest.approx(50)
@@ -91,7 +91,7 @@ async def test_a_lease_that_was_there_before_keeps_its_session(
     lab: FakeController, board: BoardExporter, config: ClientConfig, autojump_clock: trio.testing.MockClock
 ) -> None:
     lab.add("mine")
-    async with leased_board(config, Wanted(lease="mine"), notify=ignore) as leased:
+    async with lease_board(config, LeaseRequest(lease="mine"), on_message=ignore) as leased:
         await ask(leased.channel)
     assert (board.ended, lab.released) == (0, [])
 
@@ -107,7 +107,7 @@ async def test_what_hooks_of_a_lease_that_was_there_before_print_is_shown_if_ask
 ) -> None:
     lab.add("mine")
     board.log = [hook_line("looking for a card")]
-    async with leased_board(config, Wanted(lease="mine", all_logs=all_logs), notify=ignore):
+    async with lease_board(config, LeaseRequest(lease="mine", all_logs=all_logs), on_message=ignore):
         await trio.sleep(1)
     assert ("looking for a card" in capfd.readouterr().err) == all_logs
 
@@ -132,12 +132,12 @@ async def test_a_lease_that_ends_before_its_board_is_ready_says_so_with_its_exit
 
     lab.before["GetLease"] = end
     with pytest.raises(
-        LeaseEndedError, match=r"time is over; the board was not ready yet, 2\ds after"
+        LeaseEndedError, match=r"time is over; the board was still not ready 2\ds after"
     ) as caught:
-        async with leased_board(config, NEW, notify=ignore):
+        async with lease_board(config, NEW, on_message=ignore):
             pytest.fail("it is not ready")
     assert caught.value.exit_code is ExitCode.LEASE_ENDED
-    assert trio.current_time() < 20 + LATE_SECONDS * 3
+    assert trio.current_time() < 20 + LATE_POLL_SECONDS * 3
 
 
 async def test_an_exporter_that_hangs_up_as_the_lease_ends_is_not_dialled_again_and_again(  # noqa: PLR0917 - pytest names them
@@ -156,8 +156,8 @@ async def test_an_exporter_that_hangs_up_as_the_lease_ends_is_not_dialled_again_
         await network.cut(ROUTER)
 
     nursery.start_soon(hang_up)
-    with pytest.raises(LeaseEndedError, match="it was released; the board was not ready yet"):
-        async with leased_board(config, NEW, notify=ignore):
+    with pytest.raises(LeaseEndedError, match="it was released; the board was still not ready"):
+        async with lease_board(config, NEW, on_message=ignore):
             pytest.fail("it is not ready")
     assert trio.current_time() < 6
 
@@ -181,7 +181,7 @@ async def test_a_lease_that_is_too_short_for_the_hook_is_told_of_before_its_end(
 
     nursery.start_soon(get_ready)
     told: list[str] = []
-    async with leased_board(config, NEW, notify=told.append):
+    async with lease_board(config, NEW, on_message=told.append):
         pass
     found = [one for one in told if "the board's beforeLease hook usually takes 10m" in one]
     assert len(found) == warned
@@ -198,17 +198,17 @@ async def test_another_board_is_leased_in_place_of_one_that_cannot_be_reached_as
     router = await network.leave(ROUTER)
     told: list[str] = []
     with trio.fail_after(1000), pytest.raises(RpcError, match="could not be reached for 10 s"):
-        async with leased_board(config, NEW, notify=told.append):
+        async with lease_board(config, NEW, on_message=told.append):
             pytest.fail("there is no router")
     assert 100 <= trio.current_time() < 111
     assert told
-    assert all("cannot be reached" in one and "leasing another board" in one for one in told)
+    assert all("is not reachable" in one and "leasing another board" in one for one in told)
     assert lab.released == list(lab.leases), "each was given back"
 
     def come_back(_: str) -> None:
         network.hosts[ROUTER] = router
 
-    async with leased_board(config, NEW, notify=come_back) as leased:
+    async with lease_board(config, NEW, on_message=come_back) as leased:
         await ask(leased.channel)
         assert lab.released == list(lab.leases)[:-1]
 
@@ -218,10 +218,10 @@ async def test_no_other_board_is_leased_for_who_wants_none_or_named_the_lease(
 ) -> None:
     lab.add("mine")
     await network.leave(ROUTER)
-    for wanted in (replace(NEW, retry_timeout=0), Wanted(lease="mine")):
+    for request in (replace(NEW, retry_timeout=0), LeaseRequest(lease="mine")):
         begun = trio.current_time()
         with trio.fail_after(1000), pytest.raises(RpcError, match="could not be reached for 60 s"):
-            async with leased_board(config, wanted, notify=pytest.fail):
+            async with lease_board(config, request, on_message=pytest.fail):
                 pytest.fail("there is no router")
         assert trio.current_time() - begun < 61
 
@@ -237,7 +237,7 @@ async def test_no_other_board_is_leased_when_the_exporter_refuses(
 
     network.hosts[ROUTER] = [type(services[0])(Refusing())]  # type: ignore[call-arg]
     with trio.fail_after(10), pytest.raises(RpcError, match="not yours"):
-        async with leased_board(config, NEW, notify=pytest.fail):
+        async with lease_board(config, NEW, on_message=pytest.fail):
             pytest.fail("it is refused")
     assert lab.released == list(lab.leases)
     assert len(lab.leases) == 1
@@ -253,7 +253,7 @@ async def test_a_board_whose_hook_failed_says_what_the_hook_said(
     board.status, board.message = common_pb2.EXPORTER_STATUS_BEFORE_LEASE_HOOK_FAILED, "no card"
     board.log, board.log_delay = [hook_line("looking for a card")], 0.05
     with trio.fail_after(50), pytest.raises(ConnectError, match="not ready for its lease: no card"):
-        async with leased_board(config, NEW, notify=ignore):
+        async with lease_board(config, NEW, on_message=ignore):
             pytest.fail("its hook failed")
     assert "beforeLease: looking for a card" in capfd.readouterr().err
     assert len(lab.released) == 1
@@ -264,7 +264,7 @@ async def test_a_hook_that_failed_and_need_not_have_worked_is_a_warning(
 ) -> None:
     board.message = "[HOOK_WARNING] it is warm"
     told: list[str] = []
-    async with leased_board(config, NEW, notify=told.append):
+    async with lease_board(config, NEW, on_message=told.append):
         assert told == ["warning: it is warm"]
 
 
@@ -281,7 +281,7 @@ async def test_a_session_that_does_not_answer_is_asked_over_another_connection(
 
     network.hosts[ROUTER] = [type(services[0])(Mute())]  # type: ignore[call-arg]
     with trio.fail_after(10 * STATUS_SECONDS):
-        async with leased_board(config, NEW, notify=ignore):
+        async with lease_board(config, NEW, on_message=ignore):
             assert trio.current_time() == pytest.approx(STATUS_SECONDS, abs=1)
     assert network.opened[ROUTER] == 2
 
@@ -312,8 +312,8 @@ async def test_the_line_about_the_wait_is_gone_when_the_wait_is_over(
 
     lab.before["GetLease"] = look
     drawn = ""
-    with suppress(NotInTimeError):
-        async with leased_board(replace(config, acquisition_timeout=10), NEW, notify=ignore):
+    with suppress(AcquisitionTimeoutError):
+        async with lease_board(replace(config, acquisition_timeout=10), NEW, on_message=ignore):
             drawn = terminal.getvalue()
     assert bool(drawn) == comes
     assert (drawn or terminal.getvalue()).endswith("\r\x1b[K")
@@ -325,7 +325,7 @@ async def test_the_line_about_the_wait_is_gone_when_the_wait_is_over(
 async def test_labels_are_not_waited_for_longer_than_a_moment(
     lab: FakeController, network: Network, config: ClientConfig, autojump_clock: trio.testing.MockClock
 ) -> None:
-    async with leased_board(config, NEW, notify=ignore) as leased:
+    async with lease_board(config, NEW, on_message=ignore) as leased:
         assert await leased.labels() == {"board": "rpi4"}
         lab.before["GetExporter"] = trio.sleep_forever
         begun = trio.current_time()
@@ -335,7 +335,7 @@ async def test_labels_are_not_waited_for_longer_than_a_moment(
 
 
 async def used_until_it_ends(
-    config: ClientConfig, end: Callable[[], Awaitable[None]], notify: Callable[[str], None] = ignore
+    config: ClientConfig, end: Callable[[], Awaitable[None]], on_message: Callable[[str], None] = ignore
 ) -> tuple[str, float]:
     """What its user hears, and how long after `end` they do."""
     verdicts: list[str] = []
@@ -343,7 +343,7 @@ async def used_until_it_ends(
 
     async def use() -> None:
         nonlocal begun
-        async with leased_board(config, NEW, notify=notify, ended=verdicts.append) as leased:
+        async with lease_board(config, NEW, on_message=on_message, on_lease_end=verdicts.append) as leased:
             await ask(leased.channel)
             begun = trio.current_time()
             await end()
@@ -363,9 +363,9 @@ async def test_a_lease_that_is_released_by_others_is_noticed_within_a_look(
     async def end() -> None:
         lab.end(next(iter(lab.leases)), "it was released")
 
-    verdict, took = await used_until_it_ends(config, end)
-    assert verdict == "the lease has ended: it was released"
-    assert took <= LOOK_SECONDS + 1
+    end_reason, took = await used_until_it_ends(config, end)
+    assert end_reason == "the lease has ended: it was released"
+    assert took <= POLL_SECONDS + 1
     assert board.ended == 0, "there is nothing left to end"
 
 
@@ -391,9 +391,9 @@ async def test_the_end_of_a_leases_time_is_noticed_when_it_comes(
 
     lab.before["GetLease"] = end
     told: list[str] = []
-    verdict, took = await used_until_it_ends(config, trio.lowlevel.checkpoint, told.append)
-    assert verdict == "the lease has ended: its time is over"
-    assert took <= 400 + LATE_SECONDS
+    end_reason, took = await used_until_it_ends(config, trio.lowlevel.checkpoint, told.append)
+    assert end_reason == "the lease has ended: its time is over"
+    assert took <= 400 + LATE_POLL_SECONDS
     assert [one[:23] for one in told] == ["the lease ends in 5m; t"]
 
 
@@ -407,22 +407,22 @@ async def test_a_controller_that_does_not_answer_is_away_and_ends_nothing_before
         await network.leave(CONTROLLER)
         network.hosts[CONTROLLER] = [Silent(type(lab))]
 
-    verdict, took = await used_until_it_ends(
+    end_reason, took = await used_until_it_ends(
         config, hang, lambda sentence: told.append((sentence, trio.current_time()))
     )
-    assert verdict == "the lease has ended: its time is over"
-    assert 200 + GRACE_SECONDS <= took < 200 + GRACE_SECONDS + LOOK_SECONDS + ANSWER_SECONDS + 40
-    away = [(sentence, when) for sentence, when in told if "is away" in sentence]
+    assert end_reason == "the lease has ended: it has expired"
+    assert 200 + GRACE_SECONDS <= took < 200 + GRACE_SECONDS + POLL_SECONDS + ANSWER_SECONDS + 40
+    away = [(sentence, when) for sentence, when in told if "is unreachable" in sentence]
     assert len(away) == 1
     assert "no answer within 10 s" in away[0][0]
-    assert away[0][1] == pytest.approx(LOOK_SECONDS + ANSWER_SECONDS, abs=1)
+    assert away[0][1] == pytest.approx(POLL_SECONDS + ANSWER_SECONDS, abs=1)
 
 
 async def test_a_call_that_fails_with_the_lease_says_so_although_nobody_has_looked_yet(
     lab: FakeController, network: Network, config: ClientConfig, autojump_clock: trio.testing.MockClock
 ) -> None:
     async def use() -> None:
-        async with leased_board(config, NEW, notify=ignore):
+        async with lease_board(config, NEW, on_message=ignore):
             lab.end(next(iter(lab.leases)), "it was released")
             raise RpcError(StatusCode.UNAVAILABLE, "the connection broke")
 
@@ -435,7 +435,7 @@ async def test_a_block_that_fails_by_itself_says_so_although_its_lease_is_over(
     lab: FakeController, config: ClientConfig, autojump_clock: trio.testing.MockClock
 ) -> None:
     async def use() -> None:
-        async with leased_board(config, NEW, notify=ignore):
+        async with lease_board(config, NEW, on_message=ignore):
             lab.end(next(iter(lab.leases)), "it was released")
             raise RpcError(StatusCode.INTERNAL, "the relay sticks")
 

@@ -24,21 +24,21 @@ from jumpstarter_client.lease.conftest import (
 )
 from jumpstarter_client.lease.lease import (
     ACKNOWLEDGE_SECONDS,
-    CARRIED_SECONDS,
     POLL_SECONDS,
+    PROXY_DIAL_SECONDS,
     RELEASE_SECONDS,
+    AcquisitionTimeoutError,
+    LeaseRejectedError,
     NoLeaseError,
-    NotInTimeError,
     NotYoursError,
-    RefusedError,
-    leased,
+    acquire_lease,
 )
-from jumpstarter_client.lease.request import Wanted
+from jumpstarter_client.lease.request import LeaseRequest
 from jumpstarter_client.transport import FinalError
 
 PICKUP_SECONDS = 30.0
 """As long waits a controller of ours."""
-NEW = Wanted(selector="board=rpi4")
+NEW = LeaseRequest(selector="board=rpi4")
 
 
 async def never_ready() -> None:
@@ -51,11 +51,11 @@ async def never_ready() -> None:
 async def test_a_lease_ends_with_its_block_and_with_an_error_in_it(
     lab: FakeController, config: ClientConfig, autojump_clock: trio.testing.MockClock
 ) -> None:
-    async with leased(config, NEW) as lease:
+    async with acquire_lease(config, NEW) as lease:
         assert lab.released == []
     assert lab.released == [lease.name]
     with pytest.raises(ZeroDivisionError):
-        async with leased(config, NEW):
+        async with acquire_lease(config, NEW):
             raise ZeroDivisionError
     assert len(lab.released) == 2
 
@@ -64,7 +64,7 @@ async def test_a_lease_is_given_back_at_once_when_its_block_is_cancelled(
     lab: FakeController, config: ClientConfig, autojump_clock: trio.testing.MockClock
 ) -> None:
     with trio.move_on_after(50) as scope:
-        async with leased(config, NEW):
+        async with acquire_lease(config, NEW):
             await trio.sleep_forever()
     assert scope.cancelled_caught
     assert len(lab.released) == 1
@@ -76,7 +76,7 @@ async def test_a_lease_is_given_back_when_the_wait_for_its_board_is_cancelled(
 ) -> None:
     lab.is_ready = False
     with trio.move_on_after(50):
-        async with leased(config, NEW):
+        async with acquire_lease(config, NEW):
             pytest.fail("there is no board")
     assert lab.released == list(lab.leases)
     assert trio.current_time() == pytest.approx(50)
@@ -87,7 +87,7 @@ async def test_a_lease_is_given_back_that_was_made_behind_a_cancelled_question(
 ) -> None:
     lab.heard["CreateLease"] = trio.sleep_forever
     with trio.move_on_after(5):
-        async with leased(config, NEW):
+        async with acquire_lease(config, NEW):
             pytest.fail("nobody answered")
     assert lab.released == list(lab.leases)
 
@@ -96,8 +96,8 @@ async def test_a_board_that_does_not_come_in_time_or_at_all_is_not_waited_for_an
     lab: FakeController, config: ClientConfig, autojump_clock: trio.testing.MockClock
 ) -> None:
     lab.is_ready = False
-    with trio.fail_after(1000), pytest.raises(NotInTimeError):
-        async with leased(replace(config, acquisition_timeout=20), NEW):
+    with trio.fail_after(1000), pytest.raises(AcquisitionTimeoutError):
+        async with acquire_lease(replace(config, acquisition_timeout=20), NEW):
             pytest.fail("there is no board")
     assert trio.current_time() == pytest.approx(20)
     assert lab.released == list(lab.leases)
@@ -107,8 +107,8 @@ async def test_a_board_that_does_not_come_in_time_or_at_all_is_not_waited_for_an
             lab.end(name, "there is none")
 
     lab.before["GetLease"] = end
-    with pytest.raises(RefusedError, match=r"there is none.*; nor here"):
-        async with leased(config, replace(NEW, otherwise="nor here")):
+    with pytest.raises(LeaseRejectedError, match=r"there is none.*; nor here"):
+        async with acquire_lease(config, replace(NEW, not_found_hint="nor here")):
             pytest.fail("there is no board")
     assert lab.released == list(lab.leases)
 
@@ -118,10 +118,10 @@ async def test_a_lease_that_was_there_before_is_left_alone_and_one_of_somebody_e
 ) -> None:
     lab.add("mine")
     lab.add("bobs", "bob")
-    async with leased(config, Wanted(lease="mine")) as lease:
-        assert not lease.ours
-    with pytest.raises(NotYoursError, match="lease bobs is bob's"):
-        async with leased(config, Wanted(lease="bobs")):
+    async with acquire_lease(config, LeaseRequest(lease="mine")) as lease:
+        assert not lease.is_owned
+    with pytest.raises(NotYoursError, match="lease bobs belongs to bob"):
+        async with acquire_lease(config, LeaseRequest(lease="bobs")):
             pytest.fail("it is bob's")
     assert lab.released == []
 
@@ -130,16 +130,16 @@ async def test_a_lease_that_nobody_named_is_the_users_only_one(
     lab: FakeController, config: ClientConfig, autojump_clock: trio.testing.MockClock
 ) -> None:
     lab.add("bobs", "bob")
-    with pytest.raises(NoLeaseError, match=r"which board\? ann has no lease; say it with -l SELECTOR"):
-        async with leased(config, Wanted(client="ann")):
+    with pytest.raises(NoLeaseError, match=r"no board selected, and ann has no lease; use -l SELECTOR"):
+        async with acquire_lease(config, LeaseRequest(client="ann")):
             pytest.fail("it is bob's")
     lab.add("mine")
-    async with leased(config, Wanted(client="ann")) as lease:
-        assert (lease.name, lease.ours) == ("mine", False)
+    async with acquire_lease(config, LeaseRequest(client="ann")) as lease:
+        assert (lease.name, lease.is_owned) == ("mine", False)
     lab.is_ready = False
     lab.add("next")
     with pytest.raises(NoLeaseError, match=r"with --lease: mine \(one\), next \(waiting\)$"):
-        async with leased(config, Wanted(client="ann")):
+        async with acquire_lease(config, LeaseRequest(client="ann")):
             pytest.fail("which of them?")
     assert lab.released == []
 
@@ -148,23 +148,26 @@ async def test_a_controller_that_is_gone_at_the_end_keeps_its_user_for_half_a_mi
     lab: FakeController, network: Network, config: ClientConfig, autojump_clock: trio.testing.MockClock
 ) -> None:
     with trio.fail_after(10 * RELEASE_SECONDS):
-        async with leased(config, NEW):
+        async with acquire_lease(config, NEW):
             await network.leave(CONTROLLER)
     assert trio.current_time() == pytest.approx(RELEASE_SECONDS)
 
 
-@pytest.mark.parametrize("wanted", [NEW, Wanted(lease="mine")])
+@pytest.mark.parametrize("lease_request", [NEW, LeaseRequest(lease="mine")])
 async def test_a_controller_hears_of_a_lease_that_is_held_but_not_of_one_that_is_over_by_then(
-    wanted: Wanted, lab: FakeController, config: ClientConfig, autojump_clock: trio.testing.MockClock
+    lease_request: LeaseRequest,
+    lab: FakeController,
+    config: ClientConfig,
+    autojump_clock: trio.testing.MockClock,
 ) -> None:
     """It would give the board of a command to others that has not said that it knows of it."""
     lab.add("mine")
-    async with leased(config, wanted):
+    async with acquire_lease(config, lease_request):
         asked = len(lab.times("GetLease"))
         await trio.sleep(ACKNOWLEDGE_SECONDS - 0.1)
     await trio.sleep(1)
     assert len(lab.times("GetLease")) == asked
-    async with leased(config, wanted):
+    async with acquire_lease(config, lease_request):
         await trio.sleep(10 * PICKUP_SECONDS)
     assert len(lab.times("GetLease")) == 2 * asked + 1, "it is said once"
 
@@ -172,7 +175,7 @@ async def test_a_controller_hears_of_a_lease_that_is_held_but_not_of_one_that_is
 async def test_who_has_dialled_has_said_enough(
     lab: FakeController, config: ClientConfig, autojump_clock: trio.testing.MockClock
 ) -> None:
-    async with leased(config, NEW) as lease:
+    async with acquire_lease(config, NEW) as lease:
         async with lease.dial():
             pass
         await trio.sleep(10 * PICKUP_SECONDS)
@@ -182,7 +185,7 @@ async def test_who_has_dialled_has_said_enough(
 async def test_a_controller_that_was_away_hears_of_a_lease_that_is_held_when_it_is_back(
     lab: FakeController, network: Network, config: ClientConfig, autojump_clock: trio.testing.MockClock
 ) -> None:
-    async with leased(config, NEW):
+    async with acquire_lease(config, NEW):
         services = await network.leave(CONTROLLER)
         await trio.sleep(10 * RELEASE_SECONDS)
         assert lab.times("GetLease") == []
@@ -198,7 +201,7 @@ async def test_a_lease_is_no_worse_for_a_controller_that_cannot_be_told_that_it_
         raise RpcError(StatusCode.UNKNOWN, "what lease?")
 
     lab.before["GetLease"] = forget
-    async with leased(config, NEW) as lease:
+    async with acquire_lease(config, NEW) as lease:
         await trio.sleep(PICKUP_SECONDS)
         assert len(lab.times("GetLease")) == 1
     assert lab.released == [lease.name]
@@ -216,7 +219,7 @@ async def test_a_board_that_cannot_be_reached_is_tried_for_so_long_and_told_of_o
 ) -> None:
     caplog.set_level(logging.INFO)
     await network.leave(ROUTER)
-    async with leased(config, NEW) as lease:
+    async with acquire_lease(config, NEW) as lease:
         begun = trio.current_time()
         with collapsed(), trio.fail_after(500), pytest.raises(RpcError, match="for 60 s: cannot connect"):
             async with lease.dial():
@@ -242,7 +245,7 @@ async def test_a_board_that_comes_back_in_time_is_reached(
             network.hosts[ROUTER] = router
 
     lab.before["Dial"] = come_back
-    async with leased(config, NEW) as lease, lease.connect() as channel:
+    async with acquire_lease(config, NEW) as lease, lease.connect() as channel:
         assert (await ExporterServiceStub(channel).GetReport(empty_pb2.Empty())).reports
 
 
@@ -267,7 +270,7 @@ async def test_who_hears_that_a_lease_is_over_does_not_dial_again(
         raise status
 
     lab.before["Dial"] = refuse
-    async with leased(config, NEW) as lease:
+    async with acquire_lease(config, NEW) as lease:
         with trio.fail_after(500), pytest.raises(RpcError, match=status.details) as caught:
             async with lease.dial(10):
                 pytest.fail("it was refused")
@@ -279,7 +282,7 @@ async def test_a_controller_that_does_not_answer_a_dial_is_not_waited_for_longer
     lab: FakeController, config: ClientConfig, autojump_clock: trio.testing.MockClock
 ) -> None:
     lab.before["Dial"] = trio.sleep_forever
-    async with leased(config, NEW) as lease:
+    async with acquire_lease(config, NEW) as lease:
         begun = trio.current_time()
         with trio.fail_after(500), pytest.raises(RpcError, match="for 5 s"):
             async with lease.dial(5):
@@ -296,7 +299,7 @@ async def test_a_host_that_is_silent_is_not_waited_for_longer_than_its_caller_wo
     config: ClientConfig,
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    async with leased(config, NEW) as lease:
+    async with acquire_lease(config, NEW) as lease:
         await network.cut(host)
         network.silent.add(host)
         begun = trio.current_time()
@@ -307,7 +310,7 @@ async def test_a_host_that_is_silent_is_not_waited_for_longer_than_its_caller_wo
         network.silent.clear()
 
 
-@pytest.mark.parametrize("patience", [CARRIED_SECONDS * 3, 6.0])
+@pytest.mark.parametrize("patience", [PROXY_DIAL_SECONDS * 3, 6.0])
 async def test_the_socket_of_a_lease_says_why_before_its_client_gives_up(
     patience: float,
     lab: FakeController,
@@ -317,19 +320,19 @@ async def test_the_socket_of_a_lease_says_why_before_its_client_gives_up(
 ) -> None:
     autojump_clock.autojump_threshold = 0.02  # a socket is the kernel's, which this clock does not know of
     await network.leave(ROUTER)
-    async with leased(replace(config, dial_timeout=patience), NEW) as lease, lease.listen() as path:
+    async with acquire_lease(replace(config, dial_timeout=patience), NEW) as lease, lease.listen() as path:
         stream = await connect_unix(path, timeout=100)
         async with open_channel(stream) as channel:
             begun = trio.current_time()
             with trio.fail_after(500), pytest.raises(RpcError, match="could not be reached"):
                 await ExporterServiceStub(channel).GetReport(empty_pb2.Empty())
-            assert trio.current_time() - begun <= min(CARRIED_SECONDS, patience) + 1
+            assert trio.current_time() - begun <= min(PROXY_DIAL_SECONDS, patience) + 1
 
 
 async def test_the_socket_of_a_lease_leads_to_its_board(
     lab: FakeController, board: BoardExporter, config: ClientConfig
 ) -> None:
-    async with leased(config, NEW) as lease, lease.listen() as path:
+    async with acquire_lease(config, NEW) as lease, lease.listen() as path:
         stream = await connect_unix(path)
         async with open_channel(stream) as channel:
             assert (await ExporterServiceStub(channel).GetReport(empty_pb2.Empty())).reports

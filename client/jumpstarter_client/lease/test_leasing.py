@@ -11,17 +11,17 @@ from jumpstarter_proto.documents import ConfigError
 from jumpstarter_proto.v1 import kubernetes_pb2
 
 from jumpstarter_client.controller.lease_view import (
-    Stage,
+    LeasePhase,
     as_data,
     describe,
     expiry,
-    progress_of,
+    lease_progress,
+    lease_status,
     remaining,
-    standing,
 )
 from jumpstarter_client.identity.client_config import ClientConfigError, load
-from jumpstarter_client.lease.request import Wanted
-from jumpstarter_client.times import TimeFormatError, moment, seconds, spell, when
+from jumpstarter_client.lease.request import LeaseRequest
+from jumpstarter_client.times import TimeFormatError, format_duration, moment, seconds, when
 
 
 def lease(*conditions: tuple[str, str], exporter: str = "") -> client_pb2.Lease:
@@ -37,34 +37,34 @@ def lease(*conditions: tuple[str, str], exporter: str = "") -> client_pb2.Lease:
 @pytest.mark.parametrize(
     ("given", "stage", "message"),
     [
-        (lease(), Stage.WAITING, "waiting"),
-        (lease(("Pending", "True")), Stage.WAITING, "Pending"),
+        (lease(), LeasePhase.WAITING, "waiting"),
+        (lease(("Pending", "True")), LeasePhase.WAITING, "Pending"),
         (
             lease(("Pending", "True"), ("Ready", "True"), exporter="namespaces/lab/exporters/e"),
-            Stage.READY,
+            LeasePhase.READY,
             "",
         ),
-        (lease(("Ready", "True")), Stage.WAITING, "waiting"),
+        (lease(("Ready", "True")), LeasePhase.WAITING, "waiting"),
         (
             lease(("Pending", "True"), ("Unsatisfiable", "True")),
-            Stage.FAILED,
+            LeasePhase.FAILED,
             "cannot be satisfied: Unsatisfiable",
         ),
-        (lease(("Invalid", "True")), Stage.FAILED, "is invalid: Invalid"),
-        (lease(("Ready", "False")), Stage.FAILED, "lease one has ended"),
+        (lease(("Invalid", "True")), LeasePhase.FAILED, "is invalid: Invalid"),
+        (lease(("Ready", "False")), LeasePhase.FAILED, "lease one has ended"),
     ],
 )
-def test_conditions(given: client_pb2.Lease, stage: Stage, message: str) -> None:
-    progress = progress_of(given)
-    assert progress.stage is stage
+def test_conditions(given: client_pb2.Lease, stage: LeasePhase, message: str) -> None:
+    progress = lease_progress(given)
+    assert progress.phase is stage
     assert message in progress.message
-    assert progress.exporter == ("e" if stage is Stage.READY else "")
+    assert progress.exporter == ("e" if stage is LeasePhase.READY else "")
 
 
 def test_an_ended_lease_without_conditions_has_failed() -> None:
     given = lease()
     given.effective_end_time.GetCurrentTime()
-    assert progress_of(given).stage is Stage.FAILED
+    assert lease_progress(given).phase is LeasePhase.FAILED
 
 
 @pytest.mark.parametrize(
@@ -96,13 +96,13 @@ def test_moments_and_how_durations_are_read() -> None:
         with pytest.raises(TimeFormatError, match="2027-01-31"):
             moment(text)
     written = {0.4: "0s", 59: "59s", 61: "1m", 5400: "1h30m", 7200: "2h", 183900: "2d3h", -5: "0s"}
-    assert {given: spell(given) for given in written} == written
+    assert {given: format_duration(given) for given in written} == written
 
 
 def test_nothing_is_wanted_unless_somebody_says_so() -> None:
-    assert Wanted.of({}) is None
-    assert Wanted.of({"JMP_LEASE": "x"}) == Wanted(lease="x")
-    assert Wanted.of({"JMP_LEASE": "x"}, selector="a=b") == Wanted(selector="a=b")
+    assert LeaseRequest.from_options({}) is None
+    assert LeaseRequest.from_options({"JMP_LEASE": "x"}) == LeaseRequest(lease="x")
+    assert LeaseRequest.from_options({"JMP_LEASE": "x"}, selector="a=b") == LeaseRequest(selector="a=b")
 
 
 FILE = """
@@ -167,7 +167,7 @@ def test_how_a_lease_stands_is_what_holds_now_and_why_it_ended_what_was_said_of_
     lease = client_pb2.Lease()
     for kind, status, message in conditions:
         lease.conditions.append(kubernetes_pb2.Condition(type=kind, status=status, message=message))
-    found = standing(lease, 1000.0)
+    found = lease_status(lease, 1000.0)
     assert (found.state, found.sentence) == expected
 
 
@@ -249,7 +249,7 @@ def test_everything_about_a_lease_is_in_lines_for_people() -> None:
         f"begins:     {when(1000)}",
         f"ends:       {when(1060)}",
     ]
-    assert standing(waiting, 1000.0).state == "waiting"
+    assert lease_status(waiting, 1000.0).state == "waiting"
 
 
 def test_everything_about_a_lease_is_there_for_scripts() -> None:

@@ -22,7 +22,7 @@ from jumpstarter_client.conftest import FakeExporter, FakeRouter
 from jumpstarter_client.connections.connect import connect_async
 from jumpstarter_client.errors import ConnectError
 from jumpstarter_client.lease import local_proxy
-from jumpstarter_client.lease.local_proxy import carrying
+from jumpstarter_client.lease.local_proxy import open_local_proxy
 
 ENDED = RpcError(StatusCode.UNKNOWN, "lease one has ended; create a new one")
 
@@ -57,7 +57,7 @@ async def test_calls_are_carried_also_those_made_before_there_is_a_tunnel(export
             nursery.cancel_scope.cancel()
 
     async with (
-        carrying(dial) as path,
+        open_local_proxy(dial) as path,
         open_channel(await connect_unix(path)) as channel,
         trio.open_nursery() as nursery,
     ):
@@ -75,12 +75,12 @@ async def test_other_programs_can_reach_it_where_the_folder_of_temporary_files_h
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / ("d" * 120)))
-    async with carrying(refused) as path, await trio.open_unix_socket(path):
+    async with open_local_proxy(refused) as path, await trio.open_unix_socket(path):
         pass
 
 
 async def test_whoever_calls_hears_why_there_is_no_tunnel() -> None:
-    async with carrying(refused) as path:
+    async with open_local_proxy(refused) as path:
         async with open_channel(await connect_unix(path)) as channel:
             with pytest.raises(RpcError, match="lease one has ended") as caught:
                 await ExporterServiceStub(channel).GetReport(empty_pb2.Empty())
@@ -108,14 +108,14 @@ async def test_grpc_io_hears_it_too() -> None:
                 method(empty_pb2.Empty(), timeout=30)
             return caught.value
 
-    async with carrying(refused) as path:
+    async with open_local_proxy(refused) as path:
         error = await trio.to_thread.run_sync(ask, path)
     assert "lease one has ended" in error.details()
 
 
 async def test_an_error_without_a_status_has_one_for_the_caller() -> None:
     async with (
-        carrying(failing(ConnectError("no way"))) as path,
+        open_local_proxy(failing(ConnectError("no way"))) as path,
         open_channel(await connect_unix(path)) as channel,
     ):
         with pytest.raises(RpcError, match="no way") as caught:
@@ -135,7 +135,7 @@ async def test_who_leaves_early_is_not_dialled_for_any_longer() -> None:
         finally:
             stopped.set()
 
-    async with carrying(dial) as path:
+    async with open_local_proxy(dial) as path:
         stream = await connect_unix(path)
         await stream.send_all(b"PRI")
         await dialling.wait()
@@ -169,7 +169,11 @@ async def test_what_comes_before_there_is_a_tunnel_is_kept_within_bounds_and_who
         await stream.send_eof()
         sent.set()
 
-    async with carrying(dial) as path, await connect_unix(path) as stream, trio.open_nursery() as nursery:
+    async with (
+        open_local_proxy(dial) as path,
+        await connect_unix(path) as stream,
+        trio.open_nursery() as nursery,
+    ):
         nursery.start_soon(send, stream)
         await trio.testing.wait_all_tasks_blocked(0.05)
         assert not sent.is_set(), "its sender waits"
@@ -184,7 +188,7 @@ async def test_a_client_that_was_refused_and_leaves_is_forgotten_at_once(
 ) -> None:
     ours, theirs = trio.testing.memory_stream_pair()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(local_proxy._carry, theirs, refused)
+        nursery.start_soon(local_proxy._forward, theirs, refused)
         await trio.testing.wait_all_tasks_blocked()
         await ours.aclose()
     assert trio.current_time() < 1
@@ -195,5 +199,5 @@ async def test_a_client_that_was_refused_and_says_nothing_is_left_after_a_while(
 ) -> None:
     _ours, theirs = trio.testing.memory_stream_pair()
     with trio.fail_after(1000):
-        await local_proxy._carry(theirs, refused)
-    assert trio.current_time() == pytest.approx(local_proxy.ASK_SECONDS)
+        await local_proxy._forward(theirs, refused)
+    assert trio.current_time() == pytest.approx(local_proxy.REJECTION_SECONDS)

@@ -9,9 +9,9 @@ import jwt
 from jumpstarter_proto.client.v1 import client_pb2 as pb
 from jumpstarter_proto.remote import Identity, Kind, Trust
 
-from jumpstarter_client.controller.controller_client import Controller
+from jumpstarter_client.controller.controller_client import ControllerClient
 from jumpstarter_client.identity.client_config import ClientConfig
-from jumpstarter_client.lease.monitor import Monitor
+from jumpstarter_client.lease.monitor import LeaseMonitor
 
 
 async def test_a_token_that_ends_and_cannot_be_renewed_ends_no_shell(tmp_path: Path) -> None:
@@ -25,9 +25,9 @@ async def test_a_token_that_ends_and_cannot_be_renewed_ends_no_shell(tmp_path: P
     config = ClientConfig("127.0.0.1:1", identity, Trust(), refresh_token="again", path=file)
     said: list[str] = []
     lease = pb.Lease(name="namespaces/lab/leases/x", client="namespaces/lab/clients/ann")
-    monitor = Monitor(Controller(config), lease, "x", said.append)
-    await monitor.look()
-    assert not monitor.verdict
+    monitor = LeaseMonitor(ControllerClient(config), lease, "x", said.append)
+    await monitor.poll()
+    assert not monitor.end_reason
     assert len(said) == 1
     assert "the token is expired, and there is no other" in said[0]
-    assert "goes on meanwhile" in said[0]
+    assert "continues" in said[0]

@@ -14,7 +14,7 @@ from jumpstarter_proto.v1 import common_pb2, jumpstarter_pb2
 
 from jumpstarter_client.conftest import FakeExporter
 from jumpstarter_client.lease.board import END_SECONDS, SessionLog, end_session, warn_of_hook
-from jumpstarter_client.transport import LastingChannel, open_lasting
+from jumpstarter_client.transport import ReconnectingChannel, open_reconnecting
 
 LEASED, HOOK, FAILED, AVAILABLE = (
     common_pb2.EXPORTER_STATUS_LEASE_READY,
@@ -50,7 +50,7 @@ def said(text: str, source: common_pb2.LogSource) -> jumpstarter_pb2.LogStreamRe
 
 
 @asynccontextmanager
-async def connected(session: FakeExporter) -> AsyncIterator[LastingChannel]:
+async def connected(session: FakeExporter) -> AsyncIterator[ReconnectingChannel]:
     @asynccontextmanager
     async def dial() -> AsyncIterator[Channel]:
         ours, theirs = trio.testing.memory_stream_pair()
@@ -61,16 +61,16 @@ async def connected(session: FakeExporter) -> AsyncIterator[LastingChannel]:
             nursery.cancel_scope.cancel()
 
     with collapsed():
-        async with open_lasting(dial) as channel:
+        async with open_reconnecting(dial) as channel:
             yield channel
 
 
-async def end(session: FakeExporter, notify: Callable[[str], None], *, everything: bool = False) -> None:
+async def end(session: FakeExporter, on_message: Callable[[str], None], *, everything: bool = False) -> None:
     async with connected(session) as channel, trio.open_nursery() as nursery:
         log = SessionLog(channel, hooks=True, everything=everything)
         nursery.start_soon(log.run)
         await trio.testing.wait_all_tasks_blocked()
-        await end_session(channel, log, notify)
+        await end_session(channel, log, on_message)
         nursery.cancel_scope.cancel()
 
 
@@ -120,7 +120,9 @@ async def test_a_hook_that_hangs_is_left_and_so_is_a_session_that_does_not_answe
     begun = trio.current_time()
     await end(session, told.append)
     assert END_SECONDS <= trio.current_time() - begun < END_SECONDS + 10
-    assert told == ["warning: the afterLease hook is not done after 300 s; it goes on without you"]
+    assert told == [
+        "warning: the afterLease hook has not finished after 300 s; it continues in the background"
+    ]
     session.hangs = True
     begun = trio.current_time()
     await end(session, told.append)

@@ -15,15 +15,15 @@ from jumpstarter_proto.v1 import common_pb2, jumpstarter_pb2
 
 from jumpstarter_client.lease.board import (
     CALL_SECONDS,
-    LAST_SECONDS,
-    QUIET_SECONDS,
+    LOG_DRAIN_SECONDS,
+    LOG_QUIET_SECONDS,
     SessionLog,
     end_session,
 )
 from jumpstarter_client.lease.conftest import BoardExporter
-from jumpstarter_client.transport import LastingChannel, open_lasting
+from jumpstarter_client.transport import ReconnectingChannel, open_reconnecting
 
-EACH = QUIET_SECONDS / 2
+EACH = LOG_QUIET_SECONDS / 2
 LEASED = common_pb2.EXPORTER_STATUS_LEASE_READY
 HOOK = common_pb2.EXPORTER_STATUS_AFTER_LEASE_HOOK
 FAILED = common_pb2.EXPORTER_STATUS_AFTER_LEASE_HOOK_FAILED
@@ -55,7 +55,7 @@ class Chatty(BoardExporter):
 
 
 @asynccontextmanager
-async def reached(session: BoardExporter) -> AsyncIterator[LastingChannel]:
+async def reached(session: BoardExporter) -> AsyncIterator[ReconnectingChannel]:
     @asynccontextmanager
     async def dial() -> AsyncIterator[Channel]:
         ours, theirs = trio.testing.memory_stream_pair()
@@ -73,13 +73,13 @@ async def reached(session: BoardExporter) -> AsyncIterator[LastingChannel]:
             nursery.cancel_scope.cancel()
 
     with collapsed():
-        async with open_lasting(dial) as channel:
+        async with open_reconnecting(dial) as channel:
             yield channel
 
 
 @pytest.mark.parametrize(
     ("lines", "seconds"),
-    [(0, QUIET_SECONDS), (9, 9 * EACH + QUIET_SECONDS), (float("inf"), LAST_SECONDS)],
+    [(0, LOG_QUIET_SECONDS), (9, 9 * EACH + LOG_QUIET_SECONDS), (float("inf"), LOG_DRAIN_SECONDS)],
 )
 async def test_the_last_lines_of_a_hook_are_waited_for_but_not_for_ever(
     lines: float, seconds: float, autojump_clock: trio.testing.MockClock, capfd: pytest.CaptureFixture[str]
@@ -90,7 +90,7 @@ async def test_the_last_lines_of_a_hook_are_waited_for_but_not_for_ever(
         await trio.testing.wait_all_tasks_blocked()
         begun = trio.current_time()
         with trio.fail_after(20):
-            await log.settle()
+            await log.drain()
         assert trio.current_time() - begun == pytest.approx(seconds, abs=EACH / 2)
         nursery.cancel_scope.cancel()
     if lines == 9:
@@ -120,7 +120,7 @@ async def test_a_hook_that_is_over_before_anybody_asks_is_heard_to_its_end(
 async def test_a_hook_that_was_seen_to_run_is_heard_to_its_end(
     autojump_clock: trio.testing.MockClock, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    class Seen(Chatty):
+    class ExporterView(Chatty):
         """It says how it is, and not how it was."""
 
         asked = 0
@@ -129,7 +129,7 @@ async def test_a_hook_that_was_seen_to_run_is_heard_to_its_end(
             self.asked += 1
             return jumpstarter_pb2.GetStatusResponse(status=HOOK if self.asked == 1 else self.status)
 
-    async with reached(Seen(9)) as channel, trio.open_nursery() as nursery:
+    async with reached(ExporterView(9)) as channel, trio.open_nursery() as nursery:
         log = SessionLog(channel, hooks=True, everything=False)
         nursery.start_soon(log.run)
         await trio.testing.wait_all_tasks_blocked()

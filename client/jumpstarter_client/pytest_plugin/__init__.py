@@ -107,10 +107,10 @@ def jumpstarter_host(pytestconfig: pytest.Config) -> Iterator[str]:
                         where.host,
                         config=where.config,
                         board=board,
-                        wanted=where.wanted,
-                        leased=leased,
-                        notify=notices.append,
-                        ended=notices.append,
+                        request=where.request,
+                        on_leased=leased,
+                        on_message=notices.append,
+                        on_lease_end=notices.append,
                     )
                 )
             )
@@ -230,11 +230,11 @@ class JumpstarterTest:
             yield request.getfixturevalue("jumpstarter")
             return
         from jumpstarter_client.connections.connect import connect
-        from jumpstarter_client.lease.request import Wanted
+        from jumpstarter_client.lease.request import LeaseRequest
 
         with ExitStack() as stack:
             with _explained():
-                root = stack.enter_context(connect(wanted=Wanted(selector=cls.selector)))
+                root = stack.enter_context(connect(request=LeaseRequest(selector=cls.selector)))
             yield root
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from jumpstarter_client.errors import ConnectError
-from jumpstarter_client.lease.request import Wanted
+from jumpstarter_client.lease.request import LeaseRequest
 from jumpstarter_client.node import Node
 
 __all__ = ["Target", "keep_own", "target"]
@@ -17,7 +17,7 @@ class Target:
 
     host: str | None = None
     config: str | None = None
-    wanted: Wanted | None = None
+    request: LeaseRequest | None = None
     """Each of several processes leases one of its own."""
 
 
@@ -48,7 +48,9 @@ def target(
                 "--jumpstarter-board names one of the boards that a host serves, --jumpstarter-selector and "
                 "--jumpstarter-lease ask a controller for one; use one of them"
             )
-        return Target(wanted=Wanted.of({}, selector=selector, lease=lease, duration=duration))
+        return Target(
+            request=LeaseRequest.from_options({}, selector=selector, lease=lease, duration=duration)
+        )
     if exporter is None or not exporter.endswith((".yaml", ".yml")):
         return Target(host=exporter)
     if board:

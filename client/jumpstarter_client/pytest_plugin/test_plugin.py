@@ -136,14 +136,14 @@ def test_classes_in_jumpstarters_style(lab: pytest.Pytester) -> None:
     )
     result = lab.runpytest_subprocess(*OPTIONS)
     result.assert_outcomes(passed=1, errors=1)
-    result.stdout.fnmatch_lines(["*a board of a controller is wanted, but nobody said who you are to it*"])
+    result.stdout.fnmatch_lines(["*no client configuration: log in with*"])
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (("--jumpstarter-selector", "a=b"), "nobody said who you are to it"),
-        (("--jumpstarter-lease", "x"), "nobody said who you are to it"),
+        (("--jumpstarter-selector", "a=b"), "no client configuration"),
+        (("--jumpstarter-lease", "x"), "no client configuration"),
         (("--jumpstarter-lease", "x", "--jumpstarter-exporter", "y"), "use one of them"),
         (("--jumpstarter-exporter", "nowhere.sock"), "nowhere.sock"),
         (("--jumpstarter-exporter", "nowhere.yaml"), "nowhere.yaml: there is no such file"),

@@ -1,7 +1,7 @@
-"""Where a channel stands that connects again by itself. No I/O.
+"""The state of a channel that reconnects, named as in gRPC. No I/O.
 
-It connects when somebody wants to call and not before, so that an idle client leaves its peers alone. A connection
-that broke can be had again; one that is over cannot, and says why for ever.
+The channel connects only for a call, so an idle client causes no traffic. After a lost connection it can connect
+again; after a shutdown it cannot, and every call fails with the reason.
 """
 
 from __future__ import annotations
@@ -11,103 +11,105 @@ import enum
 from jumpstarter_proto.errors import JumpstarterUsageError
 from jumpstarter_proto.rpc import RpcError
 
-__all__ = ["TABLE", "Event", "FinalError", "Line", "Stage"]
+__all__ = ["TABLE", "ConnectionEvent", "ConnectionState", "ConnectionStateMachine", "FinalError"]
 
 
 class FinalError(RpcError):
-    """A status after which there is no use in dialling again, such as the lease's end."""
+    """A status after which reconnecting is pointless, such as the end of the lease."""
 
     @classmethod
     def of(cls, error: RpcError) -> FinalError:
-        """The same status, meant so."""
+        """Return the same status as a final one."""
         return cls(error.code, error.details, error.trailing_metadata)
 
 
-class Stage(enum.Enum):
-    """Where it stands."""
+class ConnectionState(enum.Enum):
+    """The state of a channel; the values are for error messages."""
 
-    APART = "apart"
-    """Not connected: it was never wanted, it broke, or the last try failed."""
-    DIALLING = "dialling"
-    """One try is on its way; whoever wants to call waits for it."""
+    IDLE = "idle"
+    """Not connected: no call yet, the connection was lost, or the last attempt failed."""
+    CONNECTING = "connecting"
+    """One attempt is running; calls wait for it."""
+    READY = "ready"
+    SHUTDOWN = "shut down"
+
+
+class ConnectionEvent(enum.Enum):
+    """What can happen to a channel."""
+
+    REQUESTED = "requested"
+    """A call needs a connection."""
     CONNECTED = "connected"
-    OVER = "over"
-
-
-class Event(enum.Enum):
-    """What happens to it."""
-
-    WANTED = "wanted"
-    """Somebody is about to call."""
-    ANSWERED = "answered"
     FAILED = "failed"
-    """The try ended without a connection; another may do better."""
-    BROKE = "broke"
-    ENDED = "ended"
-    """There will be no connection any more."""
+    """The attempt failed; a later one may succeed."""
+    LOST = "lost"
+    SHUT_DOWN = "shut down"
+    """No connection is made from now on."""
 
 
-_S, _E = Stage, Event
-TABLE: dict[tuple[Stage, Event], Stage] = {
-    (_S.APART, _E.WANTED): _S.DIALLING,
-    (_S.APART, _E.ENDED): _S.OVER,
-    (_S.DIALLING, _E.WANTED): _S.DIALLING,
-    (_S.DIALLING, _E.ANSWERED): _S.CONNECTED,
-    (_S.DIALLING, _E.FAILED): _S.APART,
-    (_S.DIALLING, _E.ENDED): _S.OVER,
-    (_S.CONNECTED, _E.WANTED): _S.CONNECTED,
-    (_S.CONNECTED, _E.BROKE): _S.APART,
-    (_S.CONNECTED, _E.ENDED): _S.OVER,
-    # News of a try or of a connection that come after the end change nothing.
-    **{(_S.OVER, event): _S.OVER for event in _E},
+_S, _E = ConnectionState, ConnectionEvent
+TABLE: dict[tuple[ConnectionState, ConnectionEvent], ConnectionState] = {
+    (_S.IDLE, _E.REQUESTED): _S.CONNECTING,
+    (_S.IDLE, _E.SHUT_DOWN): _S.SHUTDOWN,
+    (_S.CONNECTING, _E.REQUESTED): _S.CONNECTING,
+    (_S.CONNECTING, _E.CONNECTED): _S.READY,
+    (_S.CONNECTING, _E.FAILED): _S.IDLE,
+    (_S.CONNECTING, _E.SHUT_DOWN): _S.SHUTDOWN,
+    (_S.READY, _E.REQUESTED): _S.READY,
+    (_S.READY, _E.LOST): _S.IDLE,
+    (_S.READY, _E.SHUT_DOWN): _S.SHUTDOWN,
+    # Late events of an attempt or a connection do not change a channel that is shut down.
+    **{(_S.SHUTDOWN, event): _S.SHUTDOWN for event in _E},
 }
-"""Every way that there is. Anything else is a mistake of whoever sends it."""
+"""All transitions; any other event is a bug in the caller."""
 
 
-class Line:
-    """One channel's stage and the reason for it."""
+class ConnectionStateMachine:
+    """The state of one channel, and the reason for it."""
 
     def __init__(self) -> None:
-        self.stage = Stage.APART
+        self.state = ConnectionState.IDLE
         self.reason: RpcError | None = None
-        """Why it is apart, or over; None while nothing has gone wrong."""
+        """Why it is idle or shut down; None before the first failure."""
         self.connections = 0
-        """How many there have been."""
+        """The number of connections so far."""
 
-    def want(self) -> bool:
-        """Somebody is about to call. Whether the caller of this has to start a try, which is the only one then."""
-        before = self.stage
-        self._move(Event.WANTED)
-        return before is Stage.APART
+    def request(self) -> bool:
+        """Request a connection. Returns whether the caller has to start the attempt; there is only one at a time."""
+        before = self.state
+        self._move(ConnectionEvent.REQUESTED)
+        return before is ConnectionState.IDLE
 
-    def answered(self) -> None:
-        """The try has a connection."""
-        if self._move(Event.ANSWERED) is Stage.CONNECTED:
+    def mark_connected(self) -> None:
+        """Record that the attempt succeeded."""
+        if self._move(ConnectionEvent.CONNECTED) is ConnectionState.READY:
             self.connections += 1
             self.reason = None
 
-    def failed(self, reason: RpcError) -> None:
-        """The try has none; a `FinalError` reason ends the line."""
-        self._part(Event.ENDED if isinstance(reason, FinalError) else Event.FAILED, reason)
+    def mark_failed(self, reason: RpcError) -> None:
+        """Record that the attempt failed; a `FinalError` shuts the channel down."""
+        self._disconnect(
+            ConnectionEvent.SHUT_DOWN if isinstance(reason, FinalError) else ConnectionEvent.FAILED, reason
+        )
 
-    def broke(self, reason: RpcError) -> None:
-        """The connection is gone."""
-        self._part(Event.BROKE, reason)
+    def mark_lost(self, reason: RpcError) -> None:
+        """Record that the connection was lost."""
+        self._disconnect(ConnectionEvent.LOST, reason)
 
-    def end(self, reason: RpcError) -> None:
-        """There will be no more."""
-        self._part(Event.ENDED, reason)
+    def shut_down(self, reason: RpcError) -> None:
+        """Make no connection from now on."""
+        self._disconnect(ConnectionEvent.SHUT_DOWN, reason)
 
-    def _part(self, event: Event, reason: RpcError) -> None:
-        if self.stage is not Stage.OVER:
+    def _disconnect(self, event: ConnectionEvent, reason: RpcError) -> None:
+        if self.state is not ConnectionState.SHUTDOWN:
             self._move(event)
             self.reason = reason
 
-    def _move(self, event: Event) -> Stage:
+    def _move(self, event: ConnectionEvent) -> ConnectionState:
         try:
-            self.stage = TABLE[self.stage, event]
+            self.state = TABLE[self.state, event]
         except KeyError:
             raise JumpstarterUsageError(
-                f"a line that is {self.stage.value} cannot be {event.value}"
+                f"a channel that is {self.state.value} cannot be {event.value}"
             ) from None
-        return self.stage
+        return self.state

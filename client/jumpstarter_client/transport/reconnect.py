@@ -1,7 +1,7 @@
-"""Calls to an exporter through connections that may break.
+"""A gRPC channel that reconnects.
 
-A call that runs when its connection breaks fails at once, with UNAVAILABLE, and is never made a second time: whether
-the exporter carried it out is not known. The next call waits for a new connection.
+When the connection is lost, running calls fail at once with UNAVAILABLE. They are never repeated, because the exporter
+may have executed them. The next call waits for a new connection.
 """
 
 from __future__ import annotations
@@ -15,42 +15,46 @@ import trio
 from jumpstarter_proto.errors import JumpstarterError
 from jumpstarter_proto.rpc import Channel, ClientCall, Message, Metadata, Method, RpcError, StatusCode
 
-from jumpstarter_client.transport.connection_state import FinalError, Line, Stage
+from jumpstarter_client.transport.connection_state import ConnectionState, ConnectionStateMachine, FinalError
 
-__all__ = ["ConnectionLostError", "Dial", "LastingChannel", "open_lasting"]
+__all__ = ["ConnectionLostError", "Dial", "ReconnectingChannel", "open_reconnecting"]
 
 Req = TypeVar("Req", bound=Message)
 Res = TypeVar("Res", bound=Message)
 
 Dial: TypeAlias = Callable[[], AbstractAsyncContextManager[Channel]]
-"""One connection, while the block lasts. What it raises is why the try failed; `FinalError` lets nobody try again."""
+"""Opens one connection for the block. An error is the reason why the attempt failed; after a `FinalError` there is no
+further attempt."""
 
-PATIENCE = 60.0
+RETRY_SECONDS = 60.0
 
 _log = logging.getLogger(__name__)
 
 
 class ConnectionLostError(RpcError):
-    """The connection broke while this call ran. What the call was to do may have been done, or not."""
+    """The connection was lost during this call. The exporter may or may not have executed the call."""
 
 
-class _UnusedError(RpcError):
-    """A connection broke, or was silent, before anybody could use it."""
+class _UnusableConnectionError(RpcError):
+    """A connection was lost, or did not answer, before the first call could use it."""
 
 
 @asynccontextmanager
-async def open_lasting(dial: Dial, *, patience: float = PATIENCE) -> AsyncIterator[LastingChannel]:
-    """A channel that dials for its first call, and again for the first call after a connection broke.
+async def open_reconnecting(
+    dial: Dial, *, retry_seconds: float = RETRY_SECONDS
+) -> AsyncIterator[ReconnectingChannel]:
+    """Yield a channel that connects for its first call, and again for the first call after a lost connection.
 
-    A connection that breaks before it was of any use is followed by another for `patience` seconds.
+    If a connection is lost before a call could use it, the channel tries again for `retry_seconds`. Leaving the block
+    shuts the channel down.
     """
     failure: BaseException | None = None
-    # A plain nursery would wrap what the block raises into a group.
+    # A plain nursery would wrap an exception of the block into a group.
     async with trio.open_nursery() as nursery:
-        channel = LastingChannel(dial, nursery, patience)
+        channel = ReconnectingChannel(dial, nursery, retry_seconds)
         try:
             yield channel
-        except BaseException as error:  # re-raised below, outside of the nursery
+        except BaseException as error:  # raised again below, outside of the nursery
             failure = error
         finally:
             channel.close()
@@ -59,161 +63,167 @@ async def open_lasting(dial: Dial, *, patience: float = PATIENCE) -> AsyncIterat
         raise failure
 
 
-class LastingChannel:
-    """Has the methods of a `Channel` that stubs and driver clients use. Any number of tasks may use it at a time."""
+class ReconnectingChannel:
+    """Has the methods of `Channel` that stubs and driver clients use. Any number of tasks may use it concurrently."""
 
-    def __init__(self, dial: Dial, nursery: trio.Nursery, patience: float) -> None:
-        self.renew: Callable[[Channel], Awaitable[None]] | None = None
-        """Awaited with each connection but the first before anybody calls on it. What it raises fails the try."""
+    def __init__(self, dial: Dial, nursery: trio.Nursery, retry_seconds: float) -> None:
+        self.resync: Callable[[Channel], Awaitable[None]] | None = None
+        """Called with each new connection except the first, before any call uses it. An error fails the attempt."""
         self._dial = dial
         self._nursery = nursery
-        self._patience = patience
-        self._line = Line()
+        self._patience = retry_seconds
+        self._machine = ConnectionStateMachine()
         self._channel: Channel | None = None
-        self._hanging_up = trio.CancelScope()
-        self._moved = trio.Event()
+        self._disconnect_scope = trio.CancelScope()
+        self._changed = trio.Event()
 
     @property
-    def over(self) -> RpcError | None:
-        """Why there will be no connection any more; None while there may be."""
-        return self._line.reason if self._line.stage is Stage.OVER else None
+    def shutdown_reason(self) -> RpcError | None:
+        """Why the channel is shut down; None until then."""
+        return self._machine.reason if self._machine.state is ConnectionState.SHUTDOWN else None
 
-    async def established(self) -> Channel:
-        """A connection on which a call can be made right now.
+    async def wait_connected(self) -> Channel:
+        """Return a connection on which a call can start now, and connect if there is none.
 
         Raises:
-            RpcError: it cannot be had. After `over` at once; otherwise the next one who asks tries again.
+            RpcError: connecting failed, or the channel is shut down. Unless it is, the next caller tries again.
         """
         tried = False
         while True:
-            channel = self._usable()
+            channel = self._current()
             if channel is not None:
                 return channel
-            if self._line.stage is Stage.OVER or (tried and self._line.stage is Stage.APART):
-                assert self._line.reason is not None
+            if self._machine.state is ConnectionState.SHUTDOWN or (
+                tried and self._machine.state is ConnectionState.IDLE
+            ):
+                assert self._machine.reason is not None
                 await trio.lowlevel.checkpoint()
-                raise _again(self._line.reason)
-            if self._line.stage is not Stage.CONNECTED and self._line.want():
+                raise _copy_of(self._machine.reason)
+            if self._machine.state is not ConnectionState.READY and self._machine.request():
                 self._nursery.start_soon(self._connect)
-            tried = self._line.stage is Stage.DIALLING
-            await self._moved.wait()
+            tried = self._machine.state is ConnectionState.CONNECTING
+            await self._changed.wait()
 
-    async def connected(self) -> Channel | None:
-        """Wait for a connection that somebody else asks for; None when there will be none any more."""
-        while (channel := self._usable()) is None:
-            if self._line.stage is Stage.OVER:
+    async def next_connection(self) -> Channel | None:
+        """Wait for a connection without requesting one. Returns None after a shutdown."""
+        while (channel := self._current()) is None:
+            if self._machine.state is ConnectionState.SHUTDOWN:
                 return None
-            await self._moved.wait()
+            await self._changed.wait()
         return channel
 
-    def run_beside(self, task: Callable[[], Awaitable[object]]) -> None:
-        """Run a task, which must not raise, until the channel is closed."""
+    def start_task(self, task: Callable[[], Awaitable[object]]) -> None:
+        """Run a task, which must not raise, until the channel is closed; then it is cancelled."""
         self._nursery.start_soon(task)
 
-    async def broke(self) -> None:
-        """Wait for the next time that a connection is gone. It is not asked for again by this."""
-        while self._line.stage is not Stage.CONNECTED:
-            await self._moved.wait()
-        while self._line.stage is Stage.CONNECTED:
-            await self._moved.wait()
+    async def wait_disconnected(self) -> None:
+        """Wait until the current or the next connection is lost, without requesting another one."""
+        while self._machine.state is not ConnectionState.READY:
+            await self._changed.wait()
+        while self._machine.state is ConnectionState.READY:
+            await self._changed.wait()
 
-    def hang_up(self) -> None:
-        """Leave a connection that does not answer; the next call has a new one."""
-        self._hanging_up.cancel()
+    def disconnect(self) -> None:
+        """Drop a connection that does not answer; the next call makes a new one."""
+        self._disconnect_scope.cancel()
 
-    def end(self, reason: RpcError) -> None:
-        """There is to be no connection any more: what runs, and each call from now on, fails with this."""
-        self._line.end(reason)
-        self.hang_up()
+    def shut_down(self, reason: RpcError) -> None:
+        """Fail all running and future calls with `reason`."""
+        self._machine.shut_down(reason)
+        self.disconnect()
         self._wake()
 
     def close(self) -> None:
-        """Connect no more; what runs has failed."""
-        self._line.end(RpcError(StatusCode.UNAVAILABLE, "the channel was closed"))
+        """Shut down at the end of the block; running calls have failed already."""
+        self._machine.shut_down(RpcError(StatusCode.UNAVAILABLE, "the channel was closed"))
         self._wake()
 
-    def _usable(self) -> Channel | None:
-        # One that takes no new calls is left to those that run on it; its end is near.
+    def _current(self) -> Channel | None:
+        # After GOAWAY the old connection only finishes its running calls.
         channel = self._channel
-        return channel if self._line.stage is Stage.CONNECTED and channel and not channel.closed else None
+        return (
+            channel
+            if self._machine.state is ConnectionState.READY and channel and not channel.closed
+            else None
+        )
 
     def _wake(self) -> None:
-        self._moved.set()
-        self._moved = trio.Event()
+        self._changed.set()
+        self._changed = trio.Event()
 
     async def _connect(self) -> None:
-        """One connection, from the try to its end."""
-        before = self._line.reason
-        again = before is not None and self._line.connections > 0
+        """Make one connection and keep it until it is lost."""
+        before = self._machine.reason
+        again = before is not None and self._machine.connections > 0
         if before is not None and again:
-            _log.warning("the connection to the board broke (%s); connecting again", _cause(before))
+            _log.warning("lost the connection to the board (%s); reconnecting", _cause(before))
         deadline = trio.current_time() + self._patience
         while True:
             reason = await self._one_connection(again)
-            if self._line.stage is Stage.CONNECTED:
-                self._line.broke(reason)
+            if self._machine.state is ConnectionState.READY:
+                self._machine.mark_lost(reason)
                 break
-            if not isinstance(reason, _UnusedError) or trio.current_time() >= deadline:
-                self._line.failed(reason)
+            if not isinstance(reason, _UnusableConnectionError) or trio.current_time() >= deadline:
+                self._machine.mark_failed(reason)
                 break
-            _log.info("%s; dialling again", reason)
+            _log.info("%s; trying again", reason)
         self._channel = None
         self._wake()
 
     async def _one_connection(self, again: bool) -> RpcError:
-        """Why it ended. The line is connected then, if it was of use."""
-        self._hanging_up = scope = trio.CancelScope()
+        """Run one connection and return why it ended. The state is READY if calls could use it."""
+        self._disconnect_scope = scope = trio.CancelScope()
         try:
             async with self._dial() as channel:
                 with scope:
-                    if self.renew is not None and self._line.connections:
-                        await _proven(channel, self.renew)
+                    if self.resync is not None and self._machine.connections:
+                        await _resynced(channel, self.resync)
                     self._channel = channel
-                    self._line.answered()
+                    self._machine.mark_connected()
                     if again:
-                        _log.warning("connected to the board again")
+                        _log.warning("reconnected to the board")
                     self._wake()
                     reason = await channel.wait_closed()
                 if scope.cancelled_caught:
-                    reason = RpcError(StatusCode.UNAVAILABLE, "the other side does not answer")
+                    reason = RpcError(StatusCode.UNAVAILABLE, "the exporter does not answer")
         except JumpstarterError as error:
             return _as_status(error)
         return reason
 
     async def wait_closed(self) -> RpcError:
-        """Wait until there is no connection and none can be had, and return the reason. Keeps connected meanwhile."""
+        """Stay connected until that is impossible, and return the reason."""
         while True:
             try:
-                channel = await self.established()
+                channel = await self.wait_connected()
             except RpcError as error:
                 return error
             await channel.wait_closed()
             while self._channel is channel:
-                await self._moved.wait()
+                await self._changed.wait()
 
     def _lost(self, channel: Channel, name: str, error: RpcError) -> RpcError | None:
-        """The error of a call that had none of its own: its connection broke, or was ended."""
+        """Return the error to raise if the call failed only because its connection was lost or shut down."""
         lost = channel.lost
         if lost is None or (error.code, error.details) != (lost.code, lost.details):
             return None
-        if self.over is not None:
-            return _again(self.over)
+        if self.shutdown_reason is not None:
+            return _copy_of(self.shutdown_reason)
         return ConnectionLostError(
             StatusCode.UNAVAILABLE,
-            f"the connection to the board broke during {name} ({_cause(error)}); it may have been done or not: "
-            "look at the board, then try again",
+            f"lost the connection to the board during {name} ({_cause(error)}); the call may or may not have been "
+            "executed: check the board, then try again",
         )
 
     async def unary(
         self, method: Method[Req, Res], request: Req, *, timeout: float | None = None, metadata: Metadata = ()
     ) -> Res:
-        """Send one message and return the reply. `timeout` counts from the moment of the connection.
+        """Send one message and return the reply. `timeout` starts when the channel is connected.
 
         Raises:
-            ConnectionLostError: the connection broke meanwhile.
-            RpcError: the call's status, or why there is no connection.
+            ConnectionLostError: the connection was lost during the call.
+            RpcError: the status of the call, or why there is no connection.
         """
-        channel = await self.established()
+        channel = await self.wait_connected()
         try:
             return await channel.unary(method, request, timeout=timeout, metadata=metadata)
         except RpcError as error:
@@ -223,8 +233,8 @@ class LastingChannel:
     async def server_stream(
         self, method: Method[Req, Res], request: Req, *, timeout: float | None = None, metadata: Metadata = ()
     ) -> AsyncIterator[ClientCall[Req, Res]]:
-        """Send one message; iterate over the call for the replies. See `unary`."""
-        channel = await self.established()
+        """Send one message and iterate over the replies. See `unary`."""
+        channel = await self.wait_connected()
         try:
             async with channel.server_stream(method, request, timeout=timeout, metadata=metadata) as call:
                 yield call
@@ -235,8 +245,8 @@ class LastingChannel:
     async def stream(
         self, method: Method[Req, Res], *, timeout: float | None = None, metadata: Metadata = ()
     ) -> AsyncIterator[ClientCall[Req, Res]]:
-        """A call with any number of messages each way. See `unary`."""
-        channel = await self.established()
+        """Open a call with any number of messages in both directions. See `unary`."""
+        channel = await self.wait_connected()
         try:
             async with channel.stream(method, timeout=timeout, metadata=metadata) as call:
                 yield call
@@ -244,12 +254,12 @@ class LastingChannel:
             raise self._lost(channel, method.name, error) or error from error.__cause__
 
 
-async def _proven(channel: Channel, renew: Callable[[Channel], Awaitable[None]]) -> None:
+async def _resynced(channel: Channel, renew: Callable[[Channel], Awaitable[None]]) -> None:
     try:
         await renew(channel)
     except RpcError as error:
         if error.code in (StatusCode.UNAVAILABLE, StatusCode.DEADLINE_EXCEEDED):
-            raise _UnusedError(
+            raise _UnusableConnectionError(
                 StatusCode.UNAVAILABLE, f"the exporter does not answer: {error.details}"
             ) from None
         raise
@@ -267,8 +277,8 @@ def _cause(error: RpcError) -> str:
     return error.details.removeprefix("the connection broke: ")
 
 
-def _again(reason: RpcError) -> RpcError:
-    """An exception of its own for each who asks."""
+def _copy_of(reason: RpcError) -> RpcError:
+    """Return a new exception object for each caller."""
     kind = FinalError if isinstance(reason, FinalError) else type(reason)
     error = kind(reason.code, reason.details, reason.trailing_metadata)
     error.exit_code = reason.exit_code

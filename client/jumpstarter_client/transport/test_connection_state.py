@@ -10,81 +10,89 @@ from hypothesis import strategies as st
 from jumpstarter_proto.errors import JumpstarterUsageError
 from jumpstarter_proto.rpc import RpcError, StatusCode
 
-from jumpstarter_client.transport.connection_state import TABLE, Event, FinalError, Line, Stage
+from jumpstarter_client.transport.connection_state import (
+    TABLE,
+    ConnectionEvent,
+    ConnectionState,
+    ConnectionStateMachine,
+    FinalError,
+)
 
 GONE = RpcError(StatusCode.UNAVAILABLE, "gone")
-OVER = FinalError(StatusCode.UNKNOWN, "the lease has ended")
+SHUTDOWN = FinalError(StatusCode.UNKNOWN, "the lease has ended")
 
 
 def test_only_who_is_first_starts_a_try() -> None:
-    line = Line()
-    assert [line.want() for _ in range(3)] == [True, False, False]
-    line.answered()
-    assert line.want() is False
-    line.broke(GONE)
-    assert (line.stage, line.reason, line.connections) == (Stage.APART, GONE, 1)
-    assert line.want() is True
-    line.failed(GONE)
-    assert line.want() is True, "one that failed does not keep the next from trying"
+    line = ConnectionStateMachine()
+    assert [line.request() for _ in range(3)] == [True, False, False]
+    line.mark_connected()
+    assert line.request() is False
+    line.mark_lost(GONE)
+    assert (line.state, line.reason, line.connections) == (ConnectionState.IDLE, GONE, 1)
+    assert line.request() is True
+    line.mark_failed(GONE)
+    assert line.request() is True, "one that failed does not keep the next from trying"
 
 
 def test_a_final_reason_ends_it_for_good() -> None:
-    line = Line()
-    line.want()
-    line.failed(OVER)
-    assert line.want() is False
-    line.end(GONE)
-    assert (line.stage, line.reason) == (Stage.OVER, OVER), "the first reason counts"
+    line = ConnectionStateMachine()
+    line.request()
+    line.mark_failed(SHUTDOWN)
+    assert line.request() is False
+    line.shut_down(GONE)
+    assert (line.state, line.reason) == (ConnectionState.SHUTDOWN, SHUTDOWN), "the first reason counts"
 
 
-@pytest.mark.parametrize("stage", Stage)
-@pytest.mark.parametrize("event", Event)
-def test_what_cannot_happen_is_a_mistake_and_changes_nothing(stage: Stage, event: Event) -> None:
-    line = Line()
-    line.stage = stage
+@pytest.mark.parametrize("state", ConnectionState)
+@pytest.mark.parametrize("event", ConnectionEvent)
+def test_what_cannot_happen_is_a_mistake_and_changes_nothing(
+    state: ConnectionState, event: ConnectionEvent
+) -> None:
+    line = ConnectionStateMachine()
+    line.state = state
     do: Callable[[], object] = {
-        Event.WANTED: line.want,
-        Event.ANSWERED: line.answered,
-        Event.FAILED: lambda: line.failed(GONE),
-        Event.BROKE: lambda: line.broke(GONE),
-        Event.ENDED: lambda: line.end(GONE),
+        ConnectionEvent.REQUESTED: line.request,
+        ConnectionEvent.CONNECTED: line.mark_connected,
+        ConnectionEvent.FAILED: lambda: line.mark_failed(GONE),
+        ConnectionEvent.LOST: lambda: line.mark_lost(GONE),
+        ConnectionEvent.SHUT_DOWN: lambda: line.shut_down(GONE),
     }[event]
-    if (stage, event) in TABLE:
+    if (state, event) in TABLE:
         do()
-        assert line.stage is TABLE[stage, event]
+        assert line.state is TABLE[state, event]
     else:
         with pytest.raises(JumpstarterUsageError):
             do()
-        assert line.stage is stage
+        assert line.state is state
 
 
-@given(st.lists(st.sampled_from(["want", "answer", "fail", "final", "break", "end"]), max_size=40))
+@given(st.lists(st.sampled_from(["request", "answer", "fail", "final", "break", "end"]), max_size=40))
 def test_whatever_happens_who_waits_is_woken_and_who_asks_gets_a_try_or_a_reason(events: list[str]) -> None:
-    line = Line()
+    line = ConnectionStateMachine()
     tries = 0
     connected = 0
     for event in events:
-        over = line.stage is Stage.OVER
+        over = line.state is ConnectionState.SHUTDOWN
         match event:
-            case "want":
-                tries += line.want()
+            case "request":
+                tries += line.request()
             case "end":
-                line.end(GONE)
-            case "answer" if line.stage is Stage.DIALLING:
-                line.answered()
+                line.shut_down(GONE)
+            case "answer" if line.state is ConnectionState.CONNECTING:
+                line.mark_connected()
                 tries, connected = tries - 1, connected + 1
-            case "fail" | "final" if line.stage is Stage.DIALLING:
-                line.failed(OVER if event == "final" else GONE)
+            case "fail" | "final" if line.state is ConnectionState.CONNECTING:
+                line.mark_failed(SHUTDOWN if event == "final" else GONE)
                 tries -= 1
-            case "break" if line.stage is Stage.CONNECTED:
-                line.broke(GONE)
+            case "break" if line.state is ConnectionState.READY:
+                line.mark_lost(GONE)
         assert line.connections == connected
-        assert not (over and line.stage is not Stage.OVER), "over is over"
-        if line.stage is Stage.DIALLING:
+        assert not (over and line.state is not ConnectionState.SHUTDOWN), "over is over"
+        if line.state is ConnectionState.CONNECTING:
             assert tries == 1, "who waits is woken by exactly one try"
-        if line.stage is Stage.OVER:
+        if line.state is ConnectionState.SHUTDOWN:
             assert line.reason is not None
             tries = 0
-        if line.stage is Stage.APART:
+        if line.state is ConnectionState.IDLE:
             assert tries == 0
             assert line.reason is not None or not connected

@@ -19,7 +19,7 @@ from jumpstarter_proto.v1.jumpstarter_grpc import ExporterServiceStub
 from jumpstarter_client.conftest import POWER, FakeExporter, FakeRouter, echo, entry
 from jumpstarter_client.errors import DriverError
 from jumpstarter_client.logs import REMEMBERED, LogNews
-from jumpstarter_client.transport import FinalError, LastingChannel, open_lasting
+from jumpstarter_client.transport import FinalError, ReconnectingChannel, open_reconnecting
 from jumpstarter_client.tree import open_client
 
 UNAVAILABLE = StatusCode.UNAVAILABLE
@@ -65,17 +65,17 @@ def way(exporter: FakeExporter) -> Way:
 
 
 @pytest.fixture
-async def channel(way: Way) -> AsyncIterator[LastingChannel]:
-    async with open_lasting(way.dial) as channel:
+async def channel(way: Way) -> AsyncIterator[ReconnectingChannel]:
+    async with open_reconnecting(way.dial) as channel:
         yield channel
 
 
-async def report(channel: LastingChannel) -> None:
+async def report(channel: ReconnectingChannel) -> None:
     await ExporterServiceStub(channel).GetReport(empty_pb2.Empty())
 
 
 async def test_it_connects_for_the_first_call_once_for_all_who_wait(
-    channel: LastingChannel, way: Way
+    channel: ReconnectingChannel, way: Way
 ) -> None:
     assert way.dialled == 0
     way.open = trio.Event()
@@ -88,7 +88,7 @@ async def test_it_connects_for_the_first_call_once_for_all_who_wait(
 
 
 async def test_a_call_that_runs_when_the_connection_breaks_fails_at_once_and_is_not_made_again(
-    channel: LastingChannel, way: Way, exporter: FakeExporter
+    channel: ReconnectingChannel, way: Way, exporter: FakeExporter
 ) -> None:
     exporter.methods["on"] = trio.sleep_forever
     async with open_client(channel) as root, trio.open_nursery() as nursery:
@@ -99,7 +99,7 @@ async def test_a_call_that_runs_when_the_connection_breaks_fails_at_once_and_is_
             await way.cut()
 
         nursery.start_soon(cut)
-        with pytest.raises(DriverError, match=r"connection to the board broke.*look at the board") as caught:
+        with pytest.raises(DriverError, match=r"lost the connection to the board.*check the board") as caught:
             await root.rpi4.power.call_async("on")
         assert caught.value.code is UNAVAILABLE
         assert way.dialled == 1, "nobody has called since"
@@ -109,7 +109,7 @@ async def test_a_call_that_runs_when_the_connection_breaks_fails_at_once_and_is_
 
 
 async def test_the_next_call_waits_for_the_new_connection(
-    channel: LastingChannel, way: Way, caplog: pytest.LogCaptureFixture
+    channel: ReconnectingChannel, way: Way, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with open_client(channel) as root:
         await way.cut()
@@ -120,13 +120,13 @@ async def test_the_next_call_waits_for_the_new_connection(
             assert not way.exporter.called
             way.open.set()
     assert [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING] == [
-        "the connection to the board broke (the peer closed the connection); connecting again",
-        "connected to the board again",
+        "lost the connection to the board (the peer closed the connection); reconnecting",
+        "reconnected to the board",
     ]
 
 
 async def test_a_try_that_fails_fails_those_who_wait_and_the_next_tries_again(
-    channel: LastingChannel, way: Way
+    channel: ReconnectingChannel, way: Way
 ) -> None:
     way.refusal = RpcError(UNAVAILABLE, "the router is away")
     for number in (1, 2):
@@ -138,7 +138,7 @@ async def test_a_try_that_fails_fails_those_who_wait_and_the_next_tries_again(
 
 
 async def test_after_the_end_every_call_fails_at_once_and_nobody_dials(
-    channel: LastingChannel, way: Way
+    channel: ReconnectingChannel, way: Way
 ) -> None:
     await report(channel)
     await way.cut()
@@ -148,12 +148,12 @@ async def test_after_the_end_every_call_fails_at_once_and_nobody_dials(
             await report(channel)
         assert caught.value.code is StatusCode.UNKNOWN
     assert way.dialled == 2
-    assert channel.over is not None
+    assert channel.shutdown_reason is not None
     assert "lease has ended" in (await channel.wait_closed()).details
 
 
 async def test_who_waits_for_the_end_is_connected_again_and_hears_the_reason(
-    channel: LastingChannel, way: Way
+    channel: ReconnectingChannel, way: Way
 ) -> None:
     reasons: list[RpcError] = []
     async with trio.open_nursery() as nursery:
@@ -170,7 +170,9 @@ async def test_who_waits_for_the_end_is_connected_again_and_hears_the_reason(
     assert reasons[0].details == "nobody there"
 
 
-async def test_a_stream_that_broke_says_so(channel: LastingChannel, way: Way, exporter: FakeExporter) -> None:
+async def test_a_stream_that_broke_says_so(
+    channel: ReconnectingChannel, way: Way, exporter: FakeExporter
+) -> None:
     exporter.stream = echo
     async with open_client(channel) as root, root.rpi4.power.stream_async() as stream:
         await stream.send_all(b"x")
@@ -186,7 +188,7 @@ async def test_a_stream_that_broke_says_so(channel: LastingChannel, way: Way, ex
 
 
 async def test_a_restarted_exporter_is_known_again_by_its_paths(
-    channel: LastingChannel, way: Way, exporter: FakeExporter, caplog: pytest.LogCaptureFixture
+    channel: ReconnectingChannel, way: Way, exporter: FakeExporter, caplog: pytest.LogCaptureFixture
 ) -> None:
     exporter.reports.append(entry("gone", "relay", "board", POWER))
     async with open_client(channel) as root:
@@ -209,7 +211,7 @@ async def test_a_restarted_exporter_is_known_again_by_its_paths(
 
 
 async def test_a_restarted_exporter_is_used_after_its_hook(
-    channel: LastingChannel, way: Way, exporter: FakeExporter, autojump_clock: trio.testing.MockClock
+    channel: ReconnectingChannel, way: Way, exporter: FakeExporter, autojump_clock: trio.testing.MockClock
 ) -> None:
     async with open_client(channel) as root:
         await way.cut()
@@ -224,7 +226,7 @@ async def test_a_restarted_exporter_is_used_after_its_hook(
 
 
 async def test_a_board_that_is_refused_after_the_restart_says_why(
-    channel: LastingChannel, way: Way, exporter: FakeExporter
+    channel: ReconnectingChannel, way: Way, exporter: FakeExporter
 ) -> None:
     async with open_client(channel) as root:
         await way.cut()
@@ -255,14 +257,16 @@ async def test_a_connection_that_leads_nowhere_is_followed_by_another(
             async with way.dial() as channel:
                 yield channel
 
-    async with open_lasting(dial) as channel, open_client(channel) as root:
+    async with open_reconnecting(dial) as channel, open_client(channel) as root:
         await way.cut()
         deaf = True
         await root.rpi4.power.call_async("on")
     assert exporter.called
 
 
-async def test_logs_go_on_where_they_broke(channel: LastingChannel, way: Way, exporter: FakeExporter) -> None:
+async def test_logs_go_on_where_they_broke(
+    channel: ReconnectingChannel, way: Way, exporter: FakeExporter
+) -> None:
     def line(second: int, message: str) -> jumpstarter_pb2.LogStreamResponse:
         return jumpstarter_pb2.LogStreamResponse(
             severity="INFO", message=message, timestamp=timestamp_pb2.Timestamp(seconds=second)
@@ -293,7 +297,7 @@ def test_a_long_log_is_remembered_as_far_as_exporters_keep_theirs() -> None:
 
 
 async def test_an_end_with_a_reason_fails_what_runs_and_all_that_comes_with_it(
-    channel: LastingChannel, way: Way, exporter: FakeExporter
+    channel: ReconnectingChannel, way: Way, exporter: FakeExporter
 ) -> None:
     exporter.methods["on"] = trio.sleep_forever
     reason = FinalError(UNAVAILABLE, "the lease has ended: its time is over")
@@ -303,7 +307,7 @@ async def test_an_end_with_a_reason_fails_what_runs_and_all_that_comes_with_it(
         async def end() -> None:
             while not exporter.called:
                 await trio.testing.wait_all_tasks_blocked()
-            channel.end(reason)
+            channel.shut_down(reason)
 
         nursery.start_soon(end)
         for method in ("on", "off"):
@@ -317,12 +321,12 @@ async def test_an_end_with_a_reason_fails_what_runs_and_all_that_comes_with_it(
     assert way.dialled == 1
 
 
-async def test_whoever_waits_for_a_break_hears_of_each(channel: LastingChannel, way: Way) -> None:
+async def test_whoever_waits_for_a_break_hears_of_each(channel: ReconnectingChannel, way: Way) -> None:
     broken = []
 
     async def watch() -> None:
         while True:
-            await channel.broke()
+            await channel.wait_disconnected()
             broken.append(way.dialled)
 
     async with trio.open_nursery() as nursery:
@@ -336,19 +340,19 @@ async def test_whoever_waits_for_a_break_hears_of_each(channel: LastingChannel, 
 
 
 async def test_a_connection_that_is_left_fails_what_runs_and_the_next_call_has_a_new_one(
-    channel: LastingChannel, way: Way, exporter: FakeExporter, autojump_clock: trio.testing.MockClock
+    channel: ReconnectingChannel, way: Way, exporter: FakeExporter, autojump_clock: trio.testing.MockClock
 ) -> None:
     exporter.methods["on"] = trio.sleep_forever
     async with open_client(channel) as root, trio.open_nursery() as nursery:
 
         async def leave() -> None:
             await trio.sleep(10)
-            channel.hang_up()
+            channel.disconnect()
 
         nursery.start_soon(leave)
         with (
             trio.fail_after(100),
-            pytest.raises(DriverError, match="connection to the board broke") as caught,
+            pytest.raises(DriverError, match="lost the connection to the board") as caught,
         ):
             await root.rpi4.power.call_async("on")
         assert caught.value.code is UNAVAILABLE
@@ -359,11 +363,11 @@ async def test_a_connection_that_is_left_fails_what_runs_and_the_next_call_has_a
 async def test_after_its_block_a_channel_dials_no_more(
     way: Way, autojump_clock: trio.testing.MockClock
 ) -> None:
-    async with open_lasting(way.dial) as channel:
+    async with open_reconnecting(way.dial) as channel:
         await report(channel)
     with trio.fail_after(100), pytest.raises(RpcError, match="the channel was closed"):
         await report(channel)
-    assert channel.over is not None
+    assert channel.shutdown_reason is not None
     assert way.dialled == 1
 
 
@@ -373,14 +377,14 @@ async def test_who_calls_when_the_block_ends_hears_of_it(
 ) -> None:
     errors: list[str] = []
 
-    async def call(channel: LastingChannel) -> None:
+    async def call(channel: ReconnectingChannel) -> None:
         with pytest.raises(RpcError) as caught:
             await report(channel)
         errors.append(caught.value.details)
 
     async with trio.open_nursery() as nursery:
         with trio.fail_after(100):
-            async with open_lasting(way.dial) as channel:
+            async with open_reconnecting(way.dial) as channel:
                 if is_connected:
                     await report(channel)
                     way.exporter.refusal = RpcError(UNAVAILABLE, "later")

@@ -14,7 +14,7 @@ from typing import Any
 
 from jumpstarter_exporter.driver import DeviceMissing
 
-__all__ = ["board_of", "close_chip", "is_raspberry_pi", "number_of", "open_chip"]
+__all__ = ["close_chip", "is_raspberry_pi", "number_of", "open_chip", "selected_board"]
 
 _NODE = re.compile(r"gpiochip([0-9]{1,4})")
 
@@ -35,7 +35,7 @@ def number_of(path: str) -> int:
     return int(found[1])
 
 
-def board_of(label: str, names: Sequence[str]) -> Any:
+def selected_board(label: str, names: Sequence[str]) -> Any:
     """What gpiozero calls a board: one header whose pins are the chip's lines.
 
     Args:
@@ -85,7 +85,7 @@ def open_chip(path: str) -> Any:
     names = [str(lgpio.gpio_get_line_info(handle, line)[3]) for line in range(count)]
     # gpiozero keeps pins of all factories in one place, where lines of two chips would be taken for each other's.
     factory.pins = {}
-    factory._info = board_of(str(label), names)  # noqa: SLF001 - else it looks for a Raspberry Pi's
+    factory._info = selected_board(str(label), names)  # noqa: SLF001 - else it looks for a Raspberry Pi's
     return factory
 
 

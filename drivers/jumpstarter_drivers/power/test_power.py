@@ -33,7 +33,7 @@ from jumpstarter_drivers.power.driver import (
     RelayCore,
     SyncMockPower,
 )
-from jumpstarter_drivers.power.gpio_chip import board_of, number_of
+from jumpstarter_drivers.power.gpio_chip import number_of, selected_board
 from jumpstarter_drivers.testing import host, serve, serve_async
 
 
@@ -454,7 +454,7 @@ def test_power_switch_refuses_what_gpiozero_cannot_do(config: dict[str, Any]) ->
 
 
 def test_a_line_of_a_chip_is_known_by_its_number_and_its_name() -> None:
-    board = board_of("cp210x", ["", "RELAY", "GPIO0", "RELAY"])
+    board = selected_board("cp210x", ["", "RELAY", "GPIO0", "RELAY"])
 
     def found(pin: int | str) -> list[str]:
         return [info.name for _, info in board.find_pin(pin)]
@@ -499,7 +499,7 @@ def test_a_chip_that_was_plugged_in_again_is_had_as_soon_as_it_can_be_opened(
     def open_chip(_: str) -> Any:
         if (handle := next(handles)) is None:
             raise PermissionError(13, "Permission denied")
-        board = board_of("cp210x", ["RELAY"])
+        board = selected_board("cp210x", ["RELAY"])
         return SimpleNamespace(_handle=handle, board_info=board)
 
     monkeypatch.setattr(pins, "open_chip", open_chip)

@@ -17,13 +17,13 @@ from typing import Any
 import trio
 from jumpstarter_client.base import DriverClient
 from jumpstarter_client.identity.client_config import load
-from jumpstarter_client.lease.board import leased_board
-from jumpstarter_client.lease.request import Wanted
+from jumpstarter_client.lease.board import lease_board
+from jumpstarter_client.lease.request import LeaseRequest
 from jumpstarter_client.tree import open_client
 from jumpstarter_proto.errors import JumpstarterError
 
 SELECTOR = "board=rpi4"
-DURATION = 60.0
+DEFAULT_DURATION_SECONDS = 60.0
 WORK = range(3, 12)
 """How many things a user does with a board."""
 MAX_ECHO_BYTES = 2 * 1024 * 1024
@@ -48,8 +48,8 @@ class User:
     async def visit(self, config: Path) -> None:
         """One lease, from its wish to its end."""
         self._leases += 1
-        wanted = Wanted(selector=SELECTOR, duration=DURATION, client=str(config))
-        async with leased_board(
+        wanted = LeaseRequest(selector=SELECTOR, duration=DEFAULT_DURATION_SECONDS, client=str(config))
+        async with lease_board(
             load(wanted.client, {}), wanted, notify=lambda text: self.write("told", text=text), ended=print
         ) as board:
             self.write("ready", lease=board.lease.name, exporter=board.lease.exporter)

@@ -14,7 +14,7 @@ from typing import cast
 import pytest
 import trio
 from jumpstarter_client.errors import DriverError
-from jumpstarter_client.transport import open_lasting
+from jumpstarter_client.transport import open_reconnecting
 from jumpstarter_client.tree import open_client
 from jumpstarter_exporter.session import Session
 from jumpstarter_proto.rpc import Channel, open_channel
@@ -75,7 +75,7 @@ async def storage(
             return real(fd, buffers, offset)
 
         monkeypatch.setattr(os, "pwritev", pwritev)
-        async with open_lasting(cable.dial) as channel, open_client(channel) as client:
+        async with open_reconnecting(cable.dial) as channel, open_client(channel) as client:
             yield cast("StorageMuxFlasherClient", client), cable
 
 
@@ -119,6 +119,6 @@ async def test_a_connection_that_breaks_all_the_time_ends_the_flash(
                 return sum(map(len, buffers))
 
             monkeypatch.setattr(os, "pwritev", forget)
-            with pytest.raises(DriverError, match="connection to the board broke"):
+            with pytest.raises(DriverError, match="lost the connection to the board"):
                 await client.flash.aio(image)
     assert cable.cuts == MAX_RESUMPTIONS + 1

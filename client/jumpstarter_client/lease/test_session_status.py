@@ -13,7 +13,7 @@ from jumpstarter_proto.v1 import common_pb2
 
 from jumpstarter_client.errors import ConnectError
 from jumpstarter_client.lease.conftest import BoardExporter, Silent
-from jumpstarter_client.session_status import ANSWER_SECONDS, INTERVAL, until_usable
+from jumpstarter_client.session_status import ANSWER_SECONDS, INTERVAL, wait_ready
 
 
 @asynccontextmanager
@@ -32,7 +32,7 @@ async def test_a_hook_that_never_ends_is_waited_for_only_so_long(
     board.status, board.message = common_pb2.EXPORTER_STATUS_BEFORE_LEASE_HOOK, "flashing"
     async with reached(board) as channel:
         with trio.fail_after(100), pytest.raises(ConnectError, match=r"not ready within 10 s.*flashing"):
-            await until_usable(channel, 10)
+            await wait_ready(channel, 10)
     assert trio.current_time() == pytest.approx(10, abs=2 * INTERVAL)
 
 
@@ -41,6 +41,6 @@ async def test_a_session_that_does_not_answer_is_given_up_where_there_is_no_othe
 ) -> None:
     async with reached(Silent(BoardExporter)) as channel:
         with trio.fail_after(10 * ANSWER_SECONDS), pytest.raises(RpcError) as caught:
-            await until_usable(channel)
+            await wait_ready(channel)
     assert caught.value.code is StatusCode.DEADLINE_EXCEEDED
     assert trio.current_time() == pytest.approx(ANSWER_SECONDS, abs=1)
