@@ -16,7 +16,7 @@ from enum import Enum
 from typing import Protocol
 
 import trio
-from jumpstarter_exporter.driver import DeviceError, DeviceFailed, DeviceMissing
+from jumpstarter_exporter.driver import DeviceError, DeviceMissing
 from jumpstarter_proto.tasks import collapsed, first_of
 
 from jumpstarter_drivers.video.jpeg import JpegError, read_jpeg
@@ -183,12 +183,12 @@ class Camera:
         self._change()
 
     def still(self, data: bytes, name: str) -> Frame:
-        """A picture that came beside the source, from what has that name. DeviceFailed if it is not whole."""
+        """A picture that came beside the source, from what has that name. DeviceMissing if it is not whole."""
         try:
             picture = read_jpeg(data)
         except JpegError as error:
-            raise DeviceFailed(
-                f"{name} sent a damaged picture: {error}; check the camera and its URL"
+            raise DeviceMissing(
+                f"{name} sent a damaged picture: {error}; if that repeats, check the camera and its URL"
             ) from None
         return Frame(0, *picture, time.time(), trio.current_time())
 

@@ -104,7 +104,9 @@ class VideoClient(DriverClient):
         try:
             return read_jpeg(b64decode(cast("str", await self.call_async("snapshot")), validate=True)).data
         except (JpegError, ValueError, TypeError) as error:
-            raise DriverError(f"{self.path} sent no whole picture ({error}); try again") from None
+            raise DriverError(
+                f"{self.path} sent no whole picture ({error}); try again", code=StatusCode.UNAVAILABLE
+            ) from None
 
     @twin
     async def snapshot(self) -> Image:
@@ -270,7 +272,7 @@ class VideoClient(DriverClient):
         *,
         wants_like: bool,
     ) -> Match:
-        from jumpstarter_drivers.video.comparison import Reference  # noqa: PLC0415 - see there
+        from jumpstarter_drivers.video.comparison import DamagedPicture, Reference  # noqa: PLC0415 - see there
 
         if not 0 <= tolerance <= 1:
             raise ValueError(f"tolerance is {tolerance:g}; it takes 0 (the same) to 1")
@@ -285,6 +287,8 @@ class VideoClient(DriverClient):
                     if error.code is not StatusCode.UNAVAILABLE:
                         raise
                     last = error.details  # it may be switched on only now
+                except DamagedPicture as error:
+                    last = str(error)
                 else:
                     if (found.difference <= tolerance) == wants_like:
                         return found

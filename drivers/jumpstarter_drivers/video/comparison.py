@@ -19,7 +19,7 @@ from jumpstarter_drivers.video.jpeg import read_jpeg
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["DEFAULT_TOLERANCE", "PictureError", "Reference", "open_jpeg"]
+__all__ = ["DEFAULT_TOLERANCE", "DamagedPicture", "PictureError", "Reference", "open_jpeg"]
 
 DEFAULT_TOLERANCE = 0.1
 TILES = (16, 9)
@@ -32,6 +32,12 @@ class PictureError(JumpstarterError):
     """A picture cannot be looked into."""
 
     exit_code = ExitCode.USAGE
+
+
+class DamagedPicture(PictureError):  # noqa: N818 - what the camera sent
+    """The camera sent a picture that cannot be decoded; the next one may be whole."""
+
+    exit_code = ExitCode.FAILED
 
 
 def open_jpeg(data: bytes) -> Image:
@@ -83,13 +89,14 @@ class Reference:
         """From 0, the same, to 1: of the tile that differs most, the mean of its pixels. Blocking.
 
         Raises:
-            PictureError: The picture cannot be decoded.
+            DamagedPicture: The picture cannot be decoded.
+            PictureError: It is too large.
         """
         try:
             image = open_jpeg(data)
             small = self._shrunk(image)
         except (OSError, SyntaxError, ValueError) as error:
-            raise PictureError(
+            raise DamagedPicture(
                 f"a picture of the camera cannot be decoded ({error}); take another one"
             ) from None
         from PIL import Image as Pillow  # noqa: PLC0415

@@ -31,6 +31,7 @@ from jumpstarter_drivers.video.v4l2 import sends_jpeg
 
 __all__ = ["HttpVideo", "UStreamer", "VideoCore", "VideoInterface"]
 
+DEFAULT_INTERVAL_SECONDS = 0.5
 MAX_SNAPSHOT_BYTES = 3_000_000
 """Of one that is the result of a call, as text; the stream takes larger ones."""
 
@@ -160,20 +161,27 @@ class HttpVideo(VideoInterface):
     Opening and closing it do nothing to the board, nor to the camera.
     """
 
-    url: str
-    snapshot_url: str | None = None
+    url: str = field(repr=False)
+    snapshot_url: str | None = field(default=None, repr=False)
     user: str = ""
     password: str = field(default="", repr=False)
     ca_file: str | None = None
     """The certificates (PEM) that an https:// camera is trusted by, in the place of the system's."""
-    interval: float = 0.5
-    """Seconds between two pictures, if `url` serves single ones."""
+    interval: float | None = None
+    """Seconds between two pictures, if `url` serves single ones; 0.5 if left out."""
 
     def __post_init__(self) -> None:
         """Read the URLs. ValueError for one that is none."""
         super().__post_init__()
-        if not 0 < self.interval < float("inf"):
-            raise ValueError(f"interval is {self.interval}; it takes seconds, more than 0")
+        if self.interval is None:
+            self._interval = min(DEFAULT_INTERVAL_SECONDS, self.stall_timeout / 2)
+        elif 0 < self.interval < self.stall_timeout:
+            self._interval = self.interval
+        else:
+            raise ValueError(
+                f"interval is {self.interval}; it takes seconds, more than 0 and less than `stall_timeout` "
+                f"({self.stall_timeout:g})"
+            )
         self._camera = self._at("url", self.url)
         self._single = None if self.snapshot_url is None else self._at("snapshot_url", self.snapshot_url)
 
@@ -191,7 +199,7 @@ class HttpVideo(VideoInterface):
     def _at(self, key: str, url: str) -> HttpCamera:
         try:
             return camera_at(
-                url, user=self.user, password=self.password, ca_file=self.ca_file, interval=self.interval
+                url, user=self.user, password=self.password, ca_file=self.ca_file, interval=self._interval
             )
         except UrlError as error:
             raise ValueError(f"{key}: {error}") from None

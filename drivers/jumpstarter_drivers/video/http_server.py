@@ -12,6 +12,7 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urljoin, urlsplit
 
@@ -19,9 +20,12 @@ import trio
 from jumpstarter_exporter.driver import DeviceError, DeviceFailed, DeviceMissing
 from jumpstarter_proto.texts import shown
 
+from jumpstarter_drivers.host_names import check_host
 from jumpstarter_drivers.video.http_response import HttpError, ResponseHead, ResponseParser
 
 if TYPE_CHECKING:
+    import ssl
+
     from jumpstarter_drivers.video.digest import Challenge
 
 __all__ = ["Credentials", "HttpResponse", "HttpServer", "UrlError", "open_url"]
@@ -90,10 +94,8 @@ class HttpServer:
         stream: trio.abc.Stream = await trio.open_tcp_stream(self.host, self.port)
         if not self.is_tls:
             return stream
-        import ssl  # noqa: PLC0415 - few cameras speak TLS
-
         try:
-            context = ssl.create_default_context(cafile=self.ca_file)
+            context = await trio.to_thread.run_sync(_tls_context, self.ca_file)
             secured = trio.SSLStream(stream, context, server_hostname=self.host, https_compatible=True)
             await secured.do_handshake()
         except trio.BrokenResourceError as error:
@@ -119,6 +121,20 @@ class HttpServer:
         return DeviceMissing(
             f"{self.name} cannot be reached ({reason}); check that the camera has power and is in the network"
         )
+
+
+@lru_cache(maxsize=16)
+def _tls_context(ca_file: str | None) -> ssl.SSLContext:
+    """Read the certificates once for all connections. Blocking. DeviceFailed if they cannot be read."""
+    from jumpstarter_drivers.power.device_access import Trust  # noqa: PLC0415 - few cameras speak TLS
+
+    try:
+        return Trust(ca_file).context()
+    except OSError as error:
+        raise DeviceFailed(
+            f"the certificates in ca_file ({ca_file}) cannot be read: {error.strerror or error}; "
+            "give the path of a PEM file"
+        ) from None
 
 
 @dataclass
@@ -187,12 +203,16 @@ def split_url(url: str, ca_file: str | None = None) -> tuple[HttpServer, str, Cr
     try:
         parts = urlsplit(url)
         port = parts.port
-    except ValueError as error:
-        raise UrlError(f"it is no URL ({error}); it takes one such as http://camera.lab/stream") from None
+    except ValueError:  # its text repeats parts of the URL, and these may be of the password
+        raise UrlError("it takes a URL such as http://camera.lab:8080/stream") from None
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise UrlError("it takes a URL such as http://camera.lab/stream")
     if set(url) & set(" \r\n\t") or not url.isascii() or not url.isprintable():
         raise UrlError("it has characters that a URL must not have; write them as %20 and the like")
+    try:
+        check_host(parts.hostname)
+    except ValueError as error:
+        raise UrlError(f"its host is invalid: {error}") from None
     is_tls = parts.scheme == "https"
     server = HttpServer(parts.hostname, port or (443 if is_tls else 80), is_tls, ca_file)
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")

@@ -96,6 +96,8 @@ class _Page:
                         await _send(stream, _text(503, "there are too many viewers; close some pages"))
                     else:
                         await self._answer(stream)
+        except Exception:  # one connection's fault must not end the page for all others
+            _log.exception("a connection to the page ended with an error")
         finally:
             self._connections -= 1
 

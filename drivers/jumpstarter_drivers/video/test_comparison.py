@@ -18,8 +18,15 @@ from PIL import Image, ImageDraw
 from jumpstarter_drivers.composite.driver import Composite
 from jumpstarter_drivers.testing import serve_async
 from jumpstarter_drivers.video.client import NoMatchError
-from jumpstarter_drivers.video.comparison import PictureError, Reference
-from jumpstarter_drivers.video.conftest import ScriptedCamera, films, one_picture, says, scripted_camera
+from jumpstarter_drivers.video.comparison import DamagedPicture, PictureError, Reference
+from jumpstarter_drivers.video.conftest import (
+    Request,
+    ScriptedCamera,
+    films,
+    one_picture,
+    says,
+    scripted_camera,
+)
 from jumpstarter_drivers.video.driver import HttpVideo
 
 SIZE = (640, 360)
@@ -89,7 +96,7 @@ def test_reference_that_is_no_picture_and_picture_that_is_too_large(tmp_path: Pa
     at = data.index(b"\xff\xc0") + 5
     with pytest.raises(PictureError, match="60000x60000 pixels, which are too many"):
         Reference(reference).difference(data[:at] + b"\xea\x60\xea\x60" + data[at + 4 :])
-    with pytest.raises(PictureError, match="cannot be decoded"):
+    with pytest.raises(DamagedPicture, match="cannot be decoded"):
         Reference(reference).difference(data[: at + 20] + b"\xff\xd9")
 
 
@@ -127,6 +134,21 @@ async def test_camera_without_pictures_may_still_come_in_time(reference: Path) -
             await client.wait_like.aio(reference, timeout=0.2)
         camera.answers["/now"] = one_picture(encoded(screen()))
         assert (await client.wait_like.aio(reference, timeout=60)).difference < 0.1
+
+
+async def test_a_damaged_picture_does_not_end_the_wait(reference: Path) -> None:
+    login = encoded(screen())
+    at = login.index(b"\xff\xc0")  # behind the header that has the size nothing is left to decode
+    damaged = [login[: at + 20] + b"\xff\xd9", login[: len(login) // 2]]
+    answers = iter([*map(one_picture, damaged), one_picture(login)])
+
+    async def answer(request: Request) -> None:
+        await next(answers)(request)
+
+    async with scripted_camera(now=answer, no=says(b"HTTP/1.1 404 No\r\n\r\n")) as camera:
+        device = HttpVideo(url=f"{camera.url}/no", snapshot_url=f"{camera.url}/now", idle_timeout=0.0)
+        async with serve_async(device) as client:
+            assert (await client.wait_like.aio(reference, timeout=60)).data == login
 
 
 async def run_steps(camera: ScriptedCamera, folder: Path, text: str) -> tuple[RunEnded, Path]:

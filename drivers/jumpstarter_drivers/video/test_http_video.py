@@ -5,11 +5,15 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+import ssl
+from contextlib import aclosing, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
+import trustme
 from jumpstarter_client.errors import DriverError
 
 from jumpstarter_drivers.testing import host, serve_async
@@ -308,14 +312,78 @@ async def test_0_9_clients_read_the_state_and_the_snapshot() -> None:
     assert read_jpeg(base64.b64decode(picture)).width == 32
 
 
+async def test_camera_of_single_pictures_is_not_taken_for_one_that_stalls(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with (
+        scripted_camera(now=one_picture(RED)) as camera,
+        serve_async(video(f"{camera.url}/now", stall_timeout=0.4)) as client,
+    ):
+        with trio.fail_after(60):
+            async with aclosing(client.pictures.aio()) as pictures:
+                for _ in range(4):
+                    await anext(pictures)
+    assert "sent no picture" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "url", ["http://lab:s3cr%t@camera:x1/", "http://lab:s3cr%t@[camera/", "http://lab:s3cr%t@a..b/"]
+)
+def test_a_password_of_a_url_is_in_no_sentence(url: str) -> None:
+    with pytest.raises(ValueError, match="url: ") as caught:
+        HttpVideo(url=url)
+    assert "s3cr" not in str(caught.value)
+
+
+def test_a_password_of_a_url_is_in_no_representation() -> None:
+    url = "http://lab:s3cret@camera.lab/"
+    assert "s3cret" not in repr(HttpVideo(url=url, snapshot_url=url))
+
+
+async def test_certificates_are_read_once_and_a_wrong_file_is_named(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    ca_file = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(ca_file)
+
+    async def serve(stream: trio.SocketStream) -> None:
+        secured = trio.SSLStream(stream, context, server_side=True, https_compatible=True)
+        with suppress(trio.BrokenResourceError):
+            await secured.receive_some()
+            head = f"HTTP/1.1 200 OK\r\nContent-Type: image/jpeg\r\nContent-Length: {len(RED)}\r\n\r\n"
+            await secured.send_all(head.encode() + RED)
+        await trio.aclose_forcefully(secured)
+
+    async with trio.open_nursery() as nursery:
+        listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        url = f"https://127.0.0.1:{listeners[0].socket.getsockname()[1]}/"
+        nursery.start_soon(partial(trio.serve_listeners, serve, listeners))
+        async with serve_async(video(url, snapshot_url=url, ca_file=str(ca_file))) as client:
+            assert await client.snapshot_bytes.aio() == RED
+            ca_file.unlink()
+            assert await client.snapshot_bytes.aio() == RED
+        for wrong in (tmp_path / "none.pem", tmp_path / "empty.pem"):
+            (tmp_path / "empty.pem").touch()
+            async with serve_async(video(url, snapshot_url=url, ca_file=str(wrong))) as client:
+                with pytest.raises(
+                    DriverError, match=rf"the certificates in ca_file \({wrong}\) cannot be read"
+                ):
+                    await client.snapshot_bytes.aio()
+        nursery.cancel_scope.cancel()
+
+
 @pytest.mark.parametrize(
     ("key", "value", "sentence"),
     [
         ("url", "rtsp://camera/1", "url: it takes a URL such as"),
         ("url", "http://camera/a b", "characters that a URL must not have"),
-        ("url", "http://camera:99999/", "it is no URL"),
+        ("url", "http://camera:99999/", "url: it takes a URL such as"),
+        ("url", "http://camera..lab/", "url: its host is invalid: it takes a host name"),
+        ("url", f"http://{'a' * 64}.lab/", "url: its host is invalid: it takes a host name"),
         ("snapshot_url", "camera", "snapshot_url: it takes a URL"),
         ("interval", 0.0, "interval is 0.0"),
+        ("interval", 10.0, "interval is 10.0; .* less than `stall_timeout`"),
         ("idle_timeout", -1.0, "idle_timeout is -1.0"),
         ("stall_timeout", 0.0, "stall_timeout is 0.0"),
     ],

@@ -7,6 +7,7 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -132,6 +133,18 @@ async def test_what_is_no_request_is_answered_and_the_page_goes_on(request_: byt
         assert (await page.send(request_))[0] == 400
         assert (await page.ask(page.path, method="POST"))[0] == 405
         assert (await page.ask(page.path))[0] == 200
+
+
+async def test_an_error_of_one_connection_ends_only_that_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with shown() as page:
+        with monkeypatch.context() as changed:
+            changed.setattr("jumpstarter_drivers.video.page._PAGE", tmp_path / "removed.html")
+            with pytest.raises(IndexError):  # there is no answer
+                await page.ask(page.path)
+        assert (await page.ask(page.path))[0] == 200
+    assert "a connection to the page ended with an error" in caplog.text
 
 
 async def test_camera_that_brings_no_pictures_is_said_on_the_page() -> None:
