@@ -16,7 +16,10 @@ from typing import Final
 from jumpstarter_drivers.http_power.credentials import Scheme
 from jumpstarter_drivers.power.answers import Measure, measures
 
-__all__ = ["DEVICES", "HttpDevice"]
+__all__ = ["DEVICES", "MASK_DIGITS", "HttpDevice"]
+
+MASK_DIGITS = 24
+"""Of `$mask`."""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from jumpstarter_proto.texts import shown
 
 from jumpstarter_drivers.http_power.conversation import Conversation
 from jumpstarter_drivers.http_power.credentials import Credentials, Scheme
-from jumpstarter_drivers.http_power.device_table import DEVICES, HttpDevice
+from jumpstarter_drivers.http_power.device_table import DEVICES, MASK_DIGITS, HttpDevice
 from jumpstarter_drivers.http_power.exchange import Answer, Origin, Request
 from jumpstarter_drivers.http_power.templates import fill_path, fill_request, make_request
 from jumpstarter_drivers.power.answers import Measure, find_measures, find_number, find_text
@@ -38,7 +38,7 @@ class _WebOutlet(RemoteOutlet):
     def __post_init__(self) -> None:
         """Check the addresses."""
         super().__post_init__()
-        self._conversations: dict[Origin, Conversation] = {}
+        self._conversations: dict[tuple[Origin, Credentials | None], Conversation] = {}
 
     @abstractmethod
     def credentials(self) -> tuple[Scheme, Credentials | None]:
@@ -49,9 +49,10 @@ class _WebOutlet(RemoteOutlet):
         self._scheme, self._credentials = await self.in_thread(self.credentials)
         self._conversations = {}
 
-    async def conversation(self, origin: Origin) -> Conversation:
-        """With a device."""
-        if origin not in self._conversations:
+    async def conversation(self, origin: Origin, credentials: Credentials | None) -> Conversation:
+        """With a device, by these credentials."""
+        key = origin, credentials
+        if key not in self._conversations:
             tls = None
             if origin.scheme == "https":
                 try:
@@ -60,10 +61,10 @@ class _WebOutlet(RemoteOutlet):
                     raise OutletRefused(
                         f"the certificates in {self.ca} cannot be read: {error.strerror}"
                     ) from None
-            self._conversations[origin] = Conversation(
-                origin, self._scheme, self._credentials, seconds=self.attempt_seconds, tls=tls
+            self._conversations[key] = Conversation(
+                origin, self._scheme, credentials, seconds=self.attempt_seconds, tls=tls
             )
-        return self._conversations[origin]
+        return self._conversations[key]
 
     def measured(self, answer: Answer, wanted: Mapping[str, Measure]) -> PowerReading:
         """What an answer says. NotImplementedError if that is nothing."""
@@ -131,12 +132,15 @@ class HttpOutlet(_WebOutlet):
         self._outlet = str(number)
         if not re.fullmatch(r"[\w.-]{1,100}", self._outlet):
             raise ValueError("outlet takes the number or the name that the device gives to it")
-        self._is_first = number == self._row.first
-        place = self._place = int(self._outlet) if self._outlet.isdecimal() else 0
+        place = self._place = 0
+        if (first := self._row.first) is not None:
+            place = self._place = _outlet_number(self._row, self._outlet)
+            self._outlet = str(place)
+        self._is_first = place == first
         self._names = {
             "outlet": self._outlet,
             "index": str(max(place - 1, 0)),
-            "mask": "".join(str(int(n == place)) for n in range(1, 25)),
+            "mask": "".join(str(int(n == place)) for n in range(1, MASK_DIGITS + 1)),
             "session": "".join(secrets.choice("0123456789") for _ in range(32)),
             "user": "",
             "password": "",
@@ -185,7 +189,11 @@ class HttpOutlet(_WebOutlet):
                 "its answer has no state of this outlet; check `device`, `outlet` and the password"
             )
         if self._row.state_is_mask:
-            return self._place > 0 and bool(int(said, 16) >> (self._place - 1) & 1)
+            if self._place > 4 * len(said):
+                raise OutletRefused(
+                    f"its answer has the states of {4 * len(said)} outlets; check `device` and `outlet`"
+                )
+            return bool(int(said, 16) >> (self._place - 1) & 1)
         return True if said in self._row.on else False if said in self._row.off else None
 
     async def reading(self) -> PowerReading:
@@ -203,7 +211,7 @@ class HttpOutlet(_WebOutlet):
         return self.measured(answer, measures)
 
     async def _ask(self, template: str, value: str = "") -> Answer:
-        row, conversation = self._row, await self.conversation(self._origin)
+        row, conversation = self._row, await self.conversation(self._origin, self._credentials)
         request = self._request(template, value)
         if row.login:
             async with conversation.logged_in(self._request(row.login), self._request(row.logout)):
@@ -270,7 +278,9 @@ class HttpEndpoint:
         return Origin.parse(self.url)
 
     def request(self) -> Request:
-        """What is asked."""
+        """What is asked. ValueError if it cannot be sent."""
+        if self.data is not None and self.method.upper() in ("GET", "HEAD"):
+            raise ValueError(f"there is data, which {self.method.upper()} does not send; add `method: POST`")
         parts = urllib.parse.urlsplit(self.url)
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         return make_request(self.method, urllib.parse.quote(target, safe="%/:=&?~#+!$,;'@()*[]|"), self.data)
@@ -368,9 +378,9 @@ class HttpPower(_WebOutlet):
         return f"{self.label}, by {self.power_on.request()} and {self.power_off.request()}"
 
     def credentials(self) -> tuple[Scheme, Credentials | None]:
-        """Of `auth`, else those in the URL."""
+        """Of `auth`; without it each request has those of its own URL."""
         if self._login is None:
-            return "basic", self.power_on.credentials()
+            return "basic", None
         return self._scheme_name, Credentials(
             self._login.user, read_password(self._login.password, self._login.password_file) or ""
         )
@@ -417,7 +427,19 @@ class HttpPower(_WebOutlet):
         return self.measured(answer, {name: Measure(path or name) for name, path in paths.items()})
 
     async def _ask(self, endpoint: HttpEndpoint) -> Answer:
-        return await (await self.conversation(endpoint.origin())).ask(endpoint.request())
+        # What is in one URL is for that URL: the others may be those of other devices.
+        credentials = endpoint.credentials() if self._login is None else self._credentials
+        return await (await self.conversation(endpoint.origin(), credentials)).ask(endpoint.request())
+
+
+def _outlet_number(row: HttpDevice, text: str) -> int:
+    """The number of an outlet of a device that counts them. ValueError if it has no such outlet."""
+    last = MASK_DIGITS if any("$mask" in request for request in row.switch) else None
+    number = int(text) if text.isascii() and text.isdecimal() else -1
+    if number < (row.first or 0) or (last is not None and number > last):
+        upper = "or more" if last is None else f"to {last}"
+        raise ValueError(f"outlet is {text!r}; the {row.label} counts its outlets from {row.first} {upper}")
+    return number
 
 
 def _without(text: str, password: str) -> str:

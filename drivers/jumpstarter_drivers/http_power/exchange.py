@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 import trio
 from jumpstarter_proto.texts import shown
 
+from jumpstarter_drivers.host_names import check_host
 from jumpstarter_drivers.power.outlet import OutletRefused, OutletUnreachable
 
 __all__ = ["Answer", "Origin", "Request", "exchange"]
@@ -41,11 +42,11 @@ class Origin:
         Raises:
             ValueError: it is none; does not repeat what may be a password.
         """
-        parts = urllib.parse.urlsplit(url if "://" in url else f"http://{url}")
         try:
+            parts = urllib.parse.urlsplit(url if "://" in url else f"http://{url}")
             port = parts.port
-        except ValueError:
-            port = -1
+        except ValueError:  # its text may repeat a part of the password
+            parts, port = urllib.parse.urlsplit(""), -1
         if (
             parts.scheme not in ("http", "https")
             or not parts.hostname
@@ -53,6 +54,7 @@ class Origin:
             or not url.isprintable()
         ):
             raise ValueError("an address such as 10.0.0.7, outlet.lab:8080 or https://outlet.lab is expected")
+        check_host(parts.hostname)
         return cls(parts.scheme, parts.hostname, port or (443 if parts.scheme == "https" else 80))
 
     @property

@@ -17,6 +17,7 @@ from jumpstarter_exporter import config as configuration
 from requests.auth import HTTPDigestAuth
 
 from jumpstarter_drivers.http_power.credentials import Authenticator, Credentials
+from jumpstarter_drivers.http_power.device_table import DEVICES
 from jumpstarter_drivers.http_power.driver import (
     HttpAuth,
     HttpEndpoint,
@@ -314,23 +315,26 @@ def test_a_wrong_password_is_one_sentence_without_it(
     kind: str, model: Any, login: str, without: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    with serve_outlets(model, first=0, login=login, password="right") as device:
+    first = DEVICES[kind].first or 0
+    with serve_outlets(model, first=first, login=login, password="right") as device:
         with (
-            serve(outlet(device, kind, outlet=0, user="admin", password="h7-wr0ng")) as client,
+            serve(outlet(device, kind, user="admin", password="h7-wr0ng")) as client,
             pytest.raises(
                 DriverError, match="does not accept the user and the password; correct them"
             ) as caught,
         ):
             client.on()
         assert "h7-wr0ng" not in f"{caught.value} {caplog.text}"
-        with serve(outlet(device, kind, outlet=0)) as client, pytest.raises(DriverError, match=without):
+        with serve(outlet(device, kind)) as client, pytest.raises(DriverError, match=without):
             client.on()
 
 
 def test_a_password_is_in_no_representation() -> None:
     shown = repr(HttpOutlet(device="shelly", host="10.0.0.7", password="h7-s3cret"))
     power = HttpPower(
-        power_on=HttpEndpoint(url="http://u:h7-s3cret@10.0.0.7/on?p=h7-s3cret", data="h7-s3cret"),
+        power_on=HttpEndpoint(
+            url="http://u:h7-s3cret@10.0.0.7/on?p=h7-s3cret", method="POST", data="h7-s3cret"
+        ),
         power_off=HttpEndpoint(url="http://10.0.0.7/off"),
         auth=HttpAuth(basic=HttpLogin(user="u", password="h7-s3cret")),
     )
@@ -403,6 +407,53 @@ def test_any_urls_switch_and_measure() -> None:
                 client.on()
 
 
+def test_credentials_of_one_url_are_for_no_other() -> None:
+    with (
+        serve_outlets(tasmota, outlets=1) as device,
+        serve_outlets(tasmota, outlets=1) as other,
+    ):
+        power = HttpPower(
+            power_on=HttpEndpoint(url=f"http://lab:s3cret@{device.address}/cm?cmnd=Power On"),
+            power_off=HttpEndpoint(url=f"http://own:0ther@{device.address}/cm?cmnd=Power Off"),
+            power_read=HttpEndpoint(
+                url=f"http://{other.address}/cm?cmnd=Status%208", voltage_path="StatusSNS.ENERGY.Voltage"
+            ),
+        )
+        with serve(power) as client:
+            client.on()
+            client.off()
+            list(client.read())
+    told = [asked.headers.get("authorization") for asked in [*device.asked, *other.asked]]
+    assert told == [requests_auth("lab", "s3cret"), requests_auth("own", "0ther"), None]
+
+
+def requests_auth(user: str, password: str) -> str:
+    return str(requests.Request("GET", "http://x/", auth=(user, password)).prepare().headers["Authorization"])
+
+
+@pytest.mark.parametrize("method", ["GET", "head"])
+def test_data_is_not_sent_with_a_method_that_has_none(method: str) -> None:
+    url = "http://10.0.0.7/"
+    with pytest.raises(
+        ValueError, match=r"power_on: there is data, which .* does not send; add `method: POST`"
+    ):
+        HttpPower(power_on=HttpEndpoint(url=url, method=method, data="on=1"), power_off=HttpEndpoint(url=url))
+
+
+def test_a_state_with_too_few_digits_is_no_state_of_the_outlet() -> None:
+    def model(device: WebOutlets, asked: Asked) -> Reply:
+        return Reply('<div id="state">00</div>')
+
+    with (
+        serve_outlets(model) as device,
+        serve(outlet(device, "digital-loggers", outlet=9)) as client,
+        pytest.raises(
+            DriverError, match="its answer has the states of 8 outlets; check `device` and `outlet`"
+        ),
+    ):
+        client.on()
+
+
 def test_without_a_state_to_ask_for_the_answer_is_enough() -> None:
     with serve_outlets(tasmota, outlets=1) as device, serve(generic(device)) as client:
         client.on()
@@ -452,6 +503,15 @@ def test_credentials_of_any_urls(login: str) -> None:
         ({"outlet": "0&turn=on"}, "outlet takes the number or the name"),
         ({"password": "a", "password_file": "b"}, "both password and password_file; leave one out"),
         ({"timeout": 0}, "timeout is 0; it takes seconds"),
+        ({"outlet": -1}, "outlet is '-1'; the Shelly counts its outlets from 0 or more"),
+        ({"outlet": "a"}, "outlet is 'a'; the Shelly counts"),
+        ({"device": "tasmota", "outlet": 0}, "outlet is '0'; the Tasmota counts its outlets from 1 or more"),
+        ({"device": "gude", "outlet": 0}, "outlet is '0'; the Gude counts"),
+        ({"device": "digital-loggers", "outlet": "a"}, "outlet is 'a'; the Digital Loggers"),
+        (
+            {"device": "digipower", "outlet": 25},
+            "outlet is '25'; the Digipower counts its outlets from 1 to 24",
+        ),
     ],
 )
 def test_a_wrong_configuration_is_one_sentence(config: dict[str, Any], complaint: str) -> None:

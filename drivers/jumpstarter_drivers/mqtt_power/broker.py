@@ -6,8 +6,10 @@ exporter with fifty outlets holds no connection while nobody uses them.
 
 from __future__ import annotations
 
+import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -91,6 +93,12 @@ class Visit:
         """Say it; returns when the broker has it."""
         await self._acknowledgement(self._client.publish(topic, text, qos=1).mid)
 
+    def received(self) -> Iterator[Message]:
+        """What has come and was not read yet."""
+        with suppress(trio.WouldBlock):
+            while True:
+                yield self.messages.receive_nowait()
+
     async def pump(self) -> None:
         """Read and write what there is, as long as the connection is open."""
         while True:
@@ -147,7 +155,15 @@ async def visit(broker: Broker, in_thread: InThread, seconds: float) -> AsyncIte
     from paho.mqtt.client import Client  # noqa: PLC0415 - for whoever switches by it
     from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion  # noqa: PLC0415
 
-    client = Client(
+    limit = _ConnectLimit(seconds)
+
+    class BoundedClient(Client):
+        def _create_socket_connection(self) -> socket.socket:
+            connection = super()._create_socket_connection()
+            limit.add(connection)
+            return connection
+
+    client = BoundedClient(
         CallbackAPIVersion.VERSION2,
         client_id=broker.client_id,
         transport=broker.transport,
@@ -163,7 +179,7 @@ async def visit(broker: Broker, in_thread: InThread, seconds: float) -> AsyncIte
     opened = Visit(client, broker)
     with collapsed():
         try:
-            await in_thread(_connect, client, broker)
+            await in_thread(_connect, client, broker, limit)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(opened.pump)
                 try:
@@ -193,15 +209,51 @@ class _ClosingSocket(ssl.SSLSocket):
             raise
 
 
-def _connect(client: Client, broker: Broker) -> None:
+class _ConnectLimit:
+    """Cuts connections when the time is over: paho bounds each read of a handshake, not all of them together."""
+
+    def __init__(self, seconds: float) -> None:
+        self.is_over = False
+        self._connections: list[tuple[socket.socket, socket.socket]] = []
+        self._timer = threading.Timer(seconds, self._cut)
+        self._timer.daemon = True
+
+    def add(self, connection: socket.socket) -> None:
+        """Cut this one, too. A copy is kept, because TLS takes the descriptor over."""
+        self._connections.append((connection, connection.dup()))
+        if self.is_over:
+            self._cut()
+
+    def _cut(self) -> None:
+        self.is_over = True
+        for _, copy in self._connections:
+            with suppress(OSError):
+                copy.shutdown(socket.SHUT_RDWR)
+
+    def __enter__(self) -> None:
+        self._timer.start()
+
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        self._timer.cancel()
+        self._timer.join()
+        for connection, copy in self._connections:
+            copy.close()
+            if error is not None:
+                connection.close()  # paho forgets it
+
+
+def _connect(client: Client, broker: Broker, limit: _ConnectLimit) -> None:
     try:
-        client.connect(broker.host, broker.port, keepalive=_KEEPALIVE_SECONDS)
+        with limit:
+            client.connect(broker.host, broker.port, keepalive=_KEEPALIVE_SECONDS)
     except ssl.SSLCertVerificationError as error:
         raise OutletRefused(
             f"the certificate of the broker {broker} is not trusted ({error.verify_message}); "
             "name its authority in `ca`"
         ) from None
     except (OSError, ValueError) as error:
+        if limit.is_over:
+            raise OutletUnreachable(f"the broker {broker} does not answer in time; check it") from None
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise OutletUnreachable(
             f"the broker {broker} cannot be reached ({shown(reason)}); check its address, `port` and `tls`"

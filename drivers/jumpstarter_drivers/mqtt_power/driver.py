@@ -14,7 +14,8 @@ from jumpstarter_exporter.driver import DeviceMissing, export
 from jumpstarter_proto.documents import nearest
 from jumpstarter_proto.texts import shown
 
-from jumpstarter_drivers.mqtt_power.broker import Broker, Message, visit
+from jumpstarter_drivers.host_names import check_host
+from jumpstarter_drivers.mqtt_power.broker import Broker, Message, Visit, visit
 from jumpstarter_drivers.mqtt_power.device_table import DEVICES, MqttDevice
 from jumpstarter_drivers.power.answers import Measure, find_measures, find_text
 from jumpstarter_drivers.power.device_access import Trust, read_password
@@ -53,10 +54,14 @@ class _BrokeredOutlet(RemoteOutlet):
         super().__post_init__()
         if self.password is not None and self.password_file is not None:
             raise ValueError("there are both password and password_file; leave one out")
-        if not self.host or not self.host.isprintable() or "://" in self.host:
-            raise ValueError(
-                "host takes the broker's name or address, such as broker.lab; the port is another key"
-            )
+        if self.transport == "unix":
+            if not self.host or not self.host.isprintable():
+                raise ValueError("with `transport: unix` host takes the path of the broker's socket")
+            return
+        try:
+            check_host(self.host)
+        except ValueError as error:
+            raise ValueError(f"host is invalid: {error}; the port is another key") from None
 
     @property
     @abstractmethod
@@ -80,6 +85,8 @@ class _BrokeredOutlet(RemoteOutlet):
         """Publish the command."""
         async with visit(self._broker, self.in_thread, self.attempt_seconds) as broker:
             with self._time_limit("take the command"):
+                if self.row.availability:
+                    await self._check_online(broker)
                 await broker.publish(self.row.command, self.row.values[0 if on else 1])
 
     async def is_on(self) -> bool | None:
@@ -102,8 +109,14 @@ class _BrokeredOutlet(RemoteOutlet):
             raise NotImplementedError(
                 f"{self.label} has no topic with measurements; use a device with a meter"
             )
+
+        def measured(message: Message) -> str | None:
+            if message.is_retained and row.meter_query is not None:
+                return None  # of before the question
+            return message.text
+
         try:
-            text = await self._ask(row.meter, row.meter_query, lambda message: message.text)
+            text = await self._ask(row.meter, row.meter_query, measured)
         except OutletRefused as error:
             raise OutletRefused(f"{self.label}: {error}") from None
         except DeviceMissing as error:
@@ -130,6 +143,14 @@ class _BrokeredOutlet(RemoteOutlet):
                     elif message.topic == topic and (found := take(message)) is not None:
                         return found
         raise OutletUnreachable(f"the broker {self._broker} went away; check it")
+
+    async def _check_online(self, broker: Visit) -> None:
+        """Raise OutletUnreachable if the broker keeps the device's last will: it would not hear the command."""
+        await broker.subscribe(self.row.availability)
+        await broker.subscribe(self.row.state)  # acknowledged behind what the broker has kept of the first
+        for message in broker.received():
+            if message.topic == self.row.availability:
+                self._check_availability(message)
 
     def _check_availability(self, message: Message) -> None:
         row = self.row
@@ -179,8 +200,8 @@ class MqttOutlet(_BrokeredOutlet):
             raise ValueError("topic takes the device's own topic, without # and +")
         row = DEVICES[self.device]
         number = row.first if self.outlet is None else self.outlet
-        if number < 0:
-            raise ValueError(f"outlet is {number}; it takes a number, 0 or more")
+        if number < row.first:
+            raise ValueError(f"outlet is {number}; the {row.label} counts its outlets from {row.first}")
         self._number = number
         prefixes = {
             name: self.full_topic.replace("%prefix%", name).replace("%topic%", self.topic).rstrip("/") + "/"
@@ -236,6 +257,7 @@ class TasmotaPower(_BrokeredOutlet):
     Opening and closing it switch nothing; 0.9 switches off when it closes.
     """
 
+    port: int | None = 1883
     tls: bool = True
     timeout: float = 8.0
     cmnd_topic: str

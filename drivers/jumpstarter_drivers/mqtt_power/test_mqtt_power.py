@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import socket
+import threading
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -55,13 +58,16 @@ def test_a_device_that_lies_is_found_out(port: int) -> None:
 def test_a_device_that_was_unplugged_is_known_to_be(port: int) -> None:
     with tasmota(port, "unplugged"):
         pass
-    with (
-        serve(outlet(port, "unplugged", timeout=2.0)) as client,
-        pytest.raises(
+    heard: list[str] = []
+    with listener(port, "cmnd/unplugged/#", heard), serve(outlet(port, "unplugged", timeout=2.0)) as client:
+        with pytest.raises(
             DriverError, match="the broker says that it is offline; see whether it has power and a network"
-        ),
-    ):
-        client.on()
+        ):
+            client.on()
+        with tasmota(port, "unplugged") as device:
+            client.on()
+            assert device.is_on[1]
+    assert heard == ["ON", ""]  # of the time when it was there
 
 
 def test_a_device_that_is_silent_or_unknown_is_one_sentence(port: int) -> None:
@@ -76,19 +82,64 @@ def test_a_device_that_is_silent_or_unknown_is_one_sentence(port: int) -> None:
             list(client.read())
 
 
+@contextmanager
+def listener(port: int, topic: str, heard: list[str]) -> Iterator[Client]:
+    """Somebody else who is connected to the broker."""
+    client, is_subscribed = Client(CallbackAPIVersion.VERSION2), threading.Event()
+    client.username_pw_set(USER, PASSWORD)
+    client.on_message = lambda _client, _data, message: heard.append(message.payload.decode())
+    client.on_subscribe = lambda *_: is_subscribed.set()
+    client.connect("127.0.0.1", port)
+    client.subscribe(topic)
+    client.loop_start()
+    assert is_subscribed.wait(30)
+    try:
+        yield client
+    finally:
+        client.disconnect()
+        client.loop_stop()
+
+
 def test_what_the_broker_kept_is_no_answer(port: int) -> None:
-    keeper = Client(CallbackAPIVersion.VERSION2)
-    keeper.username_pw_set(USER, PASSWORD)
-    keeper.connect("127.0.0.1", port)
-    keeper.loop_start()
-    keeper.publish("stat/kept/RESULT", '{"POWER":"ON"}', qos=1, retain=True).wait_for_publish(30)
-    keeper.disconnect()
-    keeper.loop_stop()
-    with (
-        serve(outlet(port, "kept", timeout=1.0)) as client,
-        pytest.raises(DriverError, match="does not say anything"),
-    ):
-        client.on()
+    kept = {"RESULT": '{"POWER":"ON"}', "STATUS10": '{"StatusSNS":{"ENERGY":{"Power":24}}}'}
+    with listener(port, "none", []) as keeper:
+        for topic, text in kept.items():
+            keeper.publish(f"stat/kept/{topic}", text, qos=1, retain=True).wait_for_publish(30)
+    with serve(outlet(port, "kept", timeout=1.0)) as client:
+        with pytest.raises(DriverError, match="does not say anything"):
+            client.on()
+        with pytest.raises(DriverError, match="does not say anything on stat/kept/STATUS10"):
+            list(client.read())
+
+
+def test_a_handshake_without_end_is_cut() -> None:
+    """Each byte comes before the next one is given up."""
+
+    def drip(connection: socket.socket) -> None:
+        with connection, suppress(OSError):
+            while True:
+                connection.sendall(b"x")
+                time.sleep(0.05)
+
+    def serve_all(server: socket.socket) -> None:
+        with suppress(OSError):
+            while True:
+                drip(server.accept()[0])
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        serving = threading.Thread(target=serve_all, args=(server,))
+        serving.start()
+        try:
+            with (
+                serve(outlet(server.getsockname()[1], "any", timeout=1.0, transport="websockets")) as client,
+                pytest.raises(
+                    DriverError, match=r"the broker 127.0.0.1:\d+ does not answer in time; check it"
+                ),
+            ):
+                client.on()
+        finally:
+            server.shutdown(socket.SHUT_RDWR)
+            serving.join(30)
 
 
 def test_a_wrong_password_is_one_sentence_without_it(port: int, caplog: pytest.LogCaptureFixture) -> None:
@@ -179,7 +230,9 @@ def test_tasmota_of_0_9_has_its_own_keys(port: int) -> None:
     [
         ({"device": "tasmoto"}, "device is 'tasmoto'; did you mean 'tasmota'"),
         ({"topic": "a/#"}, "topic takes the device's own topic"),
-        ({"host": "mqtt://broker"}, "host takes the broker's name"),
+        ({"host": "mqtt://broker"}, "host is invalid: it takes a host name or an IP address, .* another key"),
+        ({"host": "", "transport": "unix"}, "host takes the path of the broker's socket"),
+        ({"outlet": 0}, "outlet is 0; the Tasmota counts its outlets from 1"),
         ({"password_file": "x"}, "both password and password_file"),
         ({"outlet": -1}, "outlet is -1"),
     ],
@@ -187,6 +240,10 @@ def test_tasmota_of_0_9_has_its_own_keys(port: int) -> None:
 def test_a_wrong_configuration_is_one_sentence(config: dict[str, Any], complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         outlet(1883, **{"topic": "t", **config})
+
+
+def test_the_port_of_tasmota_of_0_9_is_that_of_0_9() -> None:
+    assert TasmotaPower(host="broker.lab", cmnd_topic="c", stat_topic="s").port == 1883
 
 
 def test_topics_are_those_of_the_firmware() -> None:

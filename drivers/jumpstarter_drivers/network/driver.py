@@ -12,6 +12,8 @@ from typing import ClassVar
 import trio
 from jumpstarter_exporter.driver import DeviceMissing, Driver, export, export_stream
 
+from jumpstarter_drivers.host_names import check_host
+
 __all__ = ["EchoNetwork", "NetworkInterface", "TcpNetwork", "UdpNetwork", "UnixNetwork"]
 
 _CONNECT_SECONDS = 10.0
@@ -44,8 +46,10 @@ class _Address(NetworkInterface):
         super().__post_init__()
         if not 0 < self.port < 65536:
             raise ValueError(f"port is {self.port}; it takes 1 to 65535")
-        if not self.host:
-            raise ValueError("host is empty; it takes a name or an address")
+        try:
+            check_host(self.host)
+        except ValueError as error:
+            raise ValueError(f"host is invalid: {error}") from None
 
     @export(reads=True)
     async def address(self) -> str:

@@ -11,6 +11,7 @@ from typing import ClassVar, Literal
 from jumpstarter_exporter.driver import DeviceMissing, export
 from jumpstarter_proto.documents import nearest
 
+from jumpstarter_drivers.host_names import check_host
 from jumpstarter_drivers.power.device_access import read_password
 from jumpstarter_drivers.power.outlet import OutletRefused, RemoteOutlet
 from jumpstarter_drivers.power.reading import PowerReading
@@ -42,8 +43,10 @@ class _SnmpOutlet(RemoteOutlet):
     def __post_init__(self) -> None:
         """Check the values."""
         super().__post_init__()
-        if not self.host or not self.host.isprintable() or "/" in self.host:
-            raise ValueError("host takes a name or an address, such as pdu.lab; the port is another key")
+        try:
+            check_host(self.host)
+        except ValueError as error:
+            raise ValueError(f"host is invalid: {error}; the port is another key") from None
         if not 0 < self.port < 65536:
             raise ValueError(f"port is {self.port}; it takes 1 to 65535")
         for name in ("auth", "priv"):

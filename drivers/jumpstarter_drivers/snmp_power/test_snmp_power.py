@@ -234,7 +234,7 @@ def test_snmp_of_0_9_has_its_own_keys(agent: Agent) -> None:
         ({"auth_protocol": "SHA", "auth_key": "short"}, "auth_key has less than 8 characters"),
         ({"priv_protocol": "AES", "priv_key": "long-enough"}, "priv_protocol needs an auth_protocol"),
         ({"port": 0}, "port is 0"),
-        ({"host": "snmp://pdu"}, "host takes a name or an address"),
+        ({"host": "snmp://pdu"}, "host is invalid: it takes a host name or an IP address"),
         ({"unit": -1}, "outlet and unit take numbers"),
     ],
 )

@@ -95,7 +95,7 @@ class HttpServer:
         if not self.is_tls:
             return stream
         try:
-            context = await trio.to_thread.run_sync(_tls_context, self.ca_file)
+            context = _tls_context(self.ca_file)
             secured = trio.SSLStream(stream, context, server_hostname=self.host, https_compatible=True)
             await secured.do_handshake()
         except trio.BrokenResourceError as error:
@@ -125,7 +125,7 @@ class HttpServer:
 
 @lru_cache(maxsize=16)
 def _tls_context(ca_file: str | None) -> ssl.SSLContext:
-    """Read the certificates once for all connections. Blocking. DeviceFailed if they cannot be read."""
+    """Read the certificates, once for all connections. DeviceFailed if they cannot be read."""
     from jumpstarter_drivers.power.device_access import Trust  # noqa: PLC0415 - few cameras speak TLS
 
     try:
