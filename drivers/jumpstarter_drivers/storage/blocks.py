@@ -8,9 +8,11 @@ the descriptor is closed by whoever lets go of it last.
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import os
 import stat
+import struct
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -37,6 +39,10 @@ _QUEUE = 2
 
 _IOV_MAX = 512
 """Chunks of one gathered write; Linux takes up to 1024."""
+
+_SECTOR_BYTES = 512
+_BLKBSZGET = 0x80081270
+"""linux/fs.h: the size of a block in the kernel's cache, of which a dirty one is written as a whole."""
 
 T = TypeVar("T")
 Progress = Callable[[int], None]
@@ -154,6 +160,9 @@ class Device:
         self.is_block_device = False
         self.size = 0
         """Bytes that it holds now: a block device's capacity, a file's length."""
+        self.sectors_written = 0
+        """By `write_pieces`, as the kernel counts them: sectors of 512 bytes, in whole blocks of the device's cache."""
+        self._cache_block_bytes = _SECTOR_BYTES
 
     async def __aenter__(self) -> Self:
         try:
@@ -180,6 +189,8 @@ class Device:
         try:
             facts = os.fstat(fd)
             size = 0 if stat.S_ISCHR(facts.st_mode) else os.lseek(fd, 0, os.SEEK_END)
+            if stat.S_ISBLK(facts.st_mode):
+                (self._cache_block_bytes,) = struct.unpack_from("=i", fcntl.ioctl(fd, _BLKBSZGET, bytes(8)))
         except OSError:
             os.close(fd)
             raise
@@ -386,6 +397,9 @@ class Device:
             with self._descriptor.use() as fd:
                 for offset, data in pieces:
                     _write_fully(fd, [data], offset)
+                    block = self._cache_block_bytes
+                    blocks = -(-(offset + len(data)) // block) - offset // block
+                    self.sectors_written += blocks * (block // _SECTOR_BYTES)
                 if pieces:
                     begin, (last, data) = pieces[0][0], pieces[-1]
                     _forget(fd, begin, last + len(data) - begin)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import bz2
 import errno
 import gzip
-import hashlib
 import lzma
 import os
 import random
@@ -80,7 +79,6 @@ def test_flash_writes_verifies_and_switches_to_the_board(card: Path, image: Path
         result = client.flash(image)
         assert isinstance(result, FlashResult)
         assert (result.bytes, result.verified) == (len(IMAGE), True)
-        assert result.sha256 == hashlib.sha256(IMAGE).hexdigest()
         assert "5000000 bytes" in str(result)
         assert str(result).endswith("verified")
         assert facts(client) == ("dut", "complete")
@@ -440,7 +438,8 @@ def test_what_the_user_says_of_verification_counts_before_the_configuration(
     small.write_bytes(SMALL)
     with storage(card, verify=configured) as client:
         result = cast("FlashResult", client.flash(small, verify=asked))
-        assert (result.verified, bool(result.sha256)) == (verified, verified)
+        assert result.verified is verified
+        assert result.sha256 == ""  # the exporter has compared blocks, and has not hashed the image
         image = cast("dict[str, dict[str, object]]", client.status())["image"]
         assert (image["bytes"], image["verified"]) == (len(SMALL), verified)
 

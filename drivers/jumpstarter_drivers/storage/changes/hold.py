@@ -2,7 +2,8 @@
 
 A block device is held by its exclusive opening (`O_EXCL`): no other program of the host can open it so, or mount it.
 The kernel numbers media (`diskseq`), with a new number for a card that was changed or a reader that was plugged in
-again, and counts what is written to a device by anybody.
+again, and counts what is written to a device by anybody. Only whole cards and disks of this host are trusted to count
+(mmcblk*, sd*, vd*, with `queue/iostats` on): what is behind a loop or network device can be written on another way.
 
 A file has no such opening. A lease for writing is granted only while no other program has it open to write, and from
 then on inotify tells of each opening. Where the file system knows no leases there is no evidence.
@@ -16,6 +17,7 @@ import ctypes
 import fcntl
 import itertools
 import os
+import re
 import signal
 import stat
 import struct
@@ -24,8 +26,10 @@ from pathlib import Path
 
 from jumpstarter_drivers.storage.changes.knowledge import Evidence
 
-__all__ = ["MediumHold"]
+__all__ = ["MediumHold", "counts_of"]
 
+SYSFS = Path("/sys")
+_DISK_NAME = re.compile(r"mmcblk\d+|sd[a-z]+|vd[a-z]+")
 _BLKGETDISKSEQ = 0x80081280
 """linux/fs.h; from Linux 5.15 on."""
 _COUNTS = (6, 13)
@@ -49,13 +53,12 @@ class MediumHold:
         self._is_alone = True
         facts = os.fstat(fd)
         self._counts: Path | None = None
-        if stat.S_ISBLK(facts.st_mode):
-            self._counts = _counts_of(facts.st_rdev)
-        elif stat.S_ISREG(facts.st_mode):
+        if stat.S_ISREG(facts.st_mode):
             self._watch = _watch(path)
             self._is_alone = self._watch >= 0 and _has_no_other_writer(fd)
         else:
-            self._is_alone = False
+            self._counts = counts_of(facts.st_rdev) if stat.S_ISBLK(facts.st_mode) else None
+            self._is_alone = self._counts is not None
 
     def evidence(self, *, after_own_writes: bool) -> Evidence | None:
         """What is the same for as long as nobody else has written; None where that cannot be known.
@@ -81,12 +84,16 @@ class MediumHold:
             os.close(watch)
 
 
-def _counts_of(number: int) -> Path:
-    """A partition's writes are counted for its disk, too; others' may go to the disk alone."""
-    device = Path(f"/sys/dev/block/{os.major(number)}:{os.minor(number)}")
-    if (device / "partition").exists():
-        device /= ".."
-    return device / "stat"
+def counts_of(number: int) -> Path | None:
+    """The counters of a whole disk of this host; None where they do not count all writes."""
+    disk = Path(f"{SYSFS}/dev/block/{os.major(number)}:{os.minor(number)}")
+    try:
+        if not _DISK_NAME.fullmatch(disk.resolve(strict=True).name) or (disk / "partition").exists():
+            return None
+        counts_writes = (disk / "queue" / "iostats").read_text(encoding="ascii").strip() == "1"
+    except (OSError, ValueError):
+        return None
+    return disk / "stat" if counts_writes else None
 
 
 def _watch(path: Path) -> int:

@@ -7,7 +7,7 @@ void, and so does any doubt: then the medium is read again.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 __all__ = ["Evidence", "MediumKnowledge"]
 
@@ -24,7 +24,13 @@ class Evidence:
     medium: int
     """The kernel's number of the medium: another one is another medium, or one that was away meanwhile."""
     writes: tuple[int, ...]
-    """The kernel's counts of what was written to it."""
+    """The kernel's counts of the sectors that were written to it, and discarded; empty for a file."""
+
+    def after(self, own_sectors: int) -> Evidence:
+        """What it is when only we have written, so many sectors."""
+        if not self.writes:
+            return self
+        return replace(self, writes=(self.writes[0] + own_sectors, *self.writes[1:]))
 
 
 class MediumKnowledge:
@@ -33,6 +39,7 @@ class MediumKnowledge:
     def __init__(self) -> None:
         self._windows: dict[int, bytes] = {}
         self._evidence: Evidence | None = None
+        self._at_begin: Evidence | None = None
 
     def stands(self, evidence: Evidence | None) -> bool:
         """Whether nobody else can have written since `settle`."""
@@ -44,11 +51,17 @@ class MediumKnowledge:
         if not stands:
             self._windows.clear()
         # From here on the counts grow by our own writes, until `settle` takes them anew.
-        self._evidence = None
+        self._evidence, self._at_begin = None, evidence
         return stands
 
-    def settle(self, evidence: Evidence | None) -> None:
-        """At the end of a flash, when all that was written is on the medium: from now on it counts."""
+    def settle(self, evidence: Evidence | None, own_sectors: int) -> None:
+        """At the end of a flash, when all that was written is on the medium: from now on it counts.
+
+        If more or less was written than our own sectors, somebody else wrote during the flash: all is forgotten.
+        """
+        begin, self._at_begin = self._at_begin, None
+        if begin is None or evidence != begin.after(own_sectors):
+            evidence = None
         self._evidence = evidence
         if evidence is None:
             self._windows.clear()
@@ -56,7 +69,7 @@ class MediumKnowledge:
     def forget(self) -> None:
         """Nothing is known any more."""
         self._windows.clear()
-        self._evidence = None
+        self._evidence = self._at_begin = None
 
     def forget_window(self, index: int) -> None:
         """Some of its bytes are about to be written."""

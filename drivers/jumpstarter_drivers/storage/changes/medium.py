@@ -24,6 +24,7 @@ class Medium:
         self.knowledge = MediumKnowledge()
         self._device: Device | None = None
         self._hold: MediumHold | None = None
+        self._sectors_at_begin = 0
 
     @asynccontextmanager
     async def opened(self, device: Device, *, holds: bool) -> AsyncIterator[Device]:
@@ -59,10 +60,15 @@ class Medium:
     async def confirm(self) -> None:
         """At the begin of a flash: forget all, unless nobody else can have written since the last one."""
         self.knowledge.confirm(await self._evidence(after_own_writes=False))
+        self._sectors_at_begin = self._sectors_written()
 
     async def settle(self) -> None:
         """At the end of a flash, when all that was written is on the medium."""
-        self.knowledge.settle(await self._evidence(after_own_writes=True))
+        own_sectors = self._sectors_written() - self._sectors_at_begin
+        self.knowledge.settle(await self._evidence(after_own_writes=True), own_sectors)
+
+    def _sectors_written(self) -> int:
+        return 0 if self._device is None else self._device.sectors_written
 
     async def _evidence(self, *, after_own_writes: bool) -> Evidence | None:
         hold, device = self._hold, self._device

@@ -39,7 +39,7 @@ class PlannedFlash(ABC):
         self._threads = threads
         self._plan: FlashPlan | None = None
         self.sha256 = ""
-        """Of the whole image; known after `write`."""
+        """Of the whole image, after `write`; empty if not all of it was hashed here."""
 
     async def write(
         self,

@@ -79,7 +79,6 @@ class ChangeReceiver(PlannedFlash):
                     writing.progress(plan)
                 case End():
                     plan.end(message.size)
-                    self.sha256 = message.sha256
                     self._wake()
                     return
                 case None:

@@ -66,7 +66,7 @@ def change(path: Path, *places: int) -> None:
 def flash(client: StorageMuxFlasherClient, image: Path, **options: Any) -> dict[str, int]:
     result = client.flash(image, **options)
     assert isinstance(result, FlashResult)
-    assert (result.bytes, result.sha256) == (len(IMAGE), hashlib.sha256(IMAGE).hexdigest())
+    assert (result.bytes, result.sha256) == (len(IMAGE), "")  # the client's word is not repeated
     assert facts(client) == ("dut", "complete")
     assert result.changes is not None
     return dict(result.changes)

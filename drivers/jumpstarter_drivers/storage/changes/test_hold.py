@@ -7,15 +7,18 @@ import os
 import random
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
 import pytest
+import trio
 
-from jumpstarter_drivers.storage.changes.hold import MediumHold
+from jumpstarter_drivers.storage.blocks import Device
+from jumpstarter_drivers.storage.changes.hold import MediumHold, counts_of
+from jumpstarter_drivers.storage.changes.medium import Medium
 from jumpstarter_drivers.storage.client import FlashResult, StorageMuxFlasherClient
 from jumpstarter_drivers.storage.driver import BlockStorage, FileStorage
 from jumpstarter_drivers.storage.mux import StorageMux
@@ -214,39 +217,132 @@ def content(loop: Loop) -> bytes:
     return loop.file.read_bytes()[: len(IMAGE)]
 
 
-def test_a_card_in_a_reader_is_known_while_it_is_held(loop: Loop, image: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def disk(loop: Loop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Loop:
+    """The same, which is a whole SCSI disk as far as sysfs says; its counters are the kernel's own."""
+    number = Path(loop.path).stat().st_rdev
+    place = tmp_path / "sys" / "dev" / "block" / f"{os.major(number)}:{os.minor(number)}"
+    folder = tmp_path / "sys" / "block" / "sdz"
+    (folder / "queue").mkdir(parents=True)
+    (folder / "queue" / "iostats").write_text("1\n")
+    (folder / "stat").symlink_to(f"/sys/block/{Path(loop.path).name}/stat")
+    place.parent.mkdir(parents=True)
+    place.symlink_to(folder)
+    monkeypatch.setattr("jumpstarter_drivers.storage.changes.hold.SYSFS", tmp_path / "sys")
+    return loop
+
+
+async def _flash_a_block(medium: Medium, device: Device, beside: Callable[[], None]) -> bool:
+    """Whether what was learnt in a flash is still known in the next one; `beside` comes in its middle."""
+    limiter = trio.CapacityLimiter(1)
+    path = device.path
+    async with medium.opened(Device(path, writable=True, limiter=limiter), holds=True) as held_device:
+        await medium.confirm()
+        await held_device.write_pieces([(0, b"o" * 4096), (8192, b"o" * 8192)])
+        medium.knowledge.learn(0, b"digest")
+        await trio.to_thread.run_sync(beside)
+        await held_device.flush()
+        await medium.settle()
+    async with medium.opened(Device(path, writable=True, limiter=limiter), holds=True):
+        await medium.confirm()
+        return medium.knowledge.has(0, b"digest")
+
+
+@pytest.mark.parametrize("foreign", [False, True], ids=["alone", "somebody else writes"])
+async def test_a_write_of_somebody_else_during_a_flash_is_noticed(disk: Loop, *, foreign: bool) -> None:
+    def beside() -> None:
+        if foreign:
+            with Path(disk.path).open("r+b") as device:
+                device.seek(65536)
+                device.write(b"t" * 4096)
+
+    medium = Medium()
+    device = Device(Path(disk.path), writable=True, limiter=trio.CapacityLimiter(1))
+    assert await _flash_a_block(medium, device, beside) is not foreign
+    await medium.release()
+
+
+def sysfs_disk(folder: Path, name: str, iostats: str | None, *, is_partition: bool = False) -> Path:
+    disk = folder / "block" / name
+    (disk / "queue").mkdir(parents=True)
+    if iostats is not None:
+        (disk / "queue" / "iostats").write_text(iostats)
+    if is_partition:
+        (disk / "partition").write_text("1\n")
+    place = folder / "dev" / "block" / "8:16"
+    place.parent.mkdir(parents=True)
+    place.symlink_to(disk)
+    return place / "stat"
+
+
+@pytest.mark.parametrize(
+    ("name", "iostats", "is_partition", "counts"),
+    [
+        ("sdb", "1\n", False, True),
+        ("mmcblk0", "1\n", False, True),
+        ("vda", "1\n", False, True),
+        ("sdb", "0\n", False, False),
+        ("sdb", None, False, False),
+        ("sdb1", "1\n", True, False),
+        ("mmcblk0boot0", "1\n", False, False),
+        ("loop0", "1\n", False, False),
+        ("nbd0", "1\n", False, False),
+        ("dm-0", "1\n", False, False),
+    ],
+)
+def test_only_whole_disks_that_are_counted_give_evidence(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    iostats: str | None,
+    *,
+    is_partition: bool,
+    counts: bool,
+) -> None:
+    stat = sysfs_disk(tmp_path, name, iostats, is_partition=is_partition)
+    monkeypatch.setattr("jumpstarter_drivers.storage.changes.hold.SYSFS", tmp_path)
+    assert counts_of(os.makedev(8, 16)) == (stat if counts else None)
+
+
+def test_what_is_behind_a_loop_device_is_read_each_time(loop: Loop, image: Path, tmp_path: Path) -> None:
     with storage(BlockStorage(path=loop.path, state_dir=str(tmp_path), hold=True)) as client:
+        flash(client, image)
+        assert flash(client, image) == READ
+
+
+def test_a_card_in_a_reader_is_known_while_it_is_held(disk: Loop, image: Path, tmp_path: Path) -> None:
+    with storage(BlockStorage(path=disk.path, state_dir=str(tmp_path), hold=True)) as client:
         assert flash(client, image) == Flashed(len(IMAGE), len(IMAGE))
         assert flash(client, image) == UNTOUCHED
         with pytest.raises(OSError, match="busy"):  # as mount does it
-            os.close(os.open(loop.path, os.O_RDWR | os.O_EXCL))
-        with Path(loop.path).open("r+b") as device:
+            os.close(os.open(disk.path, os.O_RDWR | os.O_EXCL))
+        with Path(disk.path).open("r+b") as device:
             device.seek(8192)
             device.write(b"theirs")
         assert flash(client, image) == Flashed(len(IMAGE), 4096)
         assert flash(client, image) == UNTOUCHED
         client.host()
-        os.close(os.open(loop.path, os.O_RDWR | os.O_EXCL))
+        os.close(os.open(disk.path, os.O_RDWR | os.O_EXCL))
         assert flash(client, image) == READ
-    assert content(loop) == IMAGE
+    assert content(disk) == IMAGE
 
 
-def test_a_card_that_was_out_of_its_reader_is_read_again(loop: Loop, image: Path, tmp_path: Path) -> None:
-    with storage(BlockStorage(path=loop.path, state_dir=str(tmp_path), hold=True)) as client:
+def test_a_card_that_was_out_of_its_reader_is_read_again(disk: Loop, image: Path, tmp_path: Path) -> None:
+    with storage(BlockStorage(path=disk.path, state_dir=str(tmp_path), hold=True)) as client:
         flash(client, image)
         client.host()
-        loop.unplug()
-        with loop.file.open("r+b") as medium:
+        disk.unplug()
+        with disk.file.open("r+b") as medium:
             medium.seek(8192)
             medium.write(b"the board's")
-        loop.plug()
+        disk.plug()
         assert flash(client, image) == Flashed(len(IMAGE), 4096)
-    assert content(loop) == IMAGE
+    assert content(disk) == IMAGE
 
 
-def test_a_card_that_was_at_the_board_is_read_again(loop: Loop, image: Path, tmp_path: Path) -> None:
+def test_a_card_that_was_at_the_board_is_read_again(disk: Loop, image: Path, tmp_path: Path) -> None:
     commands = {"host": ["true"], "dut": ["true"], "off": ["true"]}
-    driver = BlockStorage(path=loop.path, commands=commands, state_dir=str(tmp_path), hold=True)
+    driver = BlockStorage(path=disk.path, commands=commands, state_dir=str(tmp_path), hold=True)
     with storage(driver) as client:
         flash(client, image)
         assert flash(client, image) == READ

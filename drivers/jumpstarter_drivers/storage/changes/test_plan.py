@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import pytest
@@ -97,19 +98,24 @@ def flash(
     mapped: list[int] | None = None,
     pull_at: int | None = None,
     verify: bool = True,
+    beside: Callable[[], None] = lambda: None,
 ) -> Counts:
-    """One flash as the exporter does it, in some order; the plug is pulled before write number `pull_at`."""
+    """One flash as the exporter does it, in some order; the plug is pulled before write number `pull_at`.
+
+    `beside` is what somebody else does before its end.
+    """
     chance = chance or random.Random(0)
-    left = pull_at
+    left, own = pull_at, 0
 
     def write(offset: int, data: bytes) -> None:
-        nonlocal left
+        nonlocal left, own
         for at in range(0, len(data), LAYOUT.block_bytes):
             if left is not None:
                 left -= 1
                 if left < 0:
                     raise PlugPulledError
             card.write(offset + at, data[at : at + LAYOUT.block_bytes])
+            own += 1
 
     def announced_data(window: WindowHashes, mask: int) -> bytes:
         start = window.index * LAYOUT.window_bytes
@@ -160,7 +166,8 @@ def flash(
         runs = LAYOUT.runs(written.mask, written.length)
         back = b"".join(card.read(start + at, count) for at, count in runs)
         assert plan.verified(written, exporter.hasher.hash(back))
-    exporter.knowledge.settle(card.evidence())
+    beside()
+    exporter.knowledge.settle(card.evidence(), own)
     assert plan.counts.done == plan.counts.skipped + plan.counts.unmapped + plan.counts.written == len(image)
     return plan.counts
 
@@ -268,9 +275,21 @@ def test_in_doubt_all_is_read_again(who: str) -> None:
     elif who == "host":
         card.writes += 1
     else:
-        exporter.knowledge.settle(None)
+        exporter.knowledge.settle(None, 0)
     again = flash(card, IMAGE, exporter)
     assert (again.read, again.written) == (SIZE, 0)
+
+
+@pytest.mark.parametrize("written", [0, 3])
+def test_what_somebody_else_wrote_during_the_flash_is_found(written: int) -> None:
+    card, exporter = Card(bytearray(SIZE)), Exporter()
+    flash(card, IMAGE, exporter)
+    changed = bytearray(IMAGE)
+    for place in range(written):
+        changed[place * LAYOUT.window_bytes] ^= 1
+    flash(card, bytes(changed), exporter, beside=lambda: _write(card, [(5, b"theirs")]))
+    assert flash(card, bytes(changed), exporter).read == SIZE
+    assert card.stable == changed
 
 
 def test_only_what_differs_is_asked_for() -> None:
