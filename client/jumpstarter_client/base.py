@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 import trio
-from jumpstarter_proto.router_stream import CONFIRM, RouterStream
+from jumpstarter_proto.byte_streams.router_stream import CONFIRM, RouterStream
 from jumpstarter_proto.rpc import RpcError, StatusCode
 from jumpstarter_proto.tasks import collapsed
 from jumpstarter_proto.terminal import print_error_line
@@ -154,7 +154,7 @@ class DriverClient:
         """A byte stream to the driver, connected when the block begins and ended with it.
 
         Leaving the block well ends what we send, and waits at most `LEAVE_SECONDS` until the device has taken it; what
-        comes meanwhile is dropped. Leaving it with an exception ends the stream at once. See `jumpstarter_proto.join`.
+        comes meanwhile is dropped. Leaving it with an exception ends the stream at once. See `byte_streams.join`.
 
         Raises:
             DriverError: the device cannot be opened, has no such stream, or did not take all that was sent.

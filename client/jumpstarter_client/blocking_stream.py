@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from queue import SimpleQueue
 
 import trio
-from jumpstarter_proto.router_stream import RouterStream
+from jumpstarter_proto.byte_streams.router_stream import RouterStream
 
 from jumpstarter_client.blocking import Bridge
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import trio
 from google.protobuf import empty_pb2
-from jumpstarter_proto.router_stream import RouterStream
+from jumpstarter_proto.byte_streams.router_stream import RouterStream
 from jumpstarter_proto.rpc import RpcError, ServerCall, StatusCode, open_channel, serve_connection
 from jumpstarter_proto.tasks import collapsed
 from jumpstarter_proto.v1 import jumpstarter_pb2, router_pb2

@@ -8,9 +8,9 @@ from contextlib import asynccontextmanager
 from typing import Protocol, runtime_checkable
 
 import trio
+from jumpstarter_proto.byte_streams.router_stream import RouterStream
 from jumpstarter_proto.encoding import Codec, Encoding, compressor, decompressor
 from jumpstarter_proto.json_texts import parse_json
-from jumpstarter_proto.router_stream import RouterStream
 from jumpstarter_proto.rpc import RpcError
 from jumpstarter_proto.tasks import collapsed
 from jumpstarter_proto.value import JSON

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
-from jumpstarter_proto.router_stream import RouterStream
+from jumpstarter_proto.byte_streams.router_stream import RouterStream
 from jumpstarter_proto.rpc import RpcError, ServerCall, StatusCode
 
 from jumpstarter_client.base import DriverClient

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 import pytest
 import trio
 from google.protobuf import empty_pb2
-from jumpstarter_proto.router_stream import CONFIRM, RouterStream
+from jumpstarter_proto.byte_streams.router_stream import CONFIRM, RouterStream
 from jumpstarter_proto.rpc import Channel, open_channel
 from jumpstarter_proto.v1 import jumpstarter_pb2
 from jumpstarter_proto.v1.jumpstarter_grpc import ExporterServiceStub

@@ -12,9 +12,9 @@ from typing import Literal, Protocol, TypeAlias
 
 import msgspec
 import trio
-from jumpstarter_proto.join import BrokenJoinError, join
+from jumpstarter_proto.byte_streams.join import BrokenJoinError, join
+from jumpstarter_proto.byte_streams.router_stream import CONFIRM, RouterStream
 from jumpstarter_proto.json_texts import decode_json
-from jumpstarter_proto.router_stream import CONFIRM, RouterStream
 from jumpstarter_proto.rpc import RpcError, ServerCall, StatusCode
 from jumpstarter_proto.tasks import collapsed
 from jumpstarter_proto.v1 import router_pb2

@@ -21,7 +21,7 @@ from jumpstarter_client.adapters import tcp_portforward
 from jumpstarter_controller.router import ROUTER_OPTIONS, RouterService, RouterTokens
 from jumpstarter_drivers.network.driver import TcpNetwork
 from jumpstarter_drivers.testing import serve_async
-from jumpstarter_proto.router_stream import RouterStream
+from jumpstarter_proto.byte_streams.router_stream import RouterStream
 from jumpstarter_proto.rpc import Server, open_channel
 from jumpstarter_proto.rpc._tls import TlsStream
 from jumpstarter_proto.rpc.conftest import contexts, socket_pair, tls_pair

@@ -37,7 +37,8 @@ from jumpstarter_exporter.devices.match import match_devices
 from jumpstarter_exporter.devices.suggestion import suggested
 from jumpstarter_exporter.devices.udev_device import parse_database
 from jumpstarter_exporter.recording import records
-from jumpstarter_proto import documents, router_frames, value
+from jumpstarter_proto import documents, value
+from jumpstarter_proto.byte_streams import router_frames
 from jumpstarter_proto.client.v1 import client_pb2
 from jumpstarter_proto.documents import ConfigError
 from jumpstarter_proto.lab.v1 import exporter_pb2, exporters_pb2

@@ -14,7 +14,8 @@ from google.protobuf import struct_pb2
 from google.protobuf.message import DecodeError
 from jumpstarter_client import logs
 from jumpstarter_exporter.recording import records
-from jumpstarter_proto import router_frames, value
+from jumpstarter_proto import value
+from jumpstarter_proto.byte_streams import router_frames
 from jumpstarter_proto.rpc._messages import HEADER_BYTES, MessageReader
 from jumpstarter_proto.v1.jumpstarter_pb2 import LogStreamResponse
 from jumpstarter_proto.v1.router_pb2 import StreamRequest

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import trio
-from jumpstarter_proto.join import BrokenJoinError, abort, closing, join
-from jumpstarter_proto.router_stream import CONFIRM, RouterStream
+from jumpstarter_proto.byte_streams.join import BrokenJoinError, abort, closing, join
+from jumpstarter_proto.byte_streams.router_stream import CONFIRM, RouterStream
 from jumpstarter_proto.rpc import RpcError, ServerCall, StatusCode, open_channel, serve_connection
 from jumpstarter_proto.v1 import router_pb2
 from jumpstarter_proto.v1.router_grpc import RouterServiceServicer, RouterServiceStub

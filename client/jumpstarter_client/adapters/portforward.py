@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 import trio
+from jumpstarter_proto.byte_streams.join import BrokenJoinError, closing, join
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
-from jumpstarter_proto.join import BrokenJoinError, closing, join
 from jumpstarter_proto.rpc import socket_folder, tcp_listeners, unix_listener
 from jumpstarter_proto.tasks import collapsed
 

@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import trio
+from jumpstarter_proto.byte_streams.join import BrokenJoinError, join
 from jumpstarter_proto.errors import JumpstarterError
-from jumpstarter_proto.join import BrokenJoinError, join
 from jumpstarter_proto.rpc import StatusCode
 from jumpstarter_proto.tasks import collapsed
 

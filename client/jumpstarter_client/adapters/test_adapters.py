@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
+from jumpstarter_proto.byte_streams.router_stream import RouterStream
 from jumpstarter_proto.errors import JumpstarterError
-from jumpstarter_proto.router_stream import RouterStream
 from jumpstarter_proto.rpc import RpcError, ServerCall, StatusCode
 
 from jumpstarter_client.adapters import (

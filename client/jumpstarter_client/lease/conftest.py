@@ -11,11 +11,11 @@ import trio
 import trio.testing
 import trustme
 from google.protobuf import empty_pb2
+from jumpstarter_proto.byte_streams.router_stream import RouterStream
 from jumpstarter_proto.client.v1 import client_grpc
 from jumpstarter_proto.client.v1 import client_pb2 as pb
 from jumpstarter_proto.https import Reply
 from jumpstarter_proto.remote import Identity, Kind, Trust
-from jumpstarter_proto.router_stream import RouterStream
 from jumpstarter_proto.rpc import RpcError, ServerCall, Servicer, StatusCode, serve_connection
 from jumpstarter_proto.v1 import common_pb2, jumpstarter_grpc, jumpstarter_pb2, kubernetes_pb2, router_grpc
 

@@ -12,8 +12,8 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, TypeAlias
 
 import trio
+from jumpstarter_proto.byte_streams.join import BrokenJoinError, join
 from jumpstarter_proto.errors import JumpstarterError
-from jumpstarter_proto.join import BrokenJoinError, join
 from jumpstarter_proto.rpc import (
     RpcError,
     ServerCall,

@@ -221,7 +221,7 @@ class RouterService(Servicer):
     async def _join(self, side: _Side, other: _Side) -> None:
         """Copy both ways until both have ended, or either has died.
 
-        Not by `jumpstarter_proto.join`: frames go on undecoded, within the bounds above, and what confirms that bytes
+        Not by `byte_streams.join`: frames go on undecoded, within the bounds above, and what confirms that bytes
         were taken goes through them, between the two ends. A side that has died is an error for the other.
         """
         other.joined.set()

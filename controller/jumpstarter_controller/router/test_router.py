@@ -12,7 +12,7 @@ import trio
 import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
-from jumpstarter_proto.router_stream import RouterStream
+from jumpstarter_proto.byte_streams.router_stream import RouterStream
 from jumpstarter_proto.rpc import Limits, RpcError, Server, ServerCall, StatusCode, open_channel
 from jumpstarter_proto.v1 import router_grpc, router_pb2
 

@@ -18,8 +18,8 @@ from jumpstarter_client.base import DriverClient
 from jumpstarter_client.errors import DriverError, DriverMethodNotImplemented
 from jumpstarter_client.twin import twin, twin_context, twin_iter
 from jumpstarter_client.verb import verb
+from jumpstarter_proto.byte_streams.router_stream import RouterStream
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
-from jumpstarter_proto.router_stream import RouterStream
 from jumpstarter_proto.rpc import StatusCode
 from jumpstarter_proto.tasks import collapsed
 from jumpstarter_proto.terminal import print_error_line

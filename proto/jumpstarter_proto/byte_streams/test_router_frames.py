@@ -7,7 +7,7 @@ from google.protobuf.message import DecodeError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jumpstarter_proto.router_frames import HEAD, pack, unpack
+from jumpstarter_proto.byte_streams.router_frames import HEAD, pack, unpack
 from jumpstarter_proto.rpc import RpcError
 from jumpstarter_proto.v1.router_pb2 import FRAME_TYPE_DATA, FRAME_TYPE_GOAWAY, StreamRequest, StreamResponse
 

@@ -13,7 +13,7 @@ import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jumpstarter_proto.router_stream import FRAME, TUNNEL_FRAME, RouterStream
+from jumpstarter_proto.byte_streams.router_stream import FRAME, TUNNEL_FRAME, RouterStream
 from jumpstarter_proto.rpc import (
     Options,
     Outbox,

@@ -18,7 +18,7 @@ from typing import Protocol, TypeAlias
 
 import trio
 
-from jumpstarter_proto.router_frames import HEAD, pack, unpack
+from jumpstarter_proto.byte_streams.router_frames import HEAD, pack, unpack
 from jumpstarter_proto.rpc import ClientCall, Outbox, RpcError, ServerCall, Wire
 from jumpstarter_proto.v1 import router_pb2
 
@@ -274,7 +274,7 @@ class RouterStream(trio.abc.HalfCloseableStream):
                     return
                 raise trio.BrokenResourceError(str(error)) from error
 
-    # --- see `jumpstarter_proto.join`
+    # --- see `jumpstarter_proto.byte_streams.join`
 
     def defer_confirm(self) -> None:
         """Receiving the end of the data does not mean that it was taken: `confirm` will say so."""

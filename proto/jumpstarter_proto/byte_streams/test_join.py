@@ -15,7 +15,7 @@ import trio.testing
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jumpstarter_proto.join import QUIET_SECONDS, BrokenJoinError, closing, join
+from jumpstarter_proto.byte_streams.join import QUIET_SECONDS, BrokenJoinError, closing, join
 from jumpstarter_proto.rpc.conftest import socket_pair, tls_pair
 from tests.support.joined import ROOM, Program, Wire, joined_over, play, tcp, wire
 
