@@ -1,22 +1,26 @@
 """Write the generated half of `jumpstarter_proto` from its .proto files.
 
 `python proto/generate.py [OUT]` runs protoc for messages and type hints, and writes one `*_grpc.py` for each
-file with services: a typed stub for callers and a typed servicer for handlers. purerpc's own protoc plugin is
-not used because what it writes binds to purerpc's I/O layer and has no types.
+file with services. Those of Jumpstarter's own protocol are typed stubs and servicers for `jumpstarter_proto.rpc`. Those
+of driver interfaces (`driver/`) are what purerpc's protoc plugin writes, with a `.binpb` file beside them: the
+descriptor of the .proto file, which an exporter reports without loading any of it.
 """
 
 from __future__ import annotations
 
 import re
 import sys
-import tempfile
 from pathlib import Path
 
 from google.protobuf import descriptor_pb2
-from grpc_tools import protoc
 
 ROOT = Path(__file__).parent
+sys.path.insert(0, str(ROOT))  # it is of this tree, whether that is installed or not
+
+from jumpstarter_proto.purerpc_adapter.generate import generate_messages, generate_services  # noqa: E402
+
 PROTO_FILES = sorted(str(p.relative_to(ROOT)) for p in ROOT.glob("jumpstarter_proto/**/*.proto"))
+INTERFACES = [name for name in PROTO_FILES if name.startswith("jumpstarter_proto/driver/")]
 
 HEADER = '''"""Typed stubs and servicers of {source}; written by proto/generate.py, not by hand."""
 
@@ -31,19 +35,13 @@ from jumpstarter_proto.rpc import Caller, Cardinality, ClientCall, Metadata, Met
 
 def main(out: Path) -> None:
     """Generate every file below `out`, laid out as the package is."""
-    well_known = str(Path(protoc.__file__).parent / "_proto")
-    with tempfile.NamedTemporaryFile(suffix=".pb") as image:
-        arguments = ["protoc", f"-I{ROOT}", f"-I{well_known}"]
-        arguments += [f"--python_out={out}", f"--pyi_out={out}"]
-        arguments += [f"--descriptor_set_out={image.name}", "--include_imports", *PROTO_FILES]
-        if protoc.main(arguments) != 0:
-            raise SystemExit("protoc failed; its message is above")
-        files = descriptor_pb2.FileDescriptorSet.FromString(Path(image.name).read_bytes())
+    files = generate_messages(ROOT, PROTO_FILES, out)
     homes = {f".{file.package}.{m.name}": file.name for file in files.file for m in file.message_type}
     for file in files.file:
-        if file.name in PROTO_FILES and file.service:
+        if file.name in PROTO_FILES and file.name not in INTERFACES and file.service:
             target = out / file.name.replace(".proto", "_grpc.py")
             target.write_text(_service_module(file, homes))
+    generate_services(files, INTERFACES, out)
 
 
 def _service_module(file: descriptor_pb2.FileDescriptorProto, homes: dict[str, str]) -> str:

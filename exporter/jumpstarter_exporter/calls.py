@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, aclosing, nullcontext
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias, TypeVar
 
-from google.protobuf import struct_pb2
-from jumpstarter_proto.rpc import RpcError, StatusCode
+from jumpstarter_proto.rpc import Message, RpcError, StatusCode
 from jumpstarter_proto.tasks import collapsed
 from jumpstarter_proto.value import JSON, to_value
 
@@ -27,7 +26,10 @@ __all__ = ["call", "find", "stream_results"]
 SHORT_TEXT = 1024
 """Characters that are encoded at once; longer results are encoded in a thread."""
 
-Send = Callable[[struct_pb2.Value], Awaitable[None]]
+M = TypeVar("M", bound=Message)
+Send: TypeAlias = Callable[[M], Awaitable[None]]
+Encode: TypeAlias = Callable[[object], M]
+"""Makes a message of what a driver returns; it may take long. ValueError if that has no such form."""
 
 
 def find(node: Node, name: str, kind: Kind) -> Exported:
@@ -44,23 +46,37 @@ def find(node: Node, name: str, kind: Kind) -> Exported:
     raise RpcError(StatusCode.NOT_FOUND, f"method {name} not found on driver")
 
 
-async def call(node: Node, name: str, arguments: Sequence[JSON]) -> struct_pb2.Value:
-    """Run a unary method, opening the device before; raises what the driver raises, made harmless."""
+async def call(
+    node: Node,
+    name: str,
+    arguments: Sequence[JSON],
+    encode: Encode[M] = to_value,  # type: ignore[assignment] # the M of its callers
+) -> M:
+    """Run a unary method, opening the device before; raises what the driver raises, made harmless.
+
+    Its result is what `encode` makes of it, in a thread unless it is short.
+    """
     node.check_usable()
     method = find(node, name, Kind.CALL)
     bound = await _prepare(node, method, name, arguments)
     with node.in_use(), _needed(node, method):
-        return await node.run(f"{name}()", partial(_call, node, method, bound), grace=_grace(method))
+        return await node.run(f"{name}()", partial(_call, node, method, bound, encode), grace=_grace(method))
     raise AssertionError
 
 
-async def stream_results(node: Node, name: str, arguments: Sequence[JSON], send: Send) -> None:
-    """Run a streaming method, and send what it yields."""
+async def stream_results(
+    node: Node,
+    name: str,
+    arguments: Sequence[JSON],
+    send: Send[M],
+    encode: Encode[M] = to_value,  # type: ignore[assignment] # the M of its callers
+) -> None:
+    """Run a streaming method, and send what it yields, encoded."""
     node.check_usable()
     method = find(node, name, Kind.STREAMING)
     bound = await _prepare(node, method, name, arguments)
     with node.in_use(), _needed(node, method):
-        await node.run(f"{name}()", partial(_stream, node, method, bound, send), grace=_grace(method))
+        await node.run(f"{name}()", partial(_stream, node, method, bound, send, encode), grace=_grace(method))
 
 
 def _needed(node: Node, method: Exported) -> AbstractContextManager[None]:
@@ -83,35 +99,40 @@ async def _prepare(node: Node, method: Exported, name: str, arguments: Sequence[
     return bound
 
 
-async def _call(node: Node, method: Exported, bound: Sequence[Any]) -> struct_pb2.Value:
+async def _call(node: Node, method: Exported, bound: Sequence[Any], encode: Encode[M]) -> M:
     function, threads = getattr(node.driver, method.attribute), node.driver.threads
     if method.is_async:
-        return await _encoded(await function(*bound), threads)
-    return await guests.in_thread(threads, _call_and_encode, function, bound, what=f"{method.attribute}()")
+        return await _encoded(await function(*bound), threads, encode)
+    what = f"{method.attribute}()"
+    return await guests.in_thread(threads, _call_and_encode, function, bound, encode, what=what)
 
 
-def _call_and_encode(function: Callable[..., object], bound: Sequence[Any]) -> struct_pb2.Value:
-    return to_value(function(*bound))
+def _call_and_encode(function: Callable[..., object], bound: Sequence[Any], encode: Encode[M]) -> M:
+    return encode(function(*bound))
 
 
-async def _stream(node: Node, method: Exported, bound: Sequence[Any], send: Send) -> None:
+async def _stream(
+    node: Node, method: Exported, bound: Sequence[Any], send: Send[M], encode: Encode[M]
+) -> None:
     threads = node.driver.threads
     generator = getattr(node.driver, method.attribute)(*bound)
     if not method.is_async:
-        async with aclosing(_in_threads(generator, threads, f"{method.attribute}()")) as values:
+        async with aclosing(_in_threads(generator, threads, f"{method.attribute}()", encode)) as values:
             async for value in values:
                 await send(value)
         return
     async with aclosing(generator) as items:
         async for item in items:
-            await send(await _encoded(item, threads))
+            await send(await _encoded(item, threads, encode))
 
 
 async def _in_threads(
-    generator: Iterator[object], threads: DeviceThreads, what: str
-) -> AsyncGenerator[struct_pb2.Value, None]:
+    generator: Iterator[object], threads: DeviceThreads, what: str, encode: Encode[M]
+) -> AsyncGenerator[M, None]:
     try:
-        while (value := await guests.in_thread(threads, _next_value, generator, what=what)) is not None:
+        while (
+            value := await guests.in_thread(threads, _next_value, generator, encode, what=what)
+        ) is not None:
             yield value
     finally:
         close = getattr(generator, "close", None)  # an iterator that is no generator has none
@@ -119,15 +140,15 @@ async def _in_threads(
             await guests.in_thread(threads, close, what=what, shielded=True)
 
 
-def _next_value(generator: Iterator[object]) -> struct_pb2.Value | None:
+def _next_value(generator: Iterator[object], encode: Encode[M]) -> M | None:
     try:
         item = next(generator)
     except StopIteration:
         return None
-    return to_value(item)
+    return encode(item)
 
 
-async def _encoded(item: object, threads: DeviceThreads) -> struct_pb2.Value:
+async def _encoded(item: object, threads: DeviceThreads, encode: Encode[M]) -> M:
     if type(item) in (type(None), bool, float) or (type(item) is str and len(item) <= SHORT_TEXT):
-        return to_value(item)
-    return await guests.in_thread(threads, to_value, item, what="a result")
+        return encode(item)
+    return await guests.in_thread(threads, encode, item, what="a result")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from jumpstarter_exporter.driver import Driver
+from jumpstarter_exporter.grpc_interface import GrpcInterface, jumpstarter_interface
 
 __all__ = ["Composite", "Proxy", "Unavailable"]
 
@@ -25,6 +26,7 @@ class Composite(Driver):
 
     client: ClassVar[str] = "jumpstarter_driver_composite.client.CompositeClient"
     interface: ClassVar[str] = "composite"
+    grpc_interfaces: ClassVar[tuple[GrpcInterface, ...]] = (jumpstarter_interface("composite"),)
 
 
 @dataclass(kw_only=True, eq=False)

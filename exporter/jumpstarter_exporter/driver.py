@@ -20,6 +20,7 @@ from jumpstarter_proto.value import JSON
 
 from jumpstarter_exporter.devices.state import Lifecycle, State
 from jumpstarter_exporter.errors import DeviceBusy, DeviceError, DeviceFailed, DeviceMissing, ResourceError
+from jumpstarter_exporter.grpc_interface import GrpcInterface
 from jumpstarter_exporter.guests import in_thread
 from jumpstarter_exporter.markers import export, export_stream
 from jumpstarter_exporter.resources import Resources, Sink, Source
@@ -35,6 +36,7 @@ __all__ = [
     "DeviceFailed",
     "DeviceMissing",
     "Driver",
+    "GrpcInterface",
     "ResourceError",
     "Sink",
     "Source",
@@ -58,6 +60,8 @@ class Driver(ABC):
     """Import path of the class that drives it for users, as Jumpstarter 0.9 knows it."""
     interface: ClassVar[str] = ""
     """The word after `jumpstarter` on the command line: power, serial, network, storage..."""
+    grpc_interfaces: ClassVar[tuple[GrpcInterface, ...]] = ()
+    """The gRPC services by which programs drive it, beside DriverCall; the first is the one that reports describe."""
     packages: ClassVar[tuple[str, ...]] = ()
     """Python packages that it imports with its first use only; a configuration without one of them names it."""
 

@@ -49,6 +49,7 @@ def _instance(entry: Entry) -> jumpstarter_pb2.DriverInstanceReport:
             own = {**slot.spec.given_labels, **driver.labels, **slot.labels}
             labels = _labels(own, slot, driver.interface)
             report = _report(driver.uuid, parent, entry.name, labels, client=driver.client)
+            _add_interfaces(report, type(driver))
             return _described(report, driver.description, driver.methods_description)
     except Exception as error:  # any driver's texts; its neighbours must be reported too
         return _unknown(_report(driver.uuid, parent, entry.name, {}, client=type(driver).client), error)
@@ -63,6 +64,7 @@ def _known(line: Line, slots: Mapping[str, Slot]) -> jumpstarter_pb2.DriverInsta
         own = {**spec.given_labels, **spec.values.get("labels", {}), **slot.labels}
         labels = _labels(own, slot, spec.interface)
         report = _report(slot.uuid, parent, line.name, labels, client=spec.client)
+        _add_interfaces(report, spec.kind)
         return _described(report, spec.description, spec.methods_description)
     except Exception as error:  # the labels and the reason are from a driver's code
         return _unknown(_report(slot.uuid, parent, line.name, {}, client=spec.client), error)
@@ -87,6 +89,13 @@ def _report(
     return jumpstarter_pb2.DriverInstanceReport(
         uuid=str(uuid), parent_uuid=None if parent is None else str(parent), labels=labels
     )
+
+
+def _add_interfaces(report: jumpstarter_pb2.DriverInstanceReport, kind: type[Driver]) -> None:
+    interfaces = kind.grpc_interfaces
+    report.native_services.extend(interface.service for interface in interfaces)
+    if interfaces and (descriptor := interfaces[0].descriptor()):
+        report.file_descriptor_proto = descriptor
 
 
 def _described(

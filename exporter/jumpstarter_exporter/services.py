@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 from uuid import uuid4
 
 import trio
@@ -20,16 +17,17 @@ from jumpstarter_proto.v1.router_grpc import RouterServiceServicer
 from jumpstarter_proto.value import from_value
 
 from jumpstarter_exporter import calls, streams
-from jumpstarter_exporter.call_notes import Caller, noted, noted_reset
+from jumpstarter_exporter.call_notes import noted, noted_reset
 from jumpstarter_exporter.devices.changes import subscribed
-from jumpstarter_exporter.people import person_of
+from jumpstarter_exporter.entrance import LOOK, Entrance, Use, caller_of, entered
+from jumpstarter_exporter.interface_services import InterfaceServices
 from jumpstarter_exporter.report import NAME, instance_reports
 from jumpstarter_exporter.status import Status
 
 if TYPE_CHECKING:
     from jumpstarter_exporter.session import Session
 
-__all__ = ["LOOK", "Entrance", "Use", "report_of", "services"]
+__all__ = ["report_of", "services"]
 
 WATCH_SECONDS = 0.2
 """Between two reports of a watch: a device may change its state all the time."""
@@ -44,56 +42,9 @@ StreamingCall: TypeAlias = ServerCall[
 LogCall: TypeAlias = ServerCall[empty_pb2.Empty, jumpstarter_pb2.LogStreamResponse]
 
 
-@dataclass(frozen=True)
-class Use:
-    """What a call does: nothing but look, if it names neither a device nor that it does something."""
-
-    uuid: str = ""
-    method: str = ""
-    does: bool = False
-    is_held: bool = False
-    """It lasts as long as its user wants, whether anything is done or not."""
-    ends: bool = False
-    """It ends the session."""
-    follows: bool = False
-    """It tells what others do."""
-
-
-LOOK = Use()
-
-
-class Entrance(Protocol):
-    """Where users come in."""
-
-    async def enter(self, call: ServerCall[Any, Any], use: Use) -> Session:
-        """The session that this call is for, before anything is done. RpcError when there is none for it."""
-
-
-@asynccontextmanager
-async def _entered(entrance: Entrance, call: ServerCall[Any, Any], use: Use) -> AsyncIterator[Session]:
-    """What is done in the block ends with the session, if not before."""
-    session = await entrance.enter(call, use)
-    works = use.does and not use.is_held
-    call.connection.working += works
-    try:
-        with session.call():
-            yield session
-    finally:
-        call.connection.working -= works
-
-
-async def _caller(entrance: Entrance, session: Session, call: ServerCall[Any, Any]) -> Caller:
-    """Who makes a call, as far as the journal wants to know: a lease's own socket is its hooks'."""
-    if call.uid is None or not session.is_noted:
-        return Caller()
-    if entrance is session and session.lease is not None:
-        return Caller(is_hook=True)
-    return Caller(await person_of(call))
-
-
 def services(entrance: Entrance) -> tuple[Servicer, ...]:
     """All of them, behind an entrance."""
-    return _Exporter(entrance), _Router(entrance), _Devices(entrance)
+    return _Exporter(entrance), _Router(entrance), _Devices(entrance), InterfaceServices(entrance)
 
 
 def report_of(session: Session) -> jumpstarter_pb2.GetReportResponse:
@@ -120,12 +71,12 @@ class _Exporter(ExporterServiceServicer):
     async def DriverCall(  # noqa: N802
         self, request: jumpstarter_pb2.DriverCallRequest, call: DriverCall
     ) -> jumpstarter_pb2.DriverCallResponse:
-        async with _entered(self._entrance, call, Use(request.uuid, request.method, does=True)) as session:
+        async with entered(self._entrance, call, Use(request.uuid, request.method, does=True)) as session:
             node = session.node(request.uuid)
             arguments = [from_value(argument) for argument in request.args]
-            caller = await _caller(self._entrance, session, call)
+            caller = await caller_of(self._entrance, session, call)
             with noted(session.note, caller, node, request.method):
-                result = await calls.call(node, request.method, arguments)
+                result: Value = await calls.call(node, request.method, arguments)
         return jumpstarter_pb2.DriverCallResponse(uuid=str(uuid4()), result=result)
 
     async def StreamingDriverCall(  # noqa: N802
@@ -134,15 +85,15 @@ class _Exporter(ExporterServiceServicer):
         async def send(result: Value) -> None:
             await call.send(jumpstarter_pb2.StreamingDriverCallResponse(uuid=str(uuid4()), result=result))
 
-        async with _entered(self._entrance, call, Use(request.uuid, request.method, does=True)) as session:
+        async with entered(self._entrance, call, Use(request.uuid, request.method, does=True)) as session:
             node = session.node(request.uuid)
             arguments = [from_value(argument) for argument in request.args]
-            caller = await _caller(self._entrance, session, call)
+            caller = await caller_of(self._entrance, session, call)
             with noted(session.note, caller, node, request.method):
                 await calls.stream_results(node, request.method, arguments, send)
 
     async def LogStream(self, request: empty_pb2.Empty, call: LogCall) -> None:  # noqa: N802
-        async with _entered(self._entrance, call, Use(follows=True)) as session:
+        async with entered(self._entrance, call, Use(follows=True)) as session:
             # A lease's user sees its log from the start; local users come and go, and see what happens meanwhile.
             with session.log.reader(from_start=session.lease is not None) as entries:
                 await call.send_initial_metadata()
@@ -154,8 +105,8 @@ class _Exporter(ExporterServiceServicer):
         request: jumpstarter_pb2.ResetRequest,
         call: ServerCall[jumpstarter_pb2.ResetRequest, jumpstarter_pb2.ResetResponse],
     ) -> jumpstarter_pb2.ResetResponse:
-        async with _entered(self._entrance, call, Use(does=True)) as session:
-            with noted_reset(session.note, await _caller(self._entrance, session, call)):
+        async with entered(self._entrance, call, Use(does=True)) as session:
+            with noted_reset(session.note, await caller_of(self._entrance, session, call)):
                 await session.reset()
         return jumpstarter_pb2.ResetResponse()
 
@@ -195,10 +146,10 @@ class _Router(RouterServiceServicer):
     ) -> None:
         request = streams.parse_request(call.header("request"))
         is_held = request.kind == "driver"
-        async with _entered(self._entrance, call, Use(request.uuid, does=True, is_held=is_held)) as session:
+        async with entered(self._entrance, call, Use(request.uuid, does=True, is_held=is_held)) as session:
             node = session.node(request.uuid)
             if request.kind == "driver":
-                caller = await _caller(self._entrance, session, call)
+                caller = await caller_of(self._entrance, session, call)
                 with noted(session.note, caller, node, request.method) as moved:
                     await streams.serve_driver_stream(node, request.method, call, moved)
             else:
@@ -214,7 +165,7 @@ class _Devices(DevicesServiceServicer):
         request: devices_pb2.HoldRequest,
         call: ServerCall[devices_pb2.HoldRequest, devices_pb2.HoldResponse],
     ) -> None:
-        async with _entered(self._entrance, call, Use(does=True, is_held=True)) as session:
+        async with entered(self._entrance, call, Use(does=True, is_held=True)) as session:
             with session.notices() as notices:
                 await call.send(devices_pb2.HoldResponse())
                 async for said in notices:
@@ -225,7 +176,7 @@ class _Devices(DevicesServiceServicer):
         request: devices_pb2.WatchReportRequest,
         call: ServerCall[devices_pb2.WatchReportRequest, jumpstarter_pb2.GetReportResponse],
     ) -> None:
-        async with _entered(self._entrance, call, LOOK) as session:
+        async with entered(self._entrance, call, LOOK) as session:
             with subscribed(session.tree.devices) as changes:
                 async for _ in changes:
                     await call.send(report_of(session))

@@ -32,10 +32,11 @@ from jumpstarter_exporter.call_notes import CallNote
 from jumpstarter_exporter.devices.cores import living
 from jumpstarter_exporter.devices.inventory import BoardDevices
 from jumpstarter_exporter.driver import Driver
+from jumpstarter_exporter.entrance import Use
 from jumpstarter_exporter.errors import DeviceFailed
 from jumpstarter_exporter.logs import BoardLog, SessionLog, dispatching
 from jumpstarter_exporter.node import Node
-from jumpstarter_exporter.services import Use, services
+from jumpstarter_exporter.services import services
 from jumpstarter_exporter.status import Status, StatusMachine
 from jumpstarter_exporter.tree import Tree
 

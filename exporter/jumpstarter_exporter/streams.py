@@ -8,25 +8,27 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import Literal, Protocol, TypeAlias
+from collections.abc import Callable
+from typing import Any, Literal, Protocol, TypeAlias
 
 import msgspec
 import trio
 from jumpstarter_proto.byte_streams.join import BrokenJoinError, join
 from jumpstarter_proto.byte_streams.router_stream import CONFIRM, RouterStream
 from jumpstarter_proto.json_texts import decode_json
-from jumpstarter_proto.rpc import RpcError, ServerCall, StatusCode
+from jumpstarter_proto.rpc import Message, Metadata, RpcError, ServerCall, StatusCode
 from jumpstarter_proto.tasks import collapsed
 from jumpstarter_proto.v1 import router_pb2
 
 from jumpstarter_exporter import guests
 from jumpstarter_exporter.call_notes import Moved
 from jumpstarter_exporter.calls import find
+from jumpstarter_exporter.data_stream import DataStream
 from jumpstarter_exporter.markers import Kind
 from jumpstarter_exporter.node import Node
 from jumpstarter_exporter.resources import Pipe, encoding_named
 
-__all__ = ["StreamRequest", "parse_request", "serve_driver_stream", "serve_resource"]
+__all__ = ["StreamRequest", "parse_request", "serve_data_stream", "serve_driver_stream", "serve_resource"]
 
 LINGER_SECONDS = 5.0
 """What a device may take for a user's last words, when the user has cancelled the stream."""
@@ -80,6 +82,34 @@ async def serve_driver_stream(node: Node, method_name: str, call: Call, moved: M
         RpcError: ABORTED, the device's side broke off in the middle.
         DeviceError: and whatever else the driver raises.
     """
+    confirms = call.header(CONFIRM[0]) == CONFIRM[1]
+    headers = [CONFIRM] if confirms else []
+
+    def open_user() -> RouterStream:
+        return RouterStream.server(call, confirms=confirms)
+
+    await _serve(node, method_name, call, headers, open_user, moved=moved)
+
+
+async def serve_data_stream(
+    node: Node, method_name: str, call: ServerCall[Any, Any], data_type: type[Message], moved: Moved
+) -> None:
+    """The same for a call whose messages are pieces of the stream (`StreamData`).
+
+    The end of what the device says ends the call, as a server has no other way to say that.
+    """
+    await _serve(node, method_name, call, [], lambda: DataStream(call, data_type), moved=moved)
+
+
+async def _serve(
+    node: Node,
+    method_name: str,
+    call: ServerCall[Any, Any],
+    headers: Metadata,
+    open_user: Callable[[], RouterStream | DataStream],
+    *,
+    moved: Moved | None,
+) -> None:
     node.check_usable()
     method = find(node, method_name, Kind.STREAM)
     if not node.is_open:
@@ -88,9 +118,8 @@ async def serve_driver_stream(node: Node, method_name: str, call: Call, moved: M
 
     async def serve() -> None:
         async with getattr(node.driver, method.attribute)() as device:
-            confirms = call.header(CONFIRM[0]) == CONFIRM[1]
-            await call.send_initial_metadata([CONFIRM] if confirms else [])
-            user = RouterStream.server(call, confirms=confirms)
+            await call.send_initial_metadata(headers)
+            user = open_user()
             try:
                 await _connect(call, user, device, str(node))
             except _UserLeftError:
@@ -105,11 +134,14 @@ async def serve_driver_stream(node: Node, method_name: str, call: Call, moved: M
         await node.run(f"{method_name}()", serve, grace=guests.CLEAN_UP_SECONDS)
 
 
-async def _connect(call: Call, user: RouterStream, device: _ByteStream, name: str) -> None:
+async def _connect(
+    call: ServerCall[Any, Any], user: RouterStream | DataStream, device: _ByteStream, name: str
+) -> None:
     # What a user has sent before leaving, in whatever way, is still for the device.
     call.outlive_reset(LINGER_SECONDS)
     try:
-        await join(user, device, leave_seconds=LEAVE_SECONDS)
+        ends_with = (device,) if isinstance(user, DataStream) else ()
+        await join(user, device, ends_with=ends_with, leave_seconds=LEAVE_SECONDS)
     except BrokenJoinError as error:
         if error.side is user:
             _log.debug("%s: the user left in the middle: %s", name, error)

@@ -7,7 +7,7 @@ from trio.testing import wait_all_tasks_blocked
 from jumpstarter_proto.notifications import AutoResetEvent, Broadcast
 
 
-async def test_broadcast_wakes_all_that_wait_and_is_not_remembered():
+async def test_broadcast_wakes_all_that_wait_and_is_not_remembered() -> None:
     broadcast, woken = Broadcast(), []
 
     async def wait(name: str) -> None:
@@ -24,7 +24,7 @@ async def test_broadcast_wakes_all_that_wait_and_is_not_remembered():
     assert sorted(woken) == ["a", "b"]
 
 
-async def test_next_event_of_broadcast_does_not_miss_a_change_before_the_wait():
+async def test_next_event_of_broadcast_does_not_miss_a_change_before_the_wait() -> None:
     broadcast = Broadcast()
     event = broadcast.next
     broadcast.notify()
@@ -34,7 +34,7 @@ async def test_next_event_of_broadcast_does_not_miss_a_change_before_the_wait():
     assert not broadcast.next.is_set()
 
 
-async def test_auto_reset_event_remembers_one_notification():
+async def test_auto_reset_event_remembers_one_notification() -> None:
     event = AutoResetEvent()
     event.set()
     event.set()
@@ -46,7 +46,7 @@ async def test_auto_reset_event_remembers_one_notification():
         await event.wait()
 
 
-async def test_cancelled_wait_leaves_auto_reset_event_set():
+async def test_cancelled_wait_leaves_auto_reset_event_set() -> None:
     event = AutoResetEvent()
     event.set()
     with trio.CancelScope() as scope:

@@ -11,6 +11,7 @@ from typing import ClassVar
 
 import trio
 from jumpstarter_exporter.driver import DeviceMissing, Driver, export, export_stream
+from jumpstarter_exporter.grpc_interface import GrpcInterface, jumpstarter_interface
 
 from jumpstarter_drivers.host_names import check_host
 
@@ -26,6 +27,7 @@ class NetworkInterface(Driver):
 
     client: ClassVar[str] = "jumpstarter_driver_network.client.NetworkClient"
     interface: ClassVar[str] = "network"
+    grpc_interfaces: ClassVar[tuple[GrpcInterface, ...]] = (jumpstarter_interface("network"),)
 
     @export_stream
     @abstractmethod

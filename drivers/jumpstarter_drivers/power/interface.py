@@ -10,6 +10,7 @@ from typing import ClassVar, Literal
 
 import trio
 from jumpstarter_exporter.driver import DeviceFailed, Driver, export
+from jumpstarter_exporter.grpc_interface import GrpcInterface, jumpstarter_interface
 
 from jumpstarter_drivers.power.reading import PowerReading
 
@@ -24,6 +25,7 @@ class PowerInterface(Driver):
 
     client: ClassVar[str] = "jumpstarter_driver_power.client.PowerClient"
     interface: ClassVar[str] = "power"
+    grpc_interfaces: ClassVar[tuple[GrpcInterface, ...]] = (jumpstarter_interface("power"),)
 
     release: State | bool = "leave"
     """What the end of a session that has used it does to the board: leave it as it is, or switch it on or off."""

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Literal
 import trio
 from jumpstarter_exporter.core import Core
 from jumpstarter_exporter.driver import DeviceBusy, DeviceMissing, Driver, export, export_stream
+from jumpstarter_exporter.grpc_interface import GrpcInterface, jumpstarter_interface
 from jumpstarter_exporter.recording import Folder, Record, Recorder, TakenError, state_directory
 from jumpstarter_proto.file_names import safe_name
 from jumpstarter_proto.value import JSON
@@ -213,6 +214,7 @@ class PySerial(Driver):
 
     client: ClassVar[str] = "jumpstarter_driver_pyserial.client.PySerialClient"
     interface: ClassVar[str] = "serial"
+    grpc_interfaces: ClassVar[tuple[GrpcInterface, ...]] = (jumpstarter_interface("serial"),)
     packages: ClassVar[tuple[str, ...]] = ("serial",)
     core_of: ClassVar[type[SerialCore]] = SerialCore
     waits_for_hardware: ClassVar[bool] = True

@@ -14,6 +14,7 @@ import trio
 from jumpstarter_exporter.core import Core
 from jumpstarter_exporter.devices.changes import subscribed
 from jumpstarter_exporter.driver import Driver, export
+from jumpstarter_exporter.grpc_interface import GrpcInterface, jumpstarter_interface
 from jumpstarter_exporter.node_errors import permission_hint
 from jumpstarter_proto.file_names import safe_name
 from jumpstarter_proto.images import Verdict, check_content
@@ -264,6 +265,7 @@ class MockFlasher(Driver):
 
     client: ClassVar[str] = "jumpstarter_driver_opendal.client.FlasherClient"
     interface: ClassVar[str] = "storage"
+    grpc_interfaces: ClassVar[tuple[GrpcInterface, ...]] = (jumpstarter_interface("storage"),)
     core_of: ClassVar[type[FlasherCore]] = FlasherCore
 
     def __post_init__(self) -> None:

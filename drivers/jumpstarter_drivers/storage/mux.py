@@ -18,6 +18,7 @@ import msgspec
 import trio
 from jumpstarter_exporter.core import Core
 from jumpstarter_exporter.driver import Driver, export
+from jumpstarter_exporter.grpc_interface import GrpcInterface, jumpstarter_interface
 from jumpstarter_proto.encoding import ContentError
 from jumpstarter_proto.errors import JumpstarterError
 from jumpstarter_proto.images import Content as ImageContent
@@ -75,6 +76,10 @@ class StorageMux(Driver):
 
     client: ClassVar[str] = "jumpstarter_driver_opendal.client.StorageMuxFlasherClient"
     interface: ClassVar[str] = "storage"
+    grpc_interfaces: ClassVar[tuple[GrpcInterface, ...]] = (
+        jumpstarter_interface("storage_mux"),
+        jumpstarter_interface("storage"),
+    )
     core_of: ClassVar[type[StorageCore]] = StorageCore
 
     release: Literal["leave", "host", "dut", "off"] | bool = "leave"

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from jumpstarter_exporter.driver import Driver, export
+from jumpstarter_exporter.grpc_interface import GrpcInterface, jumpstarter_interface
 
 __all__ = ["UbootConsole"]
 
@@ -34,6 +35,7 @@ class UbootConsole(Driver):
 
     client: ClassVar[str] = "jumpstarter_driver_uboot.client.UbootConsoleClient"
     interface: ClassVar[str] = "uboot"
+    grpc_interfaces: ClassVar[tuple[GrpcInterface, ...]] = (jumpstarter_interface("uboot"),)
 
     prompt: str = "\n=>"
     """CONFIG_SYS_PROMPT of the board's U-Boot. Line feeds in front say that it begins a line, as it always does."""

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, cast
 import msgspec
 from jumpstarter_exporter.core import Core
 from jumpstarter_exporter.driver import DeviceError, DeviceFailed, Driver, export, export_stream
+from jumpstarter_exporter.grpc_interface import GrpcInterface, jumpstarter_interface
 from jumpstarter_exporter.node_errors import explain_open_error
 from jumpstarter_proto.value import JSON
 
@@ -64,6 +65,7 @@ class VideoInterface(Driver):
 
     client: ClassVar[str] = "jumpstarter_driver_ustreamer.client.UStreamerClient"
     interface: ClassVar[str] = "video"
+    grpc_interfaces: ClassVar[tuple[GrpcInterface, ...]] = (jumpstarter_interface("video"),)
     core_of: ClassVar[type[VideoCore]] = VideoCore
     waits_for_hardware: ClassVar[bool] = True
     core: VideoCore = field(init=False, repr=False)

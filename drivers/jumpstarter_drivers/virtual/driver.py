@@ -11,6 +11,7 @@ import trio
 from jumpstarter_exporter.core import Core
 from jumpstarter_exporter.devices import Spec
 from jumpstarter_exporter.driver import DeviceError, DeviceMissing, Driver, export
+from jumpstarter_exporter.grpc_interface import GrpcInterface, jumpstarter_interface
 
 from jumpstarter_drivers.power.driver import PowerInterface
 from jumpstarter_drivers.power.reading import PowerReading
@@ -96,6 +97,7 @@ class VirtualBoard(Driver):
 
     client: ClassVar[str] = "jumpstarter_driver_composite.client.CompositeClient"
     interface: ClassVar[str] = "composite"
+    grpc_interfaces: ClassVar[tuple[GrpcInterface, ...]] = (jumpstarter_interface("composite"),)
     packages: ClassVar[tuple[str, ...]] = ("serial",)
     core_of: ClassVar[type[BoardCore]] = BoardCore
 

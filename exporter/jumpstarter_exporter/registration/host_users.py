@@ -13,8 +13,8 @@ from jumpstarter_proto.rpc import LimitedLog, RpcError, ServedConnection, Server
 from jumpstarter_exporter.boards.events import Admission, Refusal
 from jumpstarter_exporter.boards.keeper import Keeper
 from jumpstarter_exporter.devices.slot import Slot
+from jumpstarter_exporter.entrance import Use
 from jumpstarter_exporter.people import person_of
-from jumpstarter_exporter.services import Use
 from jumpstarter_exporter.session import Session
 from jumpstarter_exporter.view import see_all, see_since
 

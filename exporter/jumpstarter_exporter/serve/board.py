@@ -21,10 +21,11 @@ from jumpstarter_exporter.config import ExporterConfig
 from jumpstarter_exporter.devices.cores import keeping_open, living
 from jumpstarter_exporter.devices.from_file import add_board
 from jumpstarter_exporter.devices.inventory import Inventory
+from jumpstarter_exporter.entrance import Use
 from jumpstarter_exporter.hooks.life import HOOK_FAILED, LOCAL_LEASE, SessionLife
 from jumpstarter_exporter.logs import BoardLog
 from jumpstarter_exporter.people import person_of
-from jumpstarter_exporter.services import Use, report_of
+from jumpstarter_exporter.services import report_of
 from jumpstarter_exporter.session import Session
 
 if TYPE_CHECKING:

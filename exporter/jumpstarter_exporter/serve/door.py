@@ -23,11 +23,12 @@ from jumpstarter_proto.lab.v1.host_grpc import HostServiceServicer
 from jumpstarter_proto.rpc import RpcError, ServedConnection, ServerCall, Servicer, StatusCode
 from jumpstarter_proto.texts import shown
 
+from jumpstarter_exporter.entrance import Use
 from jumpstarter_exporter.hooks.runner import is_in_hook
 from jumpstarter_exporter.people import person_of
 from jumpstarter_exporter.serve.board import Board
 from jumpstarter_exporter.serve.elsewhere import look_elsewhere, not_here, on_its_host_only
-from jumpstarter_exporter.services import Use, services
+from jumpstarter_exporter.services import services
 from jumpstarter_exporter.session import Session
 from jumpstarter_exporter.user_reach import limit_reach
 from jumpstarter_exporter.view import Visits, see_since

@@ -12,7 +12,9 @@ from jumpstarter_proto.rpc._guards import LimitedLog
 from jumpstarter_proto.rpc._open_files import connections_allowed
 from jumpstarter_proto.rpc._outbox import Outbox
 from jumpstarter_proto.rpc._server import (
+    DynamicServicer,
     Interceptor,
+    Route,
     ServedConnection,
     Server,
     ServerCall,
@@ -50,6 +52,7 @@ __all__ = [
     "Cardinality",
     "Channel",
     "ClientCall",
+    "DynamicServicer",
     "Interceptor",
     "LimitedLog",
     "Limits",
@@ -58,6 +61,7 @@ __all__ = [
     "Method",
     "Options",
     "Outbox",
+    "Route",
     "RpcError",
     "ServedConnection",
     "Server",

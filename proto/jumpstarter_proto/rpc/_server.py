@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, ClassVar, Generic, NoReturn, Protocol, TypeAlias, TypeVar
 
 import trio
@@ -21,11 +21,22 @@ from jumpstarter_proto.rpc._metadata import encode_metadata
 from jumpstarter_proto.rpc._mux import LAST_WORDS_SECONDS, CallState, Mux
 from jumpstarter_proto.rpc._tls import TlsStream
 from jumpstarter_proto.rpc._transport import peer_of, pid_of, uid_of
-from jumpstarter_proto.rpc._types import TOO_SLOW, Message, Metadata, Method, Options, RpcError, StatusCode
+from jumpstarter_proto.rpc._types import (
+    TOO_SLOW,
+    Cardinality,
+    Message,
+    Metadata,
+    Method,
+    Options,
+    RpcError,
+    StatusCode,
+)
 from jumpstarter_proto.tasks import single
 
 __all__ = [
+    "DynamicServicer",
     "Interceptor",
+    "Route",
     "ServedConnection",
     "Server",
     "ServerCall",
@@ -53,6 +64,21 @@ class Servicer:
     def unimplemented(self, name: str) -> RpcError:
         """The status of what a servicer does not override."""
         return RpcError(StatusCode.UNIMPLEMENTED, f"{name} is not implemented here")
+
+
+Route: TypeAlias = tuple[Method[Any, Any], Callable[..., Awaitable[Any]]]
+"""A procedure and its handler, which gets what a `Servicer`'s handlers get."""
+
+
+class DynamicServicer(Servicer):
+    """Serves procedures that are found with their first call, so that nothing of them is loaded before."""
+
+    async def find(self, call: ServerCall[Any, Any]) -> Route | None:
+        """The procedure that `call.method.path` names, or None if there is none of that name here.
+
+        Interceptors have seen the call. The answer holds for all calls of the same server, or connection.
+        """
+        raise NotImplementedError
 
 
 class ServedConnection(Protocol):
@@ -284,18 +310,44 @@ async def serve_connection(
     options: Options | None = None,
 ) -> None:
     """Serve one connection until it ends; cancelling this cancels its handlers and closes the stream."""
-    await _Served(stream, _routes(services), interceptors, options or Options()).run()
+    await _Served(stream, _Routes(services), interceptors, options or Options()).run()
 
 
-_Routes: TypeAlias = Mapping[str, tuple[Method[Any, Any], Callable[..., Awaitable[Any]]]]
+class _Routes:
+    """Which handler has a procedure."""
+
+    def __init__(self, services: Sequence[Servicer]) -> None:
+        self._known: dict[str, Route] = {
+            method.path: (method, getattr(service, method.name))
+            for service in services
+            for method in service.METHODS
+        }
+        self._dynamic = [service for service in services if isinstance(service, DynamicServicer)]
+
+    def get(self, path: str) -> Route | None:
+        """None if there is no such procedure; one that has to be found has the handler `_not_found_yet`."""
+        route = self._known.get(path)
+        if route is None and self._dynamic:
+            return Method(path, Cardinality.STREAM_STREAM, Message, Message), _not_found_yet
+        return route
+
+    async def find(self, call: ServerCall[Any, Any]) -> Route:
+        """RpcError UNIMPLEMENTED if there is no such procedure."""
+        path = call.method.path
+        for service in self._dynamic:
+            route = await service.find(call)
+            if route is not None:
+                return self._known.setdefault(path, route)
+        raise RpcError(StatusCode.UNIMPLEMENTED, NO_METHOD)
 
 
-def _routes(services: Sequence[Servicer]) -> _Routes:
-    return {
-        method.path: (method, getattr(service, method.name))
-        for service in services
-        for method in service.METHODS
-    }
+NO_METHOD = "Method not found!"
+"""As grpcio says it."""
+
+
+async def _not_found_yet(call: ServerCall[Any, Any]) -> None:
+    """The handler of a procedure that a `DynamicServicer` may have."""
+    raise AssertionError
 
 
 class _Served:
@@ -378,7 +430,7 @@ class _Served:
             return
         route = self._routes.get(event.path)
         if route is None:
-            self.mux.connection.end_call(event.stream_id, StatusCode.UNIMPLEMENTED, "Method not found!", ())
+            self.mux.connection.end_call(event.stream_id, StatusCode.UNIMPLEMENTED, NO_METHOD, ())
             return
         method, handler = route
         state = CallState(event.stream_id)
@@ -436,6 +488,8 @@ class _Served:
     async def _answer(self, call: ServerCall[Any, Any], handler: Callable[..., Awaitable[Any]]) -> None:
         for interceptor in self._interceptors:
             await interceptor(call)
+        if handler is _not_found_yet:
+            call.method, handler = await self._routes.find(call)
         cardinality = call.method.cardinality
         if cardinality.streams_requests:
             reply = await handler(call)
@@ -488,7 +542,7 @@ class Server:
         limits: Limits | None = None,
     ) -> None:
         """`limits` are for a server that anybody can reach; its handlers say whom they trust."""
-        self._routes = _routes(services)
+        self._routes = _Routes(services)
         self._gate = None if limits is None else Gate(limits)
         self._interceptors = interceptors
         self._options = options or Options()

@@ -30,7 +30,7 @@ class RegisterRequest(_message.Message):
     def __init__(self, labels: _Optional[_Mapping[str, str]] = ..., reports: _Optional[_Iterable[_Union[DriverInstanceReport, _Mapping]]] = ...) -> None: ...
 
 class DriverInstanceReport(_message.Message):
-    __slots__ = ("uuid", "parent_uuid", "labels", "description", "methods_description")
+    __slots__ = ("uuid", "parent_uuid", "labels", "description", "methods_description", "file_descriptor_proto", "native_services")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -50,12 +50,16 @@ class DriverInstanceReport(_message.Message):
     LABELS_FIELD_NUMBER: _ClassVar[int]
     DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
     METHODS_DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
+    FILE_DESCRIPTOR_PROTO_FIELD_NUMBER: _ClassVar[int]
+    NATIVE_SERVICES_FIELD_NUMBER: _ClassVar[int]
     uuid: str
     parent_uuid: str
     labels: _containers.ScalarMap[str, str]
     description: str
     methods_description: _containers.ScalarMap[str, str]
-    def __init__(self, uuid: _Optional[str] = ..., parent_uuid: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., description: _Optional[str] = ..., methods_description: _Optional[_Mapping[str, str]] = ...) -> None: ...
+    file_descriptor_proto: bytes
+    native_services: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, uuid: _Optional[str] = ..., parent_uuid: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., description: _Optional[str] = ..., methods_description: _Optional[_Mapping[str, str]] = ..., file_descriptor_proto: _Optional[bytes] = ..., native_services: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class RegisterResponse(_message.Message):
     __slots__ = ("uuid",)

@@ -1,0 +1,1 @@
+"""Options of fields in driver interfaces (`jumpstarter.annotations`), beside their .proto file."""
