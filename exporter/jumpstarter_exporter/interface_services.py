@@ -7,11 +7,11 @@ procedures; here each of them calls the exported method of its name, on the devi
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import trio
-from jumpstarter_proto.rpc import DynamicServicer, Route, RpcError, ServerCall, StatusCode
+from jumpstarter_proto.rpc import DynamicServicer, Route, RpcError, ServerCall, Servicer, StatusCode
 
 from jumpstarter_exporter import calls, streams
 from jumpstarter_exporter.call_notes import noted
@@ -39,13 +39,17 @@ _Call: TypeAlias = ServerCall[Any, Any]
 class InterfaceServices(DynamicServicer):
     """All services of the devices behind an entrance, and the reflection service that describes them."""
 
-    def __init__(self, entrance: Entrance) -> None:
+    def __init__(self, entrance: Entrance, others: Sequence[Servicer]) -> None:
+        """`others` are the services that are there whatever the devices are."""
         self._entrance = entrance
+        self._others = others
 
     async def find(self, call: _Call) -> Route | None:
         """Load the service, if a device of the caller's board has it."""
         session = await self._entrance.enter(call, LOOK)
         service = call.method.service
+        if service.startswith(REFLECTION):
+            return await self._find_reflection(call)
         for node in session.tree.nodes:
             for interface in node.driver.grpc_interfaces:
                 if interface.service == service:
@@ -53,6 +57,24 @@ class InterfaceServices(DynamicServicer):
                     routes = await trio.to_thread.run_sync(_routes, interface, self._entrance)
                     return routes.get(call.method.path)
         return None
+
+    async def _find_reflection(self, call: _Call) -> Route | None:
+        from jumpstarter_proto.reflection.servicer import Reflection  # noqa: PLC0415 - few ask
+
+        def describe(interfaces: set[GrpcInterface]) -> Reflection:
+            for interface in interfaces:
+                interface.load()
+            return Reflection(self._others, [interface.service for interface in interfaces])
+
+        async def answer(call: _Call) -> None:
+            session = await self._entrance.enter(call, LOOK)
+            interfaces = {one for node in session.tree.nodes for one in node.driver.grpc_interfaces}
+            reflection = await trio.to_thread.run_sync(describe, interfaces)
+            await reflection.ServerReflectionInfo(call)
+
+        methods = {method.path: method for method in Reflection.METHODS}
+        method = methods.get(call.method.path)
+        return None if method is None else (method, answer)
 
 
 def _routes(interface: GrpcInterface, entrance: Entrance) -> dict[str, Route]:

@@ -44,7 +44,8 @@ LogCall: TypeAlias = ServerCall[empty_pb2.Empty, jumpstarter_pb2.LogStreamRespon
 
 def services(entrance: Entrance) -> tuple[Servicer, ...]:
     """All of them, behind an entrance."""
-    return _Exporter(entrance), _Router(entrance), _Devices(entrance), InterfaceServices(entrance)
+    known = (_Exporter(entrance), _Router(entrance), _Devices(entrance))
+    return (*known, InterfaceServices(entrance, known))
 
 
 def report_of(session: Session) -> jumpstarter_pb2.GetReportResponse:

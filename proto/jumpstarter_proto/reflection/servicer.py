@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, ClassVar
 
 from google.protobuf import descriptor_pb2, descriptor_pool
 from google.protobuf.descriptor import FileDescriptor
+
 from jumpstarter_proto.reflection.v1 import reflection_grpc
 from jumpstarter_proto.reflection.v1 import reflection_pb2 as pb
 from jumpstarter_proto.reflection.v1alpha import reflection_grpc as alpha
@@ -26,9 +27,11 @@ class Reflection(Servicer):
         Method(_OLDER.path, _OLDER.cardinality, _V1.request_type, _V1.response_type),
     )
 
-    def __init__(self, services: Sequence[Servicer]) -> None:
+    def __init__(self, services: Sequence[Servicer], names: Iterable[str] = ()) -> None:
+        """`names` are full names of more services, whose messages are loaded."""
         pool = descriptor_pool.Default()
-        self._services = sorted({method.service for one in (*services, self) for method in one.METHODS})
+        served = (*services, self)
+        self._services = sorted({method.service for one in served for method in one.METHODS} | set(names))
         self._files: dict[str, FileDescriptor] = {}
         for name in self._services:
             for file in _with_dependencies(pool.FindServiceByName(name).file):
@@ -60,13 +63,15 @@ class Reflection(Servicer):
             case "file_containing_symbol":
                 self._add(response, self._containing(request.file_containing_symbol))
             case "file_containing_extension":
-                # proto3 has extensions of options only, and none of our files brings one.
-                self._containing(request.file_containing_extension.containing_type)
-                raise RpcError(StatusCode.NOT_FOUND, "there is no such extension here")
+                wanted = request.file_containing_extension
+                numbers = self._extensions(wanted.containing_type)
+                if wanted.extension_number not in numbers:
+                    raise RpcError(StatusCode.NOT_FOUND, "there is no such extension here")
+                self._add(response, numbers[wanted.extension_number])
             case "all_extension_numbers_of_type":
                 name = request.all_extension_numbers_of_type
-                self._containing(name)
                 response.all_extension_numbers_response.base_type_name = name
+                response.all_extension_numbers_response.extension_number.extend(self._extensions(name))
             case _:
                 raise RpcError(StatusCode.INVALID_ARGUMENT, "the request asks for nothing that we know")
 
@@ -81,6 +86,16 @@ class Reflection(Servicer):
         if file is None:
             raise RpcError(StatusCode.NOT_FOUND, f"there is no {symbol[:200]!r} here")
         return file
+
+    def _extensions(self, message: str) -> dict[int, FileDescriptor]:
+        """The numbers of a message's extensions (proto3 has those of options only), and which file has each."""
+        self._containing(message)
+        return {
+            extension.number: file
+            for file in self._files.values()
+            for extension in file.extensions_by_name.values()
+            if extension.containing_type is not None and extension.containing_type.full_name == message
+        }
 
     @staticmethod
     def _add(response: pb.ServerReflectionResponse, file: FileDescriptor) -> None:
@@ -107,6 +122,7 @@ def _symbols(file: FileDescriptor) -> Iterator[str]:
     for service in file.services_by_name.values():
         yield service.full_name
         yield from (method.full_name for method in service.methods)
+    yield from (extension.full_name for extension in file.extensions_by_name.values())
     messages = list(file.message_types_by_name.values())
     enums = list(file.enum_types_by_name.values())
     while messages:

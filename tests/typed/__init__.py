@@ -1,0 +1,1 @@
+"""Boards that are driven by their gRPC services, from programs that know nothing of Jumpstarter's libraries."""
