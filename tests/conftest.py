@@ -18,6 +18,7 @@ PEERS: dict[str, Callable[[], Any]] = {
     "previous": peers.previous,
     "h2spec": partial(go.program, GO / "h2spec", "github.com/summerwind/h2spec/cmd/h2spec"),
     "grpc_go": partial(go.program, GO / "interop"),
+    "go_board": partial(go.program, Path(__file__).with_name("typed") / "go" / "board"),
     "udevadm": systemd_tools.udevadm,
     "systemd_analyze": systemd_tools.systemd_analyze,
 }
@@ -64,6 +65,12 @@ def h2spec(request: pytest.FixtureRequest) -> Path:
 def grpc_go(request: pytest.FixtureRequest) -> Path:
     """grpc-go's client and server of gRPC's interoperability cases; it has to be built once, too."""
     return _built(request, "grpc_go", "grpc-go's interoperability cases cannot be built")
+
+
+@pytest.fixture(scope="session")
+def go_board(request: pytest.FixtureRequest) -> Path:
+    """A program in Go that drives a board; it has to be built once, too."""
+    return _built(request, "go_board", "the Go program that drives a board cannot be built")
 
 
 @pytest.fixture(scope="session")

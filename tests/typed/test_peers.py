@@ -117,6 +117,35 @@ def test_grpcio_drives_a_leased_board_through_controller_and_router(lab: Lab) ->
     check(json.loads(lab.ok("shell", *command).splitlines()[-1]))
 
 
+GO_SAW = {
+    "read": [0, 5],
+    "bad_cycle": ["InvalidArgument", "wait is -1; it takes seconds, 0 or more"],
+    "echo": "hello",
+}
+
+
+def test_go_program_with_generated_stubs_on_a_unix_socket(
+    go_board: Path, config: Path, tmp_path: Path
+) -> None:
+    with exporters.our_unix(config, tmp_path) as exporter:
+        assert told([str(go_board), f"unix:{exporter.address}"]) == GO_SAW
+
+
+def test_go_program_over_tls_with_a_passphrase(
+    go_board: Path, config: Path, tmp_path: Path, certificate: exporters.Certificate
+) -> None:
+    with exporters.our_tls(config, tmp_path, certificate) as exporter:
+        command = [str(go_board), exporter.address, str(certificate.ca), exporters.PASSPHRASE]
+        assert told(command) == GO_SAW
+
+
+def test_go_program_drives_a_leased_board(go_board: Path, lab: Lab) -> None:
+    lab.exporter("one", label="board=typed", export=CONFIG[CONFIG.index("export:") :])
+    command = ("-l", "board=typed", "--client", lab.client("ann"), "--")
+    said = lab.ok("shell", *command, "sh", "-c", f'exec {go_board} "unix:$JUMPSTARTER_HOST"')
+    assert json.loads(said.splitlines()[-1]) == GO_SAW
+
+
 def test_purerpcs_own_client_over_tcp(config: Path, tmp_path: Path) -> None:
     port = exporters.free_port()
     program = exporters.scripts() / "jumpstarter-exporter"
