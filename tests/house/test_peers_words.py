@@ -43,6 +43,8 @@ OWN_NAMES = {
     ("jumpstarter_proto.local_networks", "interface"): "the kernel's name for it",
     ("jumpstarter_proto.run_folders", "f'{OWNER}.new'"): "a constant's",
     ("jumpstarter_proto.private_files", "f'.{path.name}.{secrets.token_hex(4)}'"): "beside the user's file",
+    ("jumpstarter_proto.purerpc_adapter.generate", "file.name"): "beside the developer's .proto file",
+    ("jumpstarter_proto.purerpc_adapter.generate", "descriptor.name"): "beside the developer's .proto file",
     ("jumpstarter_exporter.boards.claim", "f'{_PREFIX}{digest}'"): "a digest",
     ("jumpstarter_exporter.recording.folder", "f'{number:012d}{_SUFFIX}'"): "a number",
     ("jumpstarter_exporter.serve.sockets", "SYSTEM.name"): "a constant's",
