@@ -128,12 +128,12 @@ def status_bytes(lines: Sequence[str]) -> bytes:
 
 def _faults(facts: Facts) -> Iterator[str]:
     if facts.faults:
-        yield "Problem: jumpstarter.yaml has a mistake and was not used; what was set before stays."
+        yield "Problem: jumpstarter.yaml has an error and was not used; the previous settings stay."
         for fault in facts.faults:
             yield f"  {fault}"
         yield "  Correct it on this card and start the host again, or save it on the host: it is read again at once."
     elif not facts.has_file:
-        yield "Problem: there is no jumpstarter.yaml beside this file; what was set before stays."
+        yield "Problem: there is no jumpstarter.yaml beside this file; the previous settings stay."
     for problem in facts.problems:
         yield f"Problem: {problem}."
 
@@ -143,7 +143,7 @@ def _card(facts: Facts) -> Iterator[str]:
         yield f"Problem: {DATA[facts.data]}."
     for place in facts.read_only:
         yield (
-            f"Problem: {place} cannot be written, as of a card that is worn out or was pulled out; "
+            f"Problem: {place} cannot be written; the card may be worn out or was pulled out; "
             "copy what you need and use another card."
         )
     if facts.free_bytes is not None and facts.free_bytes < MIN_FREE_BYTES:
@@ -157,8 +157,8 @@ def _updates(facts: Facts) -> Iterator[str]:
     yield from facts.updates
     if facts.is_root_writable and not any("do not switch" in line for line in facts.updates):
         yield (
-            "The system's partition can be written until the next start, as a program still uses files that an update "
-            "has replaced; when nobody uses this host: sudo reboot"
+            "The system's partition stays writable until the next start, because a program still uses files that "
+            "an update has replaced; when nobody uses this host, run: sudo reboot"
         )
 
 
@@ -166,7 +166,7 @@ def _name(facts: Facts) -> Iterator[str]:
     yield f"Host name: {facts.hostname}."
     if facts.other_host:
         yield (
-            f"Problem: another host on this network is called {facts.hostname}, too, so this one is found as "
+            f"Problem: another host on this network has the name {facts.hostname}, too, so the name of this one is "
             f"{facts.other_host}.local; write another `hostname` into jumpstarter.yaml."
         )
     name = facts.other_host or facts.hostname
@@ -195,7 +195,7 @@ def _network(facts: Facts) -> Iterator[str]:
             )
         elif facts.wifi_trouble == "range":
             yield (
-                f"Wi-Fi ({one.name}): there is no network {facts.wifi} in reach; "
+                f"Wi-Fi ({one.name}): the network {facts.wifi} is not in range; "
                 "check `ssid`, `country` and the place."
             )
         elif facts.wifi:
@@ -214,7 +214,7 @@ def _time(facts: Facts) -> Iterator[str]:
         return
     if facts.is_controller and not facts.time_server:
         yield (
-            "Time: no time server has answered, so the clock of this host counts, from three minutes after its start, "
+            "Time: no time server has answered, so this host uses its own clock, from three minutes after its start, "
             "for the hosts of this lab, too. If it is wrong: sudo date -s '2026-07-31 12:00', or a `timeServer`."
         )
         return
@@ -234,14 +234,14 @@ def _controller(facts: Facts) -> Iterator[str]:
         yield f"Controller: this host is {facts.enrolled}."
     if facts.refusal:
         yield (
-            f"Problem: the controller at {facts.endpoint} refused: {facts.refusal.rstrip('.')}. It is tried again "
+            f"Problem: the controller at {facts.endpoint} refused: {facts.refusal.rstrip('.')}. This host tries again "
             "with a new `pairingCode`, which `jumpstarter-controller admin pair host NAME` prints (of a host that "
             "it knows, with --renew)."
         )
     elif facts.trouble:
         trouble = facts.trouble if facts.trouble.endswith("?") else facts.trouble.rstrip(".") + "."
         yield (
-            f"Controller: not enrolled yet: {trouble} It is tried again by itself, "
+            f"Controller: not enrolled yet: {trouble} This host tries again by itself, "
             "and when jumpstarter.yaml changes."
         )
     elif facts.is_waiting:
@@ -251,7 +251,7 @@ def _controller(facts: Facts) -> Iterator[str]:
     elif not facts.enrolled:
         yield "Controller: none; to lease these boards from elsewhere add `endpoint`, `fingerprint` and `pairingCode`."
     elif facts.endpoint and not facts.enrolled.endswith(f" of {facts.endpoint}"):
-        yield f"  jumpstarter.yaml names {facts.endpoint}; to move there add a `pairingCode` of it."
+        yield f"  jumpstarter.yaml names {facts.endpoint}; to move there, add a `pairingCode` of that controller."
 
 
 def _boards(facts: Facts) -> Iterator[str]:
@@ -260,7 +260,7 @@ def _boards(facts: Facts) -> Iterator[str]:
         return
     if not any(board.devices or board.problem for board in facts.boards):
         yield (
-            "Boards: none; nothing is plugged in that Jumpstarter knows. "
+            "Boards: none; Jumpstarter knows none of the plugged-in devices. "
             "Plug in a serial adapter or another USB device."
         )
         return

@@ -193,7 +193,7 @@ def _hostname(section: _Section, before: Kept) -> dict[str, Any]:
     name = section.text()
     if not _HOST_LABEL.fullmatch(name):
         raise section.error(
-            f"{name[:70]!r} is no host name; it takes lower-case letters, digits and `-`, at most 63"
+            f"{name[:70]!r} is not a valid host name; use lower-case letters, digits and `-`, at most 63"
         )
     return {"hostname": name}
 
@@ -242,7 +242,9 @@ def _address(section: _Section, before: Kept) -> dict[str, Any]:
     except ValueError:
         network = None
     if network is None or "/" not in ip:
-        raise section.error(f"{ip[:60]!r} is no address with a length, such as 192.168.1.20/24", "ip")
+        raise section.error(
+            f"{ip[:60]!r} is not an address with a prefix length, such as 192.168.1.20/24", "ip"
+        )
     gateway = keys["gateway"].text() if "gateway" in keys else ""
     if gateway and (_ip(keys["gateway"], gateway) not in network.network or gateway == str(network.ip)):
         raise section.error(
@@ -253,7 +255,7 @@ def _address(section: _Section, before: Kept) -> dict[str, Any]:
         _ip(keys["dns"], server, index)
     interface = keys["interface"].text() if "interface" in keys else ""
     if interface not in ("", "wired", "wifi"):
-        raise section.error(f"{interface[:60]!r} is none of `wired` and `wifi`", "interface")
+        raise section.error(f"{interface[:60]!r} is neither `wired` nor `wifi`", "interface")
     wireless = section.document.data.get("wifi", before.wifi) not in (None, "none")
     return {"address": Address(ip, gateway, dns, interface or ("wifi" if wireless else "wired"))}
 
@@ -270,17 +272,17 @@ def _ssh_keys(section: _Section, before: Kept) -> dict[str, Any]:
     keys = tuple(key.strip() for key in section.texts())
     if not keys:
         raise section.error(
-            "without a key nobody could log in; add one, or remove `sshKeys` to leave all as it was"
+            "without a key nobody could log in; add one, or remove `sshKeys` to keep the previous keys"
         )
     for index, key in enumerate(keys):
         if "PRIVATE KEY" in key:
             raise section.error(
-                "this is a private key; it takes the line of the file that ends with .pub", index
+                "this is a private key; use the line of the file whose name ends with .pub", index
             )
         kind, _, rest = key.partition(" ")
         if not kind.startswith(_KEY_TYPES) or not _is_key(kind, rest.split(" ")[0]):
             raise section.error(
-                "this is no public key; it takes a whole line such as `ssh-ed25519 AAAA... name`", index
+                "this is not a public key; use a whole line such as `ssh-ed25519 AAAA... name`", index
             )
     return {"ssh_keys": keys}
 
@@ -310,7 +312,7 @@ def _time_server(section: _Section, before: Kept) -> dict[str, Any]:
     if server == "none":
         return {"time_server": ""}
     if not _is_host(server):
-        raise section.error(f"{server[:60]!r} is no name or address of a time server")
+        raise section.error(f"{server[:60]!r} is not the name or address of a time server")
     return {"time_server": server}
 
 
@@ -323,7 +325,7 @@ def _endpoint(section: _Section, before: Kept) -> dict[str, Any]:
         raise section.error(str(error)) from None
     if not _is_host(host):
         raise section.error(
-            f"{endpoint[:60]!r} is no address of a controller; it takes HOST:PORT, such as lab:8082"
+            f"{endpoint[:60]!r} is not the address of a controller; use HOST:PORT, such as lab:8082"
         )
     return {"endpoint": endpoint}
 
@@ -333,7 +335,7 @@ def _fingerprint(section: _Section, before: Kept) -> dict[str, Any]:
     fingerprint = section.text()
     if not _HEX.fullmatch(fingerprint.replace(":", "")):
         raise section.error(
-            "this is no fingerprint of a certificate, 64 hexadecimal digits; copy it as the controller prints it"
+            "this is not the fingerprint of a certificate (64 hexadecimal digits); copy it as the controller prints it"
         )
     return {"fingerprint": fingerprint}
 
@@ -342,7 +344,7 @@ def _pairing_code(section: _Section, before: Kept) -> dict[str, Any]:
     code = section.text(secret=True).strip()
     if not re.fullmatch(r"[A-Za-z0-9 -]{4,100}", code):
         raise section.error(
-            "this is no pairing code; copy it as `jumpstarter-controller admin pair host` prints it"
+            "this is not a pairing code; copy it as `jumpstarter-controller admin pair host` prints it"
         )
     return {} if code_digest(code) in before.used_codes else {"pairing_code": code}
 

@@ -46,11 +46,11 @@ def test_a_host_that_is_well_says_who_and_where_it_is_and_what_it_has() -> None:
 @pytest.mark.parametrize(
     ("facts", "sentence"),
     [
-        ({"faults": ("jumpstarter.yaml: x",)}, "has a mistake and was not used; what was set before stays"),
+        ({"faults": ("jumpstarter.yaml: x",)}, "has an error and was not used; the previous settings stay"),
         ({"has_file": False}, "there is no jumpstarter.yaml beside this file"),
         (
             {"other_host": "pi2"},
-            "another host on this network is called pi, too, so this one is found as pi2.local",
+            "another host on this network has the name pi, too, so the name of this one is pi2.local",
         ),
         ({}, "Nobody can log in by SSH: add `sshKeys`"),
         ({"interfaces": ()}, "no network interface"),
@@ -60,10 +60,10 @@ def test_a_host_that_is_well_says_who_and_where_it_is_and_what_it_has() -> None:
             {"interfaces": (WIFI,), "wifi": "Lab", "wifi_trouble": "key"},
             "the passphrase of Lab is wrong; write",
         ),
-        ({"interfaces": (WIFI,), "wifi": "Lab", "wifi_trouble": "range"}, "there is no network Lab in reach"),
+        ({"interfaces": (WIFI,), "wifi": "Lab", "wifi_trouble": "range"}, "the network Lab is not in range"),
         ({"wifi": "Lab"}, "this host has no Wi-Fi that Linux knows"),
         ({"is_time_known": False}, "no time server has answered; local use works"),
-        ({"is_time_known": False, "is_controller": True}, "so the clock of this host counts, from three"),
+        ({"is_time_known": False, "is_controller": True}, "so this host uses its own clock, from three"),
         (
             {"is_time_known": False, "is_controller": True, "time_server": "ntp"},
             "the time server ntp has not answered",
@@ -71,14 +71,14 @@ def test_a_host_that_is_well_says_who_and_where_it_is_and_what_it_has() -> None:
         ({"is_time_known": False, "time_server": "ntp"}, "the time server ntp has not answered"),
         (
             {"refusal": "it is used.", "endpoint": "lab"},
-            "at lab refused: it is used. It is tried again with a new",
+            "at lab refused: it is used. This host tries again with a new",
         ),
-        ({"trouble": "no such host"}, "not enrolled yet: no such host. It is tried again by itself"),
-        ({"trouble": "is it there?"}, "not enrolled yet: is it there? It is tried again by itself"),
+        ({"trouble": "no such host"}, "not enrolled yet: no such host. This host tries again by itself"),
+        ({"trouble": "is it there?"}, "not enrolled yet: is it there? This host tries again by itself"),
         ({"is_controller": True}, "this host is its own controller"),
         ({}, "Controller: none; to lease these boards from elsewhere add `endpoint`"),
-        ({"enrolled": "pi of old:1", "endpoint": "new:1"}, "names new:1; to move there add a `pairingCode`"),
-        ({}, "Boards: none; nothing is plugged in"),
+        ({"enrolled": "pi of old:1", "endpoint": "new:1"}, "names new:1; to move there, add a `pairingCode`"),
+        ({}, "Boards: none; Jumpstarter knows none of the plugged-in devices"),
         ({"boards_trouble": "it does not run"}, "Boards: not known: it does not run."),
         ({"boards": (Board("pi", "no token."),)}, "Board pi: not served: no token."),
         ({"boards": (Board("pi", "", "in local use by ann", ("a",)),)}, "Board pi: in local use by ann."),
@@ -121,7 +121,7 @@ def test_a_host_that_others_call_otherwise_is_logged_into_by_that_name() -> None
     assert "Network cable (eth0): not connected." in text
     assert "Network cable (eth1): connected, but without an address; check the network's DHCP server" in text
     assert "only 63 MB are free" in text
-    assert "when nobody uses this host: sudo reboot" in text
+    assert "when nobody uses this host, run: sudo reboot" in text
 
 
 def test_a_host_with_many_devices_says_how_to_see_the_rest() -> None:

@@ -110,7 +110,7 @@ def test_a_fixed_address_is_of_wifi_where_that_is_set_up() -> None:
         ),
         (
             "hostname: Lab Pi",
-            "hostname: 'Lab Pi' is no host name; it takes lower-case letters, digits and `-`",
+            "hostname: 'Lab Pi' is not a valid host name; use lower-case letters, digits and `-`",
         ),
         ("hostname: 12", "hostname: this is a number; put it in quotes"),
         ("hostname: [a]", "hostname: this is a list; it takes text"),
@@ -129,7 +129,7 @@ def test_a_fixed_address_is_of_wifi_where_that_is_set_up() -> None:
         ),
         (
             "address: {ip: 10.0.0.2}",
-            "address.ip: '10.0.0.2' is no address with a length, such as 192.168.1.20/24",
+            "address.ip: '10.0.0.2' is not an address with a prefix length, such as 192.168.1.20/24",
         ),
         (
             "address: {ip: 10.0.0.2/24, gateway: 10.0.1.1}",
@@ -145,7 +145,7 @@ def test_a_fixed_address_is_of_wifi_where_that_is_set_up() -> None:
             "line 5, column 5: address.dns: 'lab'",
         ),
         ("address: {gateway: 10.0.0.1}", "address: `ip` is missing, such as 192.168.1.20/24"),
-        ("address: {ip: 10.0.0.2/24, interface: eth0}", "interface: 'eth0' is none of `wired` and `wifi`"),
+        ("address: {ip: 10.0.0.2/24, interface: eth0}", "interface: 'eth0' is neither `wired` nor `wifi`"),
         (
             "wifi: none\naddress: {ip: 10.0.0.2/24, interface: wifi}",
             "address.interface: there is no `wifi`; add it, or write `wired`",
@@ -170,23 +170,23 @@ def test_a_fixed_address_is_of_wifi_where_that_is_set_up() -> None:
         ("sshKeys: me", "sshKeys: this is text; it takes a list, each on a line that begins with `- `"),
         (
             "sshKeys:\n- ssh-rsa AAAA me",
-            "line 2, column 3: sshKeys: this is no public key; it takes a whole line",
+            "line 2, column 3: sshKeys: this is not a public key; use a whole line",
         ),
         (
             f"sshKeys:\n- {KEY.replace('ssh-ed25519', 'ssh-rsa')}",
-            "line 2, column 3: sshKeys: this is no public key",
+            "line 2, column 3: sshKeys: this is not a public key",
         ),
         (
             f"sshKeys:\n- {KEY}\n- '-----BEGIN OPENSSH PRIVATE KEY-----'",
-            "line 3, column 3: sshKeys: this is a private key; it takes the line of the file that ends with .pub",
+            "line 3, column 3: sshKeys: this is a private key; use the line of the file whose name ends with .pub",
         ),
-        ("timeServer: 300.1.1.1", "timeServer: '300.1.1.1' is no name or address of a time server"),
-        ("timeServer: ntp.lab:123", "timeServer: 'ntp.lab:123' is no name or address of a time server"),
-        ("endpoint: 10.0.0.256:8082", "endpoint: '10.0.0.256:8082' is no address of a controller"),
-        ("timeServer: 'a b'", "timeServer: 'a b' is no name or address of a time server"),
+        ("timeServer: 300.1.1.1", "timeServer: '300.1.1.1' is not the name or address of a time server"),
+        ("timeServer: ntp.lab:123", "timeServer: 'ntp.lab:123' is not the name or address of a time server"),
+        ("endpoint: 10.0.0.256:8082", "endpoint: '10.0.0.256:8082' is not the address of a controller"),
+        ("timeServer: 'a b'", "timeServer: 'a b' is not the name or address of a time server"),
         ("endpoint: lab:x", "endpoint: "),
         ("endpoint: http://lab", "endpoint: "),
-        ("fingerprint: 3F:A0", "fingerprint: this is no fingerprint of a certificate"),
+        ("fingerprint: 3F:A0", "fingerprint: this is not the fingerprint of a certificate"),
         ("labels: {rack: 3}", "labels.rack: this is a number; put it in quotes"),
         ("labels: {rack: 'a b'}", "labels.rack: a label has letters, digits, `-`, `_` and `.`"),
         ("labels: {'a,b': c}", "a label has letters, digits"),
