@@ -1,7 +1,7 @@
-"""One run at boot, or after the file has changed: read, keep, write for others, then take secrets off the FAT.
+"""Apply the file at boot, or after it has changed: read it, store it, write files for other programs, remove secrets.
 
-In this order, so that a power cut at any moment leaves a secret in the file, in the state, or in both. What is
-written for others is in /run, and made anew by the next boot. A second run with the same file changes nothing.
+The order makes sure that after a power cut a secret is in the file, in the state, or in both. The files for other
+programs are in /run, and are written again at the next boot. A second run with the same file changes nothing.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ __all__ = [
 ]
 
 _APPLIED = "applied"
-"""A file in /run that says that this boot has had its first run."""
+"""A file in /run that exists after the first run of this boot."""
 _READ = "read"
 """A file in /run with the digest of the file that was read last."""
 MAX_RUNS = 5
-"""In a row: a file that changes all the time is read again when it is saved the next time."""
+"""The maximum of consecutive runs. A file that changes continuously is read again when it is saved the next time."""
 _OTHER_NAMES = ("jumpstarter.yaml.txt", "jumpstarter.yml", "jumpstarter.yml.txt", "jumpstarter.txt")
 
 
@@ -49,17 +49,17 @@ class Outcome:
     kept: Kept = field(default_factory=Kept)
     hostname: str = ""
     faults: tuple[Fault, ...] = ()
-    """Of the file, which was not used then."""
+    """Faults of the file. With faults the file was not used."""
     problems: list[str] = field(default_factory=list)
-    """Sentences about the rest."""
+    """Sentences about all other problems."""
     is_booting: bool = False
-    """It was the first run of this boot."""
+    """Whether it was the first run of this boot."""
     changed: list[str] = field(default_factory=list)
     """Paths below the root that were written or removed."""
 
 
 def read_file(host: Host, before: Kept) -> tuple[SiteText | None, Kept, tuple[Fault, ...], list[str]]:
-    """The file, what it makes of what was known, its faults, and sentences about a file that is not there."""
+    """Read the file. Returns its text, the new settings, its faults, and problems such as a missing file."""
     try:
         with host.site_file.open("rb") as stream:
             raw = stream.read(1024 * 1024)
@@ -89,10 +89,10 @@ def _missing(host: Host) -> list[str]:
 
 
 def apply_until_unchanged(host: Host) -> Outcome:
-    """Run until the file is the one that was read. What went wrong in any of the runs is in the outcome.
+    """Repeat `apply` until the file has not changed since it was read. The outcome has the problems of all runs.
 
-    systemd does not look at the file while the unit runs, which takes seconds on a slow host: what is saved then would
-    be read at the next boot.
+    systemd does not watch the file while the unit runs, which takes seconds on a slow host. Without the repetition, a
+    file that is saved then would be read only at the next boot.
     """
     problems: list[str] = []
     is_booting = False
@@ -114,13 +114,13 @@ def apply_until_unchanged(host: Host) -> Outcome:
 
 
 def is_unread(host: Host) -> bool:
-    """Whether the file is another than the one that was read: saved between the last look of a run and its end."""
+    """Whether the file was saved after the last run has read it."""
     marked = _marked(host.run_folder / _READ)
     return bool(marked) and _digest(host) != marked
 
 
 def _digest(host: Host) -> str:
-    """Of the file; of one that cannot be read, that it cannot."""
+    """A digest of the file, or a constant if the file cannot be read."""
     try:
         with host.site_file.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
@@ -136,7 +136,7 @@ def _marked(marker: Path) -> str:
 
 
 def apply(host: Host) -> Outcome:
-    """See above. What cannot be done is a sentence in the outcome, and the rest is done all the same."""
+    """Do one run; see the module's docstring. A failed step becomes a sentence in the outcome; the others are done."""
     outcome = Outcome()
     before = Kept()
     try:
@@ -200,7 +200,7 @@ def _wireless(host: Host) -> list[str]:
 
 
 def _put(path: Path, file: PlannedFile | None) -> bool:
-    """Make it so, whole or not at all. Says whether it was otherwise."""
+    """Write the file completely or not at all. Returns whether it has changed."""
     if file is None:
         try:
             path.unlink()
@@ -228,7 +228,7 @@ def _put(path: Path, file: PlannedFile | None) -> bool:
 
 
 def remove_secrets(host: Host, site: SiteText, kept: Kept) -> list[str]:
-    """Take what is kept, or was used, out of the file. Says what could not be done."""
+    """Remove stored secrets and used codes from the file. Returns a sentence for what failed."""
     problems: list[str] = []
     for path in secrets_to_remove(site.text, kept):
         name = ".".join(path)

@@ -1,4 +1,4 @@
-"""The command `jumpstarter-image`: what its units run, and what a person may run to look."""
+"""The command `jumpstarter-image`, which its units run. A person can use it to check a file or show the status."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ TRY_AGAIN = 75
 """Exit code of `enrol` when it was not possible now: EX_TEMPFAIL of sysexits.h, after which systemd starts it again."""
 
 TAKEN_BACK = 10
-"""Exit code of `update`: the new version did not become ready, and the one before runs again."""
+"""Exit code of `update`: the new version did not become ready, and the previous version runs again."""
 NEITHER_IS_READY = 11
-"""...and neither does that."""
+"""Exit code of `update`: neither version became ready."""
 UPDATE_UNIT = "jumpstarter-image-update.service"
 UPDATE_SECONDS = 2 * 3600.0
-"""As long as the unit may take."""
+"""The time limit of the unit."""
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -127,7 +127,7 @@ def _apply(host: Host) -> int:
     except OSError as error:
         outcome.problems.append(f"{host.run_folder} cannot be written: {error.strerror}")
     if not _write_status(host, is_starting=outcome.is_booting):
-        # It says so already; the console of this boot has not heard it.
+        # The file already has this text, but the console of this boot has not shown it.
         for sentence in (*map(str, outcome.faults), *outcome.problems):
             print_line(sentence)
     if outcome.faults:
@@ -196,7 +196,7 @@ def _update(host: Host, options: argparse.Namespace) -> int:
 
 
 def _seal(host: Host) -> int:
-    """What the unit behind an update does: the root is read-only again, or the status says that it is not."""
+    """Make the root read-only again after an update, or report in the status that this failed."""
     from jumpstarter_image.system_packages import make_read_only  # noqa: PLC0415
 
     trouble = make_read_only(host)
@@ -208,7 +208,7 @@ def _seal(host: Host) -> int:
 
 
 def _continue_update(host: Host) -> int:
-    """What the unit does; it fails if a person has to come."""
+    """Continue an update, as its unit. Fails if a person must repair the host."""
     from jumpstarter_proto.private_files import PrivateFileError  # noqa: PLC0415
 
     from jumpstarter_image.status import show  # noqa: PLC0415
@@ -251,7 +251,7 @@ def _status(host: Host, *, write: bool) -> int:
 
 
 def _write_status(host: Host, *, is_starting: bool = False) -> bool:
-    """Also to the console and the journal, if it says something new. Says whether it did."""
+    """Write the status; if it is new, also to the console and the journal. Returns whether it was new."""
     from jumpstarter_image.status import show  # noqa: PLC0415
 
     shown = show(host, is_starting=is_starting)

@@ -1,8 +1,7 @@
-"""Makes this host one of its controller: with a pairing code of the file's, or with one of the controller on its card.
+"""Enrol this host with its controller: with the pairing code in the file, or with the controller on its own card.
 
-Run again until there is nothing left to do. A power cut at any moment is one: before a code is used the state
-has it, and who the host was then, so that a refusal of a code that this host itself has used is not taken for
-one.
+Run it again until nothing is left to do. It survives a power cut at any moment: before it uses a code, it stores the
+code and the host's identity of that time. So it can tell whether a refused code was already used by this host itself.
 """
 
 from __future__ import annotations
@@ -37,17 +36,17 @@ __all__ = [
 
 _TROUBLE = "enrolment"
 CLOCK_SECONDS = 180.0
-"""After this time since the boot a controller's own card goes by the clock that it has: nobody may tell it the time."""
+"""Seconds after the boot from which the card of a controller uses its own clock, if no time server answers."""
 SYNC_SECONDS = 20
-"""So long one try waits for a time server's answer: chronyd needs some seconds of a network that has just come."""
+"""Seconds that one attempt waits for a time server: chronyd needs some seconds after the network is up."""
 ENROL_SECONDS = 300.0
-"""How long one try may take. While a slow host starts everything at once, the exporter alone takes a minute."""
+"""The time limit of one attempt. On a slow host that is booting, the exporter alone needs a minute."""
 CONTROLLER_USER = "jumpstarter-controller"
 CONTROLLER_DATA = "var/lib/jumpstarter-controller"
 
 
 class Step(enum.Enum):
-    """What came of a run."""
+    """The result of a run."""
 
     NOTHING_TO_DO = "nothing to do"
     ENROLLED = "enrolled"
@@ -57,14 +56,14 @@ class Step(enum.Enum):
 
 @dataclass(frozen=True)
 class Enrolled:
-    """Who this host is, and to which controller."""
+    """The identity of this host, and its controller."""
 
     name: str
     endpoint: str
 
 
 def enrol(host: Host) -> tuple[Step, str]:
-    """One try. Says what came of it, and why.
+    """Make one attempt. Returns the result and the reason.
 
     OSError: /run cannot be written.
     """
@@ -77,7 +76,7 @@ def enrol(host: Host) -> tuple[Step, str]:
         else:
             step, said = Step.NOTHING_TO_DO, ""
     except state.StateError as error:
-        # A code that is used by a host which cannot write that down would be lost.
+        # If the host cannot store that it has used a code, the code would be lost.
         step, said = Step.AGAIN, str(error)
     _note(host, said if step is Step.AGAIN else "")
     if step in (Step.ENROLLED, Step.REFUSED):
@@ -137,14 +136,14 @@ def _enrol_at_own_controller(host: Host, kept: Kept) -> tuple[Step, str]:
 
 
 def _admin(host: Host, *words: str) -> Done:
-    """The controller's administration, as the user that its files belong to."""
+    """Run `jumpstarter-controller admin` as the owner of the controller's files."""
     user = ("--reuid", CONTROLLER_USER, "--regid", CONTROLLER_USER, "--init-groups", "--")
     data = str(host.root / CONTROLLER_DATA)
     return host.run("setpriv", *user, "jumpstarter-controller", "admin", *words, "--data", data)
 
 
 def _clean(host: Host, kept: Kept) -> None:
-    """Take the used code out of the file; the next boot says so if that fails."""
+    """Remove the used code from the file. If that fails, the next boot reports it."""
     site, _, _, _ = read_file(host, kept)
     if site is not None:
         remove_secrets(host, site, kept)
@@ -158,9 +157,9 @@ def _wait_for_time(host: Host) -> bool:
 
 
 def is_time_known(host: Host) -> bool:
-    """Whether the clock was set since the boot by who knows the time.
+    """Whether a time server has set the clock since the boot.
 
-    The kernel says so late where the clock was years behind: chronyd has set it, and yet knows little of its rate.
+    If the clock was years behind, the kernel reports this late: chronyd has set it, but does not know its rate yet.
     """
     if host.run("timedatectl", "show", "-p", "NTPSynchronized", "--value").output.strip() == "yes":
         return True
@@ -168,7 +167,7 @@ def is_time_known(host: Host) -> bool:
 
 
 def enrolled_as(host: Host) -> Enrolled | None:
-    """Who the host is; None if it is nobody yet, or its identity makes no sense."""
+    """The identity of the host; None if it is not enrolled, or its identity is invalid."""
     try:
         found = load_text(_identity_file(host).read_text(encoding="utf-8"))
         return Enrolled(str(found["metadata"]["name"]), str(found["endpoint"]))
@@ -182,12 +181,12 @@ def _is_at(host: Host, endpoint: str) -> bool:
 
 
 def _identity_file(host: Host) -> Path:
-    """`jumpstarter-exporter enrol` writes it, whose package is too much to load for two words."""
+    """The file that `jumpstarter-exporter enrol` writes. Importing its package for two words would take too long."""
     return host.exporter_state / "host.yaml"
 
 
 def _identity(host: Host) -> str:
-    """The digest of who the host is; only an enrolment changes it."""
+    """A digest of the host's identity, which only an enrolment changes."""
     try:
         content = _identity_file(host).read_bytes()
     except OSError:
@@ -202,7 +201,7 @@ def _reason(errors: str) -> str:
 
 
 def _note(host: Host, trouble: str) -> None:
-    """For the status, until the next try."""
+    """Store a sentence for the status, until the next attempt."""
     file = host.run_folder / _TROUBLE
     if not trouble:
         file.unlink(missing_ok=True)
@@ -212,7 +211,7 @@ def _note(host: Host, trouble: str) -> None:
 
 
 def last_trouble(host: Host) -> str:
-    """Why the last try has to be repeated; empty if it has not."""
+    """Why the last attempt must be repeated; empty if it succeeded."""
     try:
         return (host.run_folder / _TROUBLE).read_text(encoding="utf-8")
     except OSError:

@@ -1,4 +1,4 @@
-"""Writes on the FAT partition: files that are there are changed in their place, and only where they differ."""
+"""Write on the FAT partition: existing files are changed in place, and only where they differ."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from jumpstarter_image.retirement import Write
 __all__ = ["STATUS_BYTES", "change_in_place", "write_padded"]
 
 STATUS_BYTES = 8192
-"""The status file's length, whatever it says: it is allocated once."""
+"""The constant length of the status file, so that its clusters are allocated once."""
 
 
 def change_in_place(path: Path, before: bytes, writes: Iterable[Write]) -> bytes:
-    """Make the writes, each on the disk before the next. Returns what the file is then. OSError if one cannot be made.
+    """Do the writes in order, and flush each to the disk before the next. Returns the new content. Raises OSError.
 
-    None is made if the file is not what it was: somebody has saved it meanwhile, and it will be read again.
+    If the file has changed since it was read, nothing is written: somebody has saved it, and it will be read again.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     content = bytearray(before)
@@ -34,9 +34,11 @@ def change_in_place(path: Path, before: bytes, writes: Iterable[Write]) -> bytes
 
 
 def write_padded(path: Path, data: bytes) -> bool:
-    """Make a file these bytes and blank lines, `STATUS_BYTES` in all. Says whether it was another; OSError if not.
+    """Write these bytes, padded with blank lines to `STATUS_BYTES`. Returns whether the file has changed.
 
-    What does not fit is left out.
+    Raises OSError.
+
+    Text that does not fit is left out.
     """
     padded = data[:STATUS_BYTES] + b"\r\n" * ((STATUS_BYTES - len(data)) // 2)
     padded = padded.ljust(STATUS_BYTES)

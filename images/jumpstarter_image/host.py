@@ -18,7 +18,7 @@ STATUS_FILE = "jumpstarter-status.txt"
 
 @dataclass(frozen=True)
 class Done:
-    """How a program ended: with 127 if there is none of that name, with 124 if it took too long."""
+    """The result of a program. The code is 127 if the program does not exist, and 124 after a timeout."""
 
     code: int
     output: str
@@ -27,68 +27,68 @@ class Done:
 
 @dataclass(frozen=True)
 class Host:
-    """Where everything is. `root` is another folder than `/` in tests."""
+    """Paths and programs of the host. In tests, `root` is another folder than `/`."""
 
     root: Path
 
     @property
     def site_file(self) -> Path:
-        """What a person writes."""
+        """The file with the settings, written by a person."""
         return self.root / "boot/firmware" / FILE
 
     @property
     def status_file(self) -> Path:
-        """What they read."""
+        """The file with the status, read by a person."""
         return self.root / "boot/firmware" / STATUS_FILE
 
     @property
     def state_folder(self) -> Path:
-        """Where what is known is kept, with the secrets."""
+        """The folder of the stored settings and secrets."""
         return self.root / "var/lib/jumpstarter-image"
 
     @property
     def data_folder(self) -> Path:
-        """Where the partition is mounted on which all lies that lasts."""
+        """The mount point of the data partition."""
         return self.root / "data"
 
     @property
     def data_report(self) -> Path:
-        """What the initial file system says of that partition: a word of `sentences.DATA`, or `kept`."""
+        """The report of the initial file system about that partition: a word of `sentences.DATA`, or `kept`."""
         return self.root / "run/jumpstarter-image/data"
 
     @property
     def exporter_state(self) -> Path:
-        """The exporter's own, with the host's identity."""
+        """The state directory of the exporter, with the host's identity."""
         return self.root / "var/lib/jumpstarter"
 
     @property
     def exporter_socket(self) -> Path:
-        """Where the exporter listens, if it does."""
+        """The socket of the exporter."""
         return self.root / "run/jumpstarter/exporter.sock"
 
     @property
     def sealing_mark(self) -> Path:
-        """There while the root is still writable behind an update, and about to be read-only."""
+        """A file that exists after an update until the root is read-only again."""
         return self.run_folder / "sealing"
 
     @property
     def run_folder(self) -> Path:
-        """What ends with the boot."""
+        """A folder whose content is lost at shutdown."""
         return self.root / "run/jumpstarter-image"
 
     @property
     def update_folder(self) -> Path:
-        """Where an update that is going on has its record and its packages."""
+        """The folder with the record and the packages of a running update."""
         return self.state_folder / "update"
 
     @property
     def last_update(self) -> Path:
-        """The record of the last one that is over."""
+        """The record of the last finished update."""
         return self.state_folder / "last-update.json"
 
     @property
     def package_folders(self) -> tuple[Path, ...]:
-        """Where files of installed packages are kept: of those that were updated, and those of the image."""
+        """The folders with the package files of the installed versions: of updates, and of the image."""
         return self.state_folder / "packages", self.root / "usr/lib/jumpstarter-image/packages"
 
     def boot_id(self) -> str:
@@ -96,7 +96,7 @@ class Host:
         return (self.root / "proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
 
     def machine_id(self) -> str:
-        """One that no other host has; empty if it has none."""
+        """The unique id of this machine; empty if there is none."""
         try:
             return (self.root / "etc/machine-id").read_text(encoding="ascii").strip()
         except (OSError, UnicodeDecodeError):
@@ -109,7 +109,7 @@ class Host:
         timeout: float = 60.0,
         variables: Mapping[str, str] | None = None,
     ) -> Done:
-        """Run a program to its end, or to that of its time, with all that it started; `variables` are added."""
+        """Run a program; kill it with its children after the time limit. `variables` are added to its environment."""
         environment = os.environ | {
             "LC_ALL": "C.UTF-8",
             "JUMPSTARTER_STATE_DIRECTORY": str(self.exporter_state),
@@ -133,6 +133,6 @@ class Host:
                 output, errors = process.communicate(given, timeout)
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
-                # Its output is not read to the end: a service that it has started may hold that open for ever.
+                # Do not read its output to the end: a service that it started may keep the pipe open.
                 return Done(124, "", f"{command[0]} did not end within {timeout:g} s")
         return Done(process.returncode, output, errors)

@@ -1,6 +1,6 @@
-"""What other programs of the host read and what is started for it, made of what is known. No I/O.
+"""Plan the files for other programs of the host, and the units to start, from the stored settings. No I/O.
 
-All of it is in /run, made anew at each boot: systemd's own programs, wpa_supplicant and sshd read it there.
+All files are in /run and are written at each boot; systemd's programs, wpa_supplicant and sshd read them there.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 USER = "lab"
-"""Who logs in by SSH."""
+"""The user for logins over SSH."""
 WIRED = "run/systemd/network/10-jumpstarter-wired.network"
 WIRELESS = "run/systemd/network/10-jumpstarter-wireless.network"
 WPA = "run/jumpstarter-image/wpa_supplicant.conf"
@@ -36,28 +36,28 @@ EXPORTER_OPTIONS = "run/jumpstarter-image/exporter.env"
 CONTROLLER_OPTIONS = "run/jumpstarter-image/controller.env"
 ENROL_MARKER = "run/jumpstarter-image/enrol"
 PATHS = (WIRED, WIRELESS, WPA, SSH_KEYS, TIME, EXPORTER_OPTIONS, CONTROLLER_OPTIONS, ENROL_MARKER)
-"""All that may be written; what is not planned is removed."""
+"""All files that may be written; those that are not planned are removed."""
 ROUTER_PORT = 8083
-"""Where `jumpstarter-controller run --with-router` has its router, unless it is told otherwise."""
+"""The default port of the router of `jumpstarter-controller run --with-router`."""
 _HEADER = "# Made of jumpstarter.yaml at each boot; change that.\n"
 NETWORK_TIME = "/run/chrony-dhcp"
-"""Where time servers are named that a network has named by DHCP (jumpstarter-image-time-sources.service)."""
+"""The folder with the time servers from DHCP (jumpstarter-image-time-sources.service)."""
 _TIME = f"""\
 driftfile /var/lib/chrony/chrony.drift
 rtcsync
-# A host without a clock of its own may be years behind, and a lab's card be told the time after days.
+# A host without a hardware clock may be years behind, and a lab's card may get the time only after days.
 makestep 1 -1
 maxupdateskew 100
 sourcedir {NETWORK_TIME}
 """
 NEAR_SERVER = "iburst minpoll 4"
-"""How one on the same network is asked: each 16 s at first, as it may start later than this host. chronyd believes
-what it has heard three times, which takes minutes else."""
+"""Options for a time server on the same network: poll every 16 s at first, because it may start later than this host.
+chronyd accepts the time after three answers, which would take minutes otherwise."""
 LOCAL_NETWORKS = (
     *("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16"),
     *("fc00::/7", "fe80::/10"),
 )
-"""Whom a lab's card tells the time."""
+"""The networks that may ask a lab's card for the time."""
 
 
 @dataclass(frozen=True)
@@ -73,12 +73,12 @@ Command: TypeAlias = tuple[str, ...]
 
 
 def hostname_of(kept: Kept, machine_id: str) -> str:
-    """Its name. Without one from the file, one that no other card of this image has."""
+    """The host name: from the file, or a name that is unique among cards with this image."""
     return kept.hostname or f"jumpstarter-{machine_id[:4] or 'host'}"
 
 
 def files_of(kept: Kept, hostname: str) -> dict[str, PlannedFile]:
-    """By path."""
+    """The planned files, by path."""
     address = kept.address
     fixed = {} if address is None else {address.interface: address}
     files = {
@@ -95,7 +95,7 @@ def files_of(kept: Kept, hostname: str) -> dict[str, PlannedFile]:
         files[EXPORTER_OPTIONS] = PlannedFile(f'{_HEADER}JUMPSTARTER_BOARD_LABELS="{labels}"\n')
     if kept.controller:
         endpoint = own_endpoint(kept, hostname)
-        # Else the router would be known by the bare host name, which nobody outside finds.
+        # Otherwise the router would have the short host name, which other networks cannot resolve.
         router = f"{_bracketed(_host_of(endpoint))}:{ROUTER_PORT}"
         options = f"--with-router --endpoint {endpoint} --router-endpoint {router}"
         files[CONTROLLER_OPTIONS] = PlannedFile(f'{_HEADER}JUMPSTARTER_CONTROLLER_OPTIONS="{options}"\n')
@@ -105,7 +105,7 @@ def files_of(kept: Kept, hostname: str) -> dict[str, PlannedFile]:
 
 
 def own_endpoint(kept: Kept, hostname: str) -> str:
-    """Where a controller on this card is reached: what the file says, its fixed address, or its name."""
+    """The address of a controller on this card: from the file, its fixed address, or its name."""
     if kept.endpoint:
         return kept.endpoint
     host = str(ipaddress.ip_interface(kept.address.ip).ip) if kept.address else f"{hostname}.local"
@@ -132,7 +132,7 @@ def _network(match: str, address: Address | None) -> str:
 
 
 def _wpa(wifi: Wifi) -> str:
-    """The name in hexadecimal digits, which takes every name."""
+    """The configuration of wpa_supplicant. The network's name is in hexadecimal digits, which allow every character."""
     lines = [
         "ctrl_interface=/run/wpa_supplicant",
         f"country={wifi.country}",
@@ -153,13 +153,13 @@ def _wpa(wifi: Wifi) -> str:
 
 
 def _time(kept: Kept) -> str:
-    """For chronyd. Who knows the time is trusted more than the controller's host, which may only have a clock."""
+    """The configuration of chronyd. It trusts time servers more than the controller's host, which may be wrong."""
     if kept.time_server:
         lines = [f"server {kept.time_server} {NEAR_SERVER} trust"]
     else:
         lines = ["pool 2.debian.pool.ntp.org iburst maxsources 3 trust"]
         if kept.endpoint and not kept.controller:
-            # A lab without a way out.
+            # A lab without internet.
             lines.append(f"server {_host_of(kept.endpoint)} {NEAR_SERVER}")
     if kept.controller:
         lines += [f"allow {network}" for network in LOCAL_NETWORKS]
@@ -169,9 +169,9 @@ def _time(kept: Kept) -> str:
 def steps_after(
     changed: Collection[str], kept: Kept, *, is_renamed: bool, is_booting: bool, wireless: Sequence[str]
 ) -> list[Command]:
-    """What to run, in this order. While the host boots, those who read these files are started afterwards anyway.
+    """The commands to run, in this order. During the boot, the programs that read these files are started later anyway.
 
-    `wireless` names the interfaces with a radio.
+    `wireless` are the names of the Wi-Fi interfaces.
     """
     if is_booting:
         return []

@@ -1,9 +1,9 @@
-"""How a secret leaves the file on the FAT partition, which has no journal: by blanks in its place, sector by sector.
+"""Remove a secret from a file on the FAT partition, which has no journal, by writing blanks in its place.
 
-The file keeps its length and its place, so that neither the directory nor the allocation table is written but
-for a time stamp, and what was there is gone from the card's logical blocks. A disk writes one sector wholly or
-not at all. A secret that lies in one is blanked by one write. One that crosses a border becomes a comment
-first, by one character: whatever a power cut leaves of the blanks after that, the file says the same.
+The file keeps its length and its place, so the allocation table does not change, the directory only in a time stamp,
+and the secret is gone from the card's logical blocks. A disk writes one sector completely or not at all. A secret
+inside one sector is blanked with one write. A secret in two sectors is first made a comment with one character. So
+after a power cut between the next writes, the file still has the same meaning.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ SECTOR_BYTES = 512
 
 @dataclass(frozen=True)
 class Write:
-    """Bytes in the place of others, to be on the disk before the next write begins."""
+    """Bytes that replace others, and must be on the disk before the next write begins."""
 
     offset: int
     data: bytes
 
 
 def writes_without(site: SiteText, path: Sequence[str]) -> list[Write]:
-    """What to write so that the key is gone.
+    """The writes that remove a key.
 
     Raises:
-        BlankingError: it cannot be done in a way that a power cut may stop anywhere.
+        BlankingError: there are no writes that are safe against a power cut at any moment.
     """
     text, left = site.text, blanked(site.text, path)
     changed = [at for at, (one, other) in enumerate(zip(text, left, strict=True)) if one != other]
@@ -52,7 +52,7 @@ def writes_without(site: SiteText, path: Sequence[str]) -> list[Write]:
     if not _says_the_same(commented, left) or "\n" in text[begin:end] or "\r" in text[begin:end]:
         raise BlankingError(f"{'.'.join(path)} cannot be taken out; write it on a line of its own")
     mark = "#".encode(site.encoding)
-    # The mark is the last to go, or stays.
+    # The comment mark is removed last, or stays.
     return [
         Write(offset, mark),
         Write(offset + len(mark), blanks[len(mark) :]),

@@ -1,4 +1,4 @@
-"""The status in plain sentences, each with what to do, made of facts. No I/O; no secret is among the facts."""
+"""Turn facts about the host into the sentences of the status, with what to do. No I/O; facts contain no secrets."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ WIDTH = 92
 MAX_LINES_OF_BOARDS = 40
 MAX_TEXT = 400
 MIN_FREE_BYTES = 64 * 1024 * 1024
-"""Below this a console that talks much fills the card soon."""
+"""With less free space, the recording of a busy console soon fills the card."""
 
 
 @dataclass(frozen=True)
 class Interface:
-    """A network interface, with its addresses that others on the network can use."""
+    """A network interface, with the addresses that other hosts can use."""
 
     name: str
     is_wireless: bool
@@ -29,54 +29,54 @@ class Interface:
 
 @dataclass(frozen=True)
 class Board:
-    """A board of the host's, with a line on each of its devices."""
+    """A board of the host, with a line for each of its devices."""
 
     name: str
     problem: str = ""
     use: str = ""
-    """Who has it, or what keeps it from being leased."""
+    """Who uses it, or why it cannot be leased."""
     devices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of a host at one moment."""
+    """Facts about a host at one moment."""
 
     hostname: str
     faults: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
     has_file: bool = True
     other_host: str = ""
-    """What the network calls this host instead of its name, since another has that."""
+    """The name of this host in the network, if another host has its own name."""
     interfaces: tuple[Interface, ...] = ()
     wifi: str = ""
-    """The name of the wireless network that it should be in."""
+    """The configured Wi-Fi network."""
     wifi_trouble: str = ""
-    """`key` or `range`: why it is not."""
+    """Why it is not connected: `key` or `range`."""
     has_keys: bool = False
     is_time_known: bool = True
     time_server: str = ""
     enrolled: str = ""
-    """Who it is, and to which controller."""
+    """The identity of the host, and its controller."""
     endpoint: str = ""
     is_controller: bool = False
     is_waiting: bool = False
-    """There is a pairing code which may still be good."""
+    """There is a pairing code that may still be valid."""
     refusal: str = ""
     trouble: str = ""
     boards: tuple[Board, ...] = ()
     boards_trouble: str = ""
     free_bytes: int | None = None
     read_only: tuple[str, ...] = ()
-    """Places on the card that cannot be written."""
+    """File systems of the card that cannot be written."""
     updates: tuple[str, ...] = ()
-    """Sentences on an update that is going on, or on the last one."""
+    """Sentences about the running or the last update."""
     is_root_writable: bool = False
-    """The system's own partition can be written, as by an update."""
+    """The root is writable, for example during an update."""
     is_starting: bool = False
-    """What it finds outside of its card is not known yet."""
+    """The host is booting: network and boards are not known yet."""
     data: str = ""
-    """How the partition for what lasts was found at the start: a word of DATA, or any other if all is well."""
+    """The state of the data partition at the boot: a word of DATA, or another word if it has no fault."""
 
 
 _FORGETS = "what changes now is forgotten when the power goes, and this host begins as a new one"
@@ -95,11 +95,11 @@ DATA = {
         "changes now is forgotten when the power goes; write the image to another card"
     ),
 }
-"""What a person reads for each word that the initial file system (scripts/init-bottom/lasting) writes."""
+"""The sentence for each word that the initial file system (scripts/init-bottom/lasting) writes."""
 
 
 def status_lines(facts: Facts) -> list[str]:
-    """One sentence or more in each."""
+    """The lines of the status; each has at least one sentence."""
     lines = [*_faults(facts), *_card(facts), *_updates(facts), *_name(facts)]
     if facts.is_starting:
         lines += [
@@ -112,7 +112,7 @@ def status_lines(facts: Facts) -> list[str]:
 
 
 def status_bytes(lines: Sequence[str]) -> bytes:
-    """For Notepad and all others: with CRLF, no line longer than a window."""
+    """The status as a text file: with CRLF for Notepad, and with short lines."""
     wrapped = ["Status of this Jumpstarter host", "-------------------------------", ""]
     for line in lines:
         indent = "  " if line.startswith("  ") else ""

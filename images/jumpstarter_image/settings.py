@@ -1,7 +1,7 @@
-"""Reads `jumpstarter.yaml`, strictly: a key that is missing, or has nothing behind it, means as it was.
+"""Read `jumpstarter.yaml` strictly. A key that is missing or has no value keeps its previous value.
 
-Each key is read by itself, so that all faults of a file are found at once, each with its place. A fault never shows
-what is behind a key that takes a secret: it is written to a file that everybody reads who holds the card.
+Each key is read separately, so all faults of a file are found at once, each with its place. The text of a fault never
+contains the value of a secret, because everybody who has the card can read the status.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _KEY_TYPES = ("ssh-ed25519", "ssh-rsa", "ecdsa-sha2-nistp", "sk-ssh-ed25519@", "
 
 @dataclass(frozen=True)
 class Fault:
-    """One thing that is wrong in the file."""
+    """A fault of the file."""
 
     message: str
     key: str = ""
@@ -51,21 +51,21 @@ class Fault:
         return self.sentence(FILE)
 
     def sentence(self, file: Path) -> str:
-        """The same, for a file that is called otherwise."""
+        """The same, for a file of another name."""
         place = f", line {self.line}, column {self.column}" if self.line else ""
         return f"{file}{place}: {self.key}{self.key and ': '}{self.message}"
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What the file makes of what was known before."""
+    """The previous settings, changed by the file."""
 
     kept: Kept
     faults: tuple[Fault, ...] = ()
 
 
 class _Section:
-    """What is behind one key, with its place for errors."""
+    """The value of one key, with its place for errors."""
 
     def __init__(self, document: Document, value: Any, *path: str) -> None:
         self.document = document
@@ -76,7 +76,7 @@ class _Section:
         return self.document.error((*self.path, *below), message)
 
     def text(self, *, secret: bool = False) -> str:
-        """One line of text. YAML reads digits, `no` and dates as something else, unless they are in quotes."""
+        """The value as one line of text. Numbers, `no` and dates must be in quotes in YAML."""
         return self._text(self.value, secret=secret)
 
     def _text(self, value: Any, *below: int, secret: bool = False) -> str:
@@ -98,7 +98,7 @@ class _Section:
         return tuple(self._text(item, index) for index, item in enumerate(self.value))
 
     def keys(self, *known: str) -> dict[str, _Section]:
-        """What is below it, by key; keys with nothing behind them are left out."""
+        """The mapping in this key; keys without a value are left out."""
         if not isinstance(self.value, Mapping):
             raise self.error(f"this is {kind_of(self.value)}; it takes the keys {', '.join(known)} below it")
         for key in self.value:
@@ -112,9 +112,9 @@ class _Section:
 
 
 def read_site(text: str, before: Kept) -> Reading:
-    """Read the file. With a fault in it, only what cannot cut the host off is taken from it.
+    """Read the file. If it has a fault, only settings that cannot cut the host off are used.
 
-    That is: SSH keys, besides those that were known, and a name and a wireless network where there was none before.
+    These are additional SSH keys, and a first name or Wi-Fi network.
     """
     try:
         document = _document(text)
@@ -165,14 +165,14 @@ def _check_together(document: Document, found: Mapping[str, Any], before: Kept, 
 
 
 def _document(text: str) -> Document | None:
-    """None if there is nothing but comments. ConfigError never shows more of the file than a character."""
+    """Parse the file; None if it contains only comments. A ConfigError shows at most one character of the file."""
     if all(not line.strip() or line.lstrip().startswith(("#", "---")) for line in text.splitlines()):
         return None
     try:
         document = Document(FILE, "hostname", text.encode())
     except ConfigError as error:
         place = None if error.line is None or error.column is None else (error.line, error.column)
-        # It may be behind the last line.
+        # The place may be after the last line.
         line = [*re.split(r"\r\n|\r|\n", text), ""][error.line - 1] if error.line else ""
         if "\t" in line[: len(line) - len(line.lstrip())]:
             message = "the line begins with a tab; YAML takes blanks there"
@@ -296,7 +296,7 @@ def _is_key(kind: str, data: str) -> bool:
 
 
 def _is_host(text: str) -> bool:
-    """Whether it is a host's name or its address. What looks like an address has to be one."""
+    """Whether the text is a host name or an IP address. A text that looks like an address must be a valid one."""
     if _ADDRESS_LIKE.fullmatch(text):
         try:
             ipaddress.ip_address(text)
@@ -388,7 +388,7 @@ KEYS: Mapping[str, Callable[[_Section, Kept], dict[str, Any]]] = {
 
 
 def secrets_to_remove(text: str, kept: Kept) -> list[tuple[str, ...]]:
-    """The paths of secrets in the file that are not needed there any more: they are kept, or were used."""
+    """The paths of secrets in the file that are stored or used, and no longer needed there."""
     try:
         document = _document(text)
     except ConfigError:
@@ -397,7 +397,7 @@ def secrets_to_remove(text: str, kept: Kept) -> list[tuple[str, ...]]:
     found: list[tuple[str, ...]] = []
     wifi = data.get("wifi")
     if isinstance(wifi, Mapping) and kept.wifi is not None and wifi.get("passphrase"):
-        # Of another network, in a file that was not used, it is not kept.
+        # In a file that was not used, the passphrase of another network is not stored.
         is_this = wifi.get("ssid") in (None, kept.wifi.ssid)
         if is_this and wifi["passphrase"] == kept.wifi.passphrase:
             found.append(("wifi", "passphrase"))

@@ -1,4 +1,4 @@
-"""The file as bytes: editors on laptops write UTF-8 and UTF-16, with marks and line ends of their own, which stay."""
+"""Decode and encode the file: UTF-8 or UTF-16, with or without byte order mark. Line ends do not change."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 __all__ = ["MAX_BYTES", "NotTextError", "SiteText"]
 
 MAX_BYTES = 64 * 1024
-"""A hundred times of what anybody writes."""
+"""A hundred times the size of a usual file."""
 _MARKS = {
     codecs.BOM_UTF8: "utf-8",
     codecs.BOM_UTF16_LE: "utf-16-le",
@@ -17,7 +17,7 @@ _MARKS = {
 
 
 class NotTextError(ValueError):
-    """The bytes are no text that could be YAML. `place` is line and column (from 1), if it is at one place."""
+    """The bytes are not text. `place` is line and column (from 1) of the fault, if there is one place."""
 
     def __init__(self, message: str, place: tuple[int, int] | None = None) -> None:
         super().__init__(message)
@@ -26,7 +26,7 @@ class NotTextError(ValueError):
 
 @dataclass(frozen=True)
 class SiteText:
-    """A text, and how it was written."""
+    """A text and its encoding."""
 
     text: str
     encoding: str = "utf-8"
@@ -35,7 +35,7 @@ class SiteText:
 
     @classmethod
     def decoded(cls, raw: bytes) -> SiteText:
-        """Raises NotTextError: a sentence about what the editor should save."""
+        """Decode the bytes. Raises NotTextError, which says how to save the file."""
         if len(raw) > MAX_BYTES:
             raise NotTextError(
                 f"the file is larger than {MAX_BYTES // 1024} KiB; it takes a few lines of text"
@@ -57,5 +57,5 @@ class SiteText:
         return cls(text, encoding, mark)
 
     def encoded(self, text: str) -> bytes:
-        """Another text, written in the same way."""
+        """Encode another text in the same way."""
         return self.mark + text.encode(self.encoding)

@@ -1,4 +1,4 @@
-"""Keeps what is known in a file that only root reads, written whole and on the disk before anything relies on it."""
+"""Store the settings in a file that only root can read. It is on the disk before anything depends on it."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ __all__ = ["StateError", "load", "save"]
 
 FILE = "state.json"
 MAX_BYTES = 64 * 1024
-"""What `read_private` reads."""
+"""The size limit of the file."""
 
 
 class StateError(Exception):
-    """What is known cannot be read or kept; says what to do."""
+    """The settings cannot be read or stored; the message says what to do."""
 
 
 def load(host: Host) -> Kept:
-    """What is known; nothing on a new host.
+    """Read the stored settings; empty on a new host.
 
     Raises:
-        StateError: what is there makes no sense, and is set aside; or it cannot be read.
+        StateError: the file is invalid, and was moved aside; or it cannot be read.
     """
     path = host.state_folder / FILE
     if not path.exists():
@@ -44,7 +44,7 @@ def load(host: Host) -> Kept:
 
 
 def save(host: Host, kept: Kept) -> None:
-    """Keep it, if it is another. Raises StateError."""
+    """Store the settings if they have changed. Raises StateError."""
     path = host.state_folder / FILE
     data = msgspec.json.format(msgspec.json.encode(kept)) + b"\n"
     if len(data) > MAX_BYTES:

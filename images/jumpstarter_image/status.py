@@ -1,4 +1,4 @@
-"""Gathers what is known of the host, and writes it beside the file, seldom enough for a card."""
+"""Collect the facts about the host, and write the status. Writes are limited to protect the card."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from jumpstarter_image.update_record import update_lines
 __all__ = ["WRITES_AT_ONCE", "WRITE_SECONDS", "Budget", "Shown", "gather", "note_problems", "show"]
 
 WRITES_AT_ONCE = 6
-"""So often the file is written in a row, as during a boot or while somebody tries settings..."""
+"""The status may be written so many times in quick succession, such as during a boot..."""
 WRITE_SECONDS = 60.0
-"""...and then once in this time."""
+"""...and then once in so many seconds."""
 _BUDGET = "status-writes"
 _PROBLEMS = "problems"
 _CONFLICT = re.compile(r"changing published hostname from '[^']*' to '([A-Za-z0-9-]{1,63})'")
@@ -42,9 +42,10 @@ _WIFI_EVENTS = (
 
 
 def gather(host: Host, *, is_starting: bool = False) -> Facts:
-    """Everything, as it is now. What cannot be found out is left out, or a sentence.
+    """Collect all facts. A fact that cannot be determined is left out, or becomes a sentence.
 
-    `is_starting`: before anything runs that could be asked, and each program costs a slow host a part of a second.
+    `is_starting`: during the boot, before other services run. Then no program is started, because each takes a
+    part of a second on a slow host.
     """
     problems = list(_noted(host))
     kept = Kept()
@@ -92,17 +93,17 @@ def gather(host: Host, *, is_starting: bool = False) -> Facts:
 
 @dataclass(frozen=True)
 class Shown:
-    """A status, and what became of it."""
+    """A status, and whether it was written."""
 
     lines: list[str]
     is_new: bool
-    """It was written, or would have been if the card could be."""
+    """Whether it is new: it was written, or the write failed."""
     trouble: str = ""
-    """Why it could not be."""
+    """Why it could not be written."""
 
 
 def show(host: Host, *, is_starting: bool = False) -> Shown:
-    """Write the status, if it is another and was not written often just now."""
+    """Write the status if it has changed and the limit for writes allows it."""
     lines = status_lines(gather(host, is_starting=is_starting))
     if _budget(host).left < 1:
         return Shown(lines, is_new=False)
@@ -116,7 +117,7 @@ def show(host: Host, *, is_starting: bool = False) -> Shown:
 
 
 def note_problems(host: Host, problems: Sequence[str]) -> None:
-    """Keep what went wrong with the last run for the status, as long as the host runs. OSError if it cannot be."""
+    """Store the problems of the last run for the status, until the shutdown. Raises OSError."""
     if list(problems) != _noted(host):
         host.run_folder.mkdir(parents=True, exist_ok=True)
         text = "".join(f"{problem}\n" for problem in problems)
@@ -131,13 +132,13 @@ def _noted(host: Host) -> list[str]:
 
 
 class Budget(msgspec.Struct, frozen=True):
-    """How many writes are left, and since when; in seconds since the boot."""
+    """The number of writes that are left, and since when, in seconds since the boot."""
 
     left: float
     at: float
 
     def at_time(self, now: float) -> Budget:
-        """As it is later."""
+        """The budget at a later time."""
         return Budget(min(WRITES_AT_ONCE, self.left + max(0.0, now - self.at) / WRITE_SECONDS), now)
 
 
@@ -171,7 +172,7 @@ def _interfaces(host: Host) -> Iterator[Interface]:
 
 
 def _wifi_trouble(host: Host) -> str:
-    """What its program said last; see `wpa_supplicant`."""
+    """The last report of wpa_supplicant about the connection."""
     said = _journal(host, "jumpstarter-image-wifi@*")
     for line in reversed(said):
         for word, trouble in _WIFI_EVENTS:
@@ -205,7 +206,7 @@ def _boards(host: Host) -> tuple[tuple[Board, ...], str]:
     try:
         return tuple(map(_board, data.get("boards", []))), ""
     except (AttributeError, LookupError, TypeError):
-        # Of a version that an update has just installed, say: nothing that it answers ends the update.
+        # The exporter may be a version that an update has just installed; no answer of it may end the update.
         return (), "the exporter says of its boards what makes no sense; see `jumpstarter-exporter boards`"
 
 
@@ -242,7 +243,7 @@ def _places(host: Host) -> Iterator[_Place]:
 
 
 def _mount_of(host: Host, path: Path) -> Mount | None:
-    """None: the kernel does not say, as of the root in a chroot."""
+    """The mount of a path; None if the kernel does not show it, as for the root of a chroot."""
     try:
         text = (host.root / MOUNTINFO).read_bytes().decode(errors="surrogateescape")
     except OSError:
@@ -252,7 +253,7 @@ def _mount_of(host: Host, path: Path) -> Mount | None:
 
 def _read_only(host: Host) -> Iterator[str]:
     for place in _places(host):
-        # An overlay is never read-only itself: it is asked for the place where its changes are.
+        # An overlay is never read-only itself: check the file system with its changes.
         mount = _mount_of(host, place.path)
         if mount is not None and mount.is_read_only:
             yield place.name
@@ -264,7 +265,7 @@ def _updates(host: Host) -> list[str]:
 
 
 def _is_root_writable(host: Host) -> bool:
-    """On a host whose start has made it read-only, and nobody is about to."""
+    """Whether the root, which the boot made read-only, is writable and will not be sealed soon."""
     if not host.data_report.exists() or host.sealing_mark.exists():
         return False
     mount = _mount_of(host, host.root)

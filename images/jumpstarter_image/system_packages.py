@@ -1,4 +1,4 @@
-"""The programs that deal with packages, services and mounts, as an update asks them."""
+"""Run the programs for packages, services and mounts that an update needs."""
 
 from __future__ import annotations
 
@@ -32,26 +32,26 @@ __all__ = [
 EXPORTER = "jumpstarter-exporter.service"
 CONTROLLER = "jumpstarter-controller.service"
 READY_SECONDS = 180.0
-"""A service has so long to become ready: it starts slowly on a slow card, and again if a start fails."""
+"""Seconds for a service to become ready, on a slow card and with repeated starts..."""
 SETTLE_SECONDS = 15.0
-"""...and then has to stay so for this time."""
+"""...and seconds that it must then stay ready."""
 BUSY_SECONDS = 30.0
-"""So long somebody may still use files that were replaced."""
+"""Seconds to wait for programs that still use replaced files."""
 POLL_SECONDS = 1.0
 PACKAGES_SECONDS = 1800.0
-"""For apt and dpkg, on a slow card."""
+"""Seconds for apt and dpkg, on a slow card."""
 LOCK_SECONDS = 60.0
-"""So long somebody else may use dpkg, as apt waits, too."""
+"""Seconds to wait for another user of dpkg, as apt does."""
 _LOCKED = "lock was locked by another process"
 _QUIETLY = {"DEBIAN_FRONTEND": "noninteractive"}
 _TAKING_BACK = {"JUMPSTARTER_TAKE_BACK": "1"}
-"""The packages refuse to go back to an older version unless this is set."""
+"""The variable that allows the packages to be downgraded."""
 _CONFIGURATION = ("--force-confdef", "--force-confold")
 DPKG = "var/lib/dpkg"
 
 
 class CommandError(Exception):
-    """A program failed: a sentence with the end of what it said."""
+    """A program failed; the message has the end of its output."""
 
 
 def _checked(done: Done, what: str) -> Done:
@@ -67,21 +67,21 @@ def _checked(done: Done, what: str) -> Done:
 
 
 def read_deb(host: Host, path: Path) -> Deb | None:
-    """What a file is; None if it is no package."""
+    """Read the description of a package file; None if it is not a package."""
     form = "${Package}\t${Version}\t${Architecture}\t${Installed-Size}\n"
     done = host.run("dpkg-deb", "--show", f"--showformat={form}", str(path))
     return parse_deb(str(path), done.output) if done.code == 0 else None
 
 
 def installed_version(host: Host, name: str) -> str:
-    """Of a package that is installed; empty if it is not."""
+    """The installed version of a package; empty if it is not installed."""
     done = host.run("dpkg-query", "--show", "--showformat=${db:Status-Status}\t${Version}", name)
     status, _, version = done.output.strip().partition("\t")
     return version if done.code == 0 and status not in {"not-installed", "config-files"} else ""
 
 
 def is_newer(host: Host, one: str, other: str) -> bool:
-    """Whether a version is newer than another."""
+    """Whether a version is newer than another one."""
     return host.run("dpkg", "--compare-versions", one, "gt", other).code == 0
 
 
@@ -96,18 +96,18 @@ def apt(
 
 
 def install_files(host: Host, files: Iterable[Path], *, back: bool = False) -> str:
-    """Install these; with `back` also where a newer version is. Returns what dpkg said. CommandError."""
+    """Install these files; with `back` also over a newer version. Returns the output of dpkg. Raises CommandError."""
     variables = _QUIETLY | (_TAKING_BACK if back else {})
     return _checked(_dpkg(host, "--install", *map(str, files), variables=variables), "dpkg").output
 
 
 def configure_rest(host: Host) -> Done:
-    """Finish what an installation has left. After a power cut, what cannot be is replaced by what follows."""
+    """Complete an interrupted installation. Callers may ignore errors if they install the same packages again."""
     return _dpkg(host, "--configure", "-a", variables=_QUIETLY)
 
 
 def _dpkg(host: Host, *words: str, variables: Mapping[str, str]) -> Done:
-    """Run it, when nobody else does."""
+    """Run dpkg when no other program uses it."""
     end = time.monotonic() + LOCK_SECONDS
     while True:
         done = host.run("dpkg", *_CONFIGURATION, *words, timeout=PACKAGES_SECONDS, variables=variables)
@@ -117,19 +117,19 @@ def _dpkg(host: Host, *words: str, variables: Mapping[str, str]) -> Done:
 
 
 def make_writable(host: Host) -> None:
-    """Let the root be written, and the list of packages, which is mounted on its own. CommandError."""
+    """Make the root writable, and the list of packages, which is a mount of its own. Raises CommandError."""
     _checked(host.run("mount", "-o", "remount,rw", str(host.root)), "mount")
     _checked(host.run("mount", "-o", "remount,bind,rw", str(host.root / DPKG)), "mount")
 
 
 def make_read_only(host: Host) -> str:
-    """Undo that. Says why it cannot be: a program that runs still has a file open that was replaced.
+    """Make the root read-only again. Returns why this failed: a running program still has a replaced file open.
 
-    One that is about to end, such as a look at the boards for the status, is waited for.
+    Waits for programs that are about to end, such as a query of the boards for the status.
     """
     os.sync()
     host.run("mount", "-o", "remount,bind,ro", str(host.root / DPKG))
-    # dpkg's triggers have made its table of hardware anew, and udevd still has the one before open.
+    # dpkg's triggers have replaced the hwdb, and udevd still has the old one open.
     host.run("udevadm", "control", "--reload")
     end = time.monotonic() + BUSY_SECONDS
     while True:
@@ -147,7 +147,7 @@ def _shown(host: Host, unit: str, *names: str) -> Mapping[str, str]:
 
 
 def invocation(host: Host, unit: str) -> str:
-    """What systemd calls this run of a service; empty if it is not ready."""
+    """The invocation ID of a service; empty if it is not ready."""
     shown = _shown(host, unit, "ActiveState", "InvocationID")
     return shown.get("InvocationID", "") if shown.get("ActiveState") == "active" else ""
 
@@ -160,9 +160,9 @@ def wait_ready(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> str:
-    """Wait until these services are ready, and stay so for a while. Says which one is not, and why; empty if all are.
+    """Wait until these services are ready and stay ready. Returns which one is not ready and why; empty if all are.
 
-    `before` is how systemd called their runs before the installation; one that still runs is started again.
+    `before` has their invocation IDs before the installation; a service that still runs under it is restarted.
     """
     for unit in units:
         if before.get(unit) and before[unit] == invocation(host, unit):
@@ -178,7 +178,7 @@ def wait_ready(
         is_ready = all(now.values())
         if is_ready and clock() - since >= SETTLE_SECONDS:
             return ""
-        # What has become ready in time may show that it stays so.
+        # A service that became ready in time gets the time to show that it stays ready.
         if clock() >= end and not (is_ready and since < end):
             late = next((unit for unit in units if not now[unit]), units[0])
             return _why_not(host, late)

@@ -1,4 +1,4 @@
-"""What apt and dpkg say of an update, read, and what speaks against it before anything is touched. No I/O."""
+"""Parse the output of apt and dpkg about an update, and find objections before anything is changed. No I/O."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ __all__ = [
 ]
 
 SPARE_BYTES = 16 * 1024 * 1024
-"""Of each file system, for what packages do beside their files."""
+"""Free space on each file system for what packages create besides their files."""
 _INSTALL = re.compile(r"^Inst (\S+?)(?::\S+)? (?:\[(\S+)\] )?\((\S+) ")
 _REMOVE = re.compile(r"^(?:Remv|Purg) (\S+)")
 _STARTS = re.compile(r"^(?:linux-image-.*|raspi-firmware)$")
-"""What writes to the FAT, from which the boot loader starts: a host with half a file there would not start."""
+"""Packages that write to the FAT partition of the boot loader. A host with half a file there would not boot."""
 
 
 @dataclass(frozen=True)
 class Deb:
-    """A package's file."""
+    """A package file."""
 
     path: str
     name: str
@@ -46,13 +46,13 @@ class Deb:
 
     @property
     def file_name(self) -> SafeName:
-        """Its usual one; a version's epoch has no place in it."""
+        """Its usual file name, which does not contain the epoch of the version."""
         return safe_name(f"{self.name}_{self.version.rpartition(':')[2]}_{self.architecture}", ".deb")
 
 
 @dataclass(frozen=True)
 class Simulation:
-    """What apt would do."""
+    """The changes that apt would make."""
 
     installed: tuple[Change, ...]
     removed: tuple[str, ...]
@@ -60,14 +60,14 @@ class Simulation:
 
 @dataclass(frozen=True)
 class Objection:
-    """Why nothing is done, with the exit code."""
+    """The reason why an update is refused, with the exit code."""
 
     code: ExitCode
     sentence: str
 
 
 def parse_deb(path: str, said: str) -> Deb | None:
-    """Read `dpkg-deb --show`'s name, version, architecture and size in KiB; None if it makes no sense."""
+    """Parse name, version, architecture and size in KiB from `dpkg-deb --show`; None if the output is invalid."""
     words = said.strip().split("\t")
     if len(words) != 4 or not all(words) or not words[3].isdigit():
         return None
@@ -78,7 +78,7 @@ def parse_deb(path: str, said: str) -> Deb | None:
 
 
 def parse_simulation(said: str) -> Simulation:
-    """Read the output of `apt-get --simulate`."""
+    """Parse the output of `apt-get --simulate`."""
     installed: list[Change] = []
     removed: list[str] = []
     for line in said.splitlines():
@@ -90,7 +90,7 @@ def parse_simulation(said: str) -> Simulation:
 
 
 def objection_to_files(debs: Sequence[Deb], newer: Iterable[tuple[Deb, str]]) -> Objection | None:
-    """Why these files are not for this command; `newer` are those with an installed version that is newer."""
+    """The objection to these files. `newer` are packages whose installed version is newer."""
     for deb in debs:
         if _STARTS.match(deb.name):
             return Objection(
@@ -111,7 +111,7 @@ def objection_to_files(debs: Sequence[Deb], newer: Iterable[tuple[Deb, str]]) ->
 
 
 def objection_to_simulation(simulation: Simulation) -> Objection | None:
-    """Why what apt would do is not done."""
+    """The objection to the changes of apt."""
     if simulation.removed:
         return Objection(
             ExitCode.FAILED,
@@ -128,7 +128,7 @@ def objection_to_simulation(simulation: Simulation) -> Objection | None:
 
 
 def objection_to_way_back(changes: Iterable[Change]) -> Objection | None:
-    """Why the update could not be taken back."""
+    """The objection that the update could not be rolled back."""
     lost = [f"{change.name} {change.before}" for change in changes if change.before and not change.back]
     if not lost:
         return None
@@ -140,7 +140,7 @@ def objection_to_way_back(changes: Iterable[Change]) -> Objection | None:
 
 
 def objection_to_room(what: str, needed: int, free: int) -> Objection | None:
-    """Why there is no place for it; in bytes."""
+    """The objection that there is not enough space; sizes in bytes."""
     needed += SPARE_BYTES
     if needed <= free:
         return None
@@ -151,10 +151,10 @@ def objection_to_room(what: str, needed: int, free: int) -> Objection | None:
 
 
 def busy_boards(boards: Iterable[tuple[str, str]]) -> list[str]:
-    """Of boards with what the exporter says of their use: a sentence on each that somebody has."""
+    """A sentence for each board that is in use, from boards with the exporter's report of their use."""
     return [f"{name} is {use}" for name, use in boards if use.startswith(("leased by ", "in local use by "))]
 
 
 def drainable_boards(boards: Iterable[tuple[str, str]]) -> tuple[str, ...]:
-    """Those that are not drained already: who has drained a board resumes it."""
+    """The boards that are not drained yet. A board that somebody else has drained is resumed by them."""
     return tuple(name for name, use in boards if not re.search(r"(^|; )drained\b", use))

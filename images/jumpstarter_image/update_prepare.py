@@ -1,6 +1,6 @@
-"""What comes before an update: what it would do, what speaks against it, and its files on the data partition.
+"""Prepare an update: determine its changes, check for objections, and store its files on the data partition.
 
-Nothing else of the host is changed here. The last thing that is written is the record: without it there is no update.
+Nothing else on the host changes. The record is written last; without it, there is no update.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _LOCK = "update.lock"
 
 
 class ObjectionError(Exception):
-    """Nothing is done, and nothing was touched."""
+    """The update is refused; nothing was changed."""
 
     def __init__(self, code: ExitCode, sentence: str) -> None:
         super().__init__(sentence)
@@ -59,23 +59,23 @@ class ObjectionError(Exception):
 
 
 LARGEST_RECORD = 4 * 1024 * 1024
-"""Of all packages that a Debian has, and more."""
+"""The size limit for the output of dpkg about all packages."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the person wants."""
+    """The options of the command."""
 
     files: tuple[Path, ...] = ()
-    """None: what apt would upgrade."""
+    """None: everything that apt would upgrade."""
     during_leases: bool = False
     no_way_back: bool = False
     is_trial: bool = False
-    """Only say what would be done."""
+    """Only print what would be done."""
 
 
 def load_record(path: Path) -> Record | None:
-    """One that was kept; None if there is none. ObjectionError: it makes no sense."""
+    """Read a stored record; None if there is none. Raises ObjectionError if it is invalid."""
     if not path.exists():
         return None
     try:
@@ -88,15 +88,15 @@ def load_record(path: Path) -> Record | None:
 
 
 def save_record(path: Path, record: Record) -> None:
-    """Keep it, on the disk. PrivateFileError."""
+    """Write the record to the disk. Raises PrivateFileError."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     write_private(path, msgspec.json.format(msgspec.json.encode(record)) + b"\n")
 
 
 def boards_of(host: Host) -> list[tuple[str, str]]:
-    """Boards that a controller leases, with what the exporter says of their use; none if it does not run.
+    """The boards that a controller leases, with the exporter's report of their use; none if the exporter does not run.
 
-    CommandError: it runs, and does not say.
+    Raises CommandError if a running exporter does not answer.
     """
     if not host.exporter_socket.exists():
         return []
@@ -118,7 +118,7 @@ def boards_of(host: Host) -> list[tuple[str, str]]:
 
 
 def kept_file(host: Host, name: str, version: str) -> Path | None:
-    """The file of this version of a package, if it is kept."""
+    """The stored file of this version of a package, if there is one."""
     for folder in host.package_folders:
         for path in sorted(folder.glob(f"{name}_*.deb")):
             deb = system.read_deb(host, path)
@@ -128,9 +128,12 @@ def kept_file(host: Host, name: str, version: str) -> Path | None:
 
 
 def prepare(host: Host, options: Options, tell: Callable[[str], None]) -> Record | None:
-    """Look, say what will be done, and stage it. None if there is nothing to do, or it is a trial.
+    """Check the update, print what will be done, and stage it. Returns None if it is a dry run or has nothing to do.
 
-    ObjectionError: see there. CommandError: apt or dpkg says no. OSError: the data partition cannot be written.
+    Raises:
+        ObjectionError: the update is refused.
+        CommandError: apt or dpkg failed.
+        OSError: the data partition cannot be written.
     """
     folder = host.update_folder
     with _alone(host), ExitStack() as unless_recorded:
@@ -149,7 +152,7 @@ def prepare(host: Host, options: Options, tell: Callable[[str], None]) -> Record
 
 @contextmanager
 def _alone(host: Host) -> Iterator[None]:
-    """While the block lasts nobody else prepares an update, who would remove these files. ObjectionError: they do."""
+    """Lock against other preparations, which would remove these files. Raises ObjectionError if there is one."""
     host.run_folder.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(host.run_folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -165,7 +168,7 @@ def _alone(host: Host) -> Iterator[None]:
 
 
 def _staged(host: Host, options: Options, tell: Callable[[str], None]) -> Record | None:
-    """All of it but the record."""
+    """Stage everything except the record."""
     changes, debs = _files(host, options) if options.files else _upgrade(host, options)
     if not changes:
         tell("there is nothing to update")
@@ -237,7 +240,7 @@ def _files(host: Host, options: Options) -> tuple[tuple[Change, ...], list[Deb]]
 
 
 def _upgrade(host: Host, options: Options) -> tuple[tuple[Change, ...], list[Deb]]:
-    """Everything is downloaded first: the installation needs no network, and can be finished after a power cut."""
+    """Download everything first, so the installation needs no network and can be completed after a power cut."""
     system.apt(host, "update")
     simulation = parse_simulation(system.apt(host, "upgrade", "--simulate").output)
     _check(objection_to_simulation(simulation))
@@ -259,7 +262,7 @@ def _with_way_back(host: Host, change: Change) -> Change:
 
 
 def _check_room(host: Host, debs: Sequence[Deb]) -> None:
-    # dpkg has the old and the new files at one time.
+    # During an installation, dpkg needs space for the old and the new files.
     needed = sum(deb.installed_bytes for deb in debs)
     _check(objection_to_room("the root", needed, _free(host.root)))
     copied = sum(Path(deb.path).stat().st_size for deb in debs)
@@ -291,7 +294,7 @@ def _what_happens(services: Sequence[str], changes: Sequence[Change], options: O
 
 
 def sync(path: Path) -> None:
-    """A file or a folder is on the disk before the record says that it is there. OSError."""
+    """Flush a file or folder to the disk, before the record names it. Raises OSError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

@@ -1,7 +1,7 @@
-"""What an update is about and how far it is: a state machine without I/O, whose record outlives a power cut.
+"""The content and progress of an update: a state machine without I/O, whose record survives a power cut.
 
-Whoever does the steps keeps the record on the data partition before each of them, so that after a cut the record says
-what may be half done, and `restarted` what to do about it.
+The record is stored on the data partition before each step. So after a power cut it shows which step may be half done,
+and `restarted` returns how to continue.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ __all__ = [
 ]
 
 MAX_RESTARTS = 1
-"""So many starts of the host in the middle of an installation or of its check are taken for power cuts. One more may be
-the new version's doing, and it is taken back."""
+"""The number of boots during an installation or its check that are regarded as power cuts. One more may be caused by
+the new version, which is then rolled back."""
 MAX_REASON = 300
 NO_WAY_BACK = "no file of the version before is kept"
 
 
 class Step(enum.StrEnum):
-    """What is being done, or was when the power failed."""
+    """The step that is in progress, or was when the power failed."""
 
     STAGED = "staged"
-    """All files are on the data partition, and nothing else was touched."""
+    """All files are on the data partition, and nothing else was changed."""
     INSTALLING = "installing"
     CHECKING = "checking"
-    """It is installed, and its services have yet to become ready."""
+    """The packages are installed, and their services must become ready."""
     TAKING_BACK = "taking back"
     CHECKING_BACK = "checking what was taken back"
     ENDED = "ended"
 
 
 class Ending(enum.StrEnum):
-    """What came of it."""
+    """The result of the update."""
 
     INSTALLED = "installed"
     UNTOUCHED = "untouched"
@@ -57,7 +57,7 @@ class Event(enum.StrEnum):
     DONE = "done"
     FAILED = "failed"
     RESTARTED = "restarted"
-    """The host was started again before the step was done."""
+    """The host was rebooted before the step was completed."""
 
 
 NEXT: dict[tuple[Step, Event], Step | Ending] = {
@@ -76,7 +76,7 @@ NEXT: dict[tuple[Step, Event], Step | Ending] = {
     (Step.CHECKING_BACK, Event.DONE): Ending.TAKEN_BACK,
     (Step.CHECKING_BACK, Event.FAILED): Ending.STUCK,
     (Step.CHECKING_BACK, Event.RESTARTED): Step.CHECKING_BACK,
-    # What is left to do then is done again: boards, the root, files.
+    # The remaining work is then repeated: boards, root, files.
     (Step.ENDED, Event.RESTARTED): Step.ENDED,
 }
 
@@ -88,47 +88,47 @@ class Change(msgspec.Struct, frozen=True):
     after: str
     """The new version."""
     before: str = ""
-    """The version that is installed; empty for a package that is not."""
+    """The installed version; empty if the package is not installed."""
     back: str = ""
-    """The file of that version; empty if none is kept."""
+    """The file of that version; empty if it is not stored."""
 
     def __str__(self) -> str:
         return f"{self.name} {self.after}" + (f" in place of {self.before}" if self.before else "")
 
 
 class Record(msgspec.Struct, frozen=True):
-    """One update, from its staging on."""
+    """An update that was staged."""
 
     boot: str
     """The kernel's id of the boot in which its step began."""
     changes: tuple[Change, ...]
     files: tuple[str, ...]
-    """Names of the packages' files in the folder of the update."""
+    """Names of the package files in the folder of the update."""
     step: Step = Step.STAGED
     is_upgrade: bool = False
-    """Of Debian's packages, by apt; else of the files that were given."""
+    """Whether apt upgrades Debian's packages; otherwise the given files are installed."""
     during_leases: bool = False
     drained: tuple[str, ...] = ()
-    """Boards that the update has drained, and resumes."""
+    """Boards that the update has drained and will resume."""
     services: tuple[str, ...] = ()
-    """Those that have to be ready afterwards."""
+    """Services that must be ready afterwards."""
     invocations: dict[str, str] = {}
-    """How systemd called the runs of the services before the installation."""
+    """The invocation IDs of the services before the installation."""
     restarts: int = 0
-    """Of the host, in this step."""
+    """Boots of the host in this step."""
     ending: Ending | None = None
     reason: str = ""
-    """Why it was not installed, or was taken back."""
+    """Why it was not installed, or was rolled back."""
     trouble: str = ""
-    """Why the version before did not become ready either."""
+    """Why the previous version did not become ready either."""
 
     @property
     def is_over(self) -> bool:
-        """Whether all that is left is to tidy up."""
+        """Whether only cleaning up is left."""
         return self.step is Step.ENDED
 
     def after(self, event: Event, why: str = "") -> Record:
-        """The record once this has happened in its step. KeyError: it cannot happen there."""
+        """The record after this event. Raises KeyError if the event is not possible in the step."""
         following = NEXT[self.step, event]
         restarts = self.restarts + 1 if event is Event.RESTARTED else 0
         if self.step in (Step.INSTALLING, Step.CHECKING) and restarts > MAX_RESTARTS:
@@ -149,14 +149,14 @@ class Record(msgspec.Struct, frozen=True):
         )
 
     def restarted(self, boot: str) -> Record:
-        """The record in this boot: if its step began in another one, the host was started again."""
+        """The record for this boot. If its step began in another boot, the host was rebooted."""
         if boot == self.boot:
             return self
         return msgspec.structs.replace(self.after(Event.RESTARTED), boot=boot)
 
 
 def update_lines(record: Record) -> list[str]:
-    """What a person reads of it in the status; nothing of a host that was never updated."""
+    """The lines of the status about the update; none if the host was never updated."""
     names = ", ".join(map(str, record.changes[:4]))
     if len(record.changes) > 4:
         names += f" and {len(record.changes) - 4} packages more"

@@ -1,6 +1,6 @@
-"""Does an update step by step, each written down before it is begun; after a power cut, goes on where that was.
+"""Run an update step by step. Each step is recorded before it begins, so it can continue after a power cut.
 
-It runs as a service of its own (jumpstarter-image-update), which does not end with the connection of whoever asked.
+It runs as a service of its own (jumpstarter-image-update), so it does not end with the SSH connection of the user.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ Tell = Callable[[Record], None]
 
 
 def running_record(host: Host) -> Record | None:
-    """Of the update that is going on. ObjectionError."""
+    """The record of the running update. Raises ObjectionError."""
     return load_record(host.update_folder / RECORD)
 
 
 def last_record(host: Host) -> Record | None:
-    """Of the last one that is over. ObjectionError."""
+    """The record of the last finished update. Raises ObjectionError."""
     return load_record(host.last_update)
 
 
 def continue_update(host: Host, tell: Tell) -> Record | None:
-    """Do what is left of an update; returns its record, or None if there is none.
+    """Do the remaining steps of an update. Returns its record, or None if there is none.
 
-    SIGTERM, which the unit gets when the host is shut down, ends it as soon as dpkg has ended.
+    On SIGTERM, which the unit gets at shutdown, it ends as soon as dpkg has ended.
 
-    `tell` is given the record whenever it says something new.
+    `tell` is called with the record after each change.
 
     Raises:
         ObjectionError: The record cannot be read.
@@ -66,7 +66,7 @@ def continue_update(host: Host, tell: Tell) -> Record | None:
                 why = str(error)
             after = record.after(Event.FAILED if why else Event.DONE, why)
             if is_to_stop():
-                # What fails while the host is shut down, as a restart of a service does, is no fault of the version's.
+                # A failure during a shutdown, such as a restart of a service, is not a fault of the version.
                 if not why:
                     save_record(path, after)
                 print_line("the next start goes on")
@@ -79,7 +79,7 @@ def continue_update(host: Host, tell: Tell) -> Record | None:
 
 @contextmanager
 def _until_dpkg_has_ended(record: Record) -> Iterator[Callable[[], bool]]:
-    """Whether the host is shut down, which waits for packages that are half there; all else ends at once."""
+    """Whether the host is shutting down. Shutdown waits for a running dpkg; everything else ends immediately."""
     told: list[int] = []
     if record.step not in (Step.INSTALLING, Step.TAKING_BACK):
         yield lambda: False
@@ -92,7 +92,7 @@ def _until_dpkg_has_ended(record: Record) -> Iterator[Callable[[], bool]]:
 
 
 def _do(host: Host, record: Record) -> str:
-    """One step. Says why it failed; CommandError too."""
+    """Do one step. Returns why it failed, also for a CommandError."""
     match record.step:
         case Step.STAGED:
             return _begin(host, record)
@@ -104,7 +104,7 @@ def _do(host: Host, record: Record) -> str:
         case Step.TAKING_BACK:
             return _take_back(host, record)
         case Step.CHECKING | Step.CHECKING_BACK:
-            # A version that was taken back has a run of its own: what ran before the update is long gone.
+            # After a rollback the services have new invocation IDs; those from before the update are gone.
             before = record.invocations if record.step is Step.CHECKING else {}
             return system.wait_ready(host, record.services, before)
         case Step.ENDED:
@@ -116,7 +116,10 @@ def _begin(host: Host, record: Record) -> str:
     if not record.during_leases:
         for name in record.drained:
             done = host.run("jumpstarter-exporter", "drain", name, "--socket", str(host.exporter_socket))
-            if done.code not in (ExitCode.OK, ExitCode.NOT_FOUND):  # one that has gone meanwhile is nobody's
+            if done.code not in (
+                ExitCode.OK,
+                ExitCode.NOT_FOUND,
+            ):  # NOT_FOUND: the board does not exist any more
                 said = " ".join(done.errors.split())[-300:]
                 return f"{name} cannot be kept from its next user: {said or f'exit code {done.code}'}"
         if busy := busy_boards(boards_of(host)):
@@ -138,7 +141,7 @@ def _take_back(host: Host, record: Record) -> str:
     files = [Path(change.back) for change in record.changes if change.back]
     system.make_writable(host)
     if not files:
-        # As with Debian's own packages: what there is may do, if dpkg can finish it and the services become ready.
+        # As for Debian's own packages: this may succeed, if dpkg can complete it and the services become ready.
         done = system.configure_rest(host)
         said = " ".join(done.errors.split())[-300:]
         return "" if done.code == 0 else f"dpkg cannot finish what there is: {said}"
@@ -147,25 +150,28 @@ def _take_back(host: Host, record: Record) -> str:
 
 
 def _tidy_up(host: Host, record: Record) -> None:
-    """What is left to do when it is over; all of it may be done again."""
+    """Clean up after an update. Every action may be repeated."""
     if record.ending is Ending.INSTALLED and not record.is_upgrade:
         _keep_files(host, record)
     _seal(host)
     if record.ending is not Ending.STUCK:  # else nobody is there who could; the status says what to do
         for name in record.drained:
             done = host.run("jumpstarter-exporter", "resume", name, "--socket", str(host.exporter_socket))
-            if done.code not in (ExitCode.OK, ExitCode.NOT_FOUND):  # one that has gone meanwhile is nobody's
+            if done.code not in (
+                ExitCode.OK,
+                ExitCode.NOT_FOUND,
+            ):  # NOT_FOUND: the board does not exist any more
                 print_line(
                     f"a board stays drained; when the exporter runs: sudo jumpstarter-exporter resume {name}"
                 )
     save_record(host.last_update, record)
-    # First the record: without it there is no update, and what lies beside it is removed by the next one.
+    # Remove the record first: without it there is no update, and the next update removes its other files.
     (host.update_folder / RECORD).unlink(missing_ok=True)
     shutil.rmtree(host.update_folder, ignore_errors=True)
 
 
 def _seal(host: Host) -> None:
-    """Have the root made read-only, which cannot be while this program runs: it has files open that were replaced."""
+    """Let another unit make the root read-only; this program itself has replaced files open."""
     host.sealing_mark.parent.mkdir(parents=True, exist_ok=True)
     host.sealing_mark.touch()
     if host.run("systemctl", "--no-block", "start", SEAL).code != 0:
@@ -178,7 +184,7 @@ def _say(output: str) -> None:
 
 
 def _keep_files(host: Host, record: Record) -> None:
-    """The files of what is installed now, for the way back of the next update; others of the same packages go."""
+    """Keep the files of the installed versions for a rollback of the next update, and remove older ones."""
     kept, _ = host.package_folders
     kept.mkdir(mode=0o700, parents=True, exist_ok=True)
     for name in record.files:
