@@ -42,7 +42,7 @@ def unpacked(
     """A fresh root of the release with these packages, in `folder`, which the caller removes.
 
     Of another architecture only the variant `extract` can be had, whose packages are unpacked and not set up.
-    Files belong to whoever runs this, so that no root is needed for a build; a test that installs packages is root.
+    Files belong to the user who runs this, so a build needs no root; a test that installs packages runs as root.
 
     Raises:
         RootError: mmdebstrap is not installed, or failed.

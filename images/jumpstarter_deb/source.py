@@ -74,7 +74,7 @@ def export(checkout: Path, folder: Path, version: str | None = None) -> Source:
     """Write the files of HEAD into `folder`; `version` is told instead of asking git's tags.
 
     Raises:
-        SourceError: it is no checkout of git.
+        SourceError: the tree is not a git checkout.
     """
     commit = _git(checkout, "rev-parse", "HEAD")
     folder.mkdir(parents=True)

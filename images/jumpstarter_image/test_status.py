@@ -166,7 +166,7 @@ def test_a_program_that_hangs_is_ended_with_what_it_started(machine: ImageHost) 
     machine.program("ip", f"exec 9> {fifo}; sleep 1000 & wait")
     done = machine.host.run("ip", timeout=0.5)
     assert (done.code, done.errors) == (124, "ip did not end within 0.5 s")
-    # At its end when nobody holds it (any more); pytest's limit ends who waits for one that goes on.
+    # Wait until nobody holds it any more; pytest's time limit ends a wait without end.
     os.set_blocking(held, True)
     assert os.read(held, 1) == b""
     os.close(held)

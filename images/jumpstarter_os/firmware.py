@@ -95,4 +95,4 @@ def _command_line(folder: Path) -> Iterator[str]:
             yield f"cmdline.txt does not say {word}"
     for word in words:
         if word.startswith(FORBIDDEN_WORDS):
-            yield f"cmdline.txt says {word}, a shell of root for whoever holds the keyboard"
+            yield f"cmdline.txt says {word}, which gives a root shell to everybody at the keyboard"

@@ -1,4 +1,4 @@
-"""Programs as root of a namespace of their own, on this machine as whoever runs the tests."""
+"""Programs run as root of their own namespace, started by the user who runs the tests."""
 
 from __future__ import annotations
 

@@ -119,7 +119,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _directory() -> str | None:
-    """Memory rather than a disk, whose write-back would be measured by whoever comes second."""
+    """A folder in memory. On a disk, the next measurement would include the write-back of this one."""
     memory = Path("/dev/shm")
     if memory.is_dir() and shutil.disk_usage(memory).free > 2 << 30:
         return str(memory)

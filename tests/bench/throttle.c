@@ -1,4 +1,4 @@
-/* As slow as a card: preloaded into an exporter, below its Python, whoever made it.
+/* Writes as slow as those of a card. Preloaded into any exporter, below its Python.
  *
  * Reads and writes of regular files on the file system of $THROTTLE_DIR take as long as $THROTTLE_READ and $THROTTLE_WRITE
  * (bytes a second) say, one after the other, as one card does it. Build: cc -shared -fPIC -O2 -o throttle.so throttle.c

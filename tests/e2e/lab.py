@@ -17,7 +17,7 @@ EXPORT = "export:\n  rpi4:\n    type: virtual.VirtualBoard\n    config: {boot_se
 
 
 class Lab(support.Lab):
-    """A controller, and whoever joins it."""
+    """A controller, and the clients and exporters that join it."""
 
     export = EXPORT
 

@@ -1,4 +1,4 @@
-"""`make demo`, as whoever has just cloned the repository sees it; in this process, for what it starts to be quick."""
+"""`make demo`, as in a new clone of the repository. It runs in this process, so that its programs start quickly."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_the_demo_runs_from_its_first_word_to_its_last_and_leaves_nothing(
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.chdir(ROOT)
     try:
-        # What belongs to whoever runs it is neither used nor in its way.
+        # The user's own configuration is not used, and does not disturb the demo.
         os.environ |= {"TMPDIR": str(tmp_path), "JMP_LEASE": "other", "JUMPSTARTER_HOST": "nowhere"}
         main([])
     finally:

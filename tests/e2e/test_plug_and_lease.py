@@ -1,4 +1,4 @@
-"""From a plug to a lease: a host that was paired once, on a bus of umockdev's, its controller, and who waits for it.
+"""From a plug to a lease: a host that was paired once, on a bus of umockdev's, its controller, and a waiting client.
 
 Nothing is written by hand, and no command on the host follows its enrolment.
 """

@@ -1,4 +1,4 @@
-"""Access policies of a lab: applied, listed, deleted, and what they mean for who waits."""
+"""Access policies of a lab: applied, listed, deleted, and their effect on waiting clients."""
 
 from __future__ import annotations
 

@@ -178,7 +178,7 @@ class NetworkLab(Lab):
             raise AssertionError("\n".join([str(error), self.admin("exporter", "list"), *said])) from None
 
     def free(self) -> bool:
-        """Whether the board is nobody's, and can be leased."""
+        """Whether the board is free and can be leased."""
         leases = [self.command("lease", "list", "-o", "name", client=one).split() for one in ("ann", "bob")]
         return leases == [[], []] and "AVAILABLE" in self.admin("exporter", "list")
 

@@ -71,7 +71,7 @@ def unread() -> Iterator[int]:
 
 @contextmanager
 def closed() -> Iterator[int]:
-    """What every write to says is no open descriptor; that Python finds none at its start is tested below."""
+    """A stream whose writes fail because its descriptor is closed. The start of Python without one is tested below."""
     descriptor = os.open("/dev/null", os.O_PATH)
     yield descriptor
     os.close(descriptor)

@@ -1,4 +1,4 @@
-"""A lab with our controller and router, and whoever joins it: exporters and people, with 0.9.0's software or ours."""
+"""A lab with our controller and router, and with exporters and clients of ours or of 0.9.0."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Done = subprocess.CompletedProcess[str]
 
 
 class Lab(support.Lab):
-    """A controller with its router, and whoever joins.
+    """A controller with its router, and the clients and exporters that join.
 
     0.9.0's exporter puts its sockets below `home`, and a socket's path has at most 107 characters: keep it short.
     """

@@ -60,7 +60,7 @@ def test_what_can_heal_is_pending_and_ready_comes_last(desk: Desk) -> None:
     board.arrive("AFTER_LEASE_HOOK")
     assert said(desk.get(waiting)) == [("Pending", "True", "NotReady")]
     holder = desk.lease(exporter_name=dict(board.metadata)["jumpstarter-name"], who=desk.bob)
-    assert said(holder) == [("Pending", "True", "NotReady")], "whoever asked first is first"
+    assert said(holder) == [("Pending", "True", "NotReady")], "the first request is first in the queue"
     board.report("AVAILABLE")
     ready = desk.get(waiting)
     assert said(ready) == [("Pending", "True", "NotReady"), ("Ready", "True", "Ready")]

@@ -397,7 +397,7 @@ def test_faults_in_the_middle_of_a_rotation_end_in_one_good_token(
         before = proxy.seen.count(f"POST {secrets}")
         lab.until(lambda: proxy.seen.count(f"POST {secrets}") >= before + 4)
         told = proxy.seen.count(f"PATCH {client.removesuffix('ann')}kim/status")
-        assert told == 1, "what it says is no reason to try again at once, and to say it anew"
+        assert told == 1, "the refusal is reported once and not retried immediately"
         proxy.refuses = lambda *_: 0
         lab.until(lambda: lab.has_secret("kim-client"))
         lab.kill_controller()

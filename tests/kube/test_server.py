@@ -76,7 +76,7 @@ def test_who_comes_second_gets_the_same_server_and_the_last_one_ends_it(kube_pro
     with user(kube_programs) as second:
         assert second.stdout is not None
         assert [second.stdout.readline().strip() for _ in range(2)] == [str(kubeconfig), keeper]
-        first.kill()  # whoever dies uses it no more
+        first.kill()  # a killed user no longer keeps it running
         first.communicate()
         assert Cluster(kubeconfig, kube_programs).ask("GET", "/readyz") == "ok"
         assert len(running(kubeconfig.parent)) == 3

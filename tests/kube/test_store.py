@@ -668,7 +668,7 @@ def test_changes_of_a_stage_are_sent_at_the_same_time_within_a_bound(
     assert most == MAX_WRITES
     assert [one.place for one in done] == [one.place for one in changes]
     ages = [one.age for one in done]
-    assert ages == sorted(set(ages)), "who asked first is older, whoever was written first"
+    assert ages == sorted(set(ages)), "the first request is older, whichever was written first"
 
 
 def test_of_a_stage_it_is_said_which_were_made(

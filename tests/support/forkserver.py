@@ -2,8 +2,8 @@
 
 Importing is most of what a short command does: 0.6 s of processor time for our controller, 1.4 s for 0.9.0's `jmp`. Its
 stdin is a SOCK_SEQPACKET socket. Each request is a message of JSON with the three standard streams attached; the
-answer is the process's number. The process is orphaned at once, so that it becomes the child of whoever asked, if that
-one is a subreaper (prctl(2)): it can be waited for and killed like any other.
+answer is the process's number. The process is orphaned at once, so it becomes the child of the requesting process, if
+that is a subreaper (prctl(2)): it can be waited for and killed like any other.
 
 Runs in environments of other software, too: it imports the standard library and what it is told to run, nothing else.
 """

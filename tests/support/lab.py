@@ -209,5 +209,5 @@ class Lab:
 
 def _end(process: subprocess.Popen[str]) -> None:
     with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)  # what it has started holds its streams, too
+        os.killpg(process.pid, signal.SIGKILL)  # its children hold its streams, too
     process.communicate(timeout=LIMIT)

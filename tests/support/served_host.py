@@ -70,7 +70,7 @@ class ServedHost:
 
 @asynccontextmanager
 async def channel(path: Path) -> AsyncIterator[Channel]:
-    """A connection to a socket. RpcError if there is nobody."""
+    """A connection to a socket. Raises RpcError if nothing listens there."""
     async with open_channel(await connect_unix(path)) as channel:
         yield channel
 

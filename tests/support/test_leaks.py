@@ -1,4 +1,4 @@
-"""A test that leaves something behind fails, and is told what; what a wider fixture keeps is nobody's fault."""
+"""A test that leaves something behind fails, with what it left. Things that a wider fixture keeps are allowed."""
 
 from __future__ import annotations
 

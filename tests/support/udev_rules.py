@@ -57,7 +57,7 @@ def _parsed(line: str) -> list[_Token]:
     while rest.strip():
         match = _TOKEN.match(rest)
         if match is None:
-            raise ValueError(f"this is no rule that is known here: {rest}")
+            raise ValueError(f"this rule is not supported here: {rest}")
         tokens.append(_Token(match[1], match[2] or "", match[3], match[4]))
         rest = rest[match.end() :]
     return tokens
@@ -127,4 +127,4 @@ def _do(
         case "IMPORT", "builtin", "=" if value.startswith("hwdb '") and value.endswith("'"):
             given.env |= hwdb.lookup(value.removeprefix("hwdb '").removesuffix("'"))
         case _:
-            raise ValueError(f"this is no assignment that is known here: {token}")
+            raise ValueError(f"this assignment is not supported here: {token}")

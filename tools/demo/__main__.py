@@ -27,7 +27,7 @@ def main(arguments: list[str] | None = None) -> None:
     started = time.monotonic()
     here = Path.cwd()
     for name in [name for name in os.environ if name.startswith(("JMP_", "JUMPSTARTER_"))]:
-        del os.environ[name]  # the boards and labs of whoever runs it are none of its business
+        del os.environ[name]  # do not use the boards and labs of the user who runs it
     folder = Path(tempfile.mkdtemp(prefix="jumpstarter-demo-"))
     try:
         if there is None:

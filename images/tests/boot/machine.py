@@ -269,7 +269,7 @@ class Machine:
         return answer
 
     async def _hear(self) -> bytes:
-        """What the shell says next; MachineError if there is nobody to say anything."""
+        """The next output of the shell. Raises MachineError if the machine has ended."""
         try:
             heard = await self._shell.receive_some()
         except trio.BrokenResourceError:
@@ -279,7 +279,7 @@ class Machine:
         return bytes(heard)
 
     async def _say(self, text: bytes) -> None:
-        """To the shell; MachineError if there is nobody to hear it."""
+        """Send text to the shell. Raises MachineError if the machine has ended."""
         try:
             await self._shell.send_all(text)
         except trio.BrokenResourceError:

@@ -111,7 +111,10 @@ def _cut(given: argparse.Namespace, image: Image, place: Place, seed: int) -> in
     print(_write(made, into))
     is_blind = not any(one.caught for one in made.bait)
     if is_blind:
-        print("the check has not seen what the bait has lost, so it cannot be believed", file=sys.stderr)
+        print(
+            "the check has not detected the loss of the test program, so its result is not reliable",
+            file=sys.stderr,
+        )
     is_faulty = any(one.faults for one in (*made.results, *made.bait)) or any(
         one.faults for one in made.boots
     )

@@ -69,7 +69,7 @@ def partitions(sector: bytes) -> list[Partition]:
         TableError: see there.
     """
     if len(sector) < SECTOR_BYTES or sector[510:512] != b"\x55\xaa":
-        raise TableError("the first sector is no partition table")
+        raise TableError("the first sector is not a partition table")
     found = [
         Partition(begin * SECTOR_BYTES, size * SECTOR_BYTES)
         for begin, size in (_ENTRY.unpack_from(sector, 446 + 16 * number) for number in range(3))

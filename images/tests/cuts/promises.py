@@ -171,7 +171,7 @@ def _secrets(story: Story, moment: Moment, found: Found) -> Iterator[str]:
     if kept.wifi is not None and kept.wifi.passphrase not in story.passphrases:
         yield "the host's state has another passphrase"
     if kept.refusal:
-        yield f"the host believes that its code was refused: {kept.refusal}"
+        yield f"the host has recorded that its code was refused: {kept.refusal}"
     is_used = code_digest(story.code) in kept.used_codes
     if is_used and IDENTITY not in found.state:
         yield "the state says that the code was used, and there is no identity"

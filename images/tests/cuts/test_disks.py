@@ -52,8 +52,8 @@ def test_partitions_are_read_and_what_is_no_table_is_said() -> None:
         Partition((FIRST + SIZE * number) * SECTOR, SIZE * SECTOR) for number in range(3)
     ]
     for sector, message in (
-        (bytes(SECTOR), "no partition table"),
-        (table()[:100], "no partition table"),
+        (bytes(SECTOR), "not a partition table"),
+        (table()[:100], "not a partition table"),
         (table((SIZE, 0, SIZE)), "partition 2 is missing"),
         (table(begin=0), "partition 1 begins within"),
     ):

@@ -149,7 +149,7 @@ KEY = "ssh_host_ed25519_key"
 @pytest.mark.parametrize(
     ("found", "mark", "message"),
     [
-        (changed(AT_FIRST, table=bytes(512)), "power", "no partition table"),
+        (changed(AT_FIRST, table=bytes(512)), "power", "not a partition table"),
         (changed(AT_FIRST, table=table(*ENTRIES[:2], (28672, 8192))), "power", "has other partitions"),
         (changed(AT_FIRST, table=table(*ENTRIES[:2], (20480, 4096))), "power", "has other partitions"),
         (changed(AT_FIRST, site="not found"), "power", "jumpstarter.yaml cannot be read: not found"),
@@ -225,7 +225,7 @@ def test_a_host_that_takes_its_code_for_refused_has_lost_something() -> None:
     kept = msgspec.json.decode(state(), type=Kept)
     refused = msgspec.structs.replace(kept, attempt=Attempt(kept.enrolment_digest, "", "it was used"))
     found = with_state(APPLIED, STATE, msgspec.json.encode(refused))
-    assert "the host believes that its code was refused: it was used" in faults(found, "applied")
+    assert "the host has recorded that its code was refused: it was used" in faults(found, "applied")
 
 
 def test_marks_are_counted_in_entries() -> None:

@@ -70,8 +70,8 @@ def test_random_bytes_raise_nothing_else(noise: bytes, count: int) -> None:
 @pytest.mark.parametrize(
     ("head", "message"),
     [
-        ((1, 1, 0, 512), "this is no log of writes of version 1"),
-        ((0x6A736677736872, 2, 0, 512), "this is no log of writes of version 1"),
+        ((1, 1, 0, 512), "this is not a log of writes of version 1"),
+        ((0x6A736677736872, 2, 0, 512), "this is not a log of writes of version 1"),
         ((0x6A736677736872, 1, 0, 0), "sectors of 0 bytes"),
         ((0x6A736677736872, 1, 0, 768), "sectors of 768 bytes"),
         ((0x6A736677736872, 1, 0, 1024), "the log ends within its first sector"),

@@ -23,7 +23,7 @@ MAX_SECTOR_BYTES = 1 << 23
 
 
 class WriteLogError(ValueError):
-    """This is no such log, or it is damaged; says where."""
+    """The file is not a write log, or it is damaged; the message says where."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +68,15 @@ class WriteLog:
     def __init__(self, raw: memoryview) -> None:
         self._raw = raw
         if len(raw) < _SUPER.size:
-            raise WriteLogError(f"the log has {len(raw)} bytes, which is no log of writes")
+            raise WriteLogError(f"the log has {len(raw)} bytes, which is too short for a log of writes")
         magic, version, count, self.sector_bytes = _SUPER.unpack_from(raw)
         if magic != MAGIC or version != VERSION:
-            raise WriteLogError("this is no log of writes of version 1")
+            raise WriteLogError("this is not a log of writes of version 1")
         size = self.sector_bytes
         if not 512 <= size <= MAX_SECTOR_BYTES or size & (size - 1):
-            raise WriteLogError(f"the log has sectors of {size} bytes, which is no power of two from 512 on")
+            raise WriteLogError(
+                f"the log has sectors of {size} bytes, which is not a power of two from 512 on"
+            )
         if len(raw) < size:
             raise WriteLogError("the log ends within its first sector")
         self.entries = list(self._read(count))

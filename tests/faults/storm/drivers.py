@@ -13,7 +13,7 @@ from jumpstarter_exporter.driver import Driver, export
 
 
 class _Own(BaseException):
-    """Not an Exception: whoever catches only those lets it through."""
+    """Not an Exception, so `except Exception` does not catch it."""
 
 
 @dataclass(kw_only=True, eq=False)

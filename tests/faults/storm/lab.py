@@ -192,7 +192,7 @@ class StormLab:
             observer.close()
 
     def is_free(self) -> bool:
-        """Whether every board is nobody's and can be leased."""
+        """Whether all boards are free and can be leased."""
         return self.states() == {"AVAILABLE"} and not self.leases(only_active=True)
 
     def ledger(self) -> Ledger:
