@@ -1,37 +1,51 @@
-"""What driver folders say of themselves, found by scanning; importing a manifest loads no driver."""
+"""Which client classes and interfaces the driver packages bring; importing a manifest loads no client class."""
 
 from __future__ import annotations
 
-import importlib
-import os
-from collections.abc import Iterator
-from types import ModuleType
+from collections.abc import Iterable
 
-__all__ = ["interfaces", "manifests"]
+from jumpstarter_proto import driver_packages
+from jumpstarter_proto.driver_packages import DriverPackage
 
-DRIVERS = "jumpstarter_drivers"
+__all__ = ["client_classes", "interface_client", "interfaces"]
+
 GROUP = "composite"
 """Interface of devices that only hold others."""
 
 
-def manifests() -> Iterator[ModuleType]:
-    """The manifest of every driver folder, in order of their names; none when no drivers are installed."""
-    try:
-        package = importlib.import_module(DRIVERS)
-    except ModuleNotFoundError:
-        return
-    for location in package.__path__:  # several, when a lab keeps drivers of its own
-        for folder in sorted(os.listdir(location)):
-            if os.path.isfile(f"{location}/{folder}/client.py"):
-                yield importlib.import_module(f"{DRIVERS}.{folder}")
+def interfaces() -> dict[str, str]:
+    """By interface that has verbs: the full path of the client class that defines them."""
+    return _verbs_clients(driver_packages.all_packages())
 
 
-def interfaces() -> dict[str, tuple[str, str]]:
-    """By interface that has verbs: the module and class of the client that defines them."""
-    found: dict[str, tuple[str, str]] = {}
-    for manifest in manifests():
-        if manifest.INTERFACE == GROUP:
-            continue
-        for name in manifest.CLIENTS.values():
-            found.setdefault(manifest.INTERFACE, (f"{manifest.__name__}.client", name))
+def interface_client(interface: str) -> str:
+    """The full path of the client class that defines an interface's verbs; empty if there is none.
+
+    Entry points are read only for an interface that no driver folder has.
+    """
+    same_name = driver_packages.folder_package(interface)
+    if (
+        same_name is not None
+        and same_name.manifest.interface == interface != GROUP
+        and same_name.verbs_client
+    ):
+        return same_name.verbs_client
+    found = _verbs_clients(driver_packages.folder_packages()).get(interface)
+    return found or interfaces().get(interface, "")
+
+
+def client_classes(packages: Iterable[DriverPackage]) -> dict[str, tuple[str, str]]:
+    """By what a report may call it: the full path of a client class, and its interface."""
+    return {
+        name: (path, package.manifest.interface)
+        for package in packages
+        for name, path in package.clients.items()
+    }
+
+
+def _verbs_clients(packages: Iterable[DriverPackage]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for package in packages:
+        if package.manifest.interface != GROUP and package.verbs_client:
+            found.setdefault(package.manifest.interface, package.verbs_client)
     return found

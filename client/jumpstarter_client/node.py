@@ -11,16 +11,17 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from jumpstarter_proto import driver_packages
 from jumpstarter_proto.v1 import jumpstarter_pb2
 
 from jumpstarter_client.errors import DriverError
-from jumpstarter_client.manifests import manifests
+from jumpstarter_client.manifests import client_classes
 
 if TYPE_CHECKING:
     from jumpstarter_client.base import DriverClient
     from jumpstarter_client.connection import Connection
 
-__all__ = ["INTERFACE", "Allowed", "Node"]
+__all__ = ["INTERFACE", "Allowed", "Node", "import_client"]
 
 CLIENT = "jumpstarter.dev/client"
 NAME = "jumpstarter.dev/name"
@@ -30,12 +31,13 @@ REASON = "jumpstarter.dev/reason"
 
 
 class Allowed:
-    """Which classes of a report may be imported: our own always, others by shell-style patterns."""
+    """Which classes of a report may be imported: those of installed driver packages, others by shell-style patterns."""
 
     def __init__(self, patterns: Sequence[str] = (), *, unsafe: bool = False) -> None:
         self._patterns = tuple(patterns)
         self._unsafe = unsafe or "UNSAFE" in self._patterns
-        self._known: dict[str, tuple[str, str]] | None = None
+        self._classes: dict[str, tuple[str, str]] | None = None
+        self._has_installed = False
 
     @classmethod
     def from_environment(cls) -> Allowed:
@@ -46,20 +48,22 @@ class Allowed:
         unsafe = os.environ.get("JMP_DRIVERS_UNSAFE", "").lower() in ("1", "true", "yes", "on")
         return cls(patterns, unsafe=unsafe)
 
-    @property
-    def known(self) -> dict[str, tuple[str, str]]:
-        """By class path in a report: the class of ours that serves it, and its interface."""
-        if self._known is None:
-            self._known = {}
-            for manifest in manifests():
-                for foreign, name in manifest.CLIENTS.items():
-                    ours = f"{manifest.__name__}.client.{name}"
-                    self._known[foreign] = self._known[ours] = (ours, manifest.INTERFACE)
-        return self._known
+    def find(self, class_path: str) -> tuple[str, str]:
+        """The class of an installed driver package that serves a class path of a report, and its interface.
+
+        Both are empty if no package has it. Entry points are read only for a class that no driver folder has.
+        """
+        if self._classes is None:
+            self._classes = client_classes(driver_packages.folder_packages())
+        if class_path and class_path not in self._classes and not self._has_installed:
+            self._has_installed = True
+            self._classes = client_classes(driver_packages.installed_packages()) | self._classes
+            driver_packages.report_problems()
+        return self._classes.get(class_path, ("", ""))
 
     def interface(self, class_path: str) -> str:
-        """The interface of the devices that this class uses; empty for a class that is not ours."""
-        return self.known.get(class_path, ("", ""))[1]
+        """The interface of the devices that this class uses; empty for a class that no package has."""
+        return self.find(class_path)[1]
 
     def load(self, class_path: str) -> type[DriverClient]:
         """Import the class.
@@ -67,11 +71,9 @@ class Allowed:
         Raises:
             DriverError: it may not be imported, or it cannot be; says what to do.
         """
-        from jumpstarter_client.base import DriverClient  # noqa: PLC0415 - it imports this module
-
         if not class_path:
             raise DriverError("the exporter names no client class for this device; update the exporter")
-        ours, _ = self.known.get(class_path, ("", ""))
+        ours, _ = self.find(class_path)
         if (
             not ours
             and not self._unsafe
@@ -80,17 +82,28 @@ class Allowed:
             raise DriverError(
                 f"the class {class_path} may not be loaded; allow it with JMP_DRIVERS_ALLOW={class_path}"
             )
-        module_name, _, class_name = (ours or class_path).rpartition(".")
-        try:
-            found = getattr(importlib.import_module(module_name), class_name)
-        except (ImportError, AttributeError, ValueError) as error:
-            package = module_name.partition(".")[0]
-            raise DriverError(
-                f"the class {class_path} cannot be loaded ({error}); install {package!r} beside this client"
-            ) from error
-        if not (isinstance(found, type) and issubclass(found, DriverClient)):
-            raise DriverError(f"{class_path} is not made for this client; ask its author for one that is")
-        return found
+        return import_client(ours or class_path)
+
+
+def import_client(class_path: str) -> type[DriverClient]:
+    """Import a client class.
+
+    Raises:
+        DriverError: it cannot be imported, or is not a class of this client; says what to do.
+    """
+    from jumpstarter_client.base import DriverClient  # noqa: PLC0415 - it imports this module
+
+    module_name, _, class_name = class_path.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module_name), class_name)
+    except (Exception, SystemExit) as error:  # whatever the package of somebody else raises
+        package = module_name.partition(".")[0]
+        raise DriverError(
+            f"the class {class_path} cannot be loaded ({error}); install {package!r} beside this client"
+        ) from error
+    if not (isinstance(found, type) and issubclass(found, DriverClient)):
+        raise DriverError(f"{class_path} is not made for this client; ask its author for one that is")
+    return found
 
 
 class Node:

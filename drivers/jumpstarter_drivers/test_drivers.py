@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from jumpstarter_client.node import import_client
 from jumpstarter_client.verb import verbs
 from jumpstarter_exporter.driver import Driver
 
@@ -41,12 +42,11 @@ def test_page_has_every_type(name: str) -> None:
 
 @pytest.mark.parametrize("name", FOLDERS)
 def test_page_has_every_verb(name: str) -> None:
-    manifest = importlib.import_module(f"jumpstarter_drivers.{name}")
+    manifest = importlib.import_module(f"jumpstarter_drivers.{name}").MANIFEST
     shown = re.findall(r"`([^`]*)`", ROWS[name][2])
-    if not manifest.CLIENTS:
+    if not manifest.clients:
         return
-    client = importlib.import_module(f"jumpstarter_drivers.{name}.client")
-    first = getattr(client, next(iter(manifest.CLIENTS.values())))
+    first = import_client(manifest.path(manifest.clients[0]))
     assert set(" ".join(shown).split()) == set(verbs(first))
 
 

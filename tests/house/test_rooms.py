@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ast
 import importlib
+import inspect
+import tomllib
 from pathlib import Path
-from typing import Any
 
 import pytest
+from jumpstarter_proto.driver_packages import GROUP, Manifest
 
 from tests.house.rooms import Module, all_modules, driver_folders
 from tests.support.peers import ROOT
@@ -35,29 +37,39 @@ def test_there_are_drivers() -> None:
 @drivers
 def test_driver_folder_is_complete(folder: Path) -> None:
     wanted = {"driver.py", "README.md", "example.yaml"}
-    if manifest(folder).CLIENTS:
+    if manifest(folder).clients:
         wanted.add("client.py")
     assert wanted - {path.name for path in folder.iterdir()} == set()
     assert list(folder.glob("test_*.py")), "no test"
 
 
 @drivers
-def test_manifest_imports_nothing_and_names_what_exists(folder: Path) -> None:
+def test_manifest_loads_nothing_and_names_what_exists(folder: Path) -> None:
     name = f"jumpstarter_drivers.{folder.name}"
-    assert Module(folder / "__init__.py", name).imports() <= {"__future__", "__future__.annotations"}
+    allowed = {"jumpstarter_proto.driver_packages", "jumpstarter_proto.driver_packages.Manifest"}
+    assert Module(folder / "__init__.py", name).imports() <= allowed
     told = manifest(folder)
-    assert isinstance(told.INTERFACE, str)
-    assert told.INTERFACE
-    assert all(path.count(".") >= 2 for path in [*told.DRIVERS, *told.CLIENTS])
-    for side, classes in (("driver", told.DRIVERS), ("client", told.CLIENTS)):
-        for cls in classes.values():
-            assert isinstance(getattr(importlib.import_module(f"{name}.{side}"), cls), type)
+    assert told.package == name
+    assert all(path.count(".") >= 2 for path in [*told.type_aliases, *told.client_aliases])
+    assert (told.steps == "steps") is (folder / "steps.py").exists()
+    for path in [*told.types, *told.clients, *told.type_aliases.values(), *told.client_aliases.values()]:
+        module, _, cls = told.path(path).rpartition(".")
+        assert isinstance(getattr(importlib.import_module(module), cls), type)
+
+
+@drivers
+def test_manifest_has_every_driver(folder: Path) -> None:
+    base = importlib.import_module("jumpstarter_exporter").Driver
+    module = importlib.import_module(f"jumpstarter_drivers.{folder.name}.driver")
+    offered = {name: getattr(module, name) for name in module.__all__}
+    kinds = {name for name, cls in offered.items() if issubclass(cls, base) and not inspect.isabstract(cls)}
+    assert set(manifest(folder).types) == {f"driver.{name}" for name in kinds}
 
 
 @drivers
 def test_every_drivers_client_label_has_a_client(folder: Path) -> None:
     """Our users need a class of ours, 0.9.0's users one of theirs, behind each label that we report."""
-    labels = {label for other in FOLDERS for label in manifest(other).CLIENTS}
+    labels = {label for other in FOLDERS for label in manifest(other).client_aliases}
     base = importlib.import_module("jumpstarter_exporter").Driver
     module = importlib.import_module(f"jumpstarter_drivers.{folder.name}.driver")
     classes = [cls for cls in vars(module).values() if isinstance(cls, type) and issubclass(cls, base)]
@@ -71,5 +83,11 @@ def test_example_loads(folder: Path) -> None:
     config.build(config.load(folder / "example.yaml"))
 
 
-def manifest(folder: Path) -> Any:
-    return importlib.import_module(f"jumpstarter_drivers.{folder.name}")
+def manifest(folder: Path) -> Manifest:
+    found: Manifest = importlib.import_module(f"jumpstarter_drivers.{folder.name}").MANIFEST
+    return found
+
+
+def test_our_drivers_are_entry_points_as_anybodys_are() -> None:
+    points = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"][GROUP]
+    assert points == {folder.name: f"jumpstarter_drivers.{folder.name}:MANIFEST" for folder in FOLDERS}

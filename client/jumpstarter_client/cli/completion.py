@@ -107,6 +107,8 @@ def _fitting(words: list[str]) -> list[str]:
             return completion_values.leases(options)
         case ["exporters"]:
             return ["show"]
+        case ["driver"]:
+            return ["new"]
         case ["exporters", "show" | "get"]:
             return completion_values.exporters(options)
         case ["config"]:

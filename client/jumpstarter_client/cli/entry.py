@@ -27,6 +27,7 @@ COMMANDS = (
     "auth",
     "config",
     "completion",
+    "driver",
     "version",
 )
 _ALIASES = {"leases": "lease", "l": "lease", "exporter": "exporters", "e": "exporters", "conf": "config"}
@@ -169,6 +170,10 @@ def start(arguments: list[str], options: Options) -> int | None:
             from jumpstarter_client.cli.completion import completion  # noqa: PLC0415
 
             return completion(rest)
+        case "driver":
+            from jumpstarter_client.cli.driver import driver  # noqa: PLC0415
+
+            return driver(rest)
         case "__complete":
             from jumpstarter_client.cli.completion import complete  # noqa: PLC0415
 

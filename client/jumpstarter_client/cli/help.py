@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from typing import TYPE_CHECKING
 
+from jumpstarter_proto import driver_packages
 from jumpstarter_proto.installed import installed_version
 from jumpstarter_proto.terminal import print_line, print_text
 
@@ -38,6 +39,7 @@ Commands:
   auth        your token there: until when it counts, and a new one
   config      who you are to which controller
   completion  completion for bash, zsh or fish
+  driver      write a package with a driver of your own, to begin with
   version     what this is
 
 Interfaces (`jumpstarter INTERFACE --help` lists the verbs):
@@ -62,6 +64,7 @@ Options of every command:
 def print_main_help() -> None:
     """What `jumpstarter --help` prints."""
     print_text(MAIN.format(interfaces="".join(f"  {name}\n" for name in interfaces())))
+    driver_packages.report_problems()
 
 
 def print_interface_help(interface: str, known: dict[str, Verb]) -> None:

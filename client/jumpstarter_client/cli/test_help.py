@@ -33,6 +33,7 @@ Commands:
   auth        your token there: until when it counts, and a new one
   config      who you are to which controller
   completion  completion for bash, zsh or fish
+  driver      write a package with a driver of your own, to begin with
   version     what this is
 
 Interfaces (`jumpstarter INTERFACE --help` lists the verbs):

@@ -6,21 +6,21 @@ verb that is given none runs without an argument parser: loading one takes longe
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
+from jumpstarter_proto import driver_packages
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.texts import shown
 
 from jumpstarter_client.base import DriverClient
 from jumpstarter_client.cli.devices import select
 from jumpstarter_client.cli.options import ArgumentsError, Options, UsageError, nearest, take_output
-from jumpstarter_client.manifests import interfaces
-from jumpstarter_client.node import Node
+from jumpstarter_client.manifests import interface_client, interfaces
+from jumpstarter_client.node import Node, import_client
 from jumpstarter_client.verb import Verb, verbs
 
 __all__ = ["call_verb", "client_class", "run_verb"]
@@ -32,16 +32,15 @@ def client_class(interface: str) -> type[DriverClient]:
     Raises:
         UsageError: there is no such interface.
     """
-    known = interfaces()
-    if interface not in known:
+    path = interface_client(interface)
+    if not path:
         from jumpstarter_client.cli.entry import COMMANDS  # noqa: PLC0415 - it imports this module
 
+        driver_packages.report_problems()
         raise UsageError(
-            f"unknown command or interface {interface!r}{nearest(interface, [*known, *COMMANDS])}"
+            f"unknown command or interface {interface!r}{nearest(interface, [*interfaces(), *COMMANDS])}"
         )
-    module, name = known[interface]
-    found: type[DriverClient] = getattr(importlib.import_module(module), name)
-    return found
+    return import_client(path)
 
 
 def run_verb(interface: str, arguments: list[str], options: Options) -> ExitCode:

@@ -1,4 +1,4 @@
-"""Steps of tests. A driver folder's `steps.py` has those of its interface; nothing lists them elsewhere.
+"""Steps of tests. The module that a driver package's manifest names has those of its interface.
 
 ```python
 @step
@@ -14,8 +14,6 @@ JumpstarterError when they fail, and are cancelled when their time is over.
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
@@ -24,10 +22,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, get_type_hints, overload
 
 import msgspec
+from jumpstarter_proto import driver_packages
 from jumpstarter_proto.documents import Document, PathInFile, check_value, nearest
 
 from jumpstarter_client.base import DriverClient
-from jumpstarter_client.manifests import manifests
 
 if TYPE_CHECKING:
     from jumpstarter_client.console.expect import Expect
@@ -173,12 +171,12 @@ def known_steps() -> dict[str, Step]:
     from jumpstarter_client.yamltest import generic  # noqa: PLC0415 - it makes its steps with this module
 
     found = {one.name: one for one in vars(generic).values() if isinstance(one, Step)}
-    for manifest in manifests():
-        if importlib.util.find_spec(f"{manifest.__name__}.steps") is None:
-            continue
-        module = importlib.import_module(f"{manifest.__name__}.steps")
-        for one in vars(module).values():
+    for package in driver_packages.all_packages():
+        interface = package.manifest.interface
+        module = driver_packages.steps_module(package)
+        for one in [] if module is None else vars(module).values():
             if isinstance(one, Step):
-                name = f"{manifest.INTERFACE}.{one.name}"
-                found.setdefault(name, replace(one, name=name, interface=manifest.INTERFACE))
+                name = f"{interface}.{one.name}"
+                found.setdefault(name, replace(one, name=name, interface=interface))
+    driver_packages.report_problems()
     return found

@@ -1,10 +1,27 @@
 """Connections to services that only the exporter's host can reach."""
 
-INTERFACE = "network"
-DRIVERS = {
-    "jumpstarter_driver_network.driver.TcpNetwork": "TcpNetwork",
-    "jumpstarter_driver_network.driver.UdpNetwork": "UdpNetwork",
-    "jumpstarter_driver_network.driver.UnixNetwork": "UnixNetwork",
-    "jumpstarter_driver_network.driver.EchoNetwork": "EchoNetwork",
-}
-CLIENTS = {"jumpstarter_driver_network.client.NetworkClient": "NetworkClient"}
+from jumpstarter_proto.driver_packages import Manifest
+
+__all__ = ["MANIFEST"]
+
+MANIFEST = Manifest(
+    package=__name__,
+    interface="network",
+    types=(
+        "driver.EchoNetwork",
+        "driver.TcpNetwork",
+        "driver.UdpNetwork",
+        "driver.UnixNetwork",
+    ),
+    clients=("client.NetworkClient",),
+    steps="steps",
+    type_aliases={
+        "jumpstarter_driver_network.driver.TcpNetwork": "driver.TcpNetwork",
+        "jumpstarter_driver_network.driver.UdpNetwork": "driver.UdpNetwork",
+        "jumpstarter_driver_network.driver.UnixNetwork": "driver.UnixNetwork",
+        "jumpstarter_driver_network.driver.EchoNetwork": "driver.EchoNetwork",
+    },
+    client_aliases={
+        "jumpstarter_driver_network.client.NetworkClient": "client.NetworkClient",
+    },
+)

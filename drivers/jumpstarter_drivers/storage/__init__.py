@@ -1,14 +1,34 @@
 """Storage that a multiplexer switches between the host and the board, and flashers."""
 
-INTERFACE = "storage"
-DRIVERS = {
-    "jumpstarter_driver_opendal.driver.MockStorageMux": "MockStorageMux",
-    "jumpstarter_driver_opendal.driver.MockStorageMuxFlasher": "MockStorageMuxFlasher",
-    "jumpstarter_driver_opendal.driver.MockFlasher": "MockFlasher",
-}
-CLIENTS = {
-    "jumpstarter_driver_opendal.client.StorageMuxFlasherClient": "StorageMuxFlasherClient",
-    "jumpstarter_driver_opendal.client.StorageMuxClient": "StorageMuxClient",
-    "jumpstarter_driver_opendal.client.FlasherClient": "FlasherClient",
-    "jumpstarter.client.flasher.FlasherClient": "FlasherClient",
-}
+from jumpstarter_proto.driver_packages import Manifest
+
+__all__ = ["MANIFEST"]
+
+MANIFEST = Manifest(
+    package=__name__,
+    interface="storage",
+    types=(
+        "driver.BlockStorage",
+        "driver.FileStorage",
+        "driver.MockFlasher",
+        "driver.MockStorageMux",
+        "driver.MockStorageMuxFlasher",
+    ),
+    clients=(
+        "client.StorageMuxFlasherClient",
+        "client.StorageMuxClient",
+        "client.FlasherClient",
+    ),
+    steps="steps",
+    type_aliases={
+        "jumpstarter_driver_opendal.driver.MockStorageMux": "driver.MockStorageMux",
+        "jumpstarter_driver_opendal.driver.MockStorageMuxFlasher": "driver.MockStorageMuxFlasher",
+        "jumpstarter_driver_opendal.driver.MockFlasher": "driver.MockFlasher",
+    },
+    client_aliases={
+        "jumpstarter_driver_opendal.client.StorageMuxFlasherClient": "client.StorageMuxFlasherClient",
+        "jumpstarter_driver_opendal.client.StorageMuxClient": "client.StorageMuxClient",
+        "jumpstarter_driver_opendal.client.FlasherClient": "client.FlasherClient",
+        "jumpstarter.client.flasher.FlasherClient": "client.FlasherClient",
+    },
+)

@@ -1,5 +1,18 @@
 """U-Boot on a board's console: stop it, run commands, read and set its environment."""
 
-INTERFACE = "uboot"
-DRIVERS = {"jumpstarter_driver_uboot.driver.UbootConsole": "UbootConsole"}
-CLIENTS = {"jumpstarter_driver_uboot.client.UbootConsoleClient": "UbootConsoleClient"}
+from jumpstarter_proto.driver_packages import Manifest
+
+__all__ = ["MANIFEST"]
+
+MANIFEST = Manifest(
+    package=__name__,
+    interface="uboot",
+    types=("driver.UbootConsole",),
+    clients=("client.UbootConsoleClient",),
+    type_aliases={
+        "jumpstarter_driver_uboot.driver.UbootConsole": "driver.UbootConsole",
+    },
+    client_aliases={
+        "jumpstarter_driver_uboot.client.UbootConsoleClient": "client.UbootConsoleClient",
+    },
+)

@@ -1,11 +1,27 @@
 """Pictures of a board: cameras and capture sticks of the host, and cameras behind HTTP."""
 
-INTERFACE = "video"
-DRIVERS = {
-    "jumpstarter_driver_ustreamer.driver.UStreamer": "UStreamer",
-    "jumpstarter_driver_video.driver.HttpVideo": "HttpVideo",
-}
-CLIENTS = {
-    "jumpstarter_driver_video.client.VideoClient": "VideoClient",
-    "jumpstarter_driver_ustreamer.client.UStreamerClient": "UStreamerClient",
-}
+from jumpstarter_proto.driver_packages import Manifest
+
+__all__ = ["MANIFEST"]
+
+MANIFEST = Manifest(
+    package=__name__,
+    interface="video",
+    types=(
+        "driver.HttpVideo",
+        "driver.UStreamer",
+    ),
+    clients=(
+        "client.VideoClient",
+        "client.UStreamerClient",
+    ),
+    steps="steps",
+    type_aliases={
+        "jumpstarter_driver_ustreamer.driver.UStreamer": "driver.UStreamer",
+        "jumpstarter_driver_video.driver.HttpVideo": "driver.HttpVideo",
+    },
+    client_aliases={
+        "jumpstarter_driver_video.client.VideoClient": "client.VideoClient",
+        "jumpstarter_driver_ustreamer.client.UStreamerClient": "client.UStreamerClient",
+    },
+)

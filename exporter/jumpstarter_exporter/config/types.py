@@ -1,26 +1,26 @@
 """Finds a driver's class by what a `type:` says.
 
-`power.GpioRelay` is the class in our driver folder `power`. Names that other projects' files use are listed
-by the driver folders themselves, in their manifests. Anything else is an import path, of anybody's class.
+`power.GpioRelay` is the class GpioRelay of the driver package `power`: one of the folders here, a lab's own, or an
+installed package (`jumpstarter_proto.driver_packages`). Names that other projects' files use are in the manifests, too.
+Anything else is an import path, of anybody's class.
 """
 
 from __future__ import annotations
 
-import ast
 import importlib
 import importlib.util
 import inspect
 import sys
-from functools import cache
-from pathlib import Path
+from collections.abc import Iterable
 
+from jumpstarter_proto import driver_packages
 from jumpstarter_proto.documents import nearest
+from jumpstarter_proto.driver_packages import DriverPackage
 
 from jumpstarter_exporter.driver import Driver
 
 __all__ = ["UnknownTypeError", "known_types", "resolve"]
 
-_PACKAGE = "jumpstarter_drivers"
 _EXTRAS = {
     "serial": "exporter",
     "gpiozero": "exporter",
@@ -43,10 +43,7 @@ def resolve(name: str) -> type[Driver]:
     Raises:
         UnknownTypeError: see there.
     """
-    path = _aliases().get(name)
-    if path is None:
-        head, _, tail = name.partition(".")
-        path = f"{_PACKAGE}.{head}.driver.{tail}" if head in _folders() and tail and "." not in tail else name
+    path = _path(name)
     module_name, _, class_name = path.rpartition(".")
     if not module_name or not all(part.isidentifier() for part in path.split(".")):
         raise UnknownTypeError(_unknown(name))
@@ -57,9 +54,9 @@ def resolve(name: str) -> type[Driver]:
         if module_name == missing or module_name.startswith(f"{missing}."):
             raise UnknownTypeError(_unknown(name)) from None
         raise UnknownTypeError(_needs(name, missing)) from None
-    except ImportError as error:
+    except (Exception, SystemExit) as error:  # whatever the module of somebody else raises
         raise UnknownTypeError(
-            f"the driver {name!r} cannot be loaded: {error}; check its installation"
+            f"the driver {name!r} cannot be loaded: {str(error) or type(error).__name__}; check its installation"
         ) from error
     found = getattr(module, class_name, None)
     if found is None:
@@ -69,7 +66,9 @@ def resolve(name: str) -> type[Driver]:
             f"{name!r} is no driver for this exporter; it takes a subclass of {Driver.__module__}.Driver"
         )
     if inspect.isabstract(found):
-        made = [short for short in known_types() if (kind := _loaded(short)) and issubclass(kind, found)]
+        made = [
+            short for short in known_types() if (kind := _loaded(_path(short))) and issubclass(kind, found)
+        ]
         raise UnknownTypeError(
             f"{name!r} is only the base of other drivers; use {' or '.join(made) or 'one of those'}"
         )
@@ -80,9 +79,9 @@ def resolve(name: str) -> type[Driver]:
 
 
 def known_types() -> list[str]:
-    """Every short `type:` of our own drivers but those that are only bases of others."""
-    names = [f"{name}.{cls}" for name, folder in _folders().items() for cls in _classes(folder / "driver.py")]
-    return [name for name in names if _can_be_made(_loaded(name))]
+    """Every short `type:` of the driver packages but those that are only bases of others."""
+    types = {name: path for package in driver_packages.all_packages() for name, path in package.types.items()}
+    return [name for name, path in types.items() if _can_be_made(_loaded(path))]
 
 
 def _can_be_made(kind: type | None) -> bool:
@@ -90,12 +89,12 @@ def _can_be_made(kind: type | None) -> bool:
     return kind is None or (issubclass(kind, Driver) and not inspect.isabstract(kind))
 
 
-def _loaded(short: str) -> type | None:
-    """The class of a short type; None when what it needs is not installed."""
-    folder, _, cls = short.partition(".")
+def _loaded(path: str) -> type | None:
+    """The class of that path; None when what it needs is not installed."""
+    module, _, cls = path.rpartition(".")
     try:
-        found = getattr(importlib.import_module(f"{_PACKAGE}.{folder}.driver"), cls, None)
-    except ImportError:
+        found = getattr(importlib.import_module(module), cls, None)
+    except (Exception, SystemExit):  # a package of somebody else; who uses the type is told
         return None
     return found if isinstance(found, type) else None
 
@@ -104,9 +103,10 @@ def _unknown(name: str) -> str:
     import difflib  # noqa: PLC0415 - only for those who made a mistake
 
     short = known_types()
-    close = difflib.get_close_matches(name, [*short, *_aliases()], n=1)
+    aliases = [alias for one in driver_packages.all_packages() for alias in one.type_aliases]
+    close = difflib.get_close_matches(name, [*short, *aliases], n=1)
     package, dot, _ = name.partition(".")
-    is_known = any(one.startswith(f"{package}.") for one in (*short, *_aliases()))
+    is_known = any(one.startswith(f"{package}.") for one in (*short, *aliases))
     cure = ""
     if dot and package.isidentifier() and not is_known and not _is_installed(package):
         cure, close = f"the Python package {package!r} is not installed: install what brings it; ", []
@@ -124,39 +124,17 @@ def _needs(name: str, module: str) -> str:
     return f"the driver {name!r} needs the Python package {top!r}; {install}"
 
 
-@cache
-def _folders() -> dict[str, Path]:
-    try:
-        package = importlib.import_module(_PACKAGE)
-    except ModuleNotFoundError:
-        return {}
-    return {
-        manifest.parent.name: manifest.parent
-        for place in package.__path__  # several, when a lab keeps drivers of its own
-        for manifest in sorted(Path(place).glob("*/__init__.py"))
-    }
+def _path(name: str) -> str:
+    """The full path of the class. Entry points are read only for a name that no driver folder has."""
+    if path := _class_of(name, driver_packages.folder_packages()):
+        return path
+    head, _, tail = name.partition(".")
+    if tail and "." not in tail and (folder := driver_packages.folder_package(head)) is not None:
+        return folder.manifest.path(f"driver.{tail}")  # a base of others, which its manifest does not name
+    path = _class_of(name, driver_packages.installed_packages())
+    driver_packages.report_problems()
+    return path or name
 
 
-@cache
-def _aliases() -> dict[str, str]:
-    found: dict[str, str] = {}
-    for folder in _folders():
-        manifest = importlib.import_module(f"{_PACKAGE}.{folder}")
-        drivers: dict[str, str] = getattr(manifest, "DRIVERS", {})
-        found |= {foreign: f"{_PACKAGE}.{folder}.driver.{cls}" for foreign, cls in drivers.items()}
-    return found
-
-
-def _classes(source: Path) -> list[str]:
-    """What a driver module offers, read from its source."""
-    try:
-        tree = ast.parse(source.read_text())
-    except (OSError, SyntaxError):
-        return []
-    for statement in tree.body:
-        if isinstance(statement, ast.Assign) and any(
-            isinstance(target, ast.Name) and target.id == "__all__" for target in statement.targets
-        ):
-            names: list[str] = ast.literal_eval(statement.value)
-            return names
-    return []
+def _class_of(name: str, packages: Iterable[DriverPackage]) -> str:
+    return next(filter(None, (one.type_aliases.get(name) or one.types.get(name) for one in packages)), "")

@@ -1,0 +1,90 @@
+"""`jumpstarter driver new`: a package with a driver of one's own, to begin with."""
+
+from __future__ import annotations
+
+import re
+from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from string import Template
+
+from jumpstarter_proto import driver_packages
+from jumpstarter_proto.errors import ExitCode, JumpstarterError
+from jumpstarter_proto.terminal import print_line, print_text
+
+from jumpstarter_client.cli.arguments import asks_for_help, take
+from jumpstarter_client.cli.options import UsageError, nearest
+
+__all__ = ["KINDS", "driver"]
+
+HELP = """Usage: jumpstarter driver new NAME --kind power|serial|storage|network
+
+Write a package with a driver, and a test that passes, into the new folder NAME. It is yours: change all of it.
+
+  jumpstarter driver new lab-relay --kind power
+  cd lab-relay
+  python -m pytest
+  pip install .            # on the exporter's host; then it is `type: lab-relay.LabRelay`
+"""
+KINDS = ("power", "serial", "storage", "network")
+_NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
+
+
+class DriverFilesError(JumpstarterError):
+    """The package cannot be written."""
+
+
+def driver(arguments: list[str]) -> ExitCode:
+    """The command."""
+    if not arguments or asks_for_help(arguments):
+        print_text(HELP)
+        return ExitCode.OK if asks_for_help(arguments) else ExitCode.USAGE
+    verb, *rest = arguments
+    if verb != "new":
+        raise UsageError(f"`driver` has no verb {verb!r}{nearest(verb, ('new',))}")
+    given = take("driver new", rest, {"--kind": "--kind"})
+    kind = given.one("--kind")
+    if len(given.words) != 1 or kind is None or kind not in KINDS:
+        raise UsageError(f"`driver new` takes one NAME, and --kind {'|'.join(KINDS)}")
+    [name] = given.words
+    if not _NAME.fullmatch(name):
+        raise UsageError(
+            f"the name {name!r} is invalid: use small letters, digits and hyphens, such as lab-relay"
+        )
+    if any(package.name == name for package in driver_packages.all_packages()):
+        raise UsageError(f"there is a driver package {name} already; choose another name")
+    for path in _write(Path(name), name, kind):
+        print_line(str(path))
+    return ExitCode.OK
+
+
+def _write(folder: Path, name: str, kind: str) -> list[Path]:
+    templates = resources.files("jumpstarter_drivers") / "templates"
+    package = f"{name.replace('-', '_')}_driver"
+    values = {
+        "name": name,
+        "kind": kind,
+        "project": f"{name}-driver",
+        "package": package,
+        "class": "".join(part.capitalize() for part in name.split("-")),
+        "config": (templates / kind / "config.in").read_text(encoding="utf-8").rstrip("\n"),
+    }
+    sources: dict[Path, Traversable] = {
+        Path(file): templates / f"{file}.in" for file in ("pyproject.toml", "README.md", "exporter.yaml")
+    }
+    sources[Path(package, "__init__.py")] = templates / "__init__.py.in"
+    for file in ("driver.py", "test_driver.py"):
+        sources[Path(package, file)] = templates / kind / f"{file}.in"
+    try:
+        folder.mkdir()
+        (folder / package).mkdir()
+        for path, source in sources.items():
+            text = Template(source.read_text(encoding="utf-8")).substitute(values)
+            (folder / path).write_text(text, encoding="utf-8")
+    except FileExistsError:
+        raise DriverFilesError(f"{folder} exists already; choose another name, or remove it") from None
+    except OSError as error:
+        raise DriverFilesError(
+            f"{folder} cannot be written: {error.strerror}; go to another folder"
+        ) from error
+    return [folder / path for path in sources]
