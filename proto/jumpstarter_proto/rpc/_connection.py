@@ -1,16 +1,12 @@
 """One gRPC connection without I/O: bytes in, events out, and bytes to send.
 
-It stands on purerpc's `GRPCConnection` for the configuration of HTTP/2, and replaces what that leaves out: calls
-that end without a body, resets, GOAWAY that lets running calls finish, windows that bound memory, and errors of
-one call that stay errors of that call.
+HTTP/2 below it is `Http2`. Calls may end without a body or be reset, a GOAWAY lets running calls finish, windows bound
+memory, and errors of one call stay errors of that call.
 """
 
 from __future__ import annotations
 
-from h2.config import H2Configuration
-from h2.errors import ErrorCodes
-from h2.settings import SettingCodes
-
+from jumpstarter_proto.rpc._error_codes import ErrorCodes
 from jumpstarter_proto.rpc._events import (
     CallEnded,
     CallReset,
@@ -23,9 +19,8 @@ from jumpstarter_proto.rpc._events import (
     ResponseStarted,
     WindowOpened,
 )
-from jumpstarter_proto.rpc._grpclib import GRPCConfiguration, GRPCConnection
 from jumpstarter_proto.rpc._headers import Header, plain
-from jumpstarter_proto.rpc._http2 import MAX_FRAME, ConnectionFault, Http2, SmallSettings, Stream
+from jumpstarter_proto.rpc._http2 import MAX_FRAME, ConnectionFault, Http2, Stream
 from jumpstarter_proto.rpc._messages import FramingError, MessageReader, frame_header
 from jumpstarter_proto.rpc._metadata import (
     decode_metadata,
@@ -35,6 +30,7 @@ from jumpstarter_proto.rpc._metadata import (
     encode_timeout,
 )
 from jumpstarter_proto.rpc._outbox import Outbox
+from jumpstarter_proto.rpc._settings import SettingCodes
 from jumpstarter_proto.rpc._status import RESET_CODES, status_of_http, status_of_trailers
 from jumpstarter_proto.rpc._types import Metadata, Options, RpcError, StatusCode
 
@@ -46,9 +42,6 @@ _POST = (":method", "POST")
 _HTTP_OK = (":status", "200")
 _STARTED = (_HTTP_OK, _CONTENT_TYPE)
 _OK = (("grpc-status", "0"),)
-_CONFIGURATIONS = {
-    client: H2Configuration(client_side=client, header_encoding="utf-8") for client in (True, False)
-}
 CALL_BYTES = 1024
 """What a call of an unauthenticated caller counts besides its headers and messages."""
 _NOT_GRPC = b"This server speaks gRPC; use a client for it.\n"
@@ -79,13 +72,11 @@ class Call(Stream):
         """A client's call has its trailers; the end of the stream is next."""
 
 
-class Connection(GRPCConnection):  # type: ignore[misc] # purerpc has no types
+class Connection:
     """Either end of a connection. Only `receive` raises for what the peer does; the rest queues bytes in `outbox`.
 
     Sending on a call that has ended raises nothing and sends nothing: its owner learns of the end by an event.
     """
-
-    h2_connection: Http2
 
     def __init__(self, *, client: bool, options: Options) -> None:
         self._options = options
@@ -98,21 +89,12 @@ class Connection(GRPCConnection):  # type: ignore[misc] # purerpc has no types
         """Requests that are not gRPC, whose answers wait for the peer's window."""
         self._besides = 0
         """The sum of it over all calls."""
-        # Not `super().__init__`, which makes an HTTP/2 connection of h2's own first, only to be thrown away.
-        self.config = GRPCConfiguration(client_side=client, max_message_length=options.max_receive)
-        self.message_read_buffers: dict[int, object] = {}
-        self._http2 = self.h2_connection = self._new_http2()
+        self._http2 = self._new_http2()
         self.outbox: Outbox = self._http2.outbox
 
     def _new_http2(self) -> Http2:
         options = self._options
-        http2 = Http2(
-            _CONFIGURATIONS[self._client],
-            self,
-            max_header_list=options.max_header_list,
-            window=options.connection_window,
-        )
-        values = {
+        values: dict[SettingCodes, int] = {
             SettingCodes.MAX_CONCURRENT_STREAMS: options.max_streams,
             SettingCodes.INITIAL_WINDOW_SIZE: options.stream_window,
             SettingCodes.MAX_FRAME_SIZE: MAX_FRAME,
@@ -120,8 +102,13 @@ class Connection(GRPCConnection):  # type: ignore[misc] # purerpc has no types
         }
         if self._client:
             values[SettingCodes.ENABLE_PUSH] = 0
-        http2.local_settings = SmallSettings(client=self._client, initial_values=values)
-        http2.max_inbound_frame_size = MAX_FRAME
+        http2 = Http2(
+            self,
+            client=self._client,
+            settings=values,
+            max_header_list=options.max_header_list,
+            window=options.connection_window,
+        )
         http2.calls = self._open
         return http2
 

@@ -12,24 +12,24 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import hpack
-from h2.utilities import HeaderValidationFlags, validate_headers
 from hpack.table import HeaderTable
 
-__all__ = ["REQUEST", "RESPONSE", "TRAILERS", "Header", "HeaderPacker", "HeaderUnpacker", "Kind", "plain"]
+from jumpstarter_proto.rpc._header_rules import HeaderFault, Kind, check_headers
+
+__all__ = [
+    "REQUEST",
+    "RESPONSE",
+    "TRAILERS",
+    "Header",
+    "HeaderFault",
+    "HeaderPacker",
+    "HeaderUnpacker",
+    "Kind",
+    "plain",
+]
 
 Header: TypeAlias = tuple[str, str]
-Kind: TypeAlias = "tuple[bool, bool, bool, bool]"
-"""What a block is, in h2's terms: REQUEST, RESPONSE or TRAILERS."""
-
-REQUEST: Kind = HeaderValidationFlags(
-    is_client=False, is_trailer=False, is_response_header=False, is_push_promise=False
-)
-RESPONSE: Kind = HeaderValidationFlags(
-    is_client=True, is_trailer=False, is_response_header=True, is_push_promise=False
-)
-TRAILERS: Kind = HeaderValidationFlags(
-    is_client=True, is_trailer=True, is_response_header=False, is_push_promise=False
-)
+REQUEST, RESPONSE, TRAILERS = Kind.REQUEST, Kind.RESPONSE, Kind.TRAILERS
 
 # At its debug level hpack writes every header into the log, and with it tokens and passphrases.
 logging.getLogger("hpack").setLevel(logging.INFO)
@@ -129,7 +129,7 @@ class HeaderUnpacker:
 
         Raises:
             hpack.HPACKError: no block, or a list that is too long. The connection cannot go on.
-            h2.exceptions.ProtocolError: headers that HTTP/2 does not allow. Only their call is broken.
+            HeaderFault: headers that HTTP/2 does not allow. Only their call is broken.
         """
         key = (block, kind)
         if found := self._lists.get(key):
@@ -138,11 +138,9 @@ class HeaderUnpacker:
         raw = self._decoder.decode(block, raw=True)
         if not all(name for name, _ in raw):
             raise hpack.HPACKDecodingError("a header without a name")
+        check_headers(raw, kind)
         # Values are ASCII by gRPC's rules; what is not shall not end the connection.
-        headers = [
-            (name.decode("ascii", "replace"), value.decode("utf-8", "replace"))
-            for name, value in validate_headers(raw, kind)
-        ]
+        headers = [(name.decode("ascii", "replace"), value.decode("utf-8", "replace")) for name, value in raw]
         if self._changes == before and len(block) <= _CACHED_BYTES and self._was_seen(block):
             size = sum(len(name) + len(value) + 32 for name, value in headers)
             if len(self._lists) >= _CACHED_BLOCKS or self._lists_bytes + size > _CACHED_LISTS_BYTES:

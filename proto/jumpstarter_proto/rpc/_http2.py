@@ -1,9 +1,7 @@
-"""HTTP/2 without I/O: h2 for the connection, streams of our own.
+"""HTTP/2 without I/O, as far as gRPC uses it; hpack encodes headers.
 
-h2 3.2, which purerpc pins, keeps a state machine for each stream, checks each header of each block, and copies
-data five times on its way; it also ends the connection for frames that were under way when a call ended, and
-loses window for them. gRPC uses little of HTTP/2's streams: two directions that end once, a window each way. So h2
-does the preface, settings and pings, hpack and hyperframe the encoding, and streams are what `Stream` says.
+gRPC uses little of HTTP/2's streams: two directions that end once, a window each way. So streams are what `Stream`
+says, and data is not copied on its way. Frames that were under way when a call ended do no harm.
 """
 
 from __future__ import annotations
@@ -12,18 +10,23 @@ import struct
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-import h2.connection
-import h2.exceptions
 import hpack
-from h2.errors import ErrorCodes
-from h2.settings import SettingCodes, Settings
-from hyperframe.frame import Frame, PingFrame, SettingsFrame
 
+from jumpstarter_proto.rpc._error_codes import ErrorCodes
 from jumpstarter_proto.rpc._flow import CallWindow, ConnectionWindow, FlowControlFault
-from jumpstarter_proto.rpc._headers import REQUEST, RESPONSE, TRAILERS, Header, HeaderPacker, HeaderUnpacker
+from jumpstarter_proto.rpc._headers import (
+    REQUEST,
+    RESPONSE,
+    TRAILERS,
+    Header,
+    HeaderFault,
+    HeaderPacker,
+    HeaderUnpacker,
+)
 from jumpstarter_proto.rpc._outbox import Outbox
+from jumpstarter_proto.rpc._settings import PeerSettings, SettingCodes, SettingsFault, pack_settings
 
-__all__ = ["MAX_FRAME", "ConnectionFault", "Http2", "SmallSettings", "Stream", "StreamOwner"]
+__all__ = ["MAX_FRAME", "ConnectionFault", "Http2", "Stream", "StreamOwner"]
 
 _DATA, _HEADERS, _PRIORITY, _RST_STREAM, _SETTINGS, _PUSH_PROMISE, _PING, _GOAWAY, _WINDOW, _CONTINUATION = (
     range(10)
@@ -39,8 +42,6 @@ _MOST = 2**31 - 1
 _MOST_UNASKED = 100
 _MOST_LATE = 1024
 """Streams of which late frames are expected, at most."""
-_KNOWN_SETTINGS = frozenset((1, 2, 3, 4, 5, 6, 8))
-"""Of RFC 9113 and 8441. h2 would keep all others, of which there may be 65,536."""
 WORK_AT_ONCE = 20_000
 """See `Http2.work`."""
 _WORK_FRAME, _WORK_SETTINGS, _WORK_REFUSAL = 1, 10, 20
@@ -81,29 +82,6 @@ class Stream:
         """Bytes of data still to come, if a client has said how many there are."""
 
 
-class _Values(list[Any]):
-    """Of one setting; the first counts now."""
-
-    __slots__ = ()
-
-    def popleft(self) -> Any:
-        return self.pop(0)
-
-
-class SmallSettings(Settings):  # type: ignore[misc] # h2 has no types
-    """One end's settings. h2 keeps the values of each in a deque, which has room for 64: 10 KiB a connection."""
-
-    _settings: dict[Any, Any]
-
-    def __init__(self, *, client: bool, initial_values: Mapping[SettingCodes, int] | None = None) -> None:
-        super().__init__(client=client, initial_values=initial_values)
-        self._settings = {key: _Values(values) for key, values in self._settings.items()}
-
-    def __setitem__(self, key: Any, value: int) -> None:
-        self._settings.setdefault(key, _Values([None]))
-        super().__setitem__(key, value)
-
-
 class StreamOwner(Protocol):
     """Whom frames of streams are given to. Streams leave `Http2.calls` when the owner takes them out."""
 
@@ -135,14 +113,7 @@ class StreamOwner(Protocol):
         """The peer answered a PING."""
 
 
-class _Base(h2.connection.H2Connection):  # type: ignore[misc] # h2 has no types
-    """What it says of itself, as far as it is used here."""
-
-    highest_outbound_stream_id: int
-    highest_inbound_stream_id: int
-
-
-class Http2(_Base):
+class Http2:
     """One end of an HTTP/2 connection. Everything queues bytes in `outbox`; `receive` calls the owner.
 
     A stream's owner may send and reset it whatever its state; what HTTP/2 does not allow any more is not sent.
@@ -161,29 +132,45 @@ class Http2(_Base):
         "_packer",
         "_preface",
         "_saw_settings",
+        "_settings",
         "_unpacker",
         "_unread",
         "calls",
+        "decoder",
+        "encoder",
         "frames_sent",
+        "highest_inbound_stream_id",
+        "highest_outbound_stream_id",
         "inbound",
+        "max_inbound_frame_size",
+        "outbound_flow_control_window",
         "outbox",
+        "peer_settings",
         "work",
     )
 
-    def __init__(self, config: Any, owner: StreamOwner, *, max_header_list: int, window: int) -> None:
-        super().__init__(config=config)
-        self.remote_settings = SmallSettings(client=not config.client_side)
-        # The frames that h2 is given.
-        self._frame_dispatch_table = {
-            SettingsFrame: self._receive_settings_frame,
-            PingFrame: self._receive_ping_frame,
-        }
-        self.decoder.max_header_list_size = max_header_list
+    def __init__(
+        self,
+        owner: StreamOwner,
+        *,
+        client: bool,
+        settings: Mapping[SettingCodes, int],
+        max_header_list: int,
+        window: int,
+    ) -> None:
+        self._settings = settings
+        self.peer_settings = PeerSettings()
+        self.encoder = hpack.Encoder()
+        self.decoder = hpack.Decoder(max_header_list_size=max_header_list)
+        self.max_inbound_frame_size = settings[SettingCodes.MAX_FRAME_SIZE]
+        self.outbound_flow_control_window = DEFAULT_WINDOW
+        """What the peer lets us send on all streams together."""
+        self.highest_inbound_stream_id = self.highest_outbound_stream_id = 0
         self.outbox = Outbox()
         self.calls: dict[int, Any] = {}
         self.inbound = ConnectionWindow(DEFAULT_WINDOW)
         self._connection_window = window
-        self._is_client = bool(config.client_side)
+        self._is_client = client
         self._owner = owner
         self._packer = HeaderPacker(self.encoder)
         self._unpacker = HeaderUnpacker(self.decoder)
@@ -212,9 +199,9 @@ class Http2(_Base):
 
         A peer that is `confined` to so many bytes has the window that HTTP/2 begins with, and no more until `widen`.
         """
-        self.initiate_connection()
-        self.outbox.append(bytes(self._data_to_send))
-        self._data_to_send.clear()
+        if self._is_client:
+            self.outbox.append(_PREFACE)
+        self._send_frame(_SETTINGS, 0, 0, pack_settings(self._settings))
         if confined is None:
             self.widen()
         else:
@@ -244,7 +231,7 @@ class Http2(_Base):
             stream.is_sending = not end
         block = self._packer.pack(headers)
         flags = _END_STREAM if end else 0
-        limit: int = self.max_outbound_frame_size
+        limit = self.peer_settings.max_frame_size
         if len(block) <= limit:
             self._send_frame(_HEADERS, flags | _END_HEADERS, stream_id, block)
             return
@@ -257,7 +244,7 @@ class Http2(_Base):
 
     def sendable(self, stream: Stream) -> int:
         """Bytes that may be sent now in one frame."""
-        size: int = min(stream.outbound, self.outbound_flow_control_window, self.max_outbound_frame_size)
+        size = min(stream.outbound, self.outbound_flow_control_window, self.peer_settings.max_frame_size)
         return max(size, 0)
 
     def send_data(self, stream: Stream, *pieces: bytes | memoryview, end: bool = False) -> None:
@@ -304,9 +291,9 @@ class Http2(_Base):
         for piece in body:
             append(piece)
 
-    def _prepare_for_sending(self, frames: list[Frame]) -> None:
-        for frame in frames:
-            self.outbox.append(frame.serialize())
+    def ping(self, data: bytes) -> None:
+        """Queue a PING of 8 bytes."""
+        self._send_frame(_PING, 0, 0, data)
 
     # --- receiving
 
@@ -328,8 +315,8 @@ class Http2(_Base):
         except (hpack.HPACKError, UnicodeError, IndexError) as error:
             # What hpack raises for hostile bytes.
             raise self._fault(f"its headers make no sense: {error}", ErrorCodes.COMPRESSION_ERROR) from error
-        except h2.exceptions.ProtocolError as error:
-            raise self._fault(str(error), ErrorCodes(error.error_code)) from error
+        except SettingsFault as error:
+            raise self._fault(str(error), error.code) from None
         except struct.error as error:
             raise self._fault(
                 f"a frame of an impossible length: {error}", ErrorCodes.FRAME_SIZE_ERROR
@@ -517,7 +504,7 @@ class Http2(_Base):
         try:
             # Of a stream that has ended, too: blocks depend on each other.
             headers = self._unpacker.unpack(block, kind)
-        except h2.exceptions.ProtocolError as error:
+        except HeaderFault as error:
             if stream is not None:
                 self._break(stream, str(error))
             return
@@ -540,7 +527,7 @@ class Http2(_Base):
         try:
             headers = self._unpacker.unpack(block, REQUEST)
             length = _content_length(headers)
-        except (h2.exceptions.ProtocolError, ValueError):
+        except (HeaderFault, ValueError):
             self._spend(_WORK_REFUSAL + len(block) // 100)
             self.reset(stream_id, ErrorCodes.PROTOCOL_ERROR)
             return
@@ -593,18 +580,22 @@ class Http2(_Base):
             self._end(stream_id)
 
     def _receive_settings(self, flags: int, stream_id: int, body: bytes) -> None:
-        if len(body) % 6:
+        if stream_id:
+            raise ConnectionFault("settings of a stream")
+        if len(body) % 6 or (flags & _ACK and body):
             raise ConnectionFault("settings of an impossible length", ErrorCodes.FRAME_SIZE_ERROR)
-        pairs = [body[at : at + 6] for at in range(0, len(body), 6)]
-        self._spend(_WORK_SETTINGS * (1 + len(pairs)))
-        body = b"".join(pair for pair in pairs if pair[0] == 0 and pair[1] in _KNOWN_SETTINGS)
-        size = len(body)
-        header = _FRAME.pack(size >> 8, size & 0xFF, _SETTINGS, flags, stream_id)
-        frame, _ = Frame.parse_frame_header(memoryview(header))
-        frame.parse_body(memoryview(body))
-        self._receive_frame(frame)
-        if not flags:
-            self._owner.on_window(0)
+        self._spend(_WORK_SETTINGS * (1 + len(body) // 6))
+        if flags & _ACK:
+            return
+        settings = self.peer_settings
+        window, table = settings.initial_window_size, settings.header_table_size
+        settings.update(body)
+        if settings.initial_window_size != window:
+            self._change_windows(settings.initial_window_size - window)
+        if settings.header_table_size != table:
+            self.encoder.header_table_size = settings.header_table_size
+        self._send_frame(_SETTINGS, _ACK, 0)
+        self._owner.on_window(0)
 
     def _receive_ping(self, flags: int, stream_id: int, body: bytes) -> None:
         if stream_id:
@@ -617,9 +608,9 @@ class Http2(_Base):
         else:
             self._send_frame(_PING, _ACK, 0, body)
 
-    def _flow_control_change_from_settings(self, old_value: int, new_value: int) -> None:
+    def _change_windows(self, count: int) -> None:
         for stream in self.calls.values():
-            stream.outbound += new_value - old_value
+            stream.outbound += count
             if stream.outbound > _MOST:
                 raise ConnectionFault("an impossible window", ErrorCodes.FLOW_CONTROL_ERROR)
 
@@ -652,19 +643,20 @@ class Http2(_Base):
     @property
     def max_streams(self) -> int:
         """How many streams the peer takes from us at a time; until it says so, what any peer should take."""
-        most = int(self.remote_settings.max_concurrent_streams)
+        most = self.peer_settings.max_concurrent_streams
+        if most is None:
+            most = _MOST
         return most if self._saw_settings else min(most, _MOST_UNASKED)
 
     @property
     def initial_outbound(self) -> int:
         """What the peer lets us send on a new stream."""
-        return int(self.remote_settings.initial_window_size)
+        return self.peer_settings.initial_window_size
 
     @property
     def max_header_list(self) -> int | None:
         """The largest list of headers that the peer takes, if it says so."""
-        size = self.remote_settings.get(SettingCodes.MAX_HEADER_LIST_SIZE)
-        return None if size is None else int(size)
+        return self.peer_settings.max_header_list_size
 
 
 def _content_length(headers: list[Header]) -> int | None:

@@ -13,9 +13,9 @@ from contextlib import contextmanager, suppress
 from typing import Any, ClassVar, Protocol
 
 import trio
-from h2.errors import ErrorCodes
 
 from jumpstarter_proto.rpc._connection import Connection, ConnectionFault
+from jumpstarter_proto.rpc._error_codes import ErrorCodes
 from jumpstarter_proto.rpc._events import (
     CallEnded,
     CallReset,

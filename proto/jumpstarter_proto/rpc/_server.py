@@ -8,11 +8,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, ClassVar, Generic, NoReturn, Protocol, TypeAlias, TypeVar
 
 import trio
-from h2.errors import ErrorCodes
 
 from jumpstarter_proto.errors import JumpstarterError, JumpstarterUsageError
 from jumpstarter_proto.rpc._admission import Limits
 from jumpstarter_proto.rpc._channel import _parse
+from jumpstarter_proto.rpc._error_codes import ErrorCodes
 from jumpstarter_proto.rpc._events import GoingAway, RequestReceived
 from jumpstarter_proto.rpc._gate import Gate, Visit
 from jumpstarter_proto.rpc._guards import LimitedLog

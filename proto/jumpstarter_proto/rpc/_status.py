@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from h2.errors import ErrorCodes
-
+from jumpstarter_proto.rpc._error_codes import ErrorCodes
 from jumpstarter_proto.rpc._headers import Header
 from jumpstarter_proto.rpc._metadata import decode_details, decode_metadata
 from jumpstarter_proto.rpc._types import Metadata, StatusCode

@@ -9,7 +9,6 @@ import pytest
 import trio
 import trio.testing
 import trustme
-from h2.errors import ErrorCodes
 
 from jumpstarter_proto.rpc import (
     Options,
@@ -26,6 +25,7 @@ from jumpstarter_proto.rpc import (
     unix_listener,
 )
 from jumpstarter_proto.rpc._connection import Connection
+from jumpstarter_proto.rpc._error_codes import ErrorCodes
 from jumpstarter_proto.rpc.conftest import FLOOD, SLEEP, STREAM, UNARY, Bytes, Connect, Echo
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"

@@ -253,7 +253,7 @@ async def test_who_does_not_keep_to_the_windows_is_not_read_any_more_and_cut(
 async def test_open_calls_count_with_their_headers_however_small_they_came(nursery: trio.Nursery) -> None:
     public = Public(nursery)
     attacker = Attacker(public.connect())
-    http2 = attacker.peer.h2_connection
+    http2 = attacker.peer._http2
     for _ in range(100):
         number = http2.new_stream_id()
         assert number is not None
@@ -303,7 +303,7 @@ async def test_requests_that_are_no_calls_are_all_answered_one_after_the_other(
     nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
 ) -> None:
     attacker = Attacker(Public(nursery).connect())
-    http2 = attacker.peer.h2_connection
+    http2 = attacker.peer._http2
     headers = [(":method", "GET"), (":scheme", "http"), (":path", "/"), (":authority", "x")]
     seen = b""
     for count in range(1, 41):

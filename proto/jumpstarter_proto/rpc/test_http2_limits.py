@@ -6,9 +6,9 @@ import struct
 from contextlib import suppress
 
 import pytest
-from h2.errors import ErrorCodes
 
 from jumpstarter_proto.rpc._connection import ConnectionFault
+from jumpstarter_proto.rpc._error_codes import ErrorCodes
 from jumpstarter_proto.rpc.test_http2 import (
     DATA,
     END_HEADERS,

@@ -7,7 +7,6 @@ import pytest
 import trio
 import trio.testing
 
-from jumpstarter_proto.rpc._http2 import SmallSettings
 from jumpstarter_proto.rpc._keepalives import KeepAlives, Look
 from jumpstarter_proto.rpc._server import Server
 from jumpstarter_proto.rpc._types import Options
@@ -108,16 +107,3 @@ async def test_a_server_gives_up_peers_that_do_not_answer_and_keeps_those_that_d
         assert b"the peer has not answered for 2.02 s" in said
         await asked.wait()
         nursery.cancel_scope.cancel()
-
-
-def test_settings_that_peers_set_later_are_kept_as_others() -> None:
-    settings = SmallSettings(client=True)
-    settings[3] = 100
-    settings[4] = 70_000
-    assert settings[4] == 65535, "not acknowledged yet"
-    assert {change.setting: change.new_value for change in settings.acknowledge().values()} == {
-        3: 100,
-        4: 70_000,
-    }
-    assert (settings[3], settings[4]) == (100, 70_000)
-    assert {type(values).__name__ for values in settings._settings.values()} == {"_Values"}
