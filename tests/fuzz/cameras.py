@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from jumpstarter_drivers.video.digest import parse_challenge
-from jumpstarter_drivers.video.http_response import HttpError, ResponseParser
+from jumpstarter_drivers.http_digest import best_challenge
+from jumpstarter_drivers.http_response import HttpError, ResponseParser
 from jumpstarter_drivers.video.jpeg import JpegError, read_jpeg
 from jumpstarter_drivers.video.multipart import MultipartError, MultipartParser, boundary_of
 
@@ -38,9 +38,9 @@ def camera(data: bytes) -> None:
 
 
 def _challenge(header: str) -> None:
-    challenge = parse_challenge(header)
+    challenge = best_challenge([header])
     if challenge is not None:
-        answer = challenge.answer("user", "password", "/")
+        answer = challenge.answer("user", "password", "GET", "/")
         assert "\r" not in answer
         assert "\n" not in answer
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import http.client
 from contextlib import suppress
 
 from jumpstarter_drivers.http_power.credentials import Authenticator, Credentials
 from jumpstarter_drivers.http_power.device_table import DEVICES
-from jumpstarter_drivers.http_power.exchange import parse
 from jumpstarter_drivers.http_power.templates import fill_path
+from jumpstarter_drivers.http_response import HttpError, ResponseParser
 from jumpstarter_drivers.power.answers import find_measures, find_text
 
 __all__ = ["answer", "answers"]
@@ -19,17 +18,17 @@ PATHS = [fill_path(row.state_at, NAMES) for row in DEVICES.values()]
 
 def answer(data: bytes) -> None:
     """Of a device; and all that is done with it by all brands."""
-    found = None
-    for at_end in (False, True):
-        with suppress(ValueError, http.client.HTTPException):
-            found = parse(data, "GET", at_end=at_end) or found
-    text = data.decode("utf-8", "replace") if found is None else found.text
+    parser, body = ResponseParser(), data
+    with suppress(HttpError):
+        body = parser.feed(data)
+        parser.end()
+    text = (data if parser.head is None else body).decode("utf-8", "replace")
     for path in PATHS:
         find_text(text, path)
     for row in DEVICES.values():
         find_measures(text, row.measures)
     asked = Authenticator("digest", Credentials("u", "p"))
-    challenges = [text] if found is None else found.headers.get_all("WWW-Authenticate", [])
+    challenges = [text if parser.head is None else parser.head.headers.get("www-authenticate", "")]
     if asked.challenged(challenges):
         said = asked.header("GET", "/")["Authorization"]
         assert "\r" not in said

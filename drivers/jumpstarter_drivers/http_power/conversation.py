@@ -74,7 +74,7 @@ class Conversation:
     async def _ask(self, request: Request, *, may_redirect: bool = False) -> Answer:
         answer = await self._send(request)
         if answer.status == 401 and self._authenticator.challenged(
-            answer.headers.get_all("WWW-Authenticate", [])
+            [answer.headers.get("www-authenticate", "")]
         ):
             answer = await self._send(request)
         if 200 <= answer.status <= 299 or (may_redirect and 300 <= answer.status <= 399):
@@ -100,7 +100,7 @@ class Conversation:
                 f"{where} forbids {request}{quoted}; see what its web interface allows this user"
             )
         if 300 <= status <= 399:
-            location = shown(answer.headers.get("Location", "nowhere").partition("?")[0], MAX_MESSAGE_LENGTH)
+            location = shown(answer.headers.get("location", "nowhere").partition("?")[0], MAX_MESSAGE_LENGTH)
             return OutletRefused(
                 f"{where} redirects {request} to {location}, which is not followed; configure the address that answers"
             )

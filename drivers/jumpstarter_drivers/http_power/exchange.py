@@ -1,6 +1,6 @@
 """One HTTP request and its answer over a trio stream, within a time and a size.
 
-So no thread is left behind, and a user who leaves ends it at once. The standard library reads the answers.
+So no thread is left behind, and a user who leaves ends it at once.
 
 Redirects are not followed: credentials and switching commands go to the host that the configuration names, and to no
 other.
@@ -8,8 +8,6 @@ other.
 
 from __future__ import annotations
 
-import http.client
-import io
 import ssl
 import urllib.parse
 from collections.abc import Mapping
@@ -19,6 +17,7 @@ import trio
 from jumpstarter_proto.texts import shown
 
 from jumpstarter_drivers.host_names import check_host
+from jumpstarter_drivers.http_response import HttpError, ResponseParser
 from jumpstarter_drivers.power.outlet import OutletRefused, OutletUnreachable
 
 __all__ = ["Answer", "Origin", "Request", "exchange"]
@@ -105,7 +104,8 @@ class Answer:
     """What came."""
 
     status: int
-    headers: http.client.HTTPMessage
+    headers: Mapping[str, str]
+    """By names in lower case; of several with one name, all, joined by ", "."""
     body: bytes
 
     @property
@@ -156,60 +156,38 @@ async def exchange(
 
 
 async def _receive(stream: trio.abc.Stream, request: Request) -> Answer:
-    data = b""
+    parser, body, count = ResponseParser(request.method), bytearray(), 0
     while True:
         piece = await stream.receive_some(_CHUNK)
-        data += piece
+        count += len(piece)
+        if not piece:
+            _end(parser, request, count)
         try:
-            if (answer := parse(data, request.method, at_end=not piece)) is not None:
-                return answer
-        except (http.client.HTTPException, ValueError, OverflowError):
+            body += parser.feed(piece)
+        except HttpError:
             raise OutletUnreachable(
                 f"what {request} is answered is no HTTP; check that its web interface is at this address and port"
             ) from None
-        if not data:
-            raise OutletUnreachable(
-                f"the connection was closed without an answer to {request}; the device may have been restarted"
-            )
-        if not piece:
-            raise OutletUnreachable(
-                f"the answer to {request} was cut after {len(data)} bytes; the device may have been restarted"
-            )
-        if len(data) > MAX_ANSWER_SIZE:
+        if parser.head is not None and parser.has_ended:
+            return Answer(parser.head.status, parser.head.headers, bytes(body))
+        if count > MAX_ANSWER_SIZE:
             raise OutletUnreachable(
                 f"the answer to {request} is longer than {MAX_ANSWER_SIZE // 1024} KiB; check the address"
             )
 
 
-def parse(data: bytes, method: str, *, at_end: bool) -> Answer | None:
-    """The answer in these bytes, or None while it is not whole. `at_end` if no more will come.
-
-    Raises:
-        ValueError, OverflowError, http.client.HTTPException: it is no HTTP.
-    """
-    if not data.startswith(b"HTTP/"[: len(data)]):
-        raise ValueError("no HTTP")
-    if b"\r\n\r\n" not in data and b"\n\n" not in data:
-        return None
-    response = http.client.HTTPResponse(_Received(data), method=method)  # type: ignore[arg-type] # what it uses of a socket
+def _end(parser: ResponseParser, request: Request, count: int) -> None:
+    """The connection has ended, behind so many bytes. OutletUnreachable if a part of the answer is missing."""
+    if not count:
+        raise OutletUnreachable(
+            f"the connection was closed without an answer to {request}; the device may have been restarted"
+        )
     try:
-        response.begin()
-        is_bounded = response.length is not None or response.chunked
-        body = response.read()
-    except (http.client.IncompleteRead, http.client.RemoteDisconnected):
-        return None
-    return Answer(response.status, response.headers, body) if is_bounded or at_end else None
-
-
-class _Received:
-    """Bytes as the socket that `http.client` reads."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-
-    def makefile(self, _: str) -> io.BytesIO:
-        """The only thing that is asked of it."""
-        return io.BytesIO(self._data)
+        parser.end()
+    except HttpError:
+        raise OutletUnreachable(
+            f"the answer to {request} was cut after {count} bytes; the device may have been restarted"
+        ) from None
 
 
 def _first_cause(error: BaseException) -> BaseException:

@@ -21,12 +21,12 @@ from jumpstarter_exporter.driver import DeviceError, DeviceFailed, DeviceMissing
 from jumpstarter_proto.texts import shown
 
 from jumpstarter_drivers.host_names import check_host
-from jumpstarter_drivers.video.http_response import HttpError, ResponseHead, ResponseParser
+from jumpstarter_drivers.http_response import HttpError, ResponseHead, ResponseParser
 
 if TYPE_CHECKING:
     import ssl
 
-    from jumpstarter_drivers.video.digest import Challenge
+    from jumpstarter_drivers.http_digest import DigestChallenge
 
 __all__ = ["Credentials", "HttpResponse", "HttpServer", "UrlError", "open_url"]
 
@@ -143,22 +143,22 @@ class Credentials:
 
     user: str = ""
     password: str = field(default="", repr=False)
-    _challenge: Challenge | None = None
+    _challenge: DigestChallenge | None = None
     _is_basic: bool = False
 
     def header(self, target: str) -> str | None:
         """The Authorization of a GET request, as far as the server has asked for one."""
         if self._challenge is not None:
-            return self._challenge.answer(self.user, self.password, target)
+            return self._challenge.answer(self.user, self.password, "GET", target)
         if self._is_basic:
             return "Basic " + base64.b64encode(f"{self.user}:{self.password}".encode()).decode()
         return None
 
     def challenged(self, header: str) -> None:
         """Take note of a WWW-Authenticate."""
-        from jumpstarter_drivers.video.digest import parse_challenge  # noqa: PLC0415 - few cameras want it
+        from jumpstarter_drivers.http_digest import best_challenge  # noqa: PLC0415 - few cameras want it
 
-        self._challenge = parse_challenge(header)
+        self._challenge = best_challenge([header])
         self._is_basic = self._challenge is None and "basic" in header.lower()
 
 

@@ -11,7 +11,7 @@ from jumpstarter_client.errors import DriverError, DriverMethodNotImplemented
 from jumpstarter_proto.rpc import StatusCode
 from jumpstarter_proto.texts import shown
 
-from jumpstarter_drivers.video.http_response import HttpError, ResponseParser
+from jumpstarter_drivers.http_response import HttpError, ResponseParser
 from jumpstarter_drivers.video.jpeg import MAX_PICTURE_BYTES, JpegError, read_jpeg
 from jumpstarter_drivers.video.multipart import MultipartError, MultipartParser, boundary_of
 

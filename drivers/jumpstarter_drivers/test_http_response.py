@@ -1,4 +1,4 @@
-"""HTTP responses as cameras send them."""
+"""HTTP responses and challenges as cameras and outlets send them."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jumpstarter_drivers.http_digest import best_challenge
+from jumpstarter_drivers.http_response import HttpError, ResponseParser
 from jumpstarter_drivers.video.conftest import chunked
-from jumpstarter_drivers.video.digest import parse_challenge
-from jumpstarter_drivers.video.http_response import HttpError, ResponseParser
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: Image/JPEG ; a=b\r\n"
 
@@ -30,6 +30,18 @@ def test_bodies_are_the_same_in_pieces_of_any_size(body: bytes, size: int, cut: 
         assert parser.has_ended
         assert parser.head is not None
         assert parser.head.content_type == "image/jpeg"
+
+
+@pytest.mark.parametrize("size", [1, 100_000])
+def test_interim_response_is_skipped(size: int) -> None:
+    parser, body = read(b"HTTP/1.1 100 Continue\r\n\r\n" + HEAD + b"Content-Length: 2\r\n\r\nok", size)
+    assert (parser.head and parser.head.status, body) == (200, b"ok")
+
+
+def test_answer_to_a_head_request_has_no_body() -> None:
+    parser = ResponseParser("HEAD")
+    assert parser.feed(HEAD + b"Content-Length: 9\r\n\r\n") == b""
+    assert parser.has_ended
 
 
 def test_body_without_a_length_ends_with_the_connection() -> None:
@@ -60,7 +72,7 @@ def test_connection_that_ends_in_the_middle_is_an_error(data: bytes) -> None:
     [
         b"SSH-2.0-OpenSSH_9.2\r\n",
         b"HTTP/1.1 OK\r\n\r\n",
-        b"HTTP/1.1 100 Continue\r\n\r\n",
+        b"HTTP/1.1 101 Switching Protocols\r\n\r\n",
         HEAD + b"X: y\r\n" * 4000,
         b"HTTP/1.1 200" + b"O" * 20_000,
         HEAD + b"Content-Length: -1\r\n\r\n",
@@ -79,4 +91,4 @@ def test_what_is_no_response_is_refused(data: bytes, size: int) -> None:
 
 def test_a_challenge_costs_no_more_than_its_length() -> None:
     for words in ("a" * 60_000, "a=" * 30_000, 'a="' + "\\" * 60_000, "a" + " " * 60_000):
-        assert parse_challenge(f"Digest {words}") is None
+        assert best_challenge([f"Digest {words}"]) is None

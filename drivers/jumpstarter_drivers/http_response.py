@@ -30,9 +30,10 @@ class ResponseHead:
 
 
 class ResponseParser:
-    """Reads one response."""
+    """Reads one response, to a request with `method`."""
 
-    def __init__(self) -> None:
+    def __init__(self, method: str = "GET") -> None:
+        self._method = method
         self.head: ResponseHead | None = None
         """Once all of it is there."""
         self.has_ended = False
@@ -50,8 +51,9 @@ class ResponseParser:
             HttpError: They are no HTTP, or the head is larger than its bound.
         """
         self._buffer += data
-        if self.head is None and not self._read_head():
-            return b""
+        while self.head is None:
+            if not self._read_head():
+                return b""
         if self._is_chunked:
             return self._read_chunks()
         return self._take()
@@ -69,6 +71,7 @@ class ResponseParser:
         self.has_ended = True
 
     def _read_head(self) -> bool:
+        """Take one head out of the buffer; False while it is not all there."""
         end = self._buffer.find(b"\r\n\r\n", 0, MAX_HEAD_BYTES + 4)
         width = 4
         if end < 0:
@@ -87,6 +90,8 @@ class ResponseParser:
             status.isascii() and status.isdigit() and len(status) == 3
         ):
             raise HttpError("it does not speak HTTP")
+        if status == "100":
+            return True  # the response comes behind it
         if status.startswith("1"):
             raise HttpError(f"it answers {status}, which nobody asked for")
         self.head = ResponseHead(int(status), _headers(lines))
@@ -96,7 +101,7 @@ class ResponseParser:
     def _expect_body(self, head: ResponseHead) -> None:
         coding = head.headers.get("transfer-encoding", "").lower()
         length = head.headers.get("content-length", "")
-        if head.status in (204, 304):
+        if head.status in (204, 304) or self._method == "HEAD":
             self.has_ended = True
         elif coding not in ("", "identity", "chunked"):
             raise HttpError(f"it sends with the transfer encoding {coding[:40]!r}")
