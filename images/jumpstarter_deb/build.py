@@ -28,7 +28,7 @@ sys.exit(main())
 
 
 def lock_release(source: Source, packages: Iterable[Package], release: Release) -> str:
-    """The text of a new lock: what pip chooses today."""
+    """Return the text of a new lock, with the versions that pip selects today."""
     extras = tuple(dict.fromkeys(extra for package in packages for extra in package.extras))
     wanted = {}
     for architecture in ARCHITECTURES.values():
@@ -59,7 +59,7 @@ def build(
         (root / "build").mkdir()
         made: list[Path] = []
         for package in packages:
-            # The native one is laid out in any case: its programs say what is in the manual pages.
+            # The package for this machine is always staged, because its programs print the text of the manual pages.
             job = functools.partial(_stage, source, package, release, pins=pins, root=root)
             staged = {
                 item.name: job(item) for item in {native.name: native, **_named(architectures)}.values()
@@ -114,7 +114,7 @@ def _stage(
     if modules:
         names = [f"/{path.relative_to(root)}" for path in modules]
         roots.enter(root, [STRIP[architecture.name], "--strip-unneeded", *names])
-    # Not checked against the sources' times again: a root that is read-only would compile at every start.
+    # Python does not compare the times of the sources: on a read-only root it would compile at every start.
     inside = f"/{folder.relative_to(root)}"
     roots.enter(
         root,
@@ -130,7 +130,7 @@ def _stage(
 def _runner(
     package: Package, source: Source, release: Release, root: Path, staged: Path
 ) -> Callable[[Program, tuple[str, ...]], str]:
-    """Runs a staged program in the root, at the place where it lies there."""
+    """Return a function that runs a staged program in the root, at its installed path."""
     folder = f"/{staged.relative_to(root)}{package.folder}/lib"
 
     def run(program: Program, words: tuple[str, ...]) -> str:
@@ -150,7 +150,7 @@ def _runner(
 
 @functools.cache
 def texts(commit: str, release: Release) -> dict[tuple[Program, tuple[str, ...]], str]:
-    """What programs of a commit printed in this process: two packages have the client's."""
+    """Outputs of programs of a commit, cached because two packages contain the client's programs."""
     del commit, release
     return {}
 
@@ -202,5 +202,5 @@ def _named(architectures: list[Architecture]) -> dict[str, Architecture]:
 
 
 def complain(text: str) -> None:
-    """Say something beside the results."""
+    """Print a message on standard error."""
     print(f"deb: {text}", file=sys.stderr, flush=True)

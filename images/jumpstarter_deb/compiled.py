@@ -1,4 +1,4 @@
-"""Libraries of which the index has no wheel for a release's Python: built from their sources in a root of it, once."""
+"""Build libraries for which the index has no wheel, from their sources in a root of the release. Each is built once."""
 
 from __future__ import annotations
 

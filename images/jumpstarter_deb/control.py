@@ -1,4 +1,4 @@
-"""What dpkg is told of a package: its fields, its configuration files, its checksums and its scripts."""
+"""The control files of a package: its fields, configuration files, checksums and scripts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ WIDTH = 78
 
 
 def release_version(version: str, release: Release) -> str:
-    """Of the package for one release: that of a newer release of Debian is newer, so that it comes with an upgrade."""
+    """The version of the package for a release. It is newer for a newer release of Debian, so upgrades install it."""
     return f"{version}+deb{release.number}"
 
 
@@ -29,7 +29,7 @@ def fields(
     size: int,
 ) -> dict[str, str]:
     """The control fields; `system` is what the extension modules need, `size` is in KiB."""
-    # Not python3: the libraries are for this one, and an upgrade of Debian takes the package along.
+    # Not python3: the libraries are for this version, and an upgrade of Debian also upgrades the package.
     python = [f"python{release.python}"]
     found = {
         "Package": package.name,
@@ -65,18 +65,18 @@ def scripts(package: Package, version: str) -> dict[str, str]:
 
 
 def conffiles(root: Path) -> list[str]:
-    """What is below /etc: an upgrade leaves it as the host has it."""
+    """The files below /etc. An upgrade does not change the host's versions of them."""
     return sorted(f"/{path.relative_to(root)}" for path in (root / "etc").rglob("*") if path.is_file())
 
 
 def installed_size(root: Path) -> int:
-    """In KiB, as dpkg counts it: whole ones for each file, one for each folder."""
+    """The size in KiB, as dpkg counts it: each file rounded up, and 1 for each folder."""
     paths = [path for path in root.rglob("*") if path.relative_to(root).parts[0] != "DEBIAN"]
     return sum(-(-path.stat().st_size // 1024) if path.is_file() else 1 for path in paths)
 
 
 def write(root: Path, told: dict[str, str], programs: dict[str, str]) -> None:
-    """Make the folder DEBIAN of the files in `root`."""
+    """Write the folder DEBIAN for the files in `root`."""
     folder = root / "DEBIAN"
     files = sorted(path for path in root.rglob("*") if path.is_file())
     sums = "".join(f"{hashlib.md5(p.read_bytes()).hexdigest()}  {p.relative_to(root)}\n" for p in files)

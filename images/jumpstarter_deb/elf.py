@@ -1,4 +1,4 @@
-"""What an extension module says of itself: for which machine it is, and what it needs of the C library."""
+"""Read from an extension module for which machine it is, and which versions of the C library it needs."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ _SECTION_VERSION_NEEDS = 0x6FFFFFFE
 _TAG_NEEDED = 1
 C_LIBRARY = re.compile(r"lib(c|m|pthread|dl|rt|util)\.so\.\d+|ld-linux-(x86-64|aarch64)\.so\.\d+")
 OTHERS = {"libgcc_s.so.1": "libgcc-s1", "libstdc++.so.6": "libstdc++6"}
-"""Libraries of the host, and the packages that have them in every release."""
+"""Libraries of the host, and the packages that contain them in every release."""
 
 
 class ElfError(Exception):
-    """The file is no 64-bit little-endian ELF file, or is cut off."""
+    """The file is not a 64-bit little-endian ELF file, or is truncated."""
 
 
 @dataclass(frozen=True)
 class SharedObject:
-    """One file: its machine, the libraries that it loads, and the symbol versions that it wants of each."""
+    """A file: its machine, the libraries that it loads, and the symbol versions that it needs from each."""
 
     machine: int
     needed: tuple[str, ...]
@@ -45,7 +45,7 @@ def read(path: Path) -> SharedObject:
 
 
 def system_depends(objects: list[SharedObject], bundled: frozenset[str] = frozenset()) -> list[str]:
-    """The Debian packages that these need, with versions; `bundled` are libraries that lie beside them.
+    """The Debian packages that these files need, with versions. `bundled` are libraries in the same package.
 
     Raises:
         ElfError: one needs a library that no package is known for.

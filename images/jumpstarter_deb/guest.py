@@ -1,4 +1,4 @@
-"""A root of Debian that commands are run in, with mounts and processes that end with each of them."""
+"""A root of Debian in which commands run. Mounts and processes end with each command."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from jumpstarter_deb import roots
 __all__ = ["Guest"]
 
 LIMIT_SECONDS = 1200.0
-"""Of a command. On a machine with much else to do, an installation compiles Python's modules for more than 300 s."""
+"""Seconds for a command. On a busy machine, an installation compiles Python's modules for more than 300 s."""
 MOUNTS = """
 set -e
 root=$1; cache=$2; shift 2
@@ -49,7 +49,7 @@ class Guest:
     def run(
         self, *command: str | Path, check: bool = True, limit: float = LIMIT_SECONDS
     ) -> subprocess.CompletedProcess[str]:
-        """Run a command as root; with `check` its failure is the test's, with all that it said."""
+        """Run a command as root. With `check`, a failure fails the test and shows the output."""
         done = subprocess.run(
             [
                 *("unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--"),
@@ -75,7 +75,7 @@ class Guest:
         return [f"/tmp/{file.name}" for file in files]
 
     def packages(self) -> dict[str, int]:
-        """What is installed, with its size in KiB."""
+        """The installed packages, with their sizes in KiB."""
         listed = self.sh("dpkg-query -W -f '${db:Status-Abbrev} ${Package} ${Installed-Size}\\n'")
         rows = [line.split() for line in listed.splitlines()]
         return {row[1]: int(row[2]) for row in rows if row[0] == "ii"}

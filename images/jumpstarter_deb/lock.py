@@ -1,7 +1,7 @@
-"""The libraries in the packages: which version of each, and the hashes of the files that may be used.
+"""The libraries in the packages: the version of each, and the hashes of its files.
 
-A lock is a requirements file of pip's, one a release, with the wheels of all machines. `resolve` writes it anew, with
-pip and the index that it knows of; everything else only reads it.
+A lock is a requirements file of pip, one for each release, with the wheels for all machines. `resolve` makes a new one
+with pip and its index; all other functions only read it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ HEADER = """\
 
 
 class LockError(Exception):
-    """A lock cannot be read, or not be made."""
+    """A lock cannot be read or made."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Pin:
 
 
 def lock_file(release: Release) -> Path:
-    """Where the lock of a release is."""
+    """The path of a release's lock."""
     return FOLDER / f"debian-{release.number}.txt"
 
 
@@ -91,7 +91,7 @@ def parse(text: str) -> list[Pin]:
 
 
 def resolve(requirements: dict[str, list[str]], release: Release) -> list[Pin]:
-    """What pip chooses now for the requirements of each machine (by Python's name), with the same versions for all.
+    """Return the versions that pip selects now for each machine (by Python's name); they are the same for all machines.
 
     Raises:
         LockError: pip finds no such wheels, or not the same versions.

@@ -1,4 +1,4 @@
-"""Manual pages from what programs say of themselves with --help, so that there is one text."""
+"""Make manual pages from the output of --help, so that there is one text."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ __all__ = ["page", "subcommands"]
 
 BOX_START, BOX_END = "╭─ ", "╰"
 MAX_DEPTH = 2
-"""Of subcommands: `jumpstarter power cycle` has two."""
+"""The maximum depth of subcommands: `jumpstarter power cycle` has two."""
 COMMANDS = re.compile(r"(Commands|Interfaces|Verbs)\b")
 Help = Callable[[tuple[str, ...]], str]
-"""What `PROGRAM WORDS --help` prints."""
+"""Returns the output of `PROGRAM WORDS --help`."""
 
 
 def page(name: str, summary: str, date: str, version: str, get_help: Help) -> str:
@@ -49,7 +49,7 @@ def _walk(above: tuple[str, ...], get_help: Help) -> Iterator[tuple[str, ...]]:
 
 
 def _body(text: str, heading: str) -> Iterator[str]:
-    """The lines of a help text: boxes become lists of terms, what is indented stays as it is."""
+    """Convert the lines of a help text: boxes become lists of terms, indented lines do not change."""
     rows: list[str] | None = None
     for line in text.strip("\n").splitlines():
         if line.startswith(BOX_START):
@@ -82,7 +82,7 @@ def _terms(rows: list[str]) -> Iterator[str]:
 
 
 def _text(text: str) -> str:
-    """Without what man(7) would read as a request or an escape."""
+    """Escape text that man(7) would interpret as a request."""
     escaped = text.replace("\\", "\\e").replace("-", "\\-").replace("~", "\\(ti").replace("^", "\\(ha")
     escaped = re.sub(r"[^\0-\x7f]", lambda match: f"\\[u{ord(match[0]):04X}]", escaped)
     return f"\\&{escaped}" if escaped.startswith((".", "'")) else escaped

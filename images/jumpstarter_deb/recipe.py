@@ -1,4 +1,4 @@
-"""What the packages are: for which releases and machines, with which programs, libraries, files and scripts."""
+"""The packages as data: releases, machines, programs, libraries, files and scripts."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ __all__ = [
 
 MAINTAINER = "Jumpstarter for SBC lab hosts <jumpstarter-sbc@lists.example.org>"
 LAB_FOLDER = "/usr/local/lib/jumpstarter"
-"""Where the drivers of a lab are. Behind all that is ours on Python's path."""
+"""The folder for drivers of a lab, which is last on Python's path."""
 
 
 @dataclass(frozen=True)
 class Release:
-    """A release of Debian, with the Python that it has."""
+    """A release of Debian and its version of Python."""
 
     number: int
     suite: str
@@ -39,7 +39,7 @@ class Release:
 
     @property
     def tag(self) -> str:
-        """What wheels for its Python are called, such as `cp313`."""
+        """The tag of wheels for its Python, such as `cp313`."""
         return f"cp{self.python.replace('.', '')}"
 
 
@@ -54,7 +54,7 @@ class Architecture:
 
 @dataclass(frozen=True)
 class SourcePin:
-    """A library that is built here, of sources with this SHA-256."""
+    """A library that is built here, from sources with this SHA-256."""
 
     name: str
     version: str
@@ -69,7 +69,7 @@ class Program:
     module: str
     function: str = "main"
     described_in: str = ""
-    """The program whose manual page is this one's, too; else it has one of its own."""
+    """The program whose manual page also describes this one; empty if it has its own page."""
 
 
 @dataclass(frozen=True)
@@ -81,32 +81,32 @@ class Package:
     description: str
     """Paragraphs with an empty line between them."""
     sources: tuple[str, ...]
-    """The project's own packages that it holds."""
+    """The Python packages of this project that it contains."""
     extras: tuple[str, ...]
-    """Of pyproject.toml: whose libraries it needs."""
+    """The extras of pyproject.toml whose libraries it needs."""
     programs: tuple[Program, ...]
     depends: tuple[str, ...] = ()
     recommends: tuple[str, ...] = ()
     suggests: tuple[str, ...] = ()
     files: tuple[tuple[str, str], ...] = ()
-    """Files of the tree and where they go."""
+    """Files of this repository, and their installed paths."""
     folders: tuple[str, ...] = ()
     """Empty ones."""
     shares_client: bool = False
-    """Whether it has the client's commands, which another package may have as well: dpkg's alternatives choose."""
+    """Whether it has the client's commands. Another package may have them too; dpkg's alternatives select one."""
     priority: int = 0
     """Of its commands among the alternatives."""
     substitutions: dict[str, str] = field(default_factory=dict)
-    """What its maintainer scripts need to know."""
+    """Values for its maintainer scripts."""
 
     @property
     def short(self) -> str:
-        """Its name without what all have in common."""
+        """Its name without the common prefix."""
         return self.name.removeprefix("jumpstarter-")
 
     @property
     def folder(self) -> str:
-        """Where its libraries are."""
+        """The folder of its libraries."""
         return f"/usr/lib/jumpstarter/{self.short}"
 
 
@@ -122,7 +122,7 @@ BUILT = {
         SourcePin("lgpio", "0.2.2.0", "11372e653b200f76a0b3ef8a23a0735c85ec678a9f8550b9893151ed0f863fff"),
     ),
 }
-"""What no wheel is to be had of, by release and architecture; for packages that have the extra `pi`."""
+"""Libraries without a wheel, by release and architecture; for packages with the extra `pi`."""
 
 EXCLUDED = {
     "setuptools": "colorzero names it, and has used nothing of it since Python 3.8",

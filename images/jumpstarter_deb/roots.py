@@ -1,4 +1,4 @@
-"""Small roots of Debian: made once by mmdebstrap, unpacked for each use, entered in namespaces of their own."""
+"""Small root file systems of Debian: made once by mmdebstrap, unpacked for each use, used in their own namespaces."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class RootError(Exception):
 
 
 def cache() -> Path:
-    """Where roots and wheels are kept between builds."""
+    """The folder that keeps roots and wheels between builds."""
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jumpstarter-deb"
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)  # a root in it has programs that are root's
@@ -39,9 +39,9 @@ def unpacked(
     variant: str = "minbase",
     architecture: str | None = None,
 ) -> Path:
-    """A fresh root of the release with these packages, in `folder`, which the caller removes.
+    """Unpack a new root of the release with these packages into `folder`, which the caller removes.
 
-    Of another architecture only the variant `extract` can be had, whose packages are unpacked and not set up.
+    For another architecture only the variant `extract` is possible: packages are unpacked and not configured.
     Files belong to the user who runs this, so a build needs no root; a test that installs packages runs as root.
 
     Raises:

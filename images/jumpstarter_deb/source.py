@@ -1,4 +1,4 @@
-"""The project as it is committed: its files, its version, and the time that everything in the packages has."""
+"""The committed project: its files, its version, and the time of all files in the packages."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ class SourceError(Exception):
 
 @dataclass(frozen=True)
 class Source:
-    """A commit's files in a folder, where nobody changes them."""
+    """The files of a commit, in a private folder."""
 
     folder: Path
     commit: str
     subject: str
     epoch: int
-    """Seconds since 1970, of the commit."""
+    """The time of the commit in seconds since 1970."""
     version: str
-    """Debian's, without a release: it sorts as the commits do."""
+    """Debian's version without the release; it sorts in the order of the commits."""
 
     @property
     def project(self) -> dict[str, Any]:
-        """What pyproject.toml says."""
+        """Read pyproject.toml."""
         return tomllib.loads((self.folder / "pyproject.toml").read_text())
 
     def own_packages(self) -> dict[str, Path]:
@@ -41,7 +41,7 @@ class Source:
         return {Path(folder).name: self.folder / folder for folder in folders}
 
     def own_files(self, package: str) -> list[Path]:
-        """What is installed of a package: as the wheel has it, without tests."""
+        """The installed files of a package: those of the wheel, without tests."""
         left_out = self.project["tool"]["hatch"]["build"]["targets"]["wheel"]["exclude"]
         root = self.own_packages()[package]
         return sorted(
@@ -51,7 +51,7 @@ class Source:
         )
 
     def requirements(self, extras: tuple[str, ...]) -> list[str]:
-        """What the project needs, and what these extras need."""
+        """The requirements of the project and of these extras."""
         project = self.project["project"]
         return [*project["dependencies"], *(r for e in extras for r in project["optional-dependencies"][e])]
 
@@ -64,14 +64,14 @@ def debian_version(number: str, *, released: bool, epoch: int, commit: str) -> s
 
 
 def python_version(version: str) -> str:
-    """The same as Python writes versions."""
+    """The same in Python's notation."""
     if found := re.fullmatch(r"([\d.]+)~git(\d+)\.([0-9a-f]+)", version):
         return f"{found[1]}.dev{found[2]}+g{found[3]}"
     return re.sub(r"[~+].*", "", version)
 
 
 def export(checkout: Path, folder: Path, version: str | None = None) -> Source:
-    """Write the files of HEAD into `folder`; `version` is told instead of asking git's tags.
+    """Write the files of HEAD into `folder`. `version` overrides the version from git's tags.
 
     Raises:
         SourceError: the tree is not a git checkout.
@@ -93,7 +93,7 @@ def export(checkout: Path, folder: Path, version: str | None = None) -> Source:
 
 
 def has_changes(checkout: Path) -> bool:
-    """Whether files differ from what is committed."""
+    """Whether there are changes that are not committed."""
     return bool(_git(checkout, "status", "--porcelain", "--untracked-files=no"))
 
 

@@ -1,4 +1,4 @@
-"""The files of a package, in a folder as they will be on the host."""
+"""Stage the files of a package in a folder, with their installed paths."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ License: {license}
 
 
 def libraries(package: Package, source: Source, chosen: Iterable[Library], root: Path) -> None:
-    """The folder with the project and what it needs."""
+    """Stage the folder with the project and its libraries."""
     folder = root / package.folder[1:] / "lib"
     folder.mkdir(parents=True)
     for library in chosen:
@@ -91,7 +91,7 @@ def libraries(package: Package, source: Source, chosen: Iterable[Library], root:
 
 
 def programs(package: Package, release: Release, root: Path) -> None:
-    """The commands: in /usr/bin, but those of the client below the folder, for dpkg's alternatives to choose."""
+    """Stage the commands in /usr/bin; those of the client in the package's folder, for dpkg's alternatives."""
     for program in package.programs:
         target = root / _place(package, program)[1:]
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -108,7 +108,7 @@ def programs(package: Package, release: Release, root: Path) -> None:
 
 
 def shared_files(package: Package, source: Source, root: Path) -> None:
-    """Units, rules, configuration: files of the tree at their places on a host."""
+    """Stage units, rules and configuration files at their installed paths."""
     for pattern, place in package.files:
         found = sorted(source.folder.glob(pattern))
         if not found:
@@ -133,7 +133,7 @@ def documents(
     run: Callable[[Program, tuple[str, ...]], str],
     root: Path,
 ) -> None:
-    """Manual pages, completion, the licences and the change log; `run` gives what a program prints."""
+    """Stage manual pages, completion, licences and the change log. `run` returns the output of a program."""
     date = datetime.fromtimestamp(source.epoch, UTC)
     for program in package.programs:
         place = _share(package, program, root)
@@ -172,7 +172,7 @@ def documents(
 
 
 def freeze(root: Path, epoch: int) -> None:
-    """Give everything the modes and the time that it has in every build."""
+    """Set the same modes and times in every build."""
     for path in [*root.rglob("*"), root]:
         if path.is_dir():
             path.chmod(0o755)

@@ -1,4 +1,4 @@
-"""Packages of two versions, quickly packed, for the tests that install them."""
+"""Packages of two versions, with fast compression, for the tests that install them."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class Packages:
     folder: Path
 
     def file(self, package: str, version: str = NEWER, architecture: str | None = None) -> Path:
-        """Of this machine, if no architecture is named."""
+        """The file of a package; by default for this machine."""
         architecture = architecture or roots.native_architecture()
         return self.folder / f"{package}_{version}+deb{self.release.number}_{architecture}.deb"
 
     def build(self, version: str, *names: str, foreign: bool = False, output: Path | None = None) -> None:
-        """Build packages of a version, and with `foreign` for other machines, too."""
+        """Build the packages of a version; with `foreign` also for other machines."""
         native = roots.native_architecture()
         with tempfile.TemporaryDirectory(prefix="jumpstarter-deb-") as folder:
             build.build(

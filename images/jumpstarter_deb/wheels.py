@@ -1,4 +1,4 @@
-"""Wheels: fetched once by their hashes, chosen by what needs them, and laid into a folder without what nobody runs."""
+"""Download wheels once by their hashes, select those that are needed, and unpack them without unused files."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ LEFT_OUT = re.compile(
     re.VERBOSE,
 )
 KEPT = re.compile(r"^trio/testing/|^usb/")
-"""What LEFT_OUT is wrong about."""
+"""Exceptions to LEFT_OUT."""
 
 
 @dataclass(frozen=True)
 class Library:
-    """A wheel and what it says of itself."""
+    """A wheel and its metadata."""
 
     wheel: Path
     name: str
@@ -48,7 +48,7 @@ class Library:
 
 
 def environment(release: Release, architecture: Architecture) -> dict[str, str]:
-    """What markers of requirements are compared with."""
+    """The environment for the markers of requirements."""
     return {
         "implementation_name": "cpython",
         "implementation_version": f"{release.python}.0",
@@ -65,7 +65,7 @@ def environment(release: Release, architecture: Architecture) -> dict[str, str]:
 
 
 def applying(requirements: Iterable[str], markers: dict[str, str]) -> list[str]:
-    """Those requirements that count where the markers do, without their own markers."""
+    """The requirements whose markers match, without their markers."""
     parsed = [Requirement(text) for text in requirements]
     return [
         str(item).partition(";")[0].strip()
@@ -117,7 +117,7 @@ def fetch(pins: list[Pin], release: Release, architecture: Architecture, cache: 
 def needed(
     requirements: Iterable[str], libraries: dict[str, Library], markers: dict[str, str]
 ) -> list[Library]:
-    """Those that these requirements need, and what they need in turn; what is excluded by the recipe is left out.
+    """The libraries that these requirements need, directly or indirectly, without those that the recipe excludes.
 
     Raises:
         LockError: one is not in the lock, or has a version that does not fit.
@@ -148,7 +148,7 @@ def needed(
 
 
 def unpack(library: Library, folder: Path) -> None:
-    """Lay the library's modules into `folder`; its scripts, headers and tests are left out."""
+    """Unpack the modules of the library into `folder`, without its scripts, headers and tests."""
     with zipfile.ZipFile(library.wheel) as archive:
         for item in archive.infolist():
             name = re.sub(r"^[^/]+\.data/(purelib|platlib)/", "", item.filename)
@@ -163,7 +163,7 @@ def unpack(library: Library, folder: Path) -> None:
 
 
 def read(wheel: Path) -> Library:
-    """Look into a wheel."""
+    """Read the metadata of a wheel."""
     with zipfile.ZipFile(wheel) as archive:
         [name] = [n for n in archive.namelist() if re.fullmatch(r"[^/]+\.dist-info/METADATA", n)]
         fields = HeaderParser().parsestr(archive.read(name).decode())

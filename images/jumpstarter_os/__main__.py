@@ -22,20 +22,20 @@ PROGRAMS = {
     "bmaptool": "bmap-tools",
     "newuidmap": "uidmap",
 }
-"""What is needed, and the package of Debian that has it."""
+"""Required programs, and their Debian packages."""
 FOREIGN_PROGRAMS = {"arch-test": "arch-test"}
-"""...and for another architecture than this machine's, as mmdebstrap asks whether its programs run."""
+"""...and those for another architecture; mmdebstrap checks whether its programs run."""
 
 
 def packages(folder: Path, architecture: recipe.Architecture) -> list[Path] | None:
-    """Our packages that the image installs, of each the one that was made last; None if one of them is missing."""
+    """The newest file of each of our packages in the image; None if one is missing."""
     pattern = f"_*+deb{recipe.RELEASE_NUMBER}_{architecture}.deb"
     found = [list(folder.resolve().glob(f"{name}{pattern}")) for name in recipe.OURS]
     return [max(ones, key=lambda one: one.stat().st_mtime_ns) for ones in found] if all(found) else None
 
 
 def main() -> int:
-    """Build the image and print where it is."""
+    """Build the image and print its path."""
     parser = argparse.ArgumentParser(
         prog="python -m jumpstarter_os",
         description="Build the image that lab hosts boot.",

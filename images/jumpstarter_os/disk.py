@@ -1,4 +1,4 @@
-"""A folder becomes the image of a card: partitions, file systems, checksums. Nothing is mounted, nobody is root."""
+"""Make the image of a card from a folder: partitions, file systems, checksums. Without mounts and without root."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _TYPES = {"vfat": "c", "ext4": "83"}
 NOT_STARTED = (
     "This host has not started yet. It says here how it is, within a few minutes of its first start.\r\n"
 )
-"""The status that the host writes over."""
+"""The status file that the host overwrites."""
 
 
 def _run(*command: str | os.PathLike[str]) -> None:
@@ -28,7 +28,7 @@ def _run(*command: str | os.PathLike[str]) -> None:
 
 
 def megabytes_for(folder: Path) -> int:
-    """How large a file system must be for this folder: its files, a fifth for what ext4 keeps, room for one update."""
+    """The size of a file system for this folder: its files, one fifth for ext4, and space for one update."""
     blocks = sum(math.ceil(path.lstat().st_size / 4096) for path in folder.rglob("*") if not path.is_dir())
     return blocks * 4096 * 120 // 100 // MEGABYTE + 160
 
@@ -46,7 +46,7 @@ def make(root: Path, image: Path, work: Path) -> None:
     shutil.copytree(root / "boot/firmware", firmware)
     for path in (root / "boot/firmware").iterdir():
         shutil.rmtree(path) if path.is_dir() else path.unlink()
-    # A power cut while a file is made on FAT leaves one without its clusters; this one is never made on the host.
+    # A power cut while a file is created on FAT leaves it without clusters, so the host never creates this file.
     (firmware / STATUS_FILE).write_bytes(NOT_STARTED.encode().ljust(STATUS_BYTES))
     empty = work / "data"
     shutil.rmtree(empty, ignore_errors=True)
@@ -62,7 +62,7 @@ def make(root: Path, image: Path, work: Path) -> None:
     with image.open("wb") as file:
         file.truncate(begin * MEGABYTE)
 
-    # mke2fs writes into the image where there is no partition table yet, and vfat's tools write a file of their own.
+    # mke2fs writes into the image before it has a partition table; the tools for FAT write a separate file.
     contents = {recipe.ROOT_PARTITION.label: root, recipe.DATA_PARTITION.label: empty}
     for partition, first, size in places:
         if partition.kind == "ext4":
@@ -122,7 +122,7 @@ def _digest(path: Path) -> str:
 
 
 def missing_programs(programs: Sequence[str]) -> list[str]:
-    """Those that are not installed."""
+    """The required programs that are not installed."""
     return [
         name for name in programs if shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin:/sbin") is None
     ]

@@ -1,7 +1,7 @@
-"""What a Raspberry Pi's own boot loader reads from the card's first partition, and whether all of it is there.
+"""Check that the first partition has all files that the boot loader of a Raspberry Pi reads.
 
-No emulator runs that boot loader, so what a build leaves out would be noticed by a person with a dark board. The rules
-are those of Raspberry Pi's documentation of config.txt and of the boot sequence.
+No emulator runs that boot loader, so a missing file would be noticed only on a real board. The rules are those of
+Raspberry Pi's documentation of config.txt and of the boot sequence.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from jumpstarter_os import recipe
 __all__ = ["BOARDS", "Config", "faults", "read_config"]
 
 OLD_LOADER = ("bootcode.bin", "start.elf", "fixup.dat")
-"""Second and third stage of boards whose own memory has only the first."""
+"""Second and third stage, for boards that have only the first stage in their own memory."""
 NEW_LOADER = ("start4.elf", "fixup4.dat")
-"""Third stage of the Pi 4 family, whose own memory has the second. A Pi 5 has all of it."""
+"""Third stage of the Pi 4 family, which has the second in its own memory. A Pi 5 has all stages."""
 BOARDS: Mapping[str, tuple[str, ...]] = {
     "Raspberry Pi 3B": (*OLD_LOADER, "bcm2837-rpi-3-b.dtb"),
     "Raspberry Pi 3B+": (*OLD_LOADER, "bcm2837-rpi-3-b-plus.dtb"),
@@ -27,9 +27,9 @@ BOARDS: Mapping[str, tuple[str, ...]] = {
     "Compute Module 4": (*NEW_LOADER, "bcm2711-rpi-cm4-io.dtb"),
     "Raspberry Pi 5": ("bcm2712-rpi-5-b.dtb",),
 }
-"""The boards that the image is for, and the files that each needs beside those that config.txt names."""
+"""The supported boards, and the files that each needs besides those in config.txt."""
 FORBIDDEN_WORDS = ("systemd.debug_shell", "systemd.debug-shell", "init=", "single", "rescue", "emergency")
-"""Of the kernel's command line: each of them is a root shell without a password."""
+"""Words on the kernel's command line that give a root shell without a password."""
 REQUIRED_WORDS = (f"root=LABEL={recipe.ROOT_PARTITION.label}", "ro", "rootwait")
 
 Config = dict[str, str]
@@ -37,7 +37,7 @@ Config = dict[str, str]
 
 
 def read_config(text: str) -> Config:
-    """Settings before any filter, or below ``[all]``; of two of one name the last one counts."""
+    """Read the settings before any filter, or below ``[all]``. If a name occurs twice, the last value is used."""
     found: Config = {}
     is_for_all = True
     for line in text.splitlines():
@@ -52,7 +52,7 @@ def read_config(text: str) -> Config:
 
 
 def faults(folder: Path) -> list[str]:
-    """What is missing or wrong in a folder with the first partition's files, each as a sentence; none if it boots."""
+    """Faults in a folder with the files of the first partition, each as a sentence; empty if it boots."""
     return [*_files(folder), *_config(folder), *_command_line(folder)]
 
 

@@ -1,7 +1,6 @@
-"""The kernel's modules in a root: whether those are there that a lab needs, with all that they depend on.
+"""Check that a root has the kernel modules that a lab needs, with their dependencies.
 
-The recipe leaves folders of modules out. That one of them has what another needs is noticed here, and not by a person
-whose adapter or screen stays dark.
+The recipe leaves folders of modules out. If another module needs one of them, this check finds it before a user does.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ NEEDED: Mapping[str, tuple[str, ...]] = {
     "cameras": ("uvcvideo",),
     "networks on USB": ("cdc_ether", "rndis_host", "r8152", "asix", "ax88179_178a"),
 }
-"""By what it is for, with names as the kernel writes them; built in or as a file."""
+"""The required modules by purpose, with the kernel's names; built in or as a file."""
 NEEDED_BY_PI: Mapping[str, tuple[str, ...]] = {
     "a Pi's screen": ("vc4",),
     "a Pi's network": ("smsc95xx", "lan78xx", "genet", "brcmfmac"),
@@ -43,7 +42,7 @@ def _depends(path: Path) -> list[str]:
 
 
 def faults(folder: Path, *, is_pi: bool) -> list[str]:
-    """What is missing in a folder such as /usr/lib/modules/7.3.4, each as a sentence.
+    """Faults in a folder such as /usr/lib/modules/7.3.4, each as a sentence.
 
     Args:
         folder: Of one kernel.

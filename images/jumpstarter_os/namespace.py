@@ -1,4 +1,4 @@
-"""Programs that think they are root, in namespaces of their own: nobody needs to be root to build an image.
+"""Run programs as root of their own namespaces, so that building an image needs no root.
 
 User, mount and process namespaces, and in them a binfmt_misc of their own (Linux 6.7 and newer), so that programs of
 another architecture run there and nothing on this machine changes. All of it ends with the first program in it.
@@ -25,11 +25,11 @@ _FLAGS = "OCPF"
 
 
 class NamespaceError(Exception):
-    """No such namespace can be made here: a sentence."""
+    """The namespace cannot be made; the message gives the reason."""
 
 
 def emulator() -> str | None:
-    """The program that runs those of arm64, or None if it is not installed."""
+    """The emulator for programs of arm64, or None if it is not installed."""
     return shutil.which("qemu-aarch64-static") or shutil.which("qemu-aarch64")
 
 
@@ -43,7 +43,7 @@ def _register(program: str) -> str:
 
 
 def _subordinate(file: Path, user: str) -> int:
-    """The first of the ids that this file (/etc/subuid, /etc/subgid) gives to a user."""
+    """The first id that this file (/etc/subuid, /etc/subgid) gives to a user."""
     lines = file.read_text().splitlines() if file.exists() else []
     for line in lines:
         name, _, rest = line.partition(":")
@@ -107,7 +107,7 @@ def run(command: Sequence[str | os.PathLike[str]], *, emulated: bool) -> None:
 
 
 def _wait_for_namespace(process: int) -> None:
-    """Until unshare has made the namespace: its link differs from ours."""
+    """Wait until unshare has made the namespace, whose link then differs from ours."""
     ours = os.readlink("/proc/self/ns/user")
     for _ in range(1000):
         try:

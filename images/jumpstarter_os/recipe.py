@@ -1,4 +1,4 @@
-"""What the image consists of, as data.
+"""The contents of the image, as data.
 
 There are two of one recipe: ``arm64`` is the image for Raspberry Pis, ``amd64`` its twin for tests, which boots in
 half a minute under emulation.
@@ -44,7 +44,7 @@ PACKAGES = (
     "nano-tiny",
 )
 FIRMWARE = ("raspi-firmware", "firmware-brcm80211", "wireless-regdb", "wpasupplicant", "iw")
-"""What only a Raspberry Pi needs: the boot loader's files, Wi-Fi."""
+"""Packages for a Raspberry Pi only: files of the boot loader, Wi-Fi."""
 
 INITRAMFS_MODULES = (
     # File systems.
@@ -127,7 +127,7 @@ DEVICE_TREES_KEPT = ("bcm2711*", "bcm2712*", "bcm2837*")
 
 RADIO_FIRMWARE = ("/usr/lib/firmware/brcm", "/usr/lib/firmware/cypress")
 RADIO_FIRMWARE_KEPT = ("43430", "43436", "43455", "43456")
-"""The radio chips of Raspberry Pis, by the numbers in their files' names."""
+"""The Wi-Fi chips of Raspberry Pis, by the numbers in the names of their files."""
 
 TABLES_LEFT_OUT = (
     # Names of PCI, ACPI and Bluetooth makers, and of network cards by their addresses; laptops' keys and sensors. Those
@@ -143,7 +143,7 @@ TABLES_LEFT_OUT = (
     *(f"/usr/lib/raspi-firmware/{name}*" for name in ("start_", "fixup_", "start4c", "start4d", "start4x")),
     *(f"/usr/lib/raspi-firmware/fixup4{kind}.dat" for kind in ("cd", "db", "x")),
 )
-"""Data of packages that nothing here reads."""
+"""Data of packages that no program here reads."""
 
 DOCUMENTATION = ("/usr/share/man/*", "/usr/share/locale/*", "/usr/share/doc/*", "/usr/share/info/*")
 
@@ -155,11 +155,11 @@ class Partition:
     label: str
     kind: Literal["vfat", "ext4"]
     megabytes: int
-    """0: as many as its contents need."""
+    """0 means: the size of its contents."""
 
 
 FIRMWARE_PARTITION = Partition("JUMPSTARTER", "vfat", 256)
-"""What the Pi's boot loader reads, and where a person edits jumpstarter.yaml on a laptop. Room for two kernels."""
+"""The files of the Pi's boot loader, and jumpstarter.yaml. It has space for two kernels."""
 ROOT_PARTITION = Partition("root", "ext4", 0)
 """Mounted read-only."""
 DATA_PARTITION = Partition("data", "ext4", 160)
@@ -167,21 +167,21 @@ DATA_PARTITION = Partition("data", "ext4", 160)
 second superblock: each mount writes the first one outside of the journal, and a power cut may leave half of that."""
 PARTITIONS = (FIRMWARE_PARTITION, ROOT_PARTITION, DATA_PARTITION)
 FIRST_MEGABYTE = 4
-"""Where the first partition begins: cards erase in blocks of up to 4 MB."""
+"""The begin of the first partition: cards erase blocks of up to 4 MB."""
 
 
 def packages(architecture: Architecture) -> list[str]:
-    """Debian's packages of the image, its kernel apart."""
+    """Debian's packages in the image, without the kernel."""
     return [*PACKAGES, *(FIRMWARE if architecture == "arm64" else ())]
 
 
 def kernel(architecture: Architecture) -> str:
-    """The kernel's package, as apt is asked for it."""
+    """The kernel's package in the notation of apt."""
     return f"linux-image-{architecture}/{KERNEL_SUITE}"
 
 
 def excluded_paths() -> list[str]:
-    """What dpkg leaves out, and after it what it puts in all the same, as its options."""
+    """Options of dpkg: paths to leave out, and then exceptions that are installed."""
     modules = ("/lib/modules/*/kernel", "/usr/lib/modules/*/kernel")
     return [
         *(f"path-exclude={path}" for path in DOCUMENTATION),

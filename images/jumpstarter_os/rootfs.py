@@ -1,4 +1,4 @@
-"""Debian's packages and our files become a folder, the root of the image's file system. Runs in a namespace."""
+"""Make the root file system of the image from Debian's packages and our files. Runs in a namespace."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ HERE = Path(__file__).parent
 
 
 class RootError(Exception):
-    """The root cannot be made: a sentence."""
+    """The root cannot be made; the message gives the reason."""
 
 
 def archive() -> str:
-    """The address from which this machine itself installs Debian's packages."""
+    """The archive from which this machine installs Debian's packages."""
     listed = subprocess.run(
         ["apt-get", "indextargets", "--format", "$(LABEL) $(REPO_URI)", "Created-By: Packages"],
         check=True,
