@@ -22,7 +22,7 @@ PLUGGED = (
         "ft232r-a50285bj.serial is missing: unplugged at",
     )
     if is_possible()
-    else ("this machine has no umockdev",)
+    else ("umockdev is not installed",)
 )
 SEEN = (
     "Starting kernel",
@@ -32,7 +32,7 @@ SEEN = (
     "next in the queue, at the latest in 10 min",
     "Bob's command has switched the board on",
     *PLUGGED,
-    "Nothing is left behind",
+    "No lease is left",
     "All of that worked",
 )
 

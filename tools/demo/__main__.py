@@ -43,13 +43,13 @@ def main(arguments: list[str] | None = None) -> None:
   . {activate}
   jumpstarter-exporter run --config {config} &
   jumpstarter devices
-  jumpstarter serial start-console rpi4     # leave with Ctrl-B three times, Ctrl-] h for more
+  jumpstarter serial start-console rpi4     # press Ctrl-B three times to leave, Ctrl-] h for help
   python -m jumpstarter_drivers.virtual.image hello.img --name hello && jumpstarter test docs/examples/boot.yaml
   jumpstarter shell                         # then: j rpi4 power on
 
-  Your own board: copy {config}, put your power switch, serial port and
-  SD card multiplexer in, and `jumpstarter-exporter check` it.
-  Your own lab: docs/controller.md, or `jumpstarter-controller run --with-router` and what it says.
+  Your own board: copy {config}, enter your power switch, serial port and
+  SD card multiplexer, and run `jumpstarter-exporter check`.
+  Your own lab: read docs/controller.md.
 """)
 
 

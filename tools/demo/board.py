@@ -19,7 +19,9 @@ def on_this_machine(folder: Path) -> None:
     """An exporter on a private socket, and all that one can do with its board."""
     socket = folder / "exporter.sock"
     image = folder / "hello.img"
-    say("An exporter serves the boards of one host. This one has a board that needs no hardware.")
+    say(
+        "An exporter serves the boards of one host. This one serves a virtual board, which needs no hardware."
+    )
     os.environ["JUMPSTARTER_STATE_DIRECTORY"] = str(folder / "state")
     config = os.path.relpath(CONFIG)
     with service(
@@ -27,7 +29,7 @@ def on_this_machine(folder: Path) -> None:
     ):
         os.environ["JUMPSTARTER_HOST"] = str(socket)
 
-        say("What is there?")
+        say("Which devices does the board have?")
         run("jumpstarter", "devices", expect="rpi4")
 
         say(f"Flash an image of {IMAGE_MIB} MiB, made for this demo.")
@@ -35,16 +37,16 @@ def on_this_machine(folder: Path) -> None:
         run("jumpstarter", "storage", "flash", "rpi4", str(image), expect="verified")
         boot(made)
 
-        say("The exporter has recorded all that the console said. When did the kernel start?")
+        say("The exporter has recorded all output of the console. When did the kernel start?")
         log = run("jumpstarter", "serial", "log", "rpi4", "--grep", "Starting kernel", "--timestamps")
         if log.count("Starting kernel") < 2:
             fail("the recording should have two boots")
 
-        say("The same as a test, in YAML: it flashes, boots, logs in, looks, and cleans up.")
+        say("The same steps as a test in YAML: it flashes, boots, logs in, checks the image, and cleans up.")
         words = ["--set", f"image={image}", "--results", str(folder / "results")]
         run("jumpstarter", "test", os.path.relpath(TEST), *words, expect="1 passed")
         [summary] = (folder / "results").glob("*/*/summary.txt")
-        say("What is left of that run, beside the console's log:")
+        say("The results of that run, beside the console's log:")
         show(summary.read_text())
     del os.environ["JUMPSTARTER_HOST"]
 

@@ -66,7 +66,7 @@ class DemoLab:
         command = re.search(r"(?m)^ +(jumpstarter.*)$", said)
         code = said.split()[-1]
         if not command or not re.fullmatch(r"[A-Z0-9]{4}(-[A-Z0-9]{4})+", code):
-            fail("the controller did not say what to type for the pairing")
+            fail("the controller did not print the command for the pairing")
         if self.stays:
             self.stack.callback(self._remove, kind, name)
         words = shlex.split(command[1])
@@ -87,27 +87,27 @@ def in_a_lab(folder: Path, there: ThereLab | None = None) -> None:
     with contextlib.ExitStack() as stack:
         if there is None:
             say(
-                "A lab: one controller hands out the boards of many hosts. It needs a folder, and makes its own "
+                "A lab: one controller leases the boards of many hosts. It needs only a folder, and creates its own "
                 "certificate."
             )
             stack.enter_context(_controller())
             lab = DemoLab(("--data", "lab"), stack, stays=False)
         else:
-            say("A lab that is there already: what the demo adds to it, it takes away at its end.")
+            say("This lab exists already. The demo removes everything that it adds.")
             abbreviate(str(there.data), there.data.name)
             options = ("--namespace", there.namespace, "--data", str(there.data))
             lab = DemoLab(options, stack, stays=True)
         say(
-            "Hosts with boards join it with a pairing code that is good once. This one has a Raspberry Pi 4 ..."
+            "Hosts join the lab with a pairing code, which can be used once. This host has a Raspberry Pi 4 ..."
         )
         _exporter("rpi4", lab)
-        say("... and this one a Raspberry Pi 5.")
+        say("... and this host has a Raspberry Pi 5.")
         _exporter("rpi5", lab, brief=True)
-        say("People join in the same way. Here are Ann and Bob.")
+        say("Users join in the same way. Here are Ann and Bob.")
         for name in ("ann", "bob"):
             lab.pair("client", name, brief=True).join()
 
-        say("Ann looks what there is, and leases a board by its label.")
+        say("Ann lists the boards, and leases one by its label.")
         run("jumpstarter", "exporters", expect="rpi4-1")
         lease = _lease()
         os.environ["JMP_LEASE"] = lease
@@ -115,7 +115,7 @@ def in_a_lab(folder: Path, there: ThereLab | None = None) -> None:
         _share(lease)
         if is_plugging_possible():
             plug_it_in(lambda: lab.pair("host", "pi4", brief=True))
-        say("Nothing is left behind.")
+        say("No lease is left.")
         left = run("jumpstarter", "lease", "list", "--all-clients")
         if "bob" in left or "ann" in left:
             fail("a lease was left behind")
@@ -149,7 +149,9 @@ def _lease() -> str:
 
 def _use() -> None:
     """The main job, on the leased board: the commands are those of a board on this machine."""
-    say("JMP_LEASE names the lease, and everything is as on the board's own host: flash, boot, log in ...")
+    say(
+        "With JMP_LEASE set to her lease, the commands are the same as on the board's host: flash, boot, log in ..."
+    )
     show_command(["export", f"JMP_LEASE={os.environ['JMP_LEASE']}"])
     image = Path("hello.img")
     made = make_image(image, "hello", "2.0", IMAGE_MIB * MIB)
@@ -161,7 +163,7 @@ def _use() -> None:
         look(console, made)
     finally:
         console.close()
-    say("... and the same test, with nothing changed.")
+    say("... and the same test file, unchanged.")
     shutil.copy(TEST, ".")
     run("jumpstarter", "test", TEST.name, "--results", "results", expect="1 passed")
 
@@ -169,14 +171,14 @@ def _use() -> None:
 def _share(lease: str) -> None:
     """Bob wants the same board, waits for it, and gets it."""
     say(
-        "Bob wants an rpi4, too. There is one, and Ann has it: he sees his place in the queue, and when he is next."
+        "Bob needs an rpi4, too, but Ann uses the only one. He sees his position in the queue, and when his turn comes."
     )
     words = ["jumpstarter", "power", "on", "rpi4", "-l", "board=rpi4", "--client", "bob"]
     del os.environ["JMP_LEASE"]
     with background(*words) as (process, output):
         show(output.line("queue"))
         run("jumpstarter", "lease", "list", "--all-clients", expect="bob")
-        say("Ann is done. Bob's command goes on by itself, and gives the board back when it has ended.")
+        say("Ann releases her lease. Bob's command continues by itself, and releases the board at its end.")
         run("jumpstarter", "lease", "release", lease)
         if process.wait(timeout=COMMAND_SECONDS):
             show(output.pending.decode("utf-8", "replace"))

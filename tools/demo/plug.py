@@ -34,7 +34,7 @@ DEVICE = f"{GROUP}.serial"
 
 def plug_it_in(pair: Callable[[], Pairing]) -> None:
     """On a host of its own, whose devices are mocked. `pair` makes a code for it."""
-    say("Ann wants a board of pi4. There is no such host yet: she waits for it to appear.")
+    say("Ann wants a board of the host pi4. That host does not exist yet, so she waits for it.")
     wait = ["lease", "create", "-l", "host=pi4", "--wait-for-board", "--duration", "10m", "-o", "name"]
     home = Path("bench").absolute()
     home.mkdir()
@@ -47,10 +47,12 @@ def plug_it_in(pair: Callable[[], Pairing]) -> None:
     try:
         with background("jumpstarter", *wait) as (process, output):
             show(output.line("no such board yet"))
-            say("Here is pi4. A host is enrolled once, with all its boards, and no file says what it has.")
+            say("Now pi4 is enrolled, once for all its boards. No file describes its devices.")
             pair().join(brief=True, **environment)
             with service("jumpstarter-exporter", "run", ready="", **environment, **bench.environment):
-                say("Somebody plugs a serial adapter with a board at its end into port 2 of its hub.")
+                say(
+                    "Somebody plugs in a serial adapter, which is connected to a board, at port 2 of the hub."
+                )
                 started = time.monotonic()
                 board = bench.plug(2, *FTDI)
                 lease = output.line(r"^[0-9a-f-]{36}$").split()[-1]
@@ -64,26 +66,26 @@ def plug_it_in(pair: Callable[[], Pairing]) -> None:
 def is_plugging_possible() -> bool:
     """Whether devices can be mocked here; says what to install if not."""
     if not is_possible():
-        say(f"Plugging adapters in is left out, as this machine has no umockdev: {INSTALL}")
+        say(f"The part about plugging in adapters is skipped, because umockdev is not installed: {INSTALL}")
     return is_possible()
 
 
 def _use(bench: Bench, board: int, lease: str, seconds: float) -> None:
-    say(f"{seconds:.1f} s later it is hers, and the console says what the board says.")
+    say(f"{seconds:.1f} s later Ann has the board, and its console shows the board's output.")
     os.environ["JMP_LEASE"] = lease
     show_command(["export", f"JMP_LEASE={lease}"])
     _listen(board)
-    say("It falls out. The lease stays, and says what is wrong.")
+    say("The adapter is unplugged. The lease stays, and the device shows the reason.")
     bench.unplug(2)
     run_until("unplugged at", "jumpstarter", "devices")
-    say("It is plugged in again, at port 4, and is the same device with the same name.")
+    say("It is plugged in again, at port 4. It is the same device with the same name.")
     board = bench.plug(4, *FTDI)
     run_until(rf"{re.escape(GROUP)} .*\n.* serial +serial +ready", "jumpstarter", "devices")
     _listen(board)
     del os.environ["JMP_LEASE"]
     run("jumpstarter", "lease", "release", lease)
     bench.unplug(4)
-    say("Unplugged for good: nobody can lease it, and everybody sees why.")
+    say("It is unplugged for good: nobody can lease the board, and everybody sees the reason.")
     # Its state and its devices are two reports, of which either may be the first.
     device = re.escape(DEVICE)
     both = rf"(?ms){device} is missing: unplugged at.*^{device} +serial +missing"
