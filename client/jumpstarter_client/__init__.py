@@ -1,7 +1,7 @@
 """Use boards from Python: `with jumpstarter_client.env() as client: client.power.on()`.
 
-Names are loaded when they are first used, because a command line waits for every import. Authors of driver clients
-find `twin` and `verb` in the modules of these names.
+Names are imported on first use, because users of the command line wait for every import. Authors of driver clients find
+`twin` and `verb` in the modules of these names.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from jumpstarter_client.base import DriverClient
-    from jumpstarter_client.blocking import Bridge, Portal
+    from jumpstarter_client.blocking import BlockingPortal, PortalThread
     from jumpstarter_client.connections.connect import connect, connect_async, env
     from jumpstarter_client.errors import (
         DriverError,
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from jumpstarter_client.tree import open_client
 
 __all__ = [
-    "Bridge",
+    "BlockingPortal",
     "DriverClient",
     "DriverError",
     "DriverInvalidArgument",
     "DriverMethodNotImplemented",
     "ExporterNotReady",
-    "Portal",
+    "PortalThread",
     "connect",
     "connect_async",
     "env",
@@ -35,13 +35,13 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Bridge": "blocking",
+    "BlockingPortal": "blocking",
     "DriverClient": "base",
     "DriverError": "errors",
     "DriverInvalidArgument": "errors",
     "DriverMethodNotImplemented": "errors",
     "ExporterNotReady": "errors",
-    "Portal": "blocking",
+    "PortalThread": "blocking",
     "connect": "connections.connect",
     "connect_async": "connections.connect",
     "env": "connections.connect",

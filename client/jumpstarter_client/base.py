@@ -1,7 +1,7 @@
-"""Base of the driver clients: what any device can be asked, from trio tasks and from plain code.
+"""The base class of driver clients: calls, streams, files, logs and status of a device.
 
-Names ending in `_async` (and `.aio` of twins) are for trio tasks, the others block the calling thread, which must
-not be one that runs trio.
+Names ending in `_async` (and the `.aio` of twins) are for trio tasks. The others block the calling thread, which must
+not run a trio loop.
 """
 
 from __future__ import annotations
@@ -18,15 +18,16 @@ from jumpstarter_proto.byte_streams.router_stream import CONFIRM, RouterStream
 from jumpstarter_proto.rpc import RpcError, StatusCode
 from jumpstarter_proto.tasks import collapsed
 from jumpstarter_proto.terminal import print_error_line
-from jumpstarter_proto.v1 import common_pb2, jumpstarter_pb2
+from jumpstarter_proto.v1 import jumpstarter_pb2
 from jumpstarter_proto.value import JSON, from_value, to_value
 
-from jumpstarter_client.blocking import Bridge
+from jumpstarter_client.blocking import BlockingPortal
 from jumpstarter_client.blocking_stream import BlockingStream, blocking_stream
 from jumpstarter_client.connection import Connection
-from jumpstarter_client.errors import DriverError, ExporterNotReady, call_error, streaming_error
+from jumpstarter_client.errors import ConnectError, DriverError, ExporterNotReady, call_error, streaming_error
 from jumpstarter_client.logs import entries, is_of_hook, line_of
 from jumpstarter_client.node import Node
+from jumpstarter_client.session_status import request_end, wait_ready
 from jumpstarter_client.transport import ConnectionLostError
 
 if TYPE_CHECKING:
@@ -35,13 +36,11 @@ if TYPE_CHECKING:
 __all__ = ["Children", "DriverClient", "StubClient"]
 
 LEAVE_SECONDS = 5.0
-"""What a device may take for what was sent to it, when its user leaves."""
-STATUS_POLL = 0.3
-"""Seconds between questions while waiting for a status."""
+"""How long a device may take to receive the rest of the sent data when a stream is left."""
 
 
 class Children(Mapping[str, "DriverClient"]):
-    """A device's children by name; each is loaded when it is first looked up."""
+    """The children of a device by name; their clients are loaded on first use."""
 
     def __init__(self, node: Node) -> None:
         self._node = node
@@ -59,14 +58,14 @@ class Children(Mapping[str, "DriverClient"]):
 class DriverClient:
     """A device of an exporter. Children are attributes: `client.rpi4.power`.
 
-    It is of use as long as its connection is open. Any number of tasks and threads may use it at a time.
+    It works while its connection is open. Any number of tasks and threads may use it concurrently.
     """
 
     interface: ClassVar[str] = ""
 
     def __init__(self, node: Node, connection: Connection) -> None:
         self.node = node
-        """What the exporter reports about it."""
+        """The device in the exporter's report."""
         self.connection = connection
         self.name = node.name
         self.path = node.path or node.name
@@ -78,22 +77,22 @@ class DriverClient:
 
     @property
     def uuid(self) -> str:
-        """What the exporter knows it by; another one after the exporter was restarted."""
+        """The UUID of the device in the session; it changes when the exporter is restarted."""
         return self.node.uuid
 
     @property
-    def bridge(self) -> Bridge:
-        """To the loop that the async methods run in."""
-        return self.connection.bridge
+    def portal(self) -> BlockingPortal:
+        """The portal to the loop in which the async methods run."""
+        return self.connection.portal
 
     @property
     def stack(self) -> ExitStack:
-        """For blocking code: what is entered here is closed with the connection."""
+        """For blocking code: contexts that are entered here are left when the connection closes."""
         return self.connection.stack
 
     @cached_property
     def logger(self) -> logging.Logger:
-        """For what this client has to say."""
+        """The logger of this client class."""
         return logging.getLogger(f"client.{type(self).__name__}")
 
     def __getattr__(self, name: str) -> Any:  # a child, of whichever class the exporter names
@@ -111,10 +110,12 @@ class DriverClient:
     # --- calls
 
     async def call_async(self, method: str, *args: object) -> JSON:
-        """Call a method of the driver; arguments and result are JSON-like, numbers come back as floats.
+        """Call a method of the driver. Arguments and result are JSON values; numbers are returned as floats.
+
+        A cancelled call is cancelled on the exporter, too; the driver may have acted already.
 
         Raises:
-            DriverError: or one of its subclasses, by the status that the exporter sent.
+            DriverError: or a subclass, by the gRPC status from the exporter.
         """
         try:
             await self.connection.wait_connected()
@@ -128,10 +129,10 @@ class DriverClient:
 
     def call(self, method: str, *args: object) -> JSON:
         """`call_async`, blocking."""
-        return self.bridge.call(self.call_async, method, *args)
+        return self.portal.call(self.call_async, method, *args)
 
     async def streamingcall_async(self, method: str, *args: object) -> AsyncGenerator[JSON, None]:
-        """Iterate over the results of a streaming method; use `contextlib.aclosing` to leave early."""
+        """Iterate over the results of a streaming method. Use `contextlib.aclosing` to stop early."""
         try:
             await self.connection.wait_connected()
             request = jumpstarter_pb2.StreamingDriverCallRequest(
@@ -144,20 +145,20 @@ class DriverClient:
             raise streaming_error(method, error) from error
 
     def streamingcall(self, method: str, *args: object) -> Iterator[JSON]:
-        """`streamingcall_async`, blocking; closing the generator ends the call."""
-        return self.bridge.iterate(self.streamingcall_async(method, *args))
+        """`streamingcall_async`, blocking. Closing the generator ends the call."""
+        return self.portal.iterate(self.streamingcall_async(method, *args))
 
     # --- streams
 
     @asynccontextmanager
     async def stream_async(self, method: str = "connect") -> AsyncIterator[RouterStream]:
-        """A byte stream to the driver, connected when the block begins and ended with it.
+        """Open a byte stream to the driver for the block.
 
-        Leaving the block well ends what we send, and waits at most `LEAVE_SECONDS` until the device has taken it; what
-        comes meanwhile is dropped. Leaving it with an exception ends the stream at once. See `byte_streams.join`.
+        At the end of the block it waits at most `LEAVE_SECONDS` until the device has received all sent data; data that
+        arrives meanwhile is dropped. An exception or a cancellation ends the stream at once. See `byte_streams.join`.
 
         Raises:
-            DriverError: the device cannot be opened, has no such stream, or did not take all that was sent.
+            DriverError: the device cannot be opened, has no such stream, or did not receive all sent data.
         """
         try:
             await self.connection.wait_connected()
@@ -176,26 +177,26 @@ class DriverClient:
             finally:
                 await trio.aclose_forcefully(
                     stream
-                )  # leaving the call ends it; this only says so to later users
+                )  # the call ends with its block; this marks the stream as closed
 
     async def _leave(self, stream: RouterStream) -> None:
         try:
             await stream.leave(LEAVE_SECONDS)
         except trio.BrokenResourceError as error:
             raise DriverError(
-                f"{self.path or self.name} may not have got all that was sent to it: {error}; look at the device, "
-                "and send it again",
+                f"{self.path or self.name} may not have received all sent data: {error}; check the device and send "
+                "the data again",
                 code=StatusCode.UNAVAILABLE,
             ) from error
 
     @contextmanager
     def stream(self, method: str = "connect") -> Iterator[BlockingStream]:
         """`stream_async`, blocking."""
-        with self.bridge.context(blocking_stream(self.stream_async(method), self.bridge)) as stream:
+        with self.portal.context(blocking_stream(self.stream_async(method), self.portal)) as stream:
             yield stream
 
     def open_stream(self, method: str = "connect") -> BlockingStream:
-        """A stream without a block: `close()` it, or it ends with the connection."""
+        """Open a stream without a block. It ends with its `close()`, or with the connection."""
         own = ExitStack()
         opened = own.enter_context(self.stream(method))
         opened.on_close = own.close
@@ -203,29 +204,28 @@ class DriverClient:
         return opened
 
     def close(self) -> None:
-        """End what this connection's clients opened without a block; the connection stays."""
+        """Close the streams and contexts that were opened without a block. The connection stays open."""
         self.stack.close()
 
     def resource_async(
         self, stream: ReceiveBytes | SendBytes, content_encoding: str | None = None
     ) -> AbstractAsyncContextManager[dict[str, JSON]]:
-        """Offer a source or a sink of bytes to the driver; the block's value is the handle to pass to it.
+        """Offer a source or a sink of bytes to the driver, and yield the handle to pass to it.
 
-        `content_encoding` (gzip, xz, bz2 or zstd) names the format of the data. See `open_resource` for what
-        leaving the block means.
+        `content_encoding` (gzip, xz, bz2 or zstd) is the format of the data. See `open_resource`.
         """
         from jumpstarter_client.resources import open_resource  # noqa: PLC0415 - for who moves files
 
         return open_resource(self.connection, self.uuid, stream, content_encoding)
 
     async def wait_closed_async(self) -> RpcError:
-        """Wait for the end of the connection; returns the reason."""
+        """Wait until the connection has ended, and return the reason."""
         return await self.connection.channel.wait_closed()
 
     # --- logs and status
 
     async def logs_async(self) -> AsyncGenerator[jumpstarter_pb2.LogStreamResponse, None]:
-        """The exporter's log from now on, until the iteration is left; each entry once, whatever breaks meanwhile."""
+        """Yield the entries of the exporter's log, each once, also after a reconnect."""
         try:
             async with aclosing(entries(self.connection.channel)) as log:
                 async for entry in log:
@@ -235,7 +235,7 @@ class DriverClient:
 
     @asynccontextmanager
     async def log_stream_async(self, show_all_logs: bool = True) -> AsyncIterator[None]:
-        """Print the exporter's log to stderr during the block; what its hooks say, and all the rest if asked."""
+        """Print the exporter's log on stderr during the block: the output of hooks, or all entries."""
         with collapsed():
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._print_log, show_all_logs)
@@ -253,50 +253,45 @@ class DriverClient:
     @contextmanager
     def log_stream(self, show_all_logs: bool = True) -> Iterator[None]:
         """`log_stream_async`, blocking."""
-        with self.bridge.context(self.log_stream_async(show_all_logs)):
+        with self.portal.context(self.log_stream_async(show_all_logs)):
             yield
 
     async def get_status_async(self) -> jumpstarter_pb2.GetStatusResponse | None:
-        """The session's status; None from an exporter that has none (before 0.8)."""
+        """Return the status of the session; None from exporters before 0.8."""
         while True:
             try:
                 return await self.connection.exporter.GetStatus(jumpstarter_pb2.GetStatusRequest())
             except ConnectionLostError:
-                continue  # to ask twice does no harm
+                continue  # the call can be repeated
             except RpcError as error:
                 if error.code is StatusCode.UNIMPLEMENTED:
                     return None
                 raise call_error("GetStatus", error) from error
 
     async def wait_for_lease_ready(self, timeout: float = 300.0) -> None:
-        """Wait until the exporter takes driver calls.
+        """Wait until the exporter accepts driver calls.
 
         Raises:
             ExporterNotReady: its beforeLease hook failed, or it was not ready in time.
+            DriverError: there is no connection.
         """
-        with trio.move_on_after(timeout):
-            while True:
-                response = await self.get_status_async()
-                if response is None or response.status == common_pb2.EXPORTER_STATUS_LEASE_READY:
-                    return
-                if response.status == common_pb2.EXPORTER_STATUS_BEFORE_LEASE_HOOK_FAILED:
-                    raise ExporterNotReady(f"the lease cannot be used: {response.message}")
-                await trio.sleep(STATUS_POLL)
-        raise ExporterNotReady(f"the exporter was not ready within {timeout:g} s; look at its log")
+        try:
+            await wait_ready(self.connection.channel, timeout)
+        except ConnectError as error:
+            raise ExporterNotReady(str(error)) from error
+        except RpcError as error:
+            raise call_error("GetStatus", error) from error
 
     async def end_session_async(self) -> bool:
-        """Say that the lease's user is done; False when there is no lease, or the exporter knows no end."""
+        """Tell the exporter that the user of the lease has finished. False without a lease, or before version 0.8."""
         try:
-            response = await self.connection.exporter.EndSession(jumpstarter_pb2.EndSessionRequest())
+            return await request_end(self.connection.channel)
         except RpcError as error:
-            if error.code is StatusCode.UNIMPLEMENTED:
-                return False
             raise call_error("EndSession", error) from error
-        return response.success
 
 
 class StubClient(DriverClient):
-    """Stands for a device whose client class cannot be loaded. Its children work; using it says why not."""
+    """A device whose client class cannot be loaded. Its children work; its own methods fail with the reason."""
 
     def __init__(self, node: Node, connection: Connection, reason: str) -> None:
         super().__init__(node, connection)
@@ -306,16 +301,16 @@ class StubClient(DriverClient):
         raise DriverError(f"{self.path} cannot be used: {self.stub_reason}")
 
     async def call_async(self, method: str, *args: object) -> JSON:
-        """Say why it cannot be used."""
+        """Fail with the reason."""
         self._refuse()
 
     async def streamingcall_async(self, method: str, *args: object) -> AsyncGenerator[JSON, None]:
-        """Say why it cannot be used."""
+        """Fail with the reason."""
         self._refuse()
         yield  # type: ignore[unreachable] # makes this a generator
 
     @asynccontextmanager
     async def stream_async(self, method: str = "connect") -> AsyncIterator[RouterStream]:
-        """Say why it cannot be used."""
+        """Fail with the reason."""
         self._refuse()
         yield  # type: ignore[unreachable] # makes this a generator

@@ -1,9 +1,8 @@
-"""Calls from plain threads into a trio run: the bridge that makes one definition serve both worlds.
+"""Calls from plain threads into a trio loop, so that one async definition also serves blocking code.
 
-A `Bridge` belongs to a running trio loop and starts work in it on behalf of threads that wait. A `Portal` is a
-background thread that runs a trio loop and has a bridge to it. Both guarantee that the work of a waiting thread
-does not outlive the wait: a Ctrl-C (or any exception) while waiting cancels the work and waits for it to unwind,
-and the end of the loop fails every waiting thread at once.
+A `BlockingPortal` runs async functions in a running trio loop for threads that wait. A `PortalThread` is a background
+thread with a trio loop and a portal to it. Both guarantee that work does not outlive the wait for it: Ctrl-C (or any
+exception) while waiting cancels the work and waits for it to unwind. The end of the loop fails every waiting thread.
 """
 
 from __future__ import annotations
@@ -26,16 +25,16 @@ from jumpstarter_proto.tasks import collapsed, single
 
 from jumpstarter_client.errors import ConnectError
 
-__all__ = ["Bridge", "Portal"]
+__all__ = ["BlockingPortal", "PortalThread"]
 
 T = TypeVar("T")
 
-UNWIND = 5.0
-"""Seconds that an interrupted call gets to unwind before its thread stops waiting for it."""
+UNWIND_SECONDS = 5.0
+"""How long an interrupted thread waits until its cancelled call has unwound."""
 
 
-class _Job(Generic[T]):
-    """One piece of work that a thread waits for; the loop fills it in and then releases `done`."""
+class _Task(Generic[T]):
+    """Work that a thread waits for. The loop sets the result and then releases `done`."""
 
     __slots__ = ("done", "error", "finished", "run", "scope", "started", "value")
 
@@ -46,7 +45,7 @@ class _Job(Generic[T]):
         self.error: BaseException | None = None
         self.finished = False
         self.started = False
-        # A bare lock: the cheapest thing that a thread can wait on and that Ctrl-C interrupts.
+        # A bare lock is the cheapest object to wait on that Ctrl-C interrupts.
         self.done = threading.Lock()
         self.done.acquire()
 
@@ -61,11 +60,11 @@ class _Job(Generic[T]):
         self.done.release()
 
 
-class Bridge:
-    """Runs async functions in one trio loop for threads outside of it.
+class BlockingPortal:
+    """Runs async functions in a trio loop for threads outside of it.
 
-    Open it with `Bridge.open()` inside the loop. Every method is for other threads; calling one from a trio task
-    raises `JumpstarterUsageError`, because waiting there would stop the loop that has to do the work.
+    Open it with `BlockingPortal.open()` inside the loop. All methods are for other threads. In a trio task they raise
+    `JumpstarterUsageError`, because waiting would block the loop that has to do the work.
     """
 
     def __init__(self, token: trio.lowlevel.TrioToken, nursery: trio.Nursery) -> None:
@@ -75,73 +74,71 @@ class Bridge:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls) -> AsyncIterator[Bridge]:
-        """A bridge to the current loop; leaving the block cancels what threads still wait for."""
+    async def open(cls) -> AsyncIterator[BlockingPortal]:
+        """Open a portal to the current loop. Leaving the block cancels all work that threads still wait for."""
         with collapsed():
             async with trio.open_nursery() as nursery:
-                bridge = cls(trio.lowlevel.current_trio_token(), nursery)
+                portal = cls(trio.lowlevel.current_trio_token(), nursery)
                 try:
-                    yield bridge
+                    yield portal
                 finally:
-                    bridge._closed = True
+                    portal._closed = True
                     nursery.cancel_scope.cancel()
 
     def call(self, function: Callable[..., Awaitable[T]], *args: object) -> T:
-        """Run `await function(*args)` in the loop and wait for its result.
+        """Run `await function(*args)` in the loop and return its result.
 
         Raises:
-            JumpstarterUsageError: called from inside a trio task.
+            JumpstarterUsageError: called in a trio task.
             ConnectError: the loop has ended, or ended while the call ran.
         """
         _refuse_in_loop(getattr(function, "__name__", "this"))
-        job: _Job[T] = _Job(lambda: function(*args))
-        # One block for both: Ctrl-C may come between them, and the work has begun by then.
+        task: _Task[T] = _Task(lambda: function(*args))
+        # Both in one block: Ctrl-C may come between them, when the work has started already.
         try:
-            self._token.run_sync_soon(self._start, job)
-            job.done.acquire()
+            self._token.run_sync_soon(self._start, task)
+            task.done.acquire()
         except trio.RunFinishedError:
             raise _closed() from None
-        except BaseException:  # Ctrl-C above all: the work is not to go on without whoever waited for it
-            self._abandon(job)
+        except BaseException:  # such as Ctrl-C: cancel the work
+            self._abandon(task)
             raise
-        if job.error is not None:
+        if task.error is not None:
             try:
-                raise job.error
+                raise task.error
             finally:
-                del job  # the traceback refers to this frame
-        return cast("T", job.value)
+                del task  # the traceback keeps this frame alive
+        return cast("T", task.value)
 
     def soon(self, function: Callable[..., object], *args: object) -> None:
-        """Run `function(*args)` in the loop, without waiting; not at all when the loop has ended."""
+        """Run `function(*args)` in the loop without waiting. Does nothing after the loop has ended."""
         _refuse_in_loop(getattr(function, "__name__", "this"))
         with suppress(trio.RunFinishedError):
             self._token.run_sync_soon(function, *args)
 
     @contextmanager
     def context(self, manager: AbstractAsyncContextManager[T]) -> Iterator[T]:
-        """Enter an async context manager in the loop and leave it with the block; one task holds it throughout."""
-        held = _Held(manager)
-        value = cast("T", self.call(self._nursery.start, held.run))
+        """Enter an async context manager in the loop for the block. One task enters and leaves it."""
+        entered = _EnteredContext(manager)
+        value = cast("T", self.call(self._nursery.start, entered.run))
         try:
             yield value
-        except Exception as error:  # the block's own, which the manager may handle, as in any `async with`
-            if self.call(held.leave, error):
+        except Exception as error:  # the manager may handle it, as in any `async with`
+            if self.call(entered.leave, error):
                 return
             raise
-        except (
-            BaseException
-        ) as error:  # Ctrl-C, or a generator that is closed: the manager is left all the same
-            # An iterator may be thrown away when its loop has long ended, and with it what this held.
+        except BaseException as error:  # Ctrl-C, or a closed generator: leave the manager in any case
+            # An iterator may be thrown away when its loop has long ended, and with it what this entered.
             with suppress(ConnectError):
-                self.call(held.leave, error)
+                self.call(entered.leave, error)
             raise
         else:
-            self.call(held.leave, None)
+            self.call(entered.leave, None)
 
     def iterate(self, items: AsyncGenerator[T, None]) -> Generator[T, None, None]:
-        """Yield what an async generator yields, each item computed when it is asked for.
+        """Iterate over an async generator. Each item is computed when it is requested.
 
-        One task runs the generator from its first item to its end; closing this iterator closes it.
+        One task runs the generator from start to end. Closing this iterator closes the generator.
         """
         with self.context(_pull(items)) as next_item:
             while True:
@@ -150,56 +147,56 @@ class Bridge:
                     return
                 yield found[0]
 
-    def _start(self, job: _Job[T]) -> None:
-        job.started = True
+    def _start(self, task: _Task[T]) -> None:
+        task.started = True
         if self._closed:
-            job.fail(_closed())
+            task.fail(_closed())
         else:
-            self._nursery.start_soon(_run, job)
+            self._nursery.start_soon(_run, task)
 
-    def _abandon(self, job: _Job[T]) -> None:
+    def _abandon(self, task: _Task[T]) -> None:
         try:
-            self._token.run_sync_soon(_cancel, job)
+            self._token.run_sync_soon(_cancel, task)
         except trio.RunFinishedError:
             return
-        # Ctrl-C may also come just after the wait ended well: then there is nothing more to wait for.
-        if not job.finished:
-            job.done.acquire(timeout=UNWIND)
+        # Ctrl-C may also come just after the work has finished.
+        if not task.finished:
+            task.done.acquire(timeout=UNWIND_SECONDS)
 
 
 def _refuse_in_loop(name: str) -> None:
     if trio.lowlevel.in_trio_run():
         raise JumpstarterUsageError(
-            f"{name!r} would block the trio loop that has to do its work; use its `.aio` or `_async` form"
+            f"{name!r} would block the trio loop; use its `.aio` or `_async` form in trio tasks"
         )
 
 
-def _cancel(job: _Job[T]) -> None:
-    job.scope.cancel()
-    if not job.started:  # it was given up before it was handed over
-        job.fail(_closed())
+def _cancel(task: _Task[T]) -> None:
+    task.scope.cancel()
+    if not task.started:  # it was cancelled before the loop received it
+        task.fail(_closed())
 
 
-async def _run(job: _Job[T]) -> None:
+async def _run(task: _Task[T]) -> None:
     try:
-        with job.scope:
-            job.succeed(await job.run())
-    except Exception as error:  # the edge of a task: whatever it is, it belongs to the thread that waits
-        job.fail(single(error))
+        with task.scope:
+            task.succeed(await task.run())
+    except Exception as error:  # the edge of a task: the waiting thread raises it
+        task.fail(single(error))
     finally:
-        if not job.finished:  # cancelled: the loop is ending, or the thread no longer waits
-            job.fail(_closed())
+        if not task.finished:  # cancelled: the loop ends, or the thread no longer waits
+            task.fail(_closed())
 
 
-class _Held(Generic[T]):
-    """An async context manager that one task holds open while a thread is inside its block."""
+class _EnteredContext(Generic[T]):
+    """An async context manager that one task holds open while a thread runs the block."""
 
     def __init__(self, manager: AbstractAsyncContextManager[T]) -> None:
         self._manager = manager
         self._scope = trio.CancelScope()
         self._leave = trio.Event()
         self._left = trio.Event()
-        self._given: Exception | None = None
+        self._block_error: Exception | None = None
         self._raised: Exception | None = None
 
     async def run(self, *, task_status: trio.TaskStatus[T]) -> None:
@@ -210,8 +207,8 @@ class _Held(Generic[T]):
                     entered = True
                     task_status.started(value)
                     await self._leave.wait()
-                    if self._given is not None:
-                        raise self._given  # noqa: TRY301 - the manager must see it
+                    if self._block_error is not None:
+                        raise self._block_error  # noqa: TRY301 - the manager must see it
         except Exception as error:  # the edge of a task: `leave` raises it in the thread
             if not entered:
                 raise
@@ -220,19 +217,18 @@ class _Held(Generic[T]):
             self._left.set()
 
     async def leave(self, error: BaseException | None) -> bool:
-        """Leave the block; true when the manager swallowed `error`."""
+        """Leave the context manager. Returns whether it suppressed `error`."""
         if error is not None and not isinstance(error, Exception):
-            # Ctrl-C, or a generator that is closed: not this loop's exception, but the block is over, and
-            # whatever breaks on the way out is not what the user has to know.
+            # Ctrl-C, or a closed generator: it is not raised in the loop, and errors while leaving are dropped.
             self._scope.cancel()
             await self._left.wait()
             return False
-        self._given = error
+        self._block_error = error
         self._leave.set()
         await self._left.wait()
         if self._raised is not None and self._raised is not error:
             raise self._raised
-        return self._given is not None and self._raised is None
+        return self._block_error is not None and self._raised is None
 
 
 @asynccontextmanager
@@ -254,7 +250,7 @@ async def _pull(items: AsyncGenerator[T, None]) -> AsyncIterator[Callable[[], Aw
             await ask.send(None)
             return (await answers.receive(),)
         except (trio.EndOfChannel, trio.BrokenResourceError):
-            return None  # the end, or an error that leaving the block raises
+            return None  # the end, or an error that is raised when the block is left
 
     with collapsed():
         async with trio.open_nursery() as nursery, asked:
@@ -267,72 +263,72 @@ def _closed() -> ConnectError:
     return ConnectError("the connection to the exporter is closed; connect again")
 
 
-class Portal:
-    """A background thread with a trio loop, for programs without one.
+class PortalThread:
+    """A background thread with a trio loop, for programs without a loop.
 
     ```python
-    with Portal() as portal:
+    with PortalThread() as portal:
         result = portal.call(some_async_function, 1, 2)
         with portal.context(some_async_context_manager()) as value: ...
     ```
 
-    The thread starts with the first use and ends with `close()` or the `with` block; work that is still running is
-    cancelled and waited for. Closing twice is fine, using it afterwards raises `ConnectError`.
+    The thread starts with the first use and ends with `close()` or the `with` block, which cancels running work and
+    waits for it. Closing twice is allowed; a later use raises `ConnectError`.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._bridge: Bridge | None = None
+        self._portal: BlockingPortal | None = None
         self._stop: trio.Event | None = None
         self._ended = False
 
     @property
-    def bridge(self) -> Bridge:
-        """The bridge to the loop, started if it was not yet."""
+    def portal(self) -> BlockingPortal:
+        """The portal to the loop; the first use starts the thread."""
         with self._lock:
-            if self._bridge is not None:
-                return self._bridge
+            if self._portal is not None:
+                return self._portal
             if self._ended:
                 raise _closed()
             ready = threading.Event()
-            # A daemon: a script that forgets to close must still be able to end.
+            # A daemon thread, so that a script that does not close it can still exit.
             self._thread = threading.Thread(
                 target=trio.run, args=(self._main, ready), name="jumpstarter-portal", daemon=True
             )
             self._thread.start()
             ready.wait()
-            return cast("Bridge", self._bridge)  # set by `_main` before `ready`
+            return cast("BlockingPortal", self._portal)  # set by `_main` before `ready`
 
     async def _main(self, ready: threading.Event) -> None:
         self._stop = trio.Event()
-        async with Bridge.open() as self._bridge:
+        async with BlockingPortal.open() as self._portal:
             ready.set()
             await self._stop.wait()
 
     def call(self, function: Callable[..., Awaitable[T]], *args: object) -> T:
-        """Run `await function(*args)` in the loop and wait for its result; see `Bridge.call`."""
-        return self.bridge.call(function, *args)
+        """Run `await function(*args)` in the loop and wait for its result; see `BlockingPortal.call`."""
+        return self.portal.call(function, *args)
 
     def context(self, manager: AbstractAsyncContextManager[T]) -> AbstractContextManager[T]:
-        """Hold an async context manager open around a block; see `Bridge.context`."""
-        return self.bridge.context(manager)
+        """Hold an async context manager open around a block; see `BlockingPortal.context`."""
+        return self.portal.context(manager)
 
     def iterate(self, items: AsyncGenerator[T, None]) -> Generator[T, None, None]:
-        """Iterate an async generator; see `Bridge.iterate`."""
-        return self.bridge.iterate(items)
+        """Iterate an async generator; see `BlockingPortal.iterate`."""
+        return self.portal.iterate(items)
 
     def close(self) -> None:
-        """Cancel what runs, end the loop and wait for its thread."""
+        """Cancel running work, end the loop, and wait for the thread."""
         with self._lock:
             self._ended = True
-            if self._thread is None or self._bridge is None or self._stop is None:
+            if self._thread is None or self._portal is None or self._stop is None:
                 return
             with suppress(trio.RunFinishedError):
-                self._bridge._token.run_sync_soon(self._stop.set)  # noqa: SLF001 - same module
+                self._portal._token.run_sync_soon(self._stop.set)  # noqa: SLF001 - same module
             self._thread.join()
             self._thread = None
-            self._bridge = None
+            self._portal = None
 
     def __enter__(self) -> Self:
         return self

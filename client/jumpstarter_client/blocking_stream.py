@@ -1,4 +1,4 @@
-"""A device's byte stream for plain threads."""
+"""The byte stream of a device, for plain threads."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from queue import SimpleQueue
 import trio
 from jumpstarter_proto.byte_streams.router_stream import RouterStream
 
-from jumpstarter_client.blocking import Bridge
+from jumpstarter_client.blocking import BlockingPortal
 
 __all__ = ["BlockingStream", "blocking_stream"]
 
-AHEAD = 8
-"""Pieces (of 64 KiB at most) that are read before a thread asks for them."""
+READ_AHEAD_CHUNKS = 8
+"""How many chunks (of at most 64 KiB) are read before a thread receives them."""
 
 
 @asynccontextmanager
 async def blocking_stream(
-    opened: AbstractAsyncContextManager[RouterStream], bridge: Bridge
+    opened: AbstractAsyncContextManager[RouterStream], portal: BlockingPortal
 ) -> AsyncIterator[BlockingStream]:
-    """The stream of `opened`, for threads; `opened` stays open as long as this."""
+    """Open `opened` for the block, and yield its stream for threads."""
     async with opened as stream, trio.open_nursery() as nursery:
-        blocking = BlockingStream(stream, bridge)
+        blocking = BlockingStream(stream, portal)
         nursery.start_soon(blocking._read_ahead)  # noqa: SLF001 - one module
         try:
             yield blocking
@@ -33,48 +33,48 @@ async def blocking_stream(
 
 
 class BlockingStream:
-    """A byte stream for plain code. One thread may receive while another sends.
+    """A byte stream for plain code. One thread may receive while another one sends.
 
-    From the first `receive` on, data is read ahead, so that a thread that receives does not wait for two
-    switches of threads each time, and an interrupted `receive` loses nothing.
+    After the first `receive`, data is read ahead, so that a thread does not wait for two thread switches each time, and
+    an interrupted `receive` loses no data.
     """
 
-    def __init__(self, stream: RouterStream, bridge: Bridge) -> None:
+    def __init__(self, stream: RouterStream, portal: BlockingPortal) -> None:
         self._stream = stream
-        self._bridge = bridge
+        self._portal = portal
         self._arrived: SimpleQueue[bytes | Exception] = SimpleQueue()
         self._rest = b""
         self._end: Exception | None = None
-        """What every further `receive` raises or, an EOFError, returns as empty."""
+        """What every further `receive` raises; an EOFError means that it returns no bytes."""
         self._allowed = trio.Semaphore(0)
-        """Pieces that may be read, for the loop's side of the bridge."""
+        """Chunks that the loop may read."""
         self._awaited = 0
-        """Pieces that were allowed and have not been received, for the thread's."""
+        """Chunks that were allowed and not received yet; used by the receiving thread only."""
         self._left = False
         self.on_close: Callable[[], None] = _nothing
 
     def receive(self, max_bytes: int | None = None) -> bytes:
-        """The next bytes; empty at the end. Raises trio.BrokenResourceError when the stream was cut."""
+        """Return the next bytes; empty at the end. Raises trio.BrokenResourceError if the stream was cut."""
         if max_bytes is not None and max_bytes < 1:
             raise ValueError("max_bytes must be at least 1")
-        data = self._rest or self._next_piece()
+        data = self._rest or self._next_chunk()
         if max_bytes is None:
             max_bytes = len(data)
         self._rest = data[max_bytes:]
         return data[:max_bytes]
 
-    def _next_piece(self) -> bytes:
+    def _next_chunk(self) -> bytes:
         if self._left:
             raise trio.ClosedResourceError("this stream was closed")
         if self._end is None:
-            if self._awaited <= AHEAD // 2:
-                self._bridge.soon(self._allow, AHEAD - self._awaited)
-                self._awaited = AHEAD
-            piece = self._arrived.get()
+            if self._awaited <= READ_AHEAD_CHUNKS // 2:
+                self._portal.soon(self._allow, READ_AHEAD_CHUNKS - self._awaited)
+                self._awaited = READ_AHEAD_CHUNKS
+            chunk = self._arrived.get()
             self._awaited -= 1
-            if isinstance(piece, bytes):
-                return piece
-            self._end = piece
+            if isinstance(chunk, bytes):
+                return chunk
+            self._end = chunk
         if isinstance(self._end, EOFError):
             return b""
         raise self._end
@@ -96,21 +96,21 @@ class BlockingStream:
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             end = error
         finally:
-            self._arrived.put(end)  # whoever waits in `receive` is never left there
+            self._arrived.put(end)  # a waiting `receive` always gets an end
 
     def send(self, data: bytes) -> None:
-        """Send all of it."""
-        self._bridge.call(self._stream.send_all, data)
+        """Send all data."""
+        self._portal.call(self._stream.send_all, data)
 
     def send_eof(self) -> None:
-        """Send no more; what comes still arrives."""
-        self._bridge.call(self._stream.send_eof)
+        """Send no more data; receiving still works."""
+        self._portal.call(self._stream.send_eof)
 
     def close(self) -> None:
-        """End it, if it was opened without a block."""
+        """Close the stream if it was opened without a block."""
         on_close, self.on_close = self.on_close, _nothing
         on_close()
 
 
 def _nothing() -> None:
-    """Nothing to close."""
+    """Do nothing: the stream was opened with a block."""

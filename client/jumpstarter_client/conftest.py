@@ -21,7 +21,7 @@ from jumpstarter_proto.v1.router_grpc import RouterServiceServicer
 from jumpstarter_proto.value import from_value, to_value
 
 from jumpstarter_client.base import DriverClient
-from jumpstarter_client.blocking import Portal
+from jumpstarter_client.blocking import PortalThread
 from jumpstarter_client.node import Allowed
 from jumpstarter_client.tree import open_client
 
@@ -149,7 +149,7 @@ async def root(exporter: FakeExporter) -> AsyncIterator[DriverClient]:
 @pytest.fixture
 def blocking_root(exporter: FakeExporter) -> Iterator[DriverClient]:
     """For tests that are plain functions."""
-    with Portal() as portal, portal.context(serving(exporter)) as client:
+    with PortalThread() as portal, portal.context(serving(exporter)) as client:
         yield client
 
 

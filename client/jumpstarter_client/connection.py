@@ -10,7 +10,7 @@ from jumpstarter_proto.rpc import Caller
 from jumpstarter_proto.v1.jumpstarter_grpc import ExporterServiceStub
 from jumpstarter_proto.v1.router_grpc import RouterServiceStub
 
-from jumpstarter_client.blocking import Bridge
+from jumpstarter_client.blocking import BlockingPortal
 from jumpstarter_client.transport import ReconnectingChannel
 
 __all__ = ["Connection"]
@@ -18,27 +18,27 @@ __all__ = ["Connection"]
 
 @dataclass(eq=False)
 class Connection:
-    """What every client of one tree needs."""
+    """What all driver clients of one tree share."""
 
     channel: Caller
-    bridge: Bridge
+    portal: BlockingPortal
     exporter: ExporterServiceStub = field(init=False)
     router: RouterServiceStub = field(init=False)
     stack: ExitStack = field(default_factory=ExitStack)
-    """Closed with the connection: what blocking code keeps open without a block of its own."""
+    """Closed with the connection; for contexts that blocking code enters without a block."""
 
-    following: trio.CancelScope = field(default_factory=trio.CancelScope)
-    """Around what keeps the tree as the exporter's is."""
+    follow_scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+    """The scope of the task that updates the tree."""
 
     def __post_init__(self) -> None:
         self.exporter = ExporterServiceStub(self.channel)
         self.router = RouterServiceStub(self.channel)
 
     async def wait_connected(self) -> None:
-        """Wait until a call can be made. What a call needs of the tree, such as a UUID, counts from then on.
+        """Wait until a call can be made. UUIDs of the tree are valid from then on.
 
         Raises:
-            RpcError: there is no connection, and why.
+            RpcError: why there is no connection.
         """
         if isinstance(self.channel, ReconnectingChannel):
             await self.channel.wait_connected()

@@ -1,7 +1,6 @@
-"""What a driver call can fail with on the user's side, made from the gRPC status that the exporter sent.
+"""The errors of driver calls, made from the gRPC status that the exporter sent.
 
-The classes are those that test code written for Jumpstarter catches. Each carries the exit code for its cause, so
-that a command ends the same way whichever driver failed.
+The class names are those of Jumpstarter, which test code catches. Each error carries its exit code.
 """
 
 from __future__ import annotations
@@ -32,33 +31,33 @@ _EXIT_CODES = {
 
 
 def exit_code(code: StatusCode) -> ExitCode:
-    """The exit code of a command that ends with this status."""
+    """Return the exit code for a status."""
     return _EXIT_CODES.get(code, ExitCode.FAILED)
 
 
 class ConnectError(JumpstarterError):
-    """No exporter could be reached, or it went away."""
+    """No exporter is reachable, or the connection was lost."""
 
     status = "UNAVAILABLE"
     exit_code = ExitCode.UNAVAILABLE
 
 
 class AddressError(ConnectError):
-    """What should say where an exporter is, such as JUMPSTARTER_HOST, is no address."""
+    """The address of an exporter, such as JUMPSTARTER_HOST, is invalid."""
 
     status = "INVALID_ARGUMENT"
     exit_code = ExitCode.USAGE
 
 
 class NotFoundError(JumpstarterError):
-    """No such device, interface, configuration or file; the message lists what there is."""
+    """The device, interface, configuration or file was not found; the message lists the existing ones."""
 
     status = "NOT_FOUND"
     exit_code = ExitCode.NOT_FOUND
 
 
 class DriverError(JumpstarterError):
-    """A driver refused or failed. `details` is the exporter's own sentence, `code` the status it came with."""
+    """A driver call failed. `details` is the message of the exporter, `code` its gRPC status."""
 
     def __init__(self, message: str, *, code: StatusCode = StatusCode.UNKNOWN, details: str = "") -> None:
         super().__init__(message)
@@ -68,15 +67,15 @@ class DriverError(JumpstarterError):
 
 
 class DriverMethodNotImplemented(DriverError, NotImplementedError):
-    """The driver has no such method, or cannot do this on this hardware."""
+    """The driver has no such method, or does not support it on this hardware."""
 
 
 class DriverInvalidArgument(DriverError, ValueError):
-    """The driver found an argument to be of the wrong type or out of range."""
+    """The driver rejected an argument: its type is wrong, or its value is out of range."""
 
 
 class ExporterNotReady(DriverError):
-    """The exporter or the device is busy with something else; the details say with what."""
+    """The exporter or the device is not ready or is busy; the details have the reason."""
 
 
 _CALL_ERRORS: dict[StatusCode, type[DriverError]] = {
@@ -88,21 +87,21 @@ _CALL_ERRORS: dict[StatusCode, type[DriverError]] = {
 
 
 def call_error(method: str, error: RpcError) -> DriverError:
-    """The exception for a unary call that ended with this status."""
+    """Return the exception for a unary call with this status."""
     kind = _CALL_ERRORS.get(error.code, DriverError)
     message = f"DriverCall '{method}' failed with gRPC {error.code.name}: {error.details}"
     return _of(kind(message, code=error.code, details=error.details), error)
 
 
 def streaming_error(method: str, error: RpcError) -> DriverError:
-    """The exception for a streaming call or a stream that ended with this status."""
-    # An unknown method is a plain DriverError here: that is how test code knows this interface.
+    """Return the exception for a streaming call or a stream with this status."""
+    # An unknown method is a plain DriverError here, as test code for Jumpstarter expects.
     kind = DriverError if error.code is StatusCode.NOT_FOUND else _CALL_ERRORS.get(error.code, DriverError)
     message = error.details or f"'{method}' failed with gRPC {error.code.name}"
     return _of(kind(message, code=error.code, details=error.details), error)
 
 
 def _of(made: DriverError, error: RpcError) -> DriverError:
-    if error.exit_code is ExitCode.LEASE_ENDED:  # no status says this
+    if error.exit_code is ExitCode.LEASE_ENDED:  # this exit code has no gRPC status
         made.exit_code = error.exit_code
     return made

@@ -1,4 +1,4 @@
-"""The boards of a host that serves several, as its door lists them."""
+"""The boards of a host with several boards, as the daemon's main socket lists them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from jumpstarter_proto.lab.v1.host_grpc import HostServiceStub
 from jumpstarter_proto.lab.v1.host_pb2 import ListBoardsRequest
 from jumpstarter_proto.rpc import Caller, RpcError
 
-from jumpstarter_client.blocking import Bridge
+from jumpstarter_client.blocking import BlockingPortal
 from jumpstarter_client.connection import Connection
 from jumpstarter_client.errors import ConnectError
 from jumpstarter_client.node import Allowed, Node
@@ -20,9 +20,9 @@ __all__ = ["MAX_BOARDS", "HostBoard", "SeveralBoardsError", "board_use", "list_b
 
 LIST_SECONDS = 10.0
 MAX_BOARDS = 4096
-"""Of one host."""
+"""The limit for one host."""
 MAX_NAME_LENGTH = 255
-"""Of a board, in characters."""
+"""Of the name of a board, in characters."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,32 +31,32 @@ class HostBoard:
 
     name: str
     problem: str = ""
-    """Why it is not served; empty when it is."""
+    """Why it is not served; empty if it is."""
     root: Node | None = None
-    """Its devices, to be looked at: their clients work through a connection of the board's own only."""
+    """Its devices, for lists only: their clients need a connection to this board."""
     socket: str = ""
-    """Where a process of its own serves it to users of its host; empty when it is behind the door."""
+    """The socket of the process that serves this board alone; empty if the main process serves it."""
     use: str = ""
-    """Who has it, or what keeps it from being leased; empty when it is free, or no controller leases it."""
+    """Who uses it, or why it cannot be leased; empty if it is free, or not registered with a controller."""
 
 
 class SeveralBoardsError(JumpstarterError):
-    """A host has several boards, and it was not said which of them is meant."""
+    """The host has several boards and none was selected."""
 
     status = "FAILED_PRECONDITION"
     exit_code = ExitCode.USAGE
 
     def __init__(self, error: RpcError, boards: list[HostBoard]) -> None:
-        """`error` is the door's answer."""
+        """`error` is the error of the daemon."""
         super().__init__(str(error))
         self.boards = boards
 
 
 async def list_boards(channel: Caller, allowed: Allowed) -> list[HostBoard]:
-    """All boards behind the door; none if it is no door of ours. One call.
+    """Return all boards of the host with one call; empty if the exporter is not ours.
 
     Raises:
-        ConnectError: there are too many, or what is reported of one is no tree.
+        ConnectError: there are too many boards, or a report is invalid.
     """
     try:
         listed = (await HostServiceStub(channel).ListBoards(ListBoardsRequest(), timeout=LIST_SECONDS)).boards
@@ -66,8 +66,8 @@ async def list_boards(channel: Caller, allowed: Allowed) -> list[HostBoard]:
         raise ConnectError(
             f"the exporter lists more than {MAX_BOARDS} boards, or one without a name; choose one: --board NAME"
         )
-    async with Bridge.open() as bridge:
-        connection = Connection(channel, bridge)
+    async with BlockingPortal.open() as portal:
+        connection = Connection(channel, portal)
         return [
             HostBoard(
                 one.name,
@@ -81,7 +81,7 @@ async def list_boards(channel: Caller, allowed: Allowed) -> list[HostBoard]:
 
 
 async def board_use(channel: Caller, name: str | None) -> str:
-    """See `HostBoard.use`; without a name, of the only board. Empty if there is no door of ours. One call."""
+    """Return `HostBoard.use` of a board, or of the only board, with one call. Empty if the exporter is not ours."""
     try:
         listed = (await HostServiceStub(channel).ListBoards(ListBoardsRequest(), timeout=LIST_SECONDS)).boards
     except RpcError:

@@ -1,4 +1,4 @@
-"""The log of an exporter's session: its entries, each once, and how they are printed."""
+"""The log of an exporter's session: each entry once, also over several connections, and how it is printed."""
 
 from __future__ import annotations
 
@@ -18,27 +18,38 @@ from jumpstarter_proto.v1.jumpstarter_pb2 import LogStreamResponse
 
 from jumpstarter_client.transport import ConnectionLostError, ReconnectingChannel
 
-__all__ = ["REMEMBERED", "LogNews", "entries", "entry_of", "is_notice", "is_of_hook", "line_of"]
+__all__ = [
+    "MAX_REMEMBERED_ENTRIES",
+    "LogDeduplicator",
+    "entries",
+    "entry_of",
+    "is_notice",
+    "is_of_hook",
+    "line_of",
+]
 
-REMEMBERED = 2048
-"""Entries; twice what an exporter keeps. Each has a bound of its own (`logs.entry_of`)."""
+MAX_REMEMBERED_ENTRIES = 2048
+"""Twice what an exporter keeps. The size of each entry is limited (`entry_of`)."""
 
 _Key: TypeAlias = tuple[int, int, str, str]
 
 
-class LogNews:
-    """Remembers the last entries."""
+class LogDeduplicator:
+    """Recognises entries that were seen before the log was opened again. No I/O.
+
+    A session's log starts from its beginning for each reader, as far back as the exporter keeps it.
+    """
 
     def __init__(self) -> None:
-        self._shown: deque[_Key] = deque(maxlen=REMEMBERED)
+        self._shown: deque[_Key] = deque(maxlen=MAX_REMEMBERED_ENTRIES)
         self._repeats: Counter[_Key] = Counter()
 
     def reopened(self) -> None:
-        """From here on the log may say again what it has said."""
+        """The log was opened again and may repeat entries."""
         self._repeats = Counter(self._shown)
 
     def is_new(self, entry: LogStreamResponse) -> bool:
-        """Whether to show it. An entry without a time cannot be told from its like, and is shown."""
+        """Whether the entry is new. Entries without a time cannot be recognised and count as new."""
         if not entry.HasField("timestamp"):
             return True
         key = entry.timestamp.seconds, entry.timestamp.nanos, entry.severity, entry.message
@@ -51,9 +62,9 @@ class LogNews:
 
 MAX_SEVERITY_LENGTH = 16
 MAX_MESSAGE_LENGTH = 16 * 1024
-"""Characters of a record; who writes more than that does not want it to be read."""
-READER_PAUSE = 1.0
-"""Seconds between tries of somebody who only reads."""
+"""In characters; longer records are cut."""
+REOPEN_SECONDS = 1.0
+"""The pause before the log is opened again."""
 _HOOKS = {
     common_pb2.LOG_SOURCE_BEFORE_LEASE_HOOK: "beforeLease",
     common_pb2.LOG_SOURCE_AFTER_LEASE_HOOK: "afterLease",
@@ -61,43 +72,43 @@ _HOOKS = {
 
 
 async def entries(channel: Caller) -> AsyncGenerator[LogStreamResponse, None]:
-    """The log, until the iteration is left; each entry once, whatever breaks meanwhile. None before 0.8.
+    """Yield the entries of the log, each once, also after a reconnect. Ends at once with exporters before 0.8.
 
     Raises:
-        RpcError: the connection broke, and is not one that comes back.
+        RpcError: the connection was lost and the channel does not reconnect.
     """
     exporter = ExporterServiceStub(channel)
-    news = LogNews()
+    deduplicator = LogDeduplicator()
     while True:
         try:
             async with exporter.LogStream(empty_pb2.Empty()) as call:
                 while True:
                     entry = entry_of(await call.receive_data())
-                    if news.is_new(entry):
+                    if deduplicator.is_new(entry):
                         yield entry
         except trio.EndOfChannel:
             return
         except RpcError as error:
             if error.code is StatusCode.UNIMPLEMENTED:
                 return
-            if not await _comes_back(channel, error):
+            if not await _can_reopen(channel, error):
                 raise
-            news.reopened()
+            deduplicator.reopened()
 
 
-async def _comes_back(channel: Caller, error: RpcError) -> bool:
-    """Whether a reader that ended with this error may begin again now."""
+async def _can_reopen(channel: Caller, error: RpcError) -> bool:
+    """Whether the log can be opened again after this error. Waits before a retry."""
     if not isinstance(channel, ReconnectingChannel) or channel.shutdown_reason is not None:
         return False
     if not isinstance(error, ConnectionLostError):
         if error.code is not StatusCode.UNAVAILABLE:
             return False
-        await trio.sleep(READER_PAUSE)
+        await trio.sleep(REOPEN_SECONDS)
     return True
 
 
 def entry_of(data: bytes) -> LogStreamResponse:
-    """A record as an exporter sent it, with no more in it than is shown. What is no record is one that says so."""
+    """Parse a record, with long fields cut. An invalid record becomes an entry that says so."""
     try:
         found = LogStreamResponse.FromString(data)
     except DecodeError:
@@ -119,17 +130,17 @@ def entry_of(data: bytes) -> LogStreamResponse:
 
 
 def is_of_hook(entry: LogStreamResponse) -> bool:
-    """Whether a hook printed it."""
+    """Whether a hook printed the entry."""
     return entry.source in _HOOKS
 
 
 def is_notice(entry: LogStreamResponse) -> bool:
-    """Whether the session's users are to read it, as that somebody else takes part in their lease."""
+    """Whether the entry is for the users of the session, such as that somebody else uses their lease."""
     return NOTICE in entry.structured_fields
 
 
 def line_of(entry: LogStreamResponse) -> str:
-    """As users read it."""
+    """Format an entry for users."""
     kind = _HOOKS.get(entry.source)
     return shown(
         f"{kind}: {entry.message}" if kind else f"{entry.severity:<8} {entry.message}", 2 * MAX_MESSAGE_LENGTH

@@ -1,6 +1,6 @@
-"""What a report says about each device, before any driver client is loaded.
+"""The devices of a report, as a tree of nodes. Driver clients are loaded when they are used.
 
-A command that uses one device loads the client class of that device only; a listing loads none.
+A command that uses one device loads the client class of that device only, and a list of devices loads none.
 """
 
 from __future__ import annotations
@@ -128,28 +128,28 @@ class Node:
         self._connection = connection
         self._allowed = allowed
         self._client: DriverClient | None = None
-        self._keeps: Callable[[Node], bool] = lambda child: True
+        self._child_filter: Callable[[Node], bool] = lambda child: True
 
     @property
     def uuid(self) -> str:
-        """What the exporter's session knows it by.
+        """The UUID of the device in the exporter's session.
 
         Raises:
-            DriverError: the exporter has no such device any more.
+            DriverError: the exporter no longer has this device.
         """
         if self._gone:
             raise DriverError(
-                f"{self.path or 'this device'} is gone: the exporter has it no more; "
-                "look at its configuration, or at what it has now: jumpstarter devices"
+                f"{self.path or 'this device'} is gone: the exporter no longer has it; check the exporter's "
+                "configuration and the list of devices: jumpstarter devices"
             )
         return self._uuid
 
     def has_uuid(self, uuid: str) -> bool:
-        """Whether that is its UUID."""
+        """Whether the node has this UUID, also after it is gone."""
         return self._uuid == uuid
 
     def update(self, fresh: Node) -> None:
-        """Be the device that another report has in its place, with all below; what that has not is gone."""
+        """Update this node and its children from a new report. Children missing from the report are marked gone."""
         self._uuid, self._gone = fresh._uuid, False
         self.labels.clear()
         self.labels.update(fresh.labels)
@@ -162,48 +162,48 @@ class Node:
             else:
                 child.mark_gone()
         for name, child in fresh.children.items():
-            if name not in self.children and self._keeps(child):
+            if name not in self.children and self._child_filter(child):
                 child.parent = self
                 self.children[name] = child
 
-    def keep(self, wanted: Callable[[Node], bool]) -> None:
-        """Have only these children, whatever later reports say."""
-        self._keeps = wanted
+    def filter_children(self, predicate: Callable[[Node], bool]) -> None:
+        """Keep only the children that match, also from later reports."""
+        self._child_filter = predicate
         for name, child in list(self.children.items()):
-            if not wanted(child):
+            if not predicate(child):
                 del self.children[name]
 
     def mark_gone(self) -> None:
-        """Be gone, with all below."""
+        """Mark this node and everything below it as gone."""
         self._gone = True
         for child in self.children.values():
             child.mark_gone()
 
     @property
     def path(self) -> str:
-        """Names from below the root, joined by dots; empty for the root."""
+        """The names from below the root, joined by dots; empty for the root."""
         if self.parent is None:
             return ""
         return f"{self.parent.path}.{self.name}" if self.parent.path else self.name
 
     @property
     def interface(self) -> str:
-        """Such as "power"; empty when it is not known."""
+        """Such as "power"; empty if unknown."""
         return self.labels.get(INTERFACE) or self._allowed.interface(self.labels.get(CLIENT, ""))
 
     @property
     def state(self) -> str:
-        """Such as "ready"; empty when the exporter does not tell."""
+        """Such as "ready"; empty if the exporter does not report it."""
         return self.labels.get(STATE, "")
 
     @property
     def reason(self) -> str:
-        """Why it is in that state."""
+        """Why it is in that state; may be empty."""
         return self.labels.get(REASON, "")
 
     @property
     def client(self) -> DriverClient:
-        """Its client, loaded when first asked for; a stub that explains itself when it cannot be loaded."""
+        """Its driver client, loaded on first use; a stub that fails with the reason if it cannot be loaded."""
         if self._client is None:
             from jumpstarter_client.base import StubClient  # noqa: PLC0415 - it imports this module
 
@@ -214,7 +214,7 @@ class Node:
         return self._client
 
     def walk(self) -> Iterator[Node]:
-        """Itself and everything below, parents first."""
+        """Yield this node and everything below it, parents first."""
         yield self
         for child in self.children.values():
             yield from child.walk()

@@ -1,31 +1,23 @@
-"""A line of progress with rate and time left, for what takes longer than a moment.
-
-Only on a terminal's standard error; anywhere else nothing is written. It is drawn here and not by a library
-because it is one line, and a terminal library costs a command more start-up time than the whole drawing.
-"""
+"""A progress bar with rate and time left, on a terminal's standard error; nothing is written elsewhere."""
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
-from jumpstarter_proto.terminal import erase_line, redraw_line
+from jumpstarter_client.status_line import QUIET_SECONDS, TerminalLine, is_live
 
 __all__ = ["Bar", "is_live", "progress"]
 
-INTERVAL = 0.1
-"""Seconds between two drawings."""
-QUIET = 0.3
-"""Seconds that pass before anything is drawn: what is done by then needs no bar."""
-WIDTH = 20
+REDRAW_SECONDS = 0.1
+BAR_WIDTH = 20
 
 
 class Bar:
-    """Progress of one job, in bytes. Calls are cheap; most draw nothing."""
+    """The progress of one job, in bytes. Calls are cheap; most draw nothing."""
 
     def __init__(
         self,
@@ -36,48 +28,45 @@ class Bar:
     ) -> None:
         self._total = total
         self._label = label
-        self._output = output
+        self._line = TerminalLine(output)
         self._clock = clock
         self._started = clock()
-        self._drawn: float | None = None
+        self._drawn_at: float | None = None
 
     def update(self, done: float) -> None:
-        """So many bytes are done."""
+        """Show that `done` bytes are done."""
         self._draw(self._label, done, self._total)
 
     def show(self, phase: str, done: float, total: float | None, note: str = "") -> None:
-        """Another phase of the same job; its rate counts from its own beginning. `note` says what else there is."""
+        """Show another phase of the job, whose rate counts from its own start, and a `note` after the bar."""
         if phase != self._label:
             self._label = phase
             self._started = self._clock()
         self._draw(phase, done, total, note)
 
     def finish(self) -> None:
-        """Take the line away; what the command prints says the rest."""
-        if self._output is not None and self._drawn is not None:
-            erase_line(self._output)
+        """Erase the bar."""
+        self._line.erase()
 
     def _draw(self, label: str, done: float, total: float | None, note: str = "") -> None:
-        if self._output is None:
-            return
         now = self._clock()
         elapsed = now - self._started
-        if elapsed < QUIET or (self._drawn is not None and now - self._drawn < INTERVAL):
+        if elapsed < QUIET_SECONDS or (self._drawn_at is not None and now - self._drawn_at < REDRAW_SECONDS):
             return
-        self._drawn = now
+        self._drawn_at = now
         text = line(label, done, total, elapsed)
-        redraw_line(f"{text}  ({note})" if note else text, self._output)
+        self._line.draw(f"{text}  ({note})" if note else text)
 
 
 def line(label: str, done: float, total: float | None, elapsed: float) -> str:
-    """What a bar shows: how much of what, how fast, how much longer."""
+    """Format a bar: the share, the rate, and the time left."""
     rate = done / elapsed if elapsed > 0 else 0.0
     speed = f"{_size(rate)}/s"
     if not total:
         return f"{label} {_size(done)}  {speed}"
     share = min(done / total, 1.0)
-    filled = int(share * WIDTH)
-    drawn = "#" * filled + "." * (WIDTH - filled)
+    filled = int(share * BAR_WIDTH)
+    drawn = "#" * filled + "." * (BAR_WIDTH - filled)
     left = f"{_duration((total - done) / rate)} left" if rate > 0 else "waiting"
     return f"{label} [{drawn}] {share:4.0%}  {_size(done)} of {_size(total)}  {speed}  {left}"
 
@@ -101,19 +90,9 @@ def _duration(seconds: float) -> str:
 
 @contextmanager
 def progress(total: float | None, label: str) -> Iterator[Bar]:
-    """A bar for the length of a block; `total` in bytes, None when nobody knows."""
+    """Show a bar during a block; `total` is in bytes, or None if it is unknown."""
     bar = Bar(total, label, sys.stderr if is_live(sys.stderr) else None)
     try:
         yield bar
     finally:
         bar.finish()
-
-
-def is_live(output: TextIO) -> bool:
-    """Whether a line can be drawn again there, and somebody wants it."""
-    if os.environ.get("NONINTERACTIVE", "").lower() in ("1", "true") or os.environ.get("TERM") == "dumb":
-        return False
-    try:
-        return output.isatty()
-    except ValueError:  # closed
-        return False

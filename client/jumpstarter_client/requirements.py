@@ -1,4 +1,4 @@
-"""What a test requires of the hardware, and what of it is missing."""
+"""The requirements of a test on the hardware, and the unmet ones. For YAML tests and the pytest plugin."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from collections.abc import Collection, Iterable, Mapping
 
 from jumpstarter_client.node import Node
 
-__all__ = ["lacking", "missing_interfaces"]
+__all__ = ["missing_interfaces", "unmet_requirement"]
 
 
 def missing_interfaces(root: Node, interfaces: Collection[str]) -> list[str]:
-    """Those that no device has."""
+    """Return the interfaces that no device has."""
     there = {node.interface for node in root.walk()}
     return [name for name in interfaces if name not in there]
 
 
-def lacking(
+def unmet_requirement(
     root: Node, interfaces: Collection[str], labels: Mapping[str, str], among: Iterable[Node] | None = None
 ) -> str:
-    """What the hardware lacks, as the reason for a skipped test; empty when it has all.
+    """Return the first unmet requirement, as the reason for a skipped test; empty if all are met.
 
-    One device has to have all the labels: one of `among`, if given, else any.
+    One device must have all the labels: one of `among` if given, or else any device.
     """
     if missing := missing_interfaces(root, interfaces):
         return f"no device has the interface {missing[0]!r}, which the test requires"

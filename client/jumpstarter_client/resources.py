@@ -1,4 +1,4 @@
-"""Files on their way to or from a driver: a byte stream on one side, a handle for a driver call on the other."""
+"""Transfers of files to and from a driver: a byte stream, and a handle to it for a driver call."""
 
 from __future__ import annotations
 
@@ -20,35 +20,35 @@ from jumpstarter_client.errors import DriverError, streaming_error
 
 __all__ = ["ReceiveBytes", "SendBytes", "open_resource"]
 
-OWN_ERROR_SECONDS = 5.0
-"""What a driver's call may take to end with its error, after the stream that broke because of it."""
+CALL_ERROR_SECONDS = 5.0
+"""How long to wait for the error of the driver call after its stream broke."""
 
 
 @runtime_checkable
 class ReceiveBytes(Protocol):
-    """A source: trio's receive streams, open files of `trio.open_file` wrapped as such, and so on."""
+    """A source of bytes, such as a trio receive stream."""
 
     async def receive_some(self, max_bytes: int | None = None, /) -> bytes | bytearray:
-        """The next bytes; empty at the end."""
+        """Return the next bytes; empty at the end."""
 
 
 @runtime_checkable
 class SendBytes(Protocol):
-    """A sink."""
+    """A sink for bytes, such as a trio send stream."""
 
     async def send_all(self, data: bytes, /) -> None:
-        """Take all of it."""
+        """Write all data."""
 
 
 @asynccontextmanager
 async def open_resource(
     connection: Connection, uuid: str, stream: ReceiveBytes | SendBytes, content_encoding: str | None
 ) -> AsyncIterator[dict[str, JSON]]:
-    """Offer `stream` to the driver; the block's value is the handle to pass to it, which works once.
+    """Offer `stream` to the driver, and yield the handle to pass to it, which works once.
 
-    `content_encoding` names the format of the data in `stream`. Leaving the block well waits until a sink has
-    everything that the driver wrote; leaving it with an exception cuts the stream, which the driver sees as an
-    error and never as the end of the data. What `stream` raises is raised from the block.
+    `content_encoding` is the format of the data in `stream`. The end of the block waits until a sink has received all
+    data from the driver. An exception or a cancellation cuts the stream, which the driver sees as an error and never as
+    the end of the data. Errors of `stream` are raised from the block.
     """
     request = {"kind": "resource", "uuid": uuid, "x_jmp_content_encoding": content_encoding}
     metadata = [("request", json.dumps(request, separators=(",", ":")))]
@@ -60,11 +60,13 @@ async def open_resource(
             except RpcError as error:
                 raise streaming_error("resource", error) from error
             except (KeyError, ValueError):
-                raise DriverError("the exporter gave no handle for the file; update the exporter") from None
+                raise DriverError(
+                    "the exporter returned no handle for the file; update the exporter"
+                ) from None
             outward: Codec | None = None
             inward: Codec | None = None
             if content_encoding and "x_jmp_accept_encoding" not in headers:
-                # Exporters older than content encodings take plain data only; "" would mean that they know them.
+                # Older exporters accept plain data only; "" would mean that they support encodings.
                 handle["x_jmp_content_encoding"] = None
                 outward = decompressor(Encoding(content_encoding))
                 inward = compressor(Encoding(content_encoding))
@@ -89,11 +91,11 @@ async def _upload(source: ReceiveBytes, remote: RouterStream, codec: Codec | Non
             await remote.send_all(rest)
         await remote.send_eof()
     except trio.BrokenResourceError:
-        return  # the driver wants no more; its call says why
+        return  # the driver stopped reading; its call has the reason
 
 
 class _Download:
-    """What a driver writes, on its way into a sink."""
+    """Copies data from a driver to a sink."""
 
     def __init__(self, remote: RouterStream, codec: Codec | None) -> None:
         self._remote = remote
@@ -106,17 +108,17 @@ class _Download:
             while data := await self._remote.receive_some():
                 await _convert(data, self._codec, sink)
         except trio.BrokenResourceError as error:
-            self._loss = DriverError(f"the data stopped in the middle: {error}; try again")
+            self._loss = DriverError(f"the transfer was interrupted: {error}; try again")
             self._over.set()
-            # The driver's call is about to say why, and that is what its user has to know.
-            await trio.sleep(OWN_ERROR_SECONDS)
+            # The error of the driver call follows, and says more.
+            await trio.sleep(CALL_ERROR_SECONDS)
             raise self._loss from error
         if self._codec is not None and (rest := self._codec.finish()):
             await sink.send_all(rest)
         self._over.set()
 
     async def wait(self) -> None:
-        """Until the sink has everything. Raises DriverError when it never will."""
+        """Wait until the sink has all data. Raises DriverError if the transfer was interrupted."""
         await self._over.wait()
         if self._loss is not None:
             raise self._loss

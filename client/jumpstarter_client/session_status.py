@@ -1,4 +1,4 @@
-"""Waiting until a leased board may be used: its beforeLease hook prepares it first."""
+"""The status of the exporter's session: wait until it is ready for commands, and end it."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ import trio
 from jumpstarter_proto.rpc import Caller, RpcError, StatusCode
 from jumpstarter_proto.v1 import common_pb2
 from jumpstarter_proto.v1.jumpstarter_grpc import ExporterServiceStub
-from jumpstarter_proto.v1.jumpstarter_pb2 import GetStatusRequest, GetStatusResponse
+from jumpstarter_proto.v1.jumpstarter_pb2 import EndSessionRequest, GetStatusRequest, GetStatusResponse
 
 from jumpstarter_client.errors import ConnectError
 from jumpstarter_client.transport import ConnectionLostError, ReconnectingChannel
 
-__all__ = ["wait_ready"]
+__all__ = ["request_end", "wait_ready"]
 
 READY_SECONDS = 300.0
 ANSWER_SECONDS = 30.0
-"""Jumpstarter's exporters answer only after their hook; and a connection may have been lost on its way to them."""
-INTERVAL = 0.1
+"""Jumpstarter's own exporters answer only after their beforeLease hook, and a connection may be lost silently."""
+POLL_SECONDS = 0.1
 
 
 async def wait_ready(
@@ -27,17 +27,17 @@ async def wait_ready(
     *,
     waiting: Callable[[GetStatusResponse], None] = lambda _: None,
 ) -> GetStatusResponse | None:
-    """Wait for the session at the other end to be ready for commands; its status then, None from one before 0.8.
+    """Wait until the session is ready for commands, and return its status; None from exporters before 0.8.
 
-    `waiting` gets each status until then.
+    `waiting` is called with each status until then.
 
     Raises:
-        ConnectError: its hook failed, or takes longer than `timeout` seconds.
-        RpcError: there is no connection, or it broke and is not one that comes back.
+        ConnectError: the beforeLease hook failed, or did not end within `timeout` seconds.
+        RpcError: there is no connection, or it was lost and the channel does not reconnect.
     """
     exporter = ExporterServiceStub(channel)
     deadline = trio.current_time() + timeout
-    last = "it does not answer"
+    last = "no answer"
     while True:
         try:
             report = await exporter.GetStatus(GetStatusRequest(), timeout=ANSWER_SECONDS)
@@ -56,12 +56,28 @@ async def wait_ready(
             if name.endswith("FAILED") or name == "OFFLINE":
                 raise ConnectError(
                     f"the board is not ready for its lease: {report.message or name}; "
-                    "look at what its hook printed, or lease another board"
+                    "check the output of its hook, or lease another board"
                 )
             last = f"{name}: {report.message}"
             waiting(report)
         if trio.current_time() > deadline:
             raise ConnectError(
-                f"the board was not ready within {timeout:.0f} s ({last}); look at its exporter's log"
+                f"the board was not ready within {timeout:.0f} s ({last}); check the exporter's log"
             )
-        await trio.sleep(INTERVAL)
+        await trio.sleep(POLL_SECONDS)
+
+
+async def request_end(channel: Caller) -> bool:
+    """Ask the exporter to end the session. Returns False if there is no lease, or the exporter is older than 0.8.
+
+    A repeated request does no harm.
+
+    Raises:
+        RpcError: the exporter did not answer, or rejected the request.
+    """
+    try:
+        return (await ExporterServiceStub(channel).EndSession(EndSessionRequest())).success
+    except RpcError as error:
+        if error.code is StatusCode.UNIMPLEMENTED:
+            return False
+        raise

@@ -1,7 +1,11 @@
-"""A line that changes while a user waits; where nobody sees a line change, a line for each change."""
+"""The line of a terminal that shows progress, and messages beside the output of a command.
+
+A line is drawn here and not by a library, because a terminal library costs a command more start-up time than this.
+"""
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import time
@@ -11,18 +15,52 @@ from typing import TextIO, TypeAlias
 from jumpstarter_proto.terminal import erase_line, print_error_text, print_line, redraw_line
 from jumpstarter_proto.texts import shown
 
-from jumpstarter_client.progress import is_live
+__all__ = ["MessageHandler", "StatusLine", "TerminalLine", "is_live", "print_message"]
 
-__all__ = ["MessageHandler", "StatusLine", "print_message"]
+MAX_MESSAGE_LENGTH = 400
+"""In characters; the messages come from a controller."""
+QUIET_SECONDS = 0.3
+"""A terminal shows nothing before: most waits are over by then."""
 
-MOST = 400
-"""Characters of a sentence, which is a controller's."""
-QUIET = 0.3
-"""Seconds that pass before a terminal shows anything: who gets what they want by then has not waited."""
+MessageHandler: TypeAlias = Callable[[str], None]
+"""Called with one message for the user."""
+
+
+def is_live(output: TextIO) -> bool:
+    """Whether a line can be redrawn on `output`, and the user has not disabled that."""
+    if os.environ.get("NONINTERACTIVE", "").lower() in ("1", "true") or os.environ.get("TERM") == "dumb":
+        return False
+    try:
+        return output.isatty()
+    except ValueError:  # closed
+        return False
+
+
+class TerminalLine:
+    """The last line of a terminal, redrawn in place. Without an output nothing is drawn."""
+
+    def __init__(self, output: TextIO | None) -> None:
+        self._output = output
+        self._is_drawn = False
+
+    def draw(self, text: str, *, width: int | None = None) -> None:
+        """Replace the line by `text`, cut to `width`."""
+        if self._output is not None:
+            redraw_line(text, self._output, width=width)
+            self._is_drawn = True
+
+    def erase(self) -> None:
+        """Erase the line if it is drawn."""
+        if self._output is not None and self._is_drawn:
+            erase_line(self._output)
+            self._is_drawn = False
 
 
 class StatusLine:
-    """Call it with the sentence each time that it was looked at, and `finish` it."""
+    """Shows the state of a wait: one line that changes on a terminal, or one line per change elsewhere.
+
+    Call it with a sentence after each poll, and `finish` it at the end.
+    """
 
     def __init__(
         self,
@@ -35,43 +73,35 @@ class StatusLine:
         self._label = label
         self._output = output or sys.stderr
         self._live = is_live(self._output) if live is None else live
+        self._line = TerminalLine(self._output)
         self._clock = clock
-        self._begun = clock()
-        self._said = ""
-        self._drawn = False
+        self._started = clock()
+        self._last = ""
 
     def __call__(self, sentence: str) -> None:
-        """Say how it stands."""
-        sentence = shown(sentence, MOST)
+        """Show the current state."""
+        sentence = shown(sentence, MAX_MESSAGE_LENGTH)
         if not self._live:
-            if sentence != self._said:
-                self._said = sentence
+            if sentence != self._last:
+                self._last = sentence
                 print_line(f"{self._label}: {sentence}", to=self._output, flush=True)
             return
-        waited = self._clock() - self._begun
-        if waited < QUIET:
+        waited = self._clock() - self._started
+        if waited < QUIET_SECONDS:
             return
         minutes, seconds = divmod(int(waited), 60)
-        # What changes most is said last; where there is no room for all of it, that is what has to stay.
-        said = "; ".join(reversed(sentence.split("; ")))
-        text = f"{self._label} ({minutes}:{seconds:02d}): {said}"
+        # The last part of the sentence changes most. It comes first, so that a narrow terminal does not cut it.
+        text = "; ".join(reversed(sentence.split("; ")))
         width = shutil.get_terminal_size().columns - 1
-        redraw_line(text, self._output, width=width)
-        self._drawn = True
+        self._line.draw(f"{self._label} ({minutes}:{seconds:02d}): {text}", width=width)
 
     def finish(self) -> None:
-        """Take a line that was drawn away; what comes next says the rest."""
-        if self._drawn:
-            erase_line(self._output)
-            self._drawn = False
+        """Erase the line."""
+        self._line.erase()
 
 
-MessageHandler: TypeAlias = Callable[[str], None]
-"""Gets one sentence."""
-
-
-def print_message(sentence: str) -> None:
-    """On standard error. A terminal may be anybody's for the moment, such as a console's that does not end lines."""
+def print_message(message: str) -> None:
+    """Print a message on standard error. The terminal may be in raw mode, or hold an unfinished line of a console."""
     if sys.stderr.isatty():
         erase_line(sys.stderr)
-    print_error_text(f"{sentence}\n", raw=sys.stderr.isatty())
+    print_error_text(f"{message}\n", raw=sys.stderr.isatty())

@@ -210,7 +210,7 @@ async def test_an_exporter_without_a_status_is_ready(root: DriverClient) -> None
 async def test_waiting_for_the_lease_asks_until_it_is_ready(
     root: DriverClient, exporter: FakeExporter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jumpstarter_client.base.STATUS_POLL", 0)
+    monkeypatch.setattr("jumpstarter_client.session_status.POLL_SECONDS", 0)
     exporter.statuses = [
         status(common_pb2.EXPORTER_STATUS_AVAILABLE),
         status(common_pb2.EXPORTER_STATUS_BEFORE_LEASE_HOOK),
@@ -283,7 +283,7 @@ def test_logs_are_printed_during_the_block(
         ),
     ]
     with blocking_root.log_stream(show_all_logs=everything):
-        blocking_root.bridge.call(trio.testing.wait_all_tasks_blocked)
+        blocking_root.portal.call(trio.testing.wait_all_tasks_blocked)
     assert [line.split()[-1] for line in capfd.readouterr().err.splitlines()] == shown
 
 

@@ -12,7 +12,7 @@ import pytest
 import trio
 from jumpstarter_proto.errors import JumpstarterUsageError
 
-from jumpstarter_client.blocking import Bridge, Portal
+from jumpstarter_client.blocking import BlockingPortal, PortalThread
 from jumpstarter_client.errors import ConnectError
 
 
@@ -69,12 +69,12 @@ async def fail(message: str) -> None:
 
 
 def test_call_returns_what_the_coroutine_returns() -> None:
-    with Portal() as portal:
+    with PortalThread() as portal:
         assert portal.call(double, 21) == 42
 
 
 def test_call_raises_what_the_coroutine_raises_and_the_loop_goes_on() -> None:
-    with Portal() as portal:
+    with PortalThread() as portal:
         with pytest.raises(ValueError, match="no volts"):
             portal.call(fail, "no volts")
         assert portal.call(double, 1) == 2
@@ -89,7 +89,7 @@ def test_calls_from_many_threads_run_at_a_time() -> None:
         await barrier[-1].wait() if len(barrier) == 3 else await barrier[0].wait()
 
     barrier: list[trio.Event] = []
-    with Portal() as portal:
+    with PortalThread() as portal:
         threads = [threading.Thread(target=portal.call, args=(meet, barrier)) for _ in range(3)]
         for thread in threads:
             thread.start()
@@ -99,14 +99,14 @@ def test_calls_from_many_threads_run_at_a_time() -> None:
 
 
 async def test_blocking_inside_a_trio_task_is_refused_and_names_the_way_out() -> None:
-    async with Bridge.open() as bridge:
+    async with BlockingPortal.open() as portal:
         with pytest.raises(JumpstarterUsageError, match=r"\.aio"):
-            bridge.call(double, 1)
+            portal.call(double, 1)
 
 
 async def test_a_worker_thread_of_trio_may_block() -> None:
-    async with Bridge.open() as bridge:
-        assert await trio.to_thread.run_sync(bridge.call, double, 4) == 8
+    async with BlockingPortal.open() as portal:
+        assert await trio.to_thread.run_sync(portal.call, double, 4) == 8
 
 
 def test_ctrl_c_while_waiting_cancels_the_work_first(journal: Journal) -> None:
@@ -114,7 +114,7 @@ def test_ctrl_c_while_waiting_cancels_the_work_first(journal: Journal) -> None:
         journal.started.wait(10)
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
-    with Portal() as portal:
+    with PortalThread() as portal:
         threading.Thread(target=press_ctrl_c).start()
         with pytest.raises(KeyboardInterrupt):
             portal.call(journal.wait_for_ever)
@@ -142,19 +142,19 @@ class Interrupted:
 def test_ctrl_c_before_the_wait_cancels_what_was_handed_over(
     journal: Journal, monkeypatch: pytest.MonkeyPatch, late: bool, lines: list[str]
 ) -> None:
-    monkeypatch.setattr("jumpstarter_client.blocking.UNWIND", 60.0)  # and it does not take that long
-    with Portal() as portal:
-        token = portal.bridge._token
-        monkeypatch.setattr(portal.bridge, "_token", Interrupted(token, late=late))
+    monkeypatch.setattr("jumpstarter_client.blocking.UNWIND_SECONDS", 60.0)  # and it does not take that long
+    with PortalThread() as portal:
+        token = portal.portal._token
+        monkeypatch.setattr(portal.portal, "_token", Interrupted(token, late=late))
         with pytest.raises(KeyboardInterrupt):
             portal.call(journal.wait_for_ever)
-        monkeypatch.setattr(portal.bridge, "_token", token)
+        monkeypatch.setattr(portal.portal, "_token", token)
         assert journal.lines == lines
         assert portal.call(double, 3) == 6
 
 
 def test_ctrl_c_does_not_wait_for_work_that_does_not_unwind(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jumpstarter_client.blocking.UNWIND", 0.01)
+    monkeypatch.setattr("jumpstarter_client.blocking.UNWIND_SECONDS", 0.01)
     started, user_is_back, had_to_help = threading.Event(), threading.Event(), threading.Event()
 
     async def stay() -> None:
@@ -169,7 +169,7 @@ def test_ctrl_c_does_not_wait_for_work_that_does_not_unwind(monkeypatch: pytest.
             had_to_help.set()
             user_is_back.set()
 
-    with Portal() as portal:
+    with PortalThread() as portal:
         finger = threading.Thread(target=press_ctrl_c)
         finger.start()
         with pytest.raises(KeyboardInterrupt):
@@ -198,11 +198,11 @@ def test_ctrl_c_just_after_the_work_is_done_waits_for_nothing(monkeypatch: pytes
                 raise KeyboardInterrupt
             return True
 
-    with Portal() as portal:
-        bridge = portal.bridge
+    with PortalThread() as thread:
+        portal = thread.portal
         monkeypatch.setattr("jumpstarter_client.blocking.threading.Lock", Interrupted)
         with pytest.raises(KeyboardInterrupt):
-            bridge.call(double, 1)
+            portal.call(double, 1)
         monkeypatch.undo()
 
 
@@ -214,12 +214,12 @@ def test_ctrl_c_wins_over_what_breaks_on_the_way_out() -> None:
         finally:
             raise OSError("the connection is gone as well")
 
-    with Portal() as portal, pytest.raises(KeyboardInterrupt), portal.context(fragile()):
+    with PortalThread() as portal, pytest.raises(KeyboardInterrupt), portal.context(fragile()):
         raise KeyboardInterrupt
 
 
 def test_closing_fails_who_still_waits(journal: Journal) -> None:
-    portal = Portal()
+    portal = PortalThread()
     errors: list[BaseException] = []
 
     def wait() -> None:
@@ -238,20 +238,20 @@ def test_closing_fails_who_still_waits(journal: Journal) -> None:
 
 
 def test_a_closed_portal_says_so() -> None:
-    portal = Portal()
-    assert portal.call(double, 1) == 2
-    bridge = portal.bridge
-    portal.close()
-    portal.close()
+    thread = PortalThread()
+    assert thread.call(double, 1) == 2
+    portal = thread.portal
+    thread.close()
+    thread.close()
+    with pytest.raises(ConnectError, match="connect again"):
+        thread.call(double, 1)
     with pytest.raises(ConnectError, match="connect again"):
         portal.call(double, 1)
-    with pytest.raises(ConnectError, match="connect again"):
-        bridge.call(double, 1)
 
 
 def test_no_thread_before_the_first_use_and_none_after_the_end() -> None:
     before = threading.active_count()
-    with Portal() as portal:
+    with PortalThread() as portal:
         assert threading.active_count() == before
         portal.call(double, 1)
         assert threading.active_count() == before + 1
@@ -259,7 +259,7 @@ def test_no_thread_before_the_first_use_and_none_after_the_end() -> None:
 
 
 def test_a_context_is_left_with_its_block(journal: Journal) -> None:
-    with Portal() as portal:
+    with PortalThread() as portal:
         with portal.context(journal.room()) as value:
             assert value == "room"
             assert journal.lines == ["in"]
@@ -267,7 +267,7 @@ def test_a_context_is_left_with_its_block(journal: Journal) -> None:
 
 
 def test_an_exception_leaves_a_context_as_itself_and_not_in_a_group(journal: Journal) -> None:
-    with Portal() as portal, pytest.raises(ValueError, match="mine"), portal.context(journal.room()):
+    with PortalThread() as portal, pytest.raises(ValueError, match="mine"), portal.context(journal.room()):
         raise ValueError("mine")
     assert journal.lines == ["in", "out"]
 
@@ -280,7 +280,7 @@ def test_a_context_may_swallow_an_exception() -> None:
         except KeyError:
             return
 
-    with Portal() as portal, portal.context(forgiving()):
+    with PortalThread() as portal, portal.context(forgiving()):
         raise KeyError("forgiven")
 
 
@@ -294,12 +294,12 @@ def test_a_context_that_cannot_be_entered_raises_its_own_error() -> None:
             await refuse()
         yield
 
-    with Portal() as portal, pytest.raises(PermissionError, match="not you"), portal.context(closed()):
+    with PortalThread() as portal, pytest.raises(PermissionError, match="not you"), portal.context(closed()):
         pass
 
 
 def test_items_are_made_when_they_are_asked_for(journal: Journal) -> None:
-    with Portal() as portal:
+    with PortalThread() as portal:
         items = portal.iterate(journal.count(3))
         assert next(items) == 0
         assert journal.lines == ["made 0"]
@@ -308,7 +308,7 @@ def test_items_are_made_when_they_are_asked_for(journal: Journal) -> None:
 
 
 def test_leaving_an_iteration_closes_its_generator(journal: Journal) -> None:
-    with Portal() as portal:
+    with PortalThread() as portal:
         items = portal.iterate(journal.count(3))
         next(items)
         items.close()
@@ -316,7 +316,7 @@ def test_leaving_an_iteration_closes_its_generator(journal: Journal) -> None:
 
 
 def test_an_iterator_that_outlives_its_loop_goes_without_a_word(journal: Journal) -> None:
-    with Portal() as portal:
+    with PortalThread() as portal:
         items = portal.iterate(journal.count(3))
         next(items)
     assert journal.lines == ["made 0", "closed"]
@@ -328,7 +328,7 @@ def test_an_error_ends_an_iteration_behind_its_last_item() -> None:
         yield 1
         raise ValueError("no more")
 
-    with Portal() as portal:
+    with PortalThread() as portal:
         items = portal.iterate(broken())
         assert next(items) == 1
         with pytest.raises(ValueError, match="no more"):

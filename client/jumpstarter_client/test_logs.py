@@ -43,7 +43,7 @@ def test_each_record_is_a_line_and_the_log_goes_on(
     ]
     exporter.log = odd
     with blocking_root.log_stream():
-        blocking_root.bridge.call(trio.testing.wait_all_tasks_blocked)
+        blocking_root.portal.call(trio.testing.wait_all_tasks_blocked)
     lines = capfd.readouterr().err.split("\n")
     assert [line[:60] for line in lines[:3]] == [
         "INFO     without",

@@ -5,7 +5,7 @@ from typing import cast
 import pytest
 from jumpstarter_proto.v1 import jumpstarter_pb2
 
-from jumpstarter_client.cli.devices import find, select
+from jumpstarter_client.cli.device_selection import find, select
 from jumpstarter_client.cli.options import UnknownDeviceError, UsageError
 from jumpstarter_client.connection import Connection
 from jumpstarter_client.errors import ConnectError, DriverError
@@ -111,9 +111,9 @@ def test_the_only_device_need_not_be_named_and_other_words_are_the_verbs() -> No
 def test_what_is_unclear_or_unknown_is_answered_with_what_there_is() -> None:
     with pytest.raises(UsageError, match=r"rpi4\.power, rpi5\.power"):
         select(tree(), "power", ["power"], takes_arguments=False)
-    with pytest.raises(UsageError, match="which device"):
+    with pytest.raises(UsageError, match="several devices"):
         select(tree(), "power", [], takes_arguments=False)
-    with pytest.raises(UnknownDeviceError, match="'serial'; there is power"):
+    with pytest.raises(UnknownDeviceError, match="'serial'; the board has power"):
         select(tree(), "serial", ["rpi4"], takes_arguments=False)
 
 
@@ -200,7 +200,7 @@ def test_a_device_is_what_the_next_report_says_and_is_there_again_when_it_comes_
         root.children["rpi5"].children["power"],
         root.children["spare"],
     ):
-        with pytest.raises(DriverError, match="is gone: the exporter has it no more"):
+        with pytest.raises(DriverError, match="is gone: the exporter no longer has it"):
             _ = gone.uuid
     root.update(tree())
     assert (power.uuid, root.children["rpi5"].children["power"].uuid) == ("2", "4")

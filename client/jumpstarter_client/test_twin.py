@@ -8,15 +8,15 @@ import pytest
 import trio
 from jumpstarter_proto.errors import JumpstarterUsageError
 
-from jumpstarter_client.blocking import Bridge, Portal
+from jumpstarter_client.blocking import BlockingPortal, PortalThread
 from jumpstarter_client.twin import twin, twin_context, twin_iter
 
 
 class Counter:
     """A thing with twins."""
 
-    def __init__(self, bridge: Bridge) -> None:
-        self.bridge = bridge
+    def __init__(self, portal: BlockingPortal) -> None:
+        self.portal = portal
 
     @twin
     async def add(self, one: int, *, other: int = 1) -> int:
@@ -46,8 +46,8 @@ class Louder(Counter):
 
 
 def test_twins_in_plain_code() -> None:
-    with Portal() as portal:
-        counter = Counter(portal.bridge)
+    with PortalThread() as portal:
+        counter = Counter(portal.portal)
         assert counter.add(1, other=2) == 3
         assert list(counter.up_to(3)) == [0, 1, 2]
         with counter.held("a stone") as value:
@@ -55,8 +55,8 @@ def test_twins_in_plain_code() -> None:
 
 
 async def test_twins_in_a_trio_task() -> None:
-    async with Bridge.open() as bridge:
-        counter = Counter(bridge)
+    async with BlockingPortal.open() as portal:
+        counter = Counter(portal)
         assert await counter.add.aio(1, other=2) == 3
         assert [number async for number in counter.up_to.aio(3)] == [0, 1, 2]
         async with counter.held.aio("a stone") as value:
@@ -64,8 +64,8 @@ async def test_twins_in_a_trio_task() -> None:
 
 
 async def test_the_blocking_form_in_a_trio_task_is_refused() -> None:
-    async with Bridge.open() as bridge:
-        counter = Counter(bridge)
+    async with BlockingPortal.open() as portal:
+        counter = Counter(portal)
         with pytest.raises(JumpstarterUsageError):
             counter.add(1)
         with pytest.raises(JumpstarterUsageError), counter.held("x"):
@@ -73,8 +73,8 @@ async def test_the_blocking_form_in_a_trio_task_is_refused() -> None:
 
 
 def test_an_override_can_call_the_original() -> None:
-    with Portal() as portal:
-        assert Louder(portal.bridge).add(1) == 12
+    with PortalThread() as portal:
+        assert Louder(portal.portal).add(1) == 12
 
 
 def test_the_docstring_stays() -> None:

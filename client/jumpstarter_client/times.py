@@ -1,4 +1,4 @@
-"""Durations and moments, as users write them and as they read them."""
+"""Parses and formats durations and times for users."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ from datetime import UTC, datetime
 
 from jumpstarter_proto.durations import TimeFormatError, seconds
 
-__all__ = ["TimeFormatError", "format_duration", "moment", "seconds", "when"]
+__all__ = ["TimeFormatError", "format_duration", "format_time", "parse_time", "seconds"]
 
 LAST_DAY = 253_402_214_400.0
-"""In seconds since the epoch: 9999-12-31, which is in the range of `datetime` in every time zone."""
+"""9999-12-31, in seconds since the epoch: the last day that `datetime` supports in every time zone."""
 
 
-def moment(text: str) -> datetime:
-    """A time in ISO 8601, of this machine's time zone if it names none. TimeFormatError if it is none."""
+def parse_time(text: str) -> datetime:
+    """Parse a time in ISO 8601; without a time zone it is local time. TimeFormatError if it is invalid."""
     try:
         return datetime.fromisoformat(text).astimezone()
     except (ValueError, OverflowError):
         raise TimeFormatError(
-            f"{text!r} is no time; write for example 2027-01-31T08:00 or 2027-01-31T08:00+01:00"
+            f"invalid time {text!r}; write for example 2027-01-31T08:00 or 2027-01-31T08:00+01:00"
         ) from None
 
 
 def format_duration(duration: float) -> str:
-    """`45s`, `12m`, `1h30m`, `2d3h`: its two largest units; no seconds from a minute on."""
+    """Format seconds as `45s`, `12m`, `1h30m` or `2d3h`: the two largest units, and no seconds from one minute on."""
     whole = max(0, round(duration))
     if whole < 60:
         return f"{whole}s"
@@ -35,7 +35,7 @@ def format_duration(duration: float) -> str:
     return "".join(kept)
 
 
-def when(timestamp: float) -> str:
-    """A moment in the local time zone, to the second; the last day of the year 9999 for all that is later."""
-    # By way of UTC: a local time without its zone is looked for a day around, which may be the year 10000.
+def format_time(timestamp: float) -> str:
+    """Format seconds since the epoch in local time. Times after the year 9999 are shown as its last day."""
+    # Through UTC, because a conversion from naive local time fails near the year 10000.
     return datetime.fromtimestamp(min(timestamp, LAST_DAY), UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")

@@ -19,7 +19,7 @@ from jumpstarter_proto.v1 import jumpstarter_pb2
 from jumpstarter_proto.v1.jumpstarter_grpc import ExporterServiceStub
 
 from jumpstarter_client.base import DriverClient
-from jumpstarter_client.blocking import Bridge
+from jumpstarter_client.blocking import BlockingPortal
 from jumpstarter_client.connection import Connection
 from jumpstarter_client.errors import ConnectError
 from jumpstarter_client.node import NAME, Allowed, Node
@@ -56,8 +56,8 @@ async def open_client(
         RpcError: the exporter did not answer with its devices.
         ConnectError: the report is not a valid tree.
     """
-    async with Bridge.open() as bridge:
-        connection = Connection(channel, bridge)
+    async with BlockingPortal.open() as portal:
+        connection = Connection(channel, portal)
         report = await connection.exporter.GetReport(empty_pb2.Empty(), timeout=timeout)
         allowed = allowed or Allowed.from_environment()
         root = build_tree(report, connection, allowed)
@@ -69,7 +69,7 @@ async def open_client(
             yield root.client
         finally:
             # Streams and contexts that blocking code left open may need this loop to close.
-            connection.following.cancel()
+            connection.follow_scope.cancel()
             with trio.CancelScope(shield=True):
                 await trio.to_thread.run_sync(connection.stack.close)
 
@@ -132,7 +132,7 @@ async def resync(root: Node, connection: Connection, allowed: Allowed, fresh: Ch
 async def _follow_later(
     channel: ReconnectingChannel, root: Node, connection: Connection, allowed: Allowed
 ) -> None:
-    with connection.following:
+    with connection.follow_scope:
         await trio.sleep(FOLLOW_AFTER_SECONDS)
         await follow_changes(channel, root, connection, allowed)
 

@@ -1,4 +1,4 @@
-"""One definition of a driver client's method, usable from plain code and from trio.
+"""Methods of driver clients that are defined once, and work in plain code and in trio tasks.
 
 ```python
 class PowerClient(DriverClient):
@@ -11,8 +11,8 @@ await client.on.aio()    # from a trio task
 ```
 
 `twin` is for coroutine functions, `twin_iter` for async generators, `twin_context` for async generators that yield
-once (as for `contextlib.asynccontextmanager`). The blocking form used inside a trio task raises
-`JumpstarterUsageError` instead of stopping the loop. Ctrl-C while it waits cancels the work and raises
+once (as for `contextlib.asynccontextmanager`). In a trio task the blocking form raises
+`JumpstarterUsageError`, because it would block the loop. Ctrl-C while it waits cancels the work and raises
 `KeyboardInterrupt`. A subclass that overrides a method calls the original by `await super().on.aio()`.
 """
 
@@ -24,35 +24,35 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager, asyn
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, cast, overload
 
 if TYPE_CHECKING:
-    from jumpstarter_client.blocking import Bridge
+    from jumpstarter_client.blocking import BlockingPortal
 
 __all__ = ["Twin", "TwinContext", "TwinIter", "twin", "twin_context", "twin_iter"]
 
 P = ParamSpec("P")
 R = TypeVar("R", covariant=True)
-S = TypeVar("S", bound="HasBridge")
+S = TypeVar("S", bound="HasPortal")
 
 
-class HasBridge(Protocol):
-    """What a class with twins must offer: a bridge to the loop that its async methods run in."""
+class HasPortal(Protocol):
+    """The interface of a class with twins: a portal to the loop in which its async methods run."""
 
     @property
-    def bridge(self) -> Bridge:
-        """The bridge to that loop."""
+    def portal(self) -> BlockingPortal:
+        """The portal to that loop."""
 
 
 class BoundTwin(Generic[P, R]):
-    """A twin of one object."""
+    """A twin method of one object."""
 
     __slots__ = ("_function", "_instance")
 
-    def __init__(self, function: Callable[..., Coroutine[Any, Any, R]], instance: HasBridge) -> None:
+    def __init__(self, function: Callable[..., Coroutine[Any, Any, R]], instance: HasPortal) -> None:
         self._function = function
         self._instance = instance
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Run it and wait for the result."""
-        return self._instance.bridge.call(functools.partial(self._function, self._instance, *args, **kwargs))
+        """Run it, wait, and return the result."""
+        return self._instance.portal.call(functools.partial(self._function, self._instance, *args, **kwargs))
 
     def aio(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
         """The coroutine, for a trio task."""
@@ -69,8 +69,8 @@ class Twin(Generic[P, R]):
     @overload
     def __get__(self, instance: None, owner: type) -> Twin[P, R]: ...
     @overload
-    def __get__(self, instance: HasBridge, owner: type) -> BoundTwin[P, R]: ...
-    def __get__(self, instance: HasBridge | None, owner: type) -> Twin[P, R] | BoundTwin[P, R]:
+    def __get__(self, instance: HasPortal, owner: type) -> BoundTwin[P, R]: ...
+    def __get__(self, instance: HasPortal | None, owner: type) -> Twin[P, R] | BoundTwin[P, R]:
         return self if instance is None else BoundTwin(self.function, instance)
 
 
@@ -79,16 +79,16 @@ class BoundTwinIter(Generic[P, R]):
 
     __slots__ = ("_function", "_instance")
 
-    def __init__(self, function: Callable[..., AsyncGenerator[R, None]], instance: HasBridge) -> None:
+    def __init__(self, function: Callable[..., AsyncGenerator[R, None]], instance: HasPortal) -> None:
         self._function = function
         self._instance = instance
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Generator[R, None, None]:
-        """Iterate in plain code; each item is computed when it is asked for."""
-        return self._instance.bridge.iterate(self._function(self._instance, *args, **kwargs))
+        """Iterate in plain code; each item is computed when it is requested."""
+        return self._instance.portal.iterate(self._function(self._instance, *args, **kwargs))
 
     def aio(self, *args: P.args, **kwargs: P.kwargs) -> AsyncGenerator[R, None]:
-        """The async generator; leave it early only inside `async with contextlib.aclosing(...)`."""
+        """The async generator. To stop early, use `async with contextlib.aclosing(...)`."""
         return self._function(self._instance, *args, **kwargs)
 
 
@@ -102,8 +102,8 @@ class TwinIter(Generic[P, R]):
     @overload
     def __get__(self, instance: None, owner: type) -> TwinIter[P, R]: ...
     @overload
-    def __get__(self, instance: HasBridge, owner: type) -> BoundTwinIter[P, R]: ...
-    def __get__(self, instance: HasBridge | None, owner: type) -> TwinIter[P, R] | BoundTwinIter[P, R]:
+    def __get__(self, instance: HasPortal, owner: type) -> BoundTwinIter[P, R]: ...
+    def __get__(self, instance: HasPortal | None, owner: type) -> TwinIter[P, R] | BoundTwinIter[P, R]:
         return self if instance is None else BoundTwinIter(self.function, instance)
 
 
@@ -112,13 +112,13 @@ class BoundTwinContext(Generic[P, R]):
 
     __slots__ = ("_function", "_instance")
 
-    def __init__(self, function: Callable[..., AbstractAsyncContextManager[R]], instance: HasBridge) -> None:
+    def __init__(self, function: Callable[..., AbstractAsyncContextManager[R]], instance: HasPortal) -> None:
         self._function = function
         self._instance = instance
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> AbstractContextManager[R]:
         """For `with` in plain code."""
-        return self._instance.bridge.context(self._function(self._instance, *args, **kwargs))
+        return self._instance.portal.context(self._function(self._instance, *args, **kwargs))
 
     def aio(self, *args: P.args, **kwargs: P.kwargs) -> AbstractAsyncContextManager[R]:
         """For `async with` in a trio task."""
@@ -135,8 +135,8 @@ class TwinContext(Generic[P, R]):
     @overload
     def __get__(self, instance: None, owner: type) -> TwinContext[P, R]: ...
     @overload
-    def __get__(self, instance: HasBridge, owner: type) -> BoundTwinContext[P, R]: ...
-    def __get__(self, instance: HasBridge | None, owner: type) -> TwinContext[P, R] | BoundTwinContext[P, R]:
+    def __get__(self, instance: HasPortal, owner: type) -> BoundTwinContext[P, R]: ...
+    def __get__(self, instance: HasPortal | None, owner: type) -> TwinContext[P, R] | BoundTwinContext[P, R]:
         return self if instance is None else BoundTwinContext(self.function, instance)
 
 

@@ -1,4 +1,4 @@
-"""Marks a driver client's methods as commands: the method is the single source of a verb's name, help and options.
+"""Marks methods of driver clients as commands: the method defines the name, help and options of the verb.
 
 The command is the method's name with hyphens; its help is the docstring, its parameters are the signature
 (`Annotated[..., Parameter(...)]` of cyclopts applies; import it below `if TYPE_CHECKING:`, where it costs a command
@@ -26,11 +26,11 @@ class Verb(NamedTuple):
     name: str
     """As typed, with hyphens."""
     attribute: str
-    """Name of the method."""
+    """The name of the method."""
     function: Callable[..., Any]
-    """What carries the signature and the docstring; its first parameter is the client."""
+    """The function with the signature and the docstring; its first parameter is the client."""
     needs_device: bool = True
-    """Without one it is called with None in the client's place, and no exporter is asked."""
+    """Otherwise it is called with None instead of a client, and no exporter is used."""
 
     @property
     def help(self) -> str:
@@ -48,7 +48,7 @@ def verb(
 ) -> M | Callable[[M], M]:
     """Mark a method (a twin, or a plain blocking function) as a command, under another `name` if given.
 
-    One that does not need a device is a plain function, which makes nothing of its first parameter.
+    A verb that needs no device is a plain function that ignores its first parameter.
     """
 
     def mark(target: M) -> M:
@@ -67,7 +67,7 @@ def verb(
 
 
 def verbs(client: type) -> dict[str, Verb]:
-    """The commands of a driver client class by name, base classes first, in the order they are written.
+    """Return the verbs of a driver client class by name, base classes first, in the order of definition.
 
     A subclass that overrides a verb's method keeps the verb; one that sets it to None drops it.
     """

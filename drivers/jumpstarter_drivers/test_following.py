@@ -44,5 +44,5 @@ async def test_devices_that_come_go_or_are_missing_do_so_in_a_tree_that_is_open(
             await trio.sleep(2)
             assert (power.node.state, power.node.reason) == ("missing", "unplugged")
             await root.children["new"].call_async("on")
-            with pytest.raises(Exception, match="old is gone: the exporter has it no more"):
+            with pytest.raises(Exception, match="old is gone: the exporter no longer has it"):
                 await root.children["old"].call_async("on")

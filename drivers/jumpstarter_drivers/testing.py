@@ -15,7 +15,7 @@ from typing import Any
 
 import trio
 from jumpstarter_client.base import DriverClient
-from jumpstarter_client.blocking import Portal
+from jumpstarter_client.blocking import PortalThread
 from jumpstarter_client.tree import open_client
 from jumpstarter_exporter.devices import Spec
 from jumpstarter_exporter.devices.cores import keeping_open, living
@@ -62,5 +62,5 @@ async def serve_async(driver: Driver | BoardDevices) -> AsyncIterator[DriverClie
 @contextmanager
 def serve(driver: Driver) -> Iterator[DriverClient]:
     """The same for plain code: every method of the client blocks."""
-    with Portal() as portal, portal.context(serve_async(driver)) as client:
+    with PortalThread() as portal, portal.context(serve_async(driver)) as client:
         yield client

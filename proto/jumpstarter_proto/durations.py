@@ -1,4 +1,4 @@
-"""Durations as people write them on a command line."""
+"""Durations: as users write them on command lines and in YAML, and as Go and Kubernetes write them."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import re
 
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
 
-__all__ = ["TimeFormatError", "go_seconds", "seconds"]
+__all__ = ["DECIMAL_PATTERN", "TimeFormatError", "decimal_seconds", "go_seconds", "seconds"]
 
 _UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 _ISO = re.compile(r"P(?:([0-9]+)D)?(?:T(?:([0-9]+)H)?(?:([0-9]+)M)?(?:([0-9]+)S)?)?", re.IGNORECASE)
-LONGEST = 40
-"""Characters; more is no duration."""
+MAX_LENGTH = 40
+"""In characters; a longer text is not a duration."""
 
 
 class TimeFormatError(JumpstarterError):
@@ -28,7 +28,7 @@ def seconds(text: str) -> float:
         TimeFormatError: it is none of them, or zero.
     """
     text = text.strip()
-    if len(text) > LONGEST:
+    if len(text) > MAX_LENGTH:
         found = 0
     elif re.fullmatch(r"[0-9]+", text):
         found = int(text)
@@ -58,9 +58,27 @@ def go_seconds(text: str) -> float:
     Raises:
         TimeFormatError: it is none, or zero.
     """
-    if len(text) > LONGEST or not re.fullmatch(f"(?:{_GO_PART.pattern})+", text):
-        raise TimeFormatError(f"{text[:LONGEST]!r} is no duration; write for example 1h30m or 90s")
+    if len(text) > MAX_LENGTH or not re.fullmatch(f"(?:{_GO_PART.pattern})+", text):
+        raise TimeFormatError(f"{text[:MAX_LENGTH]!r} is no duration; write for example 1h30m or 90s")
     found = sum(float(number) * _GO_UNITS[unit] for number, unit in _GO_PART.findall(text))
     if not found:
         raise TimeFormatError(f"{text!r} is no time at all; write for example 1h30m, or leave it out")
     return found
+
+
+DECIMAL_PATTERN = r"^\d+(\.\d+)?\s*(ms|s|m|h)?$"
+"""What `decimal_seconds` accepts as text, for JSON Schema."""
+_DECIMAL_UNITS = {"ms": 0.001, "": 1.0, **{unit: float(_UNITS[unit]) for unit in "smh"}}
+
+
+def decimal_seconds(value: float | str) -> float:
+    """Return seconds from a number, or from a text such as `90`, `1.5s`, `2m`, `500ms` or `1h`; zero is allowed.
+
+    Raises:
+        ValueError: the value is not a duration, or is negative.
+    """
+    if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0:
+        return float(value)
+    if isinstance(value, str) and (found := re.match(r"^(\d+(?:\.\d+)?)\s*(ms|s|m|h|)$", value.strip())):
+        return float(found[1]) * _DECIMAL_UNITS[found[2]]
+    raise ValueError(f"{value!r} is not a duration; write seconds, or 500ms, 90s, 2m, 1h")

@@ -102,7 +102,7 @@ class Clients:
 
     async def ask(self, count: int) -> list[float]:
         for one in self._controllers:
-            one.tells = False
+            one.supports_watch = False
         await self._all_wait(count)
         return [0.0]
 

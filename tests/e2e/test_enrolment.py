@@ -291,7 +291,7 @@ def test_login_with_a_token_checks_it_first(own_lab: Lab) -> None:
         (["jumpstarter", "login", offer["endpoint"], "--name", "ann"], token, "add --tls-fingerprint"),
         ([*login, "--pairing-code"], token, "leave --name"),
         ([*login, "--alias", "a/b"], token, "no name for a configuration"),
-        (["jumpstarter", "login", *_pinned(offer)], token, "takes no tokens but its own"),
+        (["jumpstarter", "login", *_pinned(offer)], token, "accepts no OpenID provider"),
         (["jumpstarter", "login"], token, "as HOST:PORT"),
     ):
         done = run(lab, *words, given=given)

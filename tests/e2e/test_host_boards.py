@@ -61,7 +61,7 @@ def test_without_a_choice_the_devices_of_all_boards_are_named(host: Host) -> Non
         code, said, why = host.run("jumpstarter", "power", "on", host=where)
         assert (code, said) == (2, "")
         assert (
-            "which device? Name one of rock.main, rock.spare, rpi4.power; or choose a board: --board rock"
+            "several devices; name one of rock.main, rock.spare, rpi4.power, or select a board: --board rock"
             in why
         )
     for command in (("jumpstarter", "shell"), ("jumpstarter", "shell", "--", "true")):
@@ -90,7 +90,7 @@ def test_the_name_of_a_device_or_a_board_chooses_here_and_over_the_network(
 
 def test_a_name_that_means_several_or_none_is_an_error_that_names_what_there_is(host: Host) -> None:
     for word, code, why in (
-        ("rock", 2, "'rock' can be any of rock.main, rock.spare; name one of them"),
+        ("rock", 2, "'rock' is ambiguous; use one of rock.main, rock.spare"),
         ("rok", 3, "did you mean 'rock'"),
         ("rock.moon", 3, "no board of this host has a device 'rock.moon' with the interface 'power'"),
     ):

@@ -305,7 +305,7 @@ def test_who_waits_for_a_board_gets_it_when_its_host_comes(lab: Lab) -> None:
     _, said = waiting.communicate(timeout=LIMIT)
     assert waiting.returncode == 0, said
     _, said = lab.refused("power", "on", "--wait-for-board")
-    assert "say which with -l SELECTOR" in said
+    assert "add -l SELECTOR" in said
 
 
 def test_who_waits_for_a_board_that_changes_gets_it_as_it_is_then(lab: Lab) -> None:

@@ -108,7 +108,7 @@ def test_what_commands_find_in_a_leased_shell(lab: Lab) -> None:
     code, sentence = lab.refused("shell", "--exporter", "two", "--client", ann, "--", "true")
     assert (code, sentence.count("\n")) == (4, 1), sentence
     assert "there is no exporter two" in sentence
-    assert "on this machine, there is no configuration 'two'" in sentence
+    assert "this machine has no exporter configuration 'two'" in sentence
     code, sentence = lab.refused("shell", "--exporter", "two", "--", "true")
     assert (code, sentence.count("\n")) == (2, 1), sentence
     assert "no client configuration" in sentence

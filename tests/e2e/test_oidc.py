@@ -268,7 +268,7 @@ def test_a_token_that_cannot_be_renewed_says_to_log_in(tmp_path: Path) -> None:
         path.write_text(edited(path.read_text(), {("refresh_token",): "wrong"}))
         lab.until(lambda: "run `jumpstarter login`" in lab.run("lease", "list").stderr)
         code, said = lab.refused("lease", "list")
-        assert (code, "the token is expired" in said) == (5, True)
+        assert (code, "the token has expired" in said) == (5, True)
     for words in (["--issuer", provider.url], []):
         with lab_with(provider, tmp_path) as lab:
             code, said = logging_in(lab, *words).wait(LIMIT), ""

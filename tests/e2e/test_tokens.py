@@ -31,12 +31,12 @@ def test_who_i_am_until_when_and_a_new_token(lab: Lab) -> None:
     ann = lab.client("ann")
     shown = lab.ok("auth", "status", "--client", ann)
     assert f"client:      {lab.namespace}/ann\n" in shown
-    assert "token:       of the controller, until 20" in shown
+    assert "token:       issued by the controller, until 20" in shown
     assert "accepted:    yes\n" in shown
     old = Path(ann).read_text()
     assert yaml.safe_load(old)["token"] not in shown
     Path(ann).write_text("# mine\n" + old)
-    assert "the one before counts for a day more" in lab.ok("auth", "rotate", "--client", ann)
+    assert "the old one stays valid for one day" in lab.ok("auth", "rotate", "--client", ann)
     assert Path(ann).read_text().startswith("# mine\n")
     status = json.loads(lab.ok("auth", "status", "-o", "json", "--client", ann))
     assert status["accepted"]
@@ -94,7 +94,7 @@ def test_an_expired_token_says_so_and_what_to_do(lab: Lab) -> None:
     ann.write_text(edited(ann.read_text(), {("token",): token}))
     done = lab.run("auth", "status", "--client", str(ann))
     assert done.returncode == 5
-    assert "over since 35d" in done.stdout
+    assert "expired 35d" in done.stdout
     assert "token is expired" in done.stdout
     code, said = lab.refused("lease", "list", "--client", str(ann))
     assert (code, "log in again" in said) == (5, True)

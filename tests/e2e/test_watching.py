@@ -183,7 +183,7 @@ def test_leases_on_a_terminal_are_one_table_that_is_drawn_again(lab: Watched, an
 
 @pytest.mark.parametrize(
     ("words", "sentence"),
-    [(("-a",), "leave -a out"), (("-o", "yaml"), "--watch goes with -o json"), (("-l", "a in b"), "a in b")],
+    [(("-a",), "remove -a"), (("-o", "yaml"), "--watch supports -o json only"), (("-l", "a in b"), "a in b")],
 )
 def test_what_cannot_be_watched_is_one_sentence(
     lab: Watched, ann: Path, words: tuple[str, ...], sentence: str

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from cyclopts import App
-from jumpstarter_client.cli.entry import COMMANDS
+from jumpstarter_client.cli.commands import COMMANDS
 from jumpstarter_client.cli.verbs import client_class
 from jumpstarter_client.manifests import interfaces
 from jumpstarter_client.verb import verbs

@@ -70,12 +70,12 @@ class Reader:
         while True:
             left = self._chance.randint(0, 6)
             self._wish.after = self.known.revision
-            self.known.begin()
+            self.known.start_call()
             async with self._lab.details.Watch(self._wish, metadata=self._who.metadata()) as call:
                 while left > 0 or self.is_calm:
                     news = await call.receive()
                     self.ways.add("anew" if news.snapshot else "from where it was")
-                    self.known.take(news)
+                    self.known.apply(news)
                     left -= 1
                     if self._chance.random() < 0.2 and not self.is_calm:
                         await trio.sleep(self._chance.uniform(0, 0.05))

@@ -18,12 +18,12 @@ from jumpstarter_client import logs, tree
 from jumpstarter_client.cli import devices
 from jumpstarter_client.cli.output import write_data
 from jumpstarter_client.connection import Connection as ClientConnection
-from jumpstarter_client.controller.exporter_view import look
+from jumpstarter_client.controller.exporter_view import exporter_views
 from jumpstarter_client.controller.lab_snapshot import LabSnapshot
 from jumpstarter_client.controller.lease_view import describe
 from jumpstarter_client.errors import ConnectError
 from jumpstarter_client.host_boards import HostBoard
-from jumpstarter_client.logs import LogNews
+from jumpstarter_client.logs import LogDeduplicator
 from jumpstarter_client.node import Allowed
 from jumpstarter_controller import policies
 from jumpstarter_controller.identity import Subject
@@ -239,7 +239,7 @@ def _report(data: bytes) -> None:
         for board in (HostBoard(""), HostBoard(root.name, use=root.reason)):
             for line in devices._tree(root, board):
                 devices.print_line(*line)
-        write_data([devices._facts(node, "") for node in root.walk()], "json")
+        write_data([devices._device_data(node, "") for node in root.walk()], "json")
     assert all(line.isprintable() for line in out.getvalue().split("\n"))
 
 
@@ -322,7 +322,7 @@ spec:
 
 def _log_record(data: bytes) -> None:
     entry = logs.entry_of(data)
-    LogNews().is_new(entry)
+    LogDeduplicator().is_new(entry)
     assert logs.line_of(entry).isprintable()
 
 
@@ -386,21 +386,21 @@ def _profiles(data: bytes) -> None:
 
 def _lab_news(data: bytes) -> None:
     """What a controller tells of its lab, in two messages."""
-    known = LabSnapshot(most=10_000)
+    known = LabSnapshot(max_bytes=10_000)
     cut = len(data) // 2
     for piece in (data, data[:cut], data[cut:]):
         try:
             news = _parse(exporters_pb2.LabNews, piece)
-            complete = known.take(news)
+            complete = known.apply(news)
         except RpcError:
             continue
         assert complete is bool(news.revision)
-    assert known._moment.size == sum(known._moment.sizes.values()) <= 10_000
+    assert known._current.size == sum(known._current.sizes.values()) <= 10_000
     now = 1e9
     leases = [one.lease for one in (*known.leases.values(), *known.ended.values())]
     with redirect_stdout(io.StringIO()) as out:
-        for seen in look(known.exporters.values(), leases):
-            devices.print_line(f"{seen.name} is {seen.told}")
+        for seen in exporter_views(known.exporters.values(), leases):
+            devices.print_line(f"{seen.name} is {seen.status_text}")
         for lease in leases:
             devices.print_line("; ".join(describe(lease, now)))
     assert all(line.isprintable() for line in out.getvalue().split("\n"))

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import trio
-from jumpstarter_client.blocking import Portal
+from jumpstarter_client.blocking import PortalThread
 
 PIECE = 65536
 T = TypeVar("T")
@@ -151,7 +151,7 @@ class Proxy:
 class Handle:
     """A proxy in a loop of its own, for tests without one."""
 
-    def __init__(self, proxy: Proxy, portal: Portal) -> None:
+    def __init__(self, proxy: Proxy, portal: PortalThread) -> None:
         self._proxy = proxy
         self._portal = portal
 
@@ -190,7 +190,7 @@ class Handle:
 def proxied(target: int) -> Iterator[Handle]:
     """A proxy to that port while the block lasts."""
     proxy = Proxy(target)
-    with Portal() as portal, portal.context(proxy.running()):
+    with PortalThread() as portal, portal.context(proxy.running()):
         yield Handle(proxy, portal)
 
 

@@ -1,6 +1,6 @@
-"""Driver streams in the shapes that other programs want: local ports, local sockets, pexpect sessions.
+"""Driver streams for other programs: local ports, local sockets and pexpect sessions.
 
-The `…Adapter` ones are context managers for plain code, named as in Jumpstarter; the others are for trio tasks.
+The `…Adapter` ones are context managers for plain code, with the names of Jumpstarter; the others are for trio tasks.
 """
 
 from jumpstarter_client.adapters.portforward import (

@@ -1,4 +1,4 @@
-"""A local TCP port or unix socket; each connection to it becomes a stream of its own to the driver."""
+"""Forwards a local TCP port or unix socket to a driver: each connection opens a stream."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ __all__ = ["TcpPortforwardAdapter", "UnixPortforwardAdapter", "tcp_portforward",
 _log = logging.getLogger(__name__)
 
 
-class ListenError(JumpstarterError):
-    """The local port or socket cannot be had."""
+class PortforwardError(JumpstarterError):
+    """Listening on the local port or socket failed."""
 
     exit_code = ExitCode.FAILED
 
@@ -32,18 +32,18 @@ class ListenError(JumpstarterError):
 async def tcp_portforward(
     client: DriverClient, method: str = "connect", local_host: str = "127.0.0.1", local_port: int = 0
 ) -> AsyncIterator[tuple[str, int]]:
-    """Listen during the block; its value is the address. Port 0 takes any free one.
+    """Listen during the block and yield the address. Port 0 means any free port.
 
     Raises:
-        ListenError: the address is taken, or is none of this machine's.
+        PortforwardError: the address is in use, or not on this machine.
     """
     try:
         listeners = await tcp_listeners(local_host, local_port)
     except OSError as error:
-        raise ListenError(
+        raise PortforwardError(
             f"cannot listen on {local_host}:{local_port}: {error.strerror or error}; choose another port"
         ) from error
-    # Of a name with several addresses, one port on the first: that is the one that the caller is told.
+    # A name may have several addresses: use the first, which is the one that is returned.
     first, *others = listeners
     for other in others:
         await other.aclose()
@@ -57,13 +57,13 @@ async def tcp_portforward(
 async def unix_portforward(
     client: DriverClient, method: str = "connect", path: str | os.PathLike[str] | None = None
 ) -> AsyncIterator[Path]:
-    """Listen on a unix socket during the block; its value is the path, in a private directory if none is given."""
+    """Listen on a unix socket during the block and yield its path, by default in a private directory."""
     with socket_folder("jumpstarter-") as folder:
         bound = Path(path) if path is not None else folder / "socket"
         try:
             listener = unix_listener(bound)
         except OSError as error:
-            raise ListenError(
+            raise PortforwardError(
                 f"cannot listen on {bound}: {error.strerror or error}; choose another path"
             ) from error
         try:
@@ -76,7 +76,7 @@ async def unix_portforward(
 @asynccontextmanager
 async def _forward(client: DriverClient, method: str, listener: trio.SocketListener) -> AsyncIterator[None]:
     async def serve(local: trio.SocketStream) -> None:
-        # The local program only sees its connection reset; whoever forwards can read why, before that.
+        # The local program only sees a reset connection; the reason is logged.
         with suppress(BrokenJoinError, DriverError):
             async with closing(local):
                 try:
@@ -98,7 +98,7 @@ async def _join(local: trio.SocketStream, remote: trio.abc.HalfCloseableStream, 
         await join(local, remote)
     except BrokenJoinError as error:
         if error.side is local:
-            _log.info("%s: the local program broke off its connection: %s", path, error)
+            _log.info("%s: the local program closed its connection: %s", path, error)
         else:
             _log.warning("%s: a connection was reset: %s", path, error)
         raise
@@ -109,7 +109,7 @@ def TcpPortforwardAdapter(  # noqa: N802 - Jumpstarter's name
     *, client: DriverClient, method: str = "connect", local_host: str = "127.0.0.1", local_port: int = 0
 ) -> Iterator[tuple[str, int]]:
     """`tcp_portforward` for plain code: `with TcpPortforwardAdapter(client=c) as (host, port): ...`."""
-    with client.bridge.context(tcp_portforward(client, method, local_host, local_port)) as address:
+    with client.portal.context(tcp_portforward(client, method, local_host, local_port)) as address:
         yield address
 
 
@@ -118,5 +118,5 @@ def UnixPortforwardAdapter(  # noqa: N802 - Jumpstarter's name
     *, client: DriverClient, method: str = "connect", path: str | os.PathLike[str] | None = None
 ) -> Iterator[Path]:
     """`unix_portforward` for plain code: `with UnixPortforwardAdapter(client=c) as path: ...`."""
-    with client.bridge.context(unix_portforward(client, method, path)) as bound:
+    with client.portal.context(unix_portforward(client, method, path)) as bound:
         yield bound

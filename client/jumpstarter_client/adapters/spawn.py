@@ -1,4 +1,4 @@
-"""A driver's stream as a pexpect session."""
+"""The stream of a driver as a socket, and as a pexpect session."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ __all__ = ["PexpectAdapter", "socket_adapter"]
 
 @asynccontextmanager
 async def socket_adapter(client: DriverClient, method: str = "connect") -> AsyncIterator[socket.socket]:
-    """A connected, blocking socket whose other end is the driver's stream, during the block.
+    """Yield a connected, blocking socket whose other end is the stream of the driver.
 
-    Leaving the block waits at most `LEAVE_SECONDS` until the device has taken what was written.
+    The end of the block waits at most `LEAVE_SECONDS` until the device has received the written data.
 
     Raises:
-        DriverError: it has not.
+        DriverError: the device may not have received all data.
     """
     ours, theirs = socket.socketpair()
     local = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
@@ -44,11 +44,11 @@ async def socket_adapter(client: DriverClient, method: str = "connect") -> Async
                     theirs.shutdown(socket.SHUT_WR)
                 theirs.close()
                 with trio.move_on_after(LEAVE_SECONDS):
-                    await joined.over.wait()
+                    await joined.ended.wait()
                 if joined.lost is not None:
                     raise DriverError(
-                        f"{client.path} may not have got all that was written: {joined.lost}; look at the "
-                        "device, and write it again",
+                        f"{client.path} may not have received all data: {joined.lost}; check the device and write the "
+                        "data again",
                         code=StatusCode.UNAVAILABLE,
                     )
     finally:
@@ -57,14 +57,14 @@ async def socket_adapter(client: DriverClient, method: str = "connect") -> Async
 
 
 class _Joined:
-    """A local socket and a driver's stream, until whoever has the socket's other end is done."""
+    """Joins a local socket and a driver's stream until the socket is closed."""
 
     def __init__(self, local: trio.SocketStream, remote: trio.abc.HalfCloseableStream) -> None:
         self._local = local
         self._remote = remote
-        self.over = trio.Event()
-        self.lost: str | None = "it was not taken in time"
-        """Why what was written may not have arrived."""
+        self.ended = trio.Event()
+        self.lost: str | None = "the time limit expired"
+        """Why written data may not have arrived; None if it has."""
 
     async def run(self) -> None:
         try:
@@ -73,9 +73,9 @@ class _Joined:
         except BrokenJoinError as error:
             self.lost = str(error)
         finally:
-            # Whoever reads the other end must see that nothing more comes.
+            # The reader of the other end must see the end.
             await trio.aclose_forcefully(self._local)
-            self.over.set()
+            self.ended.set()
 
 
 @contextmanager
@@ -93,5 +93,5 @@ def PexpectAdapter(  # noqa: N802 - Jumpstarter's name
         raise JumpstarterError(
             "pexpect is not installed; install it with: pip install 'jumpstarter-sbc[pexpect]'"
         ) from None
-    with client.bridge.context(socket_adapter(client, method)) as end:
+    with client.portal.context(socket_adapter(client, method)) as end:
         yield fdspawn(end)

@@ -1,4 +1,4 @@
-"""The commands `jumpstarter` and `j`. Everything is loaded when it is needed: somebody waits for the prompt."""
+"""The commands `jumpstarter` and `j`. Modules are imported when they are needed, as users wait for the prompt."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ __all__ = ["j", "main"]
 
 
 def main() -> None:
-    """The command `jumpstarter`; ends the process with a documented exit code."""
+    """Run the command `jumpstarter` and exit with a documented exit code."""
     _defer_imports()
     from jumpstarter_client.cli.entry import run, start  # noqa: PLC0415 - so that completion loads nothing else
 
@@ -14,7 +14,7 @@ def main() -> None:
 
 
 def j() -> None:
-    """The command `j`: the device tree as commands, inside of `jumpstarter shell`."""
+    """Run the command `j`: the device tree as commands, inside `jumpstarter shell`."""
     _defer_imports()
     from jumpstarter_client.cli.entry import run, start_j  # noqa: PLC0415
 
@@ -22,7 +22,7 @@ def j() -> None:
 
 
 def _defer_imports() -> None:
-    """First of all, as the entry imports much itself."""
+    """Defer imports before anything else is imported."""
     from jumpstarter_proto.deferred_imports import defer_imports  # noqa: PLC0415
 
     defer_imports()

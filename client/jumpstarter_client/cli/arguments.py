@@ -1,4 +1,4 @@
-"""The options of commands that are not verbs: taken by name, with the nearest one for a name that is none."""
+"""Parses the arguments of commands that are not verbs of drivers."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from dataclasses import dataclass, field
 
 from jumpstarter_client.cli.options import UsageError, nearest
 
-__all__ = ["Arguments", "asks_for_help", "take"]
+__all__ = ["Arguments", "asks_for_help", "parse_arguments"]
 
 
 @dataclass
 class Arguments:
-    """What was given."""
+    """The parsed arguments of a command."""
 
     words: list[str] = field(default_factory=list)
     values: dict[str, list[str]] = field(default_factory=dict)
     flags: set[str] = field(default_factory=set)
 
     def one(self, name: str) -> str | None:
-        """The last value of an option."""
+        """Return the last value of an option, or None."""
         given = self.values.get(name)
         return given[-1] if given else None
 
     def pairs(self, name: str) -> dict[str, str]:
-        """All `KEY=VALUE` of an option. UsageError if one is none."""
+        """Return all `KEY=VALUE` values of an option. UsageError if one has another format."""
         found = {}
         for text in self.values.get(name, []):
             key, equals, value = text.partition("=")
@@ -39,13 +39,13 @@ def asks_for_help(arguments: list[str]) -> bool:
     return any(word in ("-h", "--help") for word in arguments)
 
 
-def take(
+def parse_arguments(
     command: str, arguments: list[str], valued: Mapping[str, str] = {}, flags: Mapping[str, str] = {}
 ) -> Arguments:
-    """Sort a command's arguments. `valued` and `flags` have each spelling of an option and the name it counts as.
+    """Parse arguments. `valued` and `flags` map each spelling of an option to the name it is stored under.
 
     Raises:
-        UsageError: an option that there is not, or one without its value.
+        UsageError: an option is unknown, or its value is missing.
     """
     found = Arguments()
     words = iter(arguments)
@@ -65,7 +65,7 @@ def take(
             raise UsageError(
                 f"`{command}` has no option {name}{nearest(name, [*valued, *flags])}"
                 if valued or flags
-                else f"`{command}` has no option {name}; `jumpstarter {command} --help` shows what it has"
+                else f"`{command}` has no option {name}; `jumpstarter {command} --help` lists the options"
             )
         else:
             found.words.append(word)

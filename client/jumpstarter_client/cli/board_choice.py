@@ -1,6 +1,6 @@
-"""Which of a host's boards a command means: by a board's name in the place of a device's, or by a device's name.
+"""Which of several boards a command means, by the name of a board or of a device.
 
-A command that means none of them, or several, ends with the names that would do; nothing is guessed.
+If no board or several boards match, the command fails and lists the possible names; it never guesses.
 """
 
 from __future__ import annotations
@@ -10,31 +10,31 @@ from collections.abc import Sequence
 from jumpstarter_proto.errors import JumpstarterError
 from jumpstarter_proto.texts import shown
 
-from jumpstarter_client.cli.devices import check_made, find, what_there_is, with_interface
+from jumpstarter_client.cli.device_selection import available, check_created, find, with_interface
 from jumpstarter_client.cli.options import UnknownDeviceError, UsageError, nearest
 from jumpstarter_client.host_boards import HostBoard
 from jumpstarter_client.node import Node
 
 __all__ = ["check_served", "choose_board", "choose_board_of_tree"]
 
-_SENTENCE = 400
+MAX_REASON_LENGTH = 400
 _Found = list[tuple[HostBoard, Node]]
 
 
 def choose_board(
     boards: Sequence[HostBoard], interface: str, arguments: list[str], takes_arguments: bool
 ) -> tuple[HostBoard, list[str]]:
-    """The board that has the device that the arguments name, and the arguments for that board alone.
+    """Return the board with the named device, and the arguments for that board.
 
-    The words are looked at as `devices.select` does. Without a name, the only device of all boards that has the
-    interface.
+    The arguments are read as in `device_selection.select`. Without a name it is the only device with the interface on
+    all boards.
 
     Raises:
         UnknownDeviceError: no board has such a device.
-        UsageError: several have; names them as BOARD.DEVICE.
-        JumpstarterError: the board that is named is not served; says why.
+        UsageError: several boards have one; the message lists them as BOARD.DEVICE.
+        JumpstarterError: the named board is not served; the message has the reason.
     """
-    own = arguments.index("--") if "--" in arguments else len(arguments)  # behind it, words are the verb's
+    own = arguments.index("--") if "--" in arguments else len(arguments)  # words after it belong to the verb
     for index in {0, own - 1} if own else ():
         token = arguments[index]
         if token.startswith("-"):
@@ -42,11 +42,11 @@ def choose_board(
         check_served(boards, token)
         found = [(board, node) for board in boards for node in _meant(board, interface, token)]
         if len(found) > 1:
-            raise UsageError(f"{token!r} can be any of {_names(found)}; name one of them")
+            raise UsageError(f"{token!r} is ambiguous; use one of {_names(found)}")
         for board, node in found:
             path = [node.path] if node.path else []
             return board, [*arguments[:index], *path, *arguments[index + 1 :]]
-        _check_made(boards, interface, token)
+        _check_created(boards, interface, token)
     everything = [
         (board, node)
         for board in boards
@@ -73,17 +73,17 @@ def choose_board(
             f"no board of this host has a device {arguments[0]!r} with the interface {interface!r}{hint}"
         )
     raise UsageError(
-        f"which device? Name one of {_names(everything)}; or choose a board: --board {shown(everything[0][0].name)}"
+        f"several devices; name one of {_names(everything)}, or select a board: --board {shown(everything[0][0].name)}"
     )
 
 
 def choose_board_of_tree(boards: Sequence[HostBoard], words: list[str]) -> tuple[HostBoard, list[str]]:
-    """The same for a path in the device tree: what its first word names, and the words for that board alone.
+    """Do the same for a path in the device tree, whose first word is a board or a device.
 
     Raises:
-        UnknownDeviceError: no board has that name, or such a device.
-        UsageError: several have such a device, or nothing is named; names what there is.
-        JumpstarterError: the board that is named is not served; says why.
+        UnknownDeviceError: no board has that name or such a device.
+        UsageError: several boards have such a device, or nothing was named; the message lists the boards.
+        JumpstarterError: the named board is not served; the message has the reason.
     """
     names = [board.name for board in boards]
     if not words or words[0].startswith("-"):
@@ -104,12 +104,12 @@ def choose_board_of_tree(boards: Sequence[HostBoard], words: list[str]) -> tuple
     if len(found) > 1 or any(name == word for name in names if name != found[0].name):
         of = [f"j {shown(board.name)} {shown(word)}" for board in found]
         of += [f"j --board {shown(word)}" for name in names if name == word]
-        raise UsageError(f"{word!r} can be any of several boards': {', '.join(of)}; use one of these")
+        raise UsageError(f"{word!r} exists on several boards; use one of: {', '.join(of)}")
     return found[0], words
 
 
 def _meant(board: HostBoard, interface: str, token: str) -> list[Node]:
-    """The board's devices that the word can mean: as on a host with that board only, and with the board's name."""
+    """Return the devices of a board that the word can mean, with or without the name of the board in front."""
     if board.root is None:
         return []
     if found := find(board.root, interface, token):
@@ -121,22 +121,24 @@ def _meant(board: HostBoard, interface: str, token: str) -> list[Node]:
 
 
 def check_served(boards: Sequence[HostBoard], token: str) -> None:
-    """JumpstarterError if the word names a board that is not there: no other board's device is meant by it."""
+    """Raise JumpstarterError if the word names a board that is not served."""
     for board in boards:
         if board.root is None and (token == board.name or token.startswith(f"{board.name}.")):
-            why = board.problem or "its devices are for nobody here"
-            raise JumpstarterError(f"the board {shown(board.name)} is not served: {shown(why, _SENTENCE)}")
+            why = board.problem or "its devices are not available to this user"
+            raise JumpstarterError(
+                f"the board {shown(board.name)} is not served: {shown(why, MAX_REASON_LENGTH)}"
+            )
 
 
-def _check_made(boards: Sequence[HostBoard], interface: str, token: str) -> None:
+def _check_created(boards: Sequence[HostBoard], interface: str, token: str) -> None:
     for board in boards:
         if board.root is None:
             continue
-        check_made(board.root, interface, token.removeprefix(f"{board.name}."))
+        check_created(board.root, interface, token.removeprefix(f"{board.name}."))
         if token == board.name:
             raise UnknownDeviceError(
                 f"the board {shown(board.name)} has no device with the interface {interface!r}; "
-                f"it has {what_there_is(board.root)}"
+                f"it has {available(board.root)}"
             )
 
 

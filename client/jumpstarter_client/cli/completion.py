@@ -1,18 +1,14 @@
-"""Completion for bash, zsh and fish: short scripts that ask this program what fits."""
+"""Completion for bash, zsh and fish: short scripts that ask this program for the possible words."""
 
 from __future__ import annotations
 
-import os
-from typing import TYPE_CHECKING
+import importlib
 
-from jumpstarter_proto.errors import JumpstarterError
 from jumpstarter_proto.terminal import print_line, print_text
 
-from jumpstarter_client.cli.options import LOG_LEVELS, VALUED, Options, UsageError, nearest, split
-
-if TYPE_CHECKING:
-    from jumpstarter_client.host_boards import HostBoard
-    from jumpstarter_client.node import Node
+from jumpstarter_client.cli.commands import COMMANDS, canonical
+from jumpstarter_client.cli.options import BY_NAME, Options, UsageError, nearest, split
+from jumpstarter_client.manifests import interfaces
 
 __all__ = ["complete", "completion"]
 
@@ -24,7 +20,7 @@ HELP = """Usage: jumpstarter completion bash|zsh|fish
 """
 
 SCRIPTS = {
-    # Not `compgen -W`, which expands its words as a command line does. What goes into the line is quoted.
+    # Not `compgen -W`, which would expand the words. The inserted word is quoted.
     "bash": """_jumpstarter() {
     local word quoted
     COMPREPLY=()
@@ -35,7 +31,7 @@ SCRIPTS = {
 }
 complete -o default -F _jumpstarter jumpstarter
 """,
-    # compadd quotes what goes into the line.
+    # compadd quotes the inserted word.
     "zsh": """#compdef jumpstarter
 _jumpstarter() {
     local -a found
@@ -44,7 +40,7 @@ _jumpstarter() {
 }
 if [[ "$funcstack[1]" == _jumpstarter ]]; then _jumpstarter "$@"; else compdef _jumpstarter jumpstarter; fi
 """,
-    # What a function prints is not expanded once more, and fish quotes it.
+    # fish does not expand the output of a function, and quotes it.
     "fish": """function __jumpstarter_complete
     set -l words (commandline -opc)
     jumpstarter __complete $words[2..-1] 2>/dev/null
@@ -54,11 +50,11 @@ complete -c jumpstarter -a '(__jumpstarter_complete)'
 }
 MAX_WORD_LENGTH = 256
 MAX_WORDS = 1000
-"""Of a list; nobody reads more, and a peer made it."""
+"""Peers choose the words; a longer list is cut."""
 
 
-def completion(arguments: list[str]) -> int:
-    """Print a shell's script."""
+def completion(arguments: list[str], _: Options) -> int:
+    """Run the command: print the script of a shell."""
     if not arguments or arguments[0] in ("-h", "--help"):
         print_text(HELP)
         return 0
@@ -69,8 +65,8 @@ def completion(arguments: list[str]) -> int:
     return 0
 
 
-def complete(words: list[str]) -> int:
-    """Print what can come behind `words`, a line each."""
+def complete(words: list[str], _: Options) -> int:
+    """Print the words that may follow `words`, one per line."""
     fitting = [word for word in _fitting(words) if _can_be_typed(word)]
     for word in fitting[:MAX_WORDS]:
         print_line(word)
@@ -78,119 +74,61 @@ def complete(words: list[str]) -> int:
 
 
 def _can_be_typed(word: str) -> bool:
-    """Whether it is one visible line, and no option: peers choose their names."""
+    """Whether the word is one printable line and not an option: peers choose names."""
     return word.isprintable() and not word.startswith("-") and 0 < len(word) <= MAX_WORD_LENGTH
 
 
-def _fitting(words: list[str]) -> list[str]:
-    from jumpstarter_client.cli import completion_values  # noqa: PLC0415 - what is below needs what it names only
-    from jumpstarter_client.cli.entry import COMMANDS, straight  # noqa: PLC0415 - it imports this module
+_VALUES = {
+    "board": "boards",
+    "lease": "leases",
+    "exporter": "named_exporters",
+    "exporter_name": "exporters",
+    "selector": "labels",
+    "client": "configurations",
+    "log_level": "log_levels",
+}
+"""By the field of an option of every command: the function in `completion_values`. The others take any value."""
 
+
+def _fitting(words: list[str]) -> list[str]:
     last = words[-1] if words else ""
-    asked = last in VALUED or last in ("-n", "--name")
+    field = "exporter_name" if last in ("-n", "--name") else ""
+    if last in BY_NAME and BY_NAME[last].metavar:
+        field = BY_NAME[last].field
     try:
-        options, words = split(words[:-1] if asked else words)
+        options, words = split(words[:-1] if field else words)
     except UsageError:
         return []
-    if asked:
-        return _values("exporter_name" if last in ("-n", "--name") else VALUED[last], options)
+    if field:
+        return _values(_VALUES[field], options) if field in _VALUES else []
     if not words:
-        from jumpstarter_client.manifests import interfaces  # noqa: PLC0415
-
         return [*COMMANDS, *interfaces()]
-    match straight(words):
-        case ["completion"]:
-            return list(SCRIPTS)
-        case ["lease"]:
-            return ["create", "list", "show", "extend", "transfer", "release"]
+    match canonical(words):
         case ["lease", "show" | "extend" | "transfer" | "update"] | ["lease", "release" | "delete", *_]:
-            return completion_values.leases(options)
-        case ["exporters"]:
-            return ["show"]
-        case ["driver"]:
-            return ["new"]
+            return _values("leases", options)
         case ["exporters", "show" | "get"]:
-            return completion_values.exporters(options)
-        case ["config"]:
-            return ["client"]
+            return _values("exporters", options)
         case ["config", "client"]:
             return ["create", "delete", "list", "use", "show"]
         case ["config", "client", "delete" | "use" | "show"]:
-            return completion_values.configurations()
-        case [word, *_] if word in COMMANDS:
+            return _values("configurations", options)
+        case [command] if command in COMMANDS:
+            return list(COMMANDS[command].words)
+        case [command, *_] if command in COMMANDS:
             return []
         case [interface]:
-            from jumpstarter_client.cli.verbs import client_class  # noqa: PLC0415
+            from jumpstarter_client.cli.verbs import client_class  # noqa: PLC0415 - the user waits for the prompt
             from jumpstarter_client.verb import verbs  # noqa: PLC0415
 
             return list(verbs(client_class(interface)))
         case [interface, _]:
-            return _devices(interface, options)
+            return _values("devices", options, interface)
     return []
 
 
-def _values(option: str, options: Options) -> list[str]:
-    """What an option of every command can have; nothing where that is anything."""
-    from jumpstarter_client.cli import completion_values  # noqa: PLC0415
-
-    match option:
-        case "board":
-            return _boards(options)
-        case "lease":
-            return completion_values.leases(options)
-        case "exporter":
-            return [*completion_values.local_exporters(), *completion_values.exporters(options)]
-        case "exporter_name":
-            return completion_values.exporters(options)
-        case "selector":
-            return completion_values.labels(options)
-        case "client":
-            return completion_values.configurations()
-        case "log_level":
-            return list(LOG_LEVELS)
-    return []
-
-
-def _devices(interface: str, options: Options) -> list[str]:
-    """Names for the devices of an exporter that runs; none is started for this."""
-    names = [
-        (board or node.path.partition(".")[0], f"{board}.{node.path}" if board else node.path)
-        for board, root in _roots(options)
-        for node in root.walk()
-        if node.interface == interface
-    ]
-    # What a user types: the board, where it has only one of these.
-    tops = [top for top, _ in names]
-    return sorted({top if tops.count(top) == 1 else path for top, path in names})
-
-
-def _boards(options: Options) -> list[str]:
-    """Names of a host's boards, or of those that it could have."""
-    from jumpstarter_client.cli.completion_values import local_exporters  # noqa: PLC0415
-
-    return [board for board, _ in _roots(options) if board] or local_exporters()
-
-
-def _roots(options: Options) -> list[tuple[str, Node]]:
-    """What runs: the only board under no name, or several under theirs."""
-    import trio  # noqa: PLC0415 - the words above need none of it
-
-    async def ask() -> list[tuple[str, Node]]:
-        from jumpstarter_client.cli.completion_values import ASK_SECONDS  # noqa: PLC0415
-        from jumpstarter_client.connections.connect import connect_async  # noqa: PLC0415
-        from jumpstarter_client.connections.endpoint import BuiltIn, candidates  # noqa: PLC0415
-
-        with trio.move_on_after(ASK_SECONDS):
-            for candidate in candidates(options.host, os.environ):
-                if isinstance(candidate, BuiltIn):
-                    break
-                try:
-                    async with connect_async(str(candidate), board=options.board) as client:
-                        return [("", client.node)]
-                except JumpstarterError as error:
-                    several: list[HostBoard] = getattr(error, "boards", [])
-                    if several:
-                        return [(one.name, one.root) for one in several if one.root is not None]
-        return []
-
-    return trio.run(ask)
+def _values(function: str, options: Options, *arguments: str) -> list[str]:
+    """Call a function of `completion_values`, which is loaded only now: it needs the whole client."""
+    values: list[str] = getattr(
+        importlib.import_module("jumpstarter_client.cli.completion_values"), function
+    )(options, *arguments)
+    return values

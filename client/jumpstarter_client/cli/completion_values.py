@@ -1,4 +1,7 @@
-"""Names of a controller's things for completion: asked for a moment, and silent when there is nobody to ask."""
+"""The values that completion offers: names from the exporter, the controller and this machine.
+
+Peers get one second to answer, and every failure means: no names.
+"""
 
 from __future__ import annotations
 
@@ -7,60 +10,71 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+import trio
 from jumpstarter_proto.errors import JumpstarterError
 
-from jumpstarter_client.cli.options import SYSTEM_EXPORTERS, Options
+from jumpstarter_client.cli.options import LOG_LEVELS, SYSTEM_EXPORTERS, Options
+from jumpstarter_client.cli.run_trio import run_trio
+from jumpstarter_client.connections.connect import connect_async
+from jumpstarter_client.connections.endpoint import BuiltIn, candidates
+from jumpstarter_client.controller.controller_client import ControllerCalls, ControllerClient, short_name
+from jumpstarter_client.identity.client_config import config_home, load
+from jumpstarter_client.identity.config_files import ConfigFiles
 
 if TYPE_CHECKING:
-    from jumpstarter_client.controller.controller_client import ControllerCalls, ControllerClient
+    from jumpstarter_client.host_boards import HostBoard
+    from jumpstarter_client.node import Node
 
-__all__ = ["ASK_SECONDS", "configurations", "exporters", "labels", "leases", "local_exporters"]
+__all__ = [
+    "boards",
+    "configurations",
+    "devices",
+    "exporters",
+    "labels",
+    "leases",
+    "local_exporters",
+    "log_levels",
+    "named_exporters",
+]
 
 ASK_SECONDS = 1.0
-"""Who has not answered by then does not hold the prompt any longer."""
+"""The time limit for a peer, because the user waits for the prompt."""
 
 
 def leases(options: Options) -> list[str]:
-    """The client's own."""
-    from jumpstarter_client.controller.controller_client import short_name  # noqa: PLC0415 - only for who completes one
+    """Return the names of the client's leases."""
 
     async def ask(calls: ControllerCalls, controller: ControllerClient) -> list[str]:
         return [short_name(one.name) async for one in calls.leases() if one.client == controller.own_name]
 
-    return _asked(options, ask)
+    return _ask_controller(options, ask)
 
 
 def exporters(options: Options) -> list[str]:
-    """All of the controller."""
-    from jumpstarter_client.controller.controller_client import short_name  # noqa: PLC0415
+    """Return the names of the controller's exporters."""
 
     async def ask(calls: ControllerCalls, _: ControllerClient) -> list[str]:
         return [short_name(one.name) async for one in calls.exporters()]
 
-    return _asked(options, ask)
+    return _ask_controller(options, ask)
 
 
 def labels(options: Options) -> list[str]:
-    """What its exporters have, as selectors."""
+    """Return the labels of the controller's exporters, as selectors."""
 
     async def ask(calls: ControllerCalls, _: ControllerClient) -> list[str]:
         return [f"{key}={value}" async for one in calls.exporters() for key, value in one.labels.items()]
 
-    return _asked(options, ask)
+    return _ask_controller(options, ask)
 
 
-def configurations() -> list[str]:
-    """Aliases of client configurations."""
-    from jumpstarter_client.identity.client_config import config_home  # noqa: PLC0415
-    from jumpstarter_client.identity.config_files import ConfigFiles  # noqa: PLC0415
-
+def configurations(_: Options) -> list[str]:
+    """Return the aliases of the client configurations."""
     return ConfigFiles(config_home(os.environ)).aliases()
 
 
-def local_exporters() -> list[str]:
-    """Names of exporters' configurations on this machine."""
-    from jumpstarter_client.identity.client_config import config_home  # noqa: PLC0415
-
+def local_exporters(_: Options) -> list[str]:
+    """Return the names of the exporter configurations of this machine."""
     found: set[str] = set()
     for folder in (str(config_home(os.environ) / "exporters"), SYSTEM_EXPORTERS):
         with suppress(OSError):
@@ -68,21 +82,64 @@ def local_exporters() -> list[str]:
     return sorted(found)
 
 
-def _asked(
-    options: Options, ask: Callable[[ControllerCalls, ControllerClient], Awaitable[list[str]]]
+def named_exporters(options: Options) -> list[str]:
+    """Return the values for --exporter: configurations of this machine, and exporters of the controller."""
+    return [*local_exporters(options), *exporters(options)]
+
+
+def boards(options: Options) -> list[str]:
+    """Return the names of the host's boards, or else of its exporter configurations."""
+    return [board for board, _ in _roots(options) if board] or local_exporters(options)
+
+
+def log_levels(_: Options) -> list[str]:
+    """Return the values for --log-level."""
+    return list(LOG_LEVELS)
+
+
+def devices(options: Options, interface: str) -> list[str]:
+    """Return names for the devices of a running exporter; none is started for completion."""
+    names = [
+        (board or node.path.partition(".")[0], f"{board}.{node.path}" if board else node.path)
+        for board, root in _roots(options)
+        for node in root.walk()
+        if node.interface == interface
+    ]
+    # Users type the name of the board if it has only one device with the interface.
+    tops = [top for top, _ in names]
+    return sorted({top if tops.count(top) == 1 else path for top, path in names})
+
+
+def _roots(options: Options) -> list[tuple[str, Node]]:
+    """Return the root of the only running board, without a name, or the roots of several by name."""
+
+    async def ask() -> list[tuple[str, Node]]:
+        with trio.move_on_after(ASK_SECONDS):
+            for candidate in candidates(options.host, os.environ):
+                if isinstance(candidate, BuiltIn):
+                    break
+                try:
+                    async with connect_async(str(candidate), board=options.board) as client:
+                        return [("", client.node)]
+                except JumpstarterError as error:
+                    several: list[HostBoard] = getattr(error, "boards", [])
+                    if several:
+                        return [(one.name, one.root) for one in several if one.root is not None]
+        return []
+
+    return run_trio(ask)
+
+
+def _ask_controller(
+    options: Options, question: Callable[[ControllerCalls, ControllerClient], Awaitable[list[str]]]
 ) -> list[str]:
-    import trio  # noqa: PLC0415
-
-    from jumpstarter_client.controller.controller_client import ControllerClient  # noqa: PLC0415
-    from jumpstarter_client.identity.client_config import load  # noqa: PLC0415
-
-    async def main() -> list[str]:
+    async def ask() -> list[str]:
         with trio.move_on_after(ASK_SECONDS):
             controller = ControllerClient(load(options.client, os.environ))
             async with controller.open() as calls:
-                return await ask(calls, controller)
+                return await question(calls, controller)
         return []
 
     with suppress(JumpstarterError):
-        return sorted(set(trio.run(main)))
+        return sorted(set(run_trio(ask)))
     return []

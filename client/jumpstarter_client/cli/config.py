@@ -1,45 +1,24 @@
-"""`jumpstarter config client …`: who you are to which controller. A token is never on a command line or a screen."""
+"""`jumpstarter config client …`: manage client configurations. Tokens are never on the command line or the screen."""
 
 from __future__ import annotations
 
+import base64
 import os
 import sys
+from getpass import getpass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
+from jumpstarter_proto.remote import Identity, Kind, Trust, split_endpoint
 from jumpstarter_proto.terminal import print_error_line, print_line, print_text
 
-from jumpstarter_client.cli.arguments import Arguments, asks_for_help, take
+from jumpstarter_client.cli.arguments import Arguments, parse_arguments
 from jumpstarter_client.cli.options import Options, UsageError, nearest, take_output
-
-if TYPE_CHECKING:
-    from jumpstarter_client.identity.client_config import ClientConfig
-    from jumpstarter_client.identity.config_files import ConfigFiles
+from jumpstarter_client.cli.output import table, write_data
+from jumpstarter_client.identity.client_config import ClientConfig, config_home, load
+from jumpstarter_client.identity.config_files import ConfigFiles
 
 __all__ = ["config"]
-
-HELP = """Usage: jumpstarter config client create|delete|list|use|show [NAME] [ARGUMENT ...]
-
-Client configurations: who you are to which controller. They are files for your eyes only, of Jumpstarter's own
-format, in ~/.config/jumpstarter/clients. `jumpstarter login` makes one, too.
-
-  jumpstarter config client list                  * is the one that counts where none is named
-  jumpstarter config client use lab
-  jumpstarter config client show                  the current one; never its token
-  jumpstarter config client delete lab
-  pass lab/token | jumpstarter config client create lab --endpoint lab.example:8082 --name ann
-  jumpstarter config client create lab --endpoint lab.example:8082 --name ann --token-file token --ca ca.pem
-
-Options of create:
-  -e, --endpoint HOST:PORT   the controller
-  --name NAME                who you are there; NAME of the configuration if left out
-  --namespace NAME           default, if left out
-  --token-file FILE          where the token is; otherwise it is read from standard input
-  --ca FILE                  believe the controller's certificate if these (PEM) vouch for it
-  -k, --insecure-tls         believe the certificate that it shows at each connection
-  -a, --allow PATTERN        client classes of other people's drivers that may be loaded; --unsafe: all
-"""
 
 _VERBS = {
     "create": "create",
@@ -68,24 +47,23 @@ MAX_TOKEN = 64 * 1024
 
 
 def config(arguments: list[str], options: Options) -> ExitCode:
-    """The command."""
-    if len(arguments) < 2 or asks_for_help(arguments):
-        print_text(HELP)
-        return ExitCode.OK if asks_for_help(arguments) else ExitCode.USAGE
+    """Run the command."""
     noun, word, *rest = arguments
     if noun not in _NOUNS:
-        raise UsageError(f"`config` has no {noun!r}; there is `jumpstarter config client`")
+        raise UsageError(f"unknown noun {noun!r}; use `jumpstarter config client`")
     if word not in _VERBS:
         raise UsageError(f"`config client` has no verb {word!r}{nearest(word, set(_VERBS.values()))}")
     verb = _VERBS[word]
     output, rest = take_output(rest, ("json", "yaml", "name", "path"))
     output = output or options.output
     command = f"config client {verb}"
-    given = take(command, rest, _VALUED, _FLAGS) if verb == "create" else take(command, rest)
+    given = (
+        parse_arguments(command, rest, _VALUED, _FLAGS)
+        if verb == "create"
+        else parse_arguments(command, rest)
+    )
     if len(given.words) > 1:
-        raise UsageError(f"`{command}` takes one name, and {given.words[1]!r} is a second")
-    from jumpstarter_client.identity.client_config import config_home  # noqa: PLC0415
-    from jumpstarter_client.identity.config_files import ConfigFiles  # noqa: PLC0415 - not for --help
+        raise UsageError(f"`{command}` takes one name; {given.words[1]!r} is too much")
 
     files = ConfigFiles(config_home(os.environ))
     if verb == "list":
@@ -96,35 +74,32 @@ def config(arguments: list[str], options: Options) -> ExitCode:
         _show(name or options.client, output)
         return ExitCode.OK
     if name is None:
-        raise UsageError(f"which configuration? `jumpstarter {command} NAME`")
+        raise UsageError(f"no configuration named; use `jumpstarter {command} NAME`")
     match verb:
         case "create":
             path = _create(name, given, files)
-            sentence = f"{path} is written; `jumpstarter config client list` shows all"
+            sentence = f"created {path}; `jumpstarter config client list` lists all"
         case "delete":
             path = files.delete(name)
-            sentence = f"{path} is deleted"
+            sentence = f"deleted {path}"
         case _:
             files.use(name)
             path = files.path(name)
-            sentence = f"{name} is the current configuration"
+            sentence = f"{name} is now the current configuration"
     print_line(str(path) if output == "path" else sentence)
     return ExitCode.OK
 
 
 def _create(name: str, given: Arguments, files: ConfigFiles) -> Path:
-    from jumpstarter_proto.remote import Identity, Kind, Trust, split_endpoint  # noqa: PLC0415
-
-    from jumpstarter_client.identity.client_config import ClientConfig  # noqa: PLC0415
 
     path = files.path(name)
     if path.exists():
         raise UsageError(
-            f"there is a configuration {name!r} already; delete it first: jumpstarter config client delete {name}"
+            f"the configuration {name!r} already exists; delete it first: jumpstarter config client delete {name}"
         )
     endpoint = given.one("--endpoint")
     if not endpoint:
-        raise UsageError("where is the controller? --endpoint HOST:PORT")
+        raise UsageError("no controller named; use --endpoint HOST:PORT")
     split_endpoint(endpoint)
     ca = given.one("--ca")
     trust = Trust(ca=_ca(ca) if ca else "", insecure="--insecure-tls" in given.flags)
@@ -144,31 +119,27 @@ def _token(file: str | None) -> str:
         with open(file, "rb") as stream:
             raw = stream.read(MAX_TOKEN + 1)
     elif sys.stdin.isatty():
-        from getpass import getpass  # noqa: PLC0415
-
         raw = getpass("Token (it is not shown): ").encode()
     else:
         raw = sys.stdin.buffer.read(MAX_TOKEN + 1)
     token = raw.decode("ascii", "replace").strip()
     if not token or len(raw) > MAX_TOKEN or not token.isascii() or any(c.isspace() for c in token):
         where = file or "standard input"
-        raise JumpstarterError(
-            f"{where} has no token; it is one word, as whoever runs the controller gave it"
-        )
+        raise JumpstarterError(f"no valid token in {where}; a token is one word without spaces")
     return token
 
 
 def _ca(file: str) -> str:
-    import base64  # noqa: PLC0415
 
     pem = Path(file).read_bytes()
     if b"-----BEGIN CERTIFICATE-----" not in pem:
-        raise UsageError(f"{file} has no certificate in PEM; convert it with `openssl x509 -inform der`")
+        raise UsageError(
+            f"{file} is not a certificate in PEM format; convert it with `openssl x509 -inform der`"
+        )
     return base64.b64encode(pem).decode()
 
 
 def _list(files: ConfigFiles, output: str | None) -> None:
-    from jumpstarter_client.identity.client_config import load  # noqa: PLC0415
 
     current = files.current()
     rows: list[dict[str, object]] = []
@@ -187,21 +158,16 @@ def _list(files: ConfigFiles, output: str | None) -> None:
         for row in rows:
             print_line(str(row[key]))
     elif output:
-        from jumpstarter_client.cli.output import write_data  # noqa: PLC0415
-
         write_data({"clients": rows}, output)
     elif not rows:
-        print_error_line("there is no client configuration; `jumpstarter login` makes one")
+        print_error_line("no client configuration; `jumpstarter login` creates one")
     else:
-        from jumpstarter_client.cli.output import table  # noqa: PLC0415
-
         keys = ("alias", "endpoint", "namespace", "name", "error")
         shown = [("*" if row["current"] else "", *(str(row.get(key, "")) for key in keys)) for row in rows]
         print_text(table(("", "ALIAS", "ENDPOINT", "NAMESPACE", "NAME", ""), shown))
 
 
 def _show(name: str | None, output: str | None) -> None:
-    from jumpstarter_client.identity.client_config import load  # noqa: PLC0415
 
     found = load(name, os.environ)
     if output == "path":
@@ -209,8 +175,6 @@ def _show(name: str | None, output: str | None) -> None:
     elif output == "name":
         print_line(found.path.stem if found.path else "")
     elif output:
-        from jumpstarter_client.cli.output import write_data  # noqa: PLC0415
-
         write_data(_data(found), output)
     else:
         for key, value in _data(found).items():
@@ -219,15 +183,15 @@ def _show(name: str | None, output: str | None) -> None:
 
 
 def _data(found: ClientConfig) -> dict[str, object]:
-    """All but the token."""
-    trust = "a CA of its own" if found.trust.ca else "the system's CAs"
+    """Everything except the token."""
+    trust = "its own CA" if found.trust.ca else "the system's CAs"
     return {
         "file": str(found.path or "(the environment)"),
         "endpoint": found.endpoint,
         "namespace": found.identity.namespace,
         "name": found.identity.name,
-        "token": "is there, and not shown",
-        "trust": "what it shows" if found.trust.insecure else trust,
+        "token": "set (not shown)",
+        "trust": "any certificate" if found.trust.insecure else trust,
         "drivers": "all" if found.unsafe else list(found.allow) or "our own",
         "acquisition_timeout": found.acquisition_timeout,
         "dial_timeout": found.dial_timeout,

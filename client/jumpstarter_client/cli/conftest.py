@@ -15,7 +15,7 @@ import pytest
 import trio
 from jumpstarter_proto.rpc import Server, unix_listener
 
-from jumpstarter_client.blocking import Portal
+from jumpstarter_client.blocking import PortalThread
 from jumpstarter_client.cli.entry import run, start, start_j
 from jumpstarter_client.conftest import FakeExporter, FakeRouter
 
@@ -35,7 +35,7 @@ Command = Callable[..., Done]
 
 
 @pytest.fixture
-def short_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def empty_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No daemon of this machine's, no configuration of this user's."""
     for name in [name for name in os.environ if name.startswith(("JMP_", "JUMPSTARTER_"))]:
         monkeypatch.delenv(name)
@@ -51,7 +51,7 @@ def short_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture
 def lab(
-    short_name: None, exporter: FakeExporter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    empty_home: None, exporter: FakeExporter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[FakeExporter]:
     """An exporter that JUMPSTARTER_HOST names."""
 
@@ -64,14 +64,14 @@ def lab(
             nursery.cancel_scope.cancel()
 
     monkeypatch.setenv("JUMPSTARTER_HOST", str(tmp_path / "lab.sock"))
-    with Portal() as portal, portal.context(listening()):
+    with PortalThread() as portal, portal.context(listening()):
         yield exporter
 
 
 @pytest.fixture
-def command(short_name: None, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
+def command(empty_home: None, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
     """Runs `jumpstarter …` (or `j …`) in this process."""
-    monkeypatch.setattr("jumpstarter_client.cli.entry._end_cleanly_when_told_to", lambda: None)
+    monkeypatch.setattr("jumpstarter_client.cli.entry._exit_on_signal", lambda: None)
     monkeypatch.setattr("gc.disable", lambda: None)
     monkeypatch.setattr("gc.freeze", lambda: None)
 

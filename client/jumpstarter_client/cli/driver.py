@@ -1,4 +1,4 @@
-"""`jumpstarter driver new`: a package with a driver of one's own, to begin with."""
+"""`jumpstarter driver new`: create a package for a new driver, with a passing test."""
 
 from __future__ import annotations
 
@@ -10,22 +10,13 @@ from string import Template
 
 from jumpstarter_proto import driver_packages
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
-from jumpstarter_proto.terminal import print_line, print_text
+from jumpstarter_proto.terminal import print_line
 
-from jumpstarter_client.cli.arguments import asks_for_help, take
-from jumpstarter_client.cli.options import UsageError, nearest
+from jumpstarter_client.cli.arguments import parse_arguments
+from jumpstarter_client.cli.options import Options, UsageError, nearest
 
 __all__ = ["KINDS", "driver"]
 
-HELP = """Usage: jumpstarter driver new NAME --kind power|serial|storage|network
-
-Write a package with a driver, and a test that passes, into the new folder NAME. It is yours: change all of it.
-
-  jumpstarter driver new lab-relay --kind power
-  cd lab-relay
-  python -m pytest
-  pip install .            # on the exporter's host; then it is `type: lab-relay.LabRelay`
-"""
 KINDS = ("power", "serial", "storage", "network")
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
@@ -34,15 +25,12 @@ class DriverFilesError(JumpstarterError):
     """The package cannot be written."""
 
 
-def driver(arguments: list[str]) -> ExitCode:
-    """The command."""
-    if not arguments or asks_for_help(arguments):
-        print_text(HELP)
-        return ExitCode.OK if asks_for_help(arguments) else ExitCode.USAGE
+def driver(arguments: list[str], _: Options) -> ExitCode:
+    """Run the command."""
     verb, *rest = arguments
     if verb != "new":
         raise UsageError(f"`driver` has no verb {verb!r}{nearest(verb, ('new',))}")
-    given = take("driver new", rest, {"--kind": "--kind"})
+    given = parse_arguments("driver new", rest, {"--kind": "--kind"})
     kind = given.one("--kind")
     if len(given.words) != 1 or kind is None or kind not in KINDS:
         raise UsageError(f"`driver new` takes one NAME, and --kind {'|'.join(KINDS)}")

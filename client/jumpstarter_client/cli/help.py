@@ -1,4 +1,4 @@
-"""Help by example. Needs no exporter."""
+"""The help of `jumpstarter` and of interfaces, made from the tables of commands and options; and the version."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from jumpstarter_proto import driver_packages
 from jumpstarter_proto.installed import installed_version
 from jumpstarter_proto.terminal import print_line, print_text
 
-from jumpstarter_client.cli.options import Options, UsageError, take_output
+from jumpstarter_client.cli.commands import COMMANDS
+from jumpstarter_client.cli.options import OPTIONS, Options, UsageError, take_output
+from jumpstarter_client.cli.output import write_data
 from jumpstarter_client.manifests import interfaces
 
 if TYPE_CHECKING:
@@ -19,60 +21,43 @@ __all__ = ["print_interface_help", "print_main_help", "version"]
 
 MAIN = """Usage: jumpstarter COMMAND [ARGUMENT ...]
 
-Use the boards of an exporter: the one that JUMPSTARTER_HOST names, the one that runs on this machine, or one that
-is started for the command from its configuration.
+Use the boards of an exporter: the one that JUMPSTARTER_HOST names, the daemon on this machine, or one that is started
+for the command from its configuration.
 
-  jumpstarter devices                       what there is, what is ready
-  jumpstarter power cycle rpi4              INTERFACE VERB [DEVICE]; the device may be left out if it is the only one
+  jumpstarter devices                       list the devices
+  jumpstarter power cycle rpi4              INTERFACE VERB [DEVICE]; the device is optional if there is only one
   jumpstarter serial start-console rpi4
   jumpstarter storage flash rpi4 image.img.xz
-  jumpstarter test boot.yaml                a test of steps, written in YAML
-  jumpstarter shell -- pytest               JUMPSTARTER_HOST is set inside, and `j` is the device tree
+  jumpstarter test boot.yaml                run a test that is written in YAML
+  jumpstarter shell -- pytest               sets JUMPSTARTER_HOST for the command; `j` is the device tree
 
 Commands:
-  devices     list the devices
-  shell       a shell, or a command, with the exporter in its environment
-  test        run tests that are written in YAML
-  exporters   the boards of a controller: which are free, who has the others and until when
-  lease       boards of a controller for longer than a command: create, list, extend, release
-  login       become a client of a controller
-  auth        your token there: until when it counts, and a new one
-  config      who you are to which controller
-  completion  completion for bash, zsh or fish
-  driver      write a package with a driver of your own, to begin with
-  version     what this is
-
+{commands}
 Interfaces (`jumpstarter INTERFACE --help` lists the verbs):
 {interfaces}
 Options of every command:
-  --host HOST          an exporter's socket or HOST:PORT, instead of JUMPSTARTER_HOST
-  --board NAME         one of the boards of a host that serves several, instead of JUMPSTARTER_BOARD
-  --override           take part in the lease of a board of this machine that somebody has; its user is told
-  --config FILE        start an exporter from this file, for this command only
-  -l SELECTOR          lease a board of a controller by its labels, such as board=rpi4
-  --exporter NAME      this machine's configuration of that name, else the controller's exporter of that name
-  --lease NAME         use a lease that there is
-  --wait-for-board     with -l or --exporter: if there is no such board yet, wait for one to appear
-  --duration TIME      of the lease, such as 2h; 30m if left out
-  --client FILE        who you are to the controller; a file or the name of one
-  --log-level LEVEL    debug, info, warning, error or critical; debug shows where an error came from
-  --exporter-logs      show the exporter's log while the command runs
-  -o json|yaml|name    output for scripts, where there is any
+{options}  -o json|yaml|name    machine-readable output, where the command has one
 """
 
 
 def print_main_help() -> None:
-    """What `jumpstarter --help` prints."""
-    print_text(MAIN.format(interfaces="".join(f"  {name}\n" for name in interfaces())))
+    """Print `jumpstarter --help`."""
+    print_text(
+        MAIN.format(
+            commands="".join(f"  {name:<11} {command.summary}\n" for name, command in COMMANDS.items()),
+            interfaces="".join(f"  {name}\n" for name in interfaces()),
+            options="".join(f"  {option.usage:<20} {option.help}\n" for option in OPTIONS if option.help),
+        )
+    )
     driver_packages.report_problems()
 
 
 def print_interface_help(interface: str, known: dict[str, Verb]) -> None:
-    """What `jumpstarter INTERFACE --help` prints."""
+    """Print `jumpstarter INTERFACE --help`."""
     print_line(f"Usage: jumpstarter {interface} VERB [DEVICE] [ARGUMENT ...]")
     print_line()
     if not known:
-        print_line(f"{interface} has no verbs; its parts have.")
+        print_line(f"{interface} has no verbs of its own; the devices below it have.")
         return
     width = max(map(len, known))
     for name, verb in known.items():
@@ -90,7 +75,7 @@ def print_interface_help(interface: str, known: dict[str, Verb]) -> None:
 
 
 def version(arguments: list[str], options: Options) -> int:
-    """The command."""
+    """Run `jumpstarter version`."""
     if any(word in ("-h", "--help") for word in arguments):
         print_text("Usage: jumpstarter version [-o json|yaml|name]\n\n  jumpstarter version -o json\n")
         return 0
@@ -99,8 +84,6 @@ def version(arguments: list[str], options: Options) -> int:
         raise UsageError(f"`version` takes no {rest[0]!r}; try `jumpstarter version`")
     number = installed_version()
     if output in ("json", "yaml"):
-        from jumpstarter_client.cli.output import write_data  # noqa: PLC0415
-
         write_data({"version": number, "python": platform.python_version()}, output)
     elif output == "name":
         print_line(number)

@@ -1,26 +1,30 @@
-"""`jumpstarter lease extend|update|transfer|release`: what is done to leases that there are."""
+"""`jumpstarter lease extend|update|transfer|release`: change existing leases."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from jumpstarter_proto.client.v1 import client_pb2
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
+from jumpstarter_proto.rpc import RpcError
 from jumpstarter_proto.terminal import print_line
 
 from jumpstarter_client.cli.arguments import Arguments
-from jumpstarter_client.cli.lease import (
-    ask,
+from jumpstarter_client.cli.lease_common import (
+    call_controller,
     controller_of,
-    known,
-    matching,
-    name_of,
-    no_more,
+    implied_lease,
+    lease_name,
+    parse_verb,
     print_lease,
-    stands,
-    taken,
+    require_no_words,
+    selected_leases,
+    status_text,
 )
 from jumpstarter_client.cli.options import Options, UsageError
+from jumpstarter_client.controller.controller_client import short_name, translate_errors
 from jumpstarter_client.errors import NotFoundError
+from jumpstarter_client.times import parse_time, seconds
 
 if TYPE_CHECKING:
     from jumpstarter_proto.client.v1 import client_pb2 as pb
@@ -31,32 +35,29 @@ __all__ = ["change"]
 
 
 def change(verb: str, arguments: list[str], options: Options) -> ExitCode:
-    """One of the four commands."""
+    """Run one of the four commands."""
     match verb:
         case "extend":
-            return _extend(taken("extend", arguments, ("--by", "--total")), options)
+            return _extend(parse_verb("extend", arguments, ("--by", "--total")), options)
         case "update":
-            return _update(taken("update", arguments, ("--begin-time", "--to-client")), options)
+            return _update(parse_verb("update", arguments, ("--begin-time", "--to-client")), options)
         case "transfer":
-            return _transfer(taken("transfer", arguments), options)
+            return _transfer(parse_verb("transfer", arguments), options)
         case _:
-            return _release(taken("release", arguments, ("--tag-filter",), ("-a", "--all")), options)
+            return _release(parse_verb("release", arguments, ("--tag-filter",), ("-a", "--all")), options)
 
 
 def _extend(given: Arguments, options: Options) -> ExitCode:
     total = given.one("--total") or options.duration
     by = given.one("--by")
     if not total and not by:
-        if not given.words or (len(given.words) == 1 and not known(options)):
-            raise UsageError("by how much? For example `jumpstarter lease extend NAME 30m`")
+        if not given.words or (len(given.words) == 1 and not implied_lease(options)):
+            raise UsageError("no time given; for example `jumpstarter lease extend NAME 30m`")
         by = given.words.pop()
-    name = name_of(given, options, "extend")
-    no_more(given, "extend")
+    name = lease_name(given, options, "extend")
+    require_no_words(given, "extend")
     if total and by:
-        raise UsageError("--total is the whole duration, a time alone is added to it; use one of them")
-    from jumpstarter_proto.client.v1 import client_pb2  # noqa: PLC0415
-
-    from jumpstarter_client.times import seconds  # noqa: PLC0415
+        raise UsageError("--total sets the whole duration, a time alone is added; use one of them")
 
     time = int(seconds(total or by or ""))
 
@@ -66,49 +67,47 @@ def _extend(given: Arguments, options: Options) -> ExitCode:
         changes.duration.FromSeconds(whole)
         return await calls.update_lease(name, changes)
 
-    one = ask(controller_of(options), extend)
-    print_lease(one, options, f"{name}: {stands(one)}")
+    one = call_controller(controller_of(options), extend)
+    print_lease(one, options, f"{name}: {status_text(one)}")
     return ExitCode.OK
 
 
 def _update(given: Arguments, options: Options) -> ExitCode:
-    """As Jumpstarter's own client has it: each option says what the lease has from then on."""
-    name = name_of(given, options, "update")
-    no_more(given, "update")
+    """Set the duration, the start or the owner, as Jumpstarter's own client does."""
+    name = lease_name(given, options, "update")
+    require_no_words(given, "update")
     begin, client = given.one("--begin-time"), given.one("--to-client")
     if not options.duration and not begin and not client:
         raise UsageError("`lease update` changes --duration, --begin-time or --to-client; give one of them")
-    from jumpstarter_client.times import moment, seconds  # noqa: PLC0415
 
     duration = int(seconds(options.duration)) if options.duration else None
-    start = int(moment(begin).timestamp()) if begin else None
+    start = int(parse_time(begin).timestamp()) if begin else None
 
     async def update(calls: ControllerCalls) -> pb.Lease:
-        from jumpstarter_proto.client.v1 import client_pb2  # noqa: PLC0415
 
         one = await calls.get_lease(name)
         if duration or start:
             changes = client_pb2.Lease()
-            # A controller wants the duration with the begin, even if it stays.
+            # A controller requires the duration together with the begin time.
             changes.duration.FromSeconds(duration or one.duration.seconds)
             if start:
                 changes.begin_time.FromSeconds(start)
             one = await calls.update_lease(name, changes)
         return await calls.transfer_lease(name, client) if client else one
 
-    one = ask(controller_of(options), update)
-    print_lease(one, options, f"{name}: {stands(one)}")
+    one = call_controller(controller_of(options), update)
+    print_lease(one, options, f"{name}: {status_text(one)}")
     return ExitCode.OK
 
 
 def _transfer(given: Arguments, options: Options) -> ExitCode:
-    name = name_of(given, options, "transfer", 1)
+    name = lease_name(given, options, "transfer", 1)
     if not given.words:
-        raise UsageError("to whom? `jumpstarter lease transfer NAME CLIENT`")
+        raise UsageError("no client named; use `jumpstarter lease transfer NAME CLIENT`")
     client = given.words.pop(0)
-    no_more(given, "transfer")
-    one = ask(controller_of(options), lambda calls: calls.transfer_lease(name, client))
-    print_lease(one, options, f"{name} is {client}'s")
+    require_no_words(given, "transfer")
+    one = call_controller(controller_of(options), lambda calls: calls.transfer_lease(name, client))
+    print_lease(one, options, f"{name} now belongs to {client}")
     return ExitCode.OK
 
 
@@ -116,12 +115,9 @@ def _release(given: Arguments, options: Options) -> ExitCode:
     many = bool(options.selector or "--all" in given.flags or given.one("--tag-filter"))
     names = list(given.words)
     if not many and not names:
-        names = [name_of(given, options, "release")]
+        names = [lease_name(given, options, "release")]
     if many and names:
-        raise UsageError("name the leases, or say which with -l, --tag-filter or --all; not both")
-    from jumpstarter_proto.rpc import RpcError  # noqa: PLC0415
-
-    from jumpstarter_client.controller.controller_client import explained, short_name  # noqa: PLC0415
+        raise UsageError("name leases or select them with -l, --tag-filter or --all, not both")
 
     controller = controller_of(options)
     failures: list[JumpstarterError] = []
@@ -129,28 +125,28 @@ def _release(given: Arguments, options: Options) -> ExitCode:
     async def release(calls: ControllerCalls) -> list[str]:
         found = names
         if many:
-            mine = await matching(calls, controller, given, options, everybody=False, ended=False)
+            mine = await selected_leases(calls, controller, given, options, everybody=False, ended=False)
             found = [short_name(one.name) for one in mine]
         for name in found:
             try:
-                with explained():
+                with translate_errors():
                     await calls.delete_lease(name)
-            except RpcError as error:  # the others are given back all the same
+            except RpcError as error:  # the other leases are still released
                 failures.append(error)
                 continue
             print_line(name if options.output == "name" else f"{name} is released")
         return found
 
-    found = ask(controller, release)
+    found = call_controller(controller, release)
     if failures:
-        raise _all_of(failures)
+        raise _combined(failures)
     if not found and "--all" not in given.flags:
-        raise NotFoundError("no lease of yours is like that; `jumpstarter lease list` shows yours")
+        raise NotFoundError("none of your leases matches (see: jumpstarter lease list)")
     return ExitCode.OK
 
 
-def _all_of(failures: list[JumpstarterError]) -> JumpstarterError:
-    """One error for several; its exit code is the first one's."""
+def _combined(failures: list[JumpstarterError]) -> JumpstarterError:
+    """Combine errors into one, with the exit code of the first."""
     error = JumpstarterError("; ".join(map(str, failures)))
     error.exit_code = failures[0].exit_code
     return error

@@ -1,4 +1,4 @@
-"""Options that every command has, and the words of those that are wrong."""
+"""The options of every command, as one table, and errors of the command line."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SYSTEM_EXPORTERS = "/etc/jumpstarter/exporters"
 
 
 class UsageError(JumpstarterError):
-    """The command line is wrong."""
+    """The command line is invalid."""
 
     status = "INVALID_ARGUMENT"
     exit_code = ExitCode.USAGE
@@ -49,17 +49,17 @@ class UnknownDeviceError(JumpstarterError):
 
 @dataclass
 class Options:
-    """What was said about where to connect and what to print."""
+    """Where to connect, and what to print."""
 
     host: str | None = None
     config: str | None = None
     board: str | None = None
-    """Of a host that has several."""
+    """One of several boards of a host."""
     override: str = ""
-    """Take part in the lease of a board of this machine: "1"; "force" while a hook runs, too."""
+    """Use a leased board of this machine: "1", or "force" to do so while a hook runs."""
     selector: str | None = None
     exporter: str | None = None
-    """Of this machine or of a controller; `split` has found out which, and set one of the other two."""
+    """Of this machine or of a controller; `split` sets `config` or `exporter_name` accordingly."""
     exporter_name: str | None = None
     lease: str | None = None
     duration: str | None = None
@@ -73,19 +73,17 @@ class Options:
     output: str | None = None
 
     def lease_request(self) -> LeaseRequest | None:
-        """The board of a controller that was asked for, by options or JMP_LEASE; None: one that is reached directly."""
+        """Return the request for a leased board, by options or JMP_LEASE; None means a direct connection."""
         named = bool(self.selector or self.exporter_name or self.lease)
         if self.wait_for_board and (self.lease or not (self.selector or self.exporter_name)):
-            raise UsageError(
-                "--wait-for-board is for a board that a controller is asked for; say which with -l SELECTOR"
-            )
+            raise UsageError("--wait-for-board needs a board to lease; add -l SELECTOR")
         if self.host or self.config or not (named or self.client or os.environ.get("JMP_LEASE")):
             return None
         if not named and os.environ.get("JUMPSTARTER_HOST"):
-            return None  # inside of `jumpstarter shell`: the lease is there already
+            return None  # inside `jumpstarter shell`, which holds the lease
         if self.override:
             raise UsageError(
-                "--override is for a board that is served on this machine; leave it out, or unset JMP_LEASE"
+                "--override works for boards of this machine only; remove it, or unset JMP_LEASE"
             )
         from jumpstarter_client.lease.request import LeaseRequest  # noqa: PLC0415 - local commands need none of it
 
@@ -105,21 +103,21 @@ class Options:
         )
 
     def _not_found_hint(self) -> str:
-        """What there is not on this machine, for who named an exporter that the controller has not either."""
+        """Return what to add to the error if neither this machine nor the controller has the named exporter."""
         if self.exporter is None or self.exporter_name != self.exporter:
             return ""
         from jumpstarter_client.identity.client_config import ClientConfigError, load  # noqa: PLC0415
 
         folders = " or ".join(_exporter_folders())
-        missing = f"there is no configuration {self.exporter!r} of an exporter in {folders}"
+        missing = f"no exporter configuration {self.exporter!r} in {folders}"
         try:
             load(self.client, os.environ)
         except ClientConfigError as error:
-            raise UsageError(f"{missing}; and as the name of a controller's exporter: {error}") from None
-        return f"on this machine, {missing}"
+            raise UsageError(f"{missing}; to lease an exporter of that name: {error}") from None
+        return f"this machine has {missing}"
 
     def apply(self) -> None:
-        """Set up logging, if there is anything to set up, and what connections and commands inside find."""
+        """Configure logging and the environment as the options say."""
         if self.override:
             os.environ["JUMPSTARTER_OVERRIDE"] = self.override
         if self.log_level != "warning":
@@ -132,49 +130,105 @@ class Options:
                 handler.setFormatter(LineFormatter())
 
 
-VALUED = {
-    "--host": "host",
-    "--socket": "host",
-    "--config": "config",
-    "--board": "board",
-    "--exporter-config": "config",
-    "--exporter": "exporter",
-    "--log-level": "log_level",
-    "-l": "selector",
-    "--selector": "selector",
-    "--exporter-name": "exporter_name",
-    "--lease": "lease",
-    "--duration": "duration",
-    "--acquisition-timeout": "acquisition_timeout",
-    "--dial-timeout": "dial_timeout",
-    "--retry-timeout": "retry_timeout",
-    "--client": "client",
-    "--client-config": "client",
-}
-_EXAMPLES = {
-    "host": "/run/jumpstarter/exporter.sock",
-    "config": "rpi4.yaml",
-    "board": "rpi4",
-    "log_level": "debug",
-    "selector": "board=rpi4",
-    "exporter": "rpi4-1",
-    "exporter_name": "rpi4-1",
-    "lease": "NAME",
-    "duration": "30m",
-    "client": "ann.yaml",
-    "acquisition_timeout": "10m",
-    "dial_timeout": "30",
-    "retry_timeout": "5m",
-}
+@dataclass(frozen=True)
+class Option:
+    """An option, with everything that parsing, help and completion need."""
+
+    names: tuple[str, ...]
+    field: str
+    """The attribute of `Options`, or the name under which a command's `Arguments` have it."""
+    metavar: str = ""
+    """The placeholder of its value in help; empty for a flag."""
+    help: str = ""
+    """Empty for an option that help does not list."""
+    example: str = ""
+    """A value for the error message if the value is missing."""
+
+    @property
+    def usage(self) -> str:
+        """The option as help shows it."""
+        return f"{self.names[0]} {self.metavar}".rstrip()
+
+
+OPTIONS = (
+    Option(
+        ("--host", "--socket"),
+        "host",
+        "HOST",
+        "connect to this exporter: the path of a socket, or HOST:PORT (default: JUMPSTARTER_HOST)",
+        "/run/jumpstarter/exporter.sock",
+    ),
+    Option(
+        ("--board",),
+        "board",
+        "NAME",
+        "use this board of a host with several (default: JUMPSTARTER_BOARD)",
+        "rpi4",
+    ),
+    Option(
+        ("--override",),
+        "override",
+        "",
+        "use a board of this machine although somebody has leased it; its user is notified",
+    ),
+    Option(
+        ("--config", "--exporter-config"),
+        "config",
+        "FILE",
+        "start an exporter from this file for the command",
+        "rpi4.yaml",
+    ),
+    Option(
+        ("-l", "--selector"),
+        "selector",
+        "SELECTOR",
+        "lease a board from a controller by its labels, such as board=rpi4",
+        "board=rpi4",
+    ),
+    Option(
+        ("--exporter",),
+        "exporter",
+        "NAME",
+        "use this machine's exporter configuration of that name, or lease the exporter of that name",
+        "rpi4-1",
+    ),
+    Option(("--exporter-name",), "exporter_name", "NAME", "", "rpi4-1"),
+    Option(("--lease",), "lease", "NAME", "use an existing lease", "NAME"),
+    Option(
+        ("--wait-for-board",), "wait_for_board", "", "with -l or --exporter: wait if no such board exists yet"
+    ),
+    Option(("--duration",), "duration", "TIME", "length of the lease, such as 2h (default: 30m)", "30m"),
+    Option(
+        ("--client", "--client-config"),
+        "client",
+        "FILE",
+        "use this client configuration for the controller: a file, or its name",
+        "ann.yaml",
+    ),
+    Option(("--acquisition-timeout",), "acquisition_timeout", "TIME", "", "10m"),
+    Option(("--dial-timeout",), "dial_timeout", "TIME", "", "30"),
+    Option(("--retry-timeout",), "retry_timeout", "TIME", "", "5m"),
+    Option(
+        ("--log-level",),
+        "log_level",
+        "LEVEL",
+        "debug, info, warning, error or critical; debug also prints tracebacks",
+        "debug",
+    ),
+    Option(("--exporter-logs",), "exporter_logs", "", "show the exporter's log while the command runs"),
+)
+"""The options of every command. Parsing, help and completion follow from this table."""
+
+BY_NAME = {name: option for option in OPTIONS for name in option.names}
 
 
 def split(arguments: list[str]) -> tuple[Options, list[str]]:
-    """Take the options of every command out, wherever they are in front of a `--`; leave the rest in order.
+    """Take the options of every command out of the arguments before `--`; return the rest in order.
 
-    `-o` is left: it means a file to some verbs (see `take_output`).
+    `-o` stays, because it names a file for some verbs (see `take_output`).
 
     Raises:
-        UsageError: an option without its value, or a log level that there is not.
+        UsageError: a value is missing or invalid, or two options contradict each other.
     """
     options, rest = Options(), []
     words = iter(arguments)
@@ -183,28 +237,26 @@ def split(arguments: list[str]) -> tuple[Options, list[str]]:
             rest += [word, *words]
             break
         name, equals, value = word.partition("=")
-        if name in VALUED and not (
-            name == "--board" and rest[:1] == ["test"]
-        ):  # that has a --board of its own
-            if not equals:
-                value = next(words, "")
+        option = BY_NAME.get(name)
+        if option is None or (name == "--board" and rest[:1] == ["test"]):  # `test` has its own --board
+            rest.append(word)
+        elif option.metavar:
+            value = value if equals else next(words, "")
             if not value:
-                raise UsageError(f"{name} needs a value; for example {name} {_EXAMPLES[VALUED[name]]}")
-            if VALUED[name] == "selector" and options.selector:
-                value = f"{options.selector},{value}"  # each narrows the others
-            setattr(options, VALUED[name], value)
-        elif name == "--override":
+                raise UsageError(f"{name} needs a value; for example {name} {option.example}")
+            if option.field == "selector" and options.selector:
+                value = f"{options.selector},{value}"  # several selectors are combined
+            setattr(options, option.field, value)
+        elif option.field == "override":
             if equals and value != "force":
                 raise UsageError(
-                    "--override takes no value but `force`, for while a hook runs: --override=force"
+                    "--override takes no value except `force`, for use while a hook runs: --override=force"
                 )
             options.override = value or "1"
-        elif word == "--exporter-logs":
-            options.exporter_logs = True
-        elif word == "--wait-for-board":
-            options.wait_for_board = True
-        else:
+        elif equals:
             rest.append(word)
+        else:
+            setattr(options, option.field, True)
     if options.exporter is not None:
         if _is_local(options.exporter):
             options.config = options.exporter
@@ -212,25 +264,23 @@ def split(arguments: list[str]) -> tuple[Options, list[str]]:
             options.exporter_name = options.exporter
     options.log_level = options.log_level.lower()
     if options.host and options.config:
-        raise UsageError("--host names an exporter that runs, --config starts another; use one of them")
+        raise UsageError("--host and --config both select an exporter; use one of them")
     asked = options.selector or options.exporter_name or options.lease
     if asked and (options.host or options.config):
         raise UsageError(
-            "--host and --config name an exporter, -l and --lease ask a controller for one; use one"
+            "--host and --config connect directly, -l and --lease use a controller; use one of them"
         )
     if options.board and (options.config or asked):
-        raise UsageError(
-            "--board names one of the boards that a host serves; leave out --config, -l and --lease"
-        )
+        raise UsageError("--board selects a board of a host; remove --config, -l or --lease")
     if options.override and asked:
-        raise UsageError("--override is for a board that is served on this machine; leave out -l and --lease")
+        raise UsageError("--override works for boards of this machine only; remove -l or --lease")
     if options.log_level not in LOG_LEVELS:
-        raise UsageError(f"{options.log_level!r} is no log level; use one of {', '.join(LOG_LEVELS)}")
+        raise UsageError(f"invalid log level {options.log_level!r}; use one of {', '.join(LOG_LEVELS)}")
     return options, rest
 
 
 def _is_local(exporter: str) -> bool:
-    """Whether it is the file, or the name of one, from which an exporter can be started here."""
+    """Whether it is a file, or the name, of an exporter configuration on this machine."""
     if "/" in exporter or exporter.endswith((".yaml", ".yml")):
         return True
     return any(os.path.exists(os.path.join(folder, f"{exporter}.yaml")) for folder in _exporter_folders())
@@ -243,10 +293,10 @@ def _exporter_folders() -> tuple[str, str]:
 
 
 def take_name(arguments: list[str], options: Options) -> list[str]:
-    """Take `-n NAME`, a controller's exporter, out of a command's own words; verbs may have a `-n` of their own.
+    """Take `-n NAME`, an exporter of a controller, out of the arguments of a command. Verbs may use `-n` differently.
 
     Raises:
-        UsageError: it has no value, or the exporter is named twice.
+        UsageError: the value is missing, or another option selects an exporter, too.
     """
     for index, word in enumerate(arguments):
         name, equals, value = word.partition("=")
@@ -260,7 +310,7 @@ def take_name(arguments: list[str], options: Options) -> list[str]:
             raise UsageError(f"{name} needs the name of a controller's exporter; for example {name} rpi4-1")
         if options.host or options.config:
             raise UsageError(
-                f"{name} asks a controller for an exporter, --host and --config name one; use one"
+                f"{name} uses a controller, --host and --config connect directly; use one of them"
             )
         options.exporter_name = value
         return arguments[:index] + arguments[end:]
@@ -268,10 +318,10 @@ def take_name(arguments: list[str], options: Options) -> list[str]:
 
 
 def take_output(arguments: list[str], formats: tuple[str, ...] = FORMATS) -> tuple[str | None, list[str]]:
-    """Take `-o json|yaml|name` out; what stands behind `--` is not ours.
+    """Take `-o json|yaml|name` out of the arguments before `--`.
 
     Raises:
-        UsageError: another format.
+        UsageError: the format is invalid.
     """
     for index, word in enumerate(arguments):
         if word == "--":
@@ -290,9 +340,9 @@ def take_output(arguments: list[str], formats: tuple[str, ...] = FORMATS) -> tup
 
 
 def nearest(word: str, known: Iterable[str], also: Iterable[str] = ()) -> str:
-    """`; did you mean …` and what there is, for the end of a sentence.
+    """Return `; did you mean …` and the list of known words, for the end of an error.
 
-    What is in `also` would do as well, and may be guessed, but is not listed.
+    Words in `also` may be guessed, but are not listed.
     """
     import difflib  # noqa: PLC0415 - only who mistypes pays for it
 

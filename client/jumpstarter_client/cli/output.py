@@ -1,4 +1,4 @@
-"""What a verb returned, as people or scripts want it."""
+"""Prints results as text for people, or as data for scripts; and tables."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ __all__ = ["table", "write_data", "write_result"]
 
 
 def write_result(result: object, output: str | None) -> None:
-    """Nothing for None, item by item for iterators, text for people, data if it was asked for."""
+    """Print the result of a verb: the items of iterators one by one, data if requested, or else text."""
     if isinstance(result, Iterator):
-        # Closed at once when nobody reads on, while there still is a connection to end it on.
+        # If printing fails, the generator is closed while the connection is still open.
         with closing(result) if isinstance(result, Generator) else nullcontext():
             for item in result:
                 if output == "yaml":
@@ -37,7 +37,7 @@ def write_result(result: object, output: str | None) -> None:
 
 
 def write_data(data: object, output: str) -> None:
-    """As JSON or YAML. Whole numbers stay whole."""
+    """Print data as JSON or YAML. Whole numbers are printed as integers."""
     plain = _plain(data)
     if output == "json":
         text = json.dumps(plain, indent=2, ensure_ascii=False)
@@ -54,12 +54,12 @@ def write_data(data: object, output: str) -> None:
 
 
 def _is_printable(text: str) -> bool:
-    """Whether no character has to be escaped. Formats escape control characters, but none that only change an order."""
+    """Whether all characters are safe to print. JSON and YAML do not escape those that change the text direction."""
     return printable(text) == text
 
 
 def _plain(item: object) -> object:
-    """What JSON knows, in the order in which it was written."""
+    """Convert to JSON types; the order of keys is kept."""
     if dataclasses.is_dataclass(item) and not isinstance(item, type):
         item = {field.name: getattr(item, field.name) for field in dataclasses.fields(item)}
     if isinstance(item, Mapping):
@@ -74,12 +74,12 @@ def _plain(item: object) -> object:
     return int(plain) if isinstance(plain, float) and plain.is_integer() else plain
 
 
-LONGEST = 1000
+MAX_CELL_LENGTH = 1000
 
 
 def table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Lines of columns, the titles first. What peers wrote stays in its cell."""
-    rows = [[shown(text, LONGEST) for text in row] for row in rows]
+    """Format a table with a header. Texts from peers cannot leave their cell."""
+    rows = [[shown(text, MAX_CELL_LENGTH) for text in row] for row in rows]
     widths = [max(map(cells, column)) for column in zip(titles, *rows, strict=True)]
     lines = (
         "  ".join(padded(text, width) for text, width in zip(row, widths, strict=True)).rstrip()

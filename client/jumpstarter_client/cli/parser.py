@@ -1,4 +1,4 @@
-"""A verb's own arguments and its help, by cyclopts, from the signature and docstring of its method."""
+"""Parses the arguments of verbs and prints their help with cyclopts, from the signature and docstring of the method."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ __all__ = ["parse", "print_help"]
 
 
 def parse(verb: Verb, arguments: list[str], title: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Positional and named arguments for the verb's method, converted to the types that it declares.
+    """Return the positional and named arguments for the verb's method, converted to the declared types.
 
     Raises:
-        ArgumentsError: the arguments do not fit; says how to see what does.
+        ArgumentsError: the arguments do not fit the signature.
     """
     try:
         _, bound, _ = _app(verb, title).parse_args(
@@ -32,7 +32,7 @@ def parse(verb: Verb, arguments: list[str], title: str) -> tuple[tuple[Any, ...]
 
 
 def print_help(verb: Verb, title: str, *, device: bool) -> None:
-    """The verb's help, on stdout."""
+    """Print the help of a verb on stdout."""
     _app(verb, f"{title} [DEVICE]" if device else title).help_print([])
     sys.stdout.flush()
 
@@ -47,14 +47,14 @@ def _app(verb: Verb, title: str) -> cyclopts.App:
 
 def _without_self(verb: Verb) -> Any:
     function = verb.function
-    # Driver clients import `Parameter` for the type checker only: a verb that is given no options needs no parser.
+    # Driver clients import `Parameter` for the type checker only, so its name is given here.
     signature = inspect.signature(function, eval_str=True, locals={"Parameter": cyclopts.Parameter})
 
     @functools.wraps(function)
     def command(*args: object, **kwargs: object) -> None:
-        """Only its signature is used."""
+        """Carry the signature only."""
 
-    del command.__wrapped__  # its signature has the client first
+    del command.__wrapped__  # the wrapped signature still has `self`
     kept = list(signature.parameters.values())[1:]
     command.__signature__ = signature.replace(parameters=kept, return_annotation=None)  # type: ignore[attr-defined]
     command.__annotations__ = {p.name: p.annotation for p in kept}

@@ -1,7 +1,6 @@
-"""Commands that are one trio run: a signal to end cancels them, and what they hold is given back first.
+"""Run the async function of a command. A signal cancels it, so that it releases what it holds.
 
-A second one ends them at once: a controller that does not answer is waited for, for its boards' sake, but nobody
-has to wait longer than they like.
+Releasing a lease may wait for a controller that does not answer. A second signal ends the process at once.
 """
 
 from __future__ import annotations
@@ -16,22 +15,22 @@ from typing import TypeVar
 import trio
 from jumpstarter_proto.tasks import collapsed
 
-__all__ = ["run"]
+__all__ = ["run_trio"]
 
 T = TypeVar("T")
-SAME_SECONDS = 1.0
-"""A terminal and whoever started us may both pass on the same Ctrl-C."""
+REPEAT_SECONDS = 1.0
+"""A second signal within this time is ignored: the terminal and the parent process may both deliver one Ctrl-C."""
 
 
-def run(function: Callable[[], Awaitable[T]]) -> T:
-    """The function's result. With a second signal, a second after the first, the process ends.
+def run_trio(function: Callable[[], Awaitable[T]]) -> T:
+    """Run `function` in a new event loop and return its result.
 
     Raises:
-        KeyboardInterrupt: Ctrl-C ended it.
-        SystemExit: SIGTERM or SIGHUP did.
+        KeyboardInterrupt: Ctrl-C cancelled it.
+        SystemExit: SIGTERM or SIGHUP cancelled it.
     """
     found: list[T] = []
-    told: list[int] = []
+    received: list[int] = []
     numbers = [
         number
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -43,10 +42,10 @@ def run(function: Callable[[], Awaitable[T]]) -> T:
             async with trio.open_nursery() as nursery:
 
                 async def listen() -> None:
-                    told.append(await anext(signals))
-                    end_at_once = _EndAtOnce()
-                    for number in numbers:  # until the receiver puts back what was there
-                        signal.signal(number, end_at_once)
+                    received.append(await anext(signals))
+                    exit_now = _ExitNow()
+                    for number in numbers:  # until the receiver restores the handlers
+                        signal.signal(number, exit_now)
                     nursery.cancel_scope.cancel()
 
                 nursery.start_soon(listen)
@@ -56,22 +55,23 @@ def run(function: Callable[[], Awaitable[T]]) -> T:
     trio.run(main)
     if found:
         return found[0]
-    if told[0] == signal.SIGINT:
+    if received[0] == signal.SIGINT:
         raise KeyboardInterrupt
-    sys.exit(128 + told[0])
+    sys.exit(128 + received[0])
 
 
-class _EndAtOnce:
-    """The handler of a second signal."""
+class _ExitNow:
+    """The handler of further signals."""
 
     def __init__(self) -> None:
-        self._not_before = time.monotonic() + SAME_SECONDS
+        self._not_before = time.monotonic() + REPEAT_SECONDS
 
     def __call__(self, number: int, _frame: object) -> None:
         if time.monotonic() < self._not_before:
             return
         os.write(
             2,
-            b"\nended at once; what it had leased may stay so until its time is over: jumpstarter lease list\n",
+            b"\nstopped immediately; the lease was not released and stays active until it expires "
+            b"(see: jumpstarter lease list)\n",
         )
         os._exit(128 + number)

@@ -1,19 +1,35 @@
-"""`jumpstarter test`: boards tested by YAML files."""
+"""`jumpstarter test`: run tests that are written in YAML."""
 
 from __future__ import annotations
 
+import json
+import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import trio
+from jumpstarter_proto.documents import Document
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.terminal import print_line, print_text
 
 from jumpstarter_client.cli.options import Options, UsageError, nearest, take_name, take_output
+from jumpstarter_client.cli.output import write_data
+from jumpstarter_client.connections.connect import connect_async
+from jumpstarter_client.lease.monitor import LeaseEndedError
+from jumpstarter_client.yamltest.files import facts, folder_name, summary_line, write_folder, write_junit
+from jumpstarter_client.yamltest.machine import Outcome
+from jumpstarter_client.yamltest.reader import read
+from jumpstarter_client.yamltest.report import ConsoleReporter
+from jumpstarter_client.yamltest.run import Runner
+from jumpstarter_client.yamltest.schema import schema
+from jumpstarter_client.yamltest.steps import known_steps
+from jumpstarter_client.yamltest.which_board import choose_board_of_test
 
 if TYPE_CHECKING:
     from jumpstarter_client.base import DriverClient
@@ -22,34 +38,10 @@ if TYPE_CHECKING:
 
 __all__ = ["test"]
 
-HELP = """Usage: jumpstarter test FILE.yaml [FILE.yaml ...] [OPTION ...]
-
-Run tests that are written in YAML. Every file is checked, against the devices too, before a board is touched.
-
-  jumpstarter test boot.yaml
-  jumpstarter test boot.yaml network.yaml --set image=build/sd.img.xz --junit results.xml
-  jumpstarter test boot.yaml --check            only look for mistakes
-  jumpstarter test --steps                      the steps that there are
-  jumpstarter test --schema > jumpstarter-test.schema.json
-
-Options:
-  --set NAME=VALUE     a variable of the tests
-  --board NAME         the board for tests, or BOARD.DEVICE, for tests, instead of what they name
-  --results DIR        where the run's folder is made (jumpstarter-results); consoles, times and a summary are in it
-  --no-results         keep nothing
-  --junit FILE         results for CI
-  --check              check the files, without an exporter
-  --steps, --schema    print the steps that are installed, or the JSON Schema of test files
-  -o json|yaml|name    print the results as data
-
-Ctrl-C ends the step that runs and goes on with `always:`; a second one leaves that as well.
-Exit codes: 0 passed, 1 failed, 7 all skipped, 130 interrupted, 2 to 5 could not be run (docs/exit-codes.md).
-"""
-
 
 @dataclass
 class _Run:
-    """What was asked for."""
+    """The options of one run."""
 
     files: list[Path] = field(default_factory=list)
     variables: dict[str, str] = field(default_factory=dict)
@@ -61,23 +53,18 @@ class _Run:
 
 
 def test(arguments: list[str], options: Options) -> ExitCode:
-    """The command `test`."""
-    if not arguments or any(word in ("-h", "--help") for word in arguments):
-        print_text(HELP)
-        return ExitCode.OK if arguments else ExitCode.USAGE
+    """Run the command."""
     if "--schema" in arguments:
         return _print_schema()
     if "--steps" in arguments:
         return _print_steps()
     run = _parse(take_name(arguments, options))
-    from jumpstarter_client.yamltest.reader import read  # noqa: PLC0415 - not for --help
 
     tests = [read(file, _given(file, run)) for file in run.files]
     if run.check:
         for one in tests:
             print_line(f"{one.document.file}: good")
         return ExitCode.OK
-    import trio  # noqa: PLC0415
 
     return trio.run(_run, tests, run, options)
 
@@ -112,7 +99,7 @@ def _parse(arguments: list[str]) -> _Run:
         else:
             run.files.append(Path(word))
     if not run.files:
-        raise UsageError("which test? Name a YAML file; `jumpstarter test --help` shows examples")
+        raise UsageError("no test named; name a YAML file (see: jumpstarter test --help)")
     return run
 
 
@@ -132,26 +119,21 @@ def _take(run: _Run, name: str, value: str) -> None:
 
 
 def _given(file: Path, run: _Run) -> dict[str, str]:
-    """With one file every variable has to be its; with several, each takes those that it has."""
+    """Return the variables for a file. With several files, each gets only the variables that it declares."""
     if len(run.files) == 1:
         return run.variables
-    from jumpstarter_proto.documents import Document  # noqa: PLC0415
 
     own = Document(file, "steps").data.get("variables") or {}
     return {name: value for name, value in run.variables.items() if name in own}
 
 
 def _print_schema() -> ExitCode:
-    import json  # noqa: PLC0415
-
-    from jumpstarter_client.yamltest.schema import schema  # noqa: PLC0415
 
     print_text(json.dumps(schema(), indent=2) + "\n")
     return ExitCode.OK
 
 
 def _print_steps() -> ExitCode:
-    from jumpstarter_client.yamltest.steps import known_steps  # noqa: PLC0415
 
     for name, step in sorted(known_steps().items()):
         keys = " ".join(step.keys.__struct_encode_fields__)
@@ -160,8 +142,6 @@ def _print_steps() -> ExitCode:
 
 
 async def _run(tests: list[BoardTest], run: _Run, options: Options) -> ExitCode:
-    from jumpstarter_client.cli.output import write_data  # noqa: PLC0415
-    from jumpstarter_client.yamltest.files import facts, summary_line, write_junit  # noqa: PLC0415
 
     folder = _new_folder(run.results) if run.results else None
     ended: list[RunEnded] = []
@@ -177,37 +157,25 @@ async def _run(tests: list[BoardTest], run: _Run, options: Options) -> ExitCode:
     codes = {one.exit_code for one in ended}
     if ExitCode.SKIPPED in codes and codes != {ExitCode.SKIPPED}:
         codes.remove(ExitCode.SKIPPED)
-    return max(codes)  # could not be run before failed, and interrupted before all
+    return max(codes)  # interrupted outranks "could not run", which outranks failed
 
 
 async def _run_all(
     tests: list[BoardTest], run: _Run, options: Options, folder: Path | None, ended: list[RunEnded]
 ) -> None:
-    import os  # noqa: PLC0415
-    from dataclasses import replace  # noqa: PLC0415
-    from itertools import groupby  # noqa: PLC0415
-
-    import trio  # noqa: PLC0415
-
-    from jumpstarter_client.connections.connect import connect_async  # noqa: PLC0415
-    from jumpstarter_client.yamltest.files import folder_name, write_folder  # noqa: PLC0415
-    from jumpstarter_client.yamltest.machine import Outcome  # noqa: PLC0415
-    from jumpstarter_client.yamltest.report import Teller  # noqa: PLC0415
-    from jumpstarter_client.yamltest.run import Runner  # noqa: PLC0415
 
     output = sys.stdout if run.output is None else sys.stderr
     live = output.isatty() and os.environ.get("TERM") != "dumb"
-    teller = Teller(output, live=live, colour=live and not os.environ.get("NO_COLOR"))
+    reporter = ConsoleReporter(output, live=live, colour=live and not os.environ.get("NO_COLOR"))
     taken: set[str] = set()
     running: list[Runner] = []
-    losses: list[JumpstarterError] = []
+    lease_errors: list[JumpstarterError] = []
 
-    def lose(end_reason: str) -> None:
-        from jumpstarter_client.lease.monitor import LeaseEndedError  # noqa: PLC0415 - leased boards only
+    def end_lease(reason: str) -> None:
 
-        losses.append(LeaseEndedError(end_reason))
+        lease_errors.append(LeaseEndedError(reason))
         for runner in running:
-            runner.lose_board(losses[0])
+            runner.lose_board(lease_errors[0])
 
     async def listen(signals: AsyncIterator[int]) -> None:
         async for number in signals:
@@ -215,15 +183,15 @@ async def _run_all(
                 runner.interrupt("Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name)
 
     async def run_on(root: DriverClient, planned: Iterable[BoardTest]) -> bool:
-        """Whether to go on behind them."""
+        """Run tests on a board. Returns whether to continue with the next board."""
         with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(listen, signals)
                 for one in planned:
                     own = folder / folder_name(one.name, taken) if folder else None
-                    runner = Runner(one, root.node, tell=teller.tell, folder=own)
+                    runner = Runner(one, root.node, tell=reporter.report, folder=own)
                     running[:] = [runner]
-                    for error in losses:
+                    for error in lease_errors:
                         runner.lose_board(error)
                     result = await runner.run()
                     ended.append(result)
@@ -241,15 +209,14 @@ async def _run_all(
             config=options.config,
             board=options.board,
             request=options.lease_request(),
-            on_lease_end=lose,
+            on_lease_end=end_lease,
         ) as root:
             await run_on(root, tests)
     except JumpstarterError as error:
         if not (boards := getattr(error, "boards", None)):
             raise
-        from jumpstarter_client.yamltest.which_board import choose_board_of_test  # noqa: PLC0415
 
-        # All of them before any is run.
+        # All boards are chosen before the first test runs.
         chosen = [choose_board_of_test(boards, one) for one in tests]
         for name, group in groupby(chosen, key=lambda pair: pair[0].name):
             async with connect_async(options.host, board=name) as root:
@@ -258,7 +225,7 @@ async def _run_all(
 
 
 def _new_folder(parent: Path) -> Path:
-    """A folder for this run, whose name sorts by time."""
+    """Create a folder for this run, whose name sorts by time."""
     name = datetime.now().astimezone().strftime("%Y-%m-%d_%H-%M-%S")
     for count in range(1000):
         folder = parent / (f"{name}_{count}" if count else name)
@@ -267,4 +234,4 @@ def _new_folder(parent: Path) -> Path:
         except FileExistsError:
             continue
         return folder
-    raise JumpstarterError(f"no folder can be made in {parent}; choose another with --results")
+    raise JumpstarterError(f"cannot create a folder in {parent}; choose another one with --results")

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jumpstarter_client.cli.completion import SCRIPTS, complete
+from jumpstarter_client.cli.options import Options
 
 NAMES = [
     "a$(touch made)",
@@ -47,7 +48,7 @@ printf '%s\\n' "$#" "$@" > told.new && mv told.new told
 
 @pytest.fixture
 def offered(
-    tmp_path: Path, short_name: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, empty_home: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> str:
     """What is offered to a user who has configurations of exporters of all these names."""
     folder = tmp_path / "config" / "jumpstarter" / "exporters"
@@ -55,7 +56,7 @@ def offered(
     for name in [*NAMES, *HIDDEN]:
         (folder / f"{name}.yaml").write_text("")
     monkeypatch.setattr("jumpstarter_client.cli.completion_values.exporters", lambda _options: [])
-    complete(["--exporter"])
+    complete(["--exporter"], Options())
     return capsys.readouterr().out
 
 

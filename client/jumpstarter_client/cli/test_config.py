@@ -27,7 +27,7 @@ def test_a_configuration_from_its_creation_to_its_end(command: Command, tmp_path
     (tmp_path / "ca.pem").write_text(PEM)
     done = command("jumpstarter", *CREATE, "--name", "ann", "--ca", str(tmp_path / "ca.pem"), "-a", "x.*")
     path = tmp_path / "config" / "jumpstarter" / "clients" / "lab.yaml"
-    assert done.out == f"{path} is written; `jumpstarter config client list` shows all\n"
+    assert done.out == f"created {path}; `jumpstarter config client list` lists all\n"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert "token: s3cret" in path.read_text()
     shown = command("jumpstarter", "config", "client", "show")
@@ -53,7 +53,9 @@ def test_a_token_file_a_second_one_and_which_counts(command: Command, tmp_path: 
     words = ("--endpoint", "h:1", "--token-file", str(tmp_path / "token"))
     for alias in ("a", "b"):
         assert command("jumpstarter", "config", "client", "create", alias, *words).code == 0
-    assert command("jumpstarter", "config", "client", "use", "b").out == "b is the current configuration\n"
+    assert (
+        command("jumpstarter", "config", "client", "use", "b").out == "b is now the current configuration\n"
+    )
     assert command("jumpstarter", "config", "client", "show", "-o", "name").out == "b\n"
     again = command("jumpstarter", "config", "client", "create", "b", *words)
     assert (again.code, "delete it first" in again.err) == (2, True)
@@ -64,12 +66,12 @@ def test_a_token_file_a_second_one_and_which_counts(command: Command, tmp_path: 
     ("words", "sentence"),
     [
         (("config",), ""),
-        (("config", "exporter", "list"), "there is `jumpstarter config client`"),
+        (("config", "exporter", "list"), "use `jumpstarter config client`"),
         (("config", "client", "creat"), "did you mean 'create'"),
-        (("config", "client", "create"), "which configuration?"),
+        (("config", "client", "create"), "no configuration named"),
         (("config", "client", "create", "lab"), "--endpoint HOST:PORT"),
         (("config", "client", "create", "lab", "--endpoint", "http://lab"), "write HOST:PORT such as"),
-        (("config", "client", "create", "a/b", "--endpoint", "h:1"), "is no name"),
+        (("config", "client", "create", "a/b", "--endpoint", "h:1"), "is not a valid configuration name"),
         (("config", "client", "create", "lab", "--token", "x"), "no option --token; did you mean"),
         (("config", "client", "use", "lab"), "log in first"),
         (("config", "client", "show"), "no client configuration"),
@@ -85,5 +87,5 @@ def test_what_is_wrong_is_one_sentence(command: Command, words: tuple[str, ...],
 def test_no_token_is_no_configuration(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"two words\n")))
     done = command("jumpstarter", *CREATE)
-    assert (done.code, "has no token" in done.err) == (1, True)
+    assert (done.code, "no valid token in" in done.err) == (1, True)
     assert command("jumpstarter", "config", "client", "list", "-o", "name").out == ""

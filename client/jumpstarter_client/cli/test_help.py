@@ -13,28 +13,28 @@ from jumpstarter_client.conftest import FakeExporter
 MAIN = """\
 Usage: jumpstarter COMMAND [ARGUMENT ...]
 
-Use the boards of an exporter: the one that JUMPSTARTER_HOST names, the one that runs on this machine, or one that
-is started for the command from its configuration.
+Use the boards of an exporter: the one that JUMPSTARTER_HOST names, the daemon on this machine, or one that is started
+for the command from its configuration.
 
-  jumpstarter devices                       what there is, what is ready
-  jumpstarter power cycle rpi4              INTERFACE VERB [DEVICE]; the device may be left out if it is the only one
+  jumpstarter devices                       list the devices
+  jumpstarter power cycle rpi4              INTERFACE VERB [DEVICE]; the device is optional if there is only one
   jumpstarter serial start-console rpi4
   jumpstarter storage flash rpi4 image.img.xz
-  jumpstarter test boot.yaml                a test of steps, written in YAML
-  jumpstarter shell -- pytest               JUMPSTARTER_HOST is set inside, and `j` is the device tree
+  jumpstarter test boot.yaml                run a test that is written in YAML
+  jumpstarter shell -- pytest               sets JUMPSTARTER_HOST for the command; `j` is the device tree
 
 Commands:
-  devices     list the devices
-  shell       a shell, or a command, with the exporter in its environment
+  devices     list the devices of the exporter with their states
+  shell       start a shell, or run a command, that is connected to the exporter
   test        run tests that are written in YAML
-  exporters   the boards of a controller: which are free, who has the others and until when
-  lease       boards of a controller for longer than a command: create, list, extend, release
-  login       become a client of a controller
-  auth        your token there: until when it counts, and a new one
-  config      who you are to which controller
-  completion  completion for bash, zsh or fish
-  driver      write a package with a driver of your own, to begin with
-  version     what this is
+  exporters   list the boards of a controller and who uses them
+  lease       keep a board of a controller for longer than one command
+  login       log in to a controller
+  auth        show or replace your token for a controller
+  config      manage the configurations of controllers
+  completion  print completion for bash, zsh or fish
+  driver      create a Python package for your own driver
+  version     print the version
 
 Interfaces (`jumpstarter INTERFACE --help` lists the verbs):
   network
@@ -45,19 +45,19 @@ Interfaces (`jumpstarter INTERFACE --help` lists the verbs):
   video
 
 Options of every command:
-  --host HOST          an exporter's socket or HOST:PORT, instead of JUMPSTARTER_HOST
-  --board NAME         one of the boards of a host that serves several, instead of JUMPSTARTER_BOARD
-  --override           take part in the lease of a board of this machine that somebody has; its user is told
-  --config FILE        start an exporter from this file, for this command only
-  -l SELECTOR          lease a board of a controller by its labels, such as board=rpi4
-  --exporter NAME      this machine's configuration of that name, else the controller's exporter of that name
-  --lease NAME         use a lease that there is
-  --wait-for-board     with -l or --exporter: if there is no such board yet, wait for one to appear
-  --duration TIME      of the lease, such as 2h; 30m if left out
-  --client FILE        who you are to the controller; a file or the name of one
-  --log-level LEVEL    debug, info, warning, error or critical; debug shows where an error came from
+  --host HOST          connect to this exporter: the path of a socket, or HOST:PORT (default: JUMPSTARTER_HOST)
+  --board NAME         use this board of a host with several (default: JUMPSTARTER_BOARD)
+  --override           use a board of this machine although somebody has leased it; its user is notified
+  --config FILE        start an exporter from this file for the command
+  -l SELECTOR          lease a board from a controller by its labels, such as board=rpi4
+  --exporter NAME      use this machine's exporter configuration of that name, or lease the exporter of that name
+  --lease NAME         use an existing lease
+  --wait-for-board     with -l or --exporter: wait if no such board exists yet
+  --duration TIME      length of the lease, such as 2h (default: 30m)
+  --client FILE        use this client configuration for the controller: a file, or its name
+  --log-level LEVEL    debug, info, warning, error or critical; debug also prints tracebacks
   --exporter-logs      show the exporter's log while the command runs
-  -o json|yaml|name    output for scripts, where there is any
+  -o json|yaml|name    machine-readable output, where the command has one
 """
 
 POWER = """\
@@ -88,87 +88,87 @@ An interrupted cycle (Ctrl-C, a lost connection) switches the board on at once.
 DEVICES = """\
 Usage: jumpstarter devices [-o json|yaml|name]
 
-The devices of the exporter, with what is ready and what is not, and why; on a host with several boards those of
-all of them, as BOARD.DEVICE.
+List the devices of the exporter with their states and the reasons. On a host with several boards, list the devices of
+all boards, as BOARD.DEVICE.
 
   jumpstarter devices
-  jumpstarter devices -o name           one path a line, for scripts
+  jumpstarter devices -o name           one path per line, for scripts
   jumpstarter devices -o json | jq -r '.[] | select(.state == "failed") | .path'
 """
 
 SHELL = """\
 Usage: jumpstarter shell [--host HOST | --board NAME | --config FILE | -l SELECTOR | -n NAME] [-- COMMAND ...]
 
-A shell in which JUMPSTARTER_HOST names the exporter and `j` is its device tree. With a command, that instead of a
-shell; its exit code is this command's. 126 and 127 mean that the command cannot be run, or is not there; 8 that the
-lease of the board ended first.
+Start a shell in which JUMPSTARTER_HOST is the exporter and `j` is its device tree. With a COMMAND, run that instead
+of a shell and return its exit code. Exit codes of its own: 126 if the command cannot be run, 127 if it is not found, 8
+if the lease of the board ended first.
 
   jumpstarter shell
   jumpstarter shell -- j power on
-  jumpstarter shell --board rpi4                     that one of the boards of a host
+  jumpstarter shell --board rpi4                     one of the boards of a host
   jumpstarter shell -l board=rpi4 --duration 2h      a board of a controller, leased until the shell ends
-  jumpstarter shell -n rpi4-1                        that one, by the name of its exporter
-  jumpstarter shell --exporter rpi4                  this machine's configuration of that name, else as -n
-  jumpstarter shell --lease NAME                     a lease that there is; it stays when the shell ends
-  jumpstarter shell --config rpi4.yaml -- pytest     an exporter of its own, from that file
+  jumpstarter shell -n rpi4-1                        a board of a controller, by the name of its exporter
+  jumpstarter shell --exporter rpi4                  this machine's configuration of that name, or else as -n
+  jumpstarter shell --lease NAME                     an existing lease, which is not released when the shell ends
+  jumpstarter shell --config rpi4.yaml -- pytest     an exporter that is started from this file
 
-On a host that serves several boards, --board or JUMPSTARTER_BOARD says which; `jumpstarter devices` names them. All
-commands inside use that one.
+On a host with several boards, --board or JUMPSTARTER_BOARD selects one, for all commands inside; `jumpstarter devices`
+lists them.
 
-Of a leased board it says five minutes before when the lease ends; inside, `jumpstarter lease extend 30m` goes on.
+Five minutes before a lease ends, the shell prints a warning; `jumpstarter lease extend 30m` inside extends the lease.
 
   --acquisition-timeout TIME   how long to wait for a board (2h)
-  --retry-timeout TIME         how long to lease others when one cannot be reached (5m); 0: not at all
-  --dial-timeout TIME          how long to try for one connection (60)
-  --exporter-logs              show all that the exporter logs, and not only what its hooks print
+  --retry-timeout TIME         how long to lease other boards if one is not reachable (5m); 0: not at all
+  --dial-timeout TIME          how long to try to connect to the board (60)
+  --exporter-logs              show the whole log of the exporter, not only the output of its hooks
 """
 
 LOGIN = """\
 Usage: jumpstarter login [HOST:PORT] [--pairing-code | --name NAME | --issuer URL] [OPTION ...]
 
-Become a client of a controller. Where it knows your company's or lab's OpenID provider you log in there. Otherwise who
-runs it gives you a pairing code (`jumpstarter-controller admin pair client ann`), which is good once, or a token.
-What comes of it is a configuration that only you can read.
+Log in to a controller as a client. If the controller accepts an OpenID provider, log in there. Otherwise the
+administrator gives you a pairing code (`jumpstarter-controller admin pair client ann`), which works once, or a token.
+The login is saved as a client configuration that only you can read.
 
-  jumpstarter login lab.example.org:8082                     log in on a page, in any browser
-  jumpstarter login lab.example.org:8082 --browser           in this machine's
-  jumpstarter login                                          once more, with the current configuration
+  jumpstarter login lab.example.org:8082                     log in on a web page, in any browser
+  jumpstarter login lab.example.org:8082 --browser           log in with the browser of this machine
+  jumpstarter login                                          log in again with the current configuration
   jumpstarter login lab.example.org:8082 --pairing-code
   jumpstarter login 192.168.1.5:8082 --pairing-code --tls-fingerprint 3F:A0:…
   vault read -field=token lab/ann | jumpstarter login lab.example.org:8082 --name ann
 
-A code or a token is asked for, or read from stdin, or from a file; never from the command line, which everybody on this
+Codes and tokens are prompted for, or read from stdin or a file; never from the command line, which all users of this
 machine can read.
 
 Options:
-  --tls-fingerprint HEX    SHA-256 of the controller's certificate, if it made its own; it printed it at its start
-  --alias ALIAS            what to call the configuration; the client's name if left out
-  --namespace NAMESPACE    of the client; `default` if left out
-  --allow PATTERN          client classes of others' drivers that may be loaded; `jumpstarter_driver_*` if left out
-  --unsafe                 all of them, whatever an exporter names
+  --tls-fingerprint HEX    SHA-256 of a self-signed certificate; the controller prints it when it starts
+  --alias ALIAS            name of the configuration (default: the name of the client)
+  --namespace NAMESPACE    namespace of the client (default: `default`)
+  --allow PATTERN          client classes of other packages that may be loaded (default: `jumpstarter_driver_*`)
+  --unsafe                 allow all client classes that an exporter names
 With a pairing code:
-  --pairing-code           JMP_PAIRING_CODE may have it
-  --code-file FILE         the code is in that file
+  --pairing-code           prompt for the code, or take it from JMP_PAIRING_CODE
+  --code-file FILE         read the code from this file
 With a token:
-  --name NAME              whose it is; JMP_TOKEN may have it
-  --token-file FILE        the token is in that file
-With a login:
-  --issuer URL             where, if the controller knows several, or does not say
-  --client-id ID           as what; `jumpstarter-cli` if left out
-  --browser                with this machine's browser, instead of a code that is typed on a page
-  --callback-port PORT     where that browser comes back to, if the issuer wants it to be always the same
+  --name NAME              name of the client; the token may be in JMP_TOKEN
+  --token-file FILE        read the token from this file
+With an OpenID provider:
+  --issuer URL             which provider, if the controller accepts several or does not list them
+  --client-id ID           OAuth client id (default: `jumpstarter-cli`)
+  --browser                use the browser of this machine instead of a code on a web page
+  --callback-port PORT     fixed port for the redirect of that browser, if the provider requires one
 """
 
 AUTH = """\
 Usage: jumpstarter auth status|rotate|refresh [-o json|yaml] [--client FILE]
 
-The token with which you are a client of a controller. It is never shown.
+Show or replace the token with which you are logged in to a controller. The token itself is never printed.
 
-  jumpstarter auth status                   who you are, until when, and whether the controller takes it
-  jumpstarter auth status --client lab      of another configuration than the current one
+  jumpstarter auth status                   your client name, when the token expires, whether the controller accepts it
+  jumpstarter auth status --client lab      for another configuration than the current one
   jumpstarter auth status -o json | jq .seconds_left
-  jumpstarter auth rotate                   a new token in place of it; the old one counts for a day more
-  jumpstarter auth refresh                  a new token of another issuer; commands do that by themselves in time
+  jumpstarter auth rotate                   replace the token; the old one stays valid for one day
+  jumpstarter auth refresh                  get a new token from the OpenID provider; commands do this automatically
 """
 
 PAGES = [

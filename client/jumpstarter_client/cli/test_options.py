@@ -19,7 +19,7 @@ token: t
 
 
 @pytest.fixture(autouse=True)
-def home(short_name: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def home(empty_home: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A machine with the configuration of an exporter `desk`, and of a client `ann`."""
     monkeypatch.setattr(module, "SYSTEM_EXPORTERS", str(tmp_path / "system"))
     home = tmp_path / "config" / "jumpstarter"
@@ -80,15 +80,15 @@ def test_a_test_has_a_board_of_its_own() -> None:
     [
         ("--host", "--host needs a value; for example --host /run/jumpstarter/exporter.sock"),
         ("--lease=", "--lease needs a value; for example --lease NAME"),
-        ("--override=yes", "takes no value but `force`"),
-        ("--host h:1 --config a.yaml", "--host names an exporter that runs"),
-        ("--host h:1 -l a=b", "-l and --lease ask a controller for one"),
-        ("--config a.yaml --lease x", "-l and --lease ask a controller for one"),
-        ("--exporter desk --exporter-name pi-1", "-l and --lease ask a controller for one"),
-        ("--board rpi4 --config a.yaml", "leave out --config, -l and --lease"),
-        ("--board rpi4 --exporter-name pi-1", "leave out --config, -l and --lease"),
-        ("--override -l a=b", "--override is for a board that is served on this machine"),
-        ("--log-level loud", "'loud' is no log level; use one of debug, info"),
+        ("--override=yes", "takes no value except `force`"),
+        ("--host h:1 --config a.yaml", "--host and --config both select an exporter"),
+        ("--host h:1 -l a=b", "-l and --lease use a controller"),
+        ("--config a.yaml --lease x", "-l and --lease use a controller"),
+        ("--exporter desk --exporter-name pi-1", "-l and --lease use a controller"),
+        ("--board rpi4 --config a.yaml", "remove --config, -l or --lease"),
+        ("--board rpi4 --exporter-name pi-1", "remove --config, -l or --lease"),
+        ("--override -l a=b", "--override works for boards of this machine only"),
+        ("--log-level loud", "invalid log level 'loud'; use one of debug, info"),
     ],
 )
 def test_what_does_not_go_together(words: str, sentence: str) -> None:
@@ -139,7 +139,7 @@ def test_a_board_of_a_controller_is_wanted_if_options_or_the_environment_say_so(
 @pytest.mark.parametrize("options", [Options(), Options(lease="x"), Options(lease="x", selector="a=b")])
 def test_only_for_a_board_that_is_asked_for_one_can_wait(options: Options) -> None:
     options.wait_for_board = True
-    with pytest.raises(UsageError, match="say which with -l SELECTOR"):
+    with pytest.raises(UsageError, match="add -l SELECTOR"):
         options.lease_request()
 
 
@@ -148,15 +148,15 @@ def test_an_exporter_that_is_not_on_this_machine_may_be_a_controllers(home: Path
     request = options.lease_request()
     assert request is not None
     assert request.exporter == "pi-1"
-    assert request.not_found_hint.startswith(
-        "on this machine, there is no configuration 'pi-1' of an exporter in"
-    )
+    assert request.not_found_hint.startswith("this machine has no exporter configuration 'pi-1' in")
     assert str(home / "exporters") in request.not_found_hint
     options, _ = split(["devices", "--exporter-name", "pi-1", "--client", "ann"])
     assert options.lease_request() == LeaseRequest(exporter="pi-1", client="ann")
     (home / "clients" / "ann.yaml").unlink()
     options, _ = split(["devices", "--exporter", "pi-1"])
-    with pytest.raises(UsageError, match=r"no configuration 'pi-1' of an exporter in .*; and as the name of"):
+    with pytest.raises(
+        UsageError, match=r"no exporter configuration 'pi-1' in .*; to lease an exporter of that name"
+    ):
         options.lease_request()
 
 

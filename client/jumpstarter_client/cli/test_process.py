@@ -101,7 +101,7 @@ def test_j_is_found_in_a_shell_of_a_jumpstarter_that_is_not_on_the_path(
     assert (command.returncode, out, err) == (0, f"{system}\n", "")
 
 
-def test_a_shell_has_an_exporter_of_its_own_from_a_file(short_name: None, tmp_path: Path) -> None:
+def test_a_shell_has_an_exporter_of_its_own_from_a_file(empty_home: None, tmp_path: Path) -> None:
     (tmp_path / "bench.yaml").write_text(CONFIG)
     script = f"{SCRIPTS}/j power on && stat -c %a $JUMPSTARTER_HOST"
     words = ["shell", "--config", str(tmp_path / "bench.yaml"), "--", "sh", "-c", script]
@@ -111,7 +111,7 @@ def test_a_shell_has_an_exporter_of_its_own_from_a_file(short_name: None, tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("mode", "code", "sentence"), [(None, 127, "there is no command"), (0o644, 126, "cannot be run")]
+    ("mode", "code", "sentence"), [(None, 127, "not found"), (0o644, 126, "cannot be run")]
 )
 def test_a_shells_command_that_cannot_be_run(
     lab: FakeExporter, tmp_path: Path, mode: int | None, code: int, sentence: str

@@ -93,7 +93,7 @@ def test_a_board_that_is_named_counts_before_that_of_the_test(
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        ((), "which test?"),
+        ((), "no test named"),
         (("passes.yaml", "--set", "x"), "--set takes NAME=VALUE, not 'x'"),
         (("passes.yaml", "--junit"), "--junit needs a value"),
         (("passes.yaml", "--chek"), "`test` has no option '--chek'; did you mean '--check'"),

@@ -10,9 +10,9 @@ import pytest
 from jumpstarter_proto.client.v1 import client_pb2 as pb
 from jumpstarter_proto.lab.v1.exporters_pb2 import WatchRequest
 
-from jumpstarter_client.cli.lease_list_watch import SeenLease, lease_changes
+from jumpstarter_client.cli.lease_list_watch import WatchedLease, lease_changes
 from jumpstarter_client.cli.watch_output import Watched, _Lines, _Screen
-from jumpstarter_client.times import when
+from jumpstarter_client.times import format_time
 
 
 def lease(name: str, *, ends: bool = False, waits: bool = False) -> pb.Lease:
@@ -30,20 +30,22 @@ def lease(name: str, *, ends: bool = False, waits: bool = False) -> pb.Lease:
     return one
 
 
-def told(before: list[SeenLease] | None, found: list[SeenLease]) -> list[str]:
+def told(before: list[WatchedLease] | None, found: list[WatchedLease]) -> list[str]:
     return [sentence for sentence, _ in lease_changes(before, found)]
 
 
 def test_leases_are_told_of_when_they_are_not_as_they_were() -> None:
-    ready, waits = SeenLease(lease("x")), SeenLease(lease("y", waits=True), 2)
+    ready, waits = WatchedLease(lease("x")), WatchedLease(lease("y", waits=True), 2)
     said = [
-        f"x of ann is ready: desk is leased, until {when(2_000_003_600)}",
+        f"x of ann is ready: desk is leased, until {format_time(2_000_003_600)}",
         "y of ann is waiting: all are leased",
     ]
     assert told(None, [ready, waits]) == said
-    assert told([ready, waits], [SeenLease(lease("x")), SeenLease(lease("y", waits=True), 2)]) == []
-    assert told([ready, waits], [ready, SeenLease(lease("y", waits=True), 1)]) == said[1:], "it has moved up"
-    ended = SeenLease(lease("x", ends=True))
+    assert told([ready, waits], [WatchedLease(lease("x")), WatchedLease(lease("y", waits=True), 2)]) == []
+    assert told([ready, waits], [ready, WatchedLease(lease("y", waits=True), 1)]) == said[1:], (
+        "it has moved up"
+    )
+    ended = WatchedLease(lease("x", ends=True))
     assert told([ready, waits], [ended, waits]) == ["x of ann has ended: it was released"]
     assert told([ended, waits], [waits]) == [], "that was said"
     (gone,) = lease_changes([ready, waits], [ready])
@@ -55,12 +57,12 @@ def test_leases_are_told_of_when_they_are_not_as_they_were() -> None:
 
 
 def test_a_lease_is_shown_with_the_time_that_has_passed_since_it_was_told_of() -> None:
-    one = SeenLease(lease("x"))
-    old = SeenLease(lease("x"), told_at=one.told_at - 100)
+    one = WatchedLease(lease("x"))
+    old = WatchedLease(lease("x"), received_at=one.received_at - 100)
     assert one.now.effective_duration.seconds == 60
     assert 160 <= old.now.effective_duration.seconds < 200
     assert old.record.effective_duration.seconds == 60
-    over = SeenLease(lease("x", ends=True), told_at=one.told_at - 100)
+    over = WatchedLease(lease("x", ends=True), received_at=one.received_at - 100)
     assert over.now.effective_duration.seconds == 60
 
 

@@ -17,15 +17,15 @@ __all__ = ["run_tree"]
 
 MAX_NAME = 60
 MAX_DESCRIPTION = 2000
-"""Characters that are shown of what an exporter says about its devices."""
+"""Characters of a description; it comes from the exporter."""
 
 
 def run_tree(arguments: list[str], options: Options) -> ExitCode:
-    """The command."""
+    """Run the command."""
     if not options.host and not options.config and not os.environ.get("JUMPSTARTER_HOST"):
         raise UsageError(
-            "`j` works inside of `jumpstarter shell`; run that first, or set JUMPSTARTER_HOST to an exporter's "
-            "socket or HOST:PORT"
+            "`j` works inside `jumpstarter shell`; start that first, or set JUMPSTARTER_HOST to the socket or "
+            "HOST:PORT of an exporter"
         )
     from jumpstarter_client.connections.connect import connect  # noqa: PLC0415 - not for a wrong command line
 

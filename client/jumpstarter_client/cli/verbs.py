@@ -1,7 +1,7 @@
 """`jumpstarter <interface> <verb> [device] …`: commands that driver clients define.
 
-A method of a driver client marked with `@verb` is the only source of its command's name, help and options. A
-verb that is given none runs without an argument parser: loading one takes longer than the call.
+A method of a driver client with `@verb` defines the name, help and options of its command. A verb without arguments
+runs without an argument parser, because loading one takes longer than the call.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.texts import shown
 
 from jumpstarter_client.base import DriverClient
-from jumpstarter_client.cli.devices import select
+from jumpstarter_client.cli.commands import COMMANDS
+from jumpstarter_client.cli.device_selection import select
 from jumpstarter_client.cli.options import ArgumentsError, Options, UsageError, nearest, take_output
 from jumpstarter_client.manifests import interface_client, interfaces
 from jumpstarter_client.node import Node, import_client
@@ -27,15 +28,13 @@ __all__ = ["call_verb", "client_class", "run_verb"]
 
 
 def client_class(interface: str) -> type[DriverClient]:
-    """The class that defines an interface's verbs.
+    """Return the class that defines the verbs of an interface.
 
     Raises:
-        UsageError: there is no such interface.
+        UsageError: the interface is unknown.
     """
     path = interface_client(interface)
     if not path:
-        from jumpstarter_client.cli.entry import COMMANDS  # noqa: PLC0415 - it imports this module
-
         driver_packages.report_problems()
         raise UsageError(
             f"unknown command or interface {interface!r}{nearest(interface, [*interfaces(), *COMMANDS])}"
@@ -44,7 +43,7 @@ def client_class(interface: str) -> type[DriverClient]:
 
 
 def run_verb(interface: str, arguments: list[str], options: Options) -> ExitCode:
-    """The command."""
+    """Run a verb of an interface."""
     known = verbs(client_class(interface))
     if not arguments or arguments[0] in ("-h", "--help"):
         from jumpstarter_client.cli.help import print_interface_help  # noqa: PLC0415
@@ -84,7 +83,7 @@ def _run_on(root: Node, interface: str, word: str, given: list[str], *, verb: Ve
     node, rest = select(root, interface, given, _takes_arguments(verb))
     if reason := getattr(node.client, "stub_reason", None):
         raise JumpstarterError(f"{node.path} cannot be used: {reason}")
-    # The device's own client may define it in a way of its own.
+    # The client class of the device may override the verb.
     own = verbs(type(node.client)).get(word)
     if own is None:
         raise UsageError(f"{node.path} has no verb {word!r}{nearest(word, verbs(type(node.client)))}")
@@ -92,13 +91,13 @@ def _run_on(root: Node, interface: str, word: str, given: list[str], *, verb: Ve
         call_verb(node.client, own, rest, f"jumpstarter {interface} {word}", options)
     except ArgumentsError as error:
         if rest == given and rest and not rest[0].startswith("-"):
-            # A device that is not there looks like an argument.
-            raise UsageError(f"{error}; as a device, there is {shown(node.path)}") from None
+            # The word may be meant as a device.
+            raise UsageError(f"{error}; the only device is {shown(node.path)}") from None
         raise
 
 
 def call_verb(client: DriverClient, verb: Verb, arguments: list[str], title: str, options: Options) -> None:
-    """Parse the verb's own arguments, call it and print what it returns."""
+    """Parse the arguments of a verb, call it, and print the result."""
     output = options.output
     if not _has_own_output(verb):
         output, arguments = take_output(arguments)
@@ -111,7 +110,7 @@ def call_verb(client: DriverClient, verb: Verb, arguments: list[str], title: str
     with ExitStack() as stack:
         if (
             options.exporter_logs and options.lease_request() is None
-        ):  # a leased board's log is shown from its begin
+        ):  # the log of a leased board is printed from its start
             stack.enter_context(client.log_stream())
         method: Callable[..., object] = getattr(client, verb.attribute)
         result = method(*positional, **named)
@@ -123,7 +122,7 @@ def call_verb(client: DriverClient, verb: Verb, arguments: list[str], title: str
 
 
 def _run_without_device(verb: Verb, arguments: list[str], title: str, options: Options) -> ExitCode:
-    """The same for what no exporter is needed for. Its result may say with which exit code the command ends."""
+    """Run a verb that needs no exporter. Its result may have an exit code."""
     from jumpstarter_client.cli.output import write_result  # noqa: PLC0415 - as above
     from jumpstarter_client.cli.parser import parse  # noqa: PLC0415
 

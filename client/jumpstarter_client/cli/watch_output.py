@@ -1,4 +1,4 @@
-"""What `--watch` shows: a table that is drawn again in its place, or a line for each change, for pipes and logs."""
+"""The output of `--watch`: a table that is redrawn on a terminal, or one line per change for pipes and logs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from jumpstarter_proto.terminal import print_error_line, print_line, redraw_line
 from jumpstarter_client.controller.lab_snapshot import LabSnapshot
 from jumpstarter_client.controller.watch import is_watch_unsupported, watch_lab
 from jumpstarter_client.lease.lease import UNREACHABLE_CODES
-from jumpstarter_client.progress import is_live
+from jumpstarter_client.status_line import is_live
 
 if TYPE_CHECKING:
     from jumpstarter_proto.lab.v1.exporters_pb2 import WatchRequest
@@ -28,26 +28,26 @@ if TYPE_CHECKING:
 __all__ = ["Watched", "watch"]
 
 T = TypeVar("T")
-LOOK_SECONDS = 2.0
-"""Where the controller does not tell what has changed, as Jumpstarter's."""
+POLL_SECONDS = 2.0
+"""The interval for controllers without Watch, such as Jumpstarter's own."""
 
 
 @dataclass(frozen=True)
 class Watched(Generic[T]):
-    """What is watched, and how it looks."""
+    """What to watch, and how to print it."""
 
     request: WatchRequest
     of: Callable[[LabSnapshot], list[T]]
-    """What is to be shown of what the controller has told."""
+    """Select the items to print from a snapshot of the lab."""
     ask: Callable[[ControllerCalls], Awaitable[list[T]]]
-    """The same from one that has to be asked."""
+    """Fetch the same items from a controller without Watch."""
     changes: Callable[[list[T] | None, list[T]], Iterator[tuple[str, dict[str, object]]]]
-    """A sentence and data for each that is not as it was; at first, when there was None, for all."""
+    """Yield a sentence and data for each changed item; for all items the first time, when there is no previous list."""
     table: Callable[[list[T]], str]
 
 
 async def watch(controller: ControllerClient, watched: Watched[T], output: str | None) -> None:
-    """Until cancelled; the controller may go away and come back."""
+    """Watch until cancelled, also through interruptions of the controller."""
     is_screen = not output and is_live(sys.stdout)
     show = _Screen(watched) if is_screen else _Lines(watched, as_json=output == "json")
     known = LabSnapshot()
@@ -59,17 +59,17 @@ async def watch(controller: ControllerClient, watched: Watched[T], output: str |
 
     while True:
         try:
-            if controller.tells:
+            if controller.supports_watch:
                 await watch_lab(controller, watched.request, known, look, show.tick)
                 continue
             async with controller.open() as calls:
                 while trio.current_time() < calls.until:
                     show.show(await watched.ask(calls))
                     backoff.reset()
-                    await trio.sleep(LOOK_SECONDS)
+                    await trio.sleep(POLL_SECONDS)
         except RpcError as error:
-            if controller.tells and is_watch_unsupported(error):
-                controller.tells = False
+            if controller.supports_watch and is_watch_unsupported(error):
+                controller.supports_watch = False
                 continue
             if error.code not in UNREACHABLE_CODES or not show.has_shown:
                 raise
@@ -78,7 +78,7 @@ async def watch(controller: ControllerClient, watched: Watched[T], output: str |
 
 
 class _Lines(Generic[T]):
-    """A line for each change."""
+    """Prints one line per change."""
 
     def __init__(self, watched: Watched[T], *, as_json: bool) -> None:
         self._watched = watched
@@ -101,7 +101,7 @@ class _Lines(Generic[T]):
         self._seen = found
 
     def tick(self) -> None:
-        """Time alone is no change."""
+        """Do nothing: time alone is not a change."""
 
     def away(self, why: str) -> None:
         if not self._is_away:
@@ -113,7 +113,7 @@ class _Lines(Generic[T]):
 
 
 class _Screen(Generic[T]):
-    """A table that is drawn again in its place."""
+    """Redraws a table in place."""
 
     def __init__(self, watched: Watched[T]) -> None:
         self._watched = watched
@@ -131,7 +131,7 @@ class _Screen(Generic[T]):
         self._draw(f"{time.strftime('%H:%M:%S')}  Ctrl-C ends this")
 
     def tick(self) -> None:
-        """What is left of a time may be less."""
+        """Redraw if the remaining times have changed."""
         if self._found is not None and self._watched.table(self._found) != self._table:
             self.show(self._found)
 

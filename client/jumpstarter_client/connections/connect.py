@@ -32,7 +32,7 @@ from jumpstarter_proto.rpc import (
 from jumpstarter_proto.tasks import collapsed
 
 from jumpstarter_client.base import DriverClient
-from jumpstarter_client.blocking import Portal
+from jumpstarter_client.blocking import PortalThread
 from jumpstarter_client.connections.endpoint import (
     BuiltIn,
     Tcp,
@@ -351,7 +351,7 @@ def connect(
 ) -> Iterator[DriverClient]:
     """`connect_async` for plain code: the blocking methods of the clients work during the block."""
     with (
-        Portal() as portal,
+        PortalThread() as portal,
         portal.context(
             connect_async(host, config=config, board=board, allowed=allowed, request=request, timeout=timeout)
         ) as client,

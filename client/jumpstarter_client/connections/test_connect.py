@@ -14,7 +14,7 @@ from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.rpc import RpcError, Server, ServerCall, StatusCode, unix_listener
 
 import jumpstarter_client
-from jumpstarter_client.blocking import Portal
+from jumpstarter_client.blocking import PortalThread
 from jumpstarter_client.conftest import FakeExporter, FakeRouter
 from jumpstarter_client.connections.connect import connect, connect_async, env, open_host
 from jumpstarter_client.errors import ConnectError
@@ -49,7 +49,7 @@ def daemon(path: Path, name: str) -> Iterator[FakeExporter]:
     exporter = FakeExporter()
     exporter.labels["jumpstarter.dev/name"] = name
     path.parent.mkdir(parents=True, exist_ok=True)
-    with Portal() as portal, portal.context(listening(exporter, path)):
+    with PortalThread() as portal, portal.context(listening(exporter, path)):
         yield exporter
 
 
@@ -149,7 +149,11 @@ def test_the_passphrase_goes_with_calls_on_unix_sockets_too(
 ) -> None:
     monkeypatch.setenv("JMP_GRPC_PASSPHRASE", "sesame")
     guard = Guard()
-    with Portal() as portal, portal.context(listening(guard, tmp_path / "s")), connect(str(tmp_path / "s")):
+    with (
+        PortalThread() as portal,
+        portal.context(listening(guard, tmp_path / "s")),
+        connect(str(tmp_path / "s")),
+    ):
         pass
     assert guard.heard == ["sesame"]
 
@@ -158,7 +162,11 @@ def test_the_board_and_an_override_go_with_calls(tmp_path: Path, monkeypatch: py
     guard = Guard()
     monkeypatch.setenv("JUMPSTARTER_OVERRIDE", "force")
     door = str(tmp_path / "s")
-    with Portal() as portal, portal.context(listening(guard, tmp_path / "s")), connect(door, board="rpi4"):
+    with (
+        PortalThread() as portal,
+        portal.context(listening(guard, tmp_path / "s")),
+        connect(door, board="rpi4"),
+    ):
         pass
     assert guard.others == {
         "x-jumpstarter-board": "rpi4",

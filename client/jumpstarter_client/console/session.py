@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from jumpstarter_client.blocking import Bridge
+from jumpstarter_client.blocking import BlockingPortal
 from jumpstarter_client.console.command import Result
 from jumpstarter_client.console.expect import ByteStream, Expect
 from jumpstarter_client.console.matcher import Match, Pattern
@@ -23,7 +23,7 @@ class ConsoleSession:
     def __init__(
         self,
         stream: ByteStream,
-        bridge: Bridge,
+        portal: BlockingPortal,
         *,
         on_data: Callable[[bytes], None] | None = None,
         loader_prompt: str | None = None,
@@ -31,12 +31,12 @@ class ConsoleSession:
         self.expecting = Expect(stream, on_data=on_data)
         """What this session reads and types with, for trio tasks."""
         self.shell = Shell(self.expecting, loader_prompt=loader_prompt)
-        self._bridge = bridge
+        self._portal = portal
 
     @property
-    def bridge(self) -> Bridge:
+    def portal(self) -> BlockingPortal:
         """To the loop that the stream belongs to."""
-        return self._bridge
+        return self._portal
 
     @twin
     async def expect(self, *patterns: Pattern, timeout: float = 60.0) -> Match:

@@ -75,15 +75,15 @@ def test_pattern_matches_as_in_the_bare_text(
     pattern: Pattern, before: str, where: list[tuple[int, bytes]], cuts: list[int]
 ) -> None:
     text = f"{before}rpi4 lögin: rest".encode()
-    short_name = Matcher()
-    short_name.feed(text)
+    plain = Matcher()
+    plain.feed(text)
     matcher = Matcher()
     found = None
     for piece in pieces(with_sequences(text, where), cuts):
         matcher.feed(piece)
         found = found or matcher.match([pattern])
     assert found is not None
-    assert found == short_name.match([pattern])
+    assert found == plain.match([pattern])
     assert bare_text(matcher.take()) == b"rest"
 
 

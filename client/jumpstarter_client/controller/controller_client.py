@@ -1,4 +1,4 @@
-"""What a client asks its controller: leases and exporters, by name, by label and through all pages."""
+"""The controller's API for clients: leases, exporters, watches and tokens."""
 
 from __future__ import annotations
 
@@ -34,15 +34,22 @@ if TYPE_CHECKING:
 
     from jumpstarter_client.identity.client_config import ClientConfig
 
-__all__ = ["CALL_SECONDS", "ControllerCalls", "ControllerClient", "explained", "is_not_found", "short_name"]
+__all__ = [
+    "CALL_SECONDS",
+    "ControllerCalls",
+    "ControllerClient",
+    "is_not_found",
+    "short_name",
+    "translate_errors",
+]
 
 CALL_SECONDS = 30.0
 DIAL_SECONDS = 35.0
-"""A controller waits up to 30 s for an exporter before it answers a Dial."""
-PAGE = 100
-RENEWED_SECONDS = 60.0
-"""What stays open is opened anew when its token is good for so much longer; `renewal.SOON` is more."""
-WARN_SECONDS = 7 * 86400.0
+"""A controller waits up to 30 s for the exporter before it answers a Dial."""
+PAGE_SIZE = 100
+MIN_OPEN_SECONDS = 60.0
+"""A long call is reopened so long before its token expires; `RENEW_BEFORE_SECONDS` is longer."""
+EXPIRY_WARNING_SECONDS = 7 * 86400.0
 
 _WAITS = ((WAITS, "1"),)
 _WAITS_FOR_BOARD = ((WAITS_FOR_BOARD, "1"),)
@@ -50,30 +57,30 @@ _log = logging.getLogger(__name__)
 
 
 def short_name(resource: str) -> str:
-    """The name at the end of `namespaces/NS/leases/NAME`."""
+    """Return NAME of `namespaces/NS/leases/NAME`."""
     return resource.rpartition("/")[2]
 
 
 def is_not_found(error: RpcError) -> bool:
-    """Whether it says that there is no such thing, or nobody who could have it."""
+    """Whether the object does not exist, or the client itself does not."""
     return error.code is StatusCode.NOT_FOUND or means(error, ReasonCode.NOT_FOUND, ReasonCode.CALLER_GONE)
 
 
 class ControllerClient:
-    """A controller, as one of its clients."""
+    """A controller, used as one of its clients."""
 
     def __init__(self, config: ClientConfig) -> None:
         self.config = config
-        self._kept: Channel | None = None
-        self._kept_for = config.identity
-        self.tells = True
-        """As far as is known: it says what has changed. Otherwise it has to be asked, as Jumpstarter's own."""
+        self._shared_channel: Channel | None = None
+        self._shared_identity = config.identity
+        self.supports_watch = True
+        """True until the controller turns out to have no Watch, like Jumpstarter's own."""
         self._expiry_warned = False
-        """Whether its owner has been told that the token ends."""
+        """Whether the user was warned that the token expires."""
 
     @property
     def own_name(self) -> str:
-        """The client's own resource name."""
+        """The resource name of this client."""
         return f"{self._namespace}/clients/{self.config.identity.name}"
 
     @property
@@ -82,57 +89,61 @@ class ControllerClient:
 
     @asynccontextmanager
     async def open(self, *, timeout: float = CONNECT_SECONDS) -> AsyncIterator[ControllerCalls]:
-        """One connection, for as many calls as are made in the block. `timeout` is for connecting, in seconds.
+        """Connect for the calls of the block, or use the connection of `keep_connected`. `timeout` is for connecting.
 
         Raises:
-            RpcError: it cannot be reached, or a call in the block fails; its exit code fits what it says.
-            LoginError: the token is over and cannot be renewed.
+            RpcError: the controller is not reachable, or a call in the block failed; the exit code fits the reason.
+            LoginError: the token has expired and cannot be renewed.
         """
-        config = await self._current()
-        with explained():
-            if self._kept is not None and not self._kept.closed and config.identity == self._kept_for:
-                yield ControllerCalls(self._kept, self._namespace, until=_until(config))
+        config = await self._valid_config()
+        with translate_errors():
+            if (
+                self._shared_channel is not None
+                and not self._shared_channel.closed
+                and config.identity == self._shared_identity
+            ):
+                yield ControllerCalls(self._shared_channel, self._namespace, until=_reopen_at(config))
                 return
             async with _connected(config, timeout) as channel:
-                yield ControllerCalls(channel, self._namespace, until=_until(config))
+                yield ControllerCalls(channel, self._namespace, until=_reopen_at(config))
 
     @asynccontextmanager
     async def keep_connected(self) -> AsyncIterator[None]:
-        """One connection for all that is asked in the block; once it or its token is over, each `open` makes its own.
+        """Share one connection for all calls in the block. After it is lost or its token is replaced, `open` connects.
 
         Raises:
             RpcError, LoginError: as `open`.
         """
-        config = await self._current()
+        config = await self._valid_config()
         async with AsyncExitStack() as stack:
-            with explained():
-                self._kept = await stack.enter_async_context(_connected(config))
-            self._kept_for = config.identity
+            with translate_errors():
+                self._shared_channel = await stack.enter_async_context(_connected(config))
+            self._shared_identity = config.identity
             yield
 
     def drop_connection(self) -> None:
-        """Do not use the connection that is kept any more, as it is about to end."""
-        self._kept = None
+        """Stop using the shared connection, because it is about to end."""
+        self._shared_channel = None
 
-    async def _current(self) -> ClientConfig:
-        """With a token that is good for a while."""
+    async def _valid_config(self) -> ClientConfig:
+        """Return the configuration with a token that does not expire soon."""
         if not self.config.refresh_token:
             if (
                 not self._expiry_warned
                 and (read_claims(self.config.identity.token).renewal_seconds or 1.0) <= 0
             ):
-                await self._renew()
+                await self._renew_or_warn()
             return self.config
-        from jumpstarter_client.controller.token_renewal import fresh  # noqa: PLC0415 - others' tokens are good for long
+        from jumpstarter_client.controller.token_renewal import with_valid_token  # noqa: PLC0415 - others' tokens are good for long
 
-        return await fresh(self.config)
+        return await with_valid_token(self.config)
 
-    async def _renew(self) -> None:
-        """Have a new token of the controller, if it makes one; else say when this one ends, once."""
-        from jumpstarter_client.controller.token_renewal import is_due, renew_with_controller  # noqa: PLC0415 - see below
+    async def _renew_or_warn(self) -> None:
+        """Get a new token from the controller, or warn once that this one expires."""
+        from jumpstarter_client.controller.token_renewal import is_renewal_due, renew_with_controller  # noqa: PLC0415 - not needed before the token is old
 
         try:
-            if is_due(self.config):
+            if is_renewal_due(self.config):
                 self.config = await renew_with_controller(self.config)
                 return
         except (JumpstarterError, OSError) as error:
@@ -141,12 +152,12 @@ class ControllerClient:
         _warn_before_expiry(self.config)
 
 
-def _until(config: ClientConfig) -> float:
-    """When another connection is due, as its token will be another."""
+def _reopen_at(config: ClientConfig) -> float:
+    """Return when a long call has to be reopened with a new token."""
     left = read_claims(config.identity.token).left
     if left is None:
         return math.inf
-    return trio.current_time() + max(RENEWED_SECONDS, left - RENEWED_SECONDS)
+    return trio.current_time() + max(MIN_OPEN_SECONDS, left - MIN_OPEN_SECONDS)
 
 
 def _connected(
@@ -158,11 +169,11 @@ def _connected(
 
 
 class ControllerCalls:
-    """The calls of one connection; they raise RpcError."""
+    """The calls on one connection. They raise RpcError."""
 
     def __init__(self, channel: Channel, parent: str, *, until: float = math.inf) -> None:
         self.until = until
-        """On trio's clock: what stays open is to be opened anew then."""
+        """When a long call has to be reopened, on trio's clock."""
         self._channel = channel
         self._client = ClientServiceStub(channel)
         self._controller = ControllerServiceStub(channel)
@@ -171,32 +182,32 @@ class ControllerCalls:
     async def create_lease(
         self, name: str, lease: pb.Lease, *, waits: bool = False, for_board: bool = False
     ) -> pb.Lease:
-        """Ask for a lease of that name, which is to end when we are not heard of any more while one `waits` for it.
+        """Create a lease. With `waits`, our controller ends it if this client vanishes during the wait.
 
-        If it is to wait `for_board`, a controller of ours does not end it because there is no such board yet.
+        With `for_board`, our controller keeps it waiting if no exporter matches yet.
         """
         request = pb.CreateLeaseRequest(parent=self._parent, lease_id=name, lease=lease)
         marks = [*(_WAITS if waits else ()), *(_WAITS_FOR_BOARD if for_board else ())]
         return await self._client.CreateLease(request, timeout=CALL_SECONDS, metadata=marks)
 
     async def get_lease(self, name: str, *, waits: bool = False) -> pb.Lease:
-        """A lease as it is now; with `waits` we are heard of as the command that waits for it."""
+        """Return a lease. `waits` tells the controller that this client still waits for it."""
         request = pb.GetLeaseRequest(name=f"{self._parent}/leases/{name}")
         return await self._client.GetLease(request, timeout=CALL_SECONDS, metadata=_WAITS if waits else ())
 
     async def end_reason(self, name: str) -> str:
-        """Why a lease has ended, as a code such as `ReasonCode.NO_BOARD`; empty if the controller does not say."""
+        """Return the reason code of an ended lease, such as `ReasonCode.NO_BOARD`; empty if there is none."""
         request = pb.GetLeaseRequest(name=f"{self._parent}/leases/{name}")
         async with self._channel.server_stream(
             CLIENT_SERVICE_GET_LEASE, request, timeout=CALL_SECONDS
         ) as call:
             async for _ in call:
-                pass  # behind the only answer come its trailers
+                pass  # the trailers follow the only reply
             return next((str(value) for key, value in call.trailing_metadata if key == REASON), "")
 
     async def update_lease(self, name: str, changes: pb.Lease) -> pb.Lease:
-        """Change what `changes` has set; the lease as it is then."""
-        # A controller looks at what is set, whatever the mask says.
+        """Change the fields that are set in `changes`, and return the new lease."""
+        # Controllers use the set fields and ignore the mask.
         mask = field_mask_pb2.FieldMask(paths=[field.name for field, _ in changes.ListFields()])
         changed = pb.Lease(name=f"{self._parent}/leases/{name}")
         changed.MergeFrom(changes)
@@ -204,21 +215,21 @@ class ControllerCalls:
         return await self._client.UpdateLease(request, timeout=CALL_SECONDS)
 
     async def transfer_lease(self, name: str, client: str) -> pb.Lease:
-        """Give a lease to another client of the namespace."""
+        """Transfer a lease to another client of the namespace."""
         return await self.update_lease(name, pb.Lease(client=f"{self._parent}/clients/{client}"))
 
     async def delete_lease(self, name: str) -> None:
-        """Give a lease back. FAILED_PRECONDITION if that was done before."""
+        """Release a lease. FAILED_PRECONDITION if it has ended already."""
         request = pb.DeleteLeaseRequest(name=f"{self._parent}/leases/{name}")
         await self._client.DeleteLease(request, timeout=CALL_SECONDS)
 
     async def leases(
         self, selector: str = "", *, tags: str = "", ended_too: bool = False
     ) -> AsyncIterator[pb.Lease]:
-        """Everybody's leases that were asked for with these labels and have these tags."""
+        """Yield the leases of all clients that were requested with these labels and have these tags."""
         request = pb.ListLeasesRequest(
             parent=self._parent,
-            page_size=PAGE,
+            page_size=PAGE_SIZE,
             filter=selector,
             tag_filter=tags,
             only_active=not ended_too,
@@ -232,8 +243,8 @@ class ControllerCalls:
             request.page_token = page.next_page_token
 
     async def exporters(self, selector: str = "") -> AsyncIterator[pb.Exporter]:
-        """The exporters that have these labels."""
-        request = pb.ListExportersRequest(parent=self._parent, page_size=PAGE, filter=selector)
+        """Yield the exporters with these labels."""
+        request = pb.ListExportersRequest(parent=self._parent, page_size=PAGE_SIZE, filter=selector)
         while True:
             page = await self._client.ListExporters(request, timeout=CALL_SECONDS)
             for exporter in page.exporters:
@@ -243,12 +254,12 @@ class ControllerCalls:
             request.page_token = page.next_page_token
 
     async def get_exporter(self, name: str) -> pb.Exporter:
-        """An exporter as it is now."""
+        """Return an exporter."""
         request = pb.GetExporterRequest(name=f"{self._parent}/exporters/{name}")
         return await self._client.GetExporter(request, timeout=CALL_SECONDS)
 
     async def exporter_details(self, name: str) -> ExporterDetails | None:
-        """What an exporter says of itself beside Jumpstarter's words; None if the controller does not keep it."""
+        """Return devices, health and host of an exporter; None from controllers that do not keep them."""
         from jumpstarter_proto.lab.v1 import exporters_pb2  # noqa: PLC0415 - only who looks closely needs it
 
         request = exporters_pb2.GetExporterDetailsRequest(name=name)
@@ -260,7 +271,7 @@ class ControllerCalls:
             return None
 
     async def all_exporter_details(self) -> dict[str, ExporterDetails] | None:
-        """The same of all exporters, by name."""
+        """Return the details of all exporters by name; None from controllers that do not keep them."""
         from jumpstarter_proto.lab.v1 import exporters_pb2  # noqa: PLC0415
 
         request, found = exporters_pb2.ListExporterDetailsRequest(), {}
@@ -277,7 +288,7 @@ class ControllerCalls:
             request.page_token = page.next_page_token
 
     def watch(self, request: WatchRequest) -> AbstractAsyncContextManager[ClientCall[WatchRequest, LabNews]]:
-        """What the request asks for, as it is and as it changes. See `leasing.watch` for those that do not tell."""
+        """Open a watch for a snapshot and its changes. See `controller.watch` for controllers without Watch."""
         return self._lab().Watch(request)
 
     def _lab(self) -> LabServiceStub:
@@ -286,38 +297,38 @@ class ControllerCalls:
         return LabServiceStub(self._channel)
 
     async def check(self) -> None:
-        """Ask for something that only the namespace's clients get."""
+        """Make a call that only clients of the namespace may make."""
         request = pb.ListLeasesRequest(parent=self._parent, page_size=1, only_active=True)
         await self._client.ListLeases(request, timeout=CALL_SECONDS)
 
     async def rotate_token(self) -> tuple[str, float]:
-        """A new token of ours, and when it ends in seconds since the epoch; the one before counts for a day more."""
+        """Replace the token. Returns it and its expiry in seconds since the epoch; the old one is valid for a day."""
         reply = await self._client.RotateToken(
             pb.RotateTokenRequest(parent=self._parent), timeout=CALL_SECONDS
         )
         return reply.token, reply.expiry.ToNanoseconds() / 1e9
 
     async def dial(self, lease: str, timeout: float) -> jumpstarter_pb2.DialResponse:
-        """A router, and the token with which the lease's exporter comes there, too."""
+        """Ask for a router and a token, which the exporter of the lease gets, too."""
         request = jumpstarter_pb2.DialRequest(lease_name=lease)
         return await self._controller.Dial(request, timeout=min(timeout, DIAL_SECONDS))
 
 
 def _warn_before_expiry(config: ClientConfig) -> None:
-    """A token of the controller's own is good for so long that its end comes as a surprise."""
+    """Warn before a long-lived token of the controller expires."""
     left = read_claims(config.identity.token).left
-    if left is not None and 0 < left < WARN_SECONDS:
-        _log.warning("your token is good for %.0f h more; renew it: jumpstarter auth rotate", left / 3600)
+    if left is not None and 0 < left < EXPIRY_WARNING_SECONDS:
+        _log.warning("your token expires in %.0f h; renew it with: jumpstarter auth rotate", left / 3600)
 
 
 @contextmanager
-def explained() -> Iterator[None]:
-    """Give an error the exit code that its reason deserves, and say what to do about an old token."""
+def translate_errors() -> Iterator[None]:
+    """Set the exit code of errors by their reason, and add what to do about an expired token."""
     try:
         yield
     except RpcError as error:
         if means(error, ReasonCode.TOKEN_EXPIRED):
-            sentence = f"{error.details}; log in again: jumpstarter login"
+            sentence = f"{error.details}; log in again with: jumpstarter login"
             said = RpcError(error.code, sentence, error.trailing_metadata)
             said.exit_code = ExitCode.DENIED
             raise said from error

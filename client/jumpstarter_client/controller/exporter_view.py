@@ -1,4 +1,4 @@
-"""How a controller's exporters stand, who has which until when, and what changed between two looks. No I/O."""
+"""Views of exporters for people and scripts: state, holder, devices, health, and changes. No I/O."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from jumpstarter_proto.v1 import common_pb2
 
 from jumpstarter_client.controller.controller_client import short_name
 from jumpstarter_client.controller.lease_view import expiry
-from jumpstarter_client.times import when
+from jumpstarter_client.times import format_time
 
 if TYPE_CHECKING:
     from jumpstarter_proto.client.v1 import client_pb2 as pb
@@ -21,7 +21,14 @@ if TYPE_CHECKING:
 
     from jumpstarter_client.node import Allowed
 
-__all__ = ["ExporterView", "changes", "describe_exporter", "details_as_data", "device_rows", "look"]
+__all__ = [
+    "ExporterView",
+    "describe_exporter",
+    "details_as_data",
+    "device_rows",
+    "exporter_changes",
+    "exporter_views",
+]
 
 _READY = frozenset((common_pb2.EXPORTER_STATUS_AVAILABLE, common_pb2.EXPORTER_STATUS_UNSPECIFIED))
 """Exporters before 0.8 report no status."""
@@ -29,41 +36,41 @@ _READY = frozenset((common_pb2.EXPORTER_STATUS_AVAILABLE, common_pb2.EXPORTER_ST
 
 @dataclass(frozen=True)
 class ExporterView:
-    """One exporter, at one look."""
+    """The state of one exporter."""
 
     namespace: str
     name: str
     state: str
     """`free`, `leased`, `busy` (between leases), `offline` or `disabled`."""
     reason: str
-    """Why it is not free, where it said so."""
+    """Why it is not free; may be empty."""
     status: str
-    """As it reports itself, such as AVAILABLE."""
+    """The status that it reports, such as AVAILABLE."""
     online: bool
     enabled: bool
     labels: Mapping[str, str]
     lease: str = ""
     client: str = ""
-    """Who holds it."""
+    """The client that holds the lease."""
     until: float | None = None
-    """When that ends, in seconds since the epoch."""
+    """When the lease expires, in seconds since the epoch."""
     deprecated_labels: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def words(self) -> str:
-        """The state; of one that is disabled while somebody still has it, both."""
+    def state_text(self) -> str:
+        """The state; also says if a leased exporter is disabled."""
         return self.state if self.enabled or self.state == "disabled" else f"{self.state}, disabled"
 
     @property
-    def told(self) -> str:
-        """The state and all that belongs to it, for the end of a sentence."""
+    def status_text(self) -> str:
+        """The state with its details, for the end of a sentence."""
         if self.lease:
-            until = f" until {when(self.until)}" if self.until is not None else ""
-            return f"{self.words}: {self.client}{until}"
-        return f"{self.words}: {shown(self.reason)}" if self.reason else self.words
+            until = f" until {format_time(self.until)}" if self.until is not None else ""
+            return f"{self.state_text}: {self.client}{until}"
+        return f"{self.state_text}: {shown(self.reason)}" if self.reason else self.state_text
 
     def as_data(self) -> dict[str, object]:
-        """For scripts: with the keys that Jumpstarter's own client has, and `state` and `reason`."""
+        """Return the exporter as data: the keys of Jumpstarter's own client, and `state` and `reason`."""
         lease = {"name": self.lease, "client": self.client, "until": self.until} if self.lease else None
         return {
             "namespace": self.namespace,
@@ -79,8 +86,8 @@ class ExporterView:
         }
 
 
-def look(exporters: Iterable[pb.Exporter], leases: Iterable[pb.Lease]) -> list[ExporterView]:
-    """Exporters by name, each with the lease that has it."""
+def exporter_views(exporters: Iterable[pb.Exporter], leases: Iterable[pb.Lease]) -> list[ExporterView]:
+    """Return views of exporters, sorted by name, with the leases that hold them."""
     held = {lease.exporter: lease for lease in leases if lease.exporter}
     found = (_seen(exporter, held.get(exporter.name)) for exporter in exporters)
     return sorted(found, key=lambda one: one.name)
@@ -95,13 +102,13 @@ def _seen(exporter: pb.Exporter, lease: pb.Lease | None) -> ExporterView:
     elif not exporter.online or exporter.status == common_pb2.EXPORTER_STATUS_OFFLINE:
         state, reason = "offline", reason or "it is not connected"
     elif not enabled:
-        state, reason = "disabled", "it is taken out of service"
+        state, reason = "disabled", "it is disabled"
     elif exporter.status in _READY:
         state, reason = "free", ""
     else:
         state = "busy"
         if exporter.status == common_pb2.EXPORTER_STATUS_LEASE_READY:
-            reason = "its last lease ends"  # its own "Ready for commands" was for that lease's user
+            reason = "its last lease is ending"  # its own message was for the user of that lease
     return ExporterView(
         namespace=exporter.name.split("/")[1] if "/" in exporter.name else "",
         name=short_name(exporter.name),
@@ -118,29 +125,29 @@ def _seen(exporter: pb.Exporter, lease: pb.Lease | None) -> ExporterView:
     )
 
 
-def changes(
+def exporter_changes(
     before: Iterable[ExporterView], after: Iterable[ExporterView]
 ) -> Iterator[tuple[ExporterView, str]]:
-    """Each exporter that is not as it was, and the sentence that says how it is now."""
+    """Yield each changed exporter with a sentence about its new state."""
     old = {one.name: one for one in before}
     for one in after:
         was = old.pop(one.name, None)
         if was is None:
-            yield one, f"{one.name} is new, {one.told}"
-        elif was.labels != one.labels and was.told == one.told:
+            yield one, f"{one.name} is new, {one.status_text}"
+        elif was.labels != one.labels and was.status_text == one.status_text:
             labels = ",".join(f"{key}={value}" for key, value in sorted(one.labels.items()))
-            yield one, f"{one.name} has the labels {labels or 'no more'}"
-        elif was.told != one.told:
-            yield one, f"{one.name} is {one.told}"
+            yield one, f"{one.name} has the labels {labels or '(none)'}"
+        elif was.status_text != one.status_text:
+            yield one, f"{one.name} is {one.status_text}"
     for gone in old.values():
         yield gone, f"{gone.name} is deleted"
 
 
-NOT_KNOWN = "not known: this controller does not tell; lease the board and ask it: jumpstarter devices"
+UNKNOWN_DEVICES = "unknown to this controller; lease the board and run: jumpstarter devices"
 
 
 def details_as_data(details: ExporterDetails | None, allowed: Allowed) -> dict[str, object]:
-    """The keys that a listing has of each exporter; all are null where the controller does not keep devices."""
+    """Return the details as data; all values are null if the controller does not keep them."""
     if details is None:
         return dict.fromkeys(("reasons", "devices", "omitted_devices", "host", "gone_since", "health"))
     return {
@@ -174,13 +181,13 @@ def _health_as_data(health: HostHealth) -> dict[str, object]:
 
 
 def _health_rows(details: ExporterDetails) -> Iterator[tuple[str, str]]:
-    """What is wrong with its host, and when it said so."""
+    """Return rows about the health of the host."""
     if not details.HasField("health"):
         return
     health = details.health
     problems = [one for one in health.findings if one.severity in ("error", "warning")]
-    when_told = when(health.reported.ToDatetime(UTC).timestamp())
-    yield "health", f"{_counted(problems)}, as its host said at {when_told}"
+    reported = format_time(health.reported.ToDatetime(UTC).timestamp())
+    yield "health", f"{_counted(problems)}, reported at {reported}"
     for one in problems:
         yield one.severity, "; ".join(filter(None, (one.sentence, one.cure)))
 
@@ -205,37 +212,37 @@ def _device_as_data(device: Device, allowed: Allowed) -> dict[str, object]:
 
 
 def _interface(device: Device, allowed: Allowed) -> str:
-    """Jumpstarter's own exporters name the client class only."""
+    """Return the interface, from the client class for Jumpstarter's own exporters."""
     return device.interface or allowed.interface(device.client)
 
 
 def describe_exporter(seen: ExporterView, details: ExporterDetails | None) -> Iterator[str]:
-    """Everything about an exporter but its devices, in lines."""
+    """Describe an exporter, without its devices, in lines."""
     rows = [
         ("name", seen.name),
-        ("state", f"{seen.words}: {seen.reason}" if seen.reason and not seen.lease else seen.words),
+        ("state", f"{seen.state_text}: {seen.reason}" if seen.reason and not seen.lease else seen.state_text),
         ("host", details.host if details else ""),
         ("held by", seen.client),
         ("lease", seen.lease),
-        ("until", when(seen.until) if seen.until is not None else ""),
+        ("until", format_time(seen.until) if seen.until is not None else ""),
         *(("reason", f"{one.sentence} ({one.code})") for one in (details.reasons if details else ())),
         *(_health_rows(details) if details else ()),
         *(("label", f"{key}={value}") for key, value in sorted(seen.labels.items())),
     ]
     if details is None:
-        rows.append(("devices", NOT_KNOWN))
+        rows.append(("devices", UNKNOWN_DEVICES))
     elif not details.devices:
-        rows.append(("devices", "none; it has not registered with any"))
+        rows.append(("devices", "none"))
     elif details.omitted_devices:
         rows.append(
             (
                 "devices",
-                f"{len(details.devices)}, and {details.omitted_devices} that the controller does not keep",
+                f"{len(details.devices)}, and {details.omitted_devices} more that the controller does not keep",
             )
         )
     return (f"{name + ':':<9} {text}" for name, text in rows if text)
 
 
 def device_rows(details: ExporterDetails, allowed: Allowed) -> list[tuple[str, str, str, str]]:
-    """Path, interface, state and reason of each device."""
+    """Return path, interface, state and reason of each device."""
     return [(one.path, _interface(one, allowed), one.state, one.reason) for one in details.devices]

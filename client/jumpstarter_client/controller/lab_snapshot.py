@@ -1,7 +1,7 @@
-"""What one who watches knows of a lab, from what a controller tells: a snapshot, then changes. No I/O.
+"""The state of a lab from the messages of a Watch call: a snapshot, then changes. No I/O.
 
-A message may be a part. What is known changes when all of one moment has been told, so that nobody sees half of it; a
-call that breaks in the middle has told nothing. A controller need not be trusted: what it tells has bounds.
+One state may come in several messages. It becomes visible when it is complete, so readers never see a part of it, and a
+call that fails in between changes nothing. The size is limited, because the controller is not trusted.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
 __all__ = ["MAX_SNAPSHOT_BYTES", "LabSnapshot"]
 
 MAX_SNAPSHOT_BYTES = 64 * 1024 * 1024
-"""Of all that is known, and of what is told until one moment is complete."""
+"""The limit for one state, and for the messages until the next state is complete."""
 
 
 @dataclass
-class _Moment:
-    """A lab as it was at one moment, as far as it has been told."""
+class _Snapshot:
+    """The state of a lab at one revision, as far as it was received."""
 
     exporters: dict[str, Exporter] = field(default_factory=dict)
     leases: dict[str, LeaseNews] = field(default_factory=dict)
     sizes: dict[tuple[bool, str], int] = field(default_factory=dict)
     size: int = 0
 
-    def copy(self) -> _Moment:
-        return _Moment(dict(self.exporters), dict(self.leases), dict(self.sizes), self.size)
+    def copy(self) -> _Snapshot:
+        return _Snapshot(dict(self.exporters), dict(self.leases), dict(self.sizes), self.size)
 
     def put(self, *, is_lease: bool, name: str, size: int) -> None:
         self.size += size - self.sizes.get((is_lease, name), 0)
@@ -43,69 +43,70 @@ class _Moment:
 
 
 class LabSnapshot:
-    """By bare name; leases that have ended are in `ended`, once."""
+    """Exporters and leases by name. Leases that ended with the last revision are in `ended`."""
 
-    def __init__(self, most: int = MAX_SNAPSHOT_BYTES) -> None:
+    def __init__(self, max_bytes: int = MAX_SNAPSHOT_BYTES) -> None:
         self.revision = ""
-        """From where to go on; empty: nothing is known."""
+        """The revision to continue from; empty before the first state."""
         self.ended: dict[str, LeaseNews] = {}
-        """Leases that ended with what was told last."""
-        self._most = most
-        self._moment = _Moment()
-        self._next: _Moment | None = None
-        self._told = 0
+        """The leases that ended with the last revision."""
+        self._max_bytes = max_bytes
+        self._current = _Snapshot()
+        self._next: _Snapshot | None = None
+        self._received = 0
 
     @property
     def exporters(self) -> dict[str, Exporter]:
-        """As they are."""
-        return self._moment.exporters
+        """All exporters."""
+        return self._current.exporters
 
     @property
     def leases(self) -> dict[str, LeaseNews]:
-        """Those that go on."""
-        return self._moment.leases
+        """The leases that have not ended."""
+        return self._current.leases
 
-    def begin(self) -> None:
-        """Another call begins: what the one before has told in part is not known."""
-        self._next, self._told = None, 0
+    def start_call(self) -> None:
+        """Start a new call: drop the incomplete state of the previous one."""
+        self._next, self._received = None, 0
 
-    def take(self, news: LabNews) -> bool:
-        """Whether all of one moment is known now.
+    def apply(self, news: LabNews) -> bool:
+        """Apply a message. Returns whether a state is complete now.
 
         Raises:
-            RpcError: INTERNAL, the controller tells of more than anybody can know.
+            RpcError: INTERNAL, the state exceeds the size limit.
         """
         if news.snapshot:
-            self._next = _Moment()
-        moment = self._next = self._next or self._moment.copy()
-        self._told += news.ByteSize()
+            self._next = _Snapshot()
+        snapshot = self._next = self._next or self._current.copy()
+        self._received += news.ByteSize()
         for exporter in news.exporters:
             name = _bare(exporter.name)
-            moment.exporters[name] = exporter
-            moment.put(is_lease=False, name=name, size=exporter.ByteSize())
+            snapshot.exporters[name] = exporter
+            snapshot.put(is_lease=False, name=name, size=exporter.ByteSize())
         for lease in news.leases:
             name = _bare(lease.lease.name)
-            moment.leases[name] = lease
-            moment.put(is_lease=True, name=name, size=lease.ByteSize())
+            snapshot.leases[name] = lease
+            snapshot.put(is_lease=True, name=name, size=lease.ByteSize())
         for name in news.gone_exporters:
-            moment.drop(is_lease=False, name=name)
+            snapshot.drop(is_lease=False, name=name)
         for name in news.gone_leases:
-            moment.drop(is_lease=True, name=name)
-        if max(self._told, moment.size) > self._most:
-            self.begin()
+            snapshot.drop(is_lease=True, name=name)
+        if max(self._received, snapshot.size) > self._max_bytes:
+            self.start_call()
             raise RpcError(
                 StatusCode.INTERNAL,
-                f"the controller tells of more than {self._most >> 20} MiB of exporters and leases; ask who runs it",
+                f"the controller sends more than {self._max_bytes >> 20} MiB of exporters and leases; "
+                "ask its administrator",
             )
         if not news.revision:
             return False
         self.ended = {
-            name: one for name, one in moment.leases.items() if one.lease.HasField("effective_end_time")
+            name: one for name, one in snapshot.leases.items() if one.lease.HasField("effective_end_time")
         }
         for name in self.ended:
-            moment.drop(is_lease=True, name=name)
-        self._moment, self.revision = moment, news.revision
-        self.begin()
+            snapshot.drop(is_lease=True, name=name)
+        self._current, self.revision = snapshot, news.revision
+        self.start_call()
         return True
 
 

@@ -1,4 +1,4 @@
-"""What a lease is and how it stands, for people and for scripts. No I/O."""
+"""The state of a lease, parsed from its record, for people and for scripts. No I/O."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from jumpstarter_proto.client.v1 import client_pb2
 
 from jumpstarter_client.controller.controller_client import short_name
-from jumpstarter_client.times import format_duration, when
+from jumpstarter_client.times import format_duration, format_time
 
 if TYPE_CHECKING:
     from google.protobuf.duration_pb2 import Duration
@@ -32,7 +32,7 @@ __all__ = [
 
 
 class LeasePhase(enum.Enum):
-    """How far a lease has come."""
+    """The phase of a lease while a command waits for it (wire.md 4.1)."""
 
     WAITING = "waiting"
     READY = "ready"
@@ -41,16 +41,16 @@ class LeasePhase(enum.Enum):
 
 @dataclass(frozen=True)
 class LeaseProgress:
-    """A stage, and the sentence that goes with it."""
+    """A phase and its message."""
 
     phase: LeasePhase
     message: str = ""
     exporter: str = ""
-    """Bare name, when ready."""
+    """The name of the exporter, when ready."""
 
 
 def lease_progress(lease: client_pb2.Lease) -> LeaseProgress:
-    """What to do next."""
+    """Read the phase from the conditions of a lease."""
     name = lease.name.rpartition("/")[2]
     found = {one.type: one for one in lease.conditions}
 
@@ -73,7 +73,7 @@ def lease_progress(lease: client_pb2.Lease) -> LeaseProgress:
 
 @dataclass(frozen=True)
 class LeaseStatus:
-    """How a lease stands: one word for a script, one sentence for its reader."""
+    """The state of a lease: one word for scripts, one sentence for people."""
 
     state: str
     """`scheduled`, `waiting`, `ready`, `ended`, `unsatisfiable` or `invalid`."""
@@ -81,7 +81,7 @@ class LeaseStatus:
 
 
 def lease_status(lease: pb.Lease, now: float) -> LeaseStatus:
-    """`now` in seconds since the epoch."""
+    """Read the state of a lease; `now` in seconds since the epoch."""
     found = {one.type: one for one in lease.conditions if one.status == "True"}
     progress = lease_progress(lease)
     if progress.phase is LeasePhase.READY:
@@ -93,17 +93,17 @@ def lease_status(lease: pb.Lease, now: float) -> LeaseStatus:
         ready = next((one for one in lease.conditions if one.type == "Ready"), None)
         return LeaseStatus("ended", (ready.message or ready.reason) if ready else "it has ended")
     if lease.HasField("begin_time") and _stamp(lease.begin_time) > now:
-        return LeaseStatus("scheduled", "its time has not come yet")
+        return LeaseStatus("scheduled", "it has not started yet")
     return LeaseStatus("waiting", progress.message)
 
 
 def selector_of(lease: pb.Lease) -> str:
-    """Empty for a lease that names its exporter only."""
+    """Return the selector; empty for a lease of a named exporter."""
     return "" if lease.selector == "<none>" else lease.selector
 
 
 def expiry(lease: pb.Lease) -> float | None:
-    """When it ended or ends, in seconds since the epoch; None as long as it has no begin."""
+    """Return when the lease ended or expires, in seconds since the epoch; None before it has a start."""
     if lease.HasField("effective_end_time"):
         return _stamp(lease.effective_end_time)
     if lease.HasField("end_time"):
@@ -116,9 +116,9 @@ def expiry(lease: pb.Lease) -> float | None:
 
 
 def remaining(lease: pb.Lease, now: float) -> float | None:
-    """Seconds until its end; None unless it has begun and not ended.
+    """Return the seconds until the lease expires; None unless it is active.
 
-    By the controller's clock where it tells, so that a wrong clock here does not matter.
+    Uses the elapsed time of the controller if it is sent, so that a wrong local clock does not matter.
     """
     if lease.HasField("effective_end_time") or not lease.HasField("effective_begin_time"):
         return None
@@ -129,13 +129,13 @@ def remaining(lease: pb.Lease, now: float) -> float | None:
 
 
 def as_data(lease: pb.Lease, now: float) -> dict[str, object]:
-    """With the keys that Jumpstarter's own client has, and `state`, `reason` and `remaining`."""
-    stands = lease_status(lease, now)
+    """Return a lease as data: the keys of Jumpstarter's own client, and `state`, `reason` and `remaining`."""
+    status = lease_status(lease, now)
     return {
         "namespace": lease.name.split("/")[1] if "/" in lease.name else "",
         "name": short_name(lease.name),
-        "state": stands.state,
-        "reason": stands.sentence,
+        "state": status.state,
+        "reason": status.sentence,
         "selector": selector_of(lease),
         "exporter_name": lease.exporter_name or None,
         "client": short_name(lease.client),
@@ -159,28 +159,30 @@ def as_data(lease: pb.Lease, now: float) -> dict[str, object]:
 
 
 def describe(lease: pb.Lease, now: float) -> list[str]:
-    """Everything about it, in lines."""
-    stands = lease_status(lease, now)
+    """Describe a lease in lines."""
+    status = lease_status(lease, now)
     rows = [
         ("name", short_name(lease.name)),
-        ("state", f"{stands.state}: {stands.sentence}"),
+        ("state", f"{status.state}: {status.sentence}"),
         ("client", short_name(lease.client)),
         ("exporter", short_name(lease.exporter)),
         ("asked for", _asked(lease)),
         ("duration", format_duration(_seconds(lease.duration))),
     ]
     if lease.HasField("effective_begin_time"):
-        rows.append(("begun", when(_stamp(lease.effective_begin_time))))
+        rows.append(("begun", format_time(_stamp(lease.effective_begin_time))))
     elif lease.HasField("begin_time"):
-        rows.append(("begins", when(_stamp(lease.begin_time))))
+        rows.append(("begins", format_time(_stamp(lease.begin_time))))
     if (end := expiry(lease)) is not None:
         left = remaining(lease, now)
         word = "ended" if lease.HasField("effective_end_time") else "ends"
-        rows.append((word, when(end) + (f", in {format_duration(left)}" if left is not None else "")))
+        rows.append((word, format_time(end) + (f", in {format_duration(left)}" if left is not None else "")))
     rows += [("tag", f"{key}={value}") for key, value in sorted(lease.tags.items())]
     rows += [("context", f"{key}={value}") for key, value in sorted(lease.context.items())]
     for one in lease.conditions:
-        since = f", since {when(one.lastTransitionTime.seconds)}" if one.lastTransitionTime.seconds else ""
+        since = (
+            f", since {format_time(one.lastTransitionTime.seconds)}" if one.lastTransitionTime.seconds else ""
+        )
         holds = one.type if one.status == "True" else f"not {one.type}"
         rows.append(("condition", f"{holds} ({one.reason}): {one.message or one.reason}{since}"))
     return [f"{name + ':':<11} {text}" for name, text in rows if text]
@@ -189,7 +191,7 @@ def describe(lease: pb.Lease, now: float) -> list[str]:
 def _asked(lease: pb.Lease) -> str:
     parts = [selector_of(lease), f"exporter {lease.exporter_name}" if lease.exporter_name else ""]
     if lease.allow_disabled:
-        parts.append("disabled ones, too")
+        parts.append("also disabled exporters")
     return "; ".join(part for part in parts if part)
 
 

@@ -21,7 +21,7 @@ from jumpstarter_proto.remote import Identity, Kind, Trust
 from jumpstarter_proto.rpc import RpcError, ServerCall, StatusCode
 
 from jumpstarter_client.controller.client_login import (
-    Login,
+    LoginOptions,
     TokenRejectedError,
     enrol_with_code,
     log_in_with_issuer,
@@ -134,7 +134,7 @@ async def test_who_logs_in_at_an_issuer_is_who_the_controller_says(
 ) -> None:
     gives_tokens(issuer)
     told: list[str] = []
-    config = await log_in_with_issuer(CONTROLLER, trust, Login(namespace="other"), told.append)
+    config = await log_in_with_issuer(CONTROLLER, trust, LoginOptions(namespace="other"), told.append)
     assert config.identity == Identity(Kind.CLIENT, "lab", "ann-from-id", "new")
     assert (config.endpoint, config.trust, config.refresh_token) == (CONTROLLER, trust, "next")
     assert enrolment.tokens == ["Bearer new"]
@@ -152,20 +152,22 @@ async def test_a_controller_that_does_not_say_who_somebody_is_has_to_be_told(
     gives_tokens(issuer)
     enrolment.refuses = RpcError(StatusCode.UNIMPLEMENTED, "what?")
     with pytest.raises(LoginError, match="add --name NAME"):
-        await log_in_with_issuer(CONTROLLER, trust, Login(), lambda _: None)
-    config = await log_in_with_issuer(CONTROLLER, trust, Login(namespace="lab", name="ann"), lambda _: None)
+        await log_in_with_issuer(CONTROLLER, trust, LoginOptions(), lambda _: None)
+    config = await log_in_with_issuer(
+        CONTROLLER, trust, LoginOptions(namespace="lab", name="ann"), lambda _: None
+    )
     assert config.identity == Identity(Kind.CLIENT, "lab", "ann", "new")
     enrolment.refuses = RpcError(StatusCode.UNAUTHENTICATED, "who?")
     with pytest.raises(TokenRejectedError, match=r"who\?"):
-        await log_in_with_issuer(CONTROLLER, trust, Login(name="ann"), lambda _: None)
+        await log_in_with_issuer(CONTROLLER, trust, LoginOptions(name="ann"), lambda _: None)
 
 
 async def test_where_nobody_can_log_in_it_is_said(
     network: Network, lab: FakeController, issuer: FakeIssuer, trust: Trust, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     network.hosts[CONTROLLER] = [lab, Enrolment(network)]
-    with pytest.raises(LoginError, match=f"{CONTROLLER} takes no tokens but its own"):
-        await log_in_with_issuer(CONTROLLER, trust, Login(), lambda _: None)
+    with pytest.raises(LoginError, match=f"{CONTROLLER} accepts no OpenID provider"):
+        await log_in_with_issuer(CONTROLLER, trust, LoginOptions(), lambda _: None)
     network.hosts[CONTROLLER] = [lab, Enrolment(network, FakeIssuer.url)]
     fetch = issuer.fetch_json
 
@@ -175,5 +177,5 @@ async def test_where_nobody_can_log_in_it_is_said(
         return replace(reply, data=kept)
 
     monkeypatch.setattr("jumpstarter_client.identity.oidc.provider.fetch_json", without)
-    with pytest.raises(LoginError, match=r"https://id\.lab offers neither"):
-        await log_in_with_issuer(CONTROLLER, trust, Login(), lambda _: None)
+    with pytest.raises(LoginError, match=r"https://id\.lab supports neither"):
+        await log_in_with_issuer(CONTROLLER, trust, LoginOptions(), lambda _: None)

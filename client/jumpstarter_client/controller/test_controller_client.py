@@ -13,7 +13,7 @@ from jumpstarter_proto.client.v1 import client_pb2 as pb
 from jumpstarter_proto.errors import ExitCode
 from jumpstarter_proto.rpc import RpcError, StatusCode, open_channel, serve_connection
 
-from jumpstarter_client.controller.controller_client import ControllerCalls, explained
+from jumpstarter_client.controller.controller_client import ControllerCalls, translate_errors
 
 LAB = "namespaces/lab"
 
@@ -106,7 +106,7 @@ async def test_a_change_sends_what_changes_and_says_so() -> None:
 def test_a_refusal_has_the_exit_code_that_its_words_deserve(
     code: StatusCode, details: str, exit_code: ExitCode
 ) -> None:
-    with pytest.raises(RpcError) as caught, explained():
+    with pytest.raises(RpcError) as caught, translate_errors():
         raise RpcError(code, details)
     assert (caught.value.code, caught.value.exit_code) == (code, exit_code)
     assert caught.value.details.startswith(details)

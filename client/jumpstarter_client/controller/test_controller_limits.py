@@ -18,14 +18,14 @@ from jumpstarter_proto.remote import Trust
 from jumpstarter_proto.rpc import RpcError, StatusCode
 from jumpstarter_proto.v1.jumpstarter_grpc import ControllerServiceServicer
 
-from jumpstarter_client.controller.client_login import Login, log_in_with_issuer
+from jumpstarter_client.controller.client_login import LoginOptions, log_in_with_issuer
 from jumpstarter_client.controller.controller_client import (
     CALL_SECONDS,
     DIAL_SECONDS,
     ControllerCalls,
     ControllerClient,
 )
-from jumpstarter_client.controller.token_renewal import issuers
+from jumpstarter_client.controller.token_renewal import list_issuers
 from jumpstarter_client.identity.client_config import ClientConfig
 from jumpstarter_client.lease.conftest import CONTROLLER, FakeController, Network, Silent
 
@@ -74,7 +74,10 @@ async def test_whoever_asks_for_issuers_is_not_kept_waiting(
     network: Network, trust: Trust, autojump_clock: trio.testing.MockClock
 ) -> None:
     network.hosts[CONTROLLER] = [Silent(EnrolmentServiceServicer)]
-    for ask in (issuers(CONTROLLER, trust), log_in_with_issuer(CONTROLLER, trust, Login(), lambda _: None)):
+    for ask in (
+        list_issuers(CONTROLLER, trust),
+        log_in_with_issuer(CONTROLLER, trust, LoginOptions(), lambda _: None),
+    ):
         begun = trio.current_time()
         with trio.fail_after(5 * CALL_SECONDS), pytest.raises(RpcError) as caught:
             await ask
@@ -134,7 +137,7 @@ async def test_a_connection_that_is_kept_is_used_when_its_token_was_renewed_for_
     async def renew(_: ClientConfig) -> ClientConfig:
         return fresh
 
-    monkeypatch.setattr("jumpstarter_client.controller.token_renewal.fresh", renew)
+    monkeypatch.setattr("jumpstarter_client.controller.token_renewal.with_valid_token", renew)
     controller = ControllerClient(replace(config, refresh_token="first"))
     async with controller.keep_connected(), controller.open() as calls:
         await calls.get_lease("x")
@@ -164,6 +167,6 @@ async def test_the_end_of_a_token_is_told_once_and_in_time(
     for _ in range(2):
         async with controller.open():
             pass
-    told = [one for one in caplog.messages if "your token is good for" in one]
+    told = [one for one in caplog.messages if "your token expires in" in one]
     assert len(told) == warnings
-    assert all("2 h more; renew it: jumpstarter auth rotate" in one for one in told)
+    assert all("in 2 h; renew it with: jumpstarter auth rotate" in one for one in told)

@@ -15,12 +15,17 @@ from jumpstarter_proto.terminal import print_line
 
 from jumpstarter_client.cli.output import table
 from jumpstarter_client.controller.controller_client import ControllerCalls
-from jumpstarter_client.controller.exporter_view import describe_exporter, details_as_data, device_rows, look
+from jumpstarter_client.controller.exporter_view import (
+    describe_exporter,
+    details_as_data,
+    device_rows,
+    exporter_views,
+)
 from jumpstarter_client.node import Allowed
-from jumpstarter_client.times import when
+from jumpstarter_client.times import format_time
 
 EVIL = "evil\x1b[2J\rname\u202e\n"
-(SEEN,) = look([client_pb2.Exporter(name="namespaces/lab/exporters/one", online=True)], [])
+(SEEN,) = exporter_views([client_pb2.Exporter(name="namespaces/lab/exporters/one", online=True)], [])
 OF_JUMPSTARTERS_OWN = pb.ExporterDetails(
     name="one", devices=[pb.Device(path="power", client="jumpstarter_driver_power.client.PowerClient")]
 )
@@ -70,9 +75,7 @@ async def test_what_a_controller_does_not_tell_is_said_to_be_not_known() -> None
         "gone_since": None,
         "health": None,
     }
-    assert list(describe_exporter(SEEN, None))[-1].startswith(
-        "devices:  not known: this controller does not tell"
-    )
+    assert list(describe_exporter(SEEN, None))[-1].startswith("devices:  unknown to this controller")
 
 
 def test_devices_of_jumpstarters_own_exporter_have_an_interface_and_no_state() -> None:
@@ -94,13 +97,15 @@ def test_what_an_exporter_says_of_its_devices_does_nothing_to_a_terminal() -> No
     )
     rows = table(("DEVICE", "INTERFACE", "STATE", "REASON"), device_rows(details, Allowed()))
     assert rows.count("\n") == 2
-    seen = look([client_pb2.Exporter(name=f"namespaces/lab/exporters/{EVIL}", labels={EVIL: EVIL})], [])[0]
+    seen = exporter_views(
+        [client_pb2.Exporter(name=f"namespaces/lab/exporters/{EVIL}", labels={EVIL: EVIL})], []
+    )[0]
     out = StringIO()
     with redirect_stdout(out):
         for line in describe_exporter(seen, details):
             print_line(line)
     assert all(line.isprintable() for line in (rows + out.getvalue()).split("\n"))
-    assert "1, and 3 that the controller does not keep" in out.getvalue()
+    assert "1, and 3 more that the controller does not keep" in out.getvalue()
 
 
 def test_an_exporter_for_people_is_all_that_is_known_of_it() -> None:
@@ -119,8 +124,8 @@ def test_an_exporter_for_people_is_all_that_is_known_of_it() -> None:
         name="one", host="pi-7", reasons=[exporter_pb2.Reason(code="CLEANING", sentence="it cleans up")]
     )
     labels = ["label:    board=rpi4", "label:    model=4"]
-    none = "devices:  none; it has not registered with any"
-    (busy,) = look([one], [])
+    none = "devices:  none"
+    (busy,) = exporter_views([one], [])
     assert list(describe_exporter(busy, details)) == [
         "name:     one",
         "state:    busy: it cleans up",
@@ -129,13 +134,13 @@ def test_an_exporter_for_people_is_all_that_is_known_of_it() -> None:
         *labels,
         none,
     ]
-    (held,) = look([one], [lease])
+    (held,) = exporter_views([one], [lease])
     assert list(describe_exporter(held, pb.ExporterDetails(name="one"))) == [
         "name:     one",
         "state:    leased",
         "held by:  ann",
         "lease:    x",
-        f"until:    {when(2_000_000_000)}",
+        f"until:    {format_time(2_000_000_000)}",
         *labels,
         none,
     ]
@@ -152,7 +157,7 @@ def test_the_health_of_a_host_is_its_problems_for_people_and_everything_for_scri
     bad.reported.FromSeconds(1_795_000_000)
     lines = list(describe_exporter(SEEN, pb.ExporterDetails(name="one", health=bad)))
     (start,) = [number for number, line in enumerate(lines) if line.startswith("health:")]
-    assert lines[start].startswith("health:   1 error and 1 warning, as its host said at 2026-11-")
+    assert lines[start].startswith("health:   1 error and 1 warning, reported at 2026-11-")
     assert lines[start + 1 : start + 3] == ["error:    it is so; do this", "warning:  it is so; do this"]
     told = details_as_data(pb.ExporterDetails(name="one", health=bad), Allowed())["health"]
     assert isinstance(told, dict)
@@ -164,4 +169,4 @@ def test_the_health_of_a_host_is_its_problems_for_people_and_everything_for_scri
         for line in describe_exporter(SEEN, pb.ExporterDetails(name="one", health=good))
         if line.startswith("health:")
     ]
-    assert said.startswith("health:   good, as its host said at")
+    assert said.startswith("health:   good, reported at")

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from jumpstarter_proto.client.v1 import client_pb2 as pb
 from jumpstarter_proto.v1 import common_pb2
 
-from jumpstarter_client.controller.exporter_view import ExporterView, changes, look
+from jumpstarter_client.controller.exporter_view import ExporterView, exporter_changes, exporter_views
 
 STATUSES = [name.removeprefix("EXPORTER_STATUS_") for name in dict(common_pb2.ExporterStatus.items())]
 
@@ -44,18 +44,18 @@ def lease(client: str = "ann", end: int = 2000000000) -> pb.Lease:
         (exporter(), [], "free"),
         (exporter("UNSPECIFIED", enabled=None), [], "free"),
         (exporter("AFTER_LEASE_HOOK"), [], "busy: as it says"),
-        (exporter("LEASE_READY"), [], "busy: its last lease ends"),
+        (exporter("LEASE_READY"), [], "busy: its last lease is ending"),
         (exporter("OFFLINE"), [], "offline: as it says"),
         (exporter(online=False), [], "offline: as it says"),
-        (exporter(enabled=False), [], "disabled: it is taken out of service"),
+        (exporter(enabled=False), [], "disabled: it is disabled"),
         (exporter("LEASE_READY"), [lease()], "leased: ann until 2033-05-18 "),
         (exporter("LEASE_READY", enabled=False), [lease()], "leased, disabled: ann until"),
         (exporter("OFFLINE", enabled=False), [], "offline, disabled: as it says"),
     ],
 )
 def test_how_it_stands(given: pb.Exporter, leases: list[pb.Lease], told: str) -> None:
-    (seen,) = look([given], leases)
-    assert seen.told.startswith(told)
+    (seen,) = exporter_views([given], leases)
+    assert seen.status_text.startswith(told)
     assert seen.name == "one"
 
 
@@ -72,34 +72,37 @@ def test_scripts_get_everything_of_an_exporter_and_of_who_has_it() -> None:
         "labels": {"board": "rpi4"},
         "deprecated_labels": {"board": "use model"},
     }
-    (held,) = look([given], [lease()])
+    (held,) = exporter_views([given], [lease()])
     assert held.as_data() == {
         **plain,
         "state": "leased",
         "lease": {"name": "x", "client": "ann", "until": 2000000000.0},
     }
     given.online = False
-    (gone,) = look([given], [])
+    (gone,) = exporter_views([given], [])
     assert gone.as_data() == {**plain, "online": False, "state": "offline", "lease": None}
 
 
 def test_what_changed_is_told_once_and_only_that() -> None:
-    free = look([exporter(), exporter(name="two")], [])
-    held = look([exporter("LEASE_READY"), exporter(name="two")], [lease()])
-    assert [sentence[:17] for _, sentence in changes(free, held)] == ["one is leased: an"]
-    relabelled = look([exporter(), exporter(name="two")], [])
+    free = exporter_views([exporter(), exporter(name="two")], [])
+    held = exporter_views([exporter("LEASE_READY"), exporter(name="two")], [lease()])
+    assert [sentence[:17] for _, sentence in exporter_changes(free, held)] == ["one is leased: an"]
+    relabelled = exporter_views([exporter(), exporter(name="two")], [])
     for one, state in zip(relabelled, ("AVAILABLE", "AFTER_LEASE_HOOK"), strict=True):
         given = exporter(state, name=one.name)
         given.labels["board"], given.labels["soc"] = "rpi5", "x"
-        relabelled[relabelled.index(one)] = look([given], [])[0]
-    assert [sentence for _, sentence in changes(free, relabelled)] == [
+        relabelled[relabelled.index(one)] = exporter_views([given], [])[0]
+    assert [sentence for _, sentence in exporter_changes(free, relabelled)] == [
         "one has the labels board=rpi5,soc=x",
         "two is busy: as it says",
     ]
-    longer = look([exporter("LEASE_READY"), exporter(name="two")], [lease(end=2000009999)])
-    assert [one.name for one, _ in changes(held, longer)] == ["one"], "an extension is a change"
-    assert [sentence for _, sentence in changes(longer, free[:1])] == ["one is free", "two is deleted"]
-    assert [sentence for _, sentence in changes(free[:1], free)] == ["two is new, free"]
+    longer = exporter_views([exporter("LEASE_READY"), exporter(name="two")], [lease(end=2000009999)])
+    assert [one.name for one, _ in exporter_changes(held, longer)] == ["one"], "an extension is a change"
+    assert [sentence for _, sentence in exporter_changes(longer, free[:1])] == [
+        "one is free",
+        "two is deleted",
+    ]
+    assert [sentence for _, sentence in exporter_changes(free[:1], free)] == ["two is new, free"]
 
 
 seen = st.builds(
@@ -120,7 +123,7 @@ looks = st.lists(seen, max_size=4, unique_by=lambda one: one.name)
 def test_nothing_is_told_of_what_stayed_and_everything_of_what_did_not(
     before: list[ExporterView], after: list[ExporterView]
 ) -> None:
-    assert list(changes(after, after)) == []
-    told = {one.name for one, _ in changes(before, after)}
-    old, new = ({one.name: (one.told, one.labels) for one in look} for look in (before, after))
+    assert list(exporter_changes(after, after)) == []
+    told = {one.name for one, _ in exporter_changes(before, after)}
+    old, new = ({one.name: (one.status_text, one.labels) for one in look} for look in (before, after))
     assert told == {name for name in old.keys() | new.keys() if old.get(name) != new.get(name)}

@@ -91,9 +91,9 @@ def test_what_is_known_is_the_lab_at_its_revision(
         messages = pages(records, gone, list(cuts), snapshot=is_snapshot)
         messages[-1].revision = str(len(history) - 1)
         was = copy.copy(seen(known))
-        known.begin()
+        known.start_call()
         taken = messages if what_breaks == "nothing" else messages[:broken_after]
-        complete = [known.take(message) for message in taken]
+        complete = [known.apply(message) for message in taken]
         if len(taken) == len(messages):
             assert complete == [False] * (len(messages) - 1) + [True]
             assert seen(known) == lab
@@ -101,29 +101,29 @@ def test_what_is_known_is_the_lab_at_its_revision(
         else:
             assert not any(complete)
             assert seen(known) == was, "half of it is nothing"
-            assert known._moment.size == sum(known._moment.sizes.values())
+            assert known._current.size == sum(known._current.sizes.values())
 
 
 def test_a_lease_that_ends_is_known_once_more() -> None:
     known = LabSnapshot()
-    assert known.take(pb.LabNews(snapshot=True, revision="1", leases=[lease("x", 1), lease("y", 1)]))
-    assert known.take(pb.LabNews(revision="2", leases=[lease("x", 2, ended=True)]))
+    assert known.apply(pb.LabNews(snapshot=True, revision="1", leases=[lease("x", 1), lease("y", 1)]))
+    assert known.apply(pb.LabNews(revision="2", leases=[lease("x", 2, ended=True)]))
     assert (set(known.leases), set(known.ended)) == ({"y"}, {"x"})
-    assert known.take(pb.LabNews(revision="3"))
+    assert known.apply(pb.LabNews(revision="3"))
     assert (set(known.leases), known.ended) == ({"y"}, {})
 
 
 @pytest.mark.parametrize("repeats", ["the same", "others"])
 @pytest.mark.parametrize("completes", [False, True])
 def test_a_controller_that_tells_without_end_is_not_listened_to(repeats: str, completes: bool) -> None:
-    known = LabSnapshot(most=100_000)
+    known = LabSnapshot(max_bytes=100_000)
     revision = "1" if completes else ""
 
     def tell(number: int) -> None:
         name = "x" if repeats == "the same" else f"x{number}"
         found = exporter(name, number)
         found.labels["text"] = "x" * 900
-        known.take(pb.LabNews(exporters=[found], revision=revision))
+        known.apply(pb.LabNews(exporters=[found], revision=revision))
 
     def tell_all() -> None:
         for number in range(500):
@@ -133,7 +133,7 @@ def test_a_controller_that_tells_without_end_is_not_listened_to(repeats: str, co
         tell_all()
         assert len(known.exporters) == 1
         return
-    with pytest.raises(RpcError, match="more than 0 MiB of exporters and leases; ask who runs it"):
+    with pytest.raises(RpcError, match="more than 0 MiB of exporters and leases; ask its administrator"):
         tell_all()
     assert known._next is None
 
@@ -145,4 +145,4 @@ def test_whatever_a_controller_says_is_taken_or_refused(data: bytes) -> None:
     except Exception:  # what is no message is the channel's to refuse
         return
     known = LabSnapshot()
-    assert known.take(news) is bool(news.revision)
+    assert known.apply(news) is bool(news.revision)

@@ -27,15 +27,15 @@ from jumpstarter_proto.lab.v1.lab_pb2 import Credential
 from jumpstarter_proto.remote import Trust
 from jumpstarter_proto.rpc import RpcError, ServerCall, StatusCode
 
-from jumpstarter_client.controller.client_login import Login, _provider, log_in_with_issuer
+from jumpstarter_client.controller.client_login import LoginOptions, _provider, log_in_with_issuer
 from jumpstarter_client.controller.controller_client import CALL_SECONDS, ControllerClient
 from jumpstarter_client.controller.token_renewal import (
     LOCK_SECONDS,
-    SOON,
-    fresh,
-    is_due,
+    RENEW_BEFORE_SECONDS,
+    is_renewal_due,
+    refresh_tokens,
     renew_with_controller,
-    renewed,
+    with_valid_token,
 )
 from jumpstarter_client.identity.client_config import ClientConfig, load
 from jumpstarter_client.identity.oidc import LoginError
@@ -100,7 +100,9 @@ def tokens(issuer: FakeIssuer, new: str) -> None:
     issuer.answer = answer
 
 
-@pytest.mark.parametrize(("left", "renewals"), [(SOON + 60, 0), (SOON - 60, 1), (-60, 1)])
+@pytest.mark.parametrize(
+    ("left", "renewals"), [(RENEW_BEFORE_SECONDS + 60, 0), (RENEW_BEFORE_SECONDS - 60, 1), (-60, 1)]
+)
 async def test_a_token_is_renewed_when_it_ends_soon(
     configured: Configured,
     issuer: FakeIssuer,
@@ -111,12 +113,12 @@ async def test_a_token_is_renewed_when_it_ends_soon(
     config = configured(left)
     new = token(3600)
     tokens(issuer, new)
-    found = await fresh(config)
+    found = await with_valid_token(config)
     assert len(issuer.posts) == renewals
     assert (found.identity.token == new) == bool(renewals)
 
 
-@pytest.mark.parametrize("left", [SOON - 60, -60])
+@pytest.mark.parametrize("left", [RENEW_BEFORE_SECONDS - 60, -60])
 async def test_where_nothing_can_be_kept_a_token_is_used_to_its_end_and_then_said_to_be_over(
     configured: Configured, issuer: FakeIssuer, left: float
 ) -> None:
@@ -124,10 +126,10 @@ async def test_where_nothing_can_be_kept_a_token_is_used_to_its_end_and_then_sai
     assert config.path is not None
     config.path.with_name(f".{config.path.name}.lock").mkdir()  # which not even root opens for writing
     if left > 0:
-        assert await fresh(config) is config
+        assert await with_valid_token(config) is config
     else:
-        with pytest.raises(LoginError, match=r"the token is expired, .*Is a directory"):
-            await fresh(config)
+        with pytest.raises(LoginError, match=r"the token has expired .*Is a directory"):
+            await with_valid_token(config)
     assert issuer.posts == []
 
 
@@ -139,7 +141,7 @@ async def test_a_renewal_that_is_cancelled_keeps_what_it_was_given(
     tokens(issuer, new)
     with trio.CancelScope() as scope:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(renewed, config)
+            nursery.start_soon(refresh_tokens, config)
             while not issuer.posts:
                 await trio.testing.wait_all_tasks_blocked()
             scope.cancel()
@@ -154,9 +156,9 @@ async def test_a_command_that_renews_for_too_long_is_not_waited_for_any_longer(
     with (
         locked(config),
         trio.fail_after(10 * LOCK_SECONDS),
-        pytest.raises(LoginError, match="too long; try again"),
+        pytest.raises(LoginError, match="still renewing the token"),
     ):
-        await renewed(config)
+        await refresh_tokens(config)
     assert trio.current_time() == pytest.approx(LOCK_SECONDS)
     assert issuer.posts == []
 
@@ -170,7 +172,7 @@ async def test_one_renews_and_the_others_take_what_it_wrote(
     found: list[str] = []
 
     async def renew() -> None:
-        found.append((await renewed(config)).identity.token)
+        found.append((await refresh_tokens(config)).identity.token)
 
     with trio.fail_after(10):
         async with trio.open_nursery() as nursery:
@@ -180,7 +182,7 @@ async def test_one_renews_and_the_others_take_what_it_wrote(
     assert len(issuer.posts) == 1
 
 
-@pytest.mark.parametrize("lifetime", [SOON / 2, 3600])
+@pytest.mark.parametrize("lifetime", [RENEW_BEFORE_SECONDS / 2, 3600])
 async def test_a_refresh_token_that_counts_once_is_used_once_however_many_renew_and_however_short_tokens_live(
     configured: Configured, issuer: FakeIssuer, autojump_clock: trio.testing.MockClock, lifetime: float
 ) -> None:
@@ -199,7 +201,7 @@ async def test_a_refresh_token_that_counts_once_is_used_once_however_many_renew_
     found: list[ClientConfig] = []
 
     async def command() -> None:
-        found.append(await renewed(config))
+        found.append(await refresh_tokens(config))
 
     with trio.fail_after(10):
         async with trio.open_nursery() as nursery:
@@ -211,7 +213,7 @@ async def test_a_refresh_token_that_counts_once_is_used_once_however_many_renew_
     assert {one.refresh_token for one in found} == set(counts[1:])
 
 
-@pytest.mark.parametrize(("least", "asks"), [(SOON, 1), (30.0, 0)])
+@pytest.mark.parametrize(("least", "asks"), [(RENEW_BEFORE_SECONDS, 1), (30.0, 0)])
 async def test_a_token_of_another_command_is_taken_if_it_is_good_for_long_enough(
     configured: Configured,
     issuer: FakeIssuer,
@@ -222,7 +224,7 @@ async def test_a_token_of_another_command_is_taken_if_it_is_good_for_long_enough
     config = configured(10)
     theirs = configured(60).identity.token
     tokens(issuer, ours := token(3600))
-    found = await renewed(config, least=least)
+    found = await refresh_tokens(config, least=least)
     assert len(issuer.posts) == asks
     assert found.identity.token == (ours if asks else theirs)
 
@@ -232,11 +234,11 @@ async def test_whoever_has_renewed_or_failed_to_lets_the_next_one_do_it(
 ) -> None:
     config = configured(10)
     with pytest.raises(LoginError):
-        await renewed(config)
+        await refresh_tokens(config)
     with locked(config) as drop_connection:
         drop_connection()
     tokens(issuer, token(3600))
-    await renewed(config)
+    await refresh_tokens(config)
     with locked(config):
         pass
 
@@ -247,7 +249,7 @@ async def test_a_controller_that_does_not_say_who_somebody_is_is_given_up(
     configured(10)
     tokens(issuer, token(3600))
     with trio.fail_after(10 * CALL_SECONDS), pytest.raises(RpcError) as caught:
-        await log_in_with_issuer(CONTROLLER, trust, Login(), lambda _: None)
+        await log_in_with_issuer(CONTROLLER, trust, LoginOptions(), lambda _: None)
     assert caught.value.code is StatusCode.DEADLINE_EXCEEDED
     assert trio.current_time() < CALL_SECONDS + 10
 
@@ -288,7 +290,7 @@ async def test_the_controllers_own_tokens_are_renewed_once_for_all_who_use_a_fil
     own: tuple[ClientConfig, RenewingController],
 ) -> None:
     config, controller = own
-    assert is_due(config)
+    assert is_renewal_due(config)
     found: list[ClientConfig] = []
 
     async def renew() -> None:
@@ -300,7 +302,7 @@ async def test_the_controllers_own_tokens_are_renewed_once_for_all_who_use_a_fil
     assert {one.identity.token for one in found} == set(controller.made)
     assert len(controller.made) == 1
     assert load(str(config.path), {}).identity.token == controller.made[0]
-    assert not is_due(found[0])
+    assert not is_renewal_due(found[0])
 
 
 async def test_a_token_of_another_command_that_is_about_to_end_too_is_what_a_new_one_is_asked_with(
@@ -325,7 +327,7 @@ async def test_a_token_that_is_not_renewed_goes_on_to_be_used(
         async with asked.open():
             pass
     assert asked.config == config
-    assert caplog.text.count("renew it: jumpstarter auth rotate") == 1
+    assert caplog.text.count("renew it with: jumpstarter auth rotate") == 1
 
 
 async def test_no_token_is_made_that_cannot_be_kept(
@@ -362,10 +364,11 @@ async def test_of_several_issuers_the_one_that_was_asked_for_is_asked_with_what_
         Issuer(url="https://another.lab", audiences=["theirs"]),
         Issuer(url=FakeIssuer.url, audiences=["ours"]),
     ]
-    provider = await _provider(CONTROLLER, known, Login(issuer=FakeIssuer.url))
+    provider = await _provider(CONTROLLER, known, LoginOptions(issuer=FakeIssuer.url))
     assert (provider.issuer, provider.audiences) == (FakeIssuer.url, ("ours",))
     with pytest.raises(
-        LoginError, match=r"which issuer\? --issuer https://another.lab or --issuer https://id.lab"
+        LoginError,
+        match=r"several issuers; choose one: --issuer https://another.lab or --issuer https://id.lab",
     ):
-        await _provider(CONTROLLER, known, Login())
-    assert (await _provider(CONTROLLER, known[1:], Login())).audiences == ("ours",)
+        await _provider(CONTROLLER, known, LoginOptions())
+    assert (await _provider(CONTROLLER, known[1:], LoginOptions())).audiences == ("ours",)

@@ -24,8 +24,8 @@ from jumpstarter_client.controller.lab_snapshot import LabSnapshot
 from jumpstarter_client.controller.lease_view import LeasePhase
 from jumpstarter_client.controller.watch import (
     ANSWER_SECONDS,
-    BURST,
-    LOOKS_PER_SECOND,
+    BURST_UPDATES,
+    UPDATES_PER_SECOND,
     watch_lab,
     watch_lease,
 )
@@ -130,7 +130,7 @@ class Access:
 
     def __init__(self, *services: Telling | Old, lasts: float = math.inf) -> None:
         self.services = services
-        self.tells = True
+        self.supports_watch = True
         self.is_there = True
         self.connections = 0
         self.config = ClientConfig("lab:1", Identity(Kind.CLIENT, "lab", "ann", "token"), Trust())
@@ -198,7 +198,7 @@ async def test_who_waits_with_an_old_controller_asks_it(autojump_clock: trio.tes
     old.ready_at = 100
     access = Access(old)
     assert await wait(access) == (LeasePhase.READY, ["waiting for the controller", "the queue"])
-    assert not access.tells
+    assert not access.supports_watch
     assert 50 < len(old.asked) < 120
 
 
@@ -224,7 +224,7 @@ async def test_who_is_refused_is_told_why(autojump_clock: trio.testing.MockClock
     access = Access(Telling(denies), Old())
     with pytest.raises(RpcError, match="not yours"):
         await wait(access)
-    assert access.tells
+    assert access.supports_watch
 
 
 async def test_a_controller_that_is_restarted_is_waited_for(autojump_clock: trio.testing.MockClock) -> None:
@@ -278,7 +278,7 @@ async def test_a_controller_that_takes_the_call_and_says_nothing_is_away(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     access = Access(Telling())
-    with pytest.raises(RpcError, match="did not say within 30 s how it is") as silent:
+    with pytest.raises(RpcError, match="sent no state within 30 s") as silent:
         await watch_lease(access.as_controller(), "x", lambda *_: True)
     assert silent.value.code is StatusCode.DEADLINE_EXCEEDED
     assert trio.current_time() <= ANSWER_SECONDS + 2
@@ -296,7 +296,7 @@ async def test_a_controller_that_tells_without_end_is_not_listened_to(
             exporters = [pb.Exporter(name=f"{LAB}/exporters/{sent}", status_message="x" * 10_000)]
             await telling.say(exporters_pb2.LabNews(snapshot=sent % 3 == 0, exporters=exporters))
 
-    with pytest.raises(RpcError, match="tells of more than 1 MiB"):
+    with pytest.raises(RpcError, match="sends more than 1 MiB"):
         await wait(Access(Telling(floods)))
     assert sent < 1000
 
@@ -315,7 +315,7 @@ async def test_a_controller_that_never_comes_to_an_end_with_what_it_tells_is_awa
 
     for script in (trickles, begins_well):
         began = trio.current_time()
-        with pytest.raises(RpcError, match="did not say within 30 s how it is"):
+        with pytest.raises(RpcError, match="sent no state within 30 s"):
             await watch_lease(Access(Telling(script)).as_controller(), "x", lambda *_: False)
         assert trio.current_time() - began == pytest.approx(ANSWER_SECONDS, abs=1)
 
@@ -337,8 +337,8 @@ async def test_a_controller_that_tells_faster_than_anybody_reads_is_looked_at_no
 
     await watch_lease(Access(Telling(hurries)).as_controller(), "x", see)
     assert len(looks) == 2001
-    assert looks[BURST - 1] - looks[0] < 0.1
-    assert looks[-1] - looks[0] == pytest.approx(2000 / LOOKS_PER_SECOND, rel=0.1)
+    assert looks[BURST_UPDATES - 1] - looks[0] < 0.1
+    assert looks[-1] - looks[0] == pytest.approx(2000 / UPDATES_PER_SECOND, rel=0.1)
 
 
 async def test_what_is_watched_goes_on_from_where_it_was_known(

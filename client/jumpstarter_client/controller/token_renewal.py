@@ -1,7 +1,7 @@
-"""A configuration gets a new token before its own ends: of its issuer, if it has a refresh token, or of its controller.
+"""Renews the token of a client configuration before it expires, at its issuer or at its controller.
 
-The file is where they are kept: several commands may use one, and a refresh token mostly counts once. So one renews
-at a time, and the others take what it wrote.
+Several commands may share one configuration file, and a refresh token usually works once. So only one command renews at
+a time, and the others read the new tokens from the file.
 """
 
 from __future__ import annotations
@@ -24,54 +24,64 @@ from jumpstarter_client.identity.client_config import ClientConfig, load, replac
 from jumpstarter_client.identity.oidc import LoginError, Provider, discover, renew
 from jumpstarter_client.identity.oidc.provider import CLIENT_ID
 
-__all__ = ["SOON", "find_provider", "fresh", "is_due", "issuers", "renew_with_controller", "renewed"]
+__all__ = [
+    "RENEW_BEFORE_SECONDS",
+    "find_provider",
+    "is_renewal_due",
+    "list_issuers",
+    "refresh_tokens",
+    "renew_with_controller",
+    "with_valid_token",
+]
 
-SOON = 120.0
-"""A token that is good for less is renewed before it is used."""
+RENEW_BEFORE_SECONDS = 120.0
+"""A token that expires sooner is renewed before it is used."""
 LOCK_SECONDS = 30.0
 CALL_SECONDS = 30.0
 
 _log = logging.getLogger(__name__)
 
 
-async def fresh(config: ClientConfig) -> ClientConfig:
-    """The same configuration, with a token that is good for a while if one can be had.
+async def with_valid_token(config: ClientConfig) -> ClientConfig:
+    """Return the configuration with a token that is valid for a while, renewed if necessary.
 
     Raises:
-        LoginError: the token is over, and nobody gives another.
+        LoginError: the token has expired and renewing it failed.
     """
     left = read_claims(config.identity.token).left
-    if left is None or left >= SOON or not config.refresh_token or config.path is None:
+    if left is None or left >= RENEW_BEFORE_SECONDS or not config.refresh_token or config.path is None:
         return config
     try:
-        return await renewed(config)
-    except (JumpstarterError, OSError) as error:  # the second: a folder that cannot be written, a full disk
+        return await refresh_tokens(config)
+    except (JumpstarterError, OSError) as error:  # OSError: the folder is not writable, or the disk is full
         if left > 0:
-            _log.warning("the token is good for %.0f s more and cannot be renewed: %s", left, error)
+            _log.warning("the token expires in %.0f s and cannot be renewed: %s", left, error)
             return config
         raise LoginError(
-            f"the token is expired, and there is no other: {error}; run `jumpstarter login`"
+            f"the token has expired and cannot be renewed: {error}; run `jumpstarter login`"
         ) from None
 
 
-async def renewed(config: ClientConfig, *, least: float = SOON) -> ClientConfig:
-    """Get new tokens and keep them. If somebody else did while we waited, theirs will do with `least` seconds left.
+async def refresh_tokens(config: ClientConfig, *, least: float = RENEW_BEFORE_SECONDS) -> ClientConfig:
+    """Get new tokens from the issuer and save them.
+
+    Tokens that another command saved meanwhile are used if they are valid for `least` seconds.
 
     Raises:
-        LoginError: the configuration has no refresh token, or the issuer refuses.
-        FetchError, RpcError: the issuer or the controller cannot be reached.
+        LoginError: the configuration has no refresh token, or the issuer rejected it.
+        FetchError, RpcError: the issuer or the controller is not reachable.
     """
     if config.path is None or not config.refresh_token:
-        raise LoginError("there is no refresh token in this configuration; run `jumpstarter login` again")
-    async with _alone(config.path):
+        raise LoginError("this configuration has no refresh token; run `jumpstarter login` again")
+    async with _token_file_lock(config.path):
         current = load(str(config.path), os.environ)
         if current.identity.token != config.identity.token:
             left = read_claims(current.identity.token).left
             if left is None or left >= least:
-                return _with(config, current)
+                return _with_tokens_of(config, current)
         issuer = read_claims(current.identity.token).issuer
         provider = await find_provider(current.endpoint, current.trust, issuer)
-        # Once it has been used, the old refresh token is gone: not to be cut off before the new one is kept.
+        # The old refresh token is used up by the request: do not cancel before the new one is saved.
         with trio.CancelScope(shield=True):
             tokens = await renew(provider, current.refresh_token)
             replace_tokens(config.path, tokens.token, tokens.refresh)
@@ -79,28 +89,30 @@ async def renewed(config: ClientConfig, *, least: float = SOON) -> ClientConfig:
         return replace(config, identity=identity, refresh_token=tokens.refresh)
 
 
-def is_due(config: ClientConfig) -> bool:
-    """Whether its controller should be asked for a new token."""
+def is_renewal_due(config: ClientConfig) -> bool:
+    """Whether to ask the controller for a new token."""
     claims = read_claims(config.identity.token)
     seconds = claims.renewal_seconds
     return seconds is not None and seconds <= 0 < (claims.left or 0.0) and config.path is not None
 
 
 async def renew_with_controller(config: ClientConfig) -> ClientConfig:
-    """Get a new token of the controller and keep it, or take what another command has got meanwhile.
+    """Get a new token from the controller and save it, or use the one that another command saved meanwhile.
 
-    All tokens from before are good until they end, in other copies of the configuration, too.
+    Older tokens stay valid until they expire, also in copies of the configuration.
 
     Raises:
-        RpcError: it cannot be had; UNIMPLEMENTED, the controller makes none this way.
-        JumpstarterError, OSError: it cannot be kept.
+        RpcError: the controller gave no token; UNIMPLEMENTED if it does not renew tokens.
+        JumpstarterError, OSError: the token could not be saved.
     """
     assert config.path is not None
-    async with _alone(config.path):
+    async with _token_file_lock(config.path):
         current = load(str(config.path), os.environ)
-        if current.identity.token != config.identity.token and not is_due(current):
-            return _with(config, current)
-        replace_tokens(config.path, current.identity.token)  # where none can be kept, none is asked for
+        if current.identity.token != config.identity.token and not is_renewal_due(current):
+            return _with_tokens_of(config, current)
+        replace_tokens(
+            config.path, current.identity.token
+        )  # fail before the request if the file is not writable
         async with open_controller(current.endpoint, current.trust, current.identity) as channel:
             stub = enrolment_grpc.EnrolmentServiceStub(channel)
             reply = await stub.RenewToken(enrolment_pb2.RenewTokenRequest(), timeout=CALL_SECONDS)
@@ -108,12 +120,12 @@ async def renew_with_controller(config: ClientConfig) -> ClientConfig:
         return replace(config, identity=replace(current.identity, token=reply.token))
 
 
-def _with(config: ClientConfig, current: ClientConfig) -> ClientConfig:
+def _with_tokens_of(config: ClientConfig, current: ClientConfig) -> ClientConfig:
     return replace(config, identity=current.identity, refresh_token=current.refresh_token)
 
 
-async def issuers(endpoint: str, trust: Trust) -> list[enrolment_pb2.Issuer]:
-    """Whose tokens a controller takes beside its own; none if it does not say."""
+async def list_issuers(endpoint: str, trust: Trust) -> list[enrolment_pb2.Issuer]:
+    """Return the issuers whose tokens the controller accepts; empty if it does not list them."""
     async with open_controller(endpoint, trust, None) as channel:
         stub = enrolment_grpc.EnrolmentServiceStub(channel)
         try:
@@ -126,16 +138,16 @@ async def issuers(endpoint: str, trust: Trust) -> list[enrolment_pb2.Issuer]:
 
 
 async def find_provider(endpoint: str, trust: Trust, issuer: str, client_id: str = CLIENT_ID) -> Provider:
-    """The provider of that URL, believed as the controller believes it. FetchError or LoginError if it is none."""
-    for one in await issuers(endpoint, trust):
+    """Discover a provider, with the CA that the controller uses for it. FetchError or LoginError on failure."""
+    for one in await list_issuers(endpoint, trust):
         if one.url == issuer:
             return await discover(issuer, ca=one.ca, audiences=tuple(one.audiences), client_id=client_id)
     return await discover(issuer, client_id=client_id)
 
 
 @asynccontextmanager
-async def _alone(path: Path) -> AsyncIterator[None]:
-    """While the block lasts, no other of our commands renews the tokens of that file."""
+async def _token_file_lock(path: Path) -> AsyncIterator[None]:
+    """Keep other commands from renewing the tokens of a file during the block."""
     descriptor = os.open(path.with_name(f".{path.name}.lock"), os.O_RDWR | os.O_CREAT, 0o600)
     try:
         with trio.move_on_after(LOCK_SECONDS) as waiting:
@@ -146,7 +158,7 @@ async def _alone(path: Path) -> AsyncIterator[None]:
                 except BlockingIOError:
                     await trio.sleep(0.1)
         if waiting.cancelled_caught:
-            raise LoginError(f"another command has been renewing the token of {path} for too long; try again")
+            raise LoginError(f"another command is still renewing the token of {path}; try again")
         yield
     finally:
         os.close(descriptor)

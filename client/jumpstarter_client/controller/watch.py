@@ -1,4 +1,4 @@
-"""A controller that tells what has changed, and one that has to be asked."""
+"""Watches a lease or a lab, and polls controllers that do not support Watch."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ if TYPE_CHECKING:
 
     from jumpstarter_client.controller.controller_client import ControllerCalls, ControllerClient
 
-__all__ = ["See", "is_watch_unsupported", "poll_lease", "watch_lab", "watch_lease"]
+__all__ = ["LeaseHandler", "is_watch_unsupported", "poll_lease", "watch_lab", "watch_lease"]
 
 REOPEN_SECONDS = 60.0
-"""A connection has one token; while one asks, that may end (`renewal.SOON` is more than this)."""
+"""A connection keeps its token, so it is replaced before the token expires (`RENEW_BEFORE_SECONDS` is longer)."""
 TICK_SECONDS = 1.0
 ANSWER_SECONDS = 30.0
-"""For the first of what is to be told, and for the rest of what has begun to be told."""
-LOOKS_PER_SECOND = 20.0
-BURST = 20
+"""The time limit for the first state, and for the rest of a state that has started to arrive."""
+UPDATES_PER_SECOND = 20.0
+BURST_UPDATES = 20
 MAX_LEASE_BYTES = 1024 * 1024
-"""Of one lease, and what else a controller tells of it."""
+"""The size limit of one lease with its details."""
 
-See = Callable[["pb.Lease", "str | None"], bool]
-"""Gets a lease each time that it was looked at, and why it is as it is, for programs: empty where the lease says all,
-None where the controller was not asked for that. Whether that is enough."""
+LeaseHandler = Callable[["pb.Lease", "str | None"], bool]
+"""Called with each state of a lease and its reason code: empty if there is none, None if the controller was not asked.
+Returns whether to stop."""
 
 
 def is_watch_unsupported(error: RpcError) -> bool:
-    """Whether a watch was refused because there is none: by the controller, or by what is in front of it.
+    """Whether an error means that the controller, or a gateway in front of it, has no Watch.
 
-    A gateway that lets only calls through that it knows answers with 403, which may also mean that we are refused
-    altogether; then what we ask is refused, too, and says why.
+    A gateway that allows only known calls answers 403. If 403 means that this client is rejected, the poll that follows
+    is rejected as well, with the reason.
     """
     if error.code is StatusCode.PERMISSION_DENIED:
         return not reason_of(error)
@@ -50,26 +50,26 @@ def is_watch_unsupported(error: RpcError) -> bool:
 async def watch_lease(
     controller: ControllerClient,
     name: str,
-    see: See,
+    handle: LeaseHandler,
     *,
     knows: bool = False,
     tick: Callable[[], None] = lambda: None,
 ) -> None:
-    """Have `see` look at a lease, and again each time that it is another, until it has seen enough.
+    """Call `handle` with each state of a lease until it returns true, or until the connection is due for replacement.
 
-    The controller hears of us as the command that waits for it, or, if it `knows` that, has it. `tick` is called about
-    once a second. It also returns when another connection is due.
+    The watch tells the controller that this command waits for the lease, or, with `knows`, has received it. `tick` is
+    called about once per second.
 
     Raises:
-        RpcError: if it `is_watch_unsupported`, and as each call.
+        RpcError: the watch failed; see `is_watch_unsupported`.
     """
-    from jumpstarter_proto.lab.v1.exporters_pb2 import WatchRequest  # noqa: PLC0415 - not for who gets a board at once
+    from jumpstarter_proto.lab.v1.exporters_pb2 import WatchRequest  # noqa: PLC0415 - not for boards that are ready at once
 
     known = LabSnapshot(MAX_LEASE_BYTES)
 
     def look() -> bool:
         found = known.leases.get(name) or known.ended.get(name)
-        return found is not None and see(found.lease, found.reason)
+        return found is not None and handle(found.lease, found.reason)
 
     async with controller.open() as calls:
         await _follow(calls, WatchRequest(lease=name, waits=True, knows=knows), known, look, tick)
@@ -82,12 +82,12 @@ async def watch_lab(
     look: Callable[[], None],
     tick: Callable[[], None] = lambda: None,
 ) -> None:
-    """Have `look` look at what is `known`, and again each time that it is another; from where it was known before on.
+    """Update `known` and call `look` after each new state, starting after the revision of `known`.
 
-    It returns when another connection is due. Raises what `watch_lease` raises.
+    Returns when the connection is due for replacement. Raises what `watch_lease` raises.
     """
     request.after = known.revision
-    known.begin()
+    known.start_call()
 
     def go_on() -> bool:
         look()
@@ -113,42 +113,42 @@ async def _follow(
                     news = await call.receive()
                 if waiting.cancelled_caught:
                     tick()
-                elif known.take(news):
+                elif known.apply(news):
                     answer_by = math.inf
                     if look():
                         return
                     await trio.sleep(pace.next(trio.current_time()))
-                else:  # the rest of it has to follow
+                else:  # the rest of the state has to follow
                     answer_by = min(answer_by, trio.current_time() + ANSWER_SECONDS)
                 if trio.current_time() > answer_by:
                     raise RpcError(
                         StatusCode.DEADLINE_EXCEEDED,
-                        f"the controller did not say within {ANSWER_SECONDS:.0f} s how it is",
+                        f"the controller sent no state within {ANSWER_SECONDS:.0f} s",
                     )
-    except trio.EndOfChannel:  # it has nothing more to tell for now: who watches comes back
+    except trio.EndOfChannel:  # the caller watches again
         raise RpcError(StatusCode.UNAVAILABLE, "the controller ended the watch") from None
 
 
 class _Pace:
-    """How fast news is looked at: some at once, and then so many a second, however fast a controller tells."""
+    """Limits the rate of updates: a burst at first, then a number per second."""
 
     def __init__(self) -> None:
         self._next = -math.inf
 
     def next(self, now: float) -> float:
-        """How long to wait before the next."""
-        self._next = max(self._next, now - BURST / LOOKS_PER_SECOND) + 1 / LOOKS_PER_SECOND
+        """Return the seconds to wait before the next update."""
+        self._next = max(self._next, now - BURST_UPDATES / UPDATES_PER_SECOND) + 1 / UPDATES_PER_SECOND
         return max(0.0, self._next - now)
 
 
 async def poll_lease(
-    controller: ControllerClient, name: str, see: See, pace: Backoff, opened: Callable[[], None]
+    controller: ControllerClient, name: str, handle: LeaseHandler, pace: Backoff, opened: Callable[[], None]
 ) -> None:
-    """The same where the controller does not tell: ask now and then. It returns when another connection is due."""
+    """Poll a lease on a controller without Watch, like `watch_lease` otherwise. `opened` is called when connected."""
     async with controller.open() as calls:
         opened()
         until = trio.current_time() + REOPEN_SECONDS
         while trio.current_time() < until:
             await trio.sleep(pace.next())
-            if see(await calls.get_lease(name, waits=True), None):
+            if handle(await calls.get_lease(name, waits=True), None):
                 return

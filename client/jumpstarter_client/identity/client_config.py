@@ -1,7 +1,7 @@
-"""Client configurations: the files that Jumpstarter's own client has, and its environment.
+"""Client configurations, in the files and the environment variables of Jumpstarter's own client.
 
-A file is read strictly: a key that is not known there is an error at its line. What a file leaves out the
-environment may have; what a file says counts before it.
+Files are read strictly: an unknown key is an error with its line. A value in the file takes precedence over the
+environment.
 """
 
 from __future__ import annotations
@@ -40,49 +40,49 @@ _SECTIONS: dict[str, dict[str, Any]] = {
     "grpcOptions": {},
 }
 _TEXTS = ("apiVersion", "kind", "endpoint", "token", "refresh_token")
-_LEAST = {"acquisition_timeout": 5.0, "dial_timeout": 5.0, "retry_timeout": 0.0}
+_MINIMUM_SECONDS = {"acquisition_timeout": 5.0, "dial_timeout": 5.0, "retry_timeout": 0.0}
 _TRUE = ("1", "true", "yes", "on")
 
 
 class ClientConfigError(JumpstarterError):
-    """There is no client configuration, or it makes no sense."""
+    """There is no client configuration, or it is invalid."""
 
     exit_code = ExitCode.USAGE
 
 
 @dataclass(frozen=True)
 class ClientConfig:
-    """A controller, who we are to it, and how patient. Times in seconds."""
+    """A controller, the identity of the client there, and timeouts in seconds."""
 
     endpoint: str
     identity: Identity
     trust: Trust
     allow: tuple[str, ...] = ()
-    """Patterns of the client classes of other people's drivers that may be loaded."""
+    """Patterns of the client classes of other packages that may be loaded."""
     unsafe: bool = False
-    """All of them may."""
+    """All client classes may be loaded."""
     acquisition_timeout: float = ACQUISITION_SECONDS
-    """How long to wait for a board."""
+    """How long to wait for a lease."""
     dial_timeout: float = DIAL_SECONDS
-    """How long to try for one connection to it."""
+    """How long to try to connect to a board."""
     retry_timeout: float = RETRY_SECONDS
-    """How long to lease others when a board turns out not to be reachable; 0 is not at all."""
+    """How long to lease other boards if one is not reachable; 0 means not at all."""
     options: Options = KEEPALIVE
-    """When a silent controller or router is given up."""
+    """Keep-alive options for the controller and routers."""
     refresh_token: str = field(default="", repr=False)
-    """Of another issuer, for new tokens in place of old ones."""
+    """The refresh token of an OpenID provider."""
     path: Path | None = field(default=None, compare=False)
-    """The file that it is from."""
+    """The file of the configuration."""
 
     def allowed(self) -> Allowed:
-        """Which client classes of a leased board's drivers may be loaded."""
+        """Return which client classes of a leased board may be loaded."""
         from jumpstarter_client.node import Allowed  # noqa: PLC0415 - many only ask the controller
 
         return Allowed(self.allow, unsafe=self.unsafe)
 
 
 def config_home(environment: Mapping[str, str]) -> Path:
-    """The folder of all configurations."""
+    """Return the folder of all configurations."""
     if home := environment.get("JMP_CLIENT_CONFIG_HOME"):
         return Path(home).expanduser()
     base = environment.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
@@ -90,25 +90,25 @@ def config_home(environment: Mapping[str, str]) -> Path:
 
 
 def load(name: str | None, environment: Mapping[str, str]) -> ClientConfig:
-    """The configuration of that alias or file.
+    """Load the configuration with that alias or file.
 
-    None: the one that JMP_CLIENT_CONFIG (a file) or JMP_CLIENT (an alias) names, the environment's own, else the
-    current one.
+    None means the one that JMP_CLIENT_CONFIG (a file) or JMP_CLIENT (an alias) names, or the environment's own, or else
+    the current one.
 
     Raises:
-        ClientConfigError: there is none, or something is missing; says where it was looked for and what to do.
-        ConfigError: the file has what does not belong there; says where.
+        ClientConfigError: there is none, or a value is missing; the message says what to do.
+        ConfigError: the file is invalid; the message has the line.
     """
     home = config_home(environment)
     name = name or environment.get("JMP_CLIENT_CONFIG") or environment.get("JMP_CLIENT")
     if name is None and environment.get("JMP_NAMESPACE") and environment.get("JMP_NAME"):
-        return _made({}, {}, environment, "the environment", None)
+        return _build_config({}, {}, environment, "the environment", None)
     if name is None:
         name = _current(home)
     path = Path(name).expanduser() if "/" in name or name.endswith((".yaml", ".yml")) else None
     path = path or home / "clients" / f"{name}.yaml"
     texts, sections = _read(path)
-    return _made(texts, sections, environment, str(path), path)
+    return _build_config(texts, sections, environment, str(path), path)
 
 
 def _current(home: Path) -> str:
@@ -124,18 +124,18 @@ def _current(home: Path) -> str:
 
 
 def _read(path: Path) -> tuple[dict[str, str], dict[str, dict[str, Any]]]:
-    """The texts at the top of a file, and its sections; what is not there or null is left out."""
+    """Read the top-level texts of a file, and its sections, without missing and null values."""
     from jumpstarter_proto.documents import Document, check_keys, check_value  # noqa: PLC0415
 
     if not path.exists():
-        raise ClientConfigError(f"there is no configuration {path}; name another with --client")
+        raise ClientConfigError(f"no configuration {path}; name another one with --client")
     document = Document(path, "endpoint")
     data = document.data
     check_keys(document, data, frozenset((*_TEXTS, *_SECTIONS)), ())
     kind = data.get("kind", "ClientConfig")
     if kind != "ClientConfig":
         raise document.error(
-            ("kind",), f"this is no client's configuration but a {kind}; give that of a client"
+            ("kind",), f"this is a {kind}, not a client configuration; name a client configuration"
         )
     texts = {}
     for key in _TEXTS:
@@ -149,21 +149,19 @@ def _section(document: Document, key: str) -> dict[str, Any]:
 
     given, known = document.data[key], _SECTIONS[key]
     if not isinstance(given, dict):
-        raise document.error(
-            (key,), f"`{key}` has keys of its own, and this is {kind_of(given)}; see docs/cli.md"
-        )
+        raise document.error((key,), f"`{key}` must be a mapping, not {kind_of(given)}; see docs/cli.md")
     if not known:
-        return given  # gRPC's options, of which all but two tune a library that is not ours
+        return given  # gRPC options; most are for the gRPC library and have no effect here
     check_keys(document, given, known, (key,))
     found = {name: check_value(document, value, known[name], (key, name)) for name, value in given.items()}
-    for name, least in _LEAST.items():
+    for name, least in _MINIMUM_SECONDS.items():
         if found.get(name, least) < least:
-            raise document.error((key, name), f"this is {found[name]:g} s; give at least {least:g}")
+            raise document.error((key, name), f"{found[name]:g} s is too short; use at least {least:g}")
     return found
 
 
 def _from_environment(key: str, environment: Mapping[str, str]) -> dict[str, Any]:
-    """A section as its variable has it, in JSON."""
+    """Read a section from its environment variable, in JSON."""
     from jumpstarter_proto.documents import convert, nearest  # noqa: PLC0415
 
     variable, known = f"JMP_{key.upper()}", _SECTIONS[key]
@@ -176,7 +174,7 @@ def _from_environment(key: str, environment: Mapping[str, str]) -> dict[str, Any
         raise ClientConfigError(f"{variable} is not JSON: {error}; quote it for the shell") from None
     if not isinstance(given, dict):
         example = next(iter(known), "grpc.keepalive_time_ms")
-        raise ClientConfigError(f'{variable} is no JSON object; write for example {{"{example}": …}}')
+        raise ClientConfigError(f'{variable} is not a JSON object; write for example {{"{example}": …}}')
     found = {}
     for name, value in given.items():
         if not known:
@@ -191,7 +189,7 @@ def _from_environment(key: str, environment: Mapping[str, str]) -> dict[str, Any
     return found
 
 
-def _made(
+def _build_config(
     texts: dict[str, str],
     sections: dict[str, dict[str, Any]],
     environment: Mapping[str, str],
@@ -205,9 +203,9 @@ def _made(
         found = value or environment.get(variable)
         if not found:
             raise ClientConfigError(
-                f"{source}: `{key}` is missing; fetch the configuration again, or set {variable}"
+                f"{source}: `{key}` is missing; log in again, or set {variable}"
                 if path
-                else f"JMP_NAME and JMP_NAMESPACE are set, but not {variable}; set it, too"
+                else f"JMP_NAME and JMP_NAMESPACE are set, but {variable} is not; set it, too"
             )
         return str(found)
 
@@ -219,9 +217,9 @@ def _made(
             found = float(given)
         except ValueError:
             found = -1.0
-        if not found >= _LEAST[key]:
+        if not found >= _MINIMUM_SECONDS[key]:
             raise ClientConfigError(
-                f"{variable} is {given!r}; give a number of seconds, at least {_LEAST[key]:g}"
+                f"invalid {variable} {given!r}; use a number of seconds, at least {_MINIMUM_SECONDS[key]:g}"
             )
         return found
 
@@ -255,13 +253,13 @@ def _made(
 
 
 def _patterns(given: list[str] | str) -> list[str]:
-    """A list, or a text with commas."""
+    """Split a text at its commas; a list stays."""
     parts = given.split(",") if isinstance(given, str) else given
     return [part.strip() for part in parts if part.strip()]
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a file of which others know what belongs there. ClientConfigError if there is none."""
+    """Read a YAML mapping without checking its keys. ClientConfigError if the file is missing or invalid."""
     import yaml  # noqa: PLC0415 - local use needs none
     from jumpstarter_proto.documents import MAX_BYTES, load_text  # noqa: PLC0415
 
@@ -269,16 +267,16 @@ def read_yaml(path: Path) -> dict[str, Any]:
         with path.open("rb") as file:
             document = load_text(file.read(MAX_BYTES + 1).decode())
     except FileNotFoundError:
-        raise ClientConfigError(f"there is no configuration {path}; name another with --client") from None
+        raise ClientConfigError(f"no configuration {path}; name another one with --client") from None
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise ClientConfigError(f"{path} cannot be read as a configuration: {error}") from None
     if not isinstance(document, dict):
-        raise ClientConfigError(f"{path} is no configuration; it has to have keys such as `endpoint`")
+        raise ClientConfigError(f"{path} is not a configuration; it must have keys such as `endpoint`")
     return document
 
 
 def replace_tokens(path: Path, token: str, refresh_token: str = "") -> None:
-    """Put new tokens into a configuration; all else stays, comments too. PrivateFileError if it cannot be written."""
+    """Replace the tokens in a configuration file; all else stays. PrivateFileError if it is not writable."""
     changes: dict[tuple[str, ...], str | bool] = {("token",): token}
     if refresh_token:
         changes[("refresh_token",)] = refresh_token

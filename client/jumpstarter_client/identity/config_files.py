@@ -1,4 +1,4 @@
-"""The client configurations of a home, by alias, in the files that Jumpstarter's own client has."""
+"""The client configuration files of a user, by alias, compatible with Jumpstarter's own client."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ API_VERSION = "jumpstarter.dev/v1alpha1"
 class ConfigFiles:
     """`clients/ALIAS.yaml` below `home`, and `config.yaml`, which names the current one.
 
-    Every file is for its owner only, and whole or not there.
+    Every file is readable for its owner only, and is written atomically.
     """
 
     def __init__(self, home: Path) -> None:
@@ -30,18 +30,20 @@ class ConfigFiles:
         self._user = home / "config.yaml"
 
     def path(self, alias: str) -> Path:
-        """Where it is, or would be. ClientConfigError if that is no alias."""
-        # Jumpstarter takes everything from the first dot on for the file's suffix.
+        """Return the path of a configuration, which may not exist. ClientConfigError if the alias is invalid."""
+        # Jumpstarter treats everything after the first dot as the suffix of the file.
         if not alias or alias[0] == "-" or any(c in "/." or not c.isprintable() for c in alias):
-            raise ClientConfigError(f"{alias!r} is no name for a configuration; use letters, digits and '-'")
+            raise ClientConfigError(
+                f"{alias!r} is not a valid configuration name; use letters, digits and '-'"
+            )
         return self._folder / safe_name(alias, SUFFIX)
 
     def aliases(self) -> list[str]:
-        """All, in alphabetical order."""
+        """Return all aliases, sorted."""
         return sorted(file.stem for file in self._folder.glob(f"*{SUFFIX}") if not file.name.startswith("."))
 
     def current(self) -> str | None:
-        """Which one counts where none is named; None also if it names one that is not there."""
+        """Return the alias of the current configuration; None if there is none or its file is missing."""
         inner = self._settings().get("config")
         alias = inner.get("current-client") if isinstance(inner, dict) else None
         return (
@@ -49,38 +51,38 @@ class ConfigFiles:
         )
 
     def save(self, alias: str, config: ClientConfig, *, keeps_drivers: bool = False) -> Path:
-        """Write one; the first one becomes the current one.
+        """Write a configuration; the first one becomes the current one.
 
-        In a file of that alias that exists, only who the client is, where its controller is and which drivers are
-        allowed is changed, and the last not if it `keeps_drivers`. The rest is its owner's, comments too.
-        A pinned fingerprint cannot be kept in such a file: give the certificate as `ca`.
+        In an existing file only the identity, the controller and the allowed drivers are changed, the drivers only
+        without `keeps_drivers`. Other settings and comments stay. The format has no pinned fingerprint: pass the
+        certificate as `ca`.
 
         Raises:
-            PrivateFileError: it cannot be written.
-            ClientConfigError: that is no alias.
+            PrivateFileError: the file is not writable.
+            ClientConfigError: the alias is invalid.
         """
         path = self.path(alias)
         only = not self.aliases()
-        there = _configuration(path)
-        self._write(path, document(config) if there is None else _changed(there, config, keeps_drivers))
+        existing = _configuration(path)
+        self._write(path, document(config) if existing is None else _changed(existing, config, keeps_drivers))
         if only or self.current() is None:
             self.use(alias)
         return path
 
     def free_alias(self, config: ClientConfig) -> str:
-        """What to call a configuration: as its client, if nobody else has that alias, else with the host's name."""
+        """Return a free alias: the name of the client, with the name of the host if the first is taken."""
         name = safe_name(config.identity.name.replace(".", "-"))
-        if not self._is_others(name, config):
+        if not self._is_taken(name, config):
             return name
         host, _ = split_endpoint(config.endpoint)
         longer = f"{name}-{re.sub('[^A-Za-z0-9-]+', '-', host)}".rstrip("-")
         number = 2
         alias = longer
-        while self._is_others(alias, config):
+        while self._is_taken(alias, config):
             alias, number = f"{longer}-{number}", number + 1
         return alias
 
-    def _is_others(self, alias: str, config: ClientConfig) -> bool:
+    def _is_taken(self, alias: str, config: ClientConfig) -> bool:
         path = self.path(alias)
         if not path.exists():
             return False
@@ -92,12 +94,12 @@ class ConfigFiles:
         return same != (config.endpoint, config.identity.namespace, config.identity.name)
 
     def use(self, alias: str) -> None:
-        """Make it the current one. ClientConfigError if there is no such alias."""
+        """Make a configuration the current one. ClientConfigError if it does not exist."""
         self._existing(alias)
         self._set_current(alias)
 
     def delete(self, alias: str) -> Path:
-        """Remove one; if it was the current one, there is none from then on. ClientConfigError if there is none."""
+        """Delete a configuration; afterwards it is not the current one. ClientConfigError if it does not exist."""
         path = self._existing(alias)
         was_current = self.current() == alias
         path.unlink()
@@ -110,7 +112,7 @@ class ConfigFiles:
         if not path.exists():
             there = ", ".join(self.aliases())
             raise ClientConfigError(
-                f"there is no configuration {alias!r}; " + (f"there is {there}" if there else "log in first")
+                f"no configuration {alias!r}; " + (f"there is {there}" if there else "log in first")
             )
         return path
 
@@ -130,14 +132,14 @@ class ConfigFiles:
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
-            raise PrivateFileError(f"{path.parent} cannot be made: {error.strerror}") from None
+            raise PrivateFileError(f"cannot create {path.parent}: {error.strerror}") from None
         if not isinstance(content, str):
             content = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
         write_private(path, content.encode())
 
 
 def document(config: ClientConfig) -> dict[str, Any]:
-    """A client configuration as its file has it (other keys than these are refused by Jumpstarter 0.9)."""
+    """Return the content of a configuration file. Jumpstarter 0.9 rejects any other keys."""
     return {
         "apiVersion": API_VERSION,
         "kind": "ClientConfig",
@@ -152,7 +154,7 @@ def document(config: ClientConfig) -> dict[str, Any]:
 
 
 def _configuration(path: Path) -> str | None:
-    """The text of a file with a client configuration; None if there is none that could be kept."""
+    """Return the text of a valid configuration file; None otherwise."""
     try:
         load(str(path), {})
         return path.read_text(encoding="utf-8")
@@ -161,7 +163,7 @@ def _configuration(path: Path) -> str | None:
 
 
 def _changed(text: str, config: ClientConfig, keeps_drivers: bool) -> str:
-    """That file with another client, or another token, in it."""
+    """Return the text with the identity and tokens of `config`."""
     identity = config.identity
     changes: dict[tuple[str, ...], str | bool | list[str]] = {
         ("metadata", "namespace"): identity.namespace,

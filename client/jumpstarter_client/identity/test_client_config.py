@@ -37,7 +37,7 @@ def write(folder: Path, text: str) -> str:
         ("leases: {dial_timeout: 1}\n", "ann.yaml:9:10: leases.dial_timeout", "at least 5"),
         ("leases: {retry_timeout: -1}\n", "ann.yaml:9:10: leases.retry_timeout", "at least 0"),
         ("drivers: {unsafe: 'yes'}\n", "ann.yaml:9:11: drivers.unsafe", "Expected `bool`"),
-        ("shell: 5\n", "ann.yaml:9:1: shell", "has keys of its own"),
+        ("shell: 5\n", "ann.yaml:9:1: shell", "must be a mapping"),
         ("refresh_token: [x]\n", "ann.yaml:9:1: refresh_token", "Expected `str`"),
     ],
 )
@@ -99,10 +99,10 @@ def test_a_file_or_an_alias_that_the_environment_names_counts_before_its_own(tmp
     ("variable", "value", "sentence"),
     [
         ("JMP_TLS", "{insecure: true}", "JMP_TLS is not JSON"),
-        ("JMP_TLS", "[]", "no JSON object"),
+        ("JMP_TLS", "[]", "not a JSON object"),
         ("JMP_DRIVERS", json.dumps({"alow": []}), "did you mean 'allow'?"),
         ("JMP_LEASES", json.dumps({"dial_timeout": "soon"}), "JMP_LEASES: dial_timeout: Expected `float`"),
-        ("JMP_DIAL_TIMEOUT", "soon", "JMP_DIAL_TIMEOUT is 'soon'; give a number of seconds, at least 5"),
+        ("JMP_DIAL_TIMEOUT", "soon", "invalid JMP_DIAL_TIMEOUT 'soon'; use a number of seconds, at least 5"),
         ("JMP_RETRY_TIMEOUT", "nan", "at least 0"),
     ],
 )

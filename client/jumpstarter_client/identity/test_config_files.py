@@ -76,7 +76,7 @@ def test_an_alias_that_somebody_else_has_is_left_alone(tmp_path: Path) -> None:
 def test_what_is_no_alias(tmp_path: Path, alias: str) -> None:
     files = ConfigFiles(tmp_path)
     for refused in (lambda: files.save(alias, ANN), lambda: files.use(alias), lambda: files.delete(alias)):
-        with pytest.raises(ClientConfigError, match="is no name"):
+        with pytest.raises(ClientConfigError, match="is not a valid configuration name"):
             refused()
     assert list(tmp_path.iterdir()) == []
 
@@ -92,7 +92,7 @@ def test_an_alias_that_is_not_there_says_which_are(tmp_path: Path) -> None:
 
 def test_a_home_that_cannot_be_made_says_so(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(PrivateFileError, match="cannot be made"):
+    with pytest.raises(PrivateFileError, match="cannot create"):
         ConfigFiles(tmp_path / "file").save("lab", ANN)
 
 

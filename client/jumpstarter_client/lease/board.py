@@ -14,19 +14,20 @@ from typing import TYPE_CHECKING, TypeVar
 import trio
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.hook_times import usual_seconds
+from jumpstarter_proto.notifications import Broadcast
 from jumpstarter_proto.rpc import Channel, RpcError, StatusCode
 from jumpstarter_proto.tasks import collapsed
 from jumpstarter_proto.terminal import print_error_line
 from jumpstarter_proto.v1 import common_pb2
 from jumpstarter_proto.v1.jumpstarter_grpc import ExporterServiceStub
-from jumpstarter_proto.v1.jumpstarter_pb2 import EndSessionRequest, GetStatusRequest, GetStatusResponse
+from jumpstarter_proto.v1.jumpstarter_pb2 import GetStatusRequest, GetStatusResponse
 
 from jumpstarter_client.controller.lease_view import remaining
 from jumpstarter_client.errors import ConnectError
 from jumpstarter_client.lease.lease import UNREACHABLE_CODES, acquire_lease
 from jumpstarter_client.lease.monitor import LeaseEndedError, LeaseMonitor
 from jumpstarter_client.logs import entries, is_notice, is_of_hook, line_of
-from jumpstarter_client.session_status import wait_ready
+from jumpstarter_client.session_status import request_end, wait_ready
 from jumpstarter_client.status_line import MessageHandler, StatusLine, print_message
 from jumpstarter_client.times import format_duration
 from jumpstarter_client.transport import (
@@ -257,7 +258,7 @@ class SessionLog:
         self._channel = channel
         self._hooks = hooks
         self._everything = everything
-        self._news = trio.Event()
+        self._printed = Broadcast()
 
     async def run(self) -> None:
         """Print until cancelled or the channel is shut down."""
@@ -267,8 +268,7 @@ class SessionLog:
             async with aclosing(entries(self._channel)) as log:
                 async for entry in log:
                     if self._everything or is_of_hook(entry) or is_notice(entry):
-                        self._news.set()
-                        self._news = trio.Event()
+                        self._printed.notify()
                         print_error_line(line_of(entry))
         except JumpstarterError:
             return  # the calls of the command report the same error
@@ -278,7 +278,7 @@ class SessionLog:
         with trio.move_on_after(LOG_DRAIN_SECONDS):
             while True:
                 with trio.move_on_after(LOG_QUIET_SECONDS) as quiet:
-                    await self._news.wait()
+                    await self._printed.wait()
                 if quiet.cancelled_caught:
                     return
 
@@ -321,8 +321,7 @@ async def _ended(channel: ReconnectingChannel, log: SessionLog) -> GetStatusResp
             with trio.fail_after(CALL_SECONDS):
                 # A restarted exporter does not know of the first request; a second one is harmless.
                 if (connection := await channel.wait_connected()) is not asked:
-                    reply = await _repeat(partial(exporter.EndSession, EndSessionRequest()))
-                    if not reply.success:
+                    if not await _repeat(partial(request_end, channel)):
                         return GetStatusResponse()
                     asked = connection
                 report = await _repeat(partial(exporter.GetStatus, GetStatusRequest()))

@@ -126,14 +126,14 @@ async def wait_for_lease(
     with trio.move_on_after(timeout):
         while wait.is_waiting:
             try:
-                if controller.tells:
+                if controller.supports_watch:
                     await watch_lease(controller, name, wait.handle, tick=wait.report)
                 else:
                     await poll_lease(controller, name, wait.handle, wait.pace, wait.report_progress)
                 continue
             except RpcError as error:
-                if controller.tells and is_watch_unsupported(error):
-                    controller.tells = False
+                if controller.supports_watch and is_watch_unsupported(error):
+                    controller.supports_watch = False
                     continue
                 if error.code not in UNREACHABLE_CODES:
                     raise

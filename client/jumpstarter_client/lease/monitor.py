@@ -98,13 +98,13 @@ class LeaseMonitor:
             self._report(self._watch.observe(LeaseObservation.of(lease, time.time()), trio.current_time()))
             return self._watch.state is WatchState.ENDED
 
-        while self._controller.tells and self._watch.state is not WatchState.ENDED:
+        while self._controller.supports_watch and self._watch.state is not WatchState.ENDED:
             try:
                 await watch_lease(self._controller, self._name, handle, knows=True)
                 continue
             except RpcError as error:
                 if is_watch_unsupported(error):
-                    self._controller.tells = self._watch.is_watched = False
+                    self._controller.supports_watch = self._watch.is_watched = False
                     return
                 failure: JumpstarterError = error
             except JumpstarterError as error:

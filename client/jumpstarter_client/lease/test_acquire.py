@@ -92,7 +92,7 @@ class Access:
     def __init__(self, queue: Queue) -> None:
         self._queue = queue
         self.logged_in = True
-        self.tells = True
+        self.supports_watch = True
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[ControllerCalls]:

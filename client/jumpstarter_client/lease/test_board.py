@@ -301,7 +301,7 @@ async def test_the_line_about_the_wait_is_gone_when_the_wait_is_over(
 ) -> None:
     terminal = Terminal()
     monkeypatch.setattr("sys.stderr", terminal)
-    monkeypatch.setattr("jumpstarter_client.status_line.QUIET", 0)
+    monkeypatch.setattr("jumpstarter_client.status_line.QUIET_SECONDS", 0)
     monkeypatch.setenv("TERM", "xterm")
     lab.is_ready = False
 

@@ -21,7 +21,7 @@ from jumpstarter_client.controller.lease_view import (
 )
 from jumpstarter_client.identity.client_config import ClientConfigError, load
 from jumpstarter_client.lease.request import LeaseRequest
-from jumpstarter_client.times import TimeFormatError, format_duration, moment, seconds, when
+from jumpstarter_client.times import TimeFormatError, format_duration, format_time, parse_time, seconds
 
 
 def lease(*conditions: tuple[str, str], exporter: str = "") -> client_pb2.Lease:
@@ -90,11 +90,11 @@ def test_what_is_no_duration(text: str) -> None:
 
 
 def test_moments_and_how_durations_are_read() -> None:
-    assert moment("2027-01-31T08:00+01:00").timestamp() == 1801378800
-    assert moment("2027-01-31T08:00").tzinfo is not None
+    assert parse_time("2027-01-31T08:00+01:00").timestamp() == 1801378800
+    assert parse_time("2027-01-31T08:00").tzinfo is not None
     for text in ("tomorrow", "08:00", ""):
         with pytest.raises(TimeFormatError, match="2027-01-31"):
-            moment(text)
+            parse_time(text)
     written = {0.4: "0s", 59: "59s", 61: "1m", 5400: "1h30m", 7200: "2h", 183900: "2d3h", -5: "0s"}
     assert {given: format_duration(given) for given in written} == written
 
@@ -139,7 +139,7 @@ def test_files_that_make_no_sense(tmp_path: Path, text: str) -> None:
     path.write_text(text)
     with pytest.raises((ClientConfigError, ConfigError), match=r"x\.yaml"):
         load(str(path), {})
-    with pytest.raises(ClientConfigError, match="there is no configuration"):
+    with pytest.raises(ClientConfigError, match="no configuration"):
         load(str(tmp_path / "none.yaml"), {})
 
 
@@ -192,8 +192,8 @@ def test_a_moment_later_than_all_that_can_be_written_is_written_as_the_last_day(
         with monkeypatch.context() as here:
             here.setenv("TZ", zone)
             time.tzset()
-            assert when(2e9 + 315_576_000_000.0) == when(253_402_300_800.0)
-            assert when(253_402_300_800.0).startswith("9999-12-3")
+            assert format_time(2e9 + 315_576_000_000.0) == format_time(253_402_300_800.0)
+            assert format_time(253_402_300_800.0).startswith("9999-12-3")
     finally:
         time.tzset()
 
@@ -226,28 +226,28 @@ def test_everything_about_a_lease_is_in_lines_for_people() -> None:
         "state:      ready: desk is leased",
         "client:     ann",
         "exporter:   desk",
-        "asked for:  board=rpi4; exporter desk; disabled ones, too",
+        "asked for:  board=rpi4; exporter desk; also disabled exporters",
         "duration:   1h",
-        f"begun:      {when(200)}",
-        f"ends:       {when(3800)}, in 55m",
+        f"begun:      {format_time(200)}",
+        f"ends:       {format_time(3800)}, in 55m",
         "tag:        a=1",
         "tag:        b=2",
         "context:    job=7",
-        f"condition:  Ready (Leased): it is yours, since {when(201)}",
+        f"condition:  Ready (Leased): it is yours, since {format_time(201)}",
         "condition:  not Pending (Done): Done",
     ]
     lease.effective_end_time.FromSeconds(300)
-    assert f"ended:      {when(300)}" in describe(lease, 500.0)
+    assert f"ended:      {format_time(300)}" in describe(lease, 500.0)
     waiting = client_pb2.Lease(name="namespaces/lab/leases/two", selector="<none>", exporter_name="desk")
     waiting.duration.FromSeconds(60)
     waiting.begin_time.FromSeconds(1000)
     assert describe(waiting, 500.0) == [
         "name:       two",
-        "state:      scheduled: its time has not come yet",
+        "state:      scheduled: it has not started yet",
         "asked for:  exporter desk",
         "duration:   1m",
-        f"begins:     {when(1000)}",
-        f"ends:       {when(1060)}",
+        f"begins:     {format_time(1000)}",
+        f"ends:       {format_time(1060)}",
     ]
     assert lease_status(waiting, 1000.0).state == "waiting"
 

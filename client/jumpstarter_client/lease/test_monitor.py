@@ -29,5 +29,5 @@ async def test_a_token_that_ends_and_cannot_be_renewed_ends_no_shell(tmp_path: P
     await monitor.poll()
     assert not monitor.end_reason
     assert len(said) == 1
-    assert "the token is expired, and there is no other" in said[0]
+    assert "the token has expired and cannot be renewed" in said[0]
     assert "continues" in said[0]

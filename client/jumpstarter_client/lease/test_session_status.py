@@ -13,7 +13,7 @@ from jumpstarter_proto.v1 import common_pb2
 
 from jumpstarter_client.errors import ConnectError
 from jumpstarter_client.lease.conftest import BoardExporter, Silent
-from jumpstarter_client.session_status import ANSWER_SECONDS, INTERVAL, wait_ready
+from jumpstarter_client.session_status import ANSWER_SECONDS, POLL_SECONDS, wait_ready
 
 
 @asynccontextmanager
@@ -33,7 +33,7 @@ async def test_a_hook_that_never_ends_is_waited_for_only_so_long(
     async with reached(board) as channel:
         with trio.fail_after(100), pytest.raises(ConnectError, match=r"not ready within 10 s.*flashing"):
             await wait_ready(channel, 10)
-    assert trio.current_time() == pytest.approx(10, abs=2 * INTERVAL)
+    assert trio.current_time() == pytest.approx(10, abs=2 * POLL_SECONDS)
 
 
 async def test_a_session_that_does_not_answer_is_given_up_where_there_is_no_other_connection(

@@ -85,7 +85,7 @@ def _explained() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def jumpstarter_host(pytestconfig: pytest.Config) -> Iterator[str]:
     """Where the exporter is reached. One that is started for the session serves a private socket."""
-    from jumpstarter_client.blocking import Portal
+    from jumpstarter_client.blocking import PortalThread
     from jumpstarter_client.connections.connect import open_host
     from jumpstarter_client.pytest_plugin.boards import target
 
@@ -100,7 +100,7 @@ def jumpstarter_host(pytestconfig: pytest.Config) -> Iterator[str]:
         with _explained():
             board = _option(pytestconfig, "board")
             where = target(exporter, selector, lease, _workers(pytestconfig), duration, board=board)
-            portal = stack.enter_context(Portal())
+            portal = stack.enter_context(PortalThread())
             address = stack.enter_context(
                 portal.context(
                     open_host(
@@ -136,7 +136,7 @@ def jumpstarter(jumpstarter_host: str, pytestconfig: pytest.Config) -> Iterator[
             if not (_option(pytestconfig, "selector") or _option(pytestconfig, "lease")):
                 keep_own(root.node, *_workers(pytestconfig))
         if not pytestconfig.getoption("no_jumpstarter_consoles"):
-            pytestconfig.stash[_CONSOLES] = stack.enter_context(root.bridge.context(watch(root.node)))
+            pytestconfig.stash[_CONSOLES] = stack.enter_context(root.portal.context(watch(root.node)))
         yield root
         pytestconfig.stash.setdefault(_CONSOLES, None)
         del pytestconfig.stash[_CONSOLES]
@@ -177,12 +177,12 @@ jumpstarter_async = _async_fixture()
 
 @pytest.fixture
 def _jumpstarter_requirements(request: pytest.FixtureRequest, jumpstarter: DriverClient) -> None:
-    from jumpstarter_client.requirements import lacking
+    from jumpstarter_client.requirements import unmet_requirement
 
     for marker in request.node.iter_markers("jumpstarter"):
         interfaces = marker.kwargs.get("requires", ())
         interfaces = [interfaces] if isinstance(interfaces, str) else interfaces
-        if reason := lacking(jumpstarter.node, interfaces, marker.kwargs.get("labels", {})):
+        if reason := unmet_requirement(jumpstarter.node, interfaces, marker.kwargs.get("labels", {})):
             pytest.skip(reason)
 
 

@@ -84,4 +84,4 @@ def keep_own(root: Node, worker: int, workers: int) -> None:
             f"the exporter has {there} for {workers} processes of pytest-xdist; run pytest with -n {count}"
         )
     own = boards[worker] if boards else ""
-    root.keep(lambda node: node.name == own or not node.children)
+    root.filter_children(lambda node: node.name == own or not node.children)

@@ -93,7 +93,7 @@ class Consoles:
     def settle(self) -> None:
         """Wait for all that the exporter has read of the consoles until now, if there are any."""
         if self._tails:
-            self._client.bridge.call(self._settle)
+            self._client.portal.call(self._settle)
 
     async def _settle(self) -> None:
         with trio.move_on_after(SETTLE_SECONDS):

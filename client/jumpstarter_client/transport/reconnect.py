@@ -13,6 +13,7 @@ from typing import TypeAlias, TypeVar
 
 import trio
 from jumpstarter_proto.errors import JumpstarterError
+from jumpstarter_proto.notifications import Broadcast
 from jumpstarter_proto.rpc import Channel, ClientCall, Message, Metadata, Method, RpcError, StatusCode
 
 from jumpstarter_client.transport.connection_state import ConnectionState, ConnectionStateMachine, FinalError
@@ -75,7 +76,7 @@ class ReconnectingChannel:
         self._machine = ConnectionStateMachine()
         self._channel: Channel | None = None
         self._disconnect_scope = trio.CancelScope()
-        self._changed = trio.Event()
+        self._changed = Broadcast()
 
     @property
     def shutdown_reason(self) -> RpcError | None:
@@ -131,12 +132,12 @@ class ReconnectingChannel:
         """Fail all running and future calls with `reason`."""
         self._machine.shut_down(reason)
         self.disconnect()
-        self._wake()
+        self._changed.notify()
 
     def close(self) -> None:
         """Shut down at the end of the block; running calls have failed already."""
         self._machine.shut_down(RpcError(StatusCode.UNAVAILABLE, "the channel was closed"))
-        self._wake()
+        self._changed.notify()
 
     def _current(self) -> Channel | None:
         # After GOAWAY the old connection only finishes its running calls.
@@ -146,10 +147,6 @@ class ReconnectingChannel:
             if self._machine.state is ConnectionState.READY and channel and not channel.closed
             else None
         )
-
-    def _wake(self) -> None:
-        self._changed.set()
-        self._changed = trio.Event()
 
     async def _connect(self) -> None:
         """Make one connection and keep it until it is lost."""
@@ -168,7 +165,7 @@ class ReconnectingChannel:
                 break
             _log.info("%s; trying again", reason)
         self._channel = None
-        self._wake()
+        self._changed.notify()
 
     async def _one_connection(self, again: bool) -> RpcError:
         """Run one connection and return why it ended. The state is READY if calls could use it."""
@@ -182,7 +179,7 @@ class ReconnectingChannel:
                     self._machine.mark_connected()
                     if again:
                         _log.warning("reconnected to the board")
-                    self._wake()
+                    self._changed.notify()
                     reason = await channel.wait_closed()
                 if scope.cancelled_caught:
                     reason = RpcError(StatusCode.UNAVAILABLE, "the exporter does not answer")

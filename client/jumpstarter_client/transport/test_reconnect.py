@@ -18,7 +18,7 @@ from jumpstarter_proto.v1.jumpstarter_grpc import ExporterServiceStub
 
 from jumpstarter_client.conftest import POWER, FakeExporter, FakeRouter, echo, entry
 from jumpstarter_client.errors import DriverError
-from jumpstarter_client.logs import REMEMBERED, LogNews
+from jumpstarter_client.logs import MAX_REMEMBERED_ENTRIES, LogDeduplicator
 from jumpstarter_client.transport import FinalError, ReconnectingChannel, open_reconnecting
 from jumpstarter_client.tree import open_client
 
@@ -203,7 +203,7 @@ async def test_a_restarted_exporter_is_known_again_by_its_paths(
         ]
         await power.call_async("off")
         await root.rpi4.usb.call_async("on")
-        with pytest.raises(DriverError, match=r"rpi4\.relay is gone: the exporter has it no more"):
+        with pytest.raises(DriverError, match=r"rpi4\.relay is gone: the exporter no longer has it"):
             await relay.call_async("on")
         assert root.rpi4.labels["jumpstarter.dev/color"] == "red"
     assert [uuid for uuid, _, _ in exporter.called] == ["switch", "switch2", "new"]
@@ -283,14 +283,14 @@ async def test_logs_go_on_where_they_broke(
 
 
 def test_a_long_log_is_remembered_as_far_as_exporters_keep_theirs() -> None:
-    news = LogNews()
+    news = LogDeduplicator()
     entries = [
         jumpstarter_pb2.LogStreamResponse(message=str(n), timestamp=timestamp_pb2.Timestamp(seconds=n))
-        for n in range(2 * REMEMBERED)
+        for n in range(2 * MAX_REMEMBERED_ENTRIES)
     ]
     assert all(news.is_new(one) for one in entries)
     news.reopened()
-    assert not any(news.is_new(one) for one in entries[-REMEMBERED:])
+    assert not any(news.is_new(one) for one in entries[-MAX_REMEMBERED_ENTRIES:])
     assert all(news.is_new(one) for one in entries[:10]), "and no longer, however long it is"
     assert news.is_new(jumpstarter_pb2.LogStreamResponse(message="no time"))
     assert news.is_new(jumpstarter_pb2.LogStreamResponse(message="no time"))

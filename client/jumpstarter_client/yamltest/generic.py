@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import trio
+from jumpstarter_proto.durations import decimal_seconds
 
-from jumpstarter_client.yamltest.duration import parse_duration
 from jumpstarter_client.yamltest.steps import StepContext, step
 
 __all__ = ["call", "log", "set_variables", "wait"]
@@ -21,7 +21,7 @@ async def log(context: StepContext, text: str) -> None:
 @step(seconds=24 * 3600)
 async def wait(context: StepContext, duration: float | str) -> None:
     """Wait; `serial.expect` is better where the board says that it is ready."""
-    await trio.sleep(parse_duration(duration))
+    await trio.sleep(decimal_seconds(duration))
 
 
 @step(name="set", whole=True)

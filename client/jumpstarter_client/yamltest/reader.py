@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from jumpstarter_proto.documents import Document, PathInFile, check_keys, check_value, kind_of, nearest
+from jumpstarter_proto.durations import decimal_seconds
 
-from jumpstarter_client.yamltest.duration import parse_duration
 from jumpstarter_client.yamltest.model import BoardTest, Call, Group, Item, Requires
 from jumpstarter_client.yamltest.steps import Step, known_steps
 from jumpstarter_client.yamltest.variables import UnknownVariableError, names, substitute
@@ -103,7 +103,7 @@ class _Reader:
 
     def _duration(self, value: Any, place: PathInFile) -> float:
         try:
-            return parse_duration(self._known_value(value, place))
+            return decimal_seconds(self._known_value(value, place))
         except ValueError as error:
             raise self._document.error(place, str(error)) from None
 

@@ -1,15 +1,16 @@
-"""Tells people how a test goes: live on a terminal, in plain lines elsewhere."""
+"""Reports the progress of a test: live on a terminal, in plain lines elsewhere."""
 
 from __future__ import annotations
 
 from typing import TextIO
 
-from jumpstarter_proto.terminal import Styled, erase_line, print_line, redraw_line
+from jumpstarter_proto.terminal import Styled, print_line
 
+from jumpstarter_client.status_line import TerminalLine
 from jumpstarter_client.yamltest.events import Event, RunEnded, RunStarted, StepEnded, StepSaid, StepStarted
 from jumpstarter_client.yamltest.machine import Outcome, Phase
 
-__all__ = ["MARKS", "Teller", "duration", "first_line", "totals"]
+__all__ = ["MARKS", "ConsoleReporter", "duration", "first_line", "totals"]
 
 MARKS = {
     Outcome.PASSED: ("✓", "ok", "32"),
@@ -20,18 +21,19 @@ MARKS = {
 }
 
 
-class Teller:
-    """Writes events as they come. On a terminal, the step that runs has a line of its own until it is done."""
+class ConsoleReporter:
+    """Prints events. On a terminal, the running step has a line of its own until it ends."""
 
     def __init__(self, output: TextIO, *, live: bool, colour: bool) -> None:
         self._output = output
         self._live = live
+        self._line = TerminalLine(output if live else None)
         self._colour = colour
         self._cleaning = False
         self._depth = 0
 
-    def tell(self, event: Event) -> None:
-        """Something happened."""
+    def report(self, event: Event) -> None:
+        """Print an event."""
         match event:
             case RunStarted():
                 self._cleaning = False
@@ -39,11 +41,11 @@ class Teller:
             case StepStarted():
                 self._begin(event)
             case StepSaid():
-                self._clear()
+                self._line.erase()
                 for line in event.text.split("\n"):
                     self._write(f"      {'  ' * self._depth}{line}")
             case StepEnded():
-                self._clear()
+                self._line.erase()
                 self._end(event)
             case RunEnded():
                 _, word, style = MARKS[event.outcome]
@@ -59,7 +61,7 @@ class Teller:
             self._write("  always:")
         if self._live:
             again = f" (try {event.attempt})" if event.attempt > 1 else ""
-            redraw_line(f"  {'  ' * event.depth}… {event.title}{again}", self._output)
+            self._line.draw(f"  {'  ' * event.depth}… {event.title}{again}")
 
     def _end(self, event: StepEnded) -> None:
         mark, word, style = MARKS[event.outcome]
@@ -71,10 +73,6 @@ class Teller:
             for line in event.reason.splitlines():
                 self._write(f"      {'  ' * self._depth}{line}")
 
-    def _clear(self) -> None:
-        if self._live:
-            erase_line(self._output)
-
     def _write(self, *parts: str | Styled) -> None:
         print_line(*parts, to=self._output, flush=True)
 
@@ -83,7 +81,7 @@ class Teller:
 
 
 def duration(seconds: float) -> str:
-    """For people: 0.4 s, 12 s, 3 min 20 s."""
+    """Format seconds as 0.4 s, 12 s or 3 min 20 s."""
     if seconds < 10:
         return f"{seconds:.1f} s"
     if seconds < 60:
@@ -92,11 +90,11 @@ def duration(seconds: float) -> str:
 
 
 def first_line(reason: str) -> str:
-    """Of a reason that goes on with a console's last lines."""
+    """Return the first line of a reason; further lines are the end of a console."""
     return reason.partition("\n")[0]
 
 
 def totals(ended: list[RunEnded]) -> str:
-    """How many of each outcome, in a line."""
+    """Count the outcomes, in one line."""
     counts = {outcome: sum(one.outcome is outcome for one in ended) for outcome in Outcome}
     return ", ".join(f"{count} {outcome.value}" for outcome, count in counts.items() if count) or "no tests"

@@ -17,11 +17,11 @@ from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.tasks import collapsed
 
 from jumpstarter_client.base import DriverClient
-from jumpstarter_client.cli.devices import select
+from jumpstarter_client.cli.device_selection import select
 from jumpstarter_client.console.expect import Expect
 from jumpstarter_client.errors import NotFoundError
 from jumpstarter_client.node import Node
-from jumpstarter_client.requirements import lacking, missing_interfaces
+from jumpstarter_client.requirements import missing_interfaces, unmet_requirement
 from jumpstarter_client.yamltest.consoles import Consoles
 from jumpstarter_client.yamltest.events import (
     Event,
@@ -133,7 +133,9 @@ class Runner:
             self._exit_code = error.exit_code
         else:
             required = self._test.requires
-            if reason := lacking(self._root, required.interfaces, required.labels, self._around(devices)):
+            if reason := unmet_requirement(
+                self._root, required.interfaces, required.labels, self._around(devices)
+            ):
                 outcome = Outcome.SKIPPED
             else:
                 outcome, reason, consoles = await self._run_on(devices)

@@ -6,8 +6,8 @@ from pathlib import PurePath
 from typing import Any
 
 import msgspec
+from jumpstarter_proto.durations import DECIMAL_PATTERN
 
-from jumpstarter_client.yamltest.duration import PATTERN
 from jumpstarter_client.yamltest.steps import Step, known_steps
 
 __all__ = ["schema"]
@@ -16,7 +16,7 @@ _DURATION = {
     "description": "Seconds, or 500ms, 90s, 2m, 1h.",
     "anyOf": [
         {"type": "number", "minimum": 0},
-        {"type": "string", "pattern": PATTERN},
+        {"type": "string", "pattern": DECIMAL_PATTERN},
         {"$ref": "#/$defs/reference"},
     ],
 }

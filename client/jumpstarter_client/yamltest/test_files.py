@@ -14,7 +14,7 @@ from jumpstarter_client.yamltest.events import RunEnded, RunStarted, StepEnded, 
 from jumpstarter_client.yamltest.files import facts, folder_name, summary_line, write_folder, write_junit
 from jumpstarter_client.yamltest.machine import Outcome, Phase
 from jumpstarter_client.yamltest.reader import read
-from jumpstarter_client.yamltest.report import Teller, duration
+from jumpstarter_client.yamltest.report import ConsoleReporter, duration
 
 
 def ended(folder: Path, outcome: Outcome, *steps: StepEnded, reason: str = "", consoles: int = 0) -> RunEnded:
@@ -151,18 +151,18 @@ def test_durations_are_for_people(seconds: float, text: str) -> None:
 def test_what_happens_is_told_in_lines(tmp_path: Path) -> None:
     output = io.StringIO()
     run = ended(tmp_path, Outcome.FAILED, reason="power.off: stuck\nmore")
-    teller = Teller(output, live=False, colour=False)
+    reporter = ConsoleReporter(output, live=False, colour=False)
     for _ in range(2):
-        teller.tell(RunStarted(run.test))
-        teller.tell(StepStarted("power.on", "rpi4.power", Phase.STEPS, 1, 1))
-        teller.tell(StepSaid("one\ntwo"))
-        teller.tell(step("power.on", seconds=1))
+        reporter.report(RunStarted(run.test))
+        reporter.report(StepStarted("power.on", "rpi4.power", Phase.STEPS, 1, 1))
+        reporter.report(StepSaid("one\ntwo"))
+        reporter.report(step("power.on", seconds=1))
         for _ in range(2):
-            teller.tell(StepStarted("power.off", "", Phase.ALWAYS, 1, 0))
-            teller.tell(
+            reporter.report(StepStarted("power.off", "", Phase.ALWAYS, 1, 0))
+            reporter.report(
                 step("power.off", Outcome.FAILED, device="", phase=Phase.ALWAYS, reason="stuck\nmore")
             )
-        teller.tell(run)
+        reporter.report(run)
     once = [
         f"it is failed  ({tmp_path}/failed.yaml)",
         "        one",
@@ -181,9 +181,9 @@ def test_on_a_terminal_the_step_that_runs_is_drawn_over(
 ) -> None:
     monkeypatch.setenv("TERM", "xterm")
     output = io.StringIO()
-    teller = Teller(output, live=True, colour=True)
-    teller.tell(StepStarted("power.on", "rpi4.power", Phase.STEPS, 3, 1))
+    reporter = ConsoleReporter(output, live=True, colour=True)
+    reporter.report(StepStarted("power.on", "rpi4.power", Phase.STEPS, 3, 1))
     assert "    … power.on (try 3)" in output.getvalue()
     assert "\n" not in output.getvalue()
-    teller.tell(step("power.on"))
+    reporter.report(step("power.on"))
     assert "\x1b[32m✓\x1b[0m power.on" in output.getvalue()

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 from jumpstarter_proto.documents import ConfigError
+from jumpstarter_proto.durations import decimal_seconds
 from jumpstarter_proto.errors import ExitCode
 
-from jumpstarter_client.yamltest.duration import parse_duration
 from jumpstarter_client.yamltest.model import BoardTest, Call, Group
 from jumpstarter_client.yamltest.reader import locate, read
 from jumpstarter_client.yamltest.variables import substitute
@@ -82,7 +82,7 @@ always:
         ("steps: [{power.on: 5}]", "power.on takes no value; leave 5 out"),
         ("steps: [{power.on: , power.off: }]", "a step does one thing"),
         ("steps: [{timeout: 5}]", "this step does nothing"),
-        ("steps: [{power.on: , timeout: soon}]", "'soon' is no duration"),
+        ("steps: [{power.on: , timeout: soon}]", "'soon' is not a duration"),
         ("steps: [{power.on: , retries: -1}]", "retries is -1"),
         ("steps: [{power.on: , retries: 1001}]", "retries is 1001; it takes 0 to 1000"),
         ("steps: [{log: a, device: rpi4}]", "log needs no device"),
@@ -144,10 +144,10 @@ def test_references() -> None:
     ("text", "seconds"), [(5, 5.0), (0.5, 0.5), ("500ms", 0.5), ("2m", 120.0), ("1.5 h", 5400.0), ("7", 7.0)]
 )
 def test_durations(text: float | str, seconds: float) -> None:
-    assert parse_duration(text) == seconds
+    assert decimal_seconds(text) == seconds
 
 
 @pytest.mark.parametrize("text", [-1, "5 days", "", True, "1m30s"])
 def test_no_durations(text: float | str) -> None:
     with pytest.raises(ValueError, match="duration"):
-        parse_duration(text)
+        decimal_seconds(text)

@@ -9,11 +9,11 @@ from jumpstarter_proto.errors import JumpstarterError
 from jumpstarter_proto.texts import shown
 
 from jumpstarter_client.cli.board_choice import check_served
-from jumpstarter_client.cli.devices import select
+from jumpstarter_client.cli.device_selection import select
 from jumpstarter_client.cli.options import UnknownDeviceError, UsageError
 from jumpstarter_client.host_boards import HostBoard
 from jumpstarter_client.node import Node
-from jumpstarter_client.requirements import lacking, missing_interfaces
+from jumpstarter_client.requirements import missing_interfaces, unmet_requirement
 from jumpstarter_client.yamltest.model import BoardTest, Call, Group, Item, calls
 
 __all__ = ["choose_board_of_test"]
@@ -94,7 +94,7 @@ def _without_name(board: HostBoard, word: str | None) -> str | None:
 
 def _mismatch(root: Node, test: BoardTest) -> str:
     """Why the test does not fit a board; empty if it does. A device that cannot be used now is that device still."""
-    if why := lacking(root, test.requires.interfaces, test.requires.labels):
+    if why := unmet_requirement(root, test.requires.interfaces, test.requires.labels):
         return why
     for call in calls(test.steps + test.always):
         if not call.step.interface:

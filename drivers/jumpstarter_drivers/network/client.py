@@ -84,7 +84,7 @@ class NetworkClient(DriverClient):
             # Who reads the address may end us before the next line runs.
             print_line(where)
             sys.stdout.flush()
-            self.bridge.call(self.wait_closed_async)
+            self.portal.call(self.wait_closed_async)
         except KeyboardInterrupt:
             return  # the documented way to end
         raise DriverError(

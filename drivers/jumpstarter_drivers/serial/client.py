@@ -75,7 +75,7 @@ class PySerialClient(DriverClient):
             Begin with so many lines from before.
         """
         with raw_terminal():
-            ended = self.bridge.call(self._console, last)
+            ended = self.portal.call(self._console, last)
         _say(ended)
 
     @twin_iter
@@ -131,7 +131,7 @@ class PySerialClient(DriverClient):
             When each line began.
         """
         try:
-            start = None if since is None else parse_since(since, self.bridge.call(self._exporters_now))
+            start = None if since is None else parse_since(since, self.portal.call(self._exporters_now))
             wanted = None if grep is None else re.compile(grep)
         except re.error as error:
             raise ValueError(f"{grep!r} is no regular expression: {error}") from None
@@ -200,9 +200,9 @@ class PySerialClient(DriverClient):
             raise PipeUsageError("--no-output only sends stdin; pipe something in, or add --input")
         try:
             if no_output:
-                self.bridge.call(self._send_stdin)
+                self.portal.call(self._send_stdin)
             elif output is None:
-                self.bridge.call(self._pipe, sys.stdout.fileno(), with_input)
+                self.portal.call(self._pipe, sys.stdout.fileno(), with_input)
             else:
                 self._pipe_to_file(output, append, with_input)
         except BrokenPipeError:
@@ -277,7 +277,7 @@ class PySerialClient(DriverClient):
         from jumpstarter_client.console import ConsoleSession  # noqa: PLC0415 - a pipe needs none of it
 
         async with self.stream_async("connect") as stream:
-            yield ConsoleSession(stream, self.bridge, on_data=on_data, loader_prompt=self.loader_prompt)
+            yield ConsoleSession(stream, self.portal, on_data=on_data, loader_prompt=self.loader_prompt)
 
     @twin
     async def run(
@@ -346,7 +346,7 @@ class PySerialClient(DriverClient):
                 await console.shell.login(user, password, new_password=new_password, timeout=login_timeout)
                 return (await console.shell.run(line, timeout=timeout, on_output=show_output)).exit_code
 
-        if code := self.bridge.call(run):
+        if code := self.portal.call(run):
             raise SystemExit(code)
 
     @contextmanager
@@ -380,7 +380,7 @@ class PySerialClient(DriverClient):
     def _pipe_to_file(self, output: Path, append: bool, with_input: bool) -> None:
         try:
             with output.open("ab" if append else "wb", buffering=0) as file:
-                self.bridge.call(self._pipe, file.fileno(), with_input)
+                self.portal.call(self._pipe, file.fileno(), with_input)
         except OSError as error:
             raise OutputError(f"cannot write {output}: {error.strerror}; choose another file") from error
 

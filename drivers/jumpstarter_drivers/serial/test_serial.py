@@ -369,7 +369,7 @@ async def test_a_test_whose_last_line_the_port_does_not_take_is_no_success(
     async with serve_async(driver(cable, cps=1)) as client:
         outcome, reason = await run_test(client, tmp_path / "a.yaml", "poweroff")
     assert outcome is Outcome.ERROR
-    assert "may not have got all that was sent to it" in reason
+    assert "may not have received all sent data" in reason
 
 
 @pytest.mark.parametrize("leave", [leave_pexpect, leave_console, leave_stream])
@@ -380,7 +380,7 @@ def test_leaving_a_console_says_so_when_the_port_does_not_take_what_was_written(
         monkeypatch.setattr(module, "LEAVE_SECONDS", 0.2)
     with serve(driver(cable, cps=5)) as client:
         assert isinstance(client, PySerialClient)
-        with pytest.raises(DriverError, match=r"may not have got all.*look at the device"):
+        with pytest.raises(DriverError, match=r"may not have received all.*check the device"):
             leave(client, "poweroff")
 
 

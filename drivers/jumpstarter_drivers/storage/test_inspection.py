@@ -97,7 +97,7 @@ async def test_url_is_fetched_from_here(web: Web) -> None:
 def inspect(capfd: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
     """The command in this process: how it ended, and what it said."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("jumpstarter_client.cli.entry._end_cleanly_when_told_to", lambda: None)
+        patch.setattr("jumpstarter_client.cli.entry._exit_on_signal", lambda: None)
         patch.setattr("gc.disable", lambda: None)
         patch.setattr("gc.freeze", lambda: None)
         patch.setattr("sys.argv", ["jumpstarter", "storage", "inspect", *words])

@@ -128,7 +128,7 @@ class UbootConsoleClient(DriverClient):
         pattern = re.compile(rf"(?:^|[\r\n])\s*{re.escape(prompt)} ?")
         # Attached before the power comes, so that a fast board's first line is not missed.
         async with attach(self.children["serial"]) as stream:
-            session = ConsoleSession(stream, self.bridge, on_data=_show if debug else None)
+            session = ConsoleSession(stream, self.portal, on_data=_show if debug else None)
             await self._cycle()
             if not await _stop(session.expecting, pattern, retries):
                 raise ExpectTimeout(

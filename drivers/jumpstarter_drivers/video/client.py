@@ -173,11 +173,11 @@ class VideoClient(DriverClient):
         from jumpstarter_drivers.video.page import open_browser, serve_page  # noqa: PLC0415 - it is a server
 
         try:
-            with self.bridge.context(serve_page(self, port)) as url:
+            with self.portal.context(serve_page(self, port)) as url:
                 print_line(url, flush=True)
                 if browser:
                     open_browser(url)
-                self.bridge.call(self.wait_closed_async)
+                self.portal.call(self.wait_closed_async)
         except KeyboardInterrupt:
             return  # the documented way to end
         raise DriverError(

@@ -1,4 +1,4 @@
-"""Logging in at an OpenID provider whose tokens a controller takes, and renewing what came of it."""
+"""Logins at an OpenID provider whose tokens a controller accepts, and renewal of the tokens."""
 
 from jumpstarter_client.identity.oidc.provider import LoginError, Provider, Tokens, discover, renew
 

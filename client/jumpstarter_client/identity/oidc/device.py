@@ -1,4 +1,4 @@
-"""The device flow (RFC 8628): the user opens a page on any machine, and types a code there."""
+"""The device flow (RFC 8628): the user opens a page on any machine and types a code there."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from collections.abc import Callable
 import trio
 from jumpstarter_proto.https import FetchError, Reply
 
-from jumpstarter_client.identity.oidc.provider import SCOPE, LoginError, Provider, Tokens, said, shown
+from jumpstarter_client.identity.oidc.provider import SCOPE, LoginError, Provider, Tokens, error_text, shown
 
-__all__ = ["DevicePoll", "Verdict", "log_in"]
+__all__ = ["DevicePoll", "PollResult", "log_in"]
 
-GRANT = "urn:ietf:params:oauth:grant-type:device_code"
-INTERVAL = 5.0
-SLOWER = 5.0
-LONGEST = 1800.0
-"""Seconds that a code may count, whatever a provider says."""
+GRANT_TYPE = "urn:ietf:params:oauth:grant-type:device_code"
+DEFAULT_POLL_SECONDS = 5.0
+SLOW_DOWN_SECONDS = 5.0
+MAX_CODE_SECONDS = 1800.0
+"""The longest validity of a code, whatever the provider says."""
 
 
-class Verdict(enum.Enum):
-    """What an answer of the token endpoint means."""
+class PollResult(enum.Enum):
+    """What a reply of the token endpoint means."""
 
     TOKENS = enum.auto()
     WAIT = enum.auto()
@@ -28,35 +28,35 @@ class Verdict(enum.Enum):
 
 
 class DevicePoll:
-    """When to ask again, and what the answers mean. No I/O."""
+    """When to poll again, and what the replies mean. No I/O."""
 
     def __init__(self, interval: object) -> None:
         is_number = isinstance(interval, int | float) and not isinstance(interval, bool)
-        self.interval = min(60.0, max(1.0, float(interval))) if is_number else INTERVAL  # type: ignore[arg-type]
+        self.interval = min(60.0, max(1.0, float(interval))) if is_number else DEFAULT_POLL_SECONDS  # type: ignore[arg-type]
 
-    def answered(self, reply: Reply) -> Verdict:
-        """The provider's answer."""
+    def answered(self, reply: Reply) -> PollResult:
+        """Handle a reply of the provider."""
         if reply.status == 200:
-            return Verdict.TOKENS
+            return PollResult.TOKENS
         if reply.status == 429 or reply.status >= 500:
             self.failed()
-            return Verdict.WAIT
+            return PollResult.WAIT
         error = reply.data.get("error")
         if error == "slow_down":
-            self.interval = min(60.0, self.interval + SLOWER)
-        return Verdict.WAIT if error in ("authorization_pending", "slow_down") else Verdict.REFUSED
+            self.interval = min(60.0, self.interval + SLOW_DOWN_SECONDS)
+        return PollResult.WAIT if error in ("authorization_pending", "slow_down") else PollResult.REFUSED
 
     def failed(self) -> None:
-        """It could not be asked, or has trouble of its own; RFC 8628 wants us to ask more rarely."""
+        """Handle a failed request: poll more slowly, as RFC 8628 requires."""
         self.interval = min(60.0, self.interval * 2)
 
 
-async def log_in(provider: Provider, tell: Callable[[str], None]) -> Tokens:
-    """Wait until the user has logged in. `tell` gets what they have to do.
+async def log_in(provider: Provider, on_message: Callable[[str], None]) -> Tokens:
+    """Wait until the user has logged in. `on_message` gets the instructions.
 
     Raises:
-        LoginError: they did not, or may not.
-        FetchError: the provider cannot be reached.
+        LoginError: the user did not log in, or the provider rejected the login.
+        FetchError: the provider is not reachable.
     """
     reply = await provider.ask(provider.device_endpoint, {"scope": SCOPE})
     device, code = reply.data.get("device_code"), reply.data.get("user_code")
@@ -64,25 +64,27 @@ async def log_in(provider: Provider, tell: Callable[[str], None]) -> Tokens:
     if reply.status != 200 or not (
         isinstance(device, str) and isinstance(code, str) and isinstance(page, str)
     ):
-        raise LoginError(f"{provider.issuer} refuses a login with a code: {said(reply)}; try --browser")
+        raise LoginError(
+            f"{provider.issuer} rejected a login with a code: {error_text(reply)}; try --browser"
+        )
     whole = reply.data.get("verification_uri_complete")
-    tell(f"Open {shown(page)} in any browser and type the code {shown(code)}")
+    on_message(f"Open {shown(page)} in any browser and type the code {shown(code)}")
     if isinstance(whole, str) and whole:
-        tell(f"or open {shown(whole)}")
+        on_message(f"or open {shown(whole)}")
     seconds = reply.data.get("expires_in")
-    left = float(seconds) if isinstance(seconds, int) and 0 < seconds < LONGEST else LONGEST
+    left = float(seconds) if isinstance(seconds, int) and 0 < seconds < MAX_CODE_SECONDS else MAX_CODE_SECONDS
     poll = DevicePoll(reply.data.get("interval"))
     with trio.move_on_after(left):
         while True:
             await trio.sleep(poll.interval)
             try:
                 answer = await provider.ask(
-                    provider.token_endpoint, {"grant_type": GRANT, "device_code": device}
+                    provider.token_endpoint, {"grant_type": GRANT_TYPE, "device_code": device}
                 )
             except FetchError:
                 poll.failed()
                 continue
-            verdict = poll.answered(answer)
-            if verdict is not Verdict.WAIT:
+            result = poll.answered(answer)
+            if result is not PollResult.WAIT:
                 return provider.tokens(answer)
-    raise LoginError("nobody has logged in while the code counted; log in again")
+    raise LoginError("the code expired before anybody logged in; log in again")

@@ -1,4 +1,4 @@
-"""An OpenID provider: where its parts are, and what it answers to who wants tokens."""
+"""An OpenID provider: discovery and token requests."""
 
 from __future__ import annotations
 
@@ -12,37 +12,37 @@ from jumpstarter_proto.remote import read_claims
 __all__ = ["CLIENT_ID", "SCOPE", "LoginError", "Provider", "Tokens", "discover", "renew"]
 
 CLIENT_ID = "jumpstarter-cli"
-"""As Jumpstarter's own client calls itself."""
+"""The client id of Jumpstarter's own client."""
 SCOPE = "openid profile email offline_access"
-LONGEST = 300
-"""Of what a provider says that is shown."""
+MAX_TEXT_LENGTH = 300
+"""How much of an error text of a provider is shown, in characters."""
 
 
 class LoginError(JumpstarterError):
-    """The provider gives no token; says why."""
+    """The provider gave no token; the message has the reason."""
 
     exit_code = ExitCode.DENIED
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """What a login brings. They are in no text made from this object."""
+    """The tokens of a login. The `repr` does not contain them."""
 
     token: str = field(repr=False)
     """For the controller."""
     refresh: str = field(default="", repr=False)
-    """For the provider, which gives new ones for it; empty if it gave none."""
+    """To get new tokens from the provider; empty if it gave none."""
 
 
 @dataclass(frozen=True)
 class Provider:
-    """Its discovery document, as far as we need it; an endpoint that it has not is empty."""
+    """The used parts of its discovery document. Endpoints that it does not have are empty."""
 
     issuer: str
     ca: str
     """PEM; empty: the system's authorities."""
     audiences: tuple[str, ...]
-    """Of tokens that the controller takes; empty if nobody knows."""
+    """The audiences of tokens that the controller accepts; empty if unknown."""
     client_id: str
     token_endpoint: str
     device_endpoint: str = ""
@@ -53,19 +53,19 @@ class Provider:
         return await fetch_json(endpoint, self.ca, {"client_id": self.client_id, **fields})
 
     def tokens(self, reply: Reply, before: str = "") -> Tokens:
-        """The tokens in a reply; of those that it has, the one that the controller takes.
+        """Return the tokens in a reply: of several, the one that the controller accepts.
 
-        `before` is the refresh token that goes on if there is no new one.
+        `before` is the refresh token to keep if there is no new one.
 
         Raises:
-            LoginError: there are none.
+            LoginError: the reply has no tokens.
         """
         if reply.status != 200:
-            raise LoginError(f"{self.issuer} refuses: {said(reply)}; log in again")
+            raise LoginError(f"{self.issuer} rejected the login: {error_text(reply)}; log in again")
         found = [reply.data.get(key) for key in ("access_token", "id_token")]
         texts = [text for text in found if isinstance(text, str) and text]
         if not texts:
-            raise LoginError(f"{self.issuer} gave no token; ask who runs it")
+            raise LoginError(f"{self.issuer} gave no token; ask its administrator")
         fitting = [text for text in texts if set(read_claims(text).audiences) & set(self.audiences)]
         refresh = reply.data.get("refresh_token")
         return Tokens((fitting or texts)[0], refresh if isinstance(refresh, str) and refresh else before)
@@ -74,11 +74,11 @@ class Provider:
 async def discover(
     issuer: str, *, ca: str = "", audiences: tuple[str, ...] = (), client_id: str = CLIENT_ID
 ) -> Provider:
-    """Ask an issuer where its parts are.
+    """Fetch the discovery document of an issuer.
 
     Raises:
-        FetchError: it cannot be reached.
-        LoginError: what it says is not about itself.
+        FetchError: the issuer is not reachable.
+        LoginError: the document is invalid or names another issuer.
     """
     url = f"{issuer.rstrip('/')}/.well-known/openid-configuration"
     reply = await fetch_json(url, ca)
@@ -90,7 +90,7 @@ async def discover(
         return value if isinstance(value, str) and value.startswith("https://") else ""
 
     if not endpoint("token_endpoint"):
-        raise LoginError(f"{issuer} has no token endpoint; ask who runs it")
+        raise LoginError(f"{issuer} has no token endpoint; ask its administrator")
     return Provider(
         issuer,
         ca,
@@ -103,18 +103,18 @@ async def discover(
 
 
 async def renew(provider: Provider, refresh_token: str) -> Tokens:
-    """New tokens for a refresh token. LoginError if it counts no more."""
+    """Exchange a refresh token for new tokens. LoginError if it is no longer valid."""
     fields = {"grant_type": "refresh_token", "refresh_token": refresh_token}
     return provider.tokens(await provider.ask(provider.token_endpoint, fields), refresh_token)
 
 
-def said(reply: Reply) -> str:
-    """A provider's own words for an error, fit to be shown."""
+def error_text(reply: Reply) -> str:
+    """Return the error text of a provider, made printable."""
     parts = [reply.data.get(key) for key in ("error", "error_description")]
     text = ": ".join(part for part in parts if isinstance(part, str) and part) or f"HTTP {reply.status}"
     return shown(text)
 
 
 def shown(text: str) -> str:
-    """Without what could do something to a terminal."""
-    return "".join(character if character.isprintable() else "?" for character in text[:LONGEST])
+    """Replace characters that are not printable, and cut the text."""
+    return "".join(character if character.isprintable() else "?" for character in text[:MAX_TEXT_LENGTH])

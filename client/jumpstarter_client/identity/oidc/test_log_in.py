@@ -14,7 +14,13 @@ import trio.testing
 from jumpstarter_proto.https import FetchError, Reply
 
 from jumpstarter_client.identity.oidc import LoginError, Provider, browser, device, discover
-from jumpstarter_client.identity.oidc.browser import REQUEST_BYTES, REQUEST_SECONDS, SECONDS, _answer, _Found
+from jumpstarter_client.identity.oidc.browser import (
+    LOGIN_SECONDS,
+    MAX_REQUEST_BYTES,
+    REQUEST_SECONDS,
+    _answer,
+    _Callback,
+)
 from jumpstarter_client.lease.conftest import FakeIssuer
 
 
@@ -75,7 +81,7 @@ async def test_a_code_that_nobody_types_is_waited_for_as_long_as_it_counts(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     issuer.device |= {"expires_in": expires, "interval": 30}
-    with trio.fail_after(10000), pytest.raises(LoginError, match="nobody has logged in"):
+    with trio.fail_after(10000), pytest.raises(LoginError, match="the code expired before anybody logged in"):
         await device.log_in(provider, ignore)
     assert trio.current_time() == pytest.approx(seconds)
     assert {round(when) % 30 for _, when in issuer.posts} == {0}
@@ -106,9 +112,9 @@ async def test_a_browser_that_does_not_come_back_is_waited_for_only_so_long(
         test_is_over.wait(5)
         ended.append(url)
 
-    with trio.fail_after(10 * SECONDS), pytest.raises(LoginError, match="within 5 minutes"):
+    with trio.fail_after(10 * LOGIN_SECONDS), pytest.raises(LoginError, match="within 5 minutes"):
         await browser.log_in(provider, ignore, browse=hang)
-    assert trio.current_time() == pytest.approx(SECONDS)
+    assert trio.current_time() == pytest.approx(LOGIN_SECONDS)
     assert ended == [], "nor is a browser that does not come up"
     test_is_over.set()
 
@@ -138,14 +144,14 @@ async def test_a_browser_comes_back_to_the_one_port_that_is_open(
 
 
 async def test_a_login_that_was_refused_says_why(provider: Provider, issuer: FakeIssuer) -> None:
-    with trio.fail_after(30), pytest.raises(LoginError, match="refuses: not today"):
+    with trio.fail_after(30), pytest.raises(LoginError, match="rejected the login: not today"):
         await browser.log_in(
             provider, ignore, browse=lambda url: come_back(url, error_description="not today")
         )
     assert issuer.posts == []
 
 
-async def asked(found: _Found, *pieces: bytes) -> bytes:
+async def asked(found: _Callback, *pieces: bytes) -> bytes:
     """What `_answer` says to a stranger who sends this and no more, and when it has let go of them."""
     ours, theirs = trio.testing.memory_stream_pair()
 
@@ -166,11 +172,11 @@ async def asked(found: _Found, *pieces: bytes) -> bytes:
 async def test_a_stranger_who_says_nothing_or_too_much_is_not_kept(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    found = _Found()
+    found = _Callback()
     with trio.fail_after(10 * REQUEST_SECONDS):
         assert await asked(found, b"GET /callback") == b""
         assert trio.current_time() == pytest.approx(REQUEST_SECONDS)
-        page = await asked(found, b"x" * REQUEST_BYTES)
+        page = await asked(found, b"x" * MAX_REQUEST_BYTES)
     assert page.startswith(b"HTTP/1.1 404")
     assert trio.current_time() == pytest.approx(REQUEST_SECONDS), "it was answered at once"
     assert not found.came.is_set()
@@ -179,7 +185,7 @@ async def test_a_stranger_who_says_nothing_or_too_much_is_not_kept(
 async def test_only_who_knows_the_state_is_believed_and_the_first_of_them(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    found = _Found()
+    found = _Callback()
     for state in (b"", b"t"):
         page = await asked(found, b"GET /callback?code=bad&state=" + state + b" HTTP/1.1\r\n")
         assert page.startswith(b"HTTP/1.1 404")

@@ -13,7 +13,7 @@ from jumpstarter_proto.https import Reply
 
 from jumpstarter_client.identity.oidc import LoginError, Provider
 from jumpstarter_client.identity.oidc.browser import _callback
-from jumpstarter_client.identity.oidc.device import DevicePoll, Verdict
+from jumpstarter_client.identity.oidc.device import DevicePoll, PollResult
 
 
 def token(audience: str) -> str:
@@ -24,21 +24,21 @@ PROVIDER = Provider("https://id.example", "", ("lab",), "jumpstarter-cli", "http
 
 
 @pytest.mark.parametrize(
-    ("reply", "verdict", "interval"),
+    ("reply", "result", "interval"),
     [
-        (Reply(200, {}), Verdict.TOKENS, 5.0),
-        (Reply(400, {"error": "authorization_pending"}), Verdict.WAIT, 5.0),
-        (Reply(400, {"error": "slow_down"}), Verdict.WAIT, 10.0),
-        (Reply(400, {"error": "expired_token"}), Verdict.REFUSED, 5.0),
-        (Reply(400, {"error": ["access_denied"]}), Verdict.REFUSED, 5.0),
-        (Reply(401, {}), Verdict.REFUSED, 5.0),
-        (Reply(503, {}), Verdict.WAIT, 10.0),
-        (Reply(429, {"error": "too many"}), Verdict.WAIT, 10.0),
+        (Reply(200, {}), PollResult.TOKENS, 5.0),
+        (Reply(400, {"error": "authorization_pending"}), PollResult.WAIT, 5.0),
+        (Reply(400, {"error": "slow_down"}), PollResult.WAIT, 10.0),
+        (Reply(400, {"error": "expired_token"}), PollResult.REFUSED, 5.0),
+        (Reply(400, {"error": ["access_denied"]}), PollResult.REFUSED, 5.0),
+        (Reply(401, {}), PollResult.REFUSED, 5.0),
+        (Reply(503, {}), PollResult.WAIT, 10.0),
+        (Reply(429, {"error": "too many"}), PollResult.WAIT, 10.0),
     ],
 )
-def test_answers_to_who_waits(reply: Reply, verdict: Verdict, interval: float) -> None:
+def test_answers_to_who_waits(reply: Reply, result: PollResult, interval: float) -> None:
     poll = DevicePoll(None)
-    assert poll.answered(reply) is verdict
+    assert poll.answered(reply) is result
     assert poll.interval == interval
 
 
