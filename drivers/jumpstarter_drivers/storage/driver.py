@@ -23,7 +23,7 @@ from jumpstarter_proto.value import JSON
 
 from jumpstarter_drivers.storage.blocks import Device, StorageError
 from jumpstarter_drivers.storage.content import ImageStream
-from jumpstarter_drivers.storage.mark import Mark
+from jumpstarter_drivers.storage.incomplete_marker import IncompleteMarker
 from jumpstarter_drivers.storage.mux import StorageCore, StorageMux
 from jumpstarter_drivers.storage.state import Position, StorageState
 
@@ -123,9 +123,9 @@ class FileStorage(StorageMux):
         """The file."""
         return self.file
 
-    def mark(self) -> Mark:
+    def incomplete_marker(self) -> IncompleteMarker:
         """Beside the file."""
-        return Mark(self.file.with_name(self.file.name + ".incomplete"))
+        return IncompleteMarker(self.file.with_name(self.file.name + ".incomplete"))
 
     def limit(self) -> int | None:
         """The configured size, or what no card's image should exceed."""
@@ -215,11 +215,11 @@ class BlockStorage(StorageMux):
                         await anext(changes)
         return path
 
-    def mark(self) -> Mark:
+    def incomplete_marker(self) -> IncompleteMarker:
         """In the state directory, under the device's path."""
         folder = self.state_dir or os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
         base = Path(folder).expanduser() if folder else Path.home() / ".local" / "state" / "jumpstarter"
-        return Mark(base / safe_name(self.path.strip("/").replace("/", "-"), ".incomplete"))
+        return IncompleteMarker(base / safe_name(self.path.strip("/").replace("/", "-"), ".incomplete"))
 
 
 @dataclass(kw_only=True, eq=False)

@@ -33,7 +33,7 @@ from jumpstarter_drivers.storage.changes.planned import PlannedFlash
 from jumpstarter_drivers.storage.changes.receive import ChangeReceiver
 from jumpstarter_drivers.storage.changes.stream import StreamedChanges
 from jumpstarter_drivers.storage.content import ImageStream
-from jumpstarter_drivers.storage.mark import Mark
+from jumpstarter_drivers.storage.incomplete_marker import IncompleteMarker
 from jumpstarter_drivers.storage.state import Content, Image, Operation, Position, StorageState
 
 __all__ = ["StorageCore", "StorageMux", "WriteOptions"]
@@ -126,8 +126,8 @@ class StorageMux(Driver):
         """Where the host finds the storage; called at HOST only. Wait until it is there, however long."""
 
     @abstractmethod
-    def mark(self) -> Mark:
-        """Where a write in progress is remembered, so that an exporter that dies cannot forget it."""
+    def incomplete_marker(self) -> IncompleteMarker:
+        """The file that exists while an image is incomplete, so that the next start of the exporter knows it."""
 
     def limit(self) -> int | None:
         """Bytes that an image may have at most; None is as much as fits."""
@@ -161,9 +161,9 @@ class StorageMux(Driver):
 
     async def open(self) -> None:
         """Find out whether an earlier write was never finished; the hardware is not touched."""
-        reason = await trio.to_thread.run_sync(self.mark().read, limiter=self._disk)
-        if reason is not None and self.state.content is Content.AS_FOUND:
-            self.state.broken(reason)
+        reason = await trio.to_thread.run_sync(self.incomplete_marker().read, limiter=self._disk)
+        if reason is not None and self.state.content is Content.UNCHANGED:
+            self.state.mark_incomplete(reason)
 
     async def close(self) -> None:
         """Leave the storage where it is, and let go of it."""
@@ -417,7 +417,7 @@ class StorageMux(Driver):
             if verify:
                 await image.verify(device, self._progress("verifying", plan.counts.written))
             await self._medium.settle()
-            await begin_write()  # a mark that an earlier write has left goes, too
+            await begin_write()  # also removes the marker that an earlier write has left
         seconds = round(trio.current_time() - started, 3)
         return Image(length, image.sha256 if verify else "", seconds, verify, image.remarks(), image.counts())
 
@@ -445,36 +445,36 @@ class StorageMux(Driver):
     @asynccontextmanager
     async def _unfinished(self) -> AsyncIterator[None]:
         """Keep the storage marked incomplete for the block, and for good when the block fails."""
-        mark = self.mark()
+        marker = self.incomplete_marker()
         try:
             reason = "the exporter stopped while it was written"
-            await trio.to_thread.run_sync(mark.write, reason, limiter=self._disk)
+            await trio.to_thread.run_sync(marker.write, reason, limiter=self._disk)
         except OSError as error:
             raise StorageError(
-                f"nothing was written, because {mark.path} cannot note it ({error.strerror}); "
+                f"nothing was written, because {marker.path} cannot note it ({error.strerror}); "
                 "make its folder writable for the exporter"
             ) from error
         self.state.begin_write()
         try:
             yield
-            await trio.to_thread.run_sync(mark.remove, limiter=self._disk)
+            await trio.to_thread.run_sync(marker.remove, limiter=self._disk)
         except BaseException as error:
             # Whatever it was, a cancel included, the board must not meet what is on the storage now.
             reason = _cause(error)
-            self.state.broken(reason)
+            self.state.mark_incomplete(reason)
             with trio.move_on_after(_CLEAN_UP_SECONDS, shield=True):
-                await self._give_up(mark, reason)
+                await self._give_up(marker, reason)
             raise
 
-    async def _give_up(self, mark: Mark, reason: str) -> None:
+    async def _give_up(self, marker: IncompleteMarker, reason: str) -> None:
         try:
             await self._move(Position.OFF)
         except JumpstarterError as error:
             self.logger.warning("after a failed write: %s", error)
         try:  # that it is incomplete was noted before the first byte; this says why
-            await trio.to_thread.run_sync(mark.write, reason, abandon_on_cancel=True, limiter=self._disk)
+            await trio.to_thread.run_sync(marker.write, reason, abandon_on_cancel=True, limiter=self._disk)
         except OSError as error:
-            self.logger.warning("cannot note why the storage is incomplete in %s: %s", mark.path, error)
+            self.logger.warning("cannot note why the storage is incomplete in %s: %s", marker.path, error)
 
     async def _read(self, handle: dict[str, JSON]) -> JSON:
         self.state.check_host()

@@ -29,15 +29,15 @@ class Position(enum.StrEnum):
 class Content(enum.StrEnum):
     """What is known about the bytes on the storage."""
 
-    AS_FOUND = "as found"
-    """Nothing was written since the exporter knows it."""
+    UNCHANGED = "as found"
+    """Nothing was written since the exporter first used it."""
     WRITING = "writing"
     INCOMPLETE = "incomplete"
     COMPLETE = "complete"
 
 
 _NEXT: dict[Content, frozenset[Content]] = {
-    Content.AS_FOUND: frozenset({Content.WRITING, Content.INCOMPLETE}),
+    Content.UNCHANGED: frozenset({Content.WRITING, Content.INCOMPLETE}),
     Content.WRITING: frozenset({Content.INCOMPLETE, Content.COMPLETE}),
     Content.INCOMPLETE: frozenset({Content.WRITING}),
     Content.COMPLETE: frozenset({Content.WRITING}),
@@ -62,7 +62,7 @@ class Image:
 
     bytes: int
     sha256: str
-    """64 hex digits; empty when it was written without verification."""
+    """64 hexadecimal digits; empty when the exporter has not hashed the whole image, or has not verified it."""
     seconds: float
     verified: bool
     remarks: list[str] = field(default_factory=list)
@@ -88,7 +88,7 @@ class StorageState:
 
     def __init__(self, position: Position = Position.DUT) -> None:
         self.position = position
-        self.content = Content.AS_FOUND
+        self.content = Content.UNCHANGED
         self.reason = ""
         self.image: Image | None = None
         self.operation: Operation | None = None
@@ -103,8 +103,8 @@ class StorageState:
         self._enter(Content.COMPLETE, "")
         self.image = image
 
-    def broken(self, reason: str) -> None:
-        """The write ended early; also what a mark left by an earlier process says."""
+    def mark_incomplete(self, reason: str) -> None:
+        """The write ended early, in this process or in an earlier one that left its marker."""
         self._enter(Content.INCOMPLETE, reason)
         self.image = None
 

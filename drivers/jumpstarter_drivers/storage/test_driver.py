@@ -685,12 +685,15 @@ def test_unfinished_writes_are_noted_in_the_state_directory(
     path, name = "/dev/disk/by-path/usb-1:2", "dev-disk-by-path-usb-1"
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("STATE_DIRECTORY", f"{tmp_path}/one:{tmp_path}/two")
-    assert BlockStorage(path=path).mark().path.parent == tmp_path / "one"
-    assert BlockStorage(path=path).mark().path.name.startswith(name)
-    assert BlockStorage(path=path, state_dir="~/own").mark().path.parent == tmp_path / "own"
+    assert BlockStorage(path=path).incomplete_marker().path.parent == tmp_path / "one"
+    assert BlockStorage(path=path).incomplete_marker().path.name.startswith(name)
+    assert BlockStorage(path=path, state_dir="~/own").incomplete_marker().path.parent == tmp_path / "own"
     monkeypatch.delenv("STATE_DIRECTORY")
-    assert BlockStorage(path=path).mark().path.parent == tmp_path / ".local/state/jumpstarter"
-    assert BlockStorage(path=path).mark().path != BlockStorage(path=f"{path}:3").mark().path
+    assert BlockStorage(path=path).incomplete_marker().path.parent == tmp_path / ".local/state/jumpstarter"
+    assert (
+        BlockStorage(path=path).incomplete_marker().path
+        != BlockStorage(path=f"{path}:3").incomplete_marker().path
+    )
 
 
 def test_block_storage_says_when_no_card_appears(tmp_path: Path, image: Path) -> None:

@@ -28,7 +28,7 @@ def test_board_gets_the_storage_only_after_the_last_write_ended_well(outcomes: l
         if outcome == "write":
             state.written(IMAGE)
         else:
-            state.broken("disk full")
+            state.mark_incomplete("disk full")
     if outcomes and outcomes[-1] == "error":
         with pytest.raises(IncompleteImage, match="disk full"):
             state.check_dut(force=False)
@@ -48,7 +48,7 @@ def test_write_needs_the_storage_at_the_host() -> None:
 
 def test_report_is_plain_json_values() -> None:
     state = StorageState()
-    assert state.report()["content"] == Content.AS_FOUND.value
+    assert state.report()["content"] == Content.UNCHANGED.value
     state.begin_write()
     state.written(IMAGE)
     assert state.report()["image"] == {

@@ -1,7 +1,7 @@
-"""A note beside a storage that a write has begun and not ended.
+"""The marker file of a storage that holds a part of an image.
 
-It is on disk before the first byte of the image is, and goes after the last one is verified, so an exporter
-that is killed or loses power in between finds it at the next start.
+It is written to disk before the first byte of the image, and removed after the last byte is verified. An exporter that
+was killed or lost power in between finds it at its next start.
 """
 
 from __future__ import annotations
@@ -10,24 +10,24 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Mark"]
+__all__ = ["IncompleteMarker"]
 
 
 @dataclass(frozen=True)
-class Mark:
-    """The note is the file `path`; its text is the reason. All methods block and raise OSError."""
+class IncompleteMarker:
+    """The marker is the file `path`; its text is the reason. All methods block and raise OSError."""
 
     path: Path
 
     def read(self) -> str | None:
-        """Why the storage is incomplete; None when it is not."""
+        """Return why the storage is incomplete, or None if there is no marker."""
         try:
             return self.path.read_text(encoding="utf-8").strip() or "a write was not finished"
         except FileNotFoundError:
             return None
 
     def write(self, reason: str) -> None:
-        """Leave the note, surviving a power cut from here on."""
+        """Write the marker. When this returns, it survives a power cut."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("w", encoding="utf-8") as file:
             file.write(reason + "\n")
@@ -40,5 +40,5 @@ class Mark:
             os.close(folder)
 
     def remove(self) -> None:
-        """Take the note away, if there is one."""
+        """Remove the marker, if there is one."""
         self.path.unlink(missing_ok=True)
