@@ -22,8 +22,8 @@ from jumpstarter_drivers.power.outlet import OutletRefused, OutletUnreachable
 
 __all__ = ["Answer", "Origin", "Request", "exchange"]
 
-MAX_ANSWER_SIZE = 64 * 1024
-_CHUNK = 16 * 1024
+MAX_ANSWER_BYTES = 64 * 1024
+_CHUNK_BYTES = 16 * 1024
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ async def exchange(
 async def _receive(stream: trio.abc.Stream, request: Request) -> Answer:
     parser, body, count = ResponseParser(request.method), bytearray(), 0
     while True:
-        piece = await stream.receive_some(_CHUNK)
+        piece = await stream.receive_some(_CHUNK_BYTES)
         count += len(piece)
         if not piece:
             _end(parser, request, count)
@@ -170,9 +170,9 @@ async def _receive(stream: trio.abc.Stream, request: Request) -> Answer:
             ) from None
         if parser.head is not None and parser.has_ended:
             return Answer(parser.head.status, parser.head.headers, bytes(body))
-        if count > MAX_ANSWER_SIZE:
+        if count > MAX_ANSWER_BYTES:
             raise OutletUnreachable(
-                f"the answer to {request} is longer than {MAX_ANSWER_SIZE // 1024} KiB; check the address"
+                f"the answer to {request} is longer than {MAX_ANSWER_BYTES // 1024} KiB; check the address"
             )
 
 

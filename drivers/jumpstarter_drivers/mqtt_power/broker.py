@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Broker", "Message", "Visit", "visit"]
 
-MAX_MESSAGE_SIZE = 64 * 1024
-_MAX_UNREAD = 256
+MAX_MESSAGE_BYTES = 64 * 1024
+_MAX_UNREAD_MESSAGES = 256
 _TICK_SECONDS = 1.0
 _KEEPALIVE_SECONDS = 15
 _CREDENTIALS_REFUSED = frozenset({4, 5, 134, 135})
@@ -67,7 +67,7 @@ class Visit:
     def __init__(self, client: Client, broker: Broker) -> None:
         self._client = client
         self._broker = broker
-        self._sender, self.messages = trio.open_memory_channel[Message](_MAX_UNREAD)
+        self._sender, self.messages = trio.open_memory_channel[Message](_MAX_UNREAD_MESSAGES)
         self._connected = trio.Event()
         self._acknowledged: dict[int, trio.Event] = {}
         self._refused = False
@@ -129,7 +129,7 @@ class Visit:
         self._connected.set()
 
     def _on_message(self, client: Client, data: object, message: Any) -> None:
-        if len(message.payload) <= MAX_MESSAGE_SIZE:
+        if len(message.payload) <= MAX_MESSAGE_BYTES:
             text = message.payload.decode("utf-8", "replace")
             with suppress(trio.WouldBlock):  # a device that talks faster than it is read is asked again
                 self._sender.send_nowait(Message(message.topic, text, bool(message.retain)))

@@ -18,7 +18,7 @@ from jumpstarter_drivers.host_names import check_host
 __all__ = ["EchoNetwork", "NetworkInterface", "TcpNetwork", "UdpNetwork", "UnixNetwork"]
 
 _CONNECT_SECONDS = 10.0
-_FRAME = 65536
+_MAX_DATAGRAM_BYTES = 65536
 
 
 @dataclass(kw_only=True, eq=False)
@@ -187,7 +187,7 @@ class _Datagrams(trio.abc.HalfCloseableStream):
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         while True:
             try:
-                data = await self._socket.recv(_FRAME)
+                data = await self._socket.recv(_MAX_DATAGRAM_BYTES)
             except ConnectionRefusedError:
                 # The answer to an earlier datagram, from a host where nobody listens yet. UDP promises
                 # nothing.

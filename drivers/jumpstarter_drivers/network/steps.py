@@ -10,7 +10,7 @@ from jumpstarter_drivers.network.client import NetworkClient
 
 __all__ = ["connect", "exchange"]
 
-MOST = 1024 * 1024
+MAX_ANSWER_BYTES = 1024 * 1024
 
 
 @step
@@ -32,5 +32,5 @@ async def exchange(client: NetworkClient, context: StepContext, send: str = "", 
                 raise JumpstarterError(
                     f"the service closed the connection after {answer[-200:]!r}, without {expect!r}"
                 )
-            answer = (answer + data)[-MOST:]
+            answer = (answer + data)[-MAX_ANSWER_BYTES:]
     return answer.decode("utf-8", "replace")

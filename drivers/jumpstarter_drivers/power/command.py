@@ -21,7 +21,7 @@ from jumpstarter_drivers.power.reading import PowerReading
 
 __all__ = ["CommandPower"]
 
-MAX_OUTPUT_SIZE = 64 * 1024
+MAX_OUTPUT_BYTES = 64 * 1024
 _ON = frozenset({"on", "1", "true"})
 _OFF = frozenset({"off", "0", "false"})
 
@@ -131,7 +131,7 @@ async def _collect(stream: trio.abc.ReceiveStream | None, into: bytearray) -> No
     assert stream is not None
     async with stream:
         async for piece in stream:
-            into += piece[: MAX_OUTPUT_SIZE - len(into)]
+            into += piece[: MAX_OUTPUT_BYTES - len(into)]
 
 
 async def _end(process: trio.Process, *, is_over: bool) -> None:

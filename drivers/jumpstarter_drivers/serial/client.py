@@ -35,9 +35,9 @@ if TYPE_CHECKING:
 
 __all__ = ["PySerialClient"]
 
-_UNNOTICED = 0.3
+_QUIET_OPEN_SECONDS = 0.3
 """Seconds that a console may take to open before that is a wait."""
-_SENTENCE = 400
+_MAX_REASON_LENGTH = 400
 LOADER_PROMPT = "jumpstarter.dev/loader-prompt"
 """The device's label that has its `loader_prompt`."""
 
@@ -248,7 +248,7 @@ class PySerialClient(DriverClient):
 
         async def say_what_it_waits_for() -> None:
             with said:
-                await trio.sleep(_UNNOTICED)
+                await trio.sleep(_QUIET_OPEN_SECONDS)
                 if why := await self.waits_for_async():
                     say(f"Waiting for the port of {self.path or 'the console'}: {why}")
 
@@ -262,7 +262,7 @@ class PySerialClient(DriverClient):
     async def waits_for_async(self) -> str:
         """Why the port is not there now, in a sentence; empty when it is, or when the exporter does not say."""
         try:
-            return shown(str(await self.call_async("waits_for")), _SENTENCE)
+            return shown(str(await self.call_async("waits_for")), _MAX_REASON_LENGTH)
         except DriverError:
             return ""
 

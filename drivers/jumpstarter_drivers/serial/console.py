@@ -21,14 +21,14 @@ from jumpstarter_proto.tasks import first_of
 
 from jumpstarter_drivers.serial.port import Line, Port, PortLost
 
-__all__ = ["BUFFER", "Console", "Reader"]
+__all__ = ["BUFFER_BYTES", "Console", "Reader"]
 
-BUFFER = 4 << 20
+BUFFER_BYTES = 4 << 20
 """Bytes that a reader may lag behind: six minutes at 115200 baud."""
 
-_FRAME = 65536
-_RETRY_FIRST = 0.1
-_RETRY_LONGEST = 2.0
+_CHUNK_BYTES = 65536
+_MIN_RETRY_SECONDS = 0.1
+_MAX_RETRY_SECONDS = 2.0
 """Seconds between looks for a port that is gone; doubled each time up to the second."""
 
 
@@ -76,7 +76,7 @@ class Reader:
             await self._wake.park()
         taken = [self._chunks.popleft()]
         size = len(taken[0])
-        while self._chunks and size + len(self._chunks[0]) <= _FRAME:
+        while self._chunks and size + len(self._chunks[0]) <= _CHUNK_BYTES:
             taken.append(self._chunks.popleft())
             size += len(taken[-1])
         self._size -= size
@@ -104,7 +104,7 @@ class Console:
         held: Callable[[], AbstractContextManager[None]] = nullcontext,
         logger: logging.Logger,
         cps: float | None = None,
-        buffer: int = BUFFER,
+        buffer: int = BUFFER_BYTES,
         recorder: Recorder | None = None,
     ) -> None:
         self._name = name
@@ -241,7 +241,7 @@ class Console:
 
     async def _wait_for_port(self) -> Port:
         # For network ports there is no event, nor for those that another program has; so look, less and less often.
-        pause = _RETRY_FIRST
+        pause = _MIN_RETRY_SECONDS
         since = trio.current_time()
         while True:
             came = self._came()
@@ -256,8 +256,8 @@ class Console:
                 with trio.move_on_after(math.inf if is_told else pause):
                     await first_of(*(event.wait for event in (self._look_now, came) if event is not None))
                 if came is not None and came.is_set():
-                    pause = _RETRY_FIRST
-                pause = min(pause * 2, _RETRY_LONGEST)
+                    pause = _MIN_RETRY_SECONDS
+                pause = min(pause * 2, _MAX_RETRY_SECONDS)
                 continue
             self._logger.warning("%s is back after %.1f s", self._name, trio.current_time() - since)
             self._back()

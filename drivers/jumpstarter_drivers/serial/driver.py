@@ -26,7 +26,7 @@ from jumpstarter_drivers.serial.port import Line, Port, Settings, open_port
 __all__ = ["PySerial", "SerialCore"]
 
 LOADER_PROMPT = "jumpstarter.dev/loader-prompt"
-MARK_CHARACTERS = 500
+MAX_MARK_LENGTH = 500
 _PART_BYTES = 256 * 1024
 
 
@@ -368,7 +368,7 @@ class PySerial(Driver):
             raise DeviceBusy(
                 "this console is not recorded; set `record: true` in the exporter's configuration"
             )
-        self.core.recorder.mark(text[:MARK_CHARACTERS])
+        self.core.recorder.mark(text[:MAX_MARK_LENGTH])
 
     async def _set_line(self, line: Line, value: bool) -> None:
         await self._usable()

@@ -17,7 +17,7 @@ from jumpstarter_proto.process import DescriptorStore
 
 __all__ = ["KeptSerial"]
 
-FULL_BUFFER = 4095
+FULL_BUFFER_BYTES = 4095
 """Bytes that the kernel has for a reader at most (N_TTY_BUF_SIZE - 1); the board is not heard when more come."""
 _WORD = struct.Struct("I")
 _LINES = {termios.TIOCM_DTR: "_update_dtr_state", termios.TIOCM_RTS: "_update_rts_state"}
@@ -62,7 +62,7 @@ class KeptSerial(serial.Serial):  # type: ignore[misc] # pyserial has no types
         try:
             self._reconfigure_port()
             self._set_lines_that_differ()
-            self.is_full = self.in_waiting >= FULL_BUFFER
+            self.is_full = self.in_waiting >= FULL_BUFFER_BYTES
         except BaseException:
             self.close()
             raise

@@ -9,7 +9,7 @@ __all__ = ["HELP", "Key", "Keys", "Typed"]
 
 PREFIX = 0x1D  # Ctrl-]
 _CTRL_B = 0x02
-_TIMES = 3
+_ESCAPE_PRESSES = 3
 
 HELP = """\
 Ctrl-] p   power-cycle the board
@@ -74,7 +74,7 @@ class Keys:
                 continue
             else:
                 self._ctrl_b = self._ctrl_b + 1 if byte == _CTRL_B else 0
-                if self._ctrl_b < _TIMES:
+                if self._ctrl_b < _ESCAPE_PRESSES:
                     data.append(byte)
                     continue
                 found.append(Typed(bytes(data), Key.EXIT))

@@ -25,8 +25,8 @@ from jumpstarter_proto.process import DescriptorStore
 
 __all__ = ["Port", "PortLost", "Settings", "open_port"]
 
-_CHUNK = 65536
-_THREAD_CHUNK = 256
+_CHUNK_BYTES = 65536
+_THREAD_CHUNK_BYTES = 256
 _DRAIN_SECONDS = 1.0
 _NOTHING_KEPT = DescriptorStore()
 
@@ -108,7 +108,7 @@ class _FdPort(Port):
     async def receive(self) -> bytes:
         while True:
             try:
-                data = os.read(self._fd, _CHUNK)
+                data = os.read(self._fd, _CHUNK_BYTES)
             except BlockingIOError:
                 await _ready(trio.lowlevel.wait_readable, self._fd)
                 continue
@@ -165,7 +165,11 @@ class _ThreadPort(Port):
     async def send(self, data: bytes | memoryview) -> int:
         # Abandoned: what was begun is sent, or fails when the port is closed.
         return await trio.to_thread.run_sync(
-            _write, self._serial, bytes(data[:_THREAD_CHUNK]), abandon_on_cancel=True, limiter=self._writing
+            _write,
+            self._serial,
+            bytes(data[:_THREAD_CHUNK_BYTES]),
+            abandon_on_cancel=True,
+            limiter=self._writing,
         )
 
     async def drain(self) -> None:
@@ -291,7 +295,7 @@ def _read(serial: Any) -> bytes:
         first: bytes = serial.read(1)
         if not first:
             raise PortLost("the other end hung up")
-        more: bytes = serial.read(min(serial.in_waiting, _CHUNK))
+        more: bytes = serial.read(min(serial.in_waiting, _CHUNK_BYTES))
         return first + more
     except pyserial.SerialException as error:
         raise PortLost(str(error)) from error

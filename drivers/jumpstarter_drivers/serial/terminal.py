@@ -22,7 +22,7 @@ __all__ = ["CLOSED", "NotATerminalError", "raw_terminal", "read_stdin", "say", "
 CLOSED = (
     "the exporter closed the console: another user ended its streams, or the session is over; connect again"
 )
-_CHUNK = 65536
+_CHUNK_BYTES = 65536
 
 
 class NotATerminalError(JumpstarterError):
@@ -70,7 +70,7 @@ async def read_stdin() -> bytes:
     except PermissionError:
         await trio.lowlevel.checkpoint()  # a file, which the kernel does not wait for
     try:
-        return os.read(fd, _CHUNK)
+        return os.read(fd, _CHUNK_BYTES)
     except OSError as error:
         if error.errno == errno.EIO:
             return b""  # the terminal is gone

@@ -18,7 +18,7 @@ from jumpstarter_proto.process import DescriptorStore, ServiceManager
 from jumpstarter_proto.process.descriptor_table import name_of
 
 from jumpstarter_drivers.serial.conftest import Cable
-from jumpstarter_drivers.serial.kept_serial import FULL_BUFFER, KeptSerial
+from jumpstarter_drivers.serial.kept_serial import FULL_BUFFER_BYTES, KeptSerial
 from jumpstarter_drivers.serial.port import Port, PortLost, Settings, open_port
 from tests.support.service_manager import DescriptorKeeper, until_waiting
 
@@ -146,11 +146,11 @@ async def test_a_port_that_stands_still_meanwhile_may_have_lost_some(
     port = await open_port(settings, store)
     [descriptor] = systemd.until_stored(1).values()
     store = await restarted(systemd, port, store)
-    cable.write(b"x" * (FULL_BUFFER + 100))
-    until_waiting(descriptor, FULL_BUFFER)
+    cable.write(b"x" * (FULL_BUFFER_BYTES + 100))
+    until_waiting(descriptor, FULL_BUFFER_BYTES)
     port = await open_port(settings, store)
     assert port.is_full
-    assert await receive(port, FULL_BUFFER + 100) == b"x" * (FULL_BUFFER + 100)
+    assert await receive(port, FULL_BUFFER_BYTES + 100) == b"x" * (FULL_BUFFER_BYTES + 100)
     await port.aclose()
 
 

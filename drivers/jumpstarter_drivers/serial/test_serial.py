@@ -159,7 +159,7 @@ async def _waits(client: Any, *, for_port: bool) -> None:
 async def test_port_that_comes_with_the_boards_power_is_waited_for(
     cable: Cable, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("jumpstarter_drivers.serial.client._UNNOTICED", 0)
+    monkeypatch.setattr("jumpstarter_drivers.serial.client._QUIET_OPEN_SECONDS", 0)
     cable.pull_out()
     async with serve_async(driver(cable)) as client, trio.open_nursery() as nursery:
 

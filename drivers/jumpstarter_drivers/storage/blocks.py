@@ -25,16 +25,16 @@ from jumpstarter_proto.errors import JumpstarterError
 
 from jumpstarter_drivers.storage.tasks import together
 
-__all__ = ["BLOCK", "Device", "DeviceGone", "NoSpace", "Progress", "StorageError", "VerifyFailed"]
+__all__ = ["WRITE_BYTES", "Device", "DeviceGone", "NoSpace", "Progress", "StorageError", "VerifyFailed"]
 
 MIB = 1024 * 1024
-BLOCK = 4 * MIB
+WRITE_BYTES = 4 * MIB
 """Bytes of one write or read of the device: large enough for an erase block of an SD card."""
 
-READ_BLOCK = MIB
+READ_BYTES = MIB
 """Bytes that a dump hands on at a time: under the 4 MiB that a peer accepts in one message."""
 
-_QUEUE = 2
+_QUEUED_BLOCKS = 2
 """Blocks between the network and the disk; both sides work, and memory stays under 16 MiB."""
 
 _IOV_MAX = 512
@@ -233,7 +233,7 @@ class Device:
         `limit` is written. After a cancel or an error nothing is written any more.
         """
         digest = hashlib.sha256() if hashed else None
-        send, receive = trio.open_memory_channel[list[bytes]](_QUEUE)
+        send, receive = trio.open_memory_channel[list[bytes]](_QUEUED_BLOCKS)
         written = 0
 
         async def fill() -> None:
@@ -249,7 +249,7 @@ class Device:
                         )
                     block.append(chunk)
                     size += len(chunk)
-                    if size >= BLOCK or len(block) >= _IOV_MAX:
+                    if size >= WRITE_BYTES or len(block) >= _IOV_MAX:
                         await send.send(block)
                         block, size = [], 0
                 if block:
@@ -264,7 +264,7 @@ class Device:
                 _write_fully(fd, block, offset)
                 # Start the write-back now and drop what is on the device already: a small host keeps its
                 # memory, and the flush at the end is short.
-                _forget(fd, max(offset - 2 * BLOCK, 0), length + 2 * BLOCK)
+                _forget(fd, max(offset - 2 * WRITE_BYTES, 0), length + 2 * WRITE_BYTES)
             return length
 
         def cut(length: int) -> None:
@@ -319,7 +319,7 @@ class Device:
             with self._descriptor.use() as fd:
                 if offset == 0:
                     _forget(fd, 0, 0)
-                piece = os.pread(fd, min(BLOCK, length - offset), offset)
+                piece = os.pread(fd, min(WRITE_BYTES, length - offset), offset)
                 found.update(piece)
                 _forget(fd, offset, len(piece))
             return len(piece)
@@ -341,11 +341,11 @@ class Device:
 
     async def read(self, sink: Sink, *, progress: Progress) -> int:
         """Send the whole storage to `sink`, reading ahead of it; the number of bytes."""
-        send, receive = trio.open_memory_channel[bytes](_QUEUE)
+        send, receive = trio.open_memory_channel[bytes](_QUEUED_BLOCKS)
 
         def take(offset: int) -> bytes:
             with self._descriptor.use() as fd:
-                piece = os.pread(fd, READ_BLOCK, offset)
+                piece = os.pread(fd, READ_BYTES, offset)
                 _forget(fd, offset, len(piece))
             return piece
 

@@ -14,7 +14,7 @@ __all__ = ["ImageStream", "in_device_thread"]
 
 T = TypeVar("T")
 
-_BATCH = 1024 * 1024
+_BATCH_BYTES = 1024 * 1024
 """Plain bytes that one visit to a worker thread brings back at most."""
 
 
@@ -75,7 +75,7 @@ class ImageStream:
     async def _next(self) -> bytes:
         image = self._started
         if image.layers:
-            data = await self._in_thread(image.read, _BATCH)
+            data = await self._in_thread(image.read, _BATCH_BYTES)
             if not data:
                 raise StopAsyncIteration
             return data

@@ -16,7 +16,7 @@ from jumpstarter_drivers.storage.local import FileSource, PathLike, is_url, open
 
 __all__ = ["ImageFacts", "inspect_image"]
 
-_STEP = 1024 * 1024
+_STEP_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ async def inspect_image(path: PathLike) -> ImageFacts:
         count = 0
 
         def step() -> int:
-            data = image.read(_STEP)
+            data = image.read(_STEP_BYTES)
             digest.update(data)
             return len(data)
 

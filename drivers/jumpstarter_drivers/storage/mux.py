@@ -38,7 +38,7 @@ from jumpstarter_drivers.storage.state import Content, Image, Operation, Positio
 
 __all__ = ["StorageCore", "StorageMux", "WriteOptions"]
 
-_REPORTS_A_SECOND = 5
+_REPORTS_PER_SECOND = 5
 _CLEAN_UP_SECONDS = 60.0
 
 
@@ -203,7 +203,7 @@ class StorageMux(Driver):
         while True:
             changed = self._changed
             yield self._report()
-            await trio.sleep(1 / _REPORTS_A_SECOND)
+            await trio.sleep(1 / _REPORTS_PER_SECOND)
             await changed.wait()
 
     @export

@@ -77,7 +77,7 @@ async def test_the_device_s_own_error_wins_over_the_channel_that_breaks_because_
     async def endless() -> AsyncGenerator[bytes, None]:
         while True:
             await trio.lowlevel.checkpoint()
-            yield bytes(blocks.BLOCK)
+            yield bytes(blocks.WRITE_BYTES)
 
     for _ in range(30):  # trio runs two tasks that can run in any order
         async with device(Path("/dev/full")) as opened, aclosing(endless()) as source:
@@ -174,7 +174,7 @@ async def test_cancel_between_blocks_writes_nothing_more(card: Path) -> None:
 
             await opened.write(chunks(), limit=None, hashed=False, progress=stop)
     assert scope.cancelled_caught
-    assert card.stat().st_size == blocks.BLOCK
+    assert card.stat().st_size == blocks.WRITE_BYTES
 
 
 async def test_broken_source_is_an_error_not_a_short_image(card: Path) -> None:

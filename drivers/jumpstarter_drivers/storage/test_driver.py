@@ -202,7 +202,7 @@ def test_packed_image_beyond_the_size_stops_at_the_limit(card: Path, tmp_path: P
 def test_disk_that_fails_in_the_middle(
     card: Path, image: Path, monkeypatch: pytest.MonkeyPatch, code: int, words: str
 ) -> None:
-    monkeypatch.setattr(blocks, "BLOCK", 1_000_000)
+    monkeypatch.setattr(blocks, "WRITE_BYTES", 1_000_000)
     real = os.pwritev
 
     def fail(fd: int, buffers: list[memoryview], offset: int) -> int:
@@ -218,7 +218,7 @@ def test_disk_that_fails_in_the_middle(
 
 
 def test_card_that_vanishes_in_the_middle(card: Path, image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blocks, "BLOCK", 1_000_000)
+    monkeypatch.setattr(blocks, "WRITE_BYTES", 1_000_000)
     real = os.pwritev
 
     def pull(fd: int, buffers: list[memoryview], offset: int) -> int:
@@ -385,7 +385,7 @@ def test_dump_gives_every_byte_and_goes_back_where_it_was(card: Path, image: Pat
 def test_a_dump_of_a_card_that_fails_says_so_and_not_that_the_stream_broke(
     card: Path, image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(blocks, "READ_BLOCK", 65536)
+    monkeypatch.setattr(blocks, "READ_BYTES", 65536)
     real = os.pread
 
     def fail(fd: int, size: int, offset: int) -> bytes:

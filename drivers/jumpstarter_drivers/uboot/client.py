@@ -31,15 +31,15 @@ __all__ = ["DhcpInfo", "NotAtConsoleError", "UbootCommandError", "UbootConsoleCl
 
 _KEY = "\x03"
 """Ctrl-C: any key stops the countdown, and this one leaves nothing on a prompt that is there already."""
-_EVERY = 0.1
+_KEY_INTERVAL_SECONDS = 0.1
 """Seconds between two keys."""
-_ANSWER = 5.0
+_PROMPT_SECONDS = 5.0
 """Seconds in which a prompt comes back."""
-_PROBE = 1.0
+_PROBE_SECONDS = 1.0
 LINE_LIMIT = "jumpstarter.dev/line-limit"
 """The device's label that has its `line_limit`."""
-_LINE_LIMIT = 1024
-_BETWEEN_TRIES = 2.0
+_DEFAULT_LINE_LENGTH = 1024
+_RETRY_SECONDS = 2.0
 
 
 class NotAtConsoleError(JumpstarterError, RuntimeError):
@@ -173,7 +173,7 @@ class UbootConsoleClient(DriverClient):
         for _ in range(tries - 1):
             if result.exit_code == 0:
                 break
-            await trio.sleep(_BETWEEN_TRIES)
+            await trio.sleep(_RETRY_SECONDS)
             result = await self._run(cmd, timeout)
         if check:
             try:
@@ -219,7 +219,7 @@ class UbootConsoleClient(DriverClient):
         try:
             await self.run_command_checked.aio("dhcp", timeout, tries=3)
         finally:
-            with trio.move_on_after(_ANSWER, shield=True):
+            with trio.move_on_after(_PROMPT_SECONDS, shield=True):
                 await self.set_env.aio("autoload", autoload)
         address, gateway = await self.get_env.aio("ipaddr"), await self.get_env.aio("gatewayip")
         netmask = await self.get_env.aio("netmask") or "255.255.255.0"
@@ -234,7 +234,7 @@ class UbootConsoleClient(DriverClient):
     def _line_limit(self) -> int:
         # An exporter of Jumpstarter 0.9 does not say.
         label = self.node.labels.get(LINE_LIMIT, "")
-        return int(label) if label.isascii() and label.isdigit() else _LINE_LIMIT
+        return int(label) if label.isascii() and label.isdigit() else _DEFAULT_LINE_LENGTH
 
     def _at_prompt(self) -> _Stopped:
         if self._stopped is None:
@@ -251,7 +251,7 @@ class UbootConsoleClient(DriverClient):
         session, prompt = self._at_prompt()
         running = _LoaderCommand(command, new_token(), self._line_limit)
         result = await session.shell.execute(running, timeout=timeout)
-        await session.expecting.expect(prompt, timeout=_ANSWER)
+        await session.expecting.expect(prompt, timeout=_PROMPT_SECONDS)
         return result
 
 
@@ -260,13 +260,13 @@ async def _stop(console: Expect, prompt: re.Pattern[str], retries: int) -> bool:
     for _ in range(retries):
         await console.send(_KEY)
         try:
-            await console.expect(prompt, timeout=_EVERY)
+            await console.expect(prompt, timeout=_KEY_INTERVAL_SECONDS)
             # It may be one from before the power went. And each key too many makes another: the one behind the
             # probe's answer is the last.
             probe = Probe(new_token())
             await console.send(probe.typed)
-            await console.expect(probe.answer, timeout=_PROBE)
-            await console.expect(prompt, timeout=_ANSWER)
+            await console.expect(probe.answer, timeout=_PROBE_SECONDS)
+            await console.expect(prompt, timeout=_PROMPT_SECONDS)
         except ExpectTimeout:
             continue
         return True

@@ -11,7 +11,7 @@ from jumpstarter_exporter.grpc_interface import GrpcInterface, jumpstarter_inter
 __all__ = ["UbootConsole"]
 
 _CHILDREN = ("power", "serial")
-_SHORTEST_LIMIT = 128
+_MIN_LINE_LENGTH = 128
 LINE_LIMIT = "jumpstarter.dev/line-limit"
 
 
@@ -45,8 +45,8 @@ class UbootConsole(Driver):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.line_limit < _SHORTEST_LIMIT:
-            raise ValueError(f"line_limit is {self.line_limit}; U-Boot's is {_SHORTEST_LIMIT} or more")
+        if self.line_limit < _MIN_LINE_LENGTH:
+            raise ValueError(f"line_limit is {self.line_limit}; U-Boot's is {_MIN_LINE_LENGTH} or more")
         missing = [name for name in _CHILDREN if name not in self.children]
         if missing:
             raise ValueError(

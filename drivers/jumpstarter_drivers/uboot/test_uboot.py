@@ -124,7 +124,7 @@ async def test_value_with_control_characters_is_not_typed() -> None:
 
 
 async def test_command_that_fails_and_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jumpstarter_drivers.uboot.client._BETWEEN_TRIES", 0)
+    monkeypatch.setattr("jumpstarter_drivers.uboot.client._RETRY_SECONDS", 0)
     async with stopped_async() as uboot:
         with pytest.raises(
             UbootCommandError, match="'nonsense' ended with exit code 1; it printed:"

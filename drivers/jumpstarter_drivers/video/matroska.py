@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 __all__ = ["MatroskaWriter"]
 
-_EPOCH = 978_307_200
+_EPOCH_SECONDS = 978_307_200
 """2001-01-01 in seconds since 1970: where Matroska's dates begin."""
 _CLUSTER_MS = 5000
 _UNKNOWN_SIZE = b"\x01\xff\xff\xff\xff\xff\xff\xff"
@@ -42,7 +42,7 @@ class MatroskaWriter:
         )
         info = (
             _number(_SCALE, 1_000_000)
-            + _element(_DATE, struct.pack(">q", round((begin - _EPOCH) * 1e9)))
+            + _element(_DATE, struct.pack(">q", round((begin - _EPOCH_SECONDS) * 1e9)))
             + _text(_MUXING_APP, _APPLICATION)
             + _text(_WRITING_APP, _APPLICATION)
         )

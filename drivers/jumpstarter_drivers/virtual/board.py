@@ -18,10 +18,10 @@ from jumpstarter_drivers.virtual.image import BadImage, Image
 
 __all__ = ["Board"]
 
-_PATIENCE = 1.0
+_MAX_LAG_SECONDS = 1.0
 """Seconds that a reader may lag behind a full pty before bytes are lost."""
 
-_READ = 4096
+_READ_BYTES = 4096
 
 
 class Board:
@@ -120,13 +120,13 @@ class Board:
         while True:
             await trio.lowlevel.wait_readable(master)
             try:
-                data = os.read(master, _READ)
+                data = os.read(master, _READ_BYTES)
             except BlockingIOError:
                 continue
             self._do(self._firmware.receive(data, trio.current_time()))
 
     async def _transmit(self, master: int) -> None:
-        patience = _PATIENCE
+        patience = _MAX_LAG_SECONDS
         while True:
             await self._output_ready.wait()
             try:
@@ -139,6 +139,6 @@ class Board:
                     patience = 0.0
             else:
                 del self._output[:sent]
-                patience = _PATIENCE
+                patience = _MAX_LAG_SECONDS
             if not self._output:
                 self._output_ready = trio.Event()

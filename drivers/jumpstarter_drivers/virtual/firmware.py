@@ -108,7 +108,7 @@ EXT4-fs (mmcblk0p2): mounted filesystem with ordered data mode
 Run /sbin/init as init process
 """.strip().splitlines()
 
-LONGEST_BOOT_DELAY = 9
+MAX_BOOT_DELAY_SECONDS = 9
 _LOADER_SHARE = 0.4
 """Part of the boot time that the boot loader takes."""
 
@@ -135,8 +135,10 @@ class Firmware:
     ):
         if boot_seconds < 0:
             raise ValueError(f"boot_seconds is {boot_seconds}; a boot takes 0 seconds or more")
-        if not -1 <= boot_delay <= LONGEST_BOOT_DELAY:
-            raise ValueError(f"boot_delay is {boot_delay}; it takes 0 to {LONGEST_BOOT_DELAY} seconds, or -1")
+        if not -1 <= boot_delay <= MAX_BOOT_DELAY_SECONDS:
+            raise ValueError(
+                f"boot_delay is {boot_delay}; it takes 0 to {MAX_BOOT_DELAY_SECONDS} seconds, or -1"
+            )
         self._hostname = hostname
         self._model = model
         self._boot_seconds = boot_seconds

@@ -22,7 +22,7 @@ from jumpstarter_proto.terminal import print_line
 
 __all__ = ["MIB", "BadImage", "Image", "make_image", "parse", "read_image"]
 
-SECTOR = 512
+SECTOR_BYTES = 512
 MIB = 1024 * 1024
 _FIRST_LINE = b"# jumpstarter virtual image"
 _SIGNATURE = b"\x55\xaa"
@@ -52,7 +52,7 @@ def parse(first: bytes, size: int, digest: str = "") -> Image:
     encoding = detect(first)
     if encoding is not None:
         raise BadImage(f"the card holds a {encoding} file, not what is in it")
-    if len(first) < SECTOR or first[_SIGNATURE_OFFSET:SECTOR] != _SIGNATURE:
+    if len(first) < SECTOR_BYTES or first[_SIGNATURE_OFFSET:SECTOR_BYTES] != _SIGNATURE:
         raise BadImage("no boot signature")
     if not first.startswith(_FIRST_LINE):
         return Image("disk", "unknown", size, digest)
@@ -78,7 +78,7 @@ def read_image(path: Path, known_digest: str = "") -> Image:
     Raises BadImage, OSError.
     """
     with path.open("rb") as storage:
-        first = storage.read(SECTOR)
+        first = storage.read(SECTOR_BYTES)
         size = storage.seek(0, os.SEEK_END)
         parse(first, size)
         digest = known_digest
@@ -93,14 +93,14 @@ def content(name: str, version: str = "1.0", size: int = 4 * MIB) -> Iterator[by
 
     Three quarters of it are zeros, as in a root file system with free space, so that it compresses like one.
     """
-    if size < SECTOR:
-        raise ValueError(f"an image takes at least {SECTOR} bytes, not {size}")
+    if size < SECTOR_BYTES:
+        raise ValueError(f"an image takes at least {SECTOR_BYTES} bytes, not {size}")
     header = _FIRST_LINE + f"\nname: {name}\nversion: {version}\nsize: {size}\n".encode()
     if len(header) > _SIGNATURE_OFFSET:
         raise ValueError("the name and version together take more than one sector; shorten them")
     yield header.ljust(_SIGNATURE_OFFSET, b"\0") + _SIGNATURE
     noise = random.Random(f"{name} {version}")  # noqa: S311 - filler, the same every time
-    left = size - SECTOR
+    left = size - SECTOR_BYTES
     while left > 0:
         piece = noise.randbytes(min(left, MIB // 4)).ljust(min(left, MIB), b"\0")
         yield piece

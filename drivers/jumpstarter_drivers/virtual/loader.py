@@ -18,7 +18,7 @@ _DEFAULTS = {
     "ethaddr": "02:00:00:00:00:01",
 }
 _LEASE = {"ipaddr": "10.0.2.15", "gatewayip": "10.0.2.2", "netmask": "255.255.255.0", "serverip": "10.0.2.2"}
-_SIZE_LIMIT = 4096
+_MAX_ENVIRONMENT_BYTES = 4096
 """Bytes of the environment, as its place on a card would have."""
 
 
@@ -107,7 +107,7 @@ class Loader:
                 shown.append(self._fail(f'## Error: "{name}" not defined\n'))
         if not arguments:
             size = sum(len(line) for line in shown)
-            shown.append(f"\nEnvironment size: {size}/{_SIZE_LIMIT} bytes\n")
+            shown.append(f"\nEnvironment size: {size}/{_MAX_ENVIRONMENT_BYTES} bytes\n")
         return "".join(shown)
 
     def _setenv(self, arguments: list[str]) -> str:
@@ -117,7 +117,7 @@ class Loader:
         if "=" in name:
             return self._fail(f"## Error: illegal character '=' in variable name \"{name}\"\n")
         used = sum(len(key) + len(text) + 2 for key, text in self._environment.items() if key != name)
-        if used + len(name) + len(value) + 2 > _SIZE_LIMIT:
+        if used + len(name) + len(value) + 2 > _MAX_ENVIRONMENT_BYTES:
             return self._fail(f'## Error: environment overflow, "{name}" deleted\n')
         if value:
             self._environment[name] = value

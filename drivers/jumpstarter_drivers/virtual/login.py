@@ -6,7 +6,7 @@ import enum
 
 __all__ = ["LoginProgram"]
 
-_SHORTEST = 6
+_MIN_PASSWORD_LENGTH = 6
 _FORCED = "You are required to change your password immediately (administrator enforced).\n"
 
 
@@ -63,7 +63,7 @@ class LoginProgram:
                 return "passwd: Authentication token manipulation error\n" + self.begin(), False
             case _Asks.CURRENT:
                 return self._ask(_Asks.NEW), False
-            case _Asks.NEW if len(line) < _SHORTEST or line == self._password:
+            case _Asks.NEW if len(line) < _MIN_PASSWORD_LENGTH or line == self._password:
                 return "BAD PASSWORD: it is too short, or the same\n" + self._ask(_Asks.NEW), False
             case _Asks.NEW:
                 return self._ask(_Asks.AGAIN, line), False

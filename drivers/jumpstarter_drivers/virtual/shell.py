@@ -19,9 +19,9 @@ __all__ = ["KERNEL", "Action", "Machine", "Shell"]
 KERNEL = "6.6.0-virtual"
 _OCTAL = re.compile(r"\\(?:0([0-7]{0,3})|(.))", re.DOTALL)
 _ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)=(.*)", re.DOTALL)
-_VARIABLES_SIZE = 256 * 1024
+_MAX_VARIABLES_LENGTH = 256 * 1024
 """Characters of all variables."""
-_DEPTH = 20
+_MAX_DEPTH = 20
 """Of `eval` and `$(...)` in one another."""
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r"}
 
@@ -72,7 +72,7 @@ class Shell:
             return error.output, None
 
     def _nested(self, line: str, uptime: float) -> tuple[str, Action | None]:
-        if self._depth == _DEPTH:
+        if self._depth == _MAX_DEPTH:
             self.status = 2
             return "sh: too many levels\n", None
         self._depth += 1
@@ -139,7 +139,7 @@ class Shell:
 
     def _assign(self, name: str, value: str) -> str:
         others = sum(len(text) for key, text in self._variables.items() if key != name)
-        if others + len(value) > _VARIABLES_SIZE:
+        if others + len(value) > _MAX_VARIABLES_LENGTH:
             self.status = 2
             return "sh: out of memory\n"
         self._variables[name] = value

@@ -118,7 +118,7 @@ async def test_power_cycles_boot_again_and_again() -> None:
 async def test_board_waits_for_no_reader_and_forgets_without_power(
     monkeypatch: pytest.MonkeyPatch, patience: float
 ) -> None:
-    monkeypatch.setattr(board_module, "_PATIENCE", patience)
+    monkeypatch.setattr(board_module, "_MAX_LAG_SECONDS", patience)
     board = make()
     async with running(board) as console:
         board.power_on()

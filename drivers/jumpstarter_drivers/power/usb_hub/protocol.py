@@ -33,8 +33,8 @@ _PORT_POWER = 8
 _CONNECTION = 0x0001
 _POWER = 0x0100
 _SUPERSPEED_POWER = 0x0200
-_MAX_DESCRIPTOR = 71
-_MAX_BOS = 1024
+_MAX_DESCRIPTOR_BYTES = 71
+_MAX_BOS_BYTES = 1024
 
 
 class HubProtocolError(ValueError):
@@ -80,7 +80,7 @@ class PortStatus:
 def hub_descriptor_request(*, is_superspeed: bool) -> ControlRequest:
     """Ask for the hub descriptor."""
     kind = _SUPERSPEED_HUB_DESCRIPTOR if is_superspeed else _HUB_DESCRIPTOR
-    return ControlRequest(0xA0, 0x06, kind << 8, 0, _MAX_DESCRIPTOR)
+    return ControlRequest(0xA0, 0x06, kind << 8, 0, _MAX_DESCRIPTOR_BYTES)
 
 
 def port_status_request(port: int) -> ControlRequest:
@@ -95,7 +95,7 @@ def port_power_request(port: int, *, on: bool) -> ControlRequest:
 
 def bos_request() -> ControlRequest:
     """Ask for the binary device object store, in which a ContainerID may be."""
-    return ControlRequest(0x80, 0x06, _BOS_DESCRIPTOR << 8, 0, _MAX_BOS)
+    return ControlRequest(0x80, 0x06, _BOS_DESCRIPTOR << 8, 0, _MAX_BOS_BYTES)
 
 
 def decode_hub_descriptor(data: bytes, *, is_superspeed: bool) -> HubDescriptor:

@@ -18,7 +18,7 @@ __all__ = ["PortLocation", "UsbHub", "find_peer", "pair_hubs", "parse_port"]
 _DEVICE = re.compile(r"(?a:([1-9]\d{0,4})-([1-9]\d{0,2}(?:\.[1-9]\d{0,2})*))")
 _ROOT_HUB = re.compile(r"(?a:(?:usb)?([1-9]\d{0,4})(?:-0)?)")
 _MAX_DEPTH = 7
-_SIMILAR_PLACE = 3
+_MIN_SIMILARITY = 3
 """The score of `_similarity` from which on two hubs may be paired without a ContainerID."""
 
 
@@ -195,5 +195,5 @@ def _similarity(slow: UsbHub, fast: UsbHub) -> int:
         score = 5 if slow.bus + 1 == fast.bus else 4
     if slow.container_id is None or fast.container_id is None:
         # A guess that cuts off another device is worse than none.
-        return score if score >= _SIMILAR_PLACE and slow.vendor_id == fast.vendor_id else 0
+        return score if score >= _MIN_SIMILARITY and slow.vendor_id == fast.vendor_id else 0
     return score + 10

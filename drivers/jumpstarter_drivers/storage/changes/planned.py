@@ -16,7 +16,7 @@ from jumpstarter_drivers.storage.content import in_device_thread
 
 __all__ = ["PlannedFlash", "Writing"]
 
-AHEAD = 8
+MAX_OPEN_WINDOWS = 8
 """Windows that the client may have open: 32 MiB of its memory, and half a second of a card's reading."""
 
 
@@ -65,7 +65,11 @@ class PlannedFlash(ABC):
 
         await self._medium.confirm()
         plan = FlashPlan(
-            self._medium.hasher, self._medium.knowledge, limit=limit, ahead=AHEAD, too_large=too_large
+            self._medium.hasher,
+            self._medium.knowledge,
+            limit=limit,
+            ahead=MAX_OPEN_WINDOWS,
+            too_large=too_large,
         )
         self._plan = plan
         # What an earlier flash has left in the page cache is not on the medium yet, and would be read from there.

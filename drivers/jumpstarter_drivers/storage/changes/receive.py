@@ -24,13 +24,13 @@ from jumpstarter_drivers.storage.changes.messages import (
     Wanted,
 )
 from jumpstarter_drivers.storage.changes.plan import Answer, Read
-from jumpstarter_drivers.storage.changes.planned import AHEAD, PlannedFlash, Writing
+from jumpstarter_drivers.storage.changes.planned import MAX_OPEN_WINDOWS, PlannedFlash, Writing
 from jumpstarter_drivers.storage.content import in_device_thread
 from jumpstarter_drivers.storage.tasks import together
 
 __all__ = ["ChangeReceiver"]
 
-_READERS = 2
+_MAX_WINDOWS_READ = 2
 """Windows that are read at a time: the next one while one is hashed."""
 
 
@@ -48,7 +48,7 @@ class ChangeReceiver(PlannedFlash):
     async def start(self) -> Content:
         """Tell the client how to hash; what the image is. Raises ContentError."""
         hasher = self._medium.hasher
-        await self._sink.send_all(Begin(hasher.layout, AHEAD, hasher.key).encode())
+        await self._sink.send_all(Begin(hasher.layout, MAX_OPEN_WINDOWS, hasher.key).encode())
         message = await self._next_message()
         if not isinstance(message, Head):
             raise MessageError("the client does not begin with the image's head; update the client")
@@ -104,7 +104,7 @@ class ChangeReceiver(PlannedFlash):
 
     async def _answer_all(self, writing: Writing) -> None:
         plan = writing.plan
-        reading = trio.CapacityLimiter(_READERS)
+        reading = trio.CapacityLimiter(_MAX_WINDOWS_READ)
         sending = trio.Lock()
 
         async def answer(answer: Answer) -> None:
