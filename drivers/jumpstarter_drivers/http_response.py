@@ -12,7 +12,7 @@ MAX_CHUNK_LINE_BYTES = 1024
 
 
 class HttpError(ValueError):
-    """What came is no HTTP response; the message says why."""
+    """The peer did not send an HTTP response; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class ResponseParser:
         """What these bytes bring of the body.
 
         Raises:
-            HttpError: They are no HTTP, or the head is larger than its bound.
+            HttpError: The bytes are not HTTP, or the head is too large.
         """
         self._buffer += data
         while self.head is None:
@@ -150,7 +150,7 @@ class ResponseParser:
         end = self._buffer.find(b"\n", 0, MAX_CHUNK_LINE_BYTES)
         if end < 0:
             if len(self._buffer) >= MAX_CHUNK_LINE_BYTES:
-                raise HttpError("the size of a chunk is no number")
+                raise HttpError("the size of a chunk is not a number")
             return None
         line = bytes(self._buffer[:end]).strip()
         del self._buffer[: end + 1]
@@ -171,5 +171,5 @@ def _headers(lines: list[str]) -> dict[str, str]:
 def _chunk_size(line: bytes) -> int:
     digits = line.partition(b";")[0].strip()
     if not digits or len(digits) > 8 or digits.strip(b"0123456789abcdefABCDEF"):
-        raise HttpError("the size of a chunk is no number")
+        raise HttpError("the size of a chunk is not a number")
     return int(digits, 16)

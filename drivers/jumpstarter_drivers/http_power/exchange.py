@@ -166,7 +166,7 @@ async def _receive(stream: trio.abc.Stream, request: Request) -> Answer:
             body += parser.feed(piece)
         except HttpError:
             raise OutletUnreachable(
-                f"what {request} is answered is no HTTP; check that its web interface is at this address and port"
+                f"the answer to {request} is not HTTP; check that its web interface is at this address and port"
             ) from None
         if parser.head is not None and parser.has_ended:
             return Answer(parser.head.status, parser.head.headers, bytes(body))

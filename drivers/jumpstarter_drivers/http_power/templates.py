@@ -23,7 +23,7 @@ def make_request(method: str, target: str, body: str | None) -> Request:
     """
     if not method.isalpha() or not target.isprintable() or " " in target:
         raise ValueError(
-            f"{method[:20]!r} or its address is no HTTP; write a method such as GET, and a URL without blanks"
+            f"{method[:20]!r} or its URL is invalid; write a method such as GET, and a URL without blanks"
         )
     if body is None:
         return Request(method.upper(), target)

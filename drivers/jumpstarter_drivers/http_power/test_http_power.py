@@ -172,7 +172,7 @@ def test_a_device_that_restarts_behind_its_answer_is_told_again() -> None:
         ("cut", r"the answer to GET /relay/0 was cut after \d+ bytes; the device may have been restarted"),
         (
             "garbage",
-            "what GET /relay/0 is answered is no HTTP; check that its web interface is at this address and port",
+            "the answer to GET /relay/0 is not HTTP; check that its web interface is at this address and port",
         ),
         ("endless", "the answer to GET /relay/0 is longer than 64 KiB; check the address"),
         ("status 503", "answers GET /relay/0 with the error 503; restart it"),

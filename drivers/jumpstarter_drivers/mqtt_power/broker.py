@@ -125,7 +125,9 @@ class Visit:
                 raise OutletRefused(
                     f"the broker {self._broker} does not accept the user and the password ({said}); correct them"
                 )
-            raise OutletUnreachable(f"the broker {self._broker} takes no connection ({said}); see its log")
+            raise OutletUnreachable(
+                f"the broker {self._broker} rejected the connection ({said}); see its log"
+            )
         self._connected.set()
 
     def _on_message(self, client: Client, data: object, message: Any) -> None:

@@ -254,7 +254,7 @@ def _attempt(error: OSError) -> OSError:
 
 def _unreachable(where: str, error: OSError) -> DeviceMissing:
     if isinstance(error, ConnectionRefusedError):
-        return DeviceMissing(f"nobody listens on {where}; check that the service runs")
+        return DeviceMissing(f"nothing listens on {where}; check that the service runs")
     if isinstance(error, FileNotFoundError):
         return DeviceMissing(f"there is no socket {where}; check that the service runs")
     if isinstance(error, socket.gaierror):

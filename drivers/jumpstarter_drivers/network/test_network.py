@@ -270,7 +270,7 @@ async def test_datagrams_to_nobody_are_lost_as_udp_loses_them() -> None:
     [
         (
             TcpNetwork(host="127.0.0.1", port=1),
-            "nobody listens on 127.0.0.1 port 1; check that the service runs",
+            "nothing listens on 127.0.0.1 port 1; check that the service runs",
         ),
         (TcpNetwork(host="no-such-host.invalid", port=1), "does not know the host"),
         (UdpNetwork(host="no-such-host.invalid", port=1), "does not know the host"),

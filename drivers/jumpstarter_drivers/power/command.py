@@ -152,7 +152,7 @@ def _split(key: str, given: str | list[str]) -> list[str]:
     except ValueError:
         raise ValueError(f"{key} has a quote that is not closed; close it, or write a list") from None
     if not command or not command[0] or any("\0" in word for word in command):
-        raise ValueError(f"{key} is no command; write a program and its arguments")
+        raise ValueError(f"{key} is not a command; write a program and its arguments")
     return command
 
 

@@ -45,4 +45,4 @@ def read_password(password: str | None, file: str | None) -> str | None:
     try:
         return read_private(Path(file).expanduser()).decode().partition("\n")[0].rstrip("\r")
     except UnicodeDecodeError:
-        raise ValueError(f"{file} is no text; write the password into its first line") from None
+        raise ValueError(f"{file} is not a text file; write the password into its first line") from None

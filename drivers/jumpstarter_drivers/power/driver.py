@@ -238,7 +238,7 @@ class PowerSwitch(_Relay):
         """The same in our words."""
         for key, value, plain in (("drive", self.drive, "push_pull"), ("bias", self.bias, "as_is")):
             if value not in (None, plain):
-                raise ValueError(f"{key} {value!r} cannot be had through gpiozero; leave {key} out")
+                raise ValueError(f"gpiozero does not support {key} {value!r}; leave {key} out")
         if not self.device.startswith("/dev/"):
             raise ValueError(f"device is {self.device!r}; it takes a chip such as /dev/gpiochip0")
         at_open: State = "on" if self.initial_value in ("active", "on", True) else "off"

@@ -26,12 +26,10 @@ def number_of(path: str) -> int:
         DeviceMissing: There is none, or it is something else.
     """
     if not os.path.exists(path):
-        raise DeviceMissing(
-            f"there is no GPIO chip {path}; plug it in, or see `gpiodetect` for those that there are"
-        )
+        raise DeviceMissing(f"there is no GPIO chip {path}; plug it in; `gpiodetect` lists those that exist")
     found = _NODE.fullmatch(os.path.basename(os.path.realpath(path)))
     if found is None:
-        raise DeviceMissing(f"{path} is no GPIO chip; see `gpiodetect` for those that there are")
+        raise DeviceMissing(f"{path} is not a GPIO chip; `gpiodetect` lists those that exist")
     return int(found[1])
 
 

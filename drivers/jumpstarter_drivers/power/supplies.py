@@ -50,7 +50,7 @@ class SupplyGroup(PowerInterface):
         for name, child in self.children.items():
             if not isinstance(child, PowerInterface):
                 raise ValueError(  # noqa: TRY004 - it is the configuration's
-                    f"its child {name} is no power switch; put the supply itself there, and a `ref` to it elsewhere"
+                    f"its child {name} is not a power switch; put the supply itself there, and a `ref` to it elsewhere"
                 )
 
     @property

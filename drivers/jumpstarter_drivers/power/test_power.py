@@ -469,7 +469,7 @@ def test_a_chip_is_a_node_or_a_link_to_one(tmp_path: Path) -> None:
     (tmp_path / "relay").symlink_to("gpiochip12")
     (tmp_path / "null").symlink_to("/dev/null")
     assert [number_of(str(tmp_path / name)) for name in ("gpiochip12", "relay")] == [12, 12]
-    for name, complaint in (("null", "is no GPIO chip"), ("none", "there is no GPIO chip")):
+    for name, complaint in (("null", "is not a GPIO chip"), ("none", "there is no GPIO chip")):
         with pytest.raises(DeviceMissing, match=complaint):
             number_of(str(tmp_path / name))
 

@@ -204,7 +204,7 @@ export:
 """
     )
     with pytest.raises(
-        configuration.ConfigError, match="its child usb is no power switch; put the supply itself there"
+        configuration.ConfigError, match="its child usb is not a power switch; put the supply itself there"
     ):
         configuration.build(configuration.load(file))
 
@@ -336,7 +336,7 @@ def test_what_a_command_prints_is_bounded() -> None:
 
 
 @pytest.mark.parametrize(
-    ("command", "complaint"), [("", "is no command"), ([], "is no command"), ("a 'b", "not closed")]
+    ("command", "complaint"), [("", "is not a command"), ([], "is not a command"), ("a 'b", "not closed")]
 )
 def test_what_is_no_command_is_refused(command: Any, complaint: str) -> None:
     with pytest.raises(ValueError, match=f"power_off .*{complaint}"):

@@ -134,7 +134,7 @@ class PySerialClient(DriverClient):
             start = None if since is None else parse_since(since, self.portal.call(self._exporters_now))
             wanted = None if grep is None else re.compile(grep)
         except re.error as error:
-            raise ValueError(f"{grep!r} is no regular expression: {error}") from None
+            raise ValueError(f"{grep!r} is not a valid regular expression: {error}") from None
         harmless = sys.stdout.isatty()
         raw = wanted is None and not timestamps and not harmless
         split = Lines()

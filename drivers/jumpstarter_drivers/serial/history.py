@@ -85,7 +85,7 @@ def parse_since(text: str, now: datetime) -> float:
             return (then if then <= now else then - timedelta(days=1)).timestamp()
         return datetime.fromisoformat(text.strip()).astimezone().timestamp()
     except ValueError:
-        raise ValueError(f"{text!r} is no time; write 10m, 2h, 14:30 or 2026-11-24T14:30") from None
+        raise ValueError(f"{text!r} is not a valid time; write 10m, 2h, 14:30 or 2026-11-24T14:30") from None
 
 
 def show(line: Line, *, wanted: re.Pattern[str] | None, timestamps: bool, harmless: bool) -> bytes:

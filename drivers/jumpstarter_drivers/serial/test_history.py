@@ -101,7 +101,7 @@ def test_times(text: str, before: timedelta) -> None:
 
 @pytest.mark.parametrize("text", ["", "soon", "10 weeks", "25:00", "2026-13-01"])
 def test_no_times(text: str) -> None:
-    with pytest.raises(ValueError, match="is no time; write 10m"):
+    with pytest.raises(ValueError, match="is not a valid time; write 10m"):
         parse_since(text, NOW)
 
 

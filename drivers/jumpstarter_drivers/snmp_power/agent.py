@@ -85,7 +85,7 @@ class SnmpAgent:
         except snmp.ErrorResponse as error:
             raise OutletRefused(self._refusal(str(error), oid)) from None
         except IncomingMessageError:
-            raise OutletUnreachable(f"what {self} answers is no SNMP; check its address and port") from None
+            raise OutletUnreachable(f"the answer of {self} is not SNMP; check its address and port") from None
         except SNMPException as error:
             raise OutletRefused(f"{self} does not let this user in: {shown(str(error))}") from None
         except OSError as error:

@@ -56,7 +56,7 @@ class _SnmpOutlet(RemoteOutlet):
                 raise ValueError(f"{name}_protocol needs one of {name}_key and {name}_key_file")
             if (key := getattr(self, f"{name}_key")) is not None and len(key) < MIN_KEY_LENGTH:
                 raise ValueError(
-                    f"{name}_key has less than {MIN_KEY_LENGTH} characters; SNMP takes no shorter one"
+                    f"{name}_key has less than {MIN_KEY_LENGTH} characters; SNMP requires longer ones"
                 )
         if self.priv_protocol != "NONE" and self.auth_protocol == "NONE":
             raise ValueError("priv_protocol needs an auth_protocol: SNMP encrypts for known users only")

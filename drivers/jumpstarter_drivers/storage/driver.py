@@ -305,7 +305,7 @@ class MockFlasher(Driver):
     def _path(self, target: str | None) -> Path:
         name = target or "default"
         if safe_name(name) != name:
-            raise ValueError(f"{name!r} is no target's name; use letters, digits, - and _")
+            raise ValueError(f"{name!r} is not a valid target name; use letters, digits, - and _")
         folder: Path = self.core.folder
         return folder / safe_name(name)
 

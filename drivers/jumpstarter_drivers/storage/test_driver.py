@@ -642,7 +642,7 @@ def test_targets_are_for_flashers_that_have_them(card: Path, image: Path, tmp_pa
         flasher.dump(tmp_path / "root", target="root")
         with pytest.raises(DriverError, match="does not exist"):
             flasher.dump(tmp_path / "none", target="none")
-        with pytest.raises(JumpstarterError, match="no target's name"):
+        with pytest.raises(JumpstarterError, match="is not a valid target name"):
             flasher.flash(image, target="../escape")
     assert (tmp_path / "boot").read_bytes() == IMAGE
     assert (tmp_path / "root").read_bytes() == b"hsqs\0other"

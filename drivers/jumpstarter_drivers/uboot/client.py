@@ -282,7 +282,7 @@ def _too_long(command: str, size: int, limit: int) -> CommandTooLong:
 
 def _name(key: str) -> str:
     if not re.fullmatch(r"[^\s='\"$;&|\\]+", key):
-        raise ValueError(f"{key!r} is no name of a variable; it takes no blanks, quotes or =")
+        raise ValueError(f"{key!r} is not a valid variable name; it must not contain blanks, quotes or =")
     return key
 
 

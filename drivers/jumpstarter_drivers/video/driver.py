@@ -252,7 +252,7 @@ class UStreamer(VideoInterface):
                 raise ValueError(f"args has {name!r}, which is the driver's; leave it out")
             if not _OPTION.fullmatch(name):
                 raise ValueError(
-                    f"args has {name!r}, which is no option; write it without dashes in front of it"
+                    f"args has {name!r}, which is not an option; write it without dashes in front of it"
                 )
         given = {"device": self.device, "resolution": self.resolution, "desired-fps": self.fps}
         if self.resolution is not None and not _RESOLUTION.fullmatch(self.resolution):

@@ -67,7 +67,9 @@ class HttpCamera:
                 for part in parser.feed(data):
                     show(part.body, is_online=part.headers.get("x-ustreamer-online") != "false")
         except MultipartError as error:
-            raise DeviceFailed(f"{self.name} sends what is no MJPEG stream: {error}; check its URL") from None
+            raise DeviceFailed(
+                f"{self.name} does not send a valid MJPEG stream: {error}; check its URL"
+            ) from None
         raise DeviceMissing(f"{self.name} ended its stream; check that the camera has power")
 
     async def _read_picture(self, response: HttpResponse) -> bytes:

@@ -279,7 +279,7 @@ async def _request(
         ) from None
     except HttpError as error:
         raise DeviceFailed(
-            f"{server.name} is no camera: {error}; check the URL in the configuration"
+            f"{server.name} is not a camera: {error}; check the URL in the configuration"
         ) from None
     except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
         raise DeviceMissing(

@@ -17,7 +17,7 @@ _START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
 
 
 class JpegError(ValueError):
-    """The bytes are no whole JPEG picture; the message says why."""
+    """The bytes are not a whole JPEG picture; the message says why."""
 
 
 class Jpeg(NamedTuple):
@@ -34,10 +34,10 @@ def read_jpeg(data: bytes) -> Jpeg:
     """Check that `data` begins and ends as a JPEG picture, and read its size.
 
     Raises:
-        JpegError: It is no JPEG picture, or a part of it is missing.
+        JpegError: It is not a JPEG picture, or a part of it is missing.
     """
     if not data.startswith(_START):
-        raise JpegError("it is no JPEG picture")
+        raise JpegError("it is not a JPEG picture")
     end = data.rfind(_END)
     if end < 0:
         raise JpegError("its end is missing")

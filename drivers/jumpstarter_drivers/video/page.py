@@ -104,7 +104,7 @@ class _Page:
     async def _answer(self, stream: trio.SocketStream) -> None:
         request = await _read_request(stream)
         if request is None:
-            await _send(stream, _text(400, "this is no HTTP request"))
+            await _send(stream, _text(400, "this is not an HTTP request"))
             return
         method, target, host = request
         token, _, rest = target.partition("?")[0].removeprefix("/").partition("/")

@@ -152,7 +152,7 @@ async def refused(answer: Answer, path: str = "/stream", **more: Any) -> str:
     ("answer", "sentence"),
     [
         (says(b""), "ended the connection without an answer|connection ended before its answer"),
-        (says(b"SSH-2.0-OpenSSH\r\n"), "is no camera: it does not speak HTTP; check the URL"),
+        (says(b"SSH-2.0-OpenSSH\r\n"), "is not a camera: it does not speak HTTP; check the URL"),
         (says(b"HTTP/1.1 404 Not Found\r\n\r\n"), r"has no /stream \(404\); check the URL"),
         (
             says(b"HTTP/1.1 401 Unauthorized\r\n\r\n"),

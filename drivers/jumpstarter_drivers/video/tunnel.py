@@ -74,7 +74,7 @@ class Tunnel:
         await self._has_request.wait()
         words = bytes(self._request.partition(b"\r\n")[0]).decode("latin-1").split(" ")
         if len(words) != 3 or not words[2].startswith("HTTP/1.") or b"\r\n\r\n" not in self._request:
-            yield _head(400, "text/plain") + b"this is no HTTP request\n"
+            yield _head(400, "text/plain") + b"this is not an HTTP request\n"
             return
         method, target, _ = words
         path, _, query = target.partition("?")

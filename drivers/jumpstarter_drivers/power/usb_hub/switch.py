@@ -164,7 +164,8 @@ class SocketSwitch:
                 halves.append(_half(peer, hubs, stack))
             if len({half.hub.is_superspeed for half in halves}) != len(halves):
                 raise DeviceFailed(
-                    f"{self.location} and {peer} are ports of the same speed, so they are no socket; correct `peer`"
+                    f"{self.location} and {peer} are ports of the same speed, so they do not belong to one socket; "
+                    "correct `peer`"
                 )
             yield halves
 

@@ -145,7 +145,9 @@ def test_a_configured_peer_is_the_other_port(bus: Bus) -> None:
     assert states(slow, other) == [THIRD_OFF, [False, True, True, True]]
     with (
         serve(HubPort(port="1-1.3", peer="1-1.1")) as client,
-        pytest.raises(DriverError, match=r"ports of the same speed, so they are no socket; correct `peer`"),
+        pytest.raises(
+            DriverError, match=r"ports of the same speed, so they do not belong to one socket; correct `peer`"
+        ),
     ):
         client.off()
 

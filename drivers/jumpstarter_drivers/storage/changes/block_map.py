@@ -98,9 +98,7 @@ def parse_block_map(data: bytes, name: str) -> BlockMap:
         raise _damaged(name, str(error)) from None
     version = root.get("version", "")
     if root.tag != "bmap" or not _VERSIONS.fullmatch(version):
-        raise BlockMapError(
-            f"{name} is no block map of a version that is known here (1.3 to 2.0); make it anew"
-        )
+        raise BlockMapError(f"{name} is not a block map of a supported version (1.3 to 2.0); create it again")
     _check_own(data, root, name)
     image_size = _number(root, "ImageSize", name, MAX_IMAGE_BYTES)
     block_size = _number(root, "BlockSize", name, MAX_MAP_BYTES)
@@ -157,13 +155,13 @@ def _text(root: ElementTree.Element, name: str) -> str:
 def _number(root: ElementTree.Element, field: str, name: str, most: int) -> int:
     text = _text(root, field)
     if not text.isascii() or not text.isdigit() or len(text) > 20 or int(text) > most:
-        raise _damaged(name, f"{field} is no number, or too large")
+        raise _damaged(name, f"{field} is not a number, or too large")
     return int(text)
 
 
 def _damaged(name: str, why: str) -> BlockMapError:
     return BlockMapError(
-        f"{name} is no sound block map: {why}; make it anew, or flash without it by --bmap none"
+        f"{name} is not a valid block map: {why}; create it again, or flash without it (--bmap none)"
     )
 
 

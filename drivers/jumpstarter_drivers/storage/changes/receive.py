@@ -84,7 +84,9 @@ class ChangeReceiver(PlannedFlash):
                 case None:
                     raise MessageError("the client ended in the middle of the image; flash again")
                 case _:
-                    raise MessageError("the client sends what only an exporter sends; update the client")
+                    raise MessageError(
+                        "the client sent a message that only exporters send; update the client"
+                    )
 
     async def _put(self, message: Blocks, writing: Writing) -> None:
         plan = writing.plan

@@ -86,7 +86,9 @@ class ChangeSender:
                 case Wanted():
                     self._take(message)
                 case _:
-                    raise MessageError("the exporter sends what only a client sends; update the exporter")
+                    raise MessageError(
+                        "the exporter sent a message that only clients send; update the exporter"
+                    )
         self._news.set()
         await trio.lowlevel.checkpoint()
 

@@ -68,10 +68,10 @@ def test_an_old_map_is_read_too() -> None:
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (b"", "no sound block map"),
-        (b"<bmap", "no sound block map"),
-        (b"<html></html>", "no block map of a version"),
-        (bmap(version="3.0"), "no block map of a version"),
+        (b"", "not a valid block map"),
+        (b"<bmap", "not a valid block map"),
+        (b"<html></html>", "not a block map of a supported version"),
+        (bmap(version="3.0"), "not a block map of a supported version"),
         (b'<!DOCTYPE a [<!ENTITY b "c">]><bmap version="2.0"/>', "declarations"),
         (bmap().replace(b"10 <", b"11 <"), "checksum does not fit"),
         (bmap(own="1" * 64), "checksum does not fit"),

@@ -370,7 +370,7 @@ def hashes(hasher: BlockHasher, index: int) -> bytes:
         ("an end before the blocks", "ended before it had sent"),
         ("other blocks", "changed meanwhile"),
         ("blocks of another window", "was not asked for"),
-        ("what an exporter says", "what only an exporter sends"),
+        ("what an exporter says", "a message that only exporters send"),
         ("noise", "no message that is known"),
     ],
 )
