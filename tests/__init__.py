@@ -1,1 +1,1 @@
-"""What spans packages: the wire, the house rules, interop with Jumpstarter 0.9, faults, benchmarks."""
+"""Tests of several packages together: the wire, rules of the code, Jumpstarter 0.9, faults, benchmarks."""

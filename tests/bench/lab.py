@@ -1,4 +1,4 @@
-"""A lab of our own to be measured: a controller with its router as a process, and who may use it."""
+"""A lab of our own to be measured: a controller process with its router, and its clients."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a process and all its children hold in memory, from /proc."""
+"""The memory of a process and all its children, from /proc."""
 
 from __future__ import annotations
 

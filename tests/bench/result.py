@@ -1,4 +1,4 @@
-"""What a benchmark row says, and how the table shows it."""
+"""The result of a benchmark row, and its line in the table."""
 
 from __future__ import annotations
 

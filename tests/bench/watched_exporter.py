@@ -1,4 +1,4 @@
-"""`jumpstarter-exporter`, of whose event loop somebody wants to know how long it was not free: FILE, and its arguments.
+"""Run `jumpstarter-exporter` and write to FILE how long its event loop was blocked: FILE, and its arguments.
 
 At its end it writes the file: a JSON list of what the loop did without looking for input or for what is due, each as
 `Spell`, of those that took a millisecond or more.

@@ -1,4 +1,4 @@
-"""The rows about being told: what a controller is asked while many wait, and how soon many hear of a change."""
+"""The rows about watching: calls to a controller while many clients wait, and how soon they are notified."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Beside a controller that runs, somebody who only knows its store makes, extends and releases leases."""
+"""Another process creates, extends and releases leases in the store of a running controller."""
 
 from __future__ import annotations
 

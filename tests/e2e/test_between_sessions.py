@@ -1,4 +1,4 @@
-"""What a board is between two leases of it, as users see it: as the first one left it."""
+"""The state of a board between two leases, as users see it: as the first lease left it."""
 
 from __future__ import annotations
 

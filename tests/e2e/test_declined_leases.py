@@ -1,4 +1,4 @@
-"""The exporter's own calls to a controller of ours: it declines a lease, and another board is had."""
+"""An exporter declines a lease from our controller, and the lease gets another board."""
 
 from __future__ import annotations
 

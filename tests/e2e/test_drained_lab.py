@@ -1,4 +1,4 @@
-"""A lab that is drained and restarted, as for an upgrade: no session is lost, and nobody gets a board meanwhile."""
+"""A lab that is drained and restarted, as for an upgrade: no session is lost, and no lease begins meanwhile."""
 
 from __future__ import annotations
 

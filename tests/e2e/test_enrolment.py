@@ -1,4 +1,4 @@
-"""A new exporter and a new client let themselves in with pairing codes, and use a board."""
+"""A new exporter and a new client enrol with pairing codes, and use a board."""
 
 from __future__ import annotations
 

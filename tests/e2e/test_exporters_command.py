@@ -1,4 +1,4 @@
-"""`jumpstarter exporters`: who has what, live, through a restart of the controller."""
+"""`jumpstarter exporters`: which board is leased by whom, live, over a restart of the controller."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The logs of a lab: whose lines they are, and what is in none of them."""
+"""The logs of a lab: the fields of their lines, and secrets that are in none of them."""
 
 from __future__ import annotations
 

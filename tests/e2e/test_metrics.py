@@ -1,4 +1,4 @@
-"""What Prometheus reads of a lab, through its own parser, and what probes are told."""
+"""The metrics of a lab, read with Prometheus's own parser, and the answers to probes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A controller that is told to end: calls end, everybody hears it, and comes back to the next one."""
+"""A controller gets SIGTERM: calls end with a status, and clients and exporters reconnect to its successor."""
 
 from __future__ import annotations
 

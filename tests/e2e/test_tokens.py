@@ -1,4 +1,4 @@
-"""Tokens of a running lab: looked at, renewed, taken away, and never in a log."""
+"""Tokens of a running lab: shown, renewed, revoked, and never in a log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whoever waits for a lease, has one or looks at the lab is told by the controller, and does not ask."""
+"""Clients that wait for a lease, use one or watch the lab are notified by the controller and do not poll."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a hostile peer sends: raw TLS connections, from an address of their own, and messages that are none."""
+"""Hostile peers: raw TLS connections from their own address, and invalid messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A file system that is full soon."""
+"""A small file system that can be filled."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who is not who they say, by grpcio, over TLS, in every call: forged tokens, others' leases, other namespaces."""
+"""False identities in every call, with grpcio over TLS: forged tokens, leases of others, other namespaces."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What people mistype: each is one sentence that says what to do, an exit code, and nothing is changed."""
+"""Mistyped commands: each gets one sentence with what to do and an exit code, and nothing is changed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""10,000 requests that make no sense: each is answered or cut off, memory stays bounded, and good clients go on."""
+"""10,000 invalid requests: each is answered or disconnected, memory stays limited, and valid clients continue."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Five thousand TLS connections of one address that say nothing, and who comes from another one meanwhile."""
+"""Five thousand silent TLS connections from one address, and a client from another address."""
 
 from __future__ import annotations
 

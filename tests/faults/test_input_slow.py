@@ -1,4 +1,4 @@
-"""Peers that begin and never go on, by the thousand: a few are let in, and good clients go on meanwhile."""
+"""Thousands of peers that begin a request and never finish it: few are accepted, and valid clients continue."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Values that are too large, out of range or no text, over the wire: a sentence each, and nothing of them is kept."""
+"""Values that are too large, out of range or not text: each is refused with a sentence, and nothing is stored."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Watchers that never read: they hold little of a controller's memory, and nobody else waits for them."""
+"""Watchers that never read: they use little memory of a controller, and do not delay others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A real controller's news to real readers, cut anywhere: what they know in the end is what is so."""
+"""Watches that are disconnected at any place: at the end, their readers have the real state."""
 
 from __future__ import annotations
 

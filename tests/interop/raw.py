@@ -1,4 +1,4 @@
-"""A client or exporter that is nothing but calls, made by grpcio: what is on the wire, with no one's opinion on it."""
+"""A client or exporter that consists of grpcio calls only, to test exactly what is on the wire."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who is who to the controller, with 0.9.0's own commands: configurations, tokens, and those that count no more."""
+"""Identities at the controller, with 0.9.0's own commands: configurations, valid and revoked tokens."""
 
 from __future__ import annotations
 

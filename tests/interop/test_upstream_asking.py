@@ -1,4 +1,4 @@
-"""0.9's controller tells nothing by itself: our client asks it now and then, and its users hardly notice."""
+"""0.9's controller has no Watch: our client polls it, and users hardly notice a difference."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Somebody with one of the two clients installed: their shell, and what they compare images with."""
+"""A user with one of the two clients: their shell, and the comparison of images."""
 
 from __future__ import annotations
 

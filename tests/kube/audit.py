@@ -1,4 +1,4 @@
-"""An API server that writes down who asks it for what."""
+"""An API server that records all its requests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a Service of Kubernetes does: connections to one address go to whichever of several processes takes them."""
+"""An imitation of a Kubernetes Service: connections to one address go to any of several processes."""
 
 from __future__ import annotations
 

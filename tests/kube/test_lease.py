@@ -1,4 +1,4 @@
-"""A lab in Kubernetes: the same commands as ever, and what kubectl does counts."""
+"""A lab in Kubernetes: the usual commands work, and so do changes with kubectl."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two controllers of one lab: each serves everything, one decides, and either may die at any moment."""
+"""Two controllers of one lab: each serves every request, one leads, and either may die at any moment."""
 
 from __future__ import annotations
 

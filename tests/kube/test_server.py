@@ -1,4 +1,4 @@
-"""The API server of the tests is a real one, is shared, and goes with the last who uses it."""
+"""The API server of the tests is a real one, is shared, and ends with its last user."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much a lease costs the API server, as its audit log says it."""
+"""The number of API server requests for a lease, from the server's audit log."""
 
 from __future__ import annotations
 

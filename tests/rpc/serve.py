@@ -1,4 +1,4 @@
-"""A server in a process of its own, to be killed or to be measured: `python -m tests.rpc.serve SOCKET`."""
+"""A server in its own process, to be killed or measured: `python -m tests.rpc.serve SOCKET`."""
 
 from __future__ import annotations
 

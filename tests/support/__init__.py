@@ -1,1 +1,1 @@
-"""Helpers that several of the test folders share."""
+"""Code that several test folders share."""

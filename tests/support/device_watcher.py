@@ -1,4 +1,4 @@
-"""Follows the devices of the host that umockdev shows it, and says so: a JSON document a line for each tree.
+"""Watches the devices of a umockdev host, and prints each device tree as one line of JSON.
 
 A program of its own, as umockdev's library has to be loaded before it starts. `Watcher` starts and reads it.
 """

@@ -1,4 +1,4 @@
-"""Two programs that are connected by what joins byte streams, and what has to hold for their bytes."""
+"""Two programs connected by joined byte streams, and the rules that their bytes must follow."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A program that has a file locked, as another exporter or a terminal program has."""
+"""A program that locks a file, like another exporter or a terminal program."""
 
 from __future__ import annotations
 

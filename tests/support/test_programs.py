@@ -1,4 +1,4 @@
-"""A program out of the fork server is to its test what one that was started by exec is."""
+"""A program from the fork server behaves like one that was started with exec."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the boards of a storm have: a device that writes down who used it, and one that harms whom it can."""
+"""The devices of the boards in a storm: one records its users, one is hostile."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who means harm: connections that say nothing or nonsense, and an exporter that lies to its controller."""
+"""Attackers: silent connections, invalid data, and an exporter that sends false reports to its controller."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was written down in a storm, and whether it fits together. No I/O."""
+"""The records of a storm, and the check that they are consistent. No I/O."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A storm's ledger names what was lost, and only that."""
+"""The ledger of a storm names everything that was lost, and nothing else."""
 
 from __future__ import annotations
 
