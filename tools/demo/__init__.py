@@ -1,1 +1,1 @@
-"""The demo: what a user does, on virtual boards. `python -m tools.demo`, or `make demo`."""
+"""The demo: the work of a user, on virtual boards. `python -m tools.demo`, or `make demo`."""

@@ -1,10 +1,10 @@
-"""What a user does: the main job on a virtual board, and the same in a lab with a controller.
+"""Run the demo: the work of a user on a virtual board, and the same in a lab with a controller.
 
-With `--lab FOLDER` it is only the lab's part, in a lab that is there: FOLDER is the `--data` of a controller that runs
-on this machine, in whatever store its records are. `make demo DEMO_ARGS='--lab FOLDER --namespace NAME'`.
+With `--lab FOLDER` it runs only the lab's part, in an existing lab: FOLDER is the `--data` of a controller that runs
+on this machine, with any store. `make demo DEMO_ARGS='--lab FOLDER --namespace NAME'`.
 
-Every line that starts with $ can be typed, but for a fingerprint, which is written out once. It ends with an error when
-anything is not as it should be, and leaves nothing running and nothing on the disk.
+Every line that starts with $ can be typed, except a shortened fingerprint, which is shown completely once. The demo
+checks every result, and fails with an error. It leaves no process and no file.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tools.demo.stage import BIN, say
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the demo in a folder of its own."""
+    """Run the demo in a temporary folder."""
     there = _parse(arguments)
     started = time.monotonic()
     here = Path.cwd()

@@ -1,4 +1,4 @@
-"""The main job on a virtual board: on this machine alone, or on a board that is leased."""
+"""The work on a virtual board: on this machine, or on a leased board."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ IMAGE_MIB = 64
 
 
 def on_this_machine(folder: Path) -> None:
-    """An exporter on a private socket, and all that one can do with its board."""
+    """Start an exporter on a private socket, and use its board in every way."""
     socket = folder / "exporter.sock"
     image = folder / "hello.img"
     say(
@@ -52,7 +52,7 @@ def on_this_machine(folder: Path) -> None:
 
 
 def boot(made: Image) -> None:
-    """Switch the board on and off with that image on it, and look what runs."""
+    """Switch the board on and off, and check that it boots the image."""
     say("Switch the board on and wait for its login prompt.")
     console = Console("jumpstarter", "serial", "pipe", "rpi4")
     try:
@@ -75,7 +75,7 @@ def boot(made: Image) -> None:
 
 
 def look(console: Console, made: Image) -> None:
-    """Log in, and see that the board runs the image."""
+    """Log in, and check that the board runs the image."""
     console.type("root")
     console.expect(rb"# ")
     console.type("cat /etc/os-release; uname -a; echo status=$?")

@@ -1,4 +1,4 @@
-"""A lab with a controller: two hosts join it, somebody leases a board and uses it, and somebody else waits for it."""
+"""A lab with a controller: two hosts join it, one user leases a board and uses it, and another user waits for it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ IMAGE_MIB = 16
 
 @dataclass(frozen=True)
 class ThereLab:
-    """A lab that is there already, and goes on after the demo."""
+    """A lab that exists already, and continues after the demo."""
 
     data: Path
     """The folder of a controller that runs on this machine."""
@@ -42,26 +42,26 @@ class ThereLab:
 
 @dataclass(frozen=True)
 class Pairing:
-    """What lets somebody new into the lab."""
+    """A pairing: the command and the code for a new client or host."""
 
     command: list[str]
     code: str
 
     def join(self, *words: str, brief: bool = False, **environment: str) -> None:
-        """Type that command, with more words, and the code."""
+        """Run the command, with more arguments, and enter the code."""
         run(*self.command, *words, typed=f"{self.code}\n", brief=brief, **environment)
 
 
 @dataclass(frozen=True)
 class DemoLab:
-    """How to administer the lab, and who is to go at the end."""
+    """The administration of the lab, and the objects to remove at the end."""
 
     options: tuple[str, ...]
     stack: contextlib.ExitStack
     stays: bool
 
     def pair(self, kind: str, name: str, *labels: str, brief: bool = False) -> Pairing:
-        """A pairing code for somebody new."""
+        """Make a pairing code for a new client or exporter."""
         said = run("jumpstarter-controller", "admin", "pair", kind, name, *labels, *self.options, brief=brief)
         command = re.search(r"(?m)^ +(jumpstarter.*)$", said)
         code = said.split()[-1]
@@ -75,12 +75,12 @@ class DemoLab:
         return Pairing(words, code)
 
     def _remove(self, kind: str, name: str) -> None:
-        """Of a lab that goes on."""
+        """Remove the objects of the demo from an existing lab."""
         run("jumpstarter-controller", "admin", kind, "delete", name, *self.options)
 
 
 def in_a_lab(folder: Path, there: ThereLab | None = None) -> None:
-    """In that folder, which is the current one from now on: all files are there, and nobody else's are touched."""
+    """Run in that folder, which becomes the current one, so that no other files are changed."""
     os.chdir(folder)
     os.environ["JMP_CLIENT_CONFIG_HOME"] = str(folder / "config")
     abbreviate(f"{folder}/", "")
@@ -123,7 +123,7 @@ def in_a_lab(folder: Path, there: ThereLab | None = None) -> None:
 
 @contextlib.contextmanager
 def _controller() -> Iterator[None]:
-    """The demo's own, with its state in `lab`."""
+    """Start the demo's own controller, with its state in `lab`."""
     words = ["run", "--with-router", "--data", "lab", "--log-level", "warning"]
     words += ["--listen", "127.0.0.1:0", "--router-listen", "127.0.0.1:0"]
     with service("jumpstarter-controller", *words, ready="fingerprint"):
@@ -131,7 +131,7 @@ def _controller() -> Iterator[None]:
 
 
 def _exporter(board: str, lab: DemoLab, *, brief: bool = False) -> None:
-    """A host with a virtual board of that name, which joins the lab and serves its leases."""
+    """Start a host with a virtual board of that name, which joins the lab and serves leases."""
     file = Path(f"{board}.yaml")
     file.write_text(CONFIG.read_text().replace("rpi4", board))
     state = {"JUMPSTARTER_STATE_DIRECTORY": str(Path.cwd() / f"state-{board}")}
@@ -142,13 +142,13 @@ def _exporter(board: str, lab: DemoLab, *, brief: bool = False) -> None:
 
 
 def _lease() -> str:
-    """Ann's lease of an rpi4."""
+    """Lease an rpi4 for Ann."""
     words = ["jumpstarter", "lease", "create", "-l", "board=rpi4", "--duration", "10m", "-o", "name"]
     return run(*words, expect=r"^\S+\n$").strip()
 
 
 def _use() -> None:
-    """The main job, on the leased board: the commands are those of a board on this machine."""
+    """Use the leased board, with the same commands as for a board on this machine."""
     say(
         "With JMP_LEASE set to her lease, the commands are the same as on the board's host: flash, boot, log in ..."
     )
@@ -169,7 +169,7 @@ def _use() -> None:
 
 
 def _share(lease: str) -> None:
-    """Bob wants the same board, waits for it, and gets it."""
+    """Let Bob wait for the same board, and get it."""
     say(
         "Bob needs an rpi4, too, but Ann uses the only one. He sees his position in the queue, and when his turn comes."
     )

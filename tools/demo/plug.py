@@ -33,7 +33,7 @@ DEVICE = f"{GROUP}.serial"
 
 
 def plug_it_in(pair: Callable[[], Pairing]) -> None:
-    """On a host of its own, whose devices are mocked. `pair` makes a code for it."""
+    """Plug in an adapter on a host with emulated devices. `pair` makes a code for the host."""
     say("Ann wants a board of the host pi4. That host does not exist yet, so she waits for it.")
     wait = ["lease", "create", "-l", "host=pi4", "--wait-for-board", "--duration", "10m", "-o", "name"]
     home = Path("bench").absolute()
@@ -64,7 +64,7 @@ def plug_it_in(pair: Callable[[], Pairing]) -> None:
 
 
 def is_plugging_possible() -> bool:
-    """Whether devices can be mocked here; says what to install if not."""
+    """Whether devices can be emulated here; prints what to install if not."""
     if not is_possible():
         say(f"The part about plugging in adapters is skipped, because umockdev is not installed: {INSTALL}")
     return is_possible()
@@ -86,14 +86,14 @@ def _use(bench: Bench, board: int, lease: str, seconds: float) -> None:
     run("jumpstarter", "lease", "release", lease)
     bench.unplug(4)
     say("It is unplugged for good: nobody can lease the board, and everybody sees the reason.")
-    # Its state and its devices are two reports, of which either may be the first.
+    # Its state and its devices are two reports, which can arrive in either order.
     device = re.escape(DEVICE)
     both = rf"(?ms){device} is missing: unplugged at.*^{device} +serial +missing"
     run_until(both, "jumpstarter", "exporters", "show", "pi4")
 
 
 def _listen(board: int) -> None:
-    """Read the console, on which the board prints until somebody hears it."""
+    """Read the console, on which the board prints until the text was read."""
     with background("jumpstarter", "serial", "pipe", "--input") as (_, output):
         show_board(_heard(board, output))
 

@@ -1,4 +1,4 @@
-"""How the demo shows what it does: words, commands as they are typed, what they say, and services in the background."""
+"""The output of the demo: explanations, commands as typed, their output, and services in the background."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _short: dict[str, str] = {}
 
 
 def abbreviate(text: str, short: str) -> None:
-    """Show that text in short from now on, for people; commands get all of it."""
+    """Show this text shortened from now on; commands still get the complete text."""
     _short[text] = short
 
 
@@ -42,7 +42,7 @@ def styled(text: str, code: str) -> str:
 
 
 def say(text: str) -> None:
-    """What happens next, in words."""
+    """Print an explanation of the next step."""
     print(f"\n{styled(text, '1')}", flush=True)
 
 
@@ -53,18 +53,18 @@ def show_command(words: list[str], *, background: bool = False) -> None:
 
 
 def show(text: str) -> None:
-    """Output of a command or of the board."""
+    """Print output of a command or of the board."""
     for line in _shortened(text).rstrip().splitlines():
         print(f"  {line.rstrip()}", flush=True)
 
 
 def show_board(line: str) -> None:
-    """A line of the board's console."""
+    """Print a line of the board's console."""
     print(f"  {styled('│', '2')} {line.rstrip()}", flush=True)
 
 
 def fail(reason: str) -> NoReturn:
-    """End the demo: something is not as it should be."""
+    """End the demo with an error."""
     print(styled(f"demo: {reason}", "31"), file=sys.stderr)
     raise SystemExit(1)
 
@@ -72,13 +72,13 @@ def fail(reason: str) -> NoReturn:
 def run(
     *words: str, expect: str = "", typed: str | None = None, brief: bool = False, **environment: str
 ) -> str:
-    """Run a command to its end, show it, and check that it worked and said `expect`, an expression.
+    """Run a command, show it, and check that it succeeded and that its output matches `expect`.
 
-    `typed` is what it asks for; `brief` leaves out what it said.
+    `typed` is its input; `brief` hides its output.
     """
     show_command(list(words))
     try:
-        # Standard error stays the terminal's, where progress is drawn.
+        # Standard error stays the terminal, for progress displays.
         done = subprocess.run(
             [BIN / words[0], *words[1:]],
             stdout=subprocess.PIPE,
@@ -100,7 +100,7 @@ def run(
 
 
 def run_until(expect: str, *words: str) -> None:
-    """Run a command again and again until it says that, an expression; show it once, with what it said last."""
+    """Repeat a command until its output matches the expression; show it once, with its last output."""
     deadline = time.monotonic() + COMMAND_SECONDS
     show_command(list(words))
     while True:
@@ -118,7 +118,7 @@ def run_until(expect: str, *words: str) -> None:
 
 
 class Output:
-    """What a process says, read as far as somebody waits for."""
+    """The output of a process, read as far as it is needed."""
 
     def __init__(self, stream: IO[bytes], name: str, errors: IO[bytes] | None = None) -> None:
         self._stream = stream
@@ -127,7 +127,7 @@ class Output:
         self.pending = b""
 
     def more(self, deadline: float, silence: float | None = None) -> bool:
-        """Whether more has come before the deadline, or before it was silent for so many seconds."""
+        """Whether more output has arrived before the deadline, or before so many seconds of silence."""
         left = max(0.0, deadline - time.monotonic())
         with selectors.DefaultSelector() as selector:
             selector.register(self._stream, selectors.EVENT_READ)
@@ -141,7 +141,7 @@ class Output:
         return True
 
     def line(self, pattern: str, seconds: float = COMMAND_SECONDS) -> str:
-        """All lines up to the first that the expression is found in."""
+        """Return all lines up to the first that matches the expression."""
         deadline = time.monotonic() + seconds
         while not (match := re.search(rf"(?m)^.*({pattern}).*\n".encode(), self.pending)):
             if not self.more(deadline):
@@ -187,7 +187,7 @@ class Console:
         return text.decode("utf-8", "replace")
 
     def _show(self, end: int, only: str) -> None:
-        """Show what has come up to `end` and was not shown yet."""
+        """Show the new output up to `end`."""
         for line in self._output.pending[self._shown : end].decode("utf-8", "replace").splitlines():
             if line.strip() and re.search(only, line):
                 show_board(line)
@@ -210,7 +210,7 @@ class Console:
 
 @contextlib.contextmanager
 def background(*words: str, **environment: str) -> Iterator[tuple[subprocess.Popen[bytes], Output]]:
-    """A command in the background and what it says on both streams; killed if the block leaves it behind."""
+    """Run a command in the background and read both its streams; kill it at the end of the block."""
     show_command(list(words), background=True)
     with subprocess.Popen(
         [BIN / words[0], *words[1:]],
@@ -228,7 +228,7 @@ def background(*words: str, **environment: str) -> Iterator[tuple[subprocess.Pop
 
 @contextlib.contextmanager
 def service(*words: str, ready: str, **environment: str) -> Iterator[str]:
-    """A service until the end of the block, and what it said up to the line with `ready`; ended with SIGTERM."""
+    """Run a service until the end of the block, then send SIGTERM. Returns its output up to the line with `ready`."""
     with background(*words, **environment) as (process, output):
         said = output.line(ready)
         show(said)

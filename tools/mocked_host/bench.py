@@ -1,4 +1,4 @@
-"""A host on a mocked bus, into whose hub tests plug serial adapters whose lines they hold the other ends of.
+"""A host on a mocked bus. Tests plug serial adapters into its hub, and have the other ends of their lines.
 
 Consoles are ptys. What udev calls a link to their nodes leads there, at a place outside of the mocked /dev, where
 umockdev would want to answer their ioctls itself.
@@ -26,7 +26,7 @@ DISK_BYTES = 64 * 1024**2
 
 
 class Bench:
-    """A host, and what is plugged into its hub."""
+    """A host, and the devices in its hub."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
@@ -41,14 +41,14 @@ class Bench:
         (home / "bus/proc/self/mountinfo").write_text("")
 
     def plug(self, port: int, ids: str, serial: str, model: str) -> int:
-        """A serial adapter: the other end of its line."""
+        """Plug in a serial adapter; returns the other end of its line."""
         host = self._host()
         adapter = host.plug(HUB_PATH, port, ids, serial, model)
         host.tty(adapter)
         return self._plug(host)[adapter]
 
     def plug_hub(self, port: int, adapters: Mapping[int, tuple[str, str, str]]) -> dict[int, int]:
-        """A hub with serial adapters in its ports, all at once: the other ends of their lines, by port."""
+        """Plug in a hub with serial adapters as one change; returns the other ends of their lines, by port."""
         host = self._host()
         hub = host.plug(HUB_PATH, port, "05e3:0608", model="USB2.0 Hub", interfaces=HUB)
         paths = {number: host.plug(hub, number, *adapter) for number, adapter in adapters.items()}
@@ -58,7 +58,7 @@ class Bench:
         return {number: boards[path] for number, path in paths.items()}
 
     def plug_disk(self, port: int) -> None:
-        """A hub with a disk in its first port, whose node can be opened and written."""
+        """Plug in a hub with a disk in its first port, whose node can be opened and written."""
         self._numbers.pop("sd", None)  # the first free name; there is one disk at a time
         host = self._host()
         hub = host.plug(HUB_PATH, port, "05e3:0608", model="USB2.0 Hub", interfaces=HUB)
@@ -103,7 +103,7 @@ class Bench:
         return board
 
     def unplug(self, port: int) -> None:
-        """What is at that port, with all that hangs on it; its lines are closed."""
+        """Unplug the device at that port with everything below it; closes its lines."""
         path = f"{HUB_PATH}/1-1.{port}"
         for name in _links(one for one in self.bus.tree if one.path.startswith(f"{path}/")):
             name.unlink(missing_ok=True)
@@ -111,7 +111,7 @@ class Bench:
         self.bus.unplug(path)
 
     def hang_up(self, port: int) -> None:
-        """The lines of what is at that port are closed, which udev does not know yet."""
+        """Close the lines of the device at that port, before udev knows."""
         path = f"{HUB_PATH}/1-1.{port}"
         for place in [place for place in self._terminals if place == path or place.startswith(f"{path}/")]:
             self._close(place)
@@ -121,13 +121,13 @@ class Bench:
             os.close(end)
 
     def close_all(self) -> None:
-        """All lines; nothing is unplugged."""
+        """Close all lines; unplugs nothing."""
         for place in list(self._terminals):
             self._close(place)
 
     @property
     def environment(self) -> dict[str, str]:
-        """Of an exporter that looks for devices there."""
+        """The environment of an exporter that uses this bus."""
         return {**self.bus.environment, "JUMPSTARTER_DISCOVERY": "true"}
 
 

@@ -1,4 +1,4 @@
-"""A sysfs and events of udev, which programs see through umockdev's preloaded library instead of this host's.
+"""An emulated sysfs with udev events, which programs see through umockdev's preloaded library.
 
 `MockedBus` is the host: devices are added, changed, renamed and removed one by one, as udev shows them. Nothing has to
 run under umockdev itself: it is files in a folder, and datagrams to the sockets that umockdev makes of the monitors of
@@ -25,7 +25,7 @@ INSTALL = "apt install umockdev"
 
 
 def is_possible() -> bool:
-    """Whether umockdev is installed. With it comes the library."""
+    """Whether umockdev and its library are installed."""
     return shutil.which("umockdev-run") is not None
 
 
@@ -46,7 +46,7 @@ def answering_ioctls(bus: MockedBus) -> Iterator[None]:
 
 
 class MockedBus:
-    """What is plugged in, in a folder."""
+    """The plugged-in devices, as files in a folder."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -58,16 +58,16 @@ class MockedBus:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Of a program that is to see it."""
+        """The environment of a program that uses this bus."""
         return {"LD_PRELOAD": PRELOAD, "UMOCKDEV_DIR": str(self.root)}
 
     @property
     def tree(self) -> DeviceTree:
-        """All that is plugged in."""
+        """All plugged-in devices."""
         return DeviceTree(self._devices.values())
 
     def plug(self, devices: Iterable[UdevDevice], *, bind: bool = True) -> None:
-        """In the order of one plug: devices come before what is below them, and are bound after that."""
+        """Add devices as one plug: parents before children, and then bind them."""
         added = list(DeviceTree(devices))
         for device in added:
             self.add(device)
@@ -76,7 +76,7 @@ class MockedBus:
                 self.send("bind", device)
 
     def unplug(self, path: str) -> None:
-        """A device with all that is below it, the lowest first."""
+        """Remove a device with everything below it, children first."""
         below = [one for one in self.tree if one.path == path or one.path.startswith(f"{path}/")]
         for device in reversed(below):
             self.remove(device.path)
@@ -102,13 +102,13 @@ class MockedBus:
             self.send("add", device)
 
     def change(self, device: UdevDevice, *, heard: bool = True) -> None:
-        """Its properties are these now."""
+        """Change the properties of a device."""
         self._write(device)
         if heard:
             self.send("change", device)
 
     def remove(self, path: str, *, heard: bool = True) -> None:
-        """One device, below which nothing is."""
+        """Remove one device without children."""
         device = self._devices.pop(path)
         self._remove_node(device)
         self._link(device).unlink()
@@ -117,7 +117,7 @@ class MockedBus:
             self.send("remove", device)
 
     def send(self, action: str, device: UdevDevice, more: Mapping[str, str] | None = None) -> None:
-        """An event to every program that listens. Waits for those that do not receive."""
+        """Send an event to every listening program. Waits for slow ones."""
         self.events += 1
         properties = {
             "ACTION": action,
