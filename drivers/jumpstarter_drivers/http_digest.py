@@ -26,7 +26,7 @@ def best_challenge(headers: Sequence[str]) -> DigestChallenge | None:
 
 
 class DigestChallenge:
-    """What a server wants to have hashed with the password."""
+    """A challenge of a server, and the answers to it."""
 
     def __init__(self, parameters: dict[str, str]) -> None:
         self.nonce = parameters["nonce"]
@@ -75,7 +75,7 @@ class DigestChallenge:
 
 
 def _challenges(header: str) -> list[DigestChallenge]:
-    """The usable digest challenges of one WWW-Authenticate header, which may have several of several kinds."""
+    """Return the supported Digest challenges of one WWW-Authenticate header."""
     found = []
     for part in re.split(r"(?:^|,)\s*(?=[A-Za-z]+\s+[A-Za-z0-9_-]+\s*=)", header):
         kind, _, rest = part.strip().partition(" ")

@@ -1,4 +1,4 @@
-"""Parses an HTTP/1 response from a peer that may be anything: bytes in, status, headers and body out (RFC 9112)."""
+"""Parses HTTP/1 responses of untrusted peers: bytes in, status, headers and body out (RFC 9112)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class ResponseHead:
 
     status: int
     headers: Mapping[str, str]
-    """By names in lower case; of several with one name, all, joined by ", "."""
+    """Names are in lower case. Values of headers with the same name are joined by ", "."""
 
     @property
     def content_type(self) -> str:
@@ -45,7 +45,7 @@ class ResponseParser:
         self._is_in_trailer = False
 
     def feed(self, data: bytes | bytearray) -> bytes:
-        """What these bytes bring of the body.
+        """Parse bytes; returns the part of the body in them.
 
         Raises:
             HttpError: The bytes are not HTTP, or the head is too large.
@@ -59,7 +59,7 @@ class ResponseParser:
         return self._take()
 
     def end(self) -> None:
-        """Say that the connection has ended.
+        """Handle the end of the connection.
 
         Raises:
             HttpError: A part of the response is missing.
@@ -114,7 +114,7 @@ class ResponseParser:
             self.has_ended = self._left == 0
 
     def _take(self) -> bytes:
-        """As much of the body as is there."""
+        """Return the buffered part of the body."""
         if self.has_ended:
             self._buffer.clear()
             return b""

@@ -61,6 +61,6 @@ async def serve_async(driver: Driver | BoardDevices) -> AsyncIterator[DriverClie
 
 @contextmanager
 def serve(driver: Driver) -> Iterator[DriverClient]:
-    """The same for plain code: every method of the client blocks."""
+    """Like `serve_async`, for synchronous code: every method of the client blocks."""
     with PortalThread() as portal, portal.context(serve_async(driver)) as client:
         yield client

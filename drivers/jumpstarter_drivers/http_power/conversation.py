@@ -1,4 +1,4 @@
-"""Asks one device: with its credentials, one request at a time, and with a sentence for each answer that is none."""
+"""Sends requests to one device: with credentials, one at a time, and with a sentence for each error."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _locks: weakref.WeakValueDictionary[Origin, trio.Lock] = weakref.WeakValueDictio
 
 
 class Conversation:
-    """With one device, from when a driver is opened until it is closed; it holds no connection."""
+    """The requests of one open driver to one device. No connection is kept between them."""
 
     def __init__(
         self,
@@ -43,7 +43,7 @@ class Conversation:
         self._lock = _locks.setdefault(origin, trio.Lock())
 
     async def ask(self, request: Request) -> Answer:
-        """The answer, which has a status of 200 to 299.
+        """Return the answer. Its status is 200 to 299.
 
         Raises:
             OutletUnreachable: there is none; or the device says that it cannot answer now.
@@ -114,7 +114,7 @@ class Conversation:
 
 
 def _message(answer: Answer) -> str:
-    """What a device says of an error in JSON, as Shellys do."""
+    """Return the message in a JSON error, as Shelly devices send it."""
     try:
         data = parse_json(answer.body)
     except ValueError:

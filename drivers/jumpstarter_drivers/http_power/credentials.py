@@ -1,4 +1,4 @@
-"""How a device is told who asks: Basic, Digest (MD5 and SHA-256, RFC 7616), a bearer token. Without I/O.
+"""Authentication at a device: Basic, Digest (MD5 and SHA-256, RFC 7616), a bearer token. Without I/O.
 
 A password is never in a message of an error, in a log or in a `repr`.
 """
@@ -26,7 +26,7 @@ class Credentials:
     password: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
-        """Refuse what would become a header of its own."""
+        """Reject characters that would begin another header."""
         if not self.user.isprintable() or not self.password.isprintable():
             raise ValueError("user and password are each a line of printable characters")
 
@@ -40,7 +40,7 @@ class Authenticator:
         self._challenge: DigestChallenge | None = None
 
     def header(self, method: str, target: str) -> dict[str, str]:
-        """For the next request; empty while a device that is asked by digest has not said its challenge."""
+        """Return the headers for the next request; none for Digest before the first challenge."""
         who = self._credentials
         match self._scheme:
             case "basic":

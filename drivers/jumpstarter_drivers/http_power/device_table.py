@@ -34,7 +34,7 @@ class HttpDevice:
     """The request whose answer has the state; None if it cannot be asked."""
     state_at: str = ""
     state_at_first: str = ""
-    """The same for the first outlet of a device that gives no number to its only one."""
+    """`state_at` for the first outlet, for devices that do not number their only outlet."""
     values: tuple[str, str] = ("on", "off")
     """What `$value` is for on and off."""
     on: frozenset[str] = frozenset({"true", "on", "1"})
@@ -43,7 +43,7 @@ class HttpDevice:
     meter: str | None = None
     """The request whose answer has the measurements."""
     measures: Mapping[str, Measure] = field(default_factory=dict)
-    """By the names of `PowerReading`."""
+    """Where each field of `PowerReading` is."""
     valid_at: str = ""
     """Where the answer says whether its measurements are valid."""
     state_is_mask: bool = False
@@ -67,7 +67,7 @@ _UBUS = '{"jsonrpc":"2.0","id":1,"method":"call","params":["00000000000000000000
 
 
 def _phases(key: str) -> str:
-    """Of Tasmota: of an outlet of several, or of the only one."""
+    """Return the path in a Tasmota answer: of one of several outlets, or of the only one."""
     return f"StatusSNS.ENERGY.{key}.$index|StatusSNS.ENERGY.{key}"
 
 

@@ -42,7 +42,7 @@ class _WebOutlet(RemoteOutlet):
 
     @abstractmethod
     def credentials(self) -> tuple[Scheme, Credentials | None]:
-        """Blocking: it may read a file."""
+        """Return the scheme and the credentials. Blocking: it may read a file."""
 
     async def open(self) -> None:
         """Read the password; nothing is asked of the device before its first use."""
@@ -50,7 +50,7 @@ class _WebOutlet(RemoteOutlet):
         self._conversations = {}
 
     async def conversation(self, origin: Origin, credentials: Credentials | None) -> Conversation:
-        """With a device, by these credentials."""
+        """Return the conversation with a device that uses these credentials."""
         key = origin, credentials
         if key not in self._conversations:
             tls = None
@@ -67,7 +67,7 @@ class _WebOutlet(RemoteOutlet):
         return self._conversations[key]
 
     def measured(self, answer: Answer, wanted: Mapping[str, Measure]) -> PowerReading:
-        """What an answer says. NotImplementedError if that is nothing."""
+        """Return the measurements in an answer. NotImplementedError if there are none."""
         if (reading := find_measures(answer.text, wanted)) is None:
             raise NotImplementedError(f"{self.label} measures nothing; use a device with a meter")
         return reading
@@ -152,11 +152,11 @@ class HttpOutlet(_WebOutlet):
         return f"outlet {self._outlet} of the {self._row.label} at {self._origin}"
 
     def describe_hardware(self) -> str:
-        """The same; `check` asks no device."""
+        """Return the label and the scheme. Nothing is sent to the device."""
         return f"{self.label}, by {self._origin.scheme}"
 
     def credentials(self) -> tuple[Scheme, Credentials | None]:
-        """As configured, with the brand's own user name."""
+        """Return the configured credentials, with the brand's default user name."""
         password = read_password(self.password, self.password_file)
         user = self._row.user if self.user is None else self.user
         if password is None:
@@ -166,7 +166,7 @@ class HttpOutlet(_WebOutlet):
 
     @property
     def tells_state(self) -> bool:
-        """As the row says."""
+        """Whether the row has a request for the state."""
         return self._row.state is not None
 
     async def send(self, *, on: bool) -> None:
@@ -272,13 +272,13 @@ class HttpEndpoint:
     """Watt-hours."""
 
     def origin(self) -> Origin:
-        """Where it goes. ValueError if the URL is none."""
+        """Return the host and port. ValueError if the URL is invalid."""
         if not self.url.startswith(("http://", "https://")):
             raise ValueError("url takes an address that begins with http:// or https://")
         return Origin.parse(self.url)
 
     def request(self) -> Request:
-        """What is asked. ValueError if it cannot be sent."""
+        """Return the request. ValueError if it cannot be sent."""
         if self.data is not None and self.method.upper() in ("GET", "HEAD"):
             raise ValueError(f"there is data, which {self.method.upper()} does not send; add `method: POST`")
         parts = urllib.parse.urlsplit(self.url)
@@ -286,7 +286,7 @@ class HttpEndpoint:
         return make_request(self.method, urllib.parse.quote(target, safe="%/:=&?~#+!$,;'@()*[]|"), self.data)
 
     def credentials(self) -> Credentials | None:
-        """Those in the URL."""
+        """Return the credentials in the URL, if there are any."""
         parts = urllib.parse.urlsplit(self.url)
         if parts.username is None:
             return None
@@ -300,7 +300,7 @@ class HttpStateEndpoint(HttpEndpoint):
     path: str = ""
     """Where in the JSON; or a pattern with one group, behind a `~`."""
     on: str | bool | int | None = None
-    """What it says if it is on; on, true and 1 if left out."""
+    """The value if the outlet is on; on, true and 1 if left out."""
     off: str | bool | int | None = None
 
 
@@ -315,7 +315,7 @@ class HttpLogin:
 
 @dataclass(kw_only=True)
 class HttpAuth:
-    """How the device is told who asks. `digest` is MD5 or SHA-256, as the device wants it; a bearer is a token."""
+    """Authentication at the device. `digest` is MD5 or SHA-256, as the device requests; `bearer` is a token."""
 
     basic: HttpLogin | None = None
     digest: HttpLogin | None = None
@@ -370,15 +370,15 @@ class HttpPower(_WebOutlet):
 
     @property
     def label(self) -> str:
-        """Its name and address."""
+        """Return the name and the address."""
         return f"{self.name} at {self.power_on.origin()}"
 
     def describe_hardware(self) -> str:
-        """Its addresses, without what may be secret."""
+        """Return the addresses, without their queries, which may contain secrets."""
         return f"{self.label}, by {self.power_on.request()} and {self.power_off.request()}"
 
     def credentials(self) -> tuple[Scheme, Credentials | None]:
-        """Of `auth`; without it each request has those of its own URL."""
+        """Return those of `auth`. Without it each request uses the credentials in its own URL."""
         if self._login is None:
             return "basic", None
         return self._scheme_name, Credentials(
@@ -387,7 +387,7 @@ class HttpPower(_WebOutlet):
 
     @property
     def tells_state(self) -> bool:
-        """If it is configured."""
+        """Whether `power_state` is configured."""
         return self.power_state is not None
 
     async def send(self, *, on: bool) -> None:
@@ -408,7 +408,7 @@ class HttpPower(_WebOutlet):
         return True if said in on else False if said in off else None
 
     async def reading(self) -> PowerReading:
-        """Ask the URL. What has no path is looked for by its name, and is 0 if it is not there, as 0.9 has it."""
+        """Send `power_read`. A value without a path is found by its name, and is 0 if it is missing, as in 0.9."""
         read = self.power_read
         if read is None:
             raise NotImplementedError(f"{self.label} has no `power_read`; add it if the device can measure")
@@ -433,7 +433,7 @@ class HttpPower(_WebOutlet):
 
 
 def _outlet_number(row: HttpDevice, text: str) -> int:
-    """The number of an outlet of a device that counts them. ValueError if it has no such outlet."""
+    """Return the number of an outlet. ValueError if the device has no outlet with that number."""
     last = MASK_DIGITS if any("$mask" in request for request in row.switch) else None
     number = int(text) if text.isascii() and text.isdecimal() else -1
     if number < (row.first or 0) or (last is not None and number > last):
@@ -443,6 +443,6 @@ def _outlet_number(row: HttpDevice, text: str) -> int:
 
 
 def _without(text: str, password: str) -> str:
-    """The beginning of an answer, which may repeat the password that it was asked with."""
+    """Return the beginning of an answer without the password, which the device may repeat."""
     text = " ".join(text.split())
     return shown(text.replace(password, "...") if password else text, 160)

@@ -36,10 +36,10 @@ class Origin:
 
     @classmethod
     def parse(cls, url: str) -> Origin:
-        """Of a URL, or of a bare `host`, `host:port`, which is plain HTTP.
+        """Parse a URL, or `host` or `host:port` for plain HTTP.
 
         Raises:
-            ValueError: it is none; does not repeat what may be a password.
+            ValueError: it is invalid. The message does not contain any part of it, which may be a password.
         """
         try:
             parts = urllib.parse.urlsplit(url if "://" in url else f"http://{url}")
@@ -81,11 +81,11 @@ class Request:
         return f"{self.method} {shown(self.target.partition('?')[0], 80)}"
 
     def with_headers(self, headers: Mapping[str, str]) -> Request:
-        """The same with more headers."""
+        """Return a copy with more headers."""
         return replace(self, headers={**self.headers, **headers})
 
     def encode(self, origin: Origin, headers: Mapping[str, str]) -> bytes:
-        """As it travels, with more headers."""
+        """Return the bytes to send, with more headers."""
         fields = {
             "Host": str(origin),
             "User-Agent": "jumpstarter",
@@ -110,7 +110,7 @@ class Answer:
 
     @property
     def text(self) -> str:
-        """The body; what is no UTF-8 is replaced."""
+        """The body as UTF-8, with replacement characters for invalid bytes."""
         return self.body.decode("utf-8", "replace")
 
 
@@ -125,7 +125,7 @@ async def exchange(
     """Send a request on a connection of its own, and read the answer. A cancelled one may have arrived.
 
     Raises:
-        OutletUnreachable: nobody there, too slow, cut, too large, or no HTTP.
+        OutletUnreachable: no connection, or the answer is late, cut, too large or not HTTP.
         OutletRefused: the certificate is not trusted.
     """
     said = request.encode(origin, headers)
@@ -191,7 +191,7 @@ def _end(parser: ResponseParser, request: Request, count: int) -> None:
 
 
 def _first_cause(error: BaseException) -> BaseException:
-    """Trio's connections fail with a group of what each address said."""
+    """Return the first cause: trio raises a group with the error of each address."""
     while True:
         if isinstance(error, BaseExceptionGroup):
             error = error.exceptions[0]

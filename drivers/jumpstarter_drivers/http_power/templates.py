@@ -1,4 +1,4 @@
-"""Makes requests of a row's templates. What is put in is escaped as its place needs it. Without I/O."""
+"""Makes requests from the templates of a row. Values are escaped for the place where they are inserted. Without I/O."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def make_request(method: str, target: str, body: str | None) -> Request:
 
 
 def fill_request(template: str, values: Mapping[str, str], suffix: str = "") -> Request:
-    """Of `METHOD /target`, or `METHOD /target BODY`. `suffix` is added to the target."""
+    """Make a request from `METHOD /target` or `METHOD /target BODY`. `suffix` is added to the target."""
     method, target, *body = template.split(" ", 2)
     escape = _in_json if body and body[0].startswith(("{", "[")) else urllib.parse.quote_plus
     return make_request(

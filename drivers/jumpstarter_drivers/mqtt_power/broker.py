@@ -1,7 +1,7 @@
 """A short connection to an MQTT broker under trio: paho's client without a thread of its own.
 
-A connection lives for one question. So nothing is stale, a broker that was restarted is noticed by nobody, and an
-exporter with fifty outlets holds no connection while nobody uses them.
+Each question has a connection of its own. No state gets stale, a restart of the broker has no effect, and an exporter
+with fifty outlets keeps no connection open between uses.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ InThread = Callable[..., Awaitable[Any]]
 
 @dataclass(frozen=True)
 class Broker:
-    """Where the broker is, and who asks."""
+    """Address of the broker, and the credentials."""
 
     host: str
     port: int
@@ -53,12 +53,12 @@ class Broker:
 
 @dataclass(frozen=True)
 class Message:
-    """What came."""
+    """A message from the broker."""
 
     topic: str
     text: str
     is_retained: bool
-    """Whether the broker had kept it: it may be of long ago."""
+    """Whether the broker had stored it: it may be old."""
 
 
 class Visit:
@@ -77,11 +77,11 @@ class Visit:
         client.on_subscribe = self._on_subscribe
 
     async def connected(self) -> None:
-        """Wait for the broker's word."""
+        """Wait until the broker has accepted the connection."""
         await self._connected.wait()
 
     async def subscribe(self, *topics: str) -> None:
-        """Hear of these; returns when the broker has said that it will tell."""
+        """Subscribe; returns when the broker has acknowledged it."""
         _, number = self._client.subscribe([(topic, 0) for topic in topics])
         await self._acknowledgement(number)
         if self._refused:
@@ -90,17 +90,17 @@ class Visit:
             )
 
     async def publish(self, topic: str, text: str) -> None:
-        """Say it; returns when the broker has it."""
+        """Publish; returns when the broker has acknowledged it."""
         await self._acknowledgement(self._client.publish(topic, text, qos=1).mid)
 
     def received(self) -> Iterator[Message]:
-        """What has come and was not read yet."""
+        """Iterate over the messages that were received and not read yet."""
         with suppress(trio.WouldBlock):
             while True:
                 yield self.messages.receive_nowait()
 
     async def pump(self) -> None:
-        """Read and write what there is, as long as the connection is open."""
+        """Read from and write to the connection until it ends."""
         while True:
             connection = self._client.socket()
             if connection is None:
@@ -152,7 +152,7 @@ async def visit(broker: Broker, in_thread: InThread, seconds: float) -> AsyncIte
 
     Raises:
         OutletUnreachable: the broker is not there, or goes away.
-        OutletRefused: it lets this user not in.
+        OutletRefused: it rejects this user.
     """
     from paho.mqtt.client import Client  # noqa: PLC0415 - for whoever switches by it
     from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion  # noqa: PLC0415

@@ -28,7 +28,7 @@ class MqttDevice:
     state_at: str = ""
     """Where in the JSON; empty if the whole message is the state."""
     state_at_first: str = ""
-    """The same for the first outlet of a device that gives no number to its only one."""
+    """`state_at` for the first outlet, for devices that do not number their only outlet."""
     values: tuple[str, str] = ("on", "off")
     query: tuple[str, str] | None = None
     """Topic and message that ask for the state; None if the broker keeps the last one (retained)."""
@@ -36,7 +36,7 @@ class MqttDevice:
     """The topic whose retained message says that the device has lost its connection."""
     offline_at: str = ""
     offline: str = "offline"
-    """That message, in lower case."""
+    """The message that says so, in lower case."""
     meter: str = ""
     """The topic with the measurements."""
     meter_query: tuple[str, str] | None = None
@@ -46,7 +46,7 @@ class MqttDevice:
 
 
 def _phases(key: str) -> str:
-    """Of an outlet of several, or of the only one."""
+    """Return the path of one of several outlets, or of the only one."""
     return f"StatusSNS.ENERGY.{key}.$index|StatusSNS.ENERGY.{key}"
 
 

@@ -32,12 +32,12 @@ _OFF = frozenset({"off", "false", "0"})
 
 @dataclass(kw_only=True, eq=False)
 class _BrokeredOutlet(RemoteOutlet):
-    """What outlets behind a broker have in common."""
+    """Common part of outlets behind a broker."""
 
     packages: ClassVar[tuple[str, ...]] = ("paho",)
 
     host: str
-    """The broker's."""
+    """Host name or address of the broker."""
     port: int | None = None
     tls: bool = False
     ca: str | None = None
@@ -90,7 +90,7 @@ class _BrokeredOutlet(RemoteOutlet):
                 await broker.publish(self.row.command, self.row.values[0 if on else 1])
 
     async def is_on(self) -> bool | None:
-        """Ask, and wait for the answer on the topic for it."""
+        """Publish the query and wait for the state."""
         row = self.row
 
         def said(message: Message) -> str | None:
@@ -229,7 +229,7 @@ class MqttOutlet(_BrokeredOutlet):
 
     @property
     def row(self) -> MqttDevice:
-        """The device's."""
+        """Return the row of the device."""
         return self._row
 
     @property
@@ -238,7 +238,7 @@ class MqttOutlet(_BrokeredOutlet):
         return f"outlet {self._number} of the {self._row.label} {shown(self.topic)}"
 
     def describe_hardware(self) -> str:
-        """The same, and the broker; `check` asks nobody."""
+        """Return the label and the broker. Nothing is published."""
         return f"{self.label}, through the broker {self.host}"
 
 
@@ -265,7 +265,7 @@ class TasmotaPower(_BrokeredOutlet):
 
     @property
     def row(self) -> MqttDevice:
-        """Made of the two topics."""
+        """Return a row made from the two topics."""
         return MqttDevice(
             "Tasmota",
             command=self.cmnd_topic,
@@ -280,5 +280,5 @@ class TasmotaPower(_BrokeredOutlet):
         return f"the outlet of {shown(self.cmnd_topic)}"
 
     def describe_hardware(self) -> str:
-        """The same, and the broker."""
+        """Return the label and the broker."""
         return f"{self.label}, through the broker {self.host}"

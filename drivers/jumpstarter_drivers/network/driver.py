@@ -32,7 +32,7 @@ class NetworkInterface(Driver):
     @export_stream
     @abstractmethod
     def connect(self) -> AbstractAsyncContextManager[trio.abc.HalfCloseableStream]:
-        """A new connection. Raises DeviceMissing when there is nobody to talk to."""
+        """Open a connection. Raises DeviceMissing if the service cannot be reached."""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -246,7 +246,7 @@ class _Echo(trio.abc.HalfCloseableStream):
 
 
 def _attempt(error: OSError) -> OSError:
-    """One of the attempts that trio sums up, one for each address of the host; it says more than the sum."""
+    """Return the error of one address: it says more than trio's summary of all addresses."""
     cause = error.__cause__
     attempt = cause.exceptions[0] if isinstance(cause, BaseExceptionGroup) else cause
     return attempt if isinstance(attempt, OSError) else error

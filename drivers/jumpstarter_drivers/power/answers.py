@@ -30,7 +30,7 @@ class Measure:
 
 
 def measures(**paths: str | tuple[str, float]) -> Mapping[str, Measure]:
-    """By the names of `PowerReading`: paths, or paths with factors."""
+    """Make measures from paths, or paths with factors, by the fields of `PowerReading`."""
     return {name: Measure(path) if isinstance(path, str) else Measure(*path) for name, path in paths.items()}
 
 
@@ -63,7 +63,7 @@ def find_value(text: str, path: str) -> Any:
 
 
 def find_text(text: str, path: str) -> str | None:
-    """The same in lower case, as devices say on and off: `true`, `on`, `1`."""
+    """Find a value as text in lower case: `true`, `on`, `1`."""
     value = find_value(text, path)
     if isinstance(value, float) and value.is_integer():
         value = int(value)
@@ -71,7 +71,7 @@ def find_text(text: str, path: str) -> str | None:
 
 
 def find_number(text: str, path: str) -> float | None:
-    """The same as a number; None if it is none."""
+    """Find a value as a number; None if it is not one."""
     value = find_value(text, path)
     if isinstance(value, bool):
         return None

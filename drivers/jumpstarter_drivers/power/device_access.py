@@ -1,4 +1,4 @@
-"""What is needed to be let in by a device of the network: a password, and the certificates that are believed."""
+"""Access to network devices: a password, and the trusted certificates."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ __all__ = ["Trust", "read_password"]
 
 @dataclass(frozen=True)
 class Trust:
-    """Which certificates are believed."""
+    """The certificates that are trusted."""
 
     ca: str | None = None
-    """A file with the only authorities; None is the system's."""
+    """A file with the trusted authorities; None for those of the system."""
     is_insecure: bool = False
 
     def context(self) -> ssl.SSLContext:
-        """Blocking: it reads files. OSError if it cannot."""
+        """Make a TLS context. Blocking: it reads files. OSError if they cannot be read."""
         import ssl  # noqa: PLC0415 - five megabytes, for devices with TLS
 
         context = ssl.create_default_context(cafile=self.ca)
@@ -38,7 +38,7 @@ def read_password(password: str | None, file: str | None) -> str | None:
 
     Raises:
         PrivateFileError: it cannot be read, or others can read it.
-        ValueError: it is no text.
+        ValueError: it is not a text file.
     """
     if file is None:
         return password

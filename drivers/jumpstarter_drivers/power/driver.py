@@ -41,12 +41,12 @@ class MockPower(PowerInterface):
 
     @export
     async def on(self) -> None:
-        """Say so in the log."""
+        """Write a log entry."""
         self.logger.info("power on")
 
     @export
     async def off(self) -> None:
-        """Say so in the log."""
+        """Write a log entry."""
         self.logger.info("power off")
 
     @export(reads=True)
@@ -58,16 +58,16 @@ class MockPower(PowerInterface):
 
 @dataclass(kw_only=True, eq=False)
 class SyncMockPower(PowerInterface):
-    """The same in plain methods, as Jumpstarter 0.9 has it."""
+    """MockPower with synchronous methods, as in Jumpstarter 0.9."""
 
     @export
     def on(self) -> None:
-        """Say so in the log."""
+        """Write a log entry."""
         self.logger.info("power on")
 
     @export
     def off(self) -> None:
-        """Say so in the log."""
+        """Write a log entry."""
         self.logger.info("power off")
 
     @export(reads=True)
@@ -103,7 +103,7 @@ class RelayCore(Core["_Relay"]):
         await self.in_thread(self._acquire)
 
     async def close(self) -> None:
-        """Let other devices have the pin, when who drives it now is done. It stays as it is.
+        """Release the pin for other devices when the current user is done. Its level stays as it is.
 
         The log says so if the kernel takes it back when the process ends.
         """
@@ -195,7 +195,7 @@ class GpioRelay(_Relay):
         return [str(chip)] if (chip := values.get("chip")) is not None else []
 
     def wiring(self) -> _Wiring:
-        """As configured."""
+        """Return how the relay is configured to be driven."""
         at_close, self.release = as_state(self.at_close), as_state(self.release)
         if at_close != "leave":
             if self.release not in ("leave", at_close):
@@ -235,7 +235,7 @@ class PowerSwitch(_Relay):
         return [str(values.get("device", cls.device))]
 
     def wiring(self) -> _Wiring:
-        """The same in our words."""
+        """Convert the configured value."""
         for key, value, plain in (("drive", self.drive, "push_pull"), ("bias", self.bias, "as_is")):
             if value not in (None, plain):
                 raise ValueError(f"gpiozero does not support {key} {value!r}; leave {key} out")

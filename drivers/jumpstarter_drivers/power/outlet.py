@@ -1,4 +1,4 @@
-"""Outlets that are told by messages: a switch counts when the outlet itself says that it happened.
+"""Outlets that are switched by messages: `on` and `off` succeed when the outlet itself reports the new state.
 
 `RemoteOutlet` is the base of the drivers for HTTP, SNMP and the like. They say how to send one command and how to ask
 for the state; this module decides when to send again, how long to ask, and what is known about the board when it fails.
@@ -22,11 +22,11 @@ _POLL_SECONDS = 0.2
 
 
 class OutletUnreachable(DeviceMissing):
-    """No answer, or one that was cut: trying again may help."""
+    """There is no answer, or a part of it: another attempt may succeed."""
 
 
 class OutletRefused(DeviceFailed):
-    """The device answers and does not do it: a wrong password, no such outlet. Trying again does not help."""
+    """The device rejects the request: a wrong password, no such outlet. Another attempt fails as well."""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -63,7 +63,7 @@ class RemoteOutlet(PowerInterface):
 
     @abstractmethod
     async def is_on(self) -> bool | None:
-        """Ask for the outlet's state; None if it is between states, or if this kind of device cannot be asked.
+        """Return whether the outlet is on; None between states, or if this kind of device cannot report it.
 
         Raises:
             OutletUnreachable: no usable answer.
@@ -72,17 +72,17 @@ class RemoteOutlet(PowerInterface):
 
     @property
     def tells_state(self) -> bool:
-        """Whether it can be asked for its state at all."""
+        """Whether this kind of device can report its state."""
         return True
 
     @property
     def switch_seconds(self) -> float:
-        """A cycle that is interrupted waits so long for the outlet."""
+        """Seconds that an interrupted power cycle waits for the outlet."""
         return self.timeout + 1.0
 
     @property
     def attempt_seconds(self) -> float:
-        """For one message and its answer, so that one that is lost leaves time for another."""
+        """Seconds for one message and its answer, so that there is time for another attempt."""
         return self.timeout / 2
 
     @export
@@ -108,17 +108,17 @@ class RemoteOutlet(PowerInterface):
 
 
 class _Attempt:
-    """One `on` or `off`, with what is known about the outlet meanwhile."""
+    """One `on` or `off`, and the last known state of the outlet."""
 
     def __init__(self, outlet: RemoteOutlet, *, on: bool) -> None:
         self._outlet = outlet
         self._on = on
         self._said: bool | None = None
-        """What the outlet said last, since the command was sent."""
+        """The last state that the outlet reported since the command was sent."""
         self._error: DeviceError | None = None
 
     async def run(self) -> None:
-        """Send and ask until the outlet says what is wanted, or the time is over."""
+        """Send the command and ask for the state until it is the wanted one, or the time is over."""
         with trio.move_on_after(self._outlet.timeout):
             while True:
                 try:
@@ -133,7 +133,7 @@ class _Attempt:
         raise self._failure()
 
     async def _confirm(self) -> bool:
-        """Whether the outlet says so; False if the command has to be sent again."""
+        """Wait for the new state. False if the command has to be sent again."""
         until = trio.current_time() + _RESEND_SECONDS
         wait = _POLL_SECONDS / 4
         while True:

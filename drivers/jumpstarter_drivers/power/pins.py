@@ -68,7 +68,7 @@ class Line:
         )
 
     def release(self) -> None:
-        """Let another device have the line. It stays driven as it is."""
+        """Release the line for another device. Its level stays as it is."""
         with _lock:
             _taken.discard((id(self._factory), self.name))
 
@@ -157,7 +157,7 @@ def _chip(path: str) -> Any:
 
 @contextmanager
 def _faults(what: str) -> Iterator[None]:
-    """Say in one sentence what GPIO libraries report in their own ways."""
+    """Return one sentence for an error of a GPIO library."""
     try:
         yield
     except ImportError as error:

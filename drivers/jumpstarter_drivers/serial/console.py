@@ -33,7 +33,7 @@ _MAX_RETRY_SECONDS = 2.0
 
 
 class Reader:
-    """One reader's view of the console."""
+    """The position of one reader in the console's output."""
 
     def __init__(self, limit: int, position: int = 0) -> None:
         self.position = position
@@ -46,7 +46,7 @@ class Reader:
         self._wake = trio.lowlevel.ParkingLot()
 
     def put(self, data: bytes) -> int:
-        """Take bytes, or count them as lost, never waiting. How many are lost by now, in this hole."""
+        """Add bytes, or count them as lost; never waits. Returns how many bytes are lost in the current gap."""
         if self._lost or self._size + len(data) > self._limit:
             # Until the reader has caught up all is dropped, so that there is one hole and not a hundred.
             self._lost += len(data)

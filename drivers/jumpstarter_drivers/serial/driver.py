@@ -126,7 +126,7 @@ class SerialCore(Core["PySerial"]):
 
     @property
     def console(self) -> Console:
-        """It. Raises DeviceMissing while it is closed."""
+        """Return the console. Raises DeviceMissing while it is closed."""
         if self._console is None:
             raise DeviceMissing(f"{self.settings.url} is closed; connect again")
         return self._console
@@ -258,7 +258,7 @@ class PySerial(Driver):
         return [url] if "://" not in (url := str(values.get("url", ""))) else []
 
     def extra_labels(self) -> dict[str, str]:
-        """What its clients have to know."""
+        """Labels that clients need."""
         return {} if self.loader_prompt is None else {LOADER_PROMPT: self.loader_prompt}
 
     def recording_name(self, path: str) -> str:
@@ -280,7 +280,7 @@ class PySerial(Driver):
     @export_stream
     @asynccontextmanager
     async def connect_early(self) -> AsyncIterator[_Stream]:
-        """The same, also while there is no port: for who wants all from the first byte on, whenever that comes."""
+        """Like `connect`, also while there is no port: for clients that need every byte from the first one on."""
         console = self.core.console
         with self._attached(console) as reader:
             yield _Stream(console, reader)

@@ -35,7 +35,7 @@ class Line:
     """When its first byte came."""
     kind: str
     data: bytes
-    """With its line end, if it has come."""
+    """With its line end, if that was received."""
     cut: bool = False
     """It was too long, and goes on in the next one."""
 

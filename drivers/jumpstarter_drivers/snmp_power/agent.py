@@ -21,14 +21,14 @@ _RESEND_SECONDS = 0.7
 
 @dataclass(frozen=True)
 class Community:
-    """Who asks, by version 2c: whoever knows the word."""
+    """Credentials of version 2c: a community name."""
 
     name: str = field(repr=False)
 
 
 @dataclass(frozen=True)
 class User:
-    """Who asks, by version 3."""
+    """Credentials of version 3: a user."""
 
     name: str
     auth_protocol: AuthProtocol = "NONE"
@@ -39,7 +39,7 @@ class User:
 
 @dataclass(frozen=True)
 class SnmpAgent:
-    """Where it is, and who asks."""
+    """Address of the agent, and the credentials."""
 
     host: str
     port: int

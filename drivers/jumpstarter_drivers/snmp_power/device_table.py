@@ -40,7 +40,7 @@ class SnmpDevice:
     off: frozenset[int]
     """Anything else is an outlet between the two."""
     meters: Mapping[str, Meter] = field(default_factory=dict)
-    """By the names of `PowerReading`."""
+    """The object of each field of `PowerReading`."""
     unit: int = 1
 
 

@@ -68,7 +68,7 @@ class _SnmpOutlet(RemoteOutlet):
 
     @abstractmethod
     def asker(self) -> Community | User:
-        """Who asks. Blocking: it may read files."""
+        """Return the credentials. Blocking: it may read files."""
 
     def make_user(self, name: str) -> User:
         """A user of version 3. Blocking."""
@@ -215,11 +215,11 @@ class SnmpOutlet(_SnmpOutlet):
         return f"outlet {self.outlet} of the {self._row.label} at {self.host}"
 
     def describe_hardware(self) -> str:
-        """The same; `check` asks no device."""
+        """Return the label and the version. Nothing is sent to the device."""
         return f"{self.label}, by SNMP version {self.version}"
 
     def asker(self) -> Community | User:
-        """As configured."""
+        """Return the configured credentials."""
         if self.version == "2c":
             return Community(read_password(self.community, self.community_file) or "")
         return self.make_user(self.user_name or "")
@@ -258,7 +258,7 @@ class SNMPServer(_SnmpOutlet):
 
     @property
     def tells_state(self) -> bool:
-        """Of the default `oid`; of another one nobody knows what reading it means."""
+        """True for the default `oid`. The meaning of reading another object is not known."""
         return self.oid.strip(".") == _RARITAN
 
     @property
@@ -267,9 +267,9 @@ class SNMPServer(_SnmpOutlet):
         return f"outlet {self.plug} at {self.host}"
 
     def describe_hardware(self) -> str:
-        """The same; `check` asks no device."""
+        """Return the label and the version. Nothing is sent to the device."""
         return f"{self.label}, by SNMP version 3"
 
     def asker(self) -> Community | User:
-        """As configured."""
+        """Return the configured credentials."""
         return self.make_user(self.user)

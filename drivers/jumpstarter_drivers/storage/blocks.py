@@ -68,7 +68,7 @@ class DeviceGone(StorageError):  # noqa: N818
 
 
 class VerifyFailed(StorageError):  # noqa: N818
-    """What was read back is not what was written."""
+    """The data that was read back differs from the data that was written."""
 
     status = "DATA_LOSS"
 
@@ -123,7 +123,7 @@ class _Descriptor:
             self.release()
 
     def release(self) -> None:
-        """Let go; blocking when it was the last hold."""
+        """Release it; closes the descriptor, which blocks, when it was the last user."""
         with self._lock:
             self._users -= 1
             last = not self._users
@@ -156,12 +156,12 @@ class Device:
         self._identity = _Identity(0, 0, 0)
         self._given_up = False
         self._opened: list[int] = []
-        """Its number, until it is somebody's."""
+        """The open descriptor until a `_Descriptor` owns it."""
         self.is_block_device = False
         self.size = 0
         """Bytes that it holds now: a block device's capacity, a file's length."""
         self.sectors_written = 0
-        """By `write_pieces`, as the kernel counts them: sectors of 512 bytes, in whole blocks of the device's cache."""
+        """Sectors of 512 bytes that `write_pieces` wrote, as the kernel counts them: in whole blocks of its cache."""
         self._cache_block_bytes = _SECTOR_BYTES
 
     async def __aenter__(self) -> Self:
@@ -200,7 +200,7 @@ class Device:
         return facts, size
 
     def _close_unwanted(self) -> None:
-        """Nobody waits for it any more, and it would keep the device busy. Whoever is last closes it, once."""
+        """Close, once, a descriptor that was opened after the time limit, so that the device is not busy."""
         with suppress(IndexError):
             os.close(self._opened.pop())
 
@@ -416,7 +416,7 @@ class Device:
         return await self._bounded(run)
 
     async def measure(self) -> None:
-        """Look again how large it is."""
+        """Read the size again."""
         self.size = await self.use(lambda fd: os.lseek(fd, 0, os.SEEK_END))
 
     async def forget(self) -> None:
@@ -519,7 +519,7 @@ def _write_fully(fd: int, block: Sequence[bytes | memoryview], offset: int) -> N
 
 
 def _forget(fd: int, offset: int, length: int) -> None:
-    """Ask the kernel to write a range back and drop it from memory; a hint, so a refusal is nothing."""
+    """Ask the kernel to write a range back and drop it from memory. It is a hint: errors are ignored."""
     try:
         os.posix_fadvise(fd, offset, length, os.POSIX_FADV_DONTNEED)
     except OSError:

@@ -54,7 +54,7 @@ class ImageStream:
 
     @property
     def content(self) -> Content:
-        """What it is, unpacked; known after `start`."""
+        """The kind of the unpacked content; known after `start`."""
         return self._started.content
 
     def remarks(self) -> list[str]:

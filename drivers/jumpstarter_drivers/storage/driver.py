@@ -124,7 +124,7 @@ class FileStorage(StorageMux):
         return self.file
 
     def incomplete_marker(self) -> IncompleteMarker:
-        """Beside the file."""
+        """Return the marker beside the file."""
         return IncompleteMarker(self.file.with_name(self.file.name + ".incomplete"))
 
     def limit(self) -> int | None:
@@ -175,7 +175,7 @@ class BlockStorage(StorageMux):
 
     @property
     def switches(self) -> bool:
-        """Without commands the card stays in the reader."""
+        """Whether there are commands; without them the card stays in the reader."""
         return bool(self.commands)
 
     async def switch(self, position: Position) -> None:
@@ -216,7 +216,7 @@ class BlockStorage(StorageMux):
         return path
 
     def incomplete_marker(self) -> IncompleteMarker:
-        """In the state directory, under the device's path."""
+        """Return the marker in the state directory, named after the device."""
         folder = self.state_dir or os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
         base = Path(folder).expanduser() if folder else Path.home() / ".local" / "state" / "jumpstarter"
         return IncompleteMarker(base / safe_name(self.path.strip("/").replace("/", "-"), ".incomplete"))
@@ -229,7 +229,7 @@ class MockStorageMuxFlasher(FileStorage):
 
 @dataclass(kw_only=True, eq=False)
 class MockStorageMux(FileStorage):
-    """The same under the client that knows no `flash`."""
+    """MockStorageMuxFlasher with the client that has no `flash`."""
 
     client: ClassVar[str] = "jumpstarter_driver_opendal.client.StorageMuxClient"
 
@@ -311,7 +311,7 @@ class MockFlasher(Driver):
 
 
 def _ignore(_done: int) -> None:
-    """Nobody watches."""
+    """Ignore progress: this driver does not report it."""
 
 
 def _touch(path: Path) -> None:

@@ -32,9 +32,9 @@ class ImageFacts:
     advice: str
     """Why it would not be flashed and what to do; empty if it would be."""
     bytes: int
-    """Of the image itself."""
+    """Bytes of the unpacked image."""
     sha256: str
-    """Of the image itself, as `flash` says it."""
+    """SHA-256 of the unpacked image."""
     remarks: list[str]
     """What would be left out."""
 

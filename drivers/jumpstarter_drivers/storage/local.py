@@ -80,7 +80,7 @@ def request(url: str, method: str) -> dict[str, JSON]:
 
 
 def _ignore(_done: int) -> None:
-    """Nobody watches."""
+    """Ignore progress."""
 
 
 @dataclass

@@ -199,7 +199,7 @@ class StorageMux(Driver):
 
     @export(reads=True)
     async def watch(self) -> AsyncIterator[JSON]:
-        """The same as `status`, now and on every change (at most a few times a second), until cancelled."""
+        """Yield `status` now and on every change, at most a few times a second, until cancelled."""
         while True:
             changed = self._changed
             yield self._report()
@@ -293,7 +293,7 @@ class StorageMux(Driver):
         return before
 
     async def _try_to_move_back(self, before: Position) -> None:
-        """The same while something else went wrong, or is cancelled, which is what its caller has to hear of."""
+        """Move back after an error or a cancellation. Errors of the move are only logged."""
         try:
             await self._move_back(before)
         except JumpstarterError as error:

@@ -80,11 +80,11 @@ class Operation:
     done: int
     total: int | None
     changes: dict[str, int] | None = None
-    """As in `Image`, so far."""
+    """Like `changes` of `Image`, up to now."""
 
 
 class StorageState:
-    """One storage's position, content and operation; `reason` says why the content is incomplete."""
+    """Position, content and operation of one storage; `reason` says why the content is incomplete."""
 
     def __init__(self, position: Position = Position.DUT) -> None:
         self.position = position
@@ -125,7 +125,7 @@ class StorageState:
             )
 
     def report(self) -> dict[str, JSON]:
-        """All of it as JSON values."""
+        """Return the state as JSON values."""
         return {
             "position": self.position.value,
             "content": self.content.value,

@@ -56,7 +56,7 @@ class UbootConsole(Driver):
             raise ValueError("prompt is empty; it takes what U-Boot prints, such as =>")
 
     def extra_labels(self) -> dict[str, str]:
-        """What its clients have to know."""
+        """Labels that clients need."""
         return {LINE_LIMIT: str(self.line_limit)}
 
     @export

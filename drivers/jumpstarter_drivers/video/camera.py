@@ -39,7 +39,7 @@ class CameraState(Enum):
     """What a camera does."""
 
     IDLE = "idle"
-    """Nobody looks at it."""
+    """There is no viewer."""
     STARTING = "starting"
     LIVE = "live"
     WAITING = "waiting"
@@ -59,7 +59,7 @@ class Frame:
     time: float
     """When it came, in seconds since 1970, by the clock of the consoles' recordings."""
     age_base: float
-    """The same by trio's clock."""
+    """`time` by trio's clock."""
     is_online: bool = True
     """False for what a program shows in the place of pictures, such as NO SIGNAL."""
 
@@ -68,7 +68,7 @@ class Show(Protocol):
     """Takes one picture from a source."""
 
     def __call__(self, data: bytes, *, is_online: bool = True) -> None:
-        """Take it; one that is not whole is shown to nobody."""
+        """Show a picture. A damaged one is not shown."""
 
 
 class Source(Protocol):
@@ -76,7 +76,7 @@ class Source(Protocol):
 
     @property
     def name(self) -> str:
-        """For sentences."""
+        """Its name in messages."""
 
     async def run(self, show: Show) -> None:
         """Bring pictures until it is cancelled, which leaves nothing open.
@@ -86,7 +86,7 @@ class Source(Protocol):
         """
 
     async def fault(self) -> DeviceError | None:
-        """Why it shows something in the place of pictures, or brings none, if it knows."""
+        """Return why it shows a placeholder or no pictures, if it knows."""
 
 
 class Camera:
@@ -108,7 +108,7 @@ class Camera:
         self.fault: DeviceError | None = None
         """Why it brings no pictures; None when it does."""
         self.failures = 0
-        """How often the source has ended by itself."""
+        """How often the source has failed."""
         self.latest: Frame | None = None
         self.viewers = 0
         self.starts = 0
@@ -136,7 +136,7 @@ class Camera:
 
     @contextmanager
     def viewing(self) -> Iterator[Viewer]:
-        """Look at it during the block."""
+        """Be a viewer during the block."""
         self.viewers += 1
         self._came.set()
         self._change()
@@ -161,7 +161,7 @@ class Camera:
             self._times.clear()
 
     def show(self, data: bytes, *, is_online: bool = True) -> None:
-        """Take a picture. One that is not whole is counted, and shown to nobody."""
+        """Show a picture to the viewers. A damaged one is counted and not shown."""
         try:
             picture = read_jpeg(data)
         except JpegError as error:
@@ -260,7 +260,7 @@ class Camera:
 
 
 class Viewer:
-    """Somebody who looks at a camera."""
+    """A viewer of a camera."""
 
     def __init__(self, camera: Camera) -> None:
         self._camera = camera
@@ -274,7 +274,7 @@ class Viewer:
         return frame
 
     async def fresh(self, seconds: float) -> Frame:
-        """A picture of now.
+        """Return a current picture.
 
         Raises:
             DeviceError: The camera fails meanwhile, or shows none within `seconds`.

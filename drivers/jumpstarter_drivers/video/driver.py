@@ -192,7 +192,7 @@ class HttpVideo(VideoInterface):
         return self._camera
 
     async def take_picture(self) -> Frame:
-        """Of the stream, if somebody looks at it or there is nothing else; of `snapshot_url` otherwise."""
+        """Take a picture of the stream if it has viewers or there is no `snapshot_url`; else of `snapshot_url`."""
         camera = self.core.camera
         if self._single is None or camera.latest is not None:
             return await super().take_picture()
@@ -234,7 +234,7 @@ class UStreamer(VideoInterface):
     """
 
     device: str | None = None
-    """Its node, or a link to it; /dev/video0 if left out."""
+    """The device node, or a link to it; /dev/video0 if left out."""
     resolution: str | None = None
     """Such as 1280x720; ustreamer's 640x480 if left out."""
     fps: int | None = None

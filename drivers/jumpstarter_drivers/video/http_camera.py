@@ -30,7 +30,7 @@ class HttpCamera:
 
     @property
     def name(self) -> str:
-        """For sentences."""
+        """Its name in messages."""
         return self.server.name
 
     async def run(self, show: Show) -> None:
@@ -44,11 +44,11 @@ class HttpCamera:
             await trio.sleep_until(began + self.interval)
 
     async def fault(self) -> DeviceError | None:
-        """Nothing that `run` has not raised."""
+        """Return None: `run` raises every fault."""
         return None
 
     async def fetch(self, seconds: float) -> bytes:
-        """One picture, of a URL that serves single ones, within so many seconds.
+        """Fetch one picture from a URL that serves single pictures, within so many seconds.
 
         Raises:
             DeviceError: It cannot be had; the message says why.

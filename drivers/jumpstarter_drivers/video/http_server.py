@@ -39,7 +39,7 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
 class UrlError(ValueError):
-    """A URL that cannot be that of a camera; the message says why."""
+    """The URL is invalid; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -50,25 +50,25 @@ class HttpServer:
     port: int = 80
     is_tls: bool = False
     ca_file: str | None = None
-    """The authorities that are believed instead of the system's."""
+    """The trusted authorities, in place of those of the system."""
     unix_path: str | None = None
     label: str = ""
-    """What sentences call it, if not by its address."""
+    """Its name in messages, if that is not the address."""
 
     @property
     def host_header(self) -> str:
-        """As requests name it."""
+        """The value of the Host header."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == (443 if self.is_tls else 80) else f"{host}:{self.port}"
 
     @property
     def name(self) -> str:
-        """For sentences."""
+        """Its name in messages."""
         return self.label or self.origin
 
     @property
     def origin(self) -> str:
-        """As a URL without a path."""
+        """The URL without a path."""
         return f"{'https' if self.is_tls else 'http'}://{self.host_header}"
 
     async def connect(self) -> trio.abc.Stream:
@@ -139,7 +139,7 @@ def _tls_context(ca_file: str | None) -> ssl.SSLContext:
 
 @dataclass
 class Credentials:
-    """Who the exporter is to a server, and what that wants to know; kept, so that it is asked only once."""
+    """Credentials for one server, and its last challenge, which is used again."""
 
     user: str = ""
     password: str = field(default="", repr=False)
@@ -155,7 +155,7 @@ class Credentials:
         return None
 
     def challenged(self, header: str) -> None:
-        """Take note of a WWW-Authenticate."""
+        """Store the challenge of a WWW-Authenticate header."""
         from jumpstarter_drivers.http_digest import best_challenge  # noqa: PLC0415 - few cameras want it
 
         self._challenge = best_challenge([header])

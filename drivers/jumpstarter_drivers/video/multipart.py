@@ -30,13 +30,13 @@ class Part(NamedTuple):
     """One part."""
 
     headers: Mapping[str, str]
-    """By names in lower case."""
+    """Names are in lower case."""
     body: bytes
 
 
 class _State(Enum):
     PREAMBLE = auto()
-    """In front of a boundary."""
+    """Before a boundary."""
     HEADER = auto()
     BODY = auto()
     AFTER = auto()
@@ -94,7 +94,7 @@ class MultipartParser:
         return parts
 
     def _step(self, parts: list[Part]) -> bool:
-        """Take one thing from the buffer; False if that needs more bytes."""
+        """Parse one element of the buffer; False if that needs more bytes."""
         match self._state:
             case _State.PREAMBLE:
                 return self._skip_to_boundary()

@@ -83,7 +83,7 @@ class _Page:
         self._connections = 0
 
     async def serve(self, stream: trio.SocketStream) -> None:
-        """Answer the one request of a connection. Whatever its peer does ends only this connection."""
+        """Answer the one request of a connection. An error ends only this connection."""
         self._connections += 1
         try:
             async with stream:
@@ -153,7 +153,7 @@ class _Page:
 
 
 async def _read_request(stream: trio.SocketStream) -> tuple[str, str, str] | None:
-    """Method, target and Host; None if it is no request. TooSlowError if it does not come."""
+    """Read method, target and Host; None if it is not a request. TooSlowError if it is late."""
     data = b""
     with trio.fail_after(REQUEST_SECONDS):
         while b"\r\n\r\n" not in data:

@@ -8,7 +8,7 @@ __all__ = ["UStreamerResult", "VideoState"]
 
 
 class Resolution(msgspec.Struct, frozen=True):
-    """In pixels."""
+    """Size in pixels."""
 
     width: int = 0
     height: int = 0
@@ -55,7 +55,7 @@ class VideoState(msgspec.Struct, frozen=True):
     """Where the pictures come from."""
     ok: bool = True
     result: UStreamerResult | None = None
-    """The same in the words of Jumpstarter 0.9."""
+    """The state in the format of Jumpstarter 0.9."""
 
     def __str__(self) -> str:
         """Lines for people."""

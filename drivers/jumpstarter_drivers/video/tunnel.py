@@ -49,7 +49,7 @@ class Tunnel:
         self._response = self._respond()
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """Take what the user sends: a request, behind which all is ignored."""
+        """Receive the request of the user. Later data is ignored."""
         await trio.lowlevel.checkpoint()
         if self._has_request.is_set():
             return
@@ -67,7 +67,7 @@ class Tunnel:
         return await anext(self._response, b"")
 
     async def aclose(self) -> None:
-        """Look no more."""
+        """Stop being a viewer."""
         await self._response.aclose()
 
     async def _respond(self) -> AsyncGenerator[bytes, None]:

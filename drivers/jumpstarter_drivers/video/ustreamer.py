@@ -79,7 +79,7 @@ class UStreamerCamera:
 
     @property
     def name(self) -> str:
-        """For sentences."""
+        """Its name in messages."""
         return f"the camera {self._device}"
 
     async def run(self, show: Show) -> None:

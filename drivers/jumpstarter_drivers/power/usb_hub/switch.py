@@ -39,7 +39,7 @@ _VANISHED = (errno.ENODEV, errno.ENOENT, errno.ENXIO, errno.ESHUTDOWN)
 
 @dataclass(frozen=True)
 class _Half:
-    """One of the ports that are a socket."""
+    """One of the ports that belong to one socket."""
 
     hub: UsbHub
     port: sysfs.SysfsPort
@@ -47,7 +47,7 @@ class _Half:
     device: HubDevice | None
     """For reading the hub's own words, and for switching where the kernel has no attribute."""
     unread: str = ""
-    """Why there is no `device`."""
+    """The reason if there is no `device`."""
 
     @property
     def number(self) -> int:
@@ -349,7 +349,7 @@ def _try_lock(descriptor: int) -> bool:
 
 @contextmanager
 def _faults(half: _Half, *, on: bool) -> Iterator[None]:
-    """Say in one sentence what the kernel, or libusb, reports."""
+    """Return one sentence for an error of the kernel or libusb."""
     doing = f"switching {half.port.location} {'on' if on else 'off'}"
     try:
         yield

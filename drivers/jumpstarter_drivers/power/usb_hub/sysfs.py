@@ -111,7 +111,7 @@ def find_port(location: PortLocation) -> SysfsPort | None:
 
 
 def read_hubs() -> list[UsbHub]:
-    """All hubs that are there."""
+    """Return all hubs that are plugged in."""
     is_raspberry_pi = _is_raspberry_pi()
     found = []
     for directory in sorted((ROOT / _DEVICES).glob("*")):

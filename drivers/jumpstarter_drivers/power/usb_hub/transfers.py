@@ -66,7 +66,7 @@ class HubDevice:
         self.close()
 
     def close(self) -> None:
-        """Let go of it. Nothing is switched."""
+        """Close the device. No port is switched."""
         import usb.util  # noqa: PLC0415
 
         usb.util.dispose_resources(self._device)
@@ -81,7 +81,7 @@ class HubDevice:
         self._send(protocol.port_power_request(port, on=on))
 
     def container_id(self) -> str | None:
-        """What its BOS says; None where it has none."""
+        """Return the ContainerID of its BOS; None if there is none."""
         try:
             return protocol.decode_container_id(self._send(protocol.bos_request()))
         except OSError:  # hubs of USB 2.0 have no BOS and stall

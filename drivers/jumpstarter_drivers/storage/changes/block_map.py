@@ -46,7 +46,7 @@ class MappedRange:
     end: int
     """The first byte behind it."""
     checksum: str
-    """In hex digits; empty if there is none."""
+    """Hexadecimal digits; empty if there is none."""
 
 
 @dataclass(frozen=True)
@@ -54,10 +54,10 @@ class BlockMap:
     """A map that is sound in itself."""
 
     name: str
-    """Where it is from, for messages."""
+    """The name of the file, for messages."""
     image_size: int
     ranges: tuple[MappedRange, ...]
-    """In order, none overlapping."""
+    """In ascending order, without overlaps."""
     checksum_type: str
 
     @property

@@ -27,7 +27,7 @@ class Evidence:
     """The kernel's counts of the sectors that were written to it, and discarded; empty for a file."""
 
     def after(self, own_sectors: int) -> Evidence:
-        """What it is when only we have written, so many sectors."""
+        """Return the evidence after this flash has written so many sectors and nobody else has written."""
         if not self.writes:
             return self
         return replace(self, writes=(self.writes[0] + own_sectors, *self.writes[1:]))
@@ -67,7 +67,7 @@ class MediumKnowledge:
             self._windows.clear()
 
     def forget(self) -> None:
-        """Nothing is known any more."""
+        """Forget everything."""
         self._windows.clear()
         self._evidence = self._at_begin = None
 

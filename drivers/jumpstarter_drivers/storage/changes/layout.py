@@ -103,11 +103,11 @@ class WindowHashes:
     mapped: int
     """The mask of the blocks that matter; the medium may have anything in the others."""
     digests: bytes
-    """Of the blocks in `mapped`, one behind the other."""
+    """The digests of the blocks in `mapped`, concatenated."""
 
     @cached_property
     def digest(self) -> bytes:
-        """One for all of it."""
+        """The digest of the whole window."""
         mask = self.mapped.to_bytes((self.mapped.bit_length() + 7) // 8, "little")
         return hashlib.sha256(struct.pack("!II", self.length, len(mask)) + mask + self.digests).digest()
 

@@ -17,7 +17,7 @@ __all__ = ["Medium"]
 
 
 class Medium:
-    """One storage's. The key of its hashes lives as long as what is known by them."""
+    """The medium of one storage. The key of its hashes has the same lifetime as the knowledge."""
 
     def __init__(self, layout: Layout | None = None) -> None:
         self.hasher = BlockHasher(secrets.token_bytes(KEY_BYTES), layout or Layout())

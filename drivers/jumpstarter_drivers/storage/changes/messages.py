@@ -72,7 +72,7 @@ _LEAST_GAIN_BYTES = 64
 
 
 class MessageError(ContentError):
-    """The other end sends what is no message of these."""
+    """The peer sent an invalid message."""
 
 
 class _Kind(enum.IntEnum):
@@ -93,7 +93,7 @@ class Begin:
     key: bytes
 
     def encode(self) -> bytes:
-        """As it travels."""
+        """Return the bytes to send."""
         body = _BEGIN.pack(self.layout.block_bytes, self.layout.window_blocks, self.ahead, self.key)
         return _message(_Kind.BEGIN, body)
 
@@ -122,7 +122,7 @@ class Head:
     data: bytes
 
     def encode(self) -> bytes:
-        """As it travels."""
+        """Return the bytes to send."""
         return _message(_Kind.HEAD, self.data[:HEAD_BYTES])
 
 
@@ -142,7 +142,7 @@ class Wanted:
     mask: int
 
     def encode(self, length: int, layout: Layout) -> bytes:
-        """As it travels; `length` is the window's."""
+        """Return the bytes to send; `length` is the length of the window."""
         return _message(_Kind.WANTED, _WANTED.pack(self.window) + _mask(self.mask, length, layout))
 
 
@@ -164,7 +164,7 @@ class Blocks:
         return cls(window, False, data)
 
     def encode(self) -> bytes:
-        """As they travel."""
+        """Return the bytes to send."""
         return _message(_Kind.BLOCKS, _BLOCKS.pack(self.window, self.is_packed) + self.payload)
 
     def unpacked(self, length: int) -> bytes:
@@ -187,13 +187,13 @@ class Blocks:
 
 @dataclass(frozen=True)
 class End:
-    """All of the image is announced, and what was asked for is sent."""
+    """The whole image is announced, and all requested blocks are sent."""
 
     size: int
     sha256: str
 
     def encode(self) -> bytes:
-        """As it travels."""
+        """Return the bytes to send."""
         return _message(_Kind.END, _END.pack(self.size, bytes.fromhex(self.sha256)))
 
 
@@ -209,7 +209,7 @@ class MessageReader:
         self._data = bytearray()
 
     def feed(self, data: bytes) -> Iterator[Message]:
-        """All messages that are complete now. Raises MessageError."""
+        """Return the messages that are complete now. Raises MessageError."""
         self._data += data
         while len(self._data) >= _HEADER.size:
             kind, length = _HEADER.unpack_from(self._data)

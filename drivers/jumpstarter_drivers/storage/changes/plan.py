@@ -37,11 +37,11 @@ __all__ = [
 
 
 class PlanError(ContentError):
-    """The client said what cannot be; it is broken, or no client of ours."""
+    """The client broke the protocol."""
 
 
 class ImageChanged(ContentError):  # noqa: N818 - what happened
-    """The image is not what its hashes said."""
+    """The image does not match its hashes."""
 
 
 @dataclass(frozen=True)
@@ -83,35 +83,35 @@ class Counts:
     skipped: int = 0
     """Found to be there."""
     unmapped: int = 0
-    """That do not matter."""
+    """Not mapped by the block map."""
     written: int = 0
 
 
 class ReadPolicy:
     """Whether reading pays, by how much of what was read lately was the same."""
 
-    LEAST_SHARE = 0.25
-    """Of the same blocks. With a card's 80 MB/s for reading and 25 MB/s for writing and reading back, a block costs
-    12 ns a byte to read and 52 ns to write: reading pays from 24 % on."""
-    SAMPLE_EVERY = 8
-    """Windows, of which one is read although it may not pay: the image may be the same again further on."""
+    MIN_SAME_SHARE = 0.25
+    """Of blocks that are the same. With a card's 80 MB/s for reading and 25 MB/s for writing and reading back, a block
+    costs 12 ns a byte to read and 52 ns to write: reading pays from 24 % on."""
+    SAMPLE_INTERVAL_WINDOWS = 8
+    """One of so many windows is read although it may not pay: later windows may be the same again."""
 
     def __init__(self) -> None:
         self._share = 1.0
         self._passed = 0
 
     def pays(self) -> bool:
-        """For the next window. Counts those that were passed."""
-        if self._share >= self.LEAST_SHARE:
+        """Whether reading the next window pays. If not, it is counted as not read."""
+        if self._share >= self.MIN_SAME_SHARE:
             return True
         self._passed += 1
-        if self._passed < self.SAMPLE_EVERY:
+        if self._passed < self.SAMPLE_INTERVAL_WINDOWS:
             return False
         self._passed = 0
         return True
 
     def found(self, same: int, total: int) -> None:
-        """So many blocks were the same, of those in a window that was read."""
+        """Record how many blocks of a window that was read were the same."""
         self._share = (self._share + same / max(total, 1)) / 2
 
 

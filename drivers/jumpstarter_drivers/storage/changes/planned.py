@@ -39,7 +39,7 @@ class PlannedFlash(ABC):
         self._threads = threads
         self._plan: FlashPlan | None = None
         self.sha256 = ""
-        """Of the whole image, after `write`; empty if not all of it was hashed here."""
+        """SHA-256 of the whole image after `write`; empty if the exporter has not hashed all of it."""
 
     async def write(
         self,
@@ -86,7 +86,7 @@ class PlannedFlash(ABC):
 
     @abstractmethod
     async def _carry_out(self, writing: Writing) -> None:
-        """Take the image from where it comes, until the plan knows its size and all of it is written."""
+        """Receive the image until the plan knows its size and all of it is written."""
 
     def remarks(self) -> list[str]:
         """At the end: what of the image was left out, as far as it is known here."""
@@ -107,7 +107,7 @@ class PlannedFlash(ABC):
             progress(done)
 
     def counts(self) -> dict[str, int]:
-        """For users: what was read, skipped, unmapped and written."""
+        """Return the bytes that were read, skipped, unmapped and written, for users."""
         counts = asdict(self._begun.counts)
         del counts["done"]
         return counts

@@ -306,7 +306,7 @@ def test_a_card_with_something_else_is_soon_not_read_any_more() -> None:
         if policy.pays():
             read += 1
             policy.found(0, 1024)
-    assert read <= 3 + 1000 // ReadPolicy.SAMPLE_EVERY
+    assert read <= 3 + 1000 // ReadPolicy.SAMPLE_INTERVAL_WINDOWS
 
 
 def test_reading_pays_again_once_a_sample_is_the_same() -> None:
