@@ -16,7 +16,7 @@ _HASHES = {"SHA-256": hashlib.sha256, "MD5": hashlib.md5}
 
 
 def best_challenge(headers: Sequence[str]) -> DigestChallenge | None:
-    """The best of the Digest challenges in WWW-Authenticate headers; None if there is none that can be answered.
+    """Return the best Digest challenge of WWW-Authenticate headers; None if none is supported.
 
     A header may have several challenges, of several schemes.
     """
@@ -37,7 +37,7 @@ class DigestChallenge:
         self._count = 0
 
     def answer(self, user: str, password: str, method: str, target: str) -> str:
-        """The value of Authorization. Each answer counts one up, which is how a device tells a repetition."""
+        """Return the value of Authorization, with the next nonce count, by which a device detects a repetition."""
         self._count += 1
         count, client_nonce = f"{self._count:08x}", secrets.token_hex(16)
         first = self._hash(f"{user}:{self._realm}:{password}")

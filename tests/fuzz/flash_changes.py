@@ -7,13 +7,13 @@ from contextlib import suppress
 from jumpstarter_drivers.storage.changes.knowledge import MediumKnowledge
 from jumpstarter_drivers.storage.changes.layout import BlockHasher, Layout, WindowHashes
 from jumpstarter_drivers.storage.changes.messages import (
-    Begin,
+    BeginMessage,
     Blocks,
-    End,
+    EndMessage,
+    FlashMessageReader,
     Head,
     Message,
-    MessageReader,
-    Wanted,
+    WantedMessage,
     encode_hashes,
 )
 from jumpstarter_drivers.storage.changes.plan import FlashPlan, Read
@@ -35,7 +35,7 @@ def flash_messages(data: bytes) -> None:
     """The first byte says how long the pieces are, and whether they come from an exporter."""
     how, stream = (data[0] if data else 0), data[1:]
     step = 1 + how % 50
-    reader = MessageReader(None if how >= 200 else _LAYOUT)
+    reader = FlashMessageReader(None if how >= 200 else _LAYOUT)
     plan = FlashPlan(
         _HASHER, MediumKnowledge(), limit=_LIMIT, ahead=4, too_large=lambda _: _TooLargeError("too large")
     )
@@ -63,7 +63,7 @@ def _take(message: Message, plan: FlashPlan) -> None:
             assert sum(count for _, _, count in places) == length
             assert all(place + count <= _LIMIT for place, _, count in places)
             plan.written(message.window)
-        case End():
+        case EndMessage():
             plan.end(message.size)
         case _:
             return
@@ -73,9 +73,11 @@ def flash_streams() -> list[bytes]:
     """A whole flash from either end."""
     window = WindowHashes(0, len(_DATA), _LAYOUT.everything(len(_DATA)), _HASHER.hash(_DATA))
     some = WindowHashes(0, 5120, 0b1001, _HASHER.hash(_DATA[:1024]))
-    last = Blocks.of(0, _DATA[1024:]).encode() + End(len(_DATA), "00" * 32).encode()
+    last = Blocks.of(0, _DATA[1024:]).encode() + EndMessage(len(_DATA), "00" * 32).encode()
     client = Head(_DATA[:50]).encode() + encode_hashes(window, _LAYOUT) + last
-    exporter = Begin(_LAYOUT, 4, b"k" * 16).encode() + Wanted(0, 0b1100).encode(len(_DATA), _LAYOUT)
+    exporter = BeginMessage(_LAYOUT, 4, b"k" * 16).encode() + WantedMessage(0, 0b1100).encode(
+        len(_DATA), _LAYOUT
+    )
     return [
         b"\x31" + client,
         b"\x07" + client,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from jumpstarter_drivers.http_power.credentials import Authenticator, Credentials
+from jumpstarter_drivers.http_power.credentials import HttpAuthenticator, HttpCredentials
 from jumpstarter_drivers.http_power.device_table import DEVICES
 from jumpstarter_drivers.http_power.templates import fill_path
 from jumpstarter_drivers.http_response import HttpError, ResponseParser
@@ -27,7 +27,7 @@ def answer(data: bytes) -> None:
         find_text(text, path)
     for row in DEVICES.values():
         find_measures(text, row.measures)
-    asked = Authenticator("digest", Credentials("u", "p"))
+    asked = HttpAuthenticator("digest", HttpCredentials("u", "p"))
     challenges = [text if parser.head is None else parser.head.headers.get("www-authenticate", "")]
     if asked.challenged(challenges):
         said = asked.header("GET", "/")["Authorization"]

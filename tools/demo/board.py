@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from jumpstarter_drivers.virtual import __file__ as virtual_folder
-from jumpstarter_drivers.virtual.image import MIB, Image, make_image
+from jumpstarter_drivers.virtual.image import MIB, BootImage, make_image
 
 from tools.demo.stage import Console, fail, run, say, service, show
 
@@ -51,7 +51,7 @@ def on_this_machine(folder: Path) -> None:
     del os.environ["JUMPSTARTER_HOST"]
 
 
-def boot(made: Image) -> None:
+def boot(made: BootImage) -> None:
     """Switch the board on and off, and check that it boots the image."""
     say("Switch the board on and wait for its login prompt.")
     console = Console("jumpstarter", "serial", "pipe", "rpi4")
@@ -74,7 +74,7 @@ def boot(made: Image) -> None:
     run("jumpstarter", "power", "off", "rpi4")
 
 
-def look(console: Console, made: Image) -> None:
+def look(console: Console, made: BootImage) -> None:
     """Log in, and check that the board runs the image."""
     console.type("root")
     console.expect(rb"# ")

@@ -11,15 +11,15 @@ import trio
 from jumpstarter_proto.json_texts import parse_json
 from jumpstarter_proto.texts import shown
 
-from jumpstarter_drivers.http_power.credentials import Authenticator, Credentials, Scheme
-from jumpstarter_drivers.http_power.exchange import Answer, Origin, Request, exchange
+from jumpstarter_drivers.http_power.credentials import HttpAuthenticator, HttpCredentials, Scheme
+from jumpstarter_drivers.http_power.exchange import HttpAnswer, HttpOrigin, HttpRequest, exchange
 from jumpstarter_drivers.power.outlet import OutletRefused, OutletUnreachable
 
 __all__ = ["Conversation"]
 
 MAX_MESSAGE_LENGTH = 120
 _LOGOUT_SECONDS = 2.0
-_locks: weakref.WeakValueDictionary[Origin, trio.Lock] = weakref.WeakValueDictionary()
+_locks: weakref.WeakValueDictionary[HttpOrigin, trio.Lock] = weakref.WeakValueDictionary()
 """By device: outlets of one power strip may be those of several boards, and small devices serve one user at a time."""
 
 
@@ -28,21 +28,21 @@ class Conversation:
 
     def __init__(
         self,
-        origin: Origin,
+        origin: HttpOrigin,
         scheme: Scheme,
-        credentials: Credentials | None,
+        credentials: HttpCredentials | None,
         *,
         seconds: float,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self._origin = origin
         self._has_password = credentials is not None
-        self._authenticator = Authenticator(scheme, credentials)
+        self._authenticator = HttpAuthenticator(scheme, credentials)
         self._seconds = seconds
         self._tls = tls
         self._lock = _locks.setdefault(origin, trio.Lock())
 
-    async def ask(self, request: Request) -> Answer:
+    async def ask(self, request: HttpRequest) -> HttpAnswer:
         """Return the answer. Its status is 200 to 299.
 
         Raises:
@@ -53,7 +53,7 @@ class Conversation:
             return await self._ask(request)
 
     @asynccontextmanager
-    async def logged_in(self, login: Request, logout: Request) -> AsyncIterator[None]:
+    async def logged_in(self, login: HttpRequest, logout: HttpRequest) -> AsyncIterator[None]:
         """A block in which `ask_inside` may be used, for devices that let one address in at a time."""
         async with self._lock:
             try:
@@ -67,11 +67,11 @@ class Conversation:
                 ):
                     await self._ask(logout, may_redirect=True)
 
-    async def ask_inside(self, request: Request) -> Answer:
+    async def ask_inside(self, request: HttpRequest) -> HttpAnswer:
         """`ask`, inside of `logged_in`."""
         return await self._ask(request)
 
-    async def _ask(self, request: Request, *, may_redirect: bool = False) -> Answer:
+    async def _ask(self, request: HttpRequest, *, may_redirect: bool = False) -> HttpAnswer:
         answer = await self._send(request)
         if answer.status == 401 and self._authenticator.challenged(
             [answer.headers.get("www-authenticate", "")]
@@ -81,11 +81,11 @@ class Conversation:
             return answer
         raise self._refusal(request, answer)
 
-    async def _send(self, request: Request) -> Answer:
+    async def _send(self, request: HttpRequest) -> HttpAnswer:
         headers = self._authenticator.header(request.method, request.target)
         return await exchange(self._origin, request, headers, seconds=self._seconds, tls=self._tls)
 
-    def _refusal(self, request: Request, answer: Answer) -> OutletRefused | OutletUnreachable:
+    def _refusal(self, request: HttpRequest, answer: HttpAnswer) -> OutletRefused | OutletUnreachable:
         status, where = answer.status, self._origin
         said = _message(answer)
         quoted = f" ({said})" if said else ""
@@ -113,7 +113,7 @@ class Conversation:
         return OutletRefused(f"{where} refuses {request} with the status {status}{quoted}; check the outlet")
 
 
-def _message(answer: Answer) -> str:
+def _message(answer: HttpAnswer) -> str:
     """Return the message in a JSON error, as Shelly devices send it."""
     try:
         data = parse_json(answer.body)

@@ -12,14 +12,14 @@ from typing import Literal
 
 from jumpstarter_drivers.http_digest import DigestChallenge, best_challenge
 
-__all__ = ["Authenticator", "Credentials", "Scheme"]
+__all__ = ["HttpAuthenticator", "HttpCredentials", "Scheme"]
 
 Scheme = Literal["basic", "digest", "bearer", "none"]
 """`none` is for devices that are told in the address or in a form."""
 
 
 @dataclass(frozen=True)
-class Credentials:
+class HttpCredentials:
     """A user's name and password; `password` alone is a token."""
 
     user: str = ""
@@ -31,12 +31,12 @@ class Credentials:
             raise ValueError("user and password are each a line of printable characters")
 
 
-class Authenticator:
+class HttpAuthenticator:
     """Makes the Authorization header of each request to one device. A challenge is remembered and used again."""
 
-    def __init__(self, scheme: Scheme, credentials: Credentials | None) -> None:
+    def __init__(self, scheme: Scheme, credentials: HttpCredentials | None) -> None:
         self._scheme = scheme if credentials is not None else "none"
-        self._credentials = credentials or Credentials()
+        self._credentials = credentials or HttpCredentials()
         self._challenge: DigestChallenge | None = None
 
     def header(self, method: str, target: str) -> dict[str, str]:

@@ -14,12 +14,12 @@ from jumpstarter_proto.documents import nearest
 from jumpstarter_proto.texts import shown
 
 from jumpstarter_drivers.http_power.conversation import Conversation
-from jumpstarter_drivers.http_power.credentials import Credentials, Scheme
+from jumpstarter_drivers.http_power.credentials import HttpCredentials, Scheme
 from jumpstarter_drivers.http_power.device_table import DEVICES, MASK_DIGITS, HttpDevice
-from jumpstarter_drivers.http_power.exchange import Answer, Origin, Request
+from jumpstarter_drivers.http_power.exchange import HttpAnswer, HttpOrigin, HttpRequest
 from jumpstarter_drivers.http_power.templates import fill_path, fill_request, make_request
 from jumpstarter_drivers.power.answers import Measure, find_measures, find_number, find_text
-from jumpstarter_drivers.power.device_access import Trust, read_password
+from jumpstarter_drivers.power.device_access import DeviceTrust, read_password
 from jumpstarter_drivers.power.outlet import OutletRefused, RemoteOutlet
 from jumpstarter_drivers.power.reading import PowerReading
 
@@ -28,20 +28,20 @@ __all__ = ["EnerGenie", "HttpOutlet", "HttpPower"]
 
 @dataclass(kw_only=True, eq=False)
 class _WebOutlet(RemoteOutlet):
-    """What outlets with a web interface have in common."""
+    """Common part of outlets with a web interface."""
 
     ca: str | None = None
     """A file with the certificate, or its authority, of a device with https."""
     insecure_tls: bool = False
-    """Whether any certificate is believed. Whoever is in between then learns the password."""
+    """Accept any certificate. An attacker on the network can then learn the password."""
 
     def __post_init__(self) -> None:
         """Check the addresses."""
         super().__post_init__()
-        self._conversations: dict[tuple[Origin, Credentials | None], Conversation] = {}
+        self._conversations: dict[tuple[HttpOrigin, HttpCredentials | None], Conversation] = {}
 
     @abstractmethod
-    def credentials(self) -> tuple[Scheme, Credentials | None]:
+    def credentials(self) -> tuple[Scheme, HttpCredentials | None]:
         """Return the scheme and the credentials. Blocking: it may read a file."""
 
     async def open(self) -> None:
@@ -49,14 +49,14 @@ class _WebOutlet(RemoteOutlet):
         self._scheme, self._credentials = await self.in_thread(self.credentials)
         self._conversations = {}
 
-    async def conversation(self, origin: Origin, credentials: Credentials | None) -> Conversation:
+    async def conversation(self, origin: HttpOrigin, credentials: HttpCredentials | None) -> Conversation:
         """Return the conversation with a device that uses these credentials."""
         key = origin, credentials
         if key not in self._conversations:
             tls = None
             if origin.scheme == "https":
                 try:
-                    tls = await self.in_thread(Trust(self.ca, self.insecure_tls).context)
+                    tls = await self.in_thread(DeviceTrust(self.ca, self.insecure_tls).context)
                 except OSError as error:
                     raise OutletRefused(
                         f"the certificates in {self.ca} cannot be read: {error.strerror}"
@@ -66,7 +66,7 @@ class _WebOutlet(RemoteOutlet):
             )
         return self._conversations[key]
 
-    def measured(self, answer: Answer, wanted: Mapping[str, Measure]) -> PowerReading:
+    def measured(self, answer: HttpAnswer, wanted: Mapping[str, Measure]) -> PowerReading:
         """Return the measurements in an answer. NotImplementedError if there are none."""
         if (reading := find_measures(answer.text, wanted)) is None:
             raise NotImplementedError(f"{self.label} measures nothing; use a device with a meter")
@@ -120,7 +120,7 @@ class HttpOutlet(_WebOutlet):
         if self.device not in DEVICES:
             raise ValueError(f"device is {self.device!r}; {nearest(self.device, DEVICES)}")
         try:
-            self._origin = Origin.parse(self.host)
+            self._origin = HttpOrigin.parse(self.host)
         except ValueError as error:
             raise ValueError(f"host: {error}") from None
         if self.password is not None and self.password_file is not None:
@@ -155,14 +155,14 @@ class HttpOutlet(_WebOutlet):
         """Return the label and the scheme. Nothing is sent to the device."""
         return f"{self.label}, by {self._origin.scheme}"
 
-    def credentials(self) -> tuple[Scheme, Credentials | None]:
+    def credentials(self) -> tuple[Scheme, HttpCredentials | None]:
         """Return the configured credentials, with the brand's default user name."""
         password = read_password(self.password, self.password_file)
         user = self._row.user if self.user is None else self.user
         if password is None:
             return self._row.scheme, None
         self._names |= {"user": user, "password": password}
-        return self._row.scheme, Credentials(user, password)
+        return self._row.scheme, HttpCredentials(user, password)
 
     @property
     def tells_state(self) -> bool:
@@ -210,7 +210,7 @@ class HttpOutlet(_WebOutlet):
         }
         return self.measured(answer, measures)
 
-    async def _ask(self, template: str, value: str = "") -> Answer:
+    async def _ask(self, template: str, value: str = "") -> HttpAnswer:
         row, conversation = self._row, await self.conversation(self._origin, self._credentials)
         request = self._request(template, value)
         if row.login:
@@ -224,7 +224,7 @@ class HttpOutlet(_WebOutlet):
             )
         return answer
 
-    def _request(self, template: str, value: str = "") -> Request:
+    def _request(self, template: str, value: str = "") -> HttpRequest:
         names = {**self._names, "value": value}
         request = fill_request(template, names, self._row.login_query if self._names["password"] else "")
         return request.with_headers(
@@ -271,13 +271,13 @@ class HttpEndpoint:
     energy_path: str | None = None
     """Watt-hours."""
 
-    def origin(self) -> Origin:
+    def origin(self) -> HttpOrigin:
         """Return the host and port. ValueError if the URL is invalid."""
         if not self.url.startswith(("http://", "https://")):
             raise ValueError("url takes an address that begins with http:// or https://")
-        return Origin.parse(self.url)
+        return HttpOrigin.parse(self.url)
 
-    def request(self) -> Request:
+    def request(self) -> HttpRequest:
         """Return the request. ValueError if it cannot be sent."""
         if self.data is not None and self.method.upper() in ("GET", "HEAD"):
             raise ValueError(f"there is data, which {self.method.upper()} does not send; add `method: POST`")
@@ -285,12 +285,14 @@ class HttpEndpoint:
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         return make_request(self.method, urllib.parse.quote(target, safe="%/:=&?~#+!$,;'@()*[]|"), self.data)
 
-    def credentials(self) -> Credentials | None:
+    def credentials(self) -> HttpCredentials | None:
         """Return the credentials in the URL, if there are any."""
         parts = urllib.parse.urlsplit(self.url)
         if parts.username is None:
             return None
-        return Credentials(urllib.parse.unquote(parts.username), urllib.parse.unquote(parts.password or ""))
+        return HttpCredentials(
+            urllib.parse.unquote(parts.username), urllib.parse.unquote(parts.password or "")
+        )
 
 
 @dataclass(kw_only=True)
@@ -377,11 +379,11 @@ class HttpPower(_WebOutlet):
         """Return the addresses, without their queries, which may contain secrets."""
         return f"{self.label}, by {self.power_on.request()} and {self.power_off.request()}"
 
-    def credentials(self) -> tuple[Scheme, Credentials | None]:
+    def credentials(self) -> tuple[Scheme, HttpCredentials | None]:
         """Return those of `auth`. Without it each request uses the credentials in its own URL."""
         if self._login is None:
             return "basic", None
-        return self._scheme_name, Credentials(
+        return self._scheme_name, HttpCredentials(
             self._login.user, read_password(self._login.password, self._login.password_file) or ""
         )
 
@@ -426,7 +428,7 @@ class HttpPower(_WebOutlet):
                 )
         return self.measured(answer, {name: Measure(path or name) for name, path in paths.items()})
 
-    async def _ask(self, endpoint: HttpEndpoint) -> Answer:
+    async def _ask(self, endpoint: HttpEndpoint) -> HttpAnswer:
         # What is in one URL is for that URL: the others may be those of other devices.
         credentials = endpoint.credentials() if self._login is None else self._credentials
         return await (await self.conversation(endpoint.origin(), credentials)).ask(endpoint.request())

@@ -20,14 +20,14 @@ from jumpstarter_drivers.host_names import check_host
 from jumpstarter_drivers.http_response import HttpError, ResponseParser
 from jumpstarter_drivers.power.outlet import OutletRefused, OutletUnreachable
 
-__all__ = ["Answer", "Origin", "Request", "exchange"]
+__all__ = ["HttpAnswer", "HttpOrigin", "HttpRequest", "exchange"]
 
 MAX_ANSWER_BYTES = 64 * 1024
 _CHUNK_BYTES = 16 * 1024
 
 
 @dataclass(frozen=True)
-class Origin:
+class HttpOrigin:
     """Where a device is."""
 
     scheme: str
@@ -35,7 +35,7 @@ class Origin:
     port: int
 
     @classmethod
-    def parse(cls, url: str) -> Origin:
+    def parse(cls, url: str) -> HttpOrigin:
         """Parse a URL, or `host` or `host:port` for plain HTTP.
 
         Raises:
@@ -67,7 +67,7 @@ class Origin:
 
 
 @dataclass(frozen=True)
-class Request:
+class HttpRequest:
     """What to ask. Its text names no credentials."""
 
     method: str
@@ -80,11 +80,11 @@ class Request:
         """Method and path; a query may have a password in it."""
         return f"{self.method} {shown(self.target.partition('?')[0], 80)}"
 
-    def with_headers(self, headers: Mapping[str, str]) -> Request:
+    def with_headers(self, headers: Mapping[str, str]) -> HttpRequest:
         """Return a copy with more headers."""
         return replace(self, headers={**self.headers, **headers})
 
-    def encode(self, origin: Origin, headers: Mapping[str, str]) -> bytes:
+    def encode(self, origin: HttpOrigin, headers: Mapping[str, str]) -> bytes:
         """Return the bytes to send, with more headers."""
         fields = {
             "Host": str(origin),
@@ -100,7 +100,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Answer:
+class HttpAnswer:
     """What came."""
 
     status: int
@@ -115,13 +115,13 @@ class Answer:
 
 
 async def exchange(
-    origin: Origin,
-    request: Request,
+    origin: HttpOrigin,
+    request: HttpRequest,
     headers: Mapping[str, str],
     *,
     seconds: float,
     tls: ssl.SSLContext | None = None,
-) -> Answer:
+) -> HttpAnswer:
     """Send a request on a connection of its own, and read the answer. A cancelled one may have arrived.
 
     Raises:
@@ -155,7 +155,7 @@ async def exchange(
         ) from None
 
 
-async def _receive(stream: trio.abc.Stream, request: Request) -> Answer:
+async def _receive(stream: trio.abc.Stream, request: HttpRequest) -> HttpAnswer:
     parser, body, count = ResponseParser(request.method), bytearray(), 0
     while True:
         piece = await stream.receive_some(_CHUNK_BYTES)
@@ -169,14 +169,14 @@ async def _receive(stream: trio.abc.Stream, request: Request) -> Answer:
                 f"the answer to {request} is not HTTP; check that its web interface is at this address and port"
             ) from None
         if parser.head is not None and parser.has_ended:
-            return Answer(parser.head.status, parser.head.headers, bytes(body))
+            return HttpAnswer(parser.head.status, parser.head.headers, bytes(body))
         if count > MAX_ANSWER_BYTES:
             raise OutletUnreachable(
                 f"the answer to {request} is longer than {MAX_ANSWER_BYTES // 1024} KiB; check the address"
             )
 
 
-def _end(parser: ResponseParser, request: Request, count: int) -> None:
+def _end(parser: ResponseParser, request: HttpRequest, count: int) -> None:
     """The connection has ended, behind so many bytes. OutletUnreachable if a part of the answer is missing."""
     if not count:
         raise OutletUnreachable(

@@ -7,7 +7,7 @@ import urllib.parse
 from collections.abc import Callable, Mapping
 from string import Template
 
-from jumpstarter_drivers.http_power.exchange import Request
+from jumpstarter_drivers.http_power.exchange import HttpRequest
 
 __all__ = ["fill_path", "fill_request", "make_request"]
 
@@ -15,7 +15,7 @@ JSON_TYPE = "application/json"
 FORM_TYPE = "application/x-www-form-urlencoded"
 
 
-def make_request(method: str, target: str, body: str | None) -> Request:
+def make_request(method: str, target: str, body: str | None) -> HttpRequest:
     """A request with the kind of body that its text looks like.
 
     Raises:
@@ -26,12 +26,12 @@ def make_request(method: str, target: str, body: str | None) -> Request:
             f"{method[:20]!r} or its URL is invalid; write a method such as GET, and a URL without blanks"
         )
     if body is None:
-        return Request(method.upper(), target)
+        return HttpRequest(method.upper(), target)
     kind = JSON_TYPE if body.lstrip().startswith(("{", "[")) else FORM_TYPE
-    return Request(method.upper(), target, {"Content-Type": kind}, body.encode())
+    return HttpRequest(method.upper(), target, {"Content-Type": kind}, body.encode())
 
 
-def fill_request(template: str, values: Mapping[str, str], suffix: str = "") -> Request:
+def fill_request(template: str, values: Mapping[str, str], suffix: str = "") -> HttpRequest:
     """Make a request from `METHOD /target` or `METHOD /target BODY`. `suffix` is added to the target."""
     method, target, *body = template.split(" ", 2)
     escape = _in_json if body and body[0].startswith(("{", "[")) else urllib.parse.quote_plus

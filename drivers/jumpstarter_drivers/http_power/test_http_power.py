@@ -16,7 +16,7 @@ from jumpstarter_client.errors import DriverError, DriverMethodNotImplemented
 from jumpstarter_exporter import config as configuration
 from requests.auth import HTTPDigestAuth
 
-from jumpstarter_drivers.http_power.credentials import Authenticator, Credentials
+from jumpstarter_drivers.http_power.credentials import HttpAuthenticator, HttpCredentials
 from jumpstarter_drivers.http_power.device_table import DEVICES
 from jumpstarter_drivers.http_power.driver import (
     HttpAuth,
@@ -553,6 +553,6 @@ async def test_boards_of_one_device_are_served_one_after_the_other() -> None:
 
 
 def test_a_challenge_costs_no_more_than_its_length() -> None:
-    credentials = Authenticator("digest", Credentials("admin", "secret"))
+    credentials = HttpAuthenticator("digest", HttpCredentials("admin", "secret"))
     for words in ("a" * 60_000, "a=" * 30_000, 'a="' + "\\" * 60_000, "a" + " " * 60_000):
         assert not credentials.challenged([f"Digest {words}"])

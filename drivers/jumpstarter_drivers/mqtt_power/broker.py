@@ -23,7 +23,7 @@ from jumpstarter_drivers.power.outlet import OutletRefused, OutletUnreachable
 if TYPE_CHECKING:
     from paho.mqtt.client import Client
 
-__all__ = ["Broker", "Message", "Visit", "visit"]
+__all__ = ["Broker", "BrokerConnection", "MqttMessage", "visit"]
 
 MAX_MESSAGE_BYTES = 64 * 1024
 _MAX_UNREAD_MESSAGES = 256
@@ -52,7 +52,7 @@ class Broker:
 
 
 @dataclass(frozen=True)
-class Message:
+class MqttMessage:
     """A message from the broker."""
 
     topic: str
@@ -61,13 +61,13 @@ class Message:
     """Whether the broker had stored it: it may be old."""
 
 
-class Visit:
+class BrokerConnection:
     """A connection while it is open."""
 
     def __init__(self, client: Client, broker: Broker) -> None:
         self._client = client
         self._broker = broker
-        self._sender, self.messages = trio.open_memory_channel[Message](_MAX_UNREAD_MESSAGES)
+        self._sender, self.messages = trio.open_memory_channel[MqttMessage](_MAX_UNREAD_MESSAGES)
         self._connected = trio.Event()
         self._acknowledged: dict[int, trio.Event] = {}
         self._refused = False
@@ -93,7 +93,7 @@ class Visit:
         """Publish; returns when the broker has acknowledged it."""
         await self._acknowledgement(self._client.publish(topic, text, qos=1).mid)
 
-    def received(self) -> Iterator[Message]:
+    def received(self) -> Iterator[MqttMessage]:
         """Iterate over the messages that were received and not read yet."""
         with suppress(trio.WouldBlock):
             while True:
@@ -134,7 +134,7 @@ class Visit:
         if len(message.payload) <= MAX_MESSAGE_BYTES:
             text = message.payload.decode("utf-8", "replace")
             with suppress(trio.WouldBlock):  # a device that talks faster than it is read is asked again
-                self._sender.send_nowait(Message(message.topic, text, bool(message.retain)))
+                self._sender.send_nowait(MqttMessage(message.topic, text, bool(message.retain)))
 
     def _on_publish(self, client: Client, data: object, number: int, reason: Any, properties: object) -> None:
         self._acknowledged.setdefault(number, trio.Event()).set()
@@ -147,7 +147,7 @@ class Visit:
 
 
 @asynccontextmanager
-async def visit(broker: Broker, in_thread: InThread, seconds: float) -> AsyncIterator[Visit]:
+async def visit(broker: Broker, in_thread: InThread, seconds: float) -> AsyncIterator[BrokerConnection]:
     """A connection for a block, which has so many seconds to come about.
 
     Raises:
@@ -178,7 +178,7 @@ async def visit(broker: Broker, in_thread: InThread, seconds: float) -> AsyncIte
         client.tls_set_context(broker.tls)
     if broker.user is not None:
         client.username_pw_set(broker.user, broker.password)
-    opened = Visit(client, broker)
+    opened = BrokerConnection(client, broker)
     with collapsed():
         try:
             await in_thread(_connect, client, broker, limit)

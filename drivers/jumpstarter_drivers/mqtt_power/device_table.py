@@ -24,7 +24,7 @@ class MqttDevice:
     command: str
     """The topic that switches, to which one of `values` is published."""
     state: str
-    """The topic on which it says how it is."""
+    """The topic on which it publishes its state."""
     state_at: str = ""
     """Where in the JSON; empty if the whole message is the state."""
     state_at_first: str = ""

@@ -15,10 +15,10 @@ from jumpstarter_proto.documents import nearest
 from jumpstarter_proto.texts import shown
 
 from jumpstarter_drivers.host_names import check_host
-from jumpstarter_drivers.mqtt_power.broker import Broker, Message, Visit, visit
+from jumpstarter_drivers.mqtt_power.broker import Broker, BrokerConnection, MqttMessage, visit
 from jumpstarter_drivers.mqtt_power.device_table import DEVICES, MqttDevice
 from jumpstarter_drivers.power.answers import Measure, find_measures, find_text
-from jumpstarter_drivers.power.device_access import Trust, read_password
+from jumpstarter_drivers.power.device_access import DeviceTrust, read_password
 from jumpstarter_drivers.power.outlet import OutletRefused, OutletUnreachable, RemoteOutlet
 from jumpstarter_drivers.power.reading import PowerReading
 
@@ -75,7 +75,7 @@ class _BrokeredOutlet(RemoteOutlet):
     def _make_broker(self) -> Broker:
         password = read_password(self.password, self.password_file)
         try:
-            tls = Trust(self.ca, self.insecure_tls).context() if self.tls else None
+            tls = DeviceTrust(self.ca, self.insecure_tls).context() if self.tls else None
         except OSError as error:
             raise OutletRefused(f"the certificates in {self.ca} cannot be read: {error.strerror}") from None
         port = self.port or (8883 if self.tls else 1883)
@@ -93,7 +93,7 @@ class _BrokeredOutlet(RemoteOutlet):
         """Publish the query and wait for the state."""
         row = self.row
 
-        def said(message: Message) -> str | None:
+        def said(message: MqttMessage) -> str | None:
             if message.is_retained and row.query is not None:
                 return None  # of before the question
             return message.text.strip().lower() if not row.state_at else find_text(message.text, row.state_at)
@@ -110,7 +110,7 @@ class _BrokeredOutlet(RemoteOutlet):
                 f"{self.label} has no topic with measurements; use a device with a meter"
             )
 
-        def measured(message: Message) -> str | None:
+        def measured(message: MqttMessage) -> str | None:
             if message.is_retained and row.meter_query is not None:
                 return None  # of before the question
             return message.text
@@ -128,7 +128,9 @@ class _BrokeredOutlet(RemoteOutlet):
             raise NotImplementedError(f"{self.label} measures nothing; use a device with a meter")
         yield reading
 
-    async def _ask(self, topic: str, query: tuple[str, str] | None, take: Callable[[Message], T | None]) -> T:
+    async def _ask(
+        self, topic: str, query: tuple[str, str] | None, take: Callable[[MqttMessage], T | None]
+    ) -> T:
         row = self.row
         async with visit(self._broker, self.in_thread, self.attempt_seconds) as broker:
             with self._time_limit(
@@ -144,7 +146,7 @@ class _BrokeredOutlet(RemoteOutlet):
                         return found
         raise OutletUnreachable(f"the broker {self._broker} went away; check it")
 
-    async def _check_online(self, broker: Visit) -> None:
+    async def _check_online(self, broker: BrokerConnection) -> None:
         """Raise OutletUnreachable if the broker keeps the device's last will: it would not hear the command."""
         await broker.subscribe(self.row.availability)
         await broker.subscribe(self.row.state)  # acknowledged behind what the broker has kept of the first
@@ -152,7 +154,7 @@ class _BrokeredOutlet(RemoteOutlet):
             if message.topic == self.row.availability:
                 self._check_availability(message)
 
-    def _check_availability(self, message: Message) -> None:
+    def _check_availability(self, message: MqttMessage) -> None:
         row = self.row
         said = find_text(message.text, row.offline_at) if row.offline_at else None
         if (said or message.text.strip().lower()) == row.offline:
@@ -244,7 +246,7 @@ class MqttOutlet(_BrokeredOutlet):
 
 @dataclass(kw_only=True, eq=False)
 class TasmotaPower(_BrokeredOutlet):
-    """A Tasmota with the keys of Jumpstarter 0.9, or whatever takes and says ON and OFF on two topics.
+    """A Tasmota with the keys of Jumpstarter 0.9, or any device with ON and OFF on two topics.
 
         export:
           power:

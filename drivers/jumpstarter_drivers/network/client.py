@@ -65,7 +65,7 @@ class NetworkClient(DriverClient):
         host: Annotated[bool, Parameter(negative="")] = False,
         port: Annotated[bool, Parameter(negative="")] = False,
     ) -> str:
-        """Say where the service is, for who reaches it without the exporter.
+        """Print the address of the service, for users who can reach it without the exporter.
 
         Parameters
         ----------

@@ -147,7 +147,7 @@ class UdpNetwork(_Address):
     @export_stream
     @asynccontextmanager
     async def connect(self) -> AsyncIterator[trio.abc.HalfCloseableStream]:
-        """A new local port that talks to the service and to nobody else."""
+        """Open a local port that exchanges datagrams with the service only."""
         where = f"{self.host} port {self.port}"
         try:
             found = await trio.socket.getaddrinfo(self.host, self.port, type=socket.SOCK_DGRAM)
@@ -165,7 +165,7 @@ class UdpNetwork(_Address):
 
 @dataclass(kw_only=True, eq=False)
 class EchoNetwork(NetworkInterface):
-    """Sends back what it gets: for trying out, and for measuring.
+    """Sends back all bytes: for tests and measurements.
 
     export:
       echo:

@@ -35,7 +35,7 @@ def measures(**paths: str | tuple[str, float]) -> Mapping[str, Measure]:
 
 
 def find_measures(text: str, wanted: Mapping[str, Measure]) -> PowerReading | None:
-    """What an answer says of them; None if it says nothing."""
+    """Return the measurements in an answer; None if there are none."""
     found = {
         name: round(number * measure.factor, 6)
         for name, measure in wanted.items()

@@ -90,7 +90,7 @@ class CommandPower(RemoteOutlet):
         return self._commands[key][0]
 
     async def _output(self, key: str) -> str:
-        """What the command prints. A user who leaves ends it."""
+        """Run the command and return its output. A cancellation kills it."""
         program = self._program(key)
         try:
             process = await trio.lowlevel.open_process(
@@ -135,7 +135,7 @@ async def _collect(stream: trio.abc.ReceiveStream | None, into: bytearray) -> No
 
 
 async def _end(process: trio.Process, *, is_over: bool) -> None:
-    """Kill what is left of it, with what it has started, which may live on when the process itself has ended."""
+    """Kill its process group: programs that it started may still run when it has ended."""
     if not is_over:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)

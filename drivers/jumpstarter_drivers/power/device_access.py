@@ -11,11 +11,11 @@ from jumpstarter_proto.private_files import read_private
 if TYPE_CHECKING:
     import ssl
 
-__all__ = ["Trust", "read_password"]
+__all__ = ["DeviceTrust", "read_password"]
 
 
 @dataclass(frozen=True)
-class Trust:
+class DeviceTrust:
     """The certificates that are trusted."""
 
     ca: str | None = None

@@ -87,11 +87,11 @@ class _Wiring:
 
 
 class RelayCore(Core["_Relay"]):
-    """The GPIO line of a relay: held from its first use to the end of the exporter, driven by nobody but users."""
+    """The GPIO line of a relay: held from its first use to the end of the exporter, driven only by users."""
 
     def __init__(self, config: _Relay) -> None:
         super().__init__(config)
-        self._line: pins.Line | None = None
+        self._line: pins.OutputLine | None = None
         # on() and off() run in worker threads.
         self._lock = threading.Lock()
 
@@ -271,7 +271,7 @@ class HubPort(PowerInterface):
     """Whether it may be switched off although the host's own disk, network, keyboard or mouse is behind it."""
 
     def __post_init__(self) -> None:
-        """Read the names. ValueError for one that is none."""
+        """Parse the names. ValueError for an invalid one."""
         # Half a megabyte, which hosts whose boards have other switches are spared.
         from jumpstarter_drivers.power.usb_hub.switch import SocketSwitch  # noqa: PLC0415
         from jumpstarter_drivers.power.usb_hub.topology import parse_port  # noqa: PLC0415
@@ -294,7 +294,7 @@ class HubPort(PowerInterface):
         return []
 
     def describe_hardware(self) -> str:
-        """The ports of the socket, what switches them, and whether the hub says that it switches each by itself."""
+        """Describe the ports of the socket, what switches them, and whether the hub switches each port by itself."""
         return self._socket.describe()
 
     async def open(self) -> None:
@@ -303,12 +303,12 @@ class HubPort(PowerInterface):
 
     @export
     def on(self) -> None:
-        """Switch the port on, and wait until its hub says so."""
+        """Switch the port on, and wait until the hub reports it."""
         self._switch(on=True)
 
     @export
     def off(self) -> None:
-        """Switch the port off, and wait until its hub says so. One that cannot be switched off is on afterwards."""
+        """Switch the port off, and wait until the hub reports it. If it stays on, it is switched on again."""
         self._switch(on=False)
 
     def _switch(self, *, on: bool) -> None:

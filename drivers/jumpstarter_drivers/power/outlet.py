@@ -31,7 +31,7 @@ class OutletRefused(DeviceFailed):
 
 @dataclass(kw_only=True, eq=False)
 class RemoteOutlet(PowerInterface):
-    """Base of outlets that are switched by messages. `on` and `off` end when the outlet says that it has switched.
+    """Base of outlets that are switched by messages. `on` and `off` return when the outlet reports the new state.
 
     A connection that fails is tried again until `timeout`; an answer that refuses is not. Opening and closing the
     device switch nothing.
@@ -87,12 +87,12 @@ class RemoteOutlet(PowerInterface):
 
     @export
     async def on(self) -> None:
-        """Switch on, and wait until the outlet says that it is on."""
+        """Switch on, and wait until the outlet reports that it is on."""
         await self._switch(on=True)
 
     @export
     async def off(self) -> None:
-        """Switch off, and wait until the outlet says that it is off."""
+        """Switch off, and wait until the outlet reports that it is off."""
         await self._switch(on=False)
 
     async def _switch(self, *, on: bool) -> None:

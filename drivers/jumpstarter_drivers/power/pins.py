@@ -20,7 +20,7 @@ from jumpstarter_exporter.driver import DeviceBusy, DeviceFailed, DeviceMissing
 
 from jumpstarter_drivers.power.gpio_chip import close_chip, is_raspberry_pi, number_of, open_chip
 
-__all__ = ["Line", "acquire", "factory", "loses_outputs"]
+__all__ = ["OutputLine", "acquire", "factory", "loses_outputs"]
 
 _REVERTING = frozenset({"lgpio"})
 """Factories that ask the kernel for lines, which are its own again when the process has ended."""
@@ -32,7 +32,7 @@ _chips: dict[str, tuple[int, Any]] = {}
 _taken: set[tuple[int, str]] = set()
 
 
-class Line:
+class OutputLine:
     """One output line, held by one device until `release`."""
 
     def __init__(self, owner: Any, info: Any, *, is_lost: bool) -> None:
@@ -59,7 +59,7 @@ class Line:
 
     @property
     def end_warning(self) -> str:
-        """What becomes of it when the process ends, in a sentence; empty if it stays as it is, or nobody drove it."""
+        """A sentence about its level after the process has ended; empty if it stays as it is, or was not driven."""
         if not (self._is_lost and self._is_driven):
             return ""
         return (
@@ -73,7 +73,7 @@ class Line:
             _taken.discard((id(self._factory), self.name))
 
 
-def acquire(pin: int | str, *, factory: str | None = None, chip: str | None = None) -> Line:
+def acquire(pin: int | str, *, factory: str | None = None, chip: str | None = None) -> OutputLine:
     """Hold a line without touching it.
 
     Args:
@@ -95,7 +95,7 @@ def acquire(pin: int | str, *, factory: str | None = None, chip: str | None = No
             if chip is None
             else f"{chip} has no line {pin!r}; `gpioinfo` shows its lines"
         )
-    line = Line(owner, info, is_lost=loses_outputs(kind) and (chip is None or is_raspberry_pi(owner)))
+    line = OutputLine(owner, info, is_lost=loses_outputs(kind) and (chip is None or is_raspberry_pi(owner)))
     with _lock:
         if (id(owner), line.name) in _taken:
             raise DeviceBusy(f"{line.name} is in use by another device; give each its own pin")

@@ -60,7 +60,7 @@ class PySerialClient(DriverClient):
 
     @property
     def loader_prompt(self) -> str | None:
-        """What the board's boot loader prompts with, if the exporter's configuration says so."""
+        """The boot loader's prompt, if the exporter's configuration has it."""
         return self.node.labels.get(LOADER_PROMPT)
 
     @verb
@@ -92,7 +92,7 @@ class PySerialClient(DriverClient):
                     yield ConsoleRecord(float(record["time"]), record["kind"], b64decode(record["data"]))
 
     async def _exporters_now(self) -> datetime:
-        """By the clock of who records, in our time zone; by ours if it is an exporter that does not tell."""
+        """Return the exporter's time in the local time zone; the local time if the exporter does not report it."""
         try:
             return datetime.fromtimestamp(float(cast("float", await self.call_async("clock")))).astimezone()
         except (DriverMethodNotImplemented, ValueError, TypeError, OverflowError, OSError):
@@ -223,7 +223,7 @@ class PySerialClient(DriverClient):
             yield stream
 
     async def watch_async(self) -> AsyncGenerator[tuple[int, bytes], None]:
-        """What the console says from now on, each piece with the console's position behind it; see `position_async`.
+        """Yield the console's output from now on, each piece with the position behind it; see `position_async`.
 
         Raises NotImplementedError where the exporter does not know this, as that of Jumpstarter 0.9.
         """
@@ -238,7 +238,7 @@ class PySerialClient(DriverClient):
             raise NotImplementedError(error.details) from None
 
     async def position_async(self) -> int:
-        """Bytes that the console has said until now: who watches it and is there has seen all of them."""
+        """Return how many bytes the console has printed. A watcher at this position has received all of them."""
         return int(cast("float", await self.call_async("position")))
 
     @asynccontextmanager

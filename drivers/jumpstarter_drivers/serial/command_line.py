@@ -26,7 +26,7 @@ class RunUsageError(JumpstarterError):
 
 
 def line_of(command: tuple[str, ...]) -> str:
-    """The line for the board's shell: a single word is one, several are quoted to stay what they are."""
+    """Return the command line for the board's shell: one word as it is, several words quoted."""
     if not any(word.strip() for word in command):
         raise RunUsageError("run needs a command, such as: jumpstarter serial run rpi4 -- uname -a")
     return command[0] if len(command) == 1 else shlex.join(command)

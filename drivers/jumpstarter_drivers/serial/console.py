@@ -19,9 +19,9 @@ from jumpstarter_exporter.recording import Recorder
 from jumpstarter_proto.errors import JumpstarterError
 from jumpstarter_proto.tasks import first_of
 
-from jumpstarter_drivers.serial.port import Line, Port, PortLost
+from jumpstarter_drivers.serial.port import ControlLine, Port, PortLost
 
-__all__ = ["BUFFER_BYTES", "Console", "Reader"]
+__all__ = ["BUFFER_BYTES", "Console", "ConsoleReader"]
 
 BUFFER_BYTES = 4 << 20
 """Bytes that a reader may lag behind: six minutes at 115200 baud."""
@@ -32,7 +32,7 @@ _MAX_RETRY_SECONDS = 2.0
 """Seconds between looks for a port that is gone; doubled each time up to the second."""
 
 
-class Reader:
+class ConsoleReader:
     """The position of one reader in the console's output."""
 
     def __init__(self, limit: int, position: int = 0) -> None:
@@ -85,7 +85,7 @@ class Reader:
 
 
 class Console:
-    """The port and who uses it.
+    """The port and its readers.
 
     `open_port` opens it; `gone` and `back` are told when it goes away (with the reason) and returns. `came` is an event
     that is set when it is plugged in; None if nobody would set it, so that one has to look. `held` ends what is done in
@@ -127,7 +127,7 @@ class Console:
         """Whether there was one, so that this is a pause."""
         self._look_now = trio.Event()
         self._looked = trio.lowlevel.ParkingLot()
-        self._readers: set[Reader] = set()
+        self._readers: set[ConsoleReader] = set()
         self._writing = trio.Lock()
 
     async def run(self, port: Port | None) -> None:
@@ -147,9 +147,9 @@ class Console:
             self._looked.unpark_all()
 
     @contextmanager
-    def attach(self) -> Iterator[Reader]:
+    def attach(self) -> Iterator[ConsoleReader]:
         """A reader, from now on to the end of the block."""
-        reader = Reader(self._buffer, self.position)
+        reader = ConsoleReader(self._buffer, self.position)
         self._readers.add(reader)
         try:
             yield reader
@@ -194,8 +194,8 @@ class Console:
             if self._port is not None:
                 await self._port.drain()
 
-    async def set_line(self, line: Line, value: bool) -> None:
-        """Set a control line of the port; while the port is away, that is left to who opens it again."""
+    async def set_line(self, line: ControlLine, value: bool) -> None:
+        """Set a control line of the port. While the port is missing, the line is set when it is opened again."""
         if self._port is not None:
             await self._port.set_line(line, value)
 

@@ -20,8 +20,8 @@ from jumpstarter_exporter.recording import Folder, Record, Recorder, TakenError,
 from jumpstarter_proto.file_names import safe_name
 from jumpstarter_proto.value import JSON
 
-from jumpstarter_drivers.serial.console import Console, Reader
-from jumpstarter_drivers.serial.port import Line, Port, Settings, open_port
+from jumpstarter_drivers.serial.console import Console, ConsoleReader
+from jumpstarter_drivers.serial.port import ControlLine, Port, PortSettings, open_port
 
 __all__ = ["PySerial", "SerialCore"]
 
@@ -33,7 +33,7 @@ _PART_BYTES = 256 * 1024
 class _Stream:
     """A user's end of the console."""
 
-    def __init__(self, console: Console, reader: Reader) -> None:
+    def __init__(self, console: Console, reader: ConsoleReader) -> None:
         self._console = console
         self._reader = reader
 
@@ -58,7 +58,7 @@ class Input(_Stream):
     """Input only. Its output is nothing but an end, once all input has left the port."""
 
     def __init__(self, console: Console) -> None:
-        super().__init__(console, Reader(0))
+        super().__init__(console, ConsoleReader(0))
         self._done = trio.Event()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
@@ -75,7 +75,7 @@ class SerialCore(Core["PySerial"]):
 
     def __init__(self, config: PySerial) -> None:
         super().__init__(config)
-        self.settings = Settings(config.url, config.baudrate, config.disable_hupcl)
+        self.settings = PortSettings(config.url, config.baudrate, config.disable_hupcl)
         self._console: Console | None = None
         self._recorder: Recorder | None = None
 
@@ -142,7 +142,7 @@ class SerialCore(Core["PySerial"]):
             self._recorder = Recorder(folder, logger=self.logger)
         return self._recorder
 
-    async def set_line(self, line: Line, value: bool) -> None:
+    async def set_line(self, line: ControlLine, value: bool) -> None:
         """Set a control line, now and whenever the port returns, to the end of the session."""
         await self.console.set_line(line, value)
         self.settings.lines[line] = value
@@ -232,12 +232,12 @@ class PySerial(Driver):
     disable_hupcl: bool = False
     """Leave DTR and RTS as they are when the port is closed."""
     loader_prompt: str | None = None
-    """What the board's boot loader prompts with, where that is not `=>`: at it, nobody is logged in."""
+    """The boot loader's prompt, if it is not `=>`."""
     recording_access: Literal["lease", "all"] = "lease"
     """What users of a lease see of the recording: from its begin on, or all; the same of a visit over the network.
     Local users see all."""
     record: bool = True
-    """Keep what the console says, 16 MiB of it, across sessions and restarts. Without, nothing opens it before its
+    """Record the output of the console, 16 MiB, across sessions and restarts. Without, nothing opens it before its
     first use, so nothing raises DTR."""
 
     def __post_init__(self) -> None:
@@ -250,7 +250,7 @@ class PySerial(Driver):
             raise ValueError(f"cps is {self.cps}; it takes characters per second, above 0")
         if not 0 <= self.port_wait < float("inf"):
             raise ValueError(f"port_wait is {self.port_wait}; it takes seconds, 0 or more")
-        self._readers: set[Reader] = set()
+        self._readers: set[ConsoleReader] = set()
 
     @classmethod
     def host_nodes(cls, values: Mapping[str, Any]) -> Sequence[str]:
@@ -287,7 +287,7 @@ class PySerial(Driver):
 
     @export(reads=True)
     async def watch(self) -> AsyncGenerator[dict[str, JSON], None]:
-        """What the console says, from now on, also while there is no port; ends when the console is closed.
+        """Yield the output of the console from now on, also while there is no port; ends when the console is closed.
 
         Each piece has `data`, in base64, and `position`, that of the console behind it: see there. The first one has
         no data.
@@ -300,7 +300,7 @@ class PySerial(Driver):
 
     @export(reads=True)
     async def position(self) -> int:
-        """Bytes that the console has said since it was opened: who watches it and is there has seen all until now."""
+        """Return how many bytes the console has printed since it was opened: the position of a watcher."""
         return self.core.console.position
 
     @export(reads=True)
@@ -370,12 +370,12 @@ class PySerial(Driver):
             )
         self.core.recorder.mark(text[:MAX_MARK_LENGTH])
 
-    async def _set_line(self, line: Line, value: bool) -> None:
+    async def _set_line(self, line: ControlLine, value: bool) -> None:
         await self._usable()
         await self.core.set_line(line, value)
 
     @contextmanager
-    def _attached(self, console: Console) -> Iterator[Reader]:
+    def _attached(self, console: Console) -> Iterator[ConsoleReader]:
         with console.attach() as reader:
             self._readers.add(reader)
             try:

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from jumpstarter_proto.console_lines import lines_of
 from jumpstarter_proto.texts import printable
 
-__all__ = ["ConsoleRecord", "Line", "Lines", "parse_since", "show"]
+__all__ = ["ConsoleLine", "ConsoleRecord", "Lines", "parse_since", "show"]
 
 _AGO = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d)")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
@@ -28,8 +28,8 @@ class ConsoleRecord:
 
 
 @dataclass(frozen=True)
-class Line:
-    """A line of the console, or what the recording itself says."""
+class ConsoleLine:
+    """A line of the console, or a note of the recording itself."""
 
     time: float
     """When its first byte came."""
@@ -47,11 +47,11 @@ class Lines:
         self._begun = b""
         self._time = 0.0
 
-    def feed(self, record: ConsoleRecord) -> Iterator[Line]:
+    def feed(self, record: ConsoleRecord) -> Iterator[ConsoleLine]:
         """The lines that this piece completes."""
         if record.kind != "data":
             yield from self.rest()
-            yield Line(record.time, record.kind, record.data)
+            yield ConsoleLine(record.time, record.kind, record.data)
             return
         if not self._begun:
             self._time = record.time
@@ -59,14 +59,14 @@ class Lines:
         end = 0
         for line in lines_of(data):
             end += len(line)
-            yield Line(self._time, "data", line, cut=not line.endswith((b"\n", b"\r")))
+            yield ConsoleLine(self._time, "data", line, cut=not line.endswith((b"\n", b"\r")))
             self._time = record.time
         self._begun = data[end:]
 
-    def rest(self) -> Iterator[Line]:
+    def rest(self) -> Iterator[ConsoleLine]:
         """The line that has no end yet."""
         if self._begun:
-            yield Line(self._time, "data", self._begun)
+            yield ConsoleLine(self._time, "data", self._begun)
             self._begun = b""
 
 
@@ -88,7 +88,7 @@ def parse_since(text: str, now: datetime) -> float:
         raise ValueError(f"{text!r} is not a valid time; write 10m, 2h, 14:30 or 2026-11-24T14:30") from None
 
 
-def show(line: Line, *, wanted: re.Pattern[str] | None, timestamps: bool, harmless: bool) -> bytes:
+def show(line: ConsoleLine, *, wanted: re.Pattern[str] | None, timestamps: bool, harmless: bool) -> bytes:
     """A line as it is printed; empty when `wanted` does not match. `harmless` leaves a terminal nothing to obey."""
     from jumpstarter_client.console.matcher import plain  # noqa: PLC0415 - raw output needs none of it
 

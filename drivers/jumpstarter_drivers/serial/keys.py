@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-__all__ = ["HELP", "Key", "Keys", "Typed"]
+__all__ = ["HELP", "Keys", "TerminalKey", "Typed"]
 
 PREFIX = 0x1D  # Ctrl-]
 _CTRL_B = 0x02
@@ -20,7 +20,7 @@ Ctrl-] Ctrl-]   send Ctrl-] to the board
 """
 
 
-class Key(enum.Enum):
+class TerminalKey(enum.Enum):
     """What the user wants from us."""
 
     EXIT = "q"
@@ -34,15 +34,15 @@ class Typed:
     """Bytes for the board, and then a key for us, if there is one."""
 
     data: bytes
-    key: Key | None = None
+    key: TerminalKey | None = None
 
 
 _KEYS = {
-    ord("q"): Key.EXIT,
-    ord("p"): Key.POWER,
-    ord("b"): Key.BOOKMARK,
-    ord("h"): Key.HELP,
-    ord("?"): Key.HELP,
+    ord("q"): TerminalKey.EXIT,
+    ord("p"): TerminalKey.POWER,
+    ord("b"): TerminalKey.BOOKMARK,
+    ord("h"): TerminalKey.HELP,
+    ord("?"): TerminalKey.HELP,
 }
 
 
@@ -66,7 +66,7 @@ class Keys:
                 if byte == PREFIX:
                     data.append(byte)
                     continue
-                found.append(Typed(bytes(data), _KEYS.get(byte | 0x20, _KEYS.get(byte, Key.HELP))))
+                found.append(Typed(bytes(data), _KEYS.get(byte | 0x20, _KEYS.get(byte, TerminalKey.HELP))))
                 data.clear()
             elif byte == PREFIX:
                 self._after_prefix = True
@@ -77,9 +77,9 @@ class Keys:
                 if self._ctrl_b < _ESCAPE_PRESSES:
                     data.append(byte)
                     continue
-                found.append(Typed(bytes(data), Key.EXIT))
+                found.append(Typed(bytes(data), TerminalKey.EXIT))
                 data.clear()
-            if found[-1].key is Key.EXIT:
+            if found[-1].key is TerminalKey.EXIT:
                 return found
         if data:
             found.append(Typed(bytes(data)))

@@ -23,28 +23,28 @@ from jumpstarter_exporter.node_errors import explain_open_error
 from jumpstarter_proto.errors import JumpstarterError
 from jumpstarter_proto.process import DescriptorStore
 
-__all__ = ["Port", "PortLost", "Settings", "open_port"]
+__all__ = ["Port", "PortLost", "PortSettings", "open_port"]
 
 _CHUNK_BYTES = 65536
 _THREAD_CHUNK_BYTES = 256
 _DRAIN_SECONDS = 1.0
 _NOTHING_KEPT = DescriptorStore()
 
-Line = Literal["dtr", "rts"]
+ControlLine = Literal["dtr", "rts"]
 
 
 class PortLost(Exception):  # noqa: N818 - what happens to a port, not a fault of the program
-    """The port went away while it was open; the message says how it was noticed."""
+    """The port was removed while it was open; the message says how that was detected."""
 
 
 @dataclass
-class Settings:
-    """What a port is opened with. `lines` holds what users set, so that a port that returns has it again."""
+class PortSettings:
+    """The settings of a port. `lines` has the control lines that users set; they are set again when it returns."""
 
     url: str
     baudrate: int
     disable_hupcl: bool = False
-    lines: dict[Line, bool] = field(default_factory=dict)
+    lines: dict[ControlLine, bool] = field(default_factory=dict)
 
     @property
     def is_path(self) -> bool:
@@ -87,7 +87,7 @@ class Port(ABC):
     async def drain(self) -> None:
         """Wait until what was sent has left the port, as far as the port can tell."""
 
-    async def set_line(self, line: Line, value: bool) -> None:
+    async def set_line(self, line: ControlLine, value: bool) -> None:
         """Set a modem control line. DeviceFailed where the port has none."""
         await trio.to_thread.run_sync(_set_line, self._serial, line, value, limiter=self._controlling)
 
@@ -176,7 +176,7 @@ class _ThreadPort(Port):
         await trio.lowlevel.checkpoint()
 
 
-async def open_port(settings: Settings, descriptors: DescriptorStore = _NOTHING_KEPT) -> Port:
+async def open_port(settings: PortSettings, descriptors: DescriptorStore = _NOTHING_KEPT) -> Port:
     """Open and configure; a device node that was kept in `descriptors` is taken up as it is, and kept there again.
 
     Raises:
@@ -214,7 +214,7 @@ async def open_port(settings: Settings, descriptors: DescriptorStore = _NOTHING_
     )
 
 
-def _open(settings: Settings, descriptors: DescriptorStore) -> Any:
+def _open(settings: PortSettings, descriptors: DescriptorStore) -> Any:
     # Loaded with the first port, never with the exporter.
     import serial as pyserial  # noqa: PLC0415
 
@@ -245,7 +245,7 @@ def _is_terminal(serial: Any) -> bool:
     return getattr(serial, "fd", None) is not None
 
 
-def _configure(fd: int, settings: Settings) -> None:
+def _configure(fd: int, settings: PortSettings) -> None:
     attributes = termios.tcgetattr(fd)
     before = copy.deepcopy(attributes)
     # So that "nothing there yet" (EAGAIN) and "hung up" (no bytes) are different answers to a read.
@@ -256,7 +256,7 @@ def _configure(fd: int, settings: Settings) -> None:
         termios.tcsetattr(fd, termios.TCSANOW, attributes)
 
 
-def _fault(settings: Settings, error: Exception) -> JumpstarterError:
+def _fault(settings: PortSettings, error: Exception) -> JumpstarterError:
     url = settings.url
     if not settings.is_path:
         return DeviceMissing(f"{url} cannot be opened: {error}; check its address and that its server runs")
@@ -317,7 +317,7 @@ def _drain(fd: int) -> None:
         return  # a socket, or gone: there is nothing to wait for
 
 
-def _set_line(serial: Any, line: Line, value: bool) -> None:
+def _set_line(serial: Any, line: ControlLine, value: bool) -> None:
     try:
         setattr(serial, line, value)
     except (OSError, ValueError) as error:

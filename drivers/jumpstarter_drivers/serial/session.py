@@ -12,7 +12,7 @@ from jumpstarter_proto.errors import JumpstarterError
 from jumpstarter_proto.rpc import StatusCode
 from jumpstarter_proto.texts import shown
 
-from jumpstarter_drivers.serial.keys import HELP, Key, Keys
+from jumpstarter_drivers.serial.keys import HELP, Keys, TerminalKey
 from jumpstarter_drivers.serial.terminal import CLOSED, read_stdin, say, write_all
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def power_of(node: Node) -> Node:
 
 
 async def converse(client: PySerialClient, last: int) -> str:
-    """Until the user leaves or the console ends; says which. `last` lines from before come first."""
+    """Run until the user leaves or the console ends; returns which. The `last` earlier lines are printed first."""
     async with client.attach_async() as stream, trio.open_nursery() as nursery:
         say(f"Console of {client.path or 'the board'}; Ctrl-B three times leaves, Ctrl-] h shows more keys.")
         if why := await client.waits_for_async():
@@ -60,7 +60,7 @@ async def converse(client: PySerialClient, last: int) -> str:
             for part in keys.feed(typed):
                 if part.data:
                     await stream.send_all(part.data)
-                if part.key is Key.EXIT:
+                if part.key is TerminalKey.EXIT:
                     nursery.cancel_scope.cancel()
                     return "\nLeft the console."
                 if part.key is not None:
@@ -77,15 +77,15 @@ async def _show_last(client: PySerialClient, last: int) -> None:
         say(f"no output from before: {error.details}")
 
 
-async def _obey(client: PySerialClient, key: Key) -> None:
+async def _obey(client: PySerialClient, key: TerminalKey) -> None:
     """A key that leaves the console open: whatever goes wrong is said, and the console goes on."""
     try:
         match key:
-            case Key.POWER:
+            case TerminalKey.POWER:
                 power = power_of(client.node)
                 say(f"\n[power-cycling {power.path}]")
                 await cast("PowerClient", power.client).cycle.aio()
-            case Key.BOOKMARK:
+            case TerminalKey.BOOKMARK:
                 await client.mark.aio("from the console")
                 say("\n[bookmark set]")
             case _:

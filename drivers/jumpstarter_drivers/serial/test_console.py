@@ -11,9 +11,9 @@ import trio
 from jumpstarter_exporter.driver import DeviceBusy, DeviceMissing
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from jumpstarter_drivers.serial.console import Console, Reader
+from jumpstarter_drivers.serial.console import Console, ConsoleReader
 from jumpstarter_drivers.serial.driver import Input
-from jumpstarter_drivers.serial.port import Line, Port, PortLost
+from jumpstarter_drivers.serial.port import ControlLine, Port, PortLost
 
 
 class FakePort(Port):
@@ -24,7 +24,7 @@ class FakePort(Port):
         self.give, self._come = trio.open_memory_channel[bytes](100)
         self.sent = bytearray()
         self.times: list[float] = []
-        self.lines: dict[Line, bool] = {}
+        self.lines: dict[ControlLine, bool] = {}
         self.lost = False
         self.drained = b""
 
@@ -46,7 +46,7 @@ class FakePort(Port):
         await trio.lowlevel.checkpoint()
         self.drained = bytes(self.sent)
 
-    async def set_line(self, line: Line, value: bool) -> None:
+    async def set_line(self, line: ControlLine, value: bool) -> None:
         self.lines[line] = value
 
     async def aclose(self) -> None:
@@ -153,14 +153,14 @@ async def test_slow_reader_finds_a_note_where_bytes_are_missing() -> None:
 
 
 async def test_what_waits_for_a_reader_comes_in_frames_of_64_kib() -> None:
-    reader = Reader(1 << 20)
+    reader = ConsoleReader(1 << 20)
     for _ in range(40):
         reader.put(b"x" * 4096)
     assert [len(await reader.receive()) for _ in range(3)] == [65536, 65536, 32768]
 
 
 async def test_cancelled_reader_loses_nothing() -> None:
-    reader = Reader(100)
+    reader = ConsoleReader(100)
     reader.put(b"kept")
     with trio.move_on_after(0) as scope:
         await reader.receive()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from jumpstarter_client.errors import NotFoundError
 from jumpstarter_proto.console_lines import LINE_BYTES
 
-from jumpstarter_drivers.serial.history import ConsoleRecord, Line, Lines, parse_since, show
+from jumpstarter_drivers.serial.history import ConsoleLine, ConsoleRecord, Lines, parse_since, show
 from jumpstarter_drivers.serial.session import power_of
 
 NOW = datetime(2026, 11, 24, 12, 0, 0, tzinfo=timezone(timedelta(hours=1)))
@@ -78,8 +78,8 @@ def test_a_bookmark_ends_the_line_before_it() -> None:
     split = Lines()
     assert list(split.feed(ConsoleRecord(1.0, "data", b"lo"))) == []
     assert list(split.feed(ConsoleRecord(2.0, "mark", b"here"))) == [
-        Line(1.0, "data", b"lo"),
-        Line(2.0, "mark", b"here"),
+        ConsoleLine(1.0, "data", b"lo"),
+        ConsoleLine(2.0, "mark", b"here"),
     ]
 
 
@@ -106,7 +106,7 @@ def test_no_times(text: str) -> None:
 
 
 def test_what_is_shown() -> None:
-    line = Line(0.0, "data", b"\x1b[31mred\x1b[0m alert\x07\r\n")
+    line = ConsoleLine(0.0, "data", b"\x1b[31mred\x1b[0m alert\x07\r\n")
     options: dict[str, Any] = {"wanted": None, "timestamps": False, "harmless": False}
     assert show(line, **options) == line.data
     assert show(line, **options | {"harmless": True}) == b"red alert\n"
@@ -115,11 +115,11 @@ def test_what_is_shown() -> None:
     assert re.fullmatch(
         rb"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.000 .*\n", show(line, **options | {"timestamps": True}), re.S
     )
-    bar = Line(0.0, "data", b"\r 10%\r")
+    bar = ConsoleLine(0.0, "data", b"\r 10%\r")
     assert show(bar, **options) == show(bar, **options | {"wanted": re.compile("^ 10%$", re.M)}) == b" 10%\n"
     assert show(bar, **options | {"harmless": True}) == b" 10%\n"
     assert show(bar, **options | {"timestamps": True}).endswith(b"  10%\n")
-    assert show(Line(0.0, "mark", b"here"), **options) == b"[jumpstarter: bookmark here]\n"
+    assert show(ConsoleLine(0.0, "mark", b"here"), **options) == b"[jumpstarter: bookmark here]\n"
 
 
 class Tree:

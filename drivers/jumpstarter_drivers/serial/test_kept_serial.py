@@ -19,7 +19,7 @@ from jumpstarter_proto.process.descriptor_table import name_of
 
 from jumpstarter_drivers.serial.conftest import Cable
 from jumpstarter_drivers.serial.kept_serial import FULL_BUFFER_BYTES, KeptSerial
-from jumpstarter_drivers.serial.port import Port, PortLost, Settings, open_port
+from jumpstarter_drivers.serial.port import Port, PortLost, PortSettings, open_port
 from tests.support.service_manager import DescriptorKeeper, until_waiting
 
 Written = list[tuple[Any, ...]]
@@ -82,7 +82,7 @@ async def receive(port: Port, size: int) -> bytes:
 async def test_a_port_is_taken_up_as_it_is_with_what_came_meanwhile(
     systemd: DescriptorKeeper, cable: Cable
 ) -> None:
-    settings = Settings(str(cable.path), 115200)
+    settings = PortSettings(str(cable.path), 115200)
     store = started(systemd)
     port = await open_port(settings, store)
     assert not port.stayed_open
@@ -108,7 +108,7 @@ async def test_a_port_is_taken_up_as_it_is_with_what_came_meanwhile(
 async def test_nothing_is_written_to_a_port_that_is_as_configured(
     systemd: DescriptorKeeper, cable: Cable, baudrate: int, request: pytest.FixtureRequest
 ) -> None:
-    settings = Settings(str(cable.path), baudrate, disable_hupcl=True, lines={"dtr": False})
+    settings = PortSettings(str(cable.path), baudrate, disable_hupcl=True, lines={"dtr": False})
     store = started(systemd)
     port = await open_port(settings, store)
     systemd.until_stored(1)
@@ -125,11 +125,11 @@ async def test_what_differs_from_the_configuration_is_written_once(
     systemd: DescriptorKeeper, cable: Cable, before: int, after: int, request: pytest.FixtureRequest
 ) -> None:
     store = started(systemd)
-    port = await open_port(Settings(str(cable.path), before), store)
+    port = await open_port(PortSettings(str(cable.path), before), store)
     systemd.until_stored(1)
     store = await restarted(systemd, port, store)
     written: Written = request.getfixturevalue("written")
-    port = await open_port(Settings(str(cable.path), after), store)
+    port = await open_port(PortSettings(str(cable.path), after), store)
     names = [call[0] for call in written]
     assert names.count("tcsetattr") == 1
     assert names.count("TCSETS2") == (1 if after == 250000 else 0)
@@ -141,7 +141,7 @@ async def test_what_differs_from_the_configuration_is_written_once(
 async def test_a_port_that_stands_still_meanwhile_may_have_lost_some(
     systemd: DescriptorKeeper, cable: Cable
 ) -> None:
-    settings = Settings(str(cable.path), 115200)
+    settings = PortSettings(str(cable.path), 115200)
     store = started(systemd)
     port = await open_port(settings, store)
     [descriptor] = systemd.until_stored(1).values()
@@ -156,7 +156,7 @@ async def test_a_port_that_stands_still_meanwhile_may_have_lost_some(
 
 async def test_a_port_that_is_pulled_out_leaves_the_store(systemd: DescriptorKeeper, cable: Cable) -> None:
     store = started(systemd)
-    port = await open_port(Settings(str(cable.path), 115200), store)
+    port = await open_port(PortSettings(str(cable.path), 115200), store)
     [name] = systemd.until_stored(1)
     cable.pull_out()
     with trio.fail_after(10), pytest.raises(PortLost):
@@ -169,7 +169,7 @@ async def test_a_port_that_is_pulled_out_leaves_the_store(systemd: DescriptorKee
 async def test_what_cannot_be_set_up_is_closed_and_opened_by_its_name_at_the_next_try(
     systemd: DescriptorKeeper, cable: Cable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = Settings(str(cable.path), 115200)
+    settings = PortSettings(str(cable.path), 115200)
     store = started(systemd)
     port = await open_port(settings, store)
     systemd.until_stored(1)
@@ -205,7 +205,7 @@ async def test_an_opening_that_is_cancelled_leaves_nothing_in_the_store(
 
     async def opening() -> None:
         with scope:
-            await open_port(Settings(str(cable.path), 115200), store)
+            await open_port(PortSettings(str(cable.path), 115200), store)
 
     nursery.start_soon(opening)
     await began.wait()

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from jumpstarter_drivers.serial.keys import HELP, Key, Keys
+from jumpstarter_drivers.serial.keys import HELP, Keys, TerminalKey
 
 
 @pytest.mark.parametrize(
@@ -10,18 +10,24 @@ from jumpstarter_drivers.serial.keys import HELP, Key, Keys
     [
         ([b"ls\r"], b"ls\r", []),
         ([b"\x02\x02"], b"\x02\x02", []),
-        ([b"\x02\x02\x02"], b"\x02\x02", [Key.EXIT]),
-        ([b"a\x02", b"\x02", b"\x02b"], b"a\x02\x02", [Key.EXIT]),
+        ([b"\x02\x02\x02"], b"\x02\x02", [TerminalKey.EXIT]),
+        ([b"a\x02", b"\x02", b"\x02b"], b"a\x02\x02", [TerminalKey.EXIT]),
         ([b"\x02\x02x\x02"], b"\x02\x02x\x02", []),
         ([b"\x03"], b"\x03", []),
-        ([b"a\x1d", b"pb"], b"ab", [Key.POWER]),
-        ([b"\x1dP\x1db\x1d?\x1d1"], b"", [Key.POWER, Key.BOOKMARK, Key.HELP, Key.HELP]),
+        ([b"a\x1d", b"pb"], b"ab", [TerminalKey.POWER]),
+        (
+            [b"\x1dP\x1db\x1d?\x1d1"],
+            b"",
+            [TerminalKey.POWER, TerminalKey.BOOKMARK, TerminalKey.HELP, TerminalKey.HELP],
+        ),
         ([b"\x1d\x1dq"], b"\x1dq", []),
-        ([b"x\x1dqy"], b"x", [Key.EXIT]),
+        ([b"x\x1dqy"], b"x", [TerminalKey.EXIT]),
         ([b"\x02\x02\x1d\x1d\x02"], b"\x02\x02\x1d\x02", []),
     ],
 )
-def test_keys_are_found_in_what_is_typed(typed: list[bytes], forwarded: bytes, keys: list[Key]) -> None:
+def test_keys_are_found_in_what_is_typed(
+    typed: list[bytes], forwarded: bytes, keys: list[TerminalKey]
+) -> None:
     machine = Keys()
     found = [part for piece in typed for part in machine.feed(piece)]
     assert b"".join(part.data for part in found) == forwarded
@@ -29,5 +35,5 @@ def test_keys_are_found_in_what_is_typed(typed: list[bytes], forwarded: bytes, k
 
 
 def test_help_shows_every_key() -> None:
-    for key in Key:
+    for key in TerminalKey:
         assert f"Ctrl-] {key.value} " in HELP

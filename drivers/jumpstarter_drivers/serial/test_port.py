@@ -17,14 +17,14 @@ import trio.testing
 from jumpstarter_exporter.driver import DeviceBusy, DeviceFailed, DeviceMissing
 
 from jumpstarter_drivers.serial.conftest import Cable, tcp_server, upper
-from jumpstarter_drivers.serial.port import Port, PortLost, Settings, open_port
+from jumpstarter_drivers.serial.port import Port, PortLost, PortSettings, open_port
 
 # pyserial's rfc2217 client names and daemonises its thread the old way.
 old_threads = pytest.mark.filterwarnings("ignore:set.* is deprecated:DeprecationWarning")
 
 
-def settings(url: str | Path, *, disable_hupcl: bool = False) -> Settings:
-    return Settings(str(url), 115200, disable_hupcl)
+def settings(url: str | Path, *, disable_hupcl: bool = False) -> PortSettings:
+    return PortSettings(str(url), 115200, disable_hupcl)
 
 
 async def receive(port: Port, size: int) -> bytes:
@@ -161,7 +161,7 @@ async def test_loopback_url() -> None:
 
 
 async def test_a_port_that_returns_has_its_lines_as_its_users_had_set_them() -> None:
-    port = await open_port(Settings("loop://", 115200, lines={"dtr": False, "rts": True}))
+    port = await open_port(PortSettings("loop://", 115200, lines={"dtr": False, "rts": True}))
     try:
         assert (port._serial.dtr, port._serial.rts, port._serial.baudrate) == (False, True, 115200)
         await port.set_line("dtr", True)

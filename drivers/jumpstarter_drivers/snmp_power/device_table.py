@@ -21,7 +21,7 @@ class Meter:
     oid: str
     factor: float = 1.0
     digits: str = ""
-    """The object that says how many of its digits are behind the point."""
+    """The object with the number of decimal digits."""
 
 
 @dataclass(frozen=True)

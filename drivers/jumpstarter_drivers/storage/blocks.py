@@ -25,7 +25,15 @@ from jumpstarter_proto.errors import JumpstarterError
 
 from jumpstarter_drivers.storage.tasks import together
 
-__all__ = ["WRITE_BYTES", "Device", "DeviceGone", "NoSpace", "Progress", "StorageError", "VerifyFailed"]
+__all__ = [
+    "WRITE_BYTES",
+    "DeviceGone",
+    "NoSpace",
+    "Progress",
+    "StorageDevice",
+    "StorageError",
+    "VerifyFailed",
+]
 
 MIB = 1024 * 1024
 WRITE_BYTES = 4 * MIB
@@ -73,13 +81,13 @@ class VerifyFailed(StorageError):  # noqa: N818
     status = "DATA_LOSS"
 
 
-class Source(Protocol):
+class ImageSource(Protocol):
     """Chunks of plain bytes; how the stream ended badly is an exception, never a silent end."""
 
     def __aiter__(self) -> AsyncIterator[bytes]: ...
 
 
-class Sink(Protocol):
+class DumpSink(Protocol):
     """Where a dump goes."""
 
     async def send_all(self, data: bytes, /) -> None: ...
@@ -99,7 +107,7 @@ class _Identity:
 
 
 class _Descriptor:
-    """A file descriptor with several users, some of them threads that nobody waits for any more.
+    """A file descriptor with several users, some of them threads that were abandoned.
 
     It is closed when the last user lets go, so that a thread left behind never writes through a number that
     stands for another file by then.
@@ -131,7 +139,7 @@ class _Descriptor:
             os.close(self._number)
 
 
-class Device:
+class StorageDevice:
     """One opened storage: a block device, or a file that stands for one. Use it in `async with`.
 
     `io_timeout` bounds one read or write of a block and the opening, `flush_timeout` a whole flush. Every
@@ -224,7 +232,7 @@ class Device:
         return await self._bounded(free)
 
     async def write(
-        self, source: Source, *, limit: int | None, hashed: bool, progress: Progress
+        self, source: ImageSource, *, limit: int | None, hashed: bool, progress: Progress
     ) -> tuple[int, str]:
         """Write all of `source` from the start; the bytes and their SHA-256 (empty unless `hashed`).
 
@@ -339,7 +347,7 @@ class Device:
                 "flash again, and replace the card if it repeats"
             )
 
-    async def read(self, sink: Sink, *, progress: Progress) -> int:
+    async def read(self, sink: DumpSink, *, progress: Progress) -> int:
         """Send the whole storage to `sink`, reading ahead of it; the number of bytes."""
         send, receive = trio.open_memory_channel[bytes](_QUEUED_BLOCKS)
 

@@ -22,8 +22,8 @@ from jumpstarter_drivers.storage.changes.messages import VERSION as CHANGES_VERS
 from jumpstarter_drivers.storage.changes.send import ChangeSender
 from jumpstarter_drivers.storage.local import (
     FileSource,
-    Operator,
     PathLike,
+    StorageOperator,
     is_url,
     open_block_map,
     open_sink,
@@ -66,7 +66,7 @@ class IncompleteDumpError(JumpstarterError):
 
 @dataclass(frozen=True)
 class FlashResult:
-    """What a flash put on the storage; an exporter of Jumpstarter 0.9 says none of it."""
+    """The result of a flash. An exporter of Jumpstarter 0.9 reports none of it."""
 
     bytes: int | None
     seconds: float
@@ -114,7 +114,7 @@ def _no_option(_hint: object, file: str | None) -> None:
 
 @dataclass(frozen=True)
 class _Choices:
-    """What the user says about an image."""
+    """The user's options for an image."""
 
     compression: Packing | None = None
     """Told by the content if left out."""
@@ -160,7 +160,7 @@ class FlasherClient(DriverClient):
         path: PathLike | Mapping[str, PathLike],
         *,
         target: str | None = None,
-        operator: Operator | Mapping[str, Operator] | None = None,
+        operator: StorageOperator | Mapping[str, StorageOperator] | None = None,
         compression: Packing | None = None,
         verify: bool | None = None,
         force: bool = False,
@@ -195,7 +195,7 @@ class FlasherClient(DriverClient):
         path: PathLike,
         *,
         target: str | None = None,
-        operator: Operator | None = None,
+        operator: StorageOperator | None = None,
         compression: Compression | None = None,
         force: bool = True,
     ) -> DumpResult:
@@ -316,7 +316,7 @@ class FlasherClient(DriverClient):
         self,
         path: PathLike,
         target: str | None,
-        operator: Operator | None,
+        operator: StorageOperator | None,
         choices: _Choices,
     ) -> FlashResult:
         started = trio.current_time()
@@ -334,7 +334,7 @@ class FlasherClient(DriverClient):
 
     @asynccontextmanager
     async def _upload(
-        self, path: PathLike, operator: Operator | None, choices: _Choices
+        self, path: PathLike, operator: StorageOperator | None, choices: _Choices
     ) -> AsyncIterator[_Upload]:
         """Offer a file to the exporter, with a progress bar. Raises ImageRefused before the exporter is asked."""
         if is_url(path) and operator is None:
@@ -357,7 +357,7 @@ class FlasherClient(DriverClient):
 async def _offer(
     client: DriverClient,
     path: PathLike,
-    operator: Operator | None,
+    operator: StorageOperator | None,
     choices: _Choices,
     takes_changes: bool,
 ) -> AsyncIterator[_Upload]:
@@ -436,12 +436,12 @@ class StorageMuxClient(DriverClient):
         return await self.call_async("read", handle)
 
     @twin
-    async def write_file(self, operator: Operator, path: str, *, force: bool = False) -> JSON:
+    async def write_file(self, operator: StorageOperator, path: str, *, force: bool = False) -> JSON:
         """Write a file of a storage service, such as opendal's, as it is; the storage must be at the host."""
         return await self._write_file(path, operator, force)
 
     @twin
-    async def read_file(self, operator: Operator, path: str) -> JSON:
+    async def read_file(self, operator: StorageOperator, path: str) -> JSON:
         """Read the storage into a file of a storage service; the storage must be at the host."""
         return await self._read_file(path, operator)
 
@@ -471,7 +471,7 @@ class StorageMuxClient(DriverClient):
         """
         await self._write_file(file, None, force)
 
-    async def _write_file(self, path: PathLike, operator: Operator | None, force: bool) -> JSON:
+    async def _write_file(self, path: PathLike, operator: StorageOperator | None, force: bool) -> JSON:
         choices = _Choices("none", force=force)
         async with _offer(self, path, operator, choices, await self._takes_changes()) as upload:
             options = await self._options(upload)
@@ -506,7 +506,7 @@ class StorageMuxClient(DriverClient):
             return None
         return status if isinstance(status, Mapping) else {}
 
-    async def _read_file(self, path: PathLike, operator: Operator | None) -> JSON:
+    async def _read_file(self, path: PathLike, operator: StorageOperator | None) -> JSON:
         async with open_sink(path, operator, force=True) as sink:
             with progress(None, "read") as bar:
                 sink.progress = bar.update
@@ -526,7 +526,7 @@ class StorageMuxFlasherClient(FlasherClient, StorageMuxClient):
         self,
         path: PathLike,
         target: str | None,
-        operator: Operator | None,
+        operator: StorageOperator | None,
         choices: _Choices,
     ) -> FlashResult:
         if target is not None:
@@ -616,7 +616,7 @@ def _was_cut(error: DriverError) -> bool:
 
 
 def _count(result: JSON) -> int | None:
-    """How many bytes the exporter says it handled; 0.9's says nothing."""
+    """Return how many bytes the exporter reports; None for Jumpstarter 0.9."""
     if isinstance(result, Mapping) and isinstance(count := result.get("bytes"), float):
         return int(count)
     return None
@@ -636,7 +636,7 @@ def _flash_result(result: JSON, seconds: float, remarks: tuple[str, ...]) -> Fla
 
 
 def _note(told: JSON) -> str:
-    """What a line of progress says beside the bytes that are done."""
+    """Return the text of a progress line beside the byte count."""
     changes = _changes(told)
     if changes is None:
         return ""

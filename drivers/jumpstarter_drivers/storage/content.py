@@ -48,7 +48,7 @@ class ImageStream:
         """Whether the medium bounds the image; where it does not, content that grows without end is an error."""
 
     async def start(self) -> None:
-        """Wait for as much as tells what it is. Raises ContentError where that cannot be told."""
+        """Receive enough bytes to identify the content. Raises ContentError if it cannot be identified."""
         self._image = await self._in_thread(self._open)
         self._head = b"" if self._image.layers else self._image.head
 

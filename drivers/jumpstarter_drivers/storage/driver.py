@@ -21,7 +21,7 @@ from jumpstarter_proto.images import Verdict, check_content
 from jumpstarter_proto.run_folders import RunFolder
 from jumpstarter_proto.value import JSON
 
-from jumpstarter_drivers.storage.blocks import Device, StorageError
+from jumpstarter_drivers.storage.blocks import StorageDevice, StorageError
 from jumpstarter_drivers.storage.content import ImageStream
 from jumpstarter_drivers.storage.incomplete_marker import IncompleteMarker
 from jumpstarter_drivers.storage.mux import StorageCore, StorageMux
@@ -279,7 +279,7 @@ class MockFlasher(Driver):
         new = path.with_name(path.name + ".new")
         await self.in_thread(_touch, new)
         try:
-            device = Device(new, writable=True, limiter=self._disk)
+            device = StorageDevice(new, writable=True, limiter=self._disk)
             async with device, self.read_resource(handle) as source:
                 image = ImageStream(source, "auto", self.threads)
                 await image.start()
@@ -298,7 +298,7 @@ class MockFlasher(Driver):
     async def dump(self, handle: dict[str, JSON], target: str | None = None) -> JSON:
         """Read one target."""
         path = self._path(target)
-        device = Device(path, writable=False, limiter=self._disk)
+        device = StorageDevice(path, writable=False, limiter=self._disk)
         async with device, self.write_resource(handle) as sink:
             return {"bytes": await device.read(sink, progress=_ignore)}
 

@@ -35,8 +35,8 @@ __all__ = [
     "FileSink",
     "FileSource",
     "LocalFileError",
-    "Operator",
     "PathLike",
+    "StorageOperator",
     "is_url",
     "open_block_map",
     "open_sink",
@@ -55,7 +55,7 @@ _MAX_RECORDED_BYTES = 2 * CHUNK
 """Of a stream, to begin it again: looking at it reads much less."""
 
 
-class Operator(Protocol):
+class StorageOperator(Protocol):
     """A storage service's client, such as opendal.Operator or a file system of fsspec."""
 
     def open(self, path: str, mode: str, /) -> BinaryIO:
@@ -142,7 +142,7 @@ class FileSource:
             raise _explain(self.name, error) from error
 
     async def aclose(self) -> None:
-        """The file is closed by whoever opened it."""
+        """Do nothing: the caller that opened the file closes it."""
         await trio.lowlevel.checkpoint()
 
 
@@ -180,13 +180,13 @@ class FileSink:
             raise _explain(self.name, error) from error
 
     async def aclose(self) -> None:
-        """The file is closed by whoever opened it."""
+        """Do nothing: the caller that opened the file closes it."""
         await trio.lowlevel.checkpoint()
 
 
 @asynccontextmanager
 async def open_source(
-    path: PathLike, operator: Operator | None = None, compression: str | None = None
+    path: PathLike, operator: StorageOperator | None = None, compression: str | None = None
 ) -> AsyncIterator[FileSource]:
     """Open a file to flash, and look what it is. `compression` is told by the content if left out.
 
@@ -230,7 +230,7 @@ async def open_source(
 
 @asynccontextmanager
 async def open_sink(
-    path: PathLike, operator: Operator | None = None, *, force: bool
+    path: PathLike, operator: StorageOperator | None = None, *, force: bool
 ) -> AsyncIterator[FileSink]:
     """Open a file for a dump; it has its final name, and replaces what had it, only once the block ends well.
 

@@ -25,7 +25,7 @@ from jumpstarter_proto.images import Content as ImageContent
 from jumpstarter_proto.images import Verdict, check_content
 from jumpstarter_proto.value import JSON
 
-from jumpstarter_drivers.storage.blocks import Device, NoSpace, Progress, StorageError
+from jumpstarter_drivers.storage.blocks import NoSpace, Progress, StorageDevice, StorageError
 from jumpstarter_drivers.storage.changes.medium import Medium
 from jumpstarter_drivers.storage.changes.messages import VERSION as CHANGES_VERSION
 from jumpstarter_drivers.storage.changes.plan import FlashPlan
@@ -34,7 +34,7 @@ from jumpstarter_drivers.storage.changes.receive import ChangeReceiver
 from jumpstarter_drivers.storage.changes.stream import StreamedChanges
 from jumpstarter_drivers.storage.content import ImageStream
 from jumpstarter_drivers.storage.incomplete_marker import IncompleteMarker
-from jumpstarter_drivers.storage.state import Content, Image, Operation, Position, StorageState
+from jumpstarter_drivers.storage.state import ContentState, Operation, Position, StorageState, WrittenImage
 
 __all__ = ["StorageCore", "StorageMux", "WriteOptions"]
 
@@ -43,7 +43,7 @@ _CLEAN_UP_SECONDS = 60.0
 
 
 class WriteOptions(msgspec.Struct, forbid_unknown_fields=True):
-    """What our own client says about an image beyond the handle; Jumpstarter 0.9's says nothing."""
+    """Options of a flash besides the handle. A client of Jumpstarter 0.9 sends none."""
 
     size: int | None = None
     """Plain bytes of the whole image, when known: checked before the first byte and after the last."""
@@ -111,7 +111,7 @@ class StorageMux(Driver):
     # What a driver fills in.
 
     def initial_position(self) -> Position:
-        """Where the storage is before anybody switched it; DUT unless the hardware can tell otherwise."""
+        """Return the position before the first switch; DUT unless the hardware reports another one."""
         return Position.DUT
 
     @abstractmethod
@@ -162,11 +162,11 @@ class StorageMux(Driver):
     async def open(self) -> None:
         """Find out whether an earlier write was never finished; the hardware is not touched."""
         reason = await trio.to_thread.run_sync(self.incomplete_marker().read, limiter=self._disk)
-        if reason is not None and self.state.content is Content.UNCHANGED:
+        if reason is not None and self.state.content is ContentState.UNCHANGED:
             self.state.mark_incomplete(reason)
 
     async def close(self) -> None:
-        """Leave the storage where it is, and let go of it."""
+        """Release the medium. The storage stays where it is."""
         await self._medium.release()
 
     # What users call.
@@ -236,7 +236,10 @@ class StorageMux(Driver):
                     result = await self._write(image, options)
                 except BaseException:
                     # Not a byte was written, so all is as it was and may go where it was.
-                    if self.state.position is Position.HOST and self.state.content is not Content.INCOMPLETE:
+                    if (
+                        self.state.position is Position.HOST
+                        and self.state.content is not ContentState.INCOMPLETE
+                    ):
                         await self._try_to_move_back(before)
                     raise
             await self._move(Position.DUT)
@@ -347,7 +350,9 @@ class StorageMux(Driver):
     async def _write(self, image: ImageStream | PlannedFlash, options: WriteOptions) -> JSON:
         self.state.check_host()
         path = await self._find()
-        found = Device(path, writable=True, limiter=self._disk, flush_timeout=self.storage_fsync_timeout)
+        found = StorageDevice(
+            path, writable=True, limiter=self._disk, flush_timeout=self.storage_fsync_timeout
+        )
         async with self._medium.opened(found, holds=self.hold and isinstance(image, PlannedFlash)) as device:
             limit = await self._room(device, options.size)
             verify = self.verify if options.verify is None else options.verify
@@ -365,8 +370,8 @@ class StorageMux(Driver):
         return asdict(result)
 
     async def _write_all(
-        self, image: ImageStream, device: Device, limit: int | None, size: int | None, verify: bool
-    ) -> Image:
+        self, image: ImageStream, device: StorageDevice, limit: int | None, size: int | None, verify: bool
+    ) -> WrittenImage:
         started = trio.current_time()
         image.has_medium_size = device.is_block_device or self.has_size
         async with self._unfinished():
@@ -380,11 +385,11 @@ class StorageMux(Driver):
             await device.check_identity()
             if verify:
                 await device.verify(length, digest, progress=self._progress("verifying", length))
-        return Image(length, digest, round(trio.current_time() - started, 3), verify, image.remarks())
+        return WrittenImage(length, digest, round(trio.current_time() - started, 3), verify, image.remarks())
 
     async def _write_changes(
-        self, image: PlannedFlash, device: Device, limit: int | None, size: int | None, verify: bool
-    ) -> Image:
+        self, image: PlannedFlash, device: StorageDevice, limit: int | None, size: int | None, verify: bool
+    ) -> WrittenImage:
         """The storage is marked incomplete once a block is about to be written, which may be never."""
         started = trio.current_time()
         async with AsyncExitStack() as unfinished:
@@ -419,9 +424,11 @@ class StorageMux(Driver):
             await self._medium.settle()
             await begin_write()  # also removes the marker that an earlier write has left
         seconds = round(trio.current_time() - started, 3)
-        return Image(length, image.sha256 if verify else "", seconds, verify, image.remarks(), image.counts())
+        return WrittenImage(
+            length, image.sha256 if verify else "", seconds, verify, image.remarks(), image.counts()
+        )
 
-    async def _room(self, device: Device, size: int | None) -> int | None:
+    async def _room(self, device: StorageDevice, size: int | None) -> int | None:
         bounds = [bound for bound in (self.limit(), await device.room()) if bound is not None]
         limit = min(bounds) if bounds else None
         if size is not None and limit is not None and size > limit:
@@ -480,7 +487,7 @@ class StorageMux(Driver):
         self.state.check_host()
         path = await self._find()
         started = trio.current_time()
-        device = Device(path, writable=False, limiter=self._disk)
+        device = StorageDevice(path, writable=False, limiter=self._disk)
         async with device, self.write_resource(handle) as sink:
             length = await device.read(sink, progress=self._progress("reading", device.size))
             await device.check_identity()
@@ -523,7 +530,7 @@ def _refuse_target(target: str | None) -> None:
 
 
 def _cause(error: BaseException) -> str:
-    """The part of an error's sentence that says what happened."""
+    """Return the first part of an error's sentence: what happened."""
     if isinstance(error, trio.Cancelled):
         return "the flash was cancelled or its connection was lost"
     if isinstance(error, BaseExceptionGroup):

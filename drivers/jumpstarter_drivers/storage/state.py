@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from jumpstarter_proto.errors import JumpstarterError
 from jumpstarter_proto.value import JSON
 
-__all__ = ["Content", "Image", "IncompleteImage", "Position", "StorageState", "WrongPosition"]
+__all__ = ["ContentState", "IncompleteImage", "Position", "StorageState", "WrittenImage", "WrongPosition"]
 
 
 class Position(enum.StrEnum):
@@ -26,7 +26,7 @@ class Position(enum.StrEnum):
     """A switch failed half-way; the next one that works tells."""
 
 
-class Content(enum.StrEnum):
+class ContentState(enum.StrEnum):
     """What is known about the bytes on the storage."""
 
     UNCHANGED = "as found"
@@ -36,11 +36,11 @@ class Content(enum.StrEnum):
     COMPLETE = "complete"
 
 
-_NEXT: dict[Content, frozenset[Content]] = {
-    Content.UNCHANGED: frozenset({Content.WRITING, Content.INCOMPLETE}),
-    Content.WRITING: frozenset({Content.INCOMPLETE, Content.COMPLETE}),
-    Content.INCOMPLETE: frozenset({Content.WRITING}),
-    Content.COMPLETE: frozenset({Content.WRITING}),
+_NEXT: dict[ContentState, frozenset[ContentState]] = {
+    ContentState.UNCHANGED: frozenset({ContentState.WRITING, ContentState.INCOMPLETE}),
+    ContentState.WRITING: frozenset({ContentState.INCOMPLETE, ContentState.COMPLETE}),
+    ContentState.INCOMPLETE: frozenset({ContentState.WRITING}),
+    ContentState.COMPLETE: frozenset({ContentState.WRITING}),
 }
 
 
@@ -57,7 +57,7 @@ class WrongPosition(JumpstarterError):  # noqa: N818
 
 
 @dataclass(frozen=True)
-class Image:
+class WrittenImage:
     """What a finished write put on the storage."""
 
     bytes: int
@@ -80,7 +80,7 @@ class Operation:
     done: int
     total: int | None
     changes: dict[str, int] | None = None
-    """Like `changes` of `Image`, up to now."""
+    """Like `changes` of `WrittenImage`, up to now."""
 
 
 class StorageState:
@@ -88,24 +88,24 @@ class StorageState:
 
     def __init__(self, position: Position = Position.DUT) -> None:
         self.position = position
-        self.content = Content.UNCHANGED
+        self.content = ContentState.UNCHANGED
         self.reason = ""
-        self.image: Image | None = None
+        self.image: WrittenImage | None = None
         self.operation: Operation | None = None
 
     def begin_write(self) -> None:
         """The first byte is about to be written."""
-        self._enter(Content.WRITING, "it is being written")
+        self._enter(ContentState.WRITING, "it is being written")
         self.image = None
 
-    def written(self, image: Image) -> None:
+    def written(self, image: WrittenImage) -> None:
         """The whole image is on the storage."""
-        self._enter(Content.COMPLETE, "")
+        self._enter(ContentState.COMPLETE, "")
         self.image = image
 
     def mark_incomplete(self, reason: str) -> None:
         """The write ended early, in this process or in an earlier one that left its marker."""
-        self._enter(Content.INCOMPLETE, reason)
+        self._enter(ContentState.INCOMPLETE, reason)
         self.image = None
 
     def check_host(self) -> None:
@@ -117,8 +117,8 @@ class StorageState:
             )
 
     def check_dut(self, *, force: bool) -> None:
-        """Raise IncompleteImage when the board would get part of an image and nobody insists."""
-        if self.content in (Content.INCOMPLETE, Content.WRITING) and not force:
+        """Raise IncompleteImage if the storage holds a part of an image, unless forced."""
+        if self.content in (ContentState.INCOMPLETE, ContentState.WRITING) and not force:
             raise IncompleteImage(
                 f"the storage holds an incomplete image ({self.reason}), so it stays away from the board; "
                 "flash it again, or insist with `jumpstarter storage dut --force`"
@@ -134,7 +134,7 @@ class StorageState:
             "operation": asdict(self.operation) if self.operation else None,
         }
 
-    def _enter(self, content: Content, reason: str) -> None:
+    def _enter(self, content: ContentState, reason: str) -> None:
         if content not in _NEXT[self.content]:
             raise AssertionError(f"storage content cannot go from {self.content} to {content}")
         self.content = content

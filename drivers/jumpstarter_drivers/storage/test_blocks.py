@@ -21,7 +21,7 @@ import trio
 import trio.testing
 
 from jumpstarter_drivers.storage import blocks
-from jumpstarter_drivers.storage.blocks import Device, DeviceGone, NoSpace, StorageError, VerifyFailed
+from jumpstarter_drivers.storage.blocks import DeviceGone, NoSpace, StorageDevice, StorageError, VerifyFailed
 
 IMAGE = random.Random(1).randbytes(9 * 1024 * 1024 + 17)
 
@@ -41,8 +41,8 @@ class Collector:
         self.data += data
 
 
-def device(path: Path, *, writable: bool = True, io_timeout: float = 60) -> Device:
-    return Device(path, writable=writable, limiter=trio.CapacityLimiter(2), io_timeout=io_timeout)
+def device(path: Path, *, writable: bool = True, io_timeout: float = 60) -> StorageDevice:
+    return StorageDevice(path, writable=writable, limiter=trio.CapacityLimiter(2), io_timeout=io_timeout)
 
 
 @pytest.fixture
@@ -231,7 +231,7 @@ def held(card: Path) -> Iterator[None]:
         yield
 
 
-async def until_left(opened: Device) -> None:
+async def until_left(opened: StorageDevice) -> None:
     """Until no thread does anything for it any more."""
     while opened._limiter.borrowed_tokens:
         await trio.sleep(0.01)

@@ -404,12 +404,12 @@ def test_a_dump_of_a_card_that_fails_says_so_and_not_that_the_stream_broke(
 def test_dump_that_lost_bytes_on_the_way_is_not_kept(
     card: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = blocks.Device.read
+    real = blocks.StorageDevice.read
 
     async def read(*args: Any, **options: Any) -> int:
         return await real(*args, **options) + 1
 
-    monkeypatch.setattr(blocks.Device, "read", read)
+    monkeypatch.setattr(blocks.StorageDevice, "read", read)
     with storage(card) as client, pytest.raises(JumpstarterError, match="nothing was kept"):
         client.dump(tmp_path / "dump.img")
     assert list(tmp_path.iterdir()) == [card]

@@ -7,15 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jumpstarter_drivers.storage.state import (
-    Content,
-    Image,
+    ContentState,
     IncompleteImage,
     Position,
     StorageState,
+    WrittenImage,
     WrongPosition,
 )
 
-IMAGE = Image(10, "", 1.0, verified=False)
+IMAGE = WrittenImage(10, "", 1.0, verified=False)
 
 
 @given(st.lists(st.sampled_from(["write", "error"]), max_size=10))
@@ -48,7 +48,7 @@ def test_write_needs_the_storage_at_the_host() -> None:
 
 def test_report_is_plain_json_values() -> None:
     state = StorageState()
-    assert state.report()["content"] == Content.UNCHANGED.value
+    assert state.report()["content"] == ContentState.UNCHANGED.value
     state.begin_write()
     state.written(IMAGE)
     assert state.report()["image"] == {

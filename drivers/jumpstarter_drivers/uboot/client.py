@@ -43,7 +43,7 @@ _RETRY_SECONDS = 2.0
 
 
 class NotAtConsoleError(JumpstarterError, RuntimeError):
-    """U-Boot was not stopped, so nobody reads commands."""
+    """U-Boot was not stopped, so it does not read commands."""
 
     status = "FAILED_PRECONDITION"
 
@@ -62,7 +62,7 @@ class DhcpInfo:
 
     @property
     def cidr(self) -> str:
-        """Length of the network's prefix, such as "24"; "24" as well for a netmask that is none."""
+        """Length of the network prefix, such as "24"; also "24" for an invalid netmask."""
         try:
             return str(ipaddress.IPv4Network(f"0.0.0.0/{self.netmask}").prefixlen)
         except ValueError:

@@ -21,7 +21,7 @@ from jumpstarter_proto.tasks import collapsed, first_of
 
 from jumpstarter_drivers.video.jpeg import JpegError, read_jpeg
 
-__all__ = ["Camera", "CameraState", "Frame", "Show", "Source", "Viewer"]
+__all__ = ["Camera", "CameraState", "CameraViewer", "Frame", "PictureSource", "Show"]
 
 FRESH_SECONDS = 0.25
 """A picture that is no older is as good as the next one."""
@@ -71,7 +71,7 @@ class Show(Protocol):
         """Show a picture. A damaged one is not shown."""
 
 
-class Source(Protocol):
+class PictureSource(Protocol):
     """What brings pictures."""
 
     @property
@@ -94,7 +94,7 @@ class Camera:
 
     def __init__(
         self,
-        source: Source,
+        source: PictureSource,
         *,
         idle_seconds: float,
         stall_seconds: float,
@@ -102,7 +102,7 @@ class Camera:
         on_missing: Callable[[str], None] = lambda _reason: None,
         on_ready: Callable[[], None] = lambda: None,
     ) -> None:
-        """`on_missing` and `on_ready` are told when pictures end and begin."""
+        """`on_missing` and `on_ready` are called when pictures end and begin."""
         self.source = source
         self.state = CameraState.IDLE
         self.fault: DeviceError | None = None
@@ -135,13 +135,13 @@ class Camera:
         return (len(times) - 1) / span if span >= MIN_FPS_SECONDS else None
 
     @contextmanager
-    def viewing(self) -> Iterator[Viewer]:
+    def viewing(self) -> Iterator[CameraViewer]:
         """Be a viewer during the block."""
         self.viewers += 1
         self._came.set()
         self._change()
         try:
-            yield Viewer(self)
+            yield CameraViewer(self)
         finally:
             self.viewers -= 1
             self._last_viewed = trio.current_time()
@@ -152,7 +152,7 @@ class Camera:
         await self._changed.wait()
 
     async def run(self) -> None:
-        """Use the source whenever somebody looks; ends by being cancelled."""
+        """Run the source while there are viewers, until cancelled."""
         while True:
             await self._until(lambda: self.viewers > 0)
             await first_of(self._keep_running, self._until_idle)
@@ -259,7 +259,7 @@ class Camera:
         self._changed = trio.Event()
 
 
-class Viewer:
+class CameraViewer:
     """A viewer of a camera."""
 
     def __init__(self, camera: Camera) -> None:

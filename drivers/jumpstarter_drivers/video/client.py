@@ -43,7 +43,7 @@ class PictureFileError(JumpstarterError):
 
 
 class NoMatchError(JumpstarterError):
-    """The board did not show in time what it should."""
+    """The board did not show the expected picture in time."""
 
     status = "DEADLINE_EXCEEDED"
     exit_code = ExitCode.TIMEOUT
@@ -161,7 +161,7 @@ class VideoClient(DriverClient):
     def show_stream(
         self, *, port: Annotated[int, Parameter(name=["--port", "-p"])] = 0, browser: bool = True
     ) -> None:
-        """Show the camera in the browser, on a page of this machine that nobody else can open, until Ctrl-C.
+        """Show the camera in the browser, on a private page of this machine, until Ctrl-C.
 
         Parameters
         ----------

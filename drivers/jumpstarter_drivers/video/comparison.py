@@ -41,7 +41,7 @@ class DamagedPicture(PictureError):  # noqa: N818 - what the camera sent
 
 
 def open_jpeg(data: bytes) -> Image:
-    """The image of a JPEG picture, which may come from anybody.
+    """Decode a JPEG picture, which is untrusted.
 
     Raises:
         PictureError: It is too large to be decoded, or Pillow is not installed.

@@ -17,7 +17,7 @@ from jumpstarter_exporter.grpc_interface import GrpcInterface, jumpstarter_inter
 from jumpstarter_exporter.node_errors import explain_open_error
 from jumpstarter_proto.value import JSON
 
-from jumpstarter_drivers.video.camera import Camera, Frame, Source
+from jumpstarter_drivers.video.camera import Camera, Frame, PictureSource
 from jumpstarter_drivers.video.http_camera import HttpCamera, camera_at
 from jumpstarter_drivers.video.http_server import UrlError
 from jumpstarter_drivers.video.state import (
@@ -71,7 +71,7 @@ class VideoInterface(Driver):
     core: VideoCore = field(init=False, repr=False)
 
     idle_timeout: float = 10.0
-    """Seconds from the last viewer until the camera is let go."""
+    """Seconds from the last viewer until the camera is released."""
     stall_timeout: float = 10.0
     """Seconds without a whole picture until the camera is started again."""
 
@@ -83,7 +83,7 @@ class VideoInterface(Driver):
             raise ValueError(f"stall_timeout is {self.stall_timeout}; it takes seconds, more than 0")
 
     @abstractmethod
-    def make_source(self, core: VideoCore) -> Source:
+    def make_source(self, core: VideoCore) -> PictureSource:
         """What the pictures come from; nothing is started yet."""
 
     @export(reads=True)
@@ -142,7 +142,7 @@ class VideoInterface(Driver):
             await tunnel.aclose()
 
     async def take_picture(self) -> Frame:
-        """A picture of now. Raises DeviceError if there is none."""
+        """Return a current picture. Raises DeviceError if there is none."""
         with self.core.camera.viewing() as viewer:
             return await viewer.fresh(self.stall_timeout + 1)
 
@@ -173,7 +173,7 @@ class HttpVideo(VideoInterface):
     """Seconds between two pictures, if `url` serves single ones; 0.5 if left out."""
 
     def __post_init__(self) -> None:
-        """Read the URLs. ValueError for one that is none."""
+        """Parse the URLs. ValueError for an invalid one."""
         super().__post_init__()
         if self.interval is None:
             self._interval = min(DEFAULT_INTERVAL_SECONDS, self.stall_timeout / 2)
@@ -187,7 +187,7 @@ class HttpVideo(VideoInterface):
         self._camera = self._at("url", self.url)
         self._single = None if self.snapshot_url is None else self._at("snapshot_url", self.snapshot_url)
 
-    def make_source(self, core: VideoCore) -> Source:
+    def make_source(self, core: VideoCore) -> PictureSource:
         """The camera at `url`."""
         return self._camera
 
@@ -271,7 +271,7 @@ class UStreamer(VideoInterface):
         """The camera's node, or the link to it."""
         return [str(values.get("device") or (values.get("args") or {}).get("device", _DEFAULT_DEVICE))]
 
-    def make_source(self, core: VideoCore) -> Source:
+    def make_source(self, core: VideoCore) -> PictureSource:
         """The device."""
         return UStreamerCamera(core, self._device, self._options, self.executable)
 

@@ -9,7 +9,13 @@ from jumpstarter_exporter.driver import DeviceError, DeviceFailed, DeviceMissing
 from jumpstarter_proto.texts import shown
 
 from jumpstarter_drivers.video.camera import Show
-from jumpstarter_drivers.video.http_server import Credentials, HttpResponse, HttpServer, open_url, split_url
+from jumpstarter_drivers.video.http_server import (
+    CameraCredentials,
+    HttpResponse,
+    HttpServer,
+    open_url,
+    split_url,
+)
 from jumpstarter_drivers.video.jpeg import MAX_PICTURE_BYTES
 from jumpstarter_drivers.video.multipart import MultipartError, MultipartParser, boundary_of
 
@@ -24,7 +30,7 @@ class HttpCamera:
 
     server: HttpServer
     target: str
-    credentials: Credentials
+    credentials: CameraCredentials
     interval: float
     """Seconds from one request to the next, where each brings one picture."""
 
@@ -34,7 +40,7 @@ class HttpCamera:
         return self.server.name
 
     async def run(self, show: Show) -> None:
-        """See `camera.Source`."""
+        """See `camera.PictureSource`."""
         while True:
             began = trio.current_time()
             async with open_url(self.server, self.target, self.credentials) as response:
@@ -91,11 +97,11 @@ class HttpCamera:
 def camera_at(
     url: str, *, user: str = "", password: str = "", ca_file: str | None = None, interval: float = 0.5
 ) -> HttpCamera:
-    """The camera at a URL. What `user` and `password` say counts more than what is in it.
+    """Return the camera at a URL. `user` and `password` override those in the URL.
 
     Raises:
         UrlError: It is no URL of a camera.
     """
     server, target, found = split_url(url, ca_file)
-    credentials = Credentials(user, password) if user else found
+    credentials = CameraCredentials(user, password) if user else found
     return HttpCamera(server, target, credentials, interval)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from jumpstarter_drivers.http_digest import DigestChallenge
 
-__all__ = ["Credentials", "HttpResponse", "HttpServer", "UrlError", "open_url"]
+__all__ = ["CameraCredentials", "HttpResponse", "HttpServer", "UrlError", "open_url"]
 
 CONNECT_SECONDS = 10.0
 HEAD_SECONDS = 10.0
@@ -126,10 +126,10 @@ class HttpServer:
 @lru_cache(maxsize=16)
 def _tls_context(ca_file: str | None) -> ssl.SSLContext:
     """Read the certificates, once for all connections. DeviceFailed if they cannot be read."""
-    from jumpstarter_drivers.power.device_access import Trust  # noqa: PLC0415 - few cameras speak TLS
+    from jumpstarter_drivers.power.device_access import DeviceTrust  # noqa: PLC0415 - few cameras speak TLS
 
     try:
-        return Trust(ca_file).context()
+        return DeviceTrust(ca_file).context()
     except OSError as error:
         raise DeviceFailed(
             f"the certificates in ca_file ({ca_file}) cannot be read: {error.strerror or error}; "
@@ -138,7 +138,7 @@ def _tls_context(ca_file: str | None) -> ssl.SSLContext:
 
 
 @dataclass
-class Credentials:
+class CameraCredentials:
     """Credentials for one server, and its last challenge, which is used again."""
 
     user: str = ""
@@ -194,7 +194,7 @@ class HttpResponse:
         return data
 
 
-def split_url(url: str, ca_file: str | None = None) -> tuple[HttpServer, str, Credentials]:
+def split_url(url: str, ca_file: str | None = None) -> tuple[HttpServer, str, CameraCredentials]:
     """The server, the target of the request, and the credentials that a URL names.
 
     Raises:
@@ -216,11 +216,13 @@ def split_url(url: str, ca_file: str | None = None) -> tuple[HttpServer, str, Cr
     is_tls = parts.scheme == "https"
     server = HttpServer(parts.hostname, port or (443 if is_tls else 80), is_tls, ca_file)
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    return server, target, Credentials(unquote(parts.username or ""), unquote(parts.password or ""))
+    return server, target, CameraCredentials(unquote(parts.username or ""), unquote(parts.password or ""))
 
 
 @asynccontextmanager
-async def open_url(server: HttpServer, target: str, credentials: Credentials) -> AsyncIterator[HttpResponse]:
+async def open_url(
+    server: HttpServer, target: str, credentials: CameraCredentials
+) -> AsyncIterator[HttpResponse]:
     """Send a GET request; the block's value is a response with status 200. The connection ends with the block.
 
     Raises:
@@ -250,7 +252,7 @@ async def open_url(server: HttpServer, target: str, credentials: Credentials) ->
 
 
 async def _request(
-    stream: trio.abc.Stream, server: HttpServer, target: str, credentials: Credentials
+    stream: trio.abc.Stream, server: HttpServer, target: str, credentials: CameraCredentials
 ) -> HttpResponse:
     lines = [
         f"GET {target} HTTP/1.1",

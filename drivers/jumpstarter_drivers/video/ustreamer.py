@@ -25,7 +25,7 @@ from jumpstarter_proto.texts import shown
 
 from jumpstarter_drivers.video.camera import Show
 from jumpstarter_drivers.video.http_camera import HttpCamera
-from jumpstarter_drivers.video.http_server import Credentials, HttpServer
+from jumpstarter_drivers.video.http_server import CameraCredentials, HttpServer
 from jumpstarter_drivers.video.v4l2 import sends_jpeg
 
 __all__ = ["OptionValue", "UStreamerCamera", "find_executable"]
@@ -83,7 +83,7 @@ class UStreamerCamera:
         return f"the camera {self._device}"
 
     async def run(self, show: Show) -> None:
-        """See `camera.Source`. Cancelling it ends the process."""
+        """See `camera.PictureSource`. Cancelling it ends the process."""
         self._log.clear()
         command = await self._core.in_thread(self._command)
         with socket_folder("jumpstarter-video-") as folder:
@@ -92,7 +92,7 @@ class UStreamerCamera:
                 try:
                     await self._until_listening(socket, ended)
                     server = HttpServer("localhost", unix_path=str(socket), label=self.name)
-                    await HttpCamera(server, _STREAM_TARGET, Credentials(), interval=0).run(show)
+                    await HttpCamera(server, _STREAM_TARGET, CameraCredentials(), interval=0).run(show)
                 except DeviceError:
                     with trio.move_on_after(EXIT_SECONDS):
                         await ended.wait()

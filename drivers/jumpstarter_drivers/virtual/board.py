@@ -13,10 +13,10 @@ from collections.abc import Awaitable, Callable
 
 import trio
 
-from jumpstarter_drivers.virtual.firmware import Event, Firmware, LoadImage, State, Transmit
-from jumpstarter_drivers.virtual.image import BadImage, Image
+from jumpstarter_drivers.virtual.firmware import Event, Firmware, FirmwareState, LoadImage, Transmit
+from jumpstarter_drivers.virtual.image import BadImage, BootImage
 
-__all__ = ["Board"]
+__all__ = ["SimulatedBoard"]
 
 _MAX_LAG_SECONDS = 1.0
 """Seconds that a reader may lag behind a full pty before bytes are lost."""
@@ -24,14 +24,14 @@ _MAX_LAG_SECONDS = 1.0
 _READ_BYTES = 4096
 
 
-class Board:
+class SimulatedBoard:
     """One board, alive while `run` runs.
 
     `load` reads the card when the boot loader does: an Image, or BadImage (or OSError) for what it prints
     instead. The other methods are called from trio's thread and return at once.
     """
 
-    def __init__(self, firmware: Firmware, load: Callable[[], Awaitable[Image]]) -> None:
+    def __init__(self, firmware: Firmware, load: Callable[[], Awaitable[BootImage]]) -> None:
         self._firmware = firmware
         self._load = load
         self._wake = trio.Event()
@@ -45,7 +45,7 @@ class Board:
     @property
     def powered(self) -> bool:
         """Whether power is on."""
-        return self._firmware.state is not State.OFF
+        return self._firmware.state is not FirmwareState.OFF
 
     def power_on(self) -> None:
         """Switch on; nothing happens when it is on."""

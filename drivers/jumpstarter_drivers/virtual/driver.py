@@ -17,10 +17,10 @@ from jumpstarter_drivers.power.driver import PowerInterface
 from jumpstarter_drivers.power.reading import PowerReading
 from jumpstarter_drivers.serial.driver import PySerial, SerialCore
 from jumpstarter_drivers.storage.driver import FileCore, FileStorage
-from jumpstarter_drivers.storage.state import Content, Position
-from jumpstarter_drivers.virtual.board import Board
+from jumpstarter_drivers.storage.state import ContentState, Position
+from jumpstarter_drivers.virtual.board import SimulatedBoard
 from jumpstarter_drivers.virtual.firmware import Firmware
-from jumpstarter_drivers.virtual.image import BadImage, Image, make_image, read_image
+from jumpstarter_drivers.virtual.image import BadImage, BootImage, make_image, read_image
 from jumpstarter_drivers.virtual.loader import PROMPT
 from jumpstarter_drivers.virtual.quirks import Quirks
 
@@ -35,7 +35,7 @@ class BoardCore(Core["VirtualBoard"]):
 
     def __init__(self, config: VirtualBoard) -> None:
         super().__init__(config)
-        self._hardware = Board(config.firmware(), self._load)
+        self._hardware = SimulatedBoard(config.firmware(), self._load)
         self._reading = trio.CapacityLimiter(2)
 
     async def open(self) -> None:
@@ -47,13 +47,13 @@ class BoardCore(Core["VirtualBoard"]):
         self._hardware.power_off()
 
     @property
-    def hardware(self) -> Board:
+    def hardware(self) -> SimulatedBoard:
         """The board itself. Raises DeviceMissing while it is closed."""
         if not self._hardware.console:
             raise DeviceMissing("the virtual board is closed; use it through its session")
         return self._hardware
 
-    async def _load(self) -> Image:
+    async def _load(self) -> BootImage:
         """Read the card as the boot loader does."""
         card = self.below["storage"]
         assert isinstance(card, CardCore)
@@ -64,7 +64,7 @@ class BoardCore(Core["VirtualBoard"]):
         state = card.state
         if state.position is not Position.DUT:
             raise BadImage(f"no card, the storage is switched to {state.position}")
-        if state.content in (Content.INCOMPLETE, Content.WRITING):
+        if state.content in (ContentState.INCOMPLETE, ContentState.WRITING):
             raise BadImage(f"the image is incomplete, {state.reason}")
         digest = state.image.sha256 if state.image else ""
         return await trio.to_thread.run_sync(
@@ -162,7 +162,7 @@ class PowerCore(Core["_Power"]):
     """The switch in the board's supply."""
 
     @property
-    def hardware(self) -> Board:
+    def hardware(self) -> SimulatedBoard:
         """What it supplies."""
         return _board_of(self).hardware
 
@@ -224,7 +224,7 @@ class CardCore(FileCore):
             await self.in_thread(_fill, self.file, _board_of(self).config.hostname)
 
     @property
-    def hardware(self) -> Board:
+    def hardware(self) -> SimulatedBoard:
         """Into whose slot it goes."""
         return _board_of(self).hardware
 
@@ -244,7 +244,7 @@ class _Card(FileStorage):
 
     async def switch(self, position: Position) -> None:
         """The card is in the board's slot, or it is not."""
-        hardware: Board = self.core.hardware
+        hardware: SimulatedBoard = self.core.hardware
         if position is Position.DUT:
             hardware.card_inserted()
         else:

@@ -18,16 +18,16 @@ import enum
 from collections import deque
 from dataclasses import dataclass
 
-from jumpstarter_drivers.virtual.image import Image
-from jumpstarter_drivers.virtual.loader import PROMPT, VERSION, Loader, LoaderAction
+from jumpstarter_drivers.virtual.image import BootImage
+from jumpstarter_drivers.virtual.loader import PROMPT, VERSION, BootLoader, LoaderAction
 from jumpstarter_drivers.virtual.login import LoginProgram
 from jumpstarter_drivers.virtual.quirks import Quirks
-from jumpstarter_drivers.virtual.shell import KERNEL, Action, Machine, Shell
+from jumpstarter_drivers.virtual.shell import KERNEL, BoardShell, MachineFacts, ShellAction
 
-__all__ = ["Event", "Firmware", "LoadImage", "State", "Transmit"]
+__all__ = ["Event", "Firmware", "FirmwareState", "LoadImage", "Transmit"]
 
 
-class State(enum.Enum):
+class FirmwareState(enum.Enum):
     """Where in its life the board is."""
 
     OFF = "off"
@@ -40,15 +40,19 @@ class State(enum.Enum):
     HALTED = "halted"
 
 
-_NEXT: dict[State, frozenset[State]] = {
-    State.OFF: frozenset({State.LOADER}),
-    State.LOADER: frozenset({State.OFF, State.PROMPT, State.STUCK, State.KERNEL}),
-    State.PROMPT: frozenset({State.OFF, State.LOADER}),
-    State.STUCK: frozenset({State.OFF}),
-    State.KERNEL: frozenset({State.OFF, State.LOGIN}),
-    State.LOGIN: frozenset({State.OFF, State.SHELL}),
-    State.SHELL: frozenset({State.OFF, State.LOGIN, State.HALTED, State.LOADER}),
-    State.HALTED: frozenset({State.OFF}),
+_NEXT: dict[FirmwareState, frozenset[FirmwareState]] = {
+    FirmwareState.OFF: frozenset({FirmwareState.LOADER}),
+    FirmwareState.LOADER: frozenset(
+        {FirmwareState.OFF, FirmwareState.PROMPT, FirmwareState.STUCK, FirmwareState.KERNEL}
+    ),
+    FirmwareState.PROMPT: frozenset({FirmwareState.OFF, FirmwareState.LOADER}),
+    FirmwareState.STUCK: frozenset({FirmwareState.OFF}),
+    FirmwareState.KERNEL: frozenset({FirmwareState.OFF, FirmwareState.LOGIN}),
+    FirmwareState.LOGIN: frozenset({FirmwareState.OFF, FirmwareState.SHELL}),
+    FirmwareState.SHELL: frozenset(
+        {FirmwareState.OFF, FirmwareState.LOGIN, FirmwareState.HALTED, FirmwareState.LOADER}
+    ),
+    FirmwareState.HALTED: frozenset({FirmwareState.OFF}),
 }
 
 
@@ -76,7 +80,7 @@ class _Step:
 
     at: float
     line: str = ""
-    enter: State | None = None
+    enter: FirmwareState | None = None
     boot: bool = False
     end: str = "\n"
 
@@ -145,15 +149,15 @@ class Firmware:
         self._login = LoginProgram(hostname, password=root_password, must_change=change_password)
         self._loader_prompt = loader_prompt
         self._quirks = quirks or Quirks()
-        self.state = State.OFF
+        self.state = FirmwareState.OFF
         self._script: deque[_Step] = deque()
         self._events: list[Event] = []
         self._loading = False
-        self._loader = Loader(boot_delay)
+        self._loader = BootLoader(boot_delay)
         self._key = False
         self._kernel_started = 0.0
-        self._machine: Machine | None = None
-        self._shell: Shell | None = None
+        self._machine: MachineFacts | None = None
+        self._shell: BoardShell | None = None
         self._line = bytearray()
         self._escape = False
 
@@ -166,14 +170,14 @@ class Firmware:
 
     def power_on(self, now: float) -> list[Event]:
         """The power comes; nothing happens when it is there already."""
-        if self.state is State.OFF:
+        if self.state is FirmwareState.OFF:
             self._start_loader(now)
         return self._due(now)
 
     def power_off(self) -> list[Event]:
         """The power goes; what was not printed yet is never printed."""
-        if self.state is not State.OFF:
-            self._enter(State.OFF)
+        if self.state is not FirmwareState.OFF:
+            self._enter(FirmwareState.OFF)
         self._script.clear()
         self._loading = False
         self._machine = None
@@ -185,7 +189,7 @@ class Firmware:
         """Time has passed."""
         return self._due(now)
 
-    def image_found(self, image: Image, now: float) -> list[Event]:
+    def image_found(self, image: BootImage, now: float) -> list[Event]:
         """Answer to LoadImage: the card holds this image, which boots."""
         if not self._loading:
             return self._due(now)
@@ -195,15 +199,15 @@ class Firmware:
             + f"Loading image {image.name} {image.version} ({image.size} bytes, sha256 {image.digest[:12]})\n"
             "Starting kernel ...\n\n"
         )
-        self._enter(State.KERNEL)
+        self._enter(FirmwareState.KERNEL)
         self._kernel_started = now
-        self._machine = Machine(self._hostname, self._model, image)
+        self._machine = MachineFacts(self._hostname, self._model, image)
         seconds = self._boot_seconds * (1 - _LOADER_SHARE)
         lines = [line.format(model=self._model, size=image.size) for line in _KERNEL]
         for number, line in enumerate(lines):
             at = seconds * number / len(lines)
             self._script.append(_Step(now + at, f"[{at:12.6f}] {line}"))
-        self._script.append(_Step(now + seconds, enter=State.LOGIN))
+        self._script.append(_Step(now + seconds, enter=FirmwareState.LOGIN))
         return self._due(now)
 
     def image_missing(self, reason: str, now: float) -> list[Event]:
@@ -215,7 +219,7 @@ class Firmware:
             f"** No bootable image on mmc 0: {reason} **\n"
             "Boot failed: flash an image, then power-cycle the board.\n"
         )
-        self._enter(State.STUCK)
+        self._enter(FirmwareState.STUCK)
         return self._due(now)
 
     def card_removed(self, now: float) -> list[Event]:
@@ -234,9 +238,9 @@ class Firmware:
     def receive(self, data: bytes, now: float) -> list[Event]:
         """Bytes arrive at the serial port; any of them stops a boot loader, only prompts read them."""
         for byte in data:
-            if self.state in (State.PROMPT, State.LOGIN, State.SHELL):
+            if self.state in (FirmwareState.PROMPT, FirmwareState.LOGIN, FirmwareState.SHELL):
                 self._typed(byte, now)
-            elif self.state is State.LOADER:
+            elif self.state is FirmwareState.LOADER:
                 self._key = True
                 if self._script and all(step.boot or step.line.startswith("\b") for step in self._script):
                     self._script = deque([_Step(now, boot=True)])  # the countdown is over
@@ -245,7 +249,7 @@ class Firmware:
     # The boot script.
 
     def _start_loader(self, now: float) -> None:
-        self._enter(State.LOADER)
+        self._enter(FirmwareState.LOADER)
         self._loader.start()
         self._key = False
         seconds = self._boot_seconds * _LOADER_SHARE
@@ -264,7 +268,7 @@ class Firmware:
         """The countdown has ended, or was stopped."""
         self._print("\n")
         if self._key or self._loader.boot_delay < 0:
-            self._enter(State.PROMPT)
+            self._enter(FirmwareState.PROMPT)
             self._prompt()
         else:
             self._load()
@@ -288,7 +292,7 @@ class Firmware:
         events, self._events = self._events, []
         return events
 
-    def _enter(self, state: State) -> None:
+    def _enter(self, state: FirmwareState) -> None:
         if state not in _NEXT[self.state]:
             raise AssertionError(f"the board cannot go from {self.state} to {state}")
         self.state = state
@@ -302,17 +306,19 @@ class Firmware:
         line = f"[{now - self._kernel_started:12.6f}] {text}"
         if self._machine is not None:
             self._machine.log.append(line)
-        self._print(f"\n{line}\n" if self.state in (State.LOGIN, State.SHELL) else f"{line}\n")
+        self._print(
+            f"\n{line}\n" if self.state in (FirmwareState.LOGIN, FirmwareState.SHELL) else f"{line}\n"
+        )
 
     def _prompt(self) -> None:
         self._line.clear()
-        if self.state is State.LOGIN and self._machine is not None:
+        if self.state is FirmwareState.LOGIN and self._machine is not None:
             image = self._machine.image
             self._print(f"\nWelcome to {image.name} {image.version}\n\n")
             self._print_prompt(self._login.begin())
-        elif self.state is State.SHELL:
+        elif self.state is FirmwareState.SHELL:
             self._print_prompt("# ")
-        elif self.state is State.PROMPT:
+        elif self.state is FirmwareState.PROMPT:
             self._print(self._loader_prompt)
 
     def _print_prompt(self, text: str) -> None:
@@ -335,13 +341,13 @@ class Firmware:
                 self._line.pop()
                 self._echo(b"" if self._is_secret else b"\b \b")
         elif byte == 0x03:
-            self._print("<INTERRUPT>\n" if self.state is State.PROMPT else "^C\n")
+            self._print("<INTERRUPT>\n" if self.state is FirmwareState.PROMPT else "^C\n")
             self._prompt()
         elif byte == 0x15:
             self._echo(b"" if self._is_secret else b"\b \b" * len(self._line))
             self._line.clear()
         elif byte == 0x04:
-            if not self._line and self.state is State.SHELL:
+            if not self._line and self.state is FirmwareState.SHELL:
                 self._log_out()
         elif byte >= 0x20:
             if len(self._line) >= self._quirks.line_limit:
@@ -353,7 +359,7 @@ class Firmware:
 
     @property
     def _is_secret(self) -> bool:
-        return self.state is State.LOGIN and self._login.is_secret
+        return self.state is FirmwareState.LOGIN and self._login.is_secret
 
     def _echo(self, data: bytes) -> None:
         if data:
@@ -364,18 +370,18 @@ class Firmware:
                 self._events.append(Transmit(data))
 
     def _entered(self, line: str, now: float) -> None:
-        if self.state is State.PROMPT:
+        if self.state is FirmwareState.PROMPT:
             self._entered_in_loader(line, now)
             return
         machine = self._machine
         if machine is None:
             return
-        if self.state is State.LOGIN:
+        if self.state is FirmwareState.LOGIN:
             said, is_logged_in = self._login.entered(line)
             self._print_prompt(said)
             if is_logged_in:
-                self._shell = Shell(machine)
-                self._enter(State.SHELL)
+                self._shell = BoardShell(machine)
+                self._enter(FirmwareState.SHELL)
                 self._print(self._quirks.greeting)
                 self._prompt()
             return
@@ -383,13 +389,13 @@ class Firmware:
             return
         output, action = self._shell.run(line, now - self._kernel_started)
         self._print(output)
-        if action is Action.LOG_OUT:
+        if action is ShellAction.LOG_OUT:
             self._log_out()
-        elif action is Action.POWER_OFF:
+        elif action is ShellAction.POWER_OFF:
             self._print("The system is going down NOW!\n")
             self._kernel_message("reboot: Power down", now)
-            self._enter(State.HALTED)
-        elif action is Action.REBOOT:
+            self._enter(FirmwareState.HALTED)
+        elif action is ShellAction.REBOOT:
             self._print("The system is going down NOW!\n")
             self._kernel_message("reboot: Restarting system", now)
             self._machine = None
@@ -402,7 +408,7 @@ class Firmware:
         output, action = self._loader.run(line)
         self._print(output)
         if action is LoaderAction.BOOT:
-            self._enter(State.LOADER)
+            self._enter(FirmwareState.LOADER)
             self._load()
         elif action is LoaderAction.RESET:
             self._start_loader(now)
@@ -411,6 +417,6 @@ class Firmware:
 
     def _log_out(self) -> None:
         self._shell = None
-        self._enter(State.LOGIN)
+        self._enter(FirmwareState.LOGIN)
         self._print("\n")
         self._prompt()

@@ -20,7 +20,7 @@ from pathlib import Path
 from jumpstarter_proto.encoding import detect
 from jumpstarter_proto.terminal import print_line
 
-__all__ = ["MIB", "BadImage", "Image", "make_image", "parse", "read_image"]
+__all__ = ["MIB", "BadImage", "BootImage", "make_image", "parse", "read_image"]
 
 SECTOR_BYTES = 512
 MIB = 1024 * 1024
@@ -30,7 +30,7 @@ _SIGNATURE_OFFSET = 510
 
 
 @dataclass(frozen=True)
-class Image:
+class BootImage:
     """What a boot loader found on the storage."""
 
     name: str
@@ -45,7 +45,7 @@ class BadImage(ValueError):  # noqa: N818 - the boot loader's words
     """The storage holds nothing that boots; the text is what the boot loader prints."""
 
 
-def parse(first: bytes, size: int, digest: str = "") -> Image:
+def parse(first: bytes, size: int, digest: str = "") -> BootImage:
     """Tell what the first sector of a storage of `size` bytes announces. Raises BadImage."""
     if size == 0:
         raise BadImage("the card is empty")
@@ -55,7 +55,7 @@ def parse(first: bytes, size: int, digest: str = "") -> Image:
     if len(first) < SECTOR_BYTES or first[_SIGNATURE_OFFSET:SECTOR_BYTES] != _SIGNATURE:
         raise BadImage("no boot signature")
     if not first.startswith(_FIRST_LINE):
-        return Image("disk", "unknown", size, digest)
+        return BootImage("disk", "unknown", size, digest)
     fields = _fields(first)
     try:
         announced = int(fields["size"])
@@ -63,7 +63,7 @@ def parse(first: bytes, size: int, digest: str = "") -> Image:
         raise BadImage("damaged header") from error
     if size < announced:
         raise BadImage(f"image cut short, {size} of {announced} bytes")
-    return Image(fields.get("name", "unnamed"), fields.get("version", "0"), size, digest)
+    return BootImage(fields.get("name", "unnamed"), fields.get("version", "0"), size, digest)
 
 
 def _fields(sector: bytes) -> dict[str, str]:
@@ -72,7 +72,7 @@ def _fields(sector: bytes) -> dict[str, str]:
     return {key.strip(): value.strip() for key, colon, value in pairs if colon}
 
 
-def read_image(path: Path, known_digest: str = "") -> Image:
+def read_image(path: Path, known_digest: str = "") -> BootImage:
     """Read the storage at `path` as a boot loader does; blocking, all of it unless the digest is known.
 
     Raises BadImage, OSError.
@@ -107,14 +107,14 @@ def content(name: str, version: str = "1.0", size: int = 4 * MIB) -> Iterator[by
         left -= len(piece)
 
 
-def make_image(path: Path, name: str, version: str = "1.0", size: int = 4 * MIB) -> Image:
+def make_image(path: Path, name: str, version: str = "1.0", size: int = 4 * MIB) -> BootImage:
     """Write an image file and say what it is. Raises OSError, ValueError."""
     digest = hashlib.sha256()
     with path.open("wb") as file:
         for piece in content(name, version, size):
             digest.update(piece)
             file.write(piece)
-    return Image(name, version, size, digest.hexdigest())
+    return BootImage(name, version, size, digest.hexdigest())
 
 
 def main(path: Path, /, *, name: str = "hello", version: str = "1.0", size: int = 64) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from jumpstarter_drivers.virtual.words import UnterminatedError, Word, commands, expanded
 
-__all__ = ["PROMPT", "VERSION", "Loader", "LoaderAction"]
+__all__ = ["PROMPT", "VERSION", "BootLoader", "LoaderAction"]
 
 PROMPT = "=> "
 VERSION = "U-Boot 2024.01-virtual"
@@ -29,7 +29,7 @@ class LoaderAction(enum.Enum):
     RESET = "reset"
 
 
-class Loader:
+class BootLoader:
     """U-Boot after its countdown was stopped. The environment is lost with the power, unless it was saved."""
 
     def __init__(self, boot_delay: int = 0) -> None:
@@ -149,15 +149,15 @@ class Loader:
         return f"BOOTP broadcast 1\nDHCP client bound to address {_LEASE['ipaddr']} (2 ms)\n"
 
 
-_COMMANDS: dict[str, Callable[[Loader, list[str]], str]] = {
-    "dhcp": Loader._dhcp,  # noqa: SLF001 - a table of the class's own methods
-    "echo": Loader._echo,  # noqa: SLF001
-    "env": Loader._env,  # noqa: SLF001
-    "false": Loader._false,  # noqa: SLF001
-    "help": Loader._help,  # noqa: SLF001
-    "printenv": Loader._printenv,  # noqa: SLF001
-    "saveenv": Loader._saveenv,  # noqa: SLF001
-    "setenv": Loader._setenv,  # noqa: SLF001
-    "true": Loader._true,  # noqa: SLF001
-    "version": Loader._version,  # noqa: SLF001
+_COMMANDS: dict[str, Callable[[BootLoader, list[str]], str]] = {
+    "dhcp": BootLoader._dhcp,  # noqa: SLF001 - a table of the class's own methods
+    "echo": BootLoader._echo,  # noqa: SLF001
+    "env": BootLoader._env,  # noqa: SLF001
+    "false": BootLoader._false,  # noqa: SLF001
+    "help": BootLoader._help,  # noqa: SLF001
+    "printenv": BootLoader._printenv,  # noqa: SLF001
+    "saveenv": BootLoader._saveenv,  # noqa: SLF001
+    "setenv": BootLoader._setenv,  # noqa: SLF001
+    "true": BootLoader._true,  # noqa: SLF001
+    "version": BootLoader._version,  # noqa: SLF001
 }

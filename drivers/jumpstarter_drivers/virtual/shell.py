@@ -11,10 +11,10 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from jumpstarter_drivers.virtual.image import Image
+from jumpstarter_drivers.virtual.image import BootImage
 from jumpstarter_drivers.virtual.words import UnterminatedError, Word, commands, expanded
 
-__all__ = ["KERNEL", "Action", "Machine", "Shell"]
+__all__ = ["KERNEL", "BoardShell", "MachineFacts", "ShellAction"]
 
 KERNEL = "6.6.0-virtual"
 _OCTAL = re.compile(r"\\(?:0([0-7]{0,3})|(.))", re.DOTALL)
@@ -26,7 +26,7 @@ _MAX_DEPTH = 20
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r"}
 
 
-class Action(enum.Enum):
+class ShellAction(enum.Enum):
     """What a command asks of the machine, once its output has been printed."""
 
     REBOOT = "reboot"
@@ -35,12 +35,12 @@ class Action(enum.Enum):
 
 
 @dataclass
-class Machine:
+class MachineFacts:
     """Facts that commands print."""
 
     hostname: str
     model: str
-    image: Image
+    image: BootImage
     log: list[str] = field(default_factory=list)
     """Kernel messages so far, for `dmesg`."""
     root_lost: bool = False
@@ -55,23 +55,23 @@ class _SyntaxError(Exception):
         self.output = output
 
 
-class Shell:
+class BoardShell:
     """One login; `status` is what `$?` says."""
 
-    def __init__(self, machine: Machine) -> None:
+    def __init__(self, machine: MachineFacts) -> None:
         self.machine = machine
         self.status = 0
         self._variables: dict[str, str] = {}
         self._depth = 0
 
-    def run(self, line: str, uptime: float) -> tuple[str, Action | None]:
+    def run(self, line: str, uptime: float) -> tuple[str, ShellAction | None]:
         """Run one line, `uptime` seconds after boot: what it prints (with LF), and what it asks for."""
         try:
             return self._nested(line, uptime)
         except _SyntaxError as error:
             return error.output, None
 
-    def _nested(self, line: str, uptime: float) -> tuple[str, Action | None]:
+    def _nested(self, line: str, uptime: float) -> tuple[str, ShellAction | None]:
         if self._depth == _MAX_DEPTH:
             self.status = 2
             return "sh: too many levels\n", None
@@ -81,7 +81,7 @@ class Shell:
         finally:
             self._depth -= 1
 
-    def _run(self, line: str, uptime: float) -> tuple[str, Action | None]:
+    def _run(self, line: str, uptime: float) -> tuple[str, ShellAction | None]:
         output = []
         try:
             for joint, words in commands(line):
@@ -99,7 +99,7 @@ class Shell:
             raise _SyntaxError("".join([*output, error.output])) from None
         return "".join(output), None
 
-    def _command(self, words: list[Word], uptime: float) -> tuple[str, Action | None]:
+    def _command(self, words: list[Word], uptime: float) -> tuple[str, ShellAction | None]:
         texts = expanded(words, self._variable, lambda line: self.run(line, uptime)[0])
         if texts[:1] == ["command"]:
             try:
@@ -108,7 +108,7 @@ class Shell:
                 return error.output, None
         return self._execute(texts, uptime)
 
-    def _execute(self, texts: list[str], uptime: float) -> tuple[str, Action | None]:
+    def _execute(self, texts: list[str], uptime: float) -> tuple[str, ShellAction | None]:
         if not texts:
             self.status = 0
             return "", None
@@ -225,31 +225,31 @@ def _escaped(found: re.Match[str]) -> str:
     return _ESCAPES.get(found[2], found[2])
 
 
-_Command = Callable[[Shell, list[str], float], str]
+_Command = Callable[[BoardShell, list[str], float], str]
 _ACTIONS = {
-    "reboot": Action.REBOOT,
-    "poweroff": Action.POWER_OFF,
-    "halt": Action.POWER_OFF,
-    "exit": Action.LOG_OUT,
-    "logout": Action.LOG_OUT,
+    "reboot": ShellAction.REBOOT,
+    "poweroff": ShellAction.POWER_OFF,
+    "halt": ShellAction.POWER_OFF,
+    "exit": ShellAction.LOG_OUT,
+    "logout": ShellAction.LOG_OUT,
 }
 # What a shell has in itself goes on working when the card is gone; programs are loaded from it.
 _BUILTINS: dict[str, _Command] = {
-    "echo": Shell._echo,  # noqa: SLF001 - tables of the class's own methods
-    "true": Shell._nothing,  # noqa: SLF001
-    ":": Shell._nothing,  # noqa: SLF001
-    "false": Shell._nothing,  # noqa: SLF001
-    "printf": Shell._printf,  # noqa: SLF001
-    "help": Shell._help,  # noqa: SLF001
-    "unset": Shell._unset,  # noqa: SLF001
+    "echo": BoardShell._echo,  # noqa: SLF001 - tables of the class's own methods
+    "true": BoardShell._nothing,  # noqa: SLF001
+    ":": BoardShell._nothing,  # noqa: SLF001
+    "false": BoardShell._nothing,  # noqa: SLF001
+    "printf": BoardShell._printf,  # noqa: SLF001
+    "help": BoardShell._help,  # noqa: SLF001
+    "unset": BoardShell._unset,  # noqa: SLF001
 }
 _PROGRAMS: dict[str, _Command] = {
-    "cat": Shell._cat,  # noqa: SLF001
-    "dmesg": Shell._dmesg,  # noqa: SLF001
-    "hostname": Shell._hostname,  # noqa: SLF001
-    "ls": Shell._ls,  # noqa: SLF001
-    "sync": Shell._nothing,  # noqa: SLF001
-    "uname": Shell._uname,  # noqa: SLF001
-    "uptime": Shell._uptime,  # noqa: SLF001
-    "whoami": Shell._whoami,  # noqa: SLF001
+    "cat": BoardShell._cat,  # noqa: SLF001
+    "dmesg": BoardShell._dmesg,  # noqa: SLF001
+    "hostname": BoardShell._hostname,  # noqa: SLF001
+    "ls": BoardShell._ls,  # noqa: SLF001
+    "sync": BoardShell._nothing,  # noqa: SLF001
+    "uname": BoardShell._uname,  # noqa: SLF001
+    "uptime": BoardShell._uptime,  # noqa: SLF001
+    "whoami": BoardShell._whoami,  # noqa: SLF001
 }

@@ -13,9 +13,9 @@ import trio
 import trio.testing
 
 from jumpstarter_drivers.virtual import board as board_module
-from jumpstarter_drivers.virtual.board import Board
-from jumpstarter_drivers.virtual.firmware import Firmware, State
-from jumpstarter_drivers.virtual.image import BadImage, Image
+from jumpstarter_drivers.virtual.board import SimulatedBoard
+from jumpstarter_drivers.virtual.firmware import Firmware, FirmwareState
+from jumpstarter_drivers.virtual.image import BadImage, BootImage
 
 
 class Console:
@@ -36,7 +36,7 @@ class Console:
 
 
 @asynccontextmanager
-async def running(board: Board) -> AsyncIterator[Console]:
+async def running(board: SimulatedBoard) -> AsyncIterator[Console]:
     async with trio.open_nursery() as nursery:
         await nursery.start(board.run)
         console = Console(board.console)
@@ -45,14 +45,14 @@ async def running(board: Board) -> AsyncIterator[Console]:
         nursery.cancel_scope.cancel()
 
 
-def make(image: Image | BadImage | OSError | None = None) -> Board:
-    async def load() -> Image:
+def make(image: BootImage | BadImage | OSError | None = None) -> SimulatedBoard:
+    async def load() -> BootImage:
         await trio.lowlevel.checkpoint()
         if isinstance(image, Exception):
             raise image
-        return image or Image("demo", "1.0", 512, "ab" * 32)
+        return image or BootImage("demo", "1.0", 512, "ab" * 32)
 
-    return Board(Firmware(hostname="rpi4", boot_seconds=0), load)
+    return SimulatedBoard(Firmware(hostname="rpi4", boot_seconds=0), load)
 
 
 async def test_boots_logs_in_and_runs_a_command_through_the_pty() -> None:
@@ -81,7 +81,7 @@ async def test_power_off_while_the_card_is_read_starts_no_kernel() -> None:
     reading = trio.Event()
     cancelled = trio.Event()
 
-    async def load() -> Image:
+    async def load() -> BootImage:
         reading.set()
         try:
             await trio.sleep_forever()
@@ -90,14 +90,14 @@ async def test_power_off_while_the_card_is_read_starts_no_kernel() -> None:
         raise AssertionError
 
     firmware = Firmware(boot_seconds=0)
-    board = Board(firmware, load)
+    board = SimulatedBoard(firmware, load)
     async with running(board) as console:
         board.power_on()
         await console.expect(b"autoboot")
         await reading.wait()
         board.power_off()
         await cancelled.wait()
-        assert firmware.state is State.OFF
+        assert firmware.state is FirmwareState.OFF
         assert not board.powered
 
 

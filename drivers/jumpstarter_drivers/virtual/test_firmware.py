@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jumpstarter_drivers.virtual.firmware import Event, Firmware, LoadImage, State, Transmit
-from jumpstarter_drivers.virtual.image import BadImage, Image, make_image, parse, read_image
+from jumpstarter_drivers.virtual.firmware import Event, Firmware, FirmwareState, LoadImage, Transmit
+from jumpstarter_drivers.virtual.image import BadImage, BootImage, make_image, parse, read_image
 
-IMAGE = Image("demo", "1.0", 1024, "ab" * 32)
+IMAGE = BootImage("demo", "1.0", 1024, "ab" * 32)
 
 
 def text(events: list[Event]) -> str:
@@ -49,7 +49,7 @@ def test_boot_prints_loader_image_identity_kernel_and_login_prompt() -> None:
     assert "image demo 1.0 (1024 bytes, sha256 abababababab)" in log
     assert "Booting Linux" in log
     assert log.endswith("rpi4 login: ")
-    assert board.state is State.LOGIN
+    assert board.state is FirmwareState.LOGIN
 
 
 def test_boot_comes_line_by_line_in_the_time_given() -> None:
@@ -83,7 +83,7 @@ def test_power_off_is_silent_at_once_and_forgets_the_answer_to_load_image() -> N
     assert board.deadline is None
     assert board.advance(105) == []
     assert board.receive(b"root\r", 106) == []
-    assert board.state is State.OFF
+    assert board.state is FirmwareState.OFF
 
 
 def test_without_image_the_board_says_so_and_waits_for_a_power_cycle() -> None:
@@ -100,7 +100,7 @@ def test_without_image_the_board_says_so_and_waits_for_a_power_cycle() -> None:
 def test_only_root_logs_in() -> None:
     board = booted()
     assert "incorrect" in text(board.receive(b"pi\r", 1))
-    assert board.state is State.LOGIN
+    assert board.state is FirmwareState.LOGIN
     assert text(board.receive(b"root\r", 1)).endswith("# ")
 
 
@@ -150,7 +150,7 @@ def test_reboot_starts_over_and_poweroff_halts() -> None:
     board.image_found(IMAGE, 3)
     board.receive(b"root\r", 3)
     assert "Power down" in text(board.receive(b"poweroff\r", 4))
-    assert board.state is State.HALTED
+    assert board.state is FirmwareState.HALTED
     assert board.receive(b"root\r", 5) == []
 
 
@@ -168,7 +168,7 @@ def loader(board: Firmware, line: str) -> str:
 
 def test_key_stops_the_boot_loader_and_boot_goes_on() -> None:
     board = stopped()
-    assert board.state is State.PROMPT
+    assert board.state is FirmwareState.PROMPT
     assert board.deadline is None
     assert board.receive(b"boot\r", 20)[-1] == LoadImage()
     board.image_found(IMAGE, 20)
@@ -270,7 +270,7 @@ def test_no_order_of_facts_raises_or_makes_a_dead_board_talk(facts: list[Any], b
     asked = 0
     for (kind, data), seconds in facts:
         now += seconds
-        powered = board.state is not State.OFF
+        powered = board.state is not FirmwareState.OFF
         if kind == "receive":
             events = board.receive(data, now)
         elif kind == "found":
@@ -287,7 +287,7 @@ def test_no_order_of_facts_raises_or_makes_a_dead_board_talk(facts: list[Any], b
             events = getattr(board, kind)(now)
         asked += events.count(LoadImage())
         assert asked <= 1
-        if board.state is State.OFF:
+        if board.state is FirmwareState.OFF:
             assert events == []
             assert board.deadline is None
         assert all(event.data for event in events if isinstance(event, Transmit))
@@ -304,7 +304,7 @@ def test_made_image_is_recognised_with_its_checksum(tmp_path: Path) -> None:
     path = tmp_path / "demo.img"
     made = make_image(path, "demo", "2.1", 3 * 1024 * 1024)
     assert read_image(path) == made
-    assert made == Image("demo", "2.1", 3 * 1024 * 1024, made.digest)
+    assert made == BootImage("demo", "2.1", 3 * 1024 * 1024, made.digest)
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(BadImage, match="cut short"):
         read_image(path)

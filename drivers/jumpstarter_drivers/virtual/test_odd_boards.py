@@ -14,8 +14,8 @@ from jumpstarter_client.console import LoginRefused
 
 from jumpstarter_drivers.testing import serve
 from jumpstarter_drivers.virtual.driver import VirtualBoard
-from jumpstarter_drivers.virtual.firmware import Firmware, State
-from jumpstarter_drivers.virtual.image import Image
+from jumpstarter_drivers.virtual.firmware import Firmware, FirmwareState
+from jumpstarter_drivers.virtual.image import BootImage
 from jumpstarter_drivers.virtual.quirks import QUIRKS, Quirks
 
 OLD, NEW = "raspberry", "n3w secret"
@@ -78,19 +78,19 @@ def test_nothing_that_is_typed_raises(typed: list[bytes]) -> None:
         boot_seconds=0, root_password=OLD, change_password=True, quirks=Quirks(frozenset(QUIRKS))
     )
     board.power_on(0)
-    board.image_found(Image("demo", "1.0", 1024, "ab" * 32), 0)
+    board.image_found(BootImage("demo", "1.0", 1024, "ab" * 32), 0)
     for data in typed:
         board.receive(data, 1)
-        assert board.state in State
+        assert board.state in FirmwareState
 
 
 @pytest.mark.parametrize("line", ['x=\'eval "$x"\'; eval "$x"', 'x=\'$(eval "$x")\'; eval "$x"'])
 def test_a_shell_that_runs_itself_comes_to_an_end(line: str) -> None:
     board = Firmware(boot_seconds=0)
     board.power_on(0)
-    board.image_found(Image("demo", "1.0", 1024, "ab" * 32), 0)
+    board.image_found(BootImage("demo", "1.0", 1024, "ab" * 32), 0)
     board.receive(b"root\r" + line.encode() + b"\r" + b'y="$y$y$y$y$y1"\r' * 20, 1)
-    assert board.state is State.SHELL
+    assert board.state is FirmwareState.SHELL
 
 
 def test_what_makes_no_sense_is_refused() -> None:

@@ -38,7 +38,7 @@ _MAX_BOS_BYTES = 1024
 
 
 class HubProtocolError(ValueError):
-    """What a hub answered cannot be; the message says what of it."""
+    """The answer of a hub is invalid; the message says why."""
 
 
 class PowerSwitching(enum.Enum):
@@ -63,7 +63,7 @@ class ControlRequest:
 
 @dataclass(frozen=True)
 class HubDescriptor:
-    """What a hub says of itself."""
+    """The hub descriptor."""
 
     port_count: int
     power_switching: PowerSwitching
@@ -71,7 +71,7 @@ class HubDescriptor:
 
 @dataclass(frozen=True)
 class PortStatus:
-    """What a hub says of one port."""
+    """The status of one port."""
 
     is_powered: bool
     is_connected: bool

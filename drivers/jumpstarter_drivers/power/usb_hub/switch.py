@@ -61,7 +61,7 @@ class _Half:
             self.device.set_power(self.number, on=on)
 
     def status(self) -> PortStatus:
-        """Of this port. Where only the attribute can be read, nobody knows what the hub sees in a port that is off."""
+        """Read the status of this port. The attribute alone does not tell whether a device is in a port that is off."""
         if self.device is not None:
             return self.device.port_status(self.number)
         is_powered = not self.port.is_disabled()
@@ -109,7 +109,7 @@ class SocketSwitch:
             return _described(halves)
 
     def switch(self, *, on: bool) -> None:
-        """Switch it, and wait until the hub says that it is switched; a port that cannot be switched off is on again.
+        """Switch it, and wait until the hub reports it; a port that cannot be switched off is switched on again.
 
         Raises:
             DeviceBusy: another process switches a port of the same hub.

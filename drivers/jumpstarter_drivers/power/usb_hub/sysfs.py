@@ -83,7 +83,7 @@ class SysfsPort:
             os.close(descriptor)
 
     def is_disabled(self) -> bool:
-        """What the hub says now; the kernel asks it for each read. Raises OSError."""
+        """Read the current state; the kernel asks the hub for each read. Raises OSError."""
         return self.attribute.read_text().strip() == "1"
 
     def check_access(self) -> None:
@@ -180,7 +180,7 @@ def read_text(file: Path) -> str:
 
 
 def permission_error(file: Path, error: OSError | None = None) -> DeviceFailed:
-    """Says whose the file is, and what it has to be instead."""
+    """Return a sentence about the owner of the file and the rights that it needs."""
     if error is not None and error.errno == errno.EROFS:
         return DeviceFailed(
             f"{file} is read-only for the exporter; leave ProtectKernelTunables= out of its unit"

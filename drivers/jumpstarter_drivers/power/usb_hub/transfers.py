@@ -72,7 +72,7 @@ class HubDevice:
         usb.util.dispose_resources(self._device)
 
     def port_status(self, port: int) -> PortStatus:
-        """What the hub says of a port now."""
+        """Read the current status of a port."""
         answer = self._send(protocol.port_status_request(port))
         return protocol.decode_port_status(answer, is_superspeed=self.hub.is_superspeed)
 

@@ -24,7 +24,7 @@ import struct
 from contextlib import suppress
 from pathlib import Path
 
-from jumpstarter_drivers.storage.changes.knowledge import Evidence
+from jumpstarter_drivers.storage.changes.knowledge import WriteEvidence
 
 __all__ = ["MediumHold", "counts_of"]
 
@@ -60,8 +60,8 @@ class MediumHold:
             self._counts = counts_of(facts.st_rdev) if stat.S_ISBLK(facts.st_mode) else None
             self._is_alone = self._counts is not None
 
-    def evidence(self, *, after_own_writes: bool) -> Evidence | None:
-        """What is the same for as long as nobody else has written; None where that cannot be known.
+    def evidence(self, *, after_own_writes: bool) -> WriteEvidence | None:
+        """Return what stays equal as long as nobody else writes; None if that cannot be known.
 
         `after_own_writes`: we have written since the last time.
         """
@@ -70,11 +70,11 @@ class MediumHold:
                 os.fsync(self._fd)  # what others have written counts only once it is on the device
                 (medium,) = struct.unpack("=Q", fcntl.ioctl(self._fd, _BLKGETDISKSEQ, bytes(8)))
                 fields = self._counts.read_text(encoding="ascii").split()
-                return Evidence(self._number, medium, tuple(int(fields[place]) for place in _COUNTS))
+                return WriteEvidence(self._number, medium, tuple(int(fields[place]) for place in _COUNTS))
             self._is_alone = self._is_alone and not _was_used(self._watch, after_own_writes)
         except (OSError, ValueError, IndexError):
             return None
-        return Evidence(self._number, 0, ()) if self._is_alone else None
+        return WriteEvidence(self._number, 0, ()) if self._is_alone else None
 
     def release(self) -> None:
         """Hold it no more."""
@@ -97,7 +97,7 @@ def counts_of(number: int) -> Path | None:
 
 
 def _watch(path: Path) -> int:
-    """An inotify descriptor that hears of openings; -1 where there is none."""
+    """Return an inotify descriptor for openings of the file; -1 on failure."""
     libc = ctypes.CDLL(None, use_errno=True)
     watch: int = libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
     if watch >= 0 and libc.inotify_add_watch(watch, os.fsencode(path), _IN_OPEN | _IN_MODIFY) < 0:

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-__all__ = ["Evidence", "MediumKnowledge"]
+__all__ = ["MediumKnowledge", "WriteEvidence"]
 
 MAX_WINDOWS = 65536
 """Of which something is remembered: 256 GiB, in 10 MB of memory."""
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """What is the same for as long as nobody else has written; compared as a whole."""
+class WriteEvidence:
+    """Stays equal as long as nobody else writes to the medium; compared as a whole."""
 
     hold: int
     """A number for each time that the medium was taken."""
@@ -26,7 +26,7 @@ class Evidence:
     writes: tuple[int, ...]
     """The kernel's counts of the sectors that were written to it, and discarded; empty for a file."""
 
-    def after(self, own_sectors: int) -> Evidence:
+    def after(self, own_sectors: int) -> WriteEvidence:
         """Return the evidence after this flash has written so many sectors and nobody else has written."""
         if not self.writes:
             return self
@@ -38,15 +38,15 @@ class MediumKnowledge:
 
     def __init__(self) -> None:
         self._windows: dict[int, bytes] = {}
-        self._evidence: Evidence | None = None
-        self._at_begin: Evidence | None = None
+        self._evidence: WriteEvidence | None = None
+        self._at_begin: WriteEvidence | None = None
 
-    def stands(self, evidence: Evidence | None) -> bool:
+    def stands(self, evidence: WriteEvidence | None) -> bool:
         """Whether nobody else can have written since `settle`."""
         return evidence is not None and evidence == self._evidence
 
-    def confirm(self, evidence: Evidence | None) -> bool:
-        """At the begin of a flash: keep what is known if nobody else can have written, else forget it."""
+    def confirm(self, evidence: WriteEvidence | None) -> bool:
+        """Begin a flash: keep what is known if nobody else can have written. Returns whether it was kept."""
         stands = self.stands(evidence)
         if not stands:
             self._windows.clear()
@@ -54,8 +54,8 @@ class MediumKnowledge:
         self._evidence, self._at_begin = None, evidence
         return stands
 
-    def settle(self, evidence: Evidence | None, own_sectors: int) -> None:
-        """At the end of a flash, when all that was written is on the medium: from now on it counts.
+    def settle(self, evidence: WriteEvidence | None, own_sectors: int) -> None:
+        """End a flash, when all written data is on the medium: from now on the knowledge is used.
 
         If more or less was written than our own sectors, somebody else wrote during the flash: all is forgotten.
         """
@@ -81,7 +81,7 @@ class MediumKnowledge:
             del self._windows[known]
 
     def learn(self, index: int, digest: bytes) -> None:
-        """The medium was read and has it."""
+        """Store the digest of a window that was read or verified."""
         if len(self._windows) < MAX_WINDOWS or index in self._windows:
             self._windows[index] = digest
 

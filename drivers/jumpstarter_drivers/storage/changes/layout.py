@@ -95,7 +95,7 @@ class BlockHasher:
 
 @dataclass(frozen=True)
 class WindowHashes:
-    """What a window of the image has to be, as the client says."""
+    """The hashes of one window of the image, as the client sent them."""
 
     index: int
     length: int
@@ -112,7 +112,7 @@ class WindowHashes:
         return hashlib.sha256(struct.pack("!II", self.length, len(mask)) + mask + self.digests).digest()
 
     def differing(self, found: bytes) -> int:
-        """The mask of the blocks whose digest is not in its place in `found`, which may end early."""
+        """Return the mask of the blocks whose digest differs in `found`, which may be shorter."""
         if found == self.digests:
             return 0
         differs, rest, place = 0, self.mapped, 0

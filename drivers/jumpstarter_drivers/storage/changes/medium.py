@@ -8,9 +8,9 @@ from contextlib import asynccontextmanager
 
 import trio
 
-from jumpstarter_drivers.storage.blocks import Device, StorageError
+from jumpstarter_drivers.storage.blocks import StorageDevice, StorageError
 from jumpstarter_drivers.storage.changes.hold import MediumHold
-from jumpstarter_drivers.storage.changes.knowledge import Evidence, MediumKnowledge
+from jumpstarter_drivers.storage.changes.knowledge import MediumKnowledge, WriteEvidence
 from jumpstarter_drivers.storage.changes.layout import KEY_BYTES, BlockHasher, Layout
 
 __all__ = ["Medium"]
@@ -22,12 +22,12 @@ class Medium:
     def __init__(self, layout: Layout | None = None) -> None:
         self.hasher = BlockHasher(secrets.token_bytes(KEY_BYTES), layout or Layout())
         self.knowledge = MediumKnowledge()
-        self._device: Device | None = None
+        self._device: StorageDevice | None = None
         self._hold: MediumHold | None = None
         self._sectors_at_begin = 0
 
     @asynccontextmanager
-    async def opened(self, device: Device, *, holds: bool) -> AsyncIterator[Device]:
+    async def opened(self, device: StorageDevice, *, holds: bool) -> AsyncIterator[StorageDevice]:
         """The device that is held, if it is still that of `device`'s path and nobody else wrote; else `device`, opened.
 
         With `holds` it stays open and held when the block ended well, until `release`. Otherwise it is closed.
@@ -47,7 +47,7 @@ class Medium:
         if not holds:
             await self.release()
 
-    async def _is_held(self, device: Device) -> bool:
+    async def _is_held(self, device: StorageDevice) -> bool:
         held = self._device
         if held is None or held.path != device.path:
             return False
@@ -58,19 +58,19 @@ class Medium:
             return False
 
     async def confirm(self) -> None:
-        """At the begin of a flash: forget all, unless nobody else can have written since the last one."""
+        """Begin a flash: forget what is known, unless nobody else can have written since the last one."""
         self.knowledge.confirm(await self._evidence(after_own_writes=False))
         self._sectors_at_begin = self._sectors_written()
 
     async def settle(self) -> None:
-        """At the end of a flash, when all that was written is on the medium."""
+        """End a flash, when all written data is on the medium."""
         own_sectors = self._sectors_written() - self._sectors_at_begin
         self.knowledge.settle(await self._evidence(after_own_writes=True), own_sectors)
 
     def _sectors_written(self) -> int:
         return 0 if self._device is None else self._device.sectors_written
 
-    async def _evidence(self, *, after_own_writes: bool) -> Evidence | None:
+    async def _evidence(self, *, after_own_writes: bool) -> WriteEvidence | None:
         hold, device = self._hold, self._device
         if hold is None or device is None:
             return None

@@ -37,14 +37,14 @@ from jumpstarter_drivers.storage.changes.layout import (
 
 __all__ = [
     "VERSION",
-    "Begin",
+    "BeginMessage",
     "Blocks",
-    "End",
+    "EndMessage",
+    "FlashMessageReader",
     "Head",
     "Message",
     "MessageError",
-    "MessageReader",
-    "Wanted",
+    "WantedMessage",
     "encode_hashes",
 ]
 
@@ -85,7 +85,7 @@ class _Kind(enum.IntEnum):
 
 
 @dataclass(frozen=True)
-class Begin:
+class BeginMessage:
     """How the exporter wants the image to be cut and hashed."""
 
     layout: Layout
@@ -98,7 +98,7 @@ class Begin:
         return _message(_Kind.BEGIN, body)
 
     @classmethod
-    def decode(cls, body: bytes) -> Begin:
+    def decode(cls, body: bytes) -> BeginMessage:
         """Raises MessageError, also for what would take too much memory."""
         block, blocks, ahead, key = _unpacked(_BEGIN, body)
         layout = Layout(block, blocks)
@@ -135,7 +135,7 @@ def encode_hashes(window: WindowHashes, layout: Layout) -> bytes:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class WantedMessage:
     """Which blocks of a window the client has to send."""
 
     window: int
@@ -186,7 +186,7 @@ class Blocks:
 
 
 @dataclass(frozen=True)
-class End:
+class EndMessage:
     """The whole image is announced, and all requested blocks are sent."""
 
     size: int
@@ -197,15 +197,15 @@ class End:
         return _message(_Kind.END, _END.pack(self.size, bytes.fromhex(self.sha256)))
 
 
-Message = Begin | Head | WindowHashes | Wanted | Blocks | End
+Message = BeginMessage | Head | WindowHashes | WantedMessage | Blocks | EndMessage
 
 
-class MessageReader:
+class FlashMessageReader:
     """Cuts a stream into messages."""
 
     def __init__(self, layout: Layout | None = None) -> None:
         self.layout = layout
-        """The client's end learns it from `Begin`."""
+        """The client's end learns it from `BeginMessage`."""
         self._data = bytearray()
 
     def feed(self, data: bytes) -> Iterator[Message]:
@@ -234,7 +234,7 @@ class MessageReader:
 
     def _decode(self, kind: _Kind, body: bytes) -> Message:
         if kind is _Kind.BEGIN:
-            begin = Begin.decode(body)
+            begin = BeginMessage.decode(body)
             self.layout = begin.layout
             return begin
         if self.layout is None:
@@ -274,11 +274,11 @@ def _hashes(body: bytes, layout: Layout) -> WindowHashes:
     return WindowHashes(index, length, mapped, rest)
 
 
-def _wanted(body: bytes, layout: Layout) -> Wanted:
+def _wanted(body: bytes, layout: Layout) -> WantedMessage:
     (window,), rest = _front(_WANTED, body)
     if len(rest) > layout.mask_bytes(layout.window_bytes):
         raise MessageError("the exporter asks for blocks behind a window's end; update the exporter")
-    return Wanted(window, int.from_bytes(rest, "little"))
+    return WantedMessage(window, int.from_bytes(rest, "little"))
 
 
 def _blocks(body: bytes, _layout: Layout) -> Blocks:
@@ -292,15 +292,15 @@ def _head(body: bytes, _layout: Layout) -> Head:
     return Head(body)
 
 
-def _end(body: bytes, _layout: Layout) -> End:
+def _end(body: bytes, _layout: Layout) -> EndMessage:
     size, sha256 = _END.unpack(body) if len(body) == _END.size else (MAX_SIZE + 1, b"")
     if size > MAX_SIZE:
         raise MessageError("the client ends in no way that is known here; update the client")
-    return End(size, sha256.hex())
+    return EndMessage(size, sha256.hex())
 
 
 _DECODERS: dict[_Kind, Callable[[bytes, Layout], Message]] = {
-    _Kind.BEGIN: lambda body, _layout: Begin.decode(body),
+    _Kind.BEGIN: lambda body, _layout: BeginMessage.decode(body),
     _Kind.HEAD: _head,
     _Kind.HASHES: _hashes,
     _Kind.WANTED: _wanted,

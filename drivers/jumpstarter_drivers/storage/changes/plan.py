@@ -25,13 +25,13 @@ from jumpstarter_drivers.storage.changes.knowledge import MediumKnowledge
 from jumpstarter_drivers.storage.changes.layout import DIGEST_BYTES, BlockHasher, WindowHashes, block_count
 
 __all__ = [
-    "Answer",
     "Counts",
     "FlashPlan",
     "ImageChanged",
     "PlanError",
     "Read",
     "ReadPolicy",
+    "WindowAnswer",
     "WrittenWindow",
 ]
 
@@ -46,13 +46,13 @@ class ImageChanged(ContentError):  # noqa: N818 - what happened
 
 @dataclass(frozen=True)
 class Read:
-    """Read the window's mapped blocks, and say by `read` what they are."""
+    """Read the mapped blocks of the window, and pass them to `read`."""
 
     window: WindowHashes
 
 
 @dataclass(frozen=True)
-class Answer:
+class WindowAnswer:
     """Ask the client for blocks of a window, and write zeros to others; both masks may be empty."""
 
     window: WindowHashes
@@ -140,8 +140,8 @@ class FlashPlan:
         self._policy = ReadPolicy()
         self._announced: deque[WindowHashes] = deque()
         self._reading: dict[int, WindowHashes] = {}
-        self._asked: dict[int, Answer] = {}
-        self._writing: dict[int, Answer] = {}
+        self._asked: dict[int, WindowAnswer] = {}
+        self._writing: dict[int, WindowAnswer] = {}
         self._written: list[WrittenWindow] = []
         self._next_index = 0
         self._end = 0
@@ -213,8 +213,8 @@ class FlashPlan:
 
     # For the medium.
 
-    def next_step(self) -> Read | Answer | None:
-        """What to do for the next window that was announced; None while there is none."""
+    def next_step(self) -> Read | WindowAnswer | None:
+        """Return what to do for the next announced window; None while there is none."""
         if not self._announced:
             return None
         window = self._announced.popleft()
@@ -225,7 +225,7 @@ class FlashPlan:
             return Read(window)
         return self._answer(window, window.mapped)
 
-    def read(self, index: int, found: bytes) -> Answer:
+    def read(self, index: int, found: bytes) -> WindowAnswer:
         """The medium was read; `found` has the digests of the mapped blocks, fewer where the medium ends."""
         window = self._reading.pop(index)
         self.counts.read += self.layout.size_of(window.mapped, window.length)
@@ -236,9 +236,9 @@ class FlashPlan:
             self._knowledge.learn(index, window.digest)
         return self._answer(window, differing)
 
-    def _answer(self, window: WindowHashes, differing: int) -> Answer:
+    def _answer(self, window: WindowHashes, differing: int) -> WindowAnswer:
         zeros = window.blocks_with(self._hasher.of_zeros, differing) if differing else 0
-        answer = Answer(window, differing & ~zeros, zeros)
+        answer = WindowAnswer(window, differing & ~zeros, zeros)
         mapped = self.layout.size_of(window.mapped, window.length)
         same = mapped - self.layout.size_of(differing, window.length)
         self.counts.unmapped += window.length - mapped
@@ -251,7 +251,7 @@ class FlashPlan:
             self._knowledge.forget_window(window.index)
         return answer
 
-    def places_of_zeros(self, answer: Answer) -> Iterator[tuple[int, int]]:
+    def places_of_zeros(self, answer: WindowAnswer) -> Iterator[tuple[int, int]]:
         """Where on the medium zeros are written, and how many."""
         self._knowledge.forget_window(answer.window.index)
         return ((place, length) for place, _, length in self._places(answer.window, answer.zeros))

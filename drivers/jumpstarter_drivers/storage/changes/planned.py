@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass
 
 from jumpstarter_exporter.threads import DeviceThreads
 
-from jumpstarter_drivers.storage.blocks import Device, NoSpace, VerifyFailed
+from jumpstarter_drivers.storage.blocks import NoSpace, StorageDevice, VerifyFailed
 from jumpstarter_drivers.storage.changes.layout import WindowHashes
 from jumpstarter_drivers.storage.changes.medium import Medium
-from jumpstarter_drivers.storage.changes.plan import Answer, FlashPlan, WrittenWindow
+from jumpstarter_drivers.storage.changes.plan import FlashPlan, WindowAnswer, WrittenWindow
 from jumpstarter_drivers.storage.content import in_device_thread
 
 __all__ = ["PlannedFlash", "Writing"]
@@ -25,7 +25,7 @@ class Writing:
     """A plan that is being carried out on a device."""
 
     plan: FlashPlan
-    device: Device
+    device: StorageDevice
     begin_write: Callable[[], Awaitable[None]]
     """Comes before each write."""
     progress: Callable[[FlashPlan], None]
@@ -43,7 +43,7 @@ class PlannedFlash(ABC):
 
     async def write(
         self,
-        device: Device,
+        device: StorageDevice,
         *,
         limit: int | None,
         check_size: Callable[[int], None],
@@ -92,7 +92,7 @@ class PlannedFlash(ABC):
         """At the end: what of the image was left out, as far as it is known here."""
         return []
 
-    async def verify(self, device: Device, progress: Callable[[int], None]) -> None:
+    async def verify(self, device: StorageDevice, progress: Callable[[int], None]) -> None:
         """Read back what was written, which is flushed, and compare. Raises VerifyFailed."""
         plan, done = self._begun, 0
         await device.forget()
@@ -117,14 +117,14 @@ class PlannedFlash(ABC):
         assert self._plan is not None, "write comes first"
         return self._plan
 
-    async def _write_zeros(self, writing: Writing, answer: Answer) -> None:
+    async def _write_zeros(self, writing: Writing, answer: WindowAnswer) -> None:
         plan = writing.plan
         zeros = memoryview(bytes(plan.layout.window_bytes))
         await writing.device.write_pieces(
             [(offset, zeros[:length]) for offset, length in plan.places_of_zeros(answer)]
         )
 
-    async def _hashes(self, device: Device, window: WindowHashes | WrittenWindow) -> bytes:
+    async def _hashes(self, device: StorageDevice, window: WindowHashes | WrittenWindow) -> bytes:
         layout = self._medium.hasher.layout
         mask = window.mapped if isinstance(window, WindowHashes) else window.mask
         start = window.index * layout.window_bytes

@@ -14,16 +14,16 @@ from jumpstarter_proto.images import Content, identify
 from jumpstarter_drivers.storage.changes.layout import WindowHashes
 from jumpstarter_drivers.storage.changes.medium import Medium
 from jumpstarter_drivers.storage.changes.messages import (
-    Begin,
+    BeginMessage,
     Blocks,
-    End,
+    EndMessage,
+    FlashMessageReader,
     Head,
     Message,
     MessageError,
-    MessageReader,
-    Wanted,
+    WantedMessage,
 )
-from jumpstarter_drivers.storage.changes.plan import Answer, Read
+from jumpstarter_drivers.storage.changes.plan import Read, WindowAnswer
 from jumpstarter_drivers.storage.changes.planned import MAX_OPEN_WINDOWS, PlannedFlash, Writing
 from jumpstarter_drivers.storage.content import in_device_thread
 from jumpstarter_drivers.storage.tasks import together
@@ -40,7 +40,7 @@ class ChangeReceiver(PlannedFlash):
     def __init__(self, source: Source, sink: Sink, medium: Medium, threads: DeviceThreads) -> None:
         super().__init__(medium, threads)
         self._sink = sink
-        self._reader = MessageReader(medium.hasher.layout)
+        self._reader = FlashMessageReader(medium.hasher.layout)
         self._chunks = aiter(source)
         self._messages: deque[Message] = deque()
         self._news = trio.Event()
@@ -48,7 +48,7 @@ class ChangeReceiver(PlannedFlash):
     async def start(self) -> Content:
         """Tell the client how to hash; what the image is. Raises ContentError."""
         hasher = self._medium.hasher
-        await self._sink.send_all(Begin(hasher.layout, MAX_OPEN_WINDOWS, hasher.key).encode())
+        await self._sink.send_all(BeginMessage(hasher.layout, MAX_OPEN_WINDOWS, hasher.key).encode())
         message = await self._next_message()
         if not isinstance(message, Head):
             raise MessageError("the client does not begin with the image's head; update the client")
@@ -77,7 +77,7 @@ class ChangeReceiver(PlannedFlash):
                 case Blocks():
                     await self._put(message, writing)
                     writing.progress(plan)
-                case End():
+                case EndMessage():
                     plan.end(message.size)
                     self._wake()
                     return
@@ -109,14 +109,14 @@ class ChangeReceiver(PlannedFlash):
         reading = trio.CapacityLimiter(_MAX_WINDOWS_READ)
         sending = trio.Lock()
 
-        async def answer(answer: Answer) -> None:
+        async def answer(answer: WindowAnswer) -> None:
             window = answer.window
             if answer.zeros:
                 await writing.begin_write()
                 await self._write_zeros(writing, answer)
                 if not answer.wanted:
                     plan.written(window.index)
-            wanted = Wanted(window.index, answer.wanted).encode(window.length, plan.layout)
+            wanted = WantedMessage(window.index, answer.wanted).encode(window.length, plan.layout)
             async with sending:
                 await self._sink.send_all(wanted)
             writing.progress(plan)
@@ -132,7 +132,7 @@ class ChangeReceiver(PlannedFlash):
                     case Read(window):
                         await reading.acquire_on_behalf_of(window)
                         nursery.start_soon(read, window)
-                    case Answer() as step:
+                    case WindowAnswer() as step:
                         await answer(step)
                     case None:
                         news = self._news

@@ -15,13 +15,13 @@ from jumpstarter_proto.images import ImageReader
 from jumpstarter_drivers.storage.changes.block_map import BlockMap, RangeChecker
 from jumpstarter_drivers.storage.changes.layout import BlockHasher, WindowHashes
 from jumpstarter_drivers.storage.changes.messages import (
-    Begin,
+    BeginMessage,
     Blocks,
-    End,
+    EndMessage,
+    FlashMessageReader,
     Head,
     MessageError,
-    MessageReader,
-    Wanted,
+    WantedMessage,
     encode_hashes,
 )
 from jumpstarter_drivers.storage.tasks import together
@@ -36,13 +36,13 @@ class ChangeSender:
         self.image = image
         self._map = block_map
         self._checker = RangeChecker(block_map) if block_map else None
-        self._reader = MessageReader()
+        self._reader = FlashMessageReader()
         self._hasher: BlockHasher | None = None
         self._ahead = 0
         self._news = trio.Event()
         self._open: dict[int, bytes] = {}
         """Windows that are announced, and not answered or still to be sent."""
-        self._wanted: deque[Wanted] = deque()
+        self._wanted: deque[WantedMessage] = deque()
         self._digest = hashlib.sha256()
         self._size = 0
         self._has_sent_head = False
@@ -70,7 +70,7 @@ class ChangeSender:
                     return message
             elif self._is_at_end and not self._open:
                 self._has_sent_end = True
-                return End(self._size, self._digest.hexdigest()).encode()
+                return EndMessage(self._size, self._digest.hexdigest()).encode()
             else:
                 await self._news.wait()
                 self._news = trio.Event()
@@ -80,10 +80,10 @@ class ChangeSender:
         """Take what the exporter answers. Raises MessageError."""
         for message in self._reader.feed(data):
             match message:
-                case Begin() if self._hasher is None:
+                case BeginMessage() if self._hasher is None:
                     self._hasher = BlockHasher(message.key, message.layout)
                     self._ahead = message.ahead
-                case Wanted():
+                case WantedMessage():
                     self._take(message)
                 case _:
                     raise MessageError(
@@ -92,7 +92,7 @@ class ChangeSender:
         self._news.set()
         await trio.lowlevel.checkpoint()
 
-    def _take(self, wanted: Wanted) -> None:
+    def _take(self, wanted: WantedMessage) -> None:
         data = self._open.get(wanted.window)
         if data is None or any(other.window == wanted.window for other in self._wanted):
             raise MessageError(
@@ -105,7 +105,7 @@ class ChangeSender:
         else:
             del self._open[wanted.window]
 
-    async def _blocks(self, wanted: Wanted) -> bytes:
+    async def _blocks(self, wanted: WantedMessage) -> bytes:
         assert self._hasher is not None  # a window was answered
         layout, data = self._hasher.layout, memoryview(self._open[wanted.window])
 
@@ -153,5 +153,5 @@ class ChangeSender:
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     async def aclose(self) -> None:
-        """The file is closed by whoever opened it."""
+        """Do nothing: the caller that opened the file closes it."""
         await trio.lowlevel.checkpoint()

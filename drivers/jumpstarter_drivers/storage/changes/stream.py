@@ -9,7 +9,7 @@ from jumpstarter_exporter.threads import DeviceThreads
 
 from jumpstarter_drivers.storage.changes.layout import WindowHashes
 from jumpstarter_drivers.storage.changes.medium import Medium
-from jumpstarter_drivers.storage.changes.plan import Answer, Read
+from jumpstarter_drivers.storage.changes.plan import Read, WindowAnswer
 from jumpstarter_drivers.storage.changes.planned import PlannedFlash, Writing
 from jumpstarter_drivers.storage.content import ImageStream, in_device_thread
 from jumpstarter_drivers.storage.tasks import together
@@ -79,7 +79,7 @@ class StreamedChanges(PlannedFlash):
         step = plan.next_step()
         if isinstance(step, Read):
             step = plan.read(window.index, await self._hashes(writing.device, window))
-        assert isinstance(step, Answer)
+        assert isinstance(step, WindowAnswer)
         if not step.wanted and not step.zeros:
             return
         await writing.begin_write()

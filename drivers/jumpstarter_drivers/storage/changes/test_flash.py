@@ -21,12 +21,12 @@ from jumpstarter_proto.value import JSON
 
 from jumpstarter_drivers.storage.changes.layout import BlockHasher, WindowHashes
 from jumpstarter_drivers.storage.changes.messages import (
-    Begin,
+    BeginMessage,
     Blocks,
-    End,
+    EndMessage,
+    FlashMessageReader,
     Head,
-    MessageReader,
-    Wanted,
+    WantedMessage,
     encode_hashes,
 )
 from jumpstarter_drivers.storage.client import FlashResult, StorageMuxClient, StorageMuxFlasherClient
@@ -308,7 +308,7 @@ class Raw:
     def __init__(self) -> None:
         self._to_exporter, self._outward = trio.open_memory_channel[bytes](100)
         self._inward, self._from_exporter = trio.open_memory_channel[Any](100)
-        self._reader = MessageReader()
+        self._reader = FlashMessageReader()
 
     async def receive_some(self, _max_bytes: int | None = None, /) -> bytes:
         return await anext(self._outward, b"")
@@ -383,7 +383,7 @@ async def test_a_client_that_lies_is_refused_and_the_card_keeps_its_content(
     async with serve_async(FileStorage(path=str(card))) as client:
         async with raw_flash(client, errors) as raw:
             begin = await raw.hear()
-            assert isinstance(begin, Begin)
+            assert isinstance(begin, BeginMessage)
             hasher = BlockHasher(begin.key, begin.layout)
             head, first = Head(IMAGE[:1024]).encode(), hashes(hasher, 0)
             match lie:
@@ -397,16 +397,16 @@ async def test_a_client_that_lies_is_refused_and_the_card_keeps_its_content(
                     await raw.say(head, first)
                 case "an end before the blocks":
                     await raw.say(head, first)
-                    assert await raw.hear() == Wanted(0, 1)
-                    await raw.say(End(4 * MIB, "00" * 32).encode())
+                    assert await raw.hear() == WantedMessage(0, 1)
+                    await raw.say(EndMessage(4 * MIB, "00" * 32).encode())
                 case "other blocks":
                     await raw.say(head, first)
-                    assert await raw.hear() == Wanted(0, 1)
+                    assert await raw.hear() == WantedMessage(0, 1)
                     await raw.say(Blocks(0, False, b"\1" * BLOCK).encode())
                 case "blocks of another window":
                     await raw.say(head, first, Blocks(5, False, b"\1" * BLOCK).encode())
                 case "what an exporter says":
-                    await raw.say(head, first, Wanted(0, 1).encode(4 * MIB, begin.layout))
+                    await raw.say(head, first, WantedMessage(0, 1).encode(4 * MIB, begin.layout))
                 case "noise":
                     await raw.say(head, b"\xff" * 100)
             raw.end()
@@ -434,10 +434,10 @@ async def test_a_client_that_leaves_after_the_first_block_leaves_it_partly_writt
             begin = await raw.hear()
             hasher = BlockHasher(begin.key, begin.layout)
             await raw.say(Head(IMAGE[:1024]).encode(), hashes(hasher, 0))
-            assert await raw.hear() == Wanted(0, 1)
+            assert await raw.hear() == WantedMessage(0, 1)
             await raw.say(Blocks.of(0, IMAGE[:BLOCK]).encode())
             await raw.say(hashes(hasher, 1))
-            assert await raw.hear() == Wanted(1, 1 << (2 * MIB // BLOCK))
+            assert await raw.hear() == WantedMessage(1, 1 << (2 * MIB // BLOCK))
             nursery.cancel_scope.cancel()
         with trio.fail_after(30):
             while (seen := cast("dict[str, Any]", await storage.status.aio()))["operation"] is not None:

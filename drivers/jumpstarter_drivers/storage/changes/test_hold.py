@@ -16,7 +16,7 @@ from typing import cast
 import pytest
 import trio
 
-from jumpstarter_drivers.storage.blocks import Device
+from jumpstarter_drivers.storage.blocks import StorageDevice
 from jumpstarter_drivers.storage.changes.hold import MediumHold, counts_of
 from jumpstarter_drivers.storage.changes.medium import Medium
 from jumpstarter_drivers.storage.client import FlashResult, StorageMuxFlasherClient
@@ -232,18 +232,18 @@ def disk(loop: Loop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Loop:
     return loop
 
 
-async def _flash_a_block(medium: Medium, device: Device, beside: Callable[[], None]) -> bool:
+async def _flash_a_block(medium: Medium, device: StorageDevice, beside: Callable[[], None]) -> bool:
     """Whether what was learnt in a flash is still known in the next one; `beside` comes in its middle."""
     limiter = trio.CapacityLimiter(1)
     path = device.path
-    async with medium.opened(Device(path, writable=True, limiter=limiter), holds=True) as held_device:
+    async with medium.opened(StorageDevice(path, writable=True, limiter=limiter), holds=True) as held_device:
         await medium.confirm()
         await held_device.write_pieces([(0, b"o" * 4096), (8192, b"o" * 8192)])
         medium.knowledge.learn(0, b"digest")
         await trio.to_thread.run_sync(beside)
         await held_device.flush()
         await medium.settle()
-    async with medium.opened(Device(path, writable=True, limiter=limiter), holds=True):
+    async with medium.opened(StorageDevice(path, writable=True, limiter=limiter), holds=True):
         await medium.confirm()
         return medium.knowledge.has(0, b"digest")
 
@@ -257,7 +257,7 @@ async def test_a_write_of_somebody_else_during_a_flash_is_noticed(disk: Loop, *,
                 device.write(b"t" * 4096)
 
     medium = Medium()
-    device = Device(Path(disk.path), writable=True, limiter=trio.CapacityLimiter(1))
+    device = StorageDevice(Path(disk.path), writable=True, limiter=trio.CapacityLimiter(1))
     assert await _flash_a_block(medium, device, beside) is not foreign
     await medium.release()
 

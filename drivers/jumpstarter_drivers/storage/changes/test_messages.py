@@ -9,14 +9,14 @@ from jumpstarter_proto.encoding import ContentError
 
 from jumpstarter_drivers.storage.changes.layout import BlockHasher, Layout, WindowHashes
 from jumpstarter_drivers.storage.changes.messages import (
-    Begin,
+    BeginMessage,
     Blocks,
-    End,
+    EndMessage,
+    FlashMessageReader,
     Head,
     Message,
     MessageError,
-    MessageReader,
-    Wanted,
+    WantedMessage,
     encode_hashes,
 )
 
@@ -26,13 +26,13 @@ DATA = random.Random(1).randbytes(LAYOUT.window_bytes)
 ALL = WindowHashes(7, 5000, LAYOUT.everything(5000), HASHER.hash(DATA[:5000]))
 SOME = WindowHashes(8, 10240, 0b1001, HASHER.hash(DATA[:1024]))
 MESSAGES: list[Message] = [
-    Begin(LAYOUT, 8, b"k" * 16),
+    BeginMessage(LAYOUT, 8, b"k" * 16),
     Head(DATA[:3000]),
     ALL,
     SOME,
-    Wanted(8, 0b1000),
+    WantedMessage(8, 0b1000),
     Blocks(8, False, DATA[:512]),
-    End(12345, "ab" * 32),
+    EndMessage(12345, "ab" * 32),
 ]
 
 
@@ -42,7 +42,7 @@ def encoded() -> list[bytes]:
         match message:
             case WindowHashes():
                 found.append(encode_hashes(message, LAYOUT))
-            case Wanted():
+            case WantedMessage():
                 found.append(message.encode(SOME.length, LAYOUT))
             case _:
                 found.append(message.encode())
@@ -51,7 +51,7 @@ def encoded() -> list[bytes]:
 
 @pytest.mark.parametrize("step", [1, 7, 1000, 100_000])
 def test_messages_arrive_as_they_were_sent_in_whatever_pieces(step: int) -> None:
-    reader, stream = MessageReader(), b"".join(encoded())
+    reader, stream = FlashMessageReader(), b"".join(encoded())
     found = [message for at in range(0, len(stream), step) for message in reader.feed(stream[at : at + step])]
     assert found == MESSAGES
 
@@ -111,7 +111,7 @@ def begin(block: int = 4096, blocks: int = 1024, ahead: int = 8) -> bytes:
 )
 def test_an_exporter_that_asks_for_too_much_is_refused(sent: bytes, words: str) -> None:
     with pytest.raises(MessageError, match=words):
-        list(MessageReader().feed(sent))
+        list(FlashMessageReader().feed(sent))
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_an_exporter_that_asks_for_too_much_is_refused(sent: bytes, words: str) 
 def test_a_peer_that_lies_is_refused(sent: bytes, words: str) -> None:
     layout = Layout(block_bytes=512, window_blocks=20)
     with pytest.raises(MessageError, match=words):
-        list(MessageReader(layout).feed(sent))
+        list(FlashMessageReader(layout).feed(sent))
 
 
 def test_runs_are_those_of_the_mask() -> None:

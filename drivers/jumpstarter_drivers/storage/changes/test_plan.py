@@ -11,16 +11,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jumpstarter_drivers.storage.changes.knowledge import Evidence, MediumKnowledge
+from jumpstarter_drivers.storage.changes.knowledge import MediumKnowledge, WriteEvidence
 from jumpstarter_drivers.storage.changes.layout import BlockHasher, Layout, WindowHashes
 from jumpstarter_drivers.storage.changes.plan import (
-    Answer,
     Counts,
     FlashPlan,
     ImageChanged,
     PlanError,
     Read,
     ReadPolicy,
+    WindowAnswer,
 )
 
 LAYOUT = Layout(block_bytes=4, window_blocks=4)
@@ -65,8 +65,8 @@ class Card:
         chance.shuffle(self.cached)
         self.flush()
 
-    def evidence(self) -> Evidence:
-        return Evidence(self.hold, 1, (self.writes,) if self.is_counted else ())
+    def evidence(self) -> WriteEvidence:
+        return WriteEvidence(self.hold, 1, (self.writes,) if self.is_counted else ())
 
 
 @dataclass
@@ -126,9 +126,9 @@ def flash(
     plan = FlashPlan(exporter.hasher, exporter.knowledge, limit=SIZE, ahead=AHEAD, too_large=ValueError)
     todo = windows_of(image, mapped or [LAYOUT.everything(16)] * 8, exporter.hasher)
     reading: list[WindowHashes] = []
-    asked: list[Answer] = []
+    asked: list[WindowAnswer] = []
 
-    def answer(step: Answer) -> None:
+    def answer(step: WindowAnswer) -> None:
         for offset, length in plan.places_of_zeros(step) if step.zeros else ():
             write(offset, bytes(length))
         if step.wanted:
@@ -144,7 +144,7 @@ def flash(
             match plan.next_step():
                 case Read(window):
                     reading.append(window)
-                case Answer() as step:
+                case WindowAnswer() as step:
                     answer(step)
         elif do == "read" and reading:
             window = reading.pop(chance.randrange(len(reading)))
