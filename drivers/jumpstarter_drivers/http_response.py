@@ -93,7 +93,7 @@ class ResponseParser:
         if status == "100":
             return True  # the response comes behind it
         if status.startswith("1"):
-            raise HttpError(f"it answers {status}, which nobody asked for")
+            raise HttpError(f"it answers {status}, which was not requested")
         self.head = ResponseHead(int(status), _headers(lines))
         self._expect_body(self.head)
         return True

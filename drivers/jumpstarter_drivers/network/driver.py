@@ -189,7 +189,7 @@ class _Datagrams(trio.abc.HalfCloseableStream):
             try:
                 data = await self._socket.recv(_MAX_DATAGRAM_BYTES)
             except ConnectionRefusedError:
-                # The answer to an earlier datagram, from a host where nobody listens yet. UDP promises
+                # The answer to an earlier datagram, from a host where nothing listens yet. UDP promises
                 # nothing.
                 continue
             if data:  # an empty datagram would look like the end

@@ -1,4 +1,4 @@
-"""GPIO output lines that stay as they are when nobody uses them any more.
+"""GPIO output lines that keep their level after use.
 
 gpiozero's devices turn their pin into an input when they are closed or collected, and its default pin factory
 does so for all pins when the process exits. A board's power must survive both. So this module uses gpiozero's

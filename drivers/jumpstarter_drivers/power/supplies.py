@@ -1,4 +1,4 @@
-"""Several supplies that are one board's power: a main supply and a USB port, say, in an order."""
+"""Several supplies that together power one board, such as a main supply and a USB port, in a fixed order."""
 
 from __future__ import annotations
 
@@ -70,17 +70,17 @@ class SupplyGroup(PowerInterface):
                 await supply.ensure_open()
                 await supply.switch_to(on=True)
             except Exception as error:  # any driver's; what is on already must not stay so
-                failed = await self._off_whoever_leaves(switched)
+                failed = await self._switch_off_shielded(switched)
                 rest = f"{', '.join(failed)} may be on" if failed else "all are off again"
                 raise DeviceFailed(f"the supply {name} was not switched on, {rest}: {error}") from error
             except BaseException:  # a cancel, which may come in the group of a driver's nursery
-                await self._off_whoever_leaves(switched)
+                await self._switch_off_shielded(switched)
                 raise
 
     @export
     async def off(self) -> None:
         """Switch the supplies off, in the opposite order, and all of them whatever becomes of one."""
-        failed = await self._off_whoever_leaves(self._supplies())
+        failed = await self._switch_off_shielded(self._supplies())
         await trio.lowlevel.checkpoint_if_cancelled()
         if failed:
             said = "; ".join(f"{name}: {error}" for name, error in failed.items())
@@ -103,7 +103,7 @@ class SupplyGroup(PowerInterface):
     def _supplies(self) -> list[tuple[str, PowerInterface]]:
         return [(name, one) for name, one in self.children.items() if isinstance(one, PowerInterface)]
 
-    async def _off_whoever_leaves(self, supplies: list[tuple[str, PowerInterface]]) -> dict[str, str]:
+    async def _switch_off_shielded(self, supplies: list[tuple[str, PowerInterface]]) -> dict[str, str]:
         """Switch off one after the other, the last one first, and say what failed. A cancel waits for all of them."""
         failed: dict[str, str] = {}
         left = dict(supplies)

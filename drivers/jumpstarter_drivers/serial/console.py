@@ -1,8 +1,8 @@
-"""A console: one port that many read, that outlives its cable.
+"""A console: one port with several readers. It stays open when the cable is unplugged.
 
-The port is read all the time, whoever listens. Each reader gets every byte from when it attached, through a
-bounded buffer of its own; one that does not keep up loses bytes and finds a note in their place, and slows
-nobody. When the port goes away, readers and writers wait; when it is back, they go on.
+The port is always read, also without readers. Each reader gets every byte since it was attached, through a bounded
+buffer of its own. A slow reader loses bytes, with a note in their place, and does not slow down the others. When the
+port disappears, readers and writers wait; when it returns, they continue.
 """
 
 from __future__ import annotations

@@ -180,7 +180,7 @@ async def open_port(settings: PortSettings, descriptors: DescriptorStore = _NOTH
     """Open and configure; a device node that was kept in `descriptors` is taken up as it is, and kept there again.
 
     Raises:
-        DeviceMissing: there is no such port, or nobody answers at its address.
+        DeviceMissing: there is no such port, or no answer at its address.
         DeviceBusy: another program has it.
         DeviceFailed: it is there, and cannot be used.
     """

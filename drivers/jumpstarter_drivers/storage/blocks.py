@@ -1,8 +1,7 @@
-"""Moving an image between a stream of chunks and a storage device, without ever blocking the event loop.
+"""Copies an image between a stream of chunks and a storage device, without blocking the event loop.
 
-Everything that touches the device runs in a worker thread of the limiter that the caller names, in blocks of
-a few MiB. A device that stops answering costs a time-out, not the exporter: the thread is left behind, and
-the descriptor is closed by whoever lets go of it last.
+All access to the device runs in worker threads of the caller's limiter, in blocks of a few MiB. If a device stops
+answering, the call fails after a time limit: its thread is abandoned, and the last user of the descriptor closes it.
 """
 
 from __future__ import annotations

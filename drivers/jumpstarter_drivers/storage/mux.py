@@ -1,8 +1,7 @@
 """The storage multiplexer: a card that is connected to the host, to the board, or to neither.
 
-A driver for a new multiplexer subclasses `StorageMux` and says two things: how to switch (`switch`) and under
-which path the host finds the card once it is switched (`device`). Writing, reading, verification, progress
-and the rule about incomplete images are here, the same for all of them.
+A driver for a new multiplexer subclasses `StorageMux` and implements how to switch (`switch`), and the path of the
+card on the host (`device`). Writing, reading, verification, progress and the handling of incomplete images are here.
 """
 
 from __future__ import annotations
@@ -52,7 +51,7 @@ class WriteOptions(msgspec.Struct, forbid_unknown_fields=True):
     verify: bool | None = None
     """Overrides the driver's configuration."""
     force: bool | None = None
-    """Write content that is no image that we know. None is a client that cannot say it: 0.9's, and our first."""
+    """Write content of an unknown kind. None if the client has no such option: that of 0.9, and our first one."""
     changes: bool = False
     """The handle is a stream in both directions, on which blocks are compared as `changes.messages` says."""
 
@@ -90,7 +89,7 @@ class StorageMux(Driver):
     """Keep the storage to the exporter after a flash, as long as it is at the host and the session lasts, so that the
     next flash need not read it. The host cannot mount it meanwhile; `jumpstarter storage host` lets go of it."""
     content_check: Literal["ask", "refuse", "off"] = "ask"
-    """What happens to content that is no image that we know: it is written when the user insists (a client that
+    """What happens to content of an unknown kind: it is written when the user insists (a client that
     cannot say so gets a warning in the log), refused also to such a client, or written."""
     storage_timeout: float = 10.0
     """Seconds for a switch, and for the storage to appear at the host."""

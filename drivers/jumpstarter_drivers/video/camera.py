@@ -1,7 +1,7 @@
-"""One camera and all who look at it: it is used from the first viewer on, and let go some seconds after the last one.
+"""One camera and its viewers: it is used from the first viewer on, and released some seconds after the last one.
 
-A source brings the pictures; whatever ends it, it is started again, as long as somebody looks. Viewers get the newest
-picture: who is slow misses some, and keeps nobody waiting.
+A source delivers the pictures. When it ends for any reason, it is started again while there are viewers. Viewers get
+the newest picture: a slow viewer misses some, and does not delay the others.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from jumpstarter_drivers.video.jpeg import JpegError, read_jpeg
 __all__ = ["Camera", "CameraState", "CameraViewer", "Frame", "PictureSource", "Show"]
 
 FRESH_SECONDS = 0.25
-"""A picture that is no older is as good as the next one."""
+"""A picture of this age or younger counts as current."""
 OFFLINE_SECONDS = 4.0
-"""How long a program may show something in the place of pictures, until who waits for one is told why."""
+"""Seconds for which a program may show a placeholder before a waiting viewer gets an error."""
 RETRY_SECONDS = (0.5, 8.0)
 """Between two starts of a source: at first, and at most."""
 FPS_FRAMES = 30
@@ -239,7 +239,7 @@ class Camera:
     async def _until_idle(self) -> None:
         while True:
             await self._until(lambda: self.viewers == 0)
-            # A viewer may have come and gone while nobody noticed, as one does who finds a fresh picture.
+            # A viewer that finds a current picture comes and goes between two checks.
             left = self._last_viewed + self._idle_seconds - trio.current_time()
             if left <= 0:
                 return

@@ -69,7 +69,7 @@ class Reference:
         """`region` is left, top, width and height, in the file's pixels; all of it if left out. Blocking.
 
         Raises:
-            PictureError: The file is no picture, or has no such region.
+            PictureError: The file is not a picture, or does not contain the region.
         """
         pillow = _pillow()
         try:

@@ -57,7 +57,7 @@ class HttpCamera:
         """Fetch one picture from a URL that serves single pictures, within so many seconds.
 
         Raises:
-            DeviceError: It cannot be had; the message says why.
+            DeviceError: There is no picture; the message says why.
         """
         with trio.move_on_after(seconds):
             async with open_url(self.server, self.target, self.credentials) as response:

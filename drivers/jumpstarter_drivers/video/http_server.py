@@ -75,7 +75,7 @@ class HttpServer:
         """A new connection.
 
         Raises:
-            DeviceMissing: Nobody answers there.
+            DeviceMissing: There is no answer.
             DeviceFailed: Its certificate is not trusted.
         """
         try:
@@ -226,7 +226,7 @@ async def open_url(
     """Send a GET request; the block's value is a response with status 200. The connection ends with the block.
 
     Raises:
-        DeviceMissing: Nobody answers, or not in time.
+        DeviceMissing: There is no answer in time.
         DeviceFailed: The answer is an error, a redirect to elsewhere, or no HTTP.
     """
     was_challenged = False

@@ -7,7 +7,7 @@ from typing import NamedTuple
 __all__ = ["MAX_PICTURE_BYTES", "Jpeg", "JpegError", "read_jpeg"]
 
 MAX_PICTURE_BYTES = 16 * 1024 * 1024
-"""A larger picture is taken for a fault of whoever sent it."""
+"""Larger pictures are rejected."""
 
 _START, _END = b"\xff\xd8", b"\xff\xd9"
 _FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}

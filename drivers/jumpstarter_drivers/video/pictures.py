@@ -37,7 +37,7 @@ async def pictures(client: DriverClient) -> AsyncGenerator[Picture, None]:
     """The camera's pictures from now on, until the iteration is left; none twice, some not at all if it is slow.
 
     Raises:
-        DriverError: The camera cannot be used, the connection ended, or what came is no stream of pictures.
+        DriverError: The camera cannot be used, the connection ended, or it is not a stream of pictures.
     """
     path = await _stream_path(client)
     async with client.stream_async("connect") as stream:

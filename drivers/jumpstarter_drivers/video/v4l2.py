@@ -1,4 +1,4 @@
-"""What the exporter asks of a camera's node itself: whether the camera sends JPEG, which then nobody has to encode.
+"""Asks a camera's device node whether the camera sends JPEG, which needs no encoding.
 
 The numbers are those of linux/videodev2.h.
 """

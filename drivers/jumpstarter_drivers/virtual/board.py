@@ -1,7 +1,7 @@
 """The virtual board's hardware: its firmware on a real pty, with trio at the rim.
 
 The pty is what a USB serial adapter is in the field, so the serial driver above it runs the code that it runs
-there. As on a UART nobody is waited for: what the other end does not take is lost.
+there. As on a UART there is no flow control: bytes that the other end does not read are lost.
 """
 
 from __future__ import annotations

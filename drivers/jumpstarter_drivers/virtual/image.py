@@ -38,7 +38,7 @@ class BootImage:
     size: int
     """Bytes on the storage."""
     digest: str
-    """SHA-256 of all bytes, 64 hex digits; empty when nobody computed it."""
+    """SHA-256 of all bytes, 64 hexadecimal digits; empty if it was not computed."""
 
 
 class BadImage(ValueError):  # noqa: N818 - the boot loader's words

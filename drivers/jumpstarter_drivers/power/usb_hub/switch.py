@@ -323,7 +323,7 @@ def _described(halves: Sequence[_Half]) -> str:
 
 @contextmanager
 def _locked(halves: Sequence[_Half], *, on: bool) -> Iterator[None]:
-    """One process, and one device of it, switches a hub at a time: others' switching is no lie of the hub."""
+    """Lock the hub: only one process, and one device of it, switches a hub at a time."""
     with ExitStack() as stack:
         deadline = time.monotonic() + _LOCK_SECONDS
         for half in sorted(halves, key=lambda one: one.hub.name):

@@ -1,14 +1,14 @@
-"""Holding a medium so that nobody else writes to it unnoticed, and the evidence that nobody has.
+"""Holds a medium, and detects whether another program has written to it.
 
-A block device is held by its exclusive opening (`O_EXCL`): no other program of the host can open it so, or mount it.
-The kernel numbers media (`diskseq`), with a new number for a card that was changed or a reader that was plugged in
-again, and counts what is written to a device by anybody. Only whole cards and disks of this host are trusted to count
-(mmcblk*, sd*, vd*, with `queue/iostats` on): what is behind a loop or network device can be written on another way.
+A block device is opened exclusively (`O_EXCL`): no other program of the host can open it in that way, or mount it.
+The kernel gives each medium a number (`diskseq`), with a new one for a card that was changed or a reader that was
+plugged in again, and counts all writes to a device. Only the counters of whole disks of this host are used (mmcblk*,
+sd*, vd*, with `queue/iostats` on): the data behind a loop or network device can be written in other ways.
 
-A file has no such opening. A lease for writing is granted only while no other program has it open to write, and from
-then on inotify tells of each opening. Where the file system knows no leases there is no evidence.
+A file cannot be opened exclusively. The kernel grants a write lease only while no other program has the file open to
+write; after that inotify reports each opening. On a file system without leases there is no evidence.
 
-All here blocks, for as long as others' writes take to reach the device.
+All functions block until the writes of all programs have reached the device.
 """
 
 from __future__ import annotations

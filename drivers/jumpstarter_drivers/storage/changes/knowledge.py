@@ -1,8 +1,8 @@
-"""What is known of a medium's content without reading it, and when that is void; no I/O.
+"""The known content of a medium, which need not be read again, and when it is discarded; no I/O.
 
-What was read or verified stays true only as long as nobody else can have written. The evidence for that is the same
-exclusive hold of the same medium, with nothing written since. Evidence that is missing or has changed makes everything
-void, and so does any doubt: then the medium is read again.
+Content that was read or verified stays known only as long as no other program can have written. The evidence for that
+is the same exclusive hold of the same medium, without other writes since. If the evidence is missing or different,
+everything is discarded and the medium is read again.
 """
 
 from __future__ import annotations

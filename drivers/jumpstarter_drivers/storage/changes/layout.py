@@ -1,4 +1,4 @@
-"""How an image is cut into blocks that are compared, and windows of blocks that are talked about; no I/O.
+"""The layout of an image: blocks that are compared, and windows of blocks that are requested; no I/O.
 
 A block is what is hashed and written; 4 KiB is what file systems write at least, so that one changed file costs little
 more than its own bytes. A window is what is read at a time: large enough for a card's full speed, small enough that a
@@ -16,7 +16,7 @@ from functools import cached_property
 __all__ = ["DIGEST_BYTES", "KEY_BYTES", "BlockHasher", "Layout", "WindowHashes", "block_count"]
 
 DIGEST_BYTES = 16
-"""Of a block: enough, as nobody knows the key before the flash and everybody forgets it after the session."""
+"""Of a block. It is enough, because the key is secret before the flash and discarded after the session."""
 KEY_BYTES = 16
 
 _SHA256_BLOCK_BYTES = 64

@@ -1,4 +1,4 @@
-"""A storage's medium through one session: what is known of it, and the hold under which that stays true."""
+"""The medium of a storage during one session: its known content, and the hold that keeps it valid."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Medium:
 
     @asynccontextmanager
     async def opened(self, device: StorageDevice, *, holds: bool) -> AsyncIterator[StorageDevice]:
-        """The device that is held, if it is still that of `device`'s path and nobody else wrote; else `device`, opened.
+        """Use the held device, if `device` has the same path and nobody else wrote; else open `device`.
 
         With `holds` it stays open and held when the block ended well, until `release`. Otherwise it is closed.
         """
@@ -77,7 +77,7 @@ class Medium:
         return await device.use(lambda _fd: hold.evidence(after_own_writes=after_own_writes))
 
     async def release(self) -> None:
-        """Hold the medium no more, and forget what is known of it. Bounded in time, and not cancelled."""
+        """Release the medium, and forget its content. Bounded in time, and not cancelled."""
         self.knowledge.forget()
         hold, self._hold = self._hold, None
         device, self._device = self._device, None

@@ -1,11 +1,11 @@
-"""What the two ends of a flash of changes send each other, on the two directions of one resource stream; no I/O.
+"""The messages between client and exporter in a flash of changes, in both directions of one resource stream; no I/O.
 
 All numbers are big-endian. A message is a kind (1 byte), the length of its body (4 bytes) and the body:
 
 | from | kind | body |
 |---|---|---|
 | exporter | 1 begin | bytes of a block (4), blocks of a window (4), windows that may be open (4), key (16) |
-| client | 2 head | the image's first bytes, by which is told what it is; at most `HEAD_BYTES` |
+| client | 2 head | the image's first bytes, by which its kind is detected; at most `HEAD_BYTES` |
 | client | 3 hashes | window (4), its bytes (4), 1 or 0 (1), with 1 the mask of mapped blocks; their hashes (16 each) |
 | exporter | 4 wanted | window (4), the mask of the blocks to send; every window is answered, in any order |
 | client | 5 blocks | window (4), 0 plain or 1 zstd (1), the blocks, one behind the other |

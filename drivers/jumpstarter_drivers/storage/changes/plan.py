@@ -6,10 +6,10 @@ while some of the blocks are the same; where hardly any is, as on a card with an
 answer is the mask of the blocks that the client sends. A block that was not found to be the same is written, always:
 doubt costs time and never the content.
 
-    announce -> next_step -> Read -> read -> Answer -> arrived -> written -> verify_steps -> verified
-                          -> Answer
+    announce -> next_step -> Read -> read -> WindowAnswer -> arrived -> written -> verify_steps -> verified
+                          -> WindowAnswer
 
-What the client says is checked here: `ImageChanged` and `PlanError` end the flash.
+The messages of the client are checked here: `ImageChanged` and `PlanError` end the flash.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A flash by a plan, wherever the image comes from: what the plan says is read, written, and read back."""
+"""Carries out a flash plan for any source of the image: reads, writes and reads back what the plan says."""
 
 from __future__ import annotations
 
