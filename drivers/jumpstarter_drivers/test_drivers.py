@@ -67,3 +67,18 @@ def test_folders_of_other_places_join(tmp_path: Path) -> None:
 
 def test_folders_are_modules_of_the_package() -> None:
     assert set(FOLDERS) <= {module.name for module in pkgutil.iter_modules(jumpstarter_drivers.__path__)}
+
+
+def test_what_folders_have_is_found_without_reading_entry_points() -> None:
+    """Users wait for it: there may be hundreds of installed packages."""
+    program = (
+        "import sys\n"
+        "from jumpstarter_client.cli.verbs import client_class\n"
+        "from jumpstarter_client.node import Allowed\n"
+        "from jumpstarter_proto import driver_packages\n"
+        "client_class('power')\n"
+        "Allowed().find('jumpstarter_driver_power.client.PowerClient')\n"
+        "print(driver_packages.installed_packages.cache_info().misses, 'importlib.metadata' in sys.modules)\n"
+    )
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert found.stdout == "0 False\n"
