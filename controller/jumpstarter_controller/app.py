@@ -19,19 +19,34 @@ from jumpstarter_proto.remote import Trust, split_endpoint
 from jumpstarter_proto.rpc import Options, RpcError, Server, StatusCode, connect_unix, unix_listener
 from jumpstarter_proto.tasks import collapsed
 
-from jumpstarter_controller.certificate_end import CertificateEnd
-from jumpstarter_controller.certificates import Certificate, own_certificate, replica_certificate
+from jumpstarter_controller.audit import Journal, JournalLimits
 from jumpstarter_controller.configuration import Configuration, unread
-from jumpstarter_controller.engine import Engine
-from jumpstarter_controller.folder import Addresses, DataError, DataFolder, KubernetesLab
-from jumpstarter_controller.housekeeping import KEEP_SECONDS, forget_ended
 from jumpstarter_controller.identity import Authenticator, TokenIssuer, random_key, signing_key
 from jumpstarter_controller.identity.jumpstarter_key import JUMPSTARTER_AUDIENCE, jumpstarter_key
 from jumpstarter_controller.identity.oidc import Issuer
 from jumpstarter_controller.identity.tokens import LIFETIME
-from jumpstarter_controller.journal import Journal, JournalLimits
 from jumpstarter_controller.lab import Drain, Exporter
+from jumpstarter_controller.process.certificate_expiry import CertificateEnd
+from jumpstarter_controller.process.certificates import Certificate, own_certificate, replica_certificate
+from jumpstarter_controller.process.data_folder import Addresses, DataError, DataFolder, KubernetesLab
+from jumpstarter_controller.process.serving import (
+    EVERY_INTERFACE,
+    Background,
+    Served,
+    given_certificate,
+    listen,
+    metrics_on,
+    probe_pages,
+    reachable,
+    serve,
+    split_address,
+    tls_of,
+)
+from jumpstarter_controller.process.startup import SIGNALS, Startup
+from jumpstarter_controller.reconciler.lease_gc import KEEP_SECONDS, forget_ended
+from jumpstarter_controller.reconciler.reconciler import Engine
 from jumpstarter_controller.replicas import Registry, SharedFilesWatch, share_files
+from jumpstarter_controller.replicas.open_store import Shared, open_store
 from jumpstarter_controller.replicas.peers import peer_server_context
 from jumpstarter_controller.replicas.replica import Replica, own_address
 from jumpstarter_controller.router import LAST_SECONDS, ROUTER_OPTIONS, RouterService, RouterTokens
@@ -58,22 +73,8 @@ from jumpstarter_controller.services.credentials import Credentials
 from jumpstarter_controller.services.enrolment_service import EnrolmentService
 from jumpstarter_controller.services.guard import subject_exists
 from jumpstarter_controller.services.router_watch import watch_routers
-from jumpstarter_controller.serving import (
-    EVERY_INTERFACE,
-    Background,
-    Served,
-    given_certificate,
-    listen,
-    metrics_on,
-    probe_pages,
-    reachable,
-    serve,
-    split_address,
-    tls_of,
-)
-from jumpstarter_controller.startup import SIGNALS, Startup, retried
 from jumpstarter_controller.store import Snapshot, Store
-from jumpstarter_controller.store.opening import Shared, open_store
+from jumpstarter_controller.store.retry import retried
 
 if TYPE_CHECKING:
     from prometheus_client.registry import Collector

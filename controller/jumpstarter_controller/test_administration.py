@@ -10,7 +10,7 @@ from jumpstarter_proto.rpc import RpcError, StatusCode, unix_listener
 
 from jumpstarter_controller import app
 from jumpstarter_controller.app import administrated
-from jumpstarter_controller.folder import Addresses, DataFolder
+from jumpstarter_controller.process.data_folder import Addresses, DataFolder
 
 
 def lab(path: Path) -> DataFolder:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import trustme
 import yaml
-from jumpstarter_controller.certificates import own_certificate
+from jumpstarter_controller.process.certificates import own_certificate
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.interop import exporters

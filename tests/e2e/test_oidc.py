@@ -15,7 +15,7 @@ import trio
 import yaml
 from jumpstarter_client.controller.controller_client import ControllerClient
 from jumpstarter_client.identity.client_config import ClientConfig
-from jumpstarter_controller.folder import DataFolder
+from jumpstarter_controller.process.data_folder import DataFolder
 from jumpstarter_proto.documents import edited
 from jumpstarter_proto.remote import Identity, Kind, Trust, open_controller
 from jumpstarter_proto.rpc import RpcError

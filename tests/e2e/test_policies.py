@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from jumpstarter_controller.policies import read_policies
+from jumpstarter_controller.cli.policy_documents import read_policies
 
 from tests.interop import exporters
 from tests.support.lab import Lab

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from jumpstarter_controller.folder import DataFolder
 from jumpstarter_controller.identity import Subject, TokenIssuer, signing_key
+from jumpstarter_controller.process.data_folder import DataFolder
 from jumpstarter_proto.documents import edited
 from jumpstarter_proto.remote import Kind
 

@@ -12,8 +12,8 @@ import pytest
 import trio
 from google.protobuf.duration_pb2 import Duration
 from jumpstarter_controller.backups import read_backup, write_backup
-from jumpstarter_controller.folder import DataFolder
 from jumpstarter_controller.lab import Lease
+from jumpstarter_controller.process.data_folder import DataFolder
 from jumpstarter_controller.store import SqliteStore
 from jumpstarter_controller.store.whole import lab_of
 from jumpstarter_proto.client.v1 import client_pb2

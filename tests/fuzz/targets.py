@@ -25,7 +25,7 @@ from jumpstarter_client.errors import ConnectError
 from jumpstarter_client.host_boards import HostBoard
 from jumpstarter_client.logs import LogDeduplicator
 from jumpstarter_client.node import Allowed
-from jumpstarter_controller import policies
+from jumpstarter_controller.cli import policy_documents
 from jumpstarter_controller.identity import Subject
 from jumpstarter_controller.kube_identity.claims import audiences_of, claims_of
 from jumpstarter_controller.lab import Key
@@ -308,7 +308,7 @@ def _yamls() -> list[bytes]:
 
 def _policy(data: bytes) -> None:
     with suppress(ConfigError):
-        policies.read_policies(_FILE, data.decode("utf-8", "replace"), "lab")
+        policy_documents.read_policies(_FILE, data.decode("utf-8", "replace"), "lab")
 
 
 POLICY = b"""apiVersion: jumpstarter.dev/v1alpha1

@@ -78,7 +78,7 @@ OWN_NAMES = {
     ("jumpstarter_image.apply", "name"): "one of a constant's, only looked for",
     ("jumpstarter_image.apply", "path"): "one of the plan's constants",
     ("jumpstarter_controller.store.sqlite", "self._path.name + suffix"): "beside the operator's file",
-    ("jumpstarter_controller.journal.journal_file", "self._path.name + suffix"): "the same",
+    ("jumpstarter_controller.audit.audit_file", "self._path.name + suffix"): "the same",
 }
 """By module and expression: what is joined to a folder without `safe_name`, and why no peer chose it."""
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from jumpstarter_client.identity.client_config import ClientConfig
 from jumpstarter_client.identity.config_files import ConfigFiles
-from jumpstarter_controller.folder import DataFolder
+from jumpstarter_controller.process.data_folder import DataFolder
 from jumpstarter_proto.remote import Identity, Kind, Trust
 
 from tests.e2e.lab import LIMIT, Lab

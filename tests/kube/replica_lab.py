@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jumpstarter_controller.folder import DataFolder
+from jumpstarter_controller.process.data_folder import DataFolder
 
 from tests.e2e.lab import LIMIT
 from tests.interop import exporters

@@ -18,9 +18,9 @@ import pytest
 import trio
 from jumpstarter_controller.backups import kubernetes as moves
 from jumpstarter_controller.backups.archive import load
-from jumpstarter_controller.folder import DataFolder, KubernetesLab
 from jumpstarter_controller.lab import Record
 from jumpstarter_controller.lab.tables import KINDS
+from jumpstarter_controller.process.data_folder import DataFolder, KubernetesLab
 from jumpstarter_controller.store.contract import aged
 
 from tests.interop import exporters

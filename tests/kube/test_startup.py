@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from jumpstarter_controller.folder import KubernetesLab
+from jumpstarter_controller.process.data_folder import KubernetesLab
 from jumpstarter_controller.replicas import Claim
+from jumpstarter_controller.replicas.open_store import open_kubernetes
 from jumpstarter_controller.store import StoreError
-from jumpstarter_controller.store.opening import open_kubernetes
 
 from tests.e2e.lab import LIMIT
 from tests.interop import exporters

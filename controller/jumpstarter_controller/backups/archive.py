@@ -26,9 +26,9 @@ from jumpstarter_proto.installed import installed_version
 from jumpstarter_proto.json_texts import decode_json
 from jumpstarter_proto.private_files import read_private, sync_folder
 
-from jumpstarter_controller.folder import Addresses, DataError, DataFolder
 from jumpstarter_controller.lab import View
 from jumpstarter_controller.lab.tables import KINDS
+from jumpstarter_controller.process.data_folder import Addresses, DataError, DataFolder
 from jumpstarter_controller.store import SqliteStore, StoreError
 from jumpstarter_controller.store.sqlite import BUSY_SECONDS, SCHEMA
 from jumpstarter_controller.store.whole import lab_of

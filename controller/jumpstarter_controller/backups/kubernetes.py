@@ -45,9 +45,10 @@ from jumpstarter_controller.backups.moves import (
     request_of,
 )
 from jumpstarter_controller.backups.restore import OTHER_PLACE, check_alone, give, keep_data
-from jumpstarter_controller.folder import DataError, DataFolder, KubernetesLab
 from jumpstarter_controller.lab import Drain, Record, View
+from jumpstarter_controller.process.data_folder import DataError, DataFolder, KubernetesLab
 from jumpstarter_controller.replicas import ANNOUNCE_SECONDS, Leadership, ReplicaRecords, SharedSecret
+from jumpstarter_controller.replicas.open_store import Shared, open_kubernetes
 from jumpstarter_controller.store import (
     Change,
     Conflict,
@@ -59,7 +60,6 @@ from jumpstarter_controller.store import (
     Unknown,
 )
 from jumpstarter_controller.store.contract import key_of
-from jumpstarter_controller.store.opening import Shared, open_kubernetes
 from jumpstarter_controller.store.whole import fill
 
 if TYPE_CHECKING:

@@ -10,7 +10,6 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from jumpstarter_controller.batch import halves_of
 from jumpstarter_controller.lab import (
     Client,
     Drain,
@@ -24,6 +23,7 @@ from jumpstarter_controller.lab import (
     View,
 )
 from jumpstarter_controller.lab.tables import KINDS, Place
+from jumpstarter_controller.reconciler.batch import halves_of
 from jumpstarter_controller.store import Change, Half, Snapshot
 from jumpstarter_controller.store.contract import aged, key_of
 

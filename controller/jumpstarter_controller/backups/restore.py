@@ -33,8 +33,8 @@ from jumpstarter_controller.backups.archive import (
     read_backup,
 )
 from jumpstarter_controller.backups.carry_over import CarryOver, carry_over, dropped_codes, valid_again
-from jumpstarter_controller.folder import DataFolder
 from jumpstarter_controller.lab import Drain, View
+from jumpstarter_controller.process.data_folder import DataFolder
 from jumpstarter_controller.store import SqliteStore, StoreError
 from jumpstarter_controller.store.whole import overwrite
 

@@ -17,10 +17,10 @@ from msgspec.structs import replace
 
 from jumpstarter_controller.backups import BackupError, archive, read_backup, restore, write_backup
 from jumpstarter_controller.backups.archive import KEPT_FILES, SECRETS, load
-from jumpstarter_controller.certificates import own_certificate
-from jumpstarter_controller.folder import Addresses, DataError, DataFolder
 from jumpstarter_controller.identity import random_key, signing_key
 from jumpstarter_controller.lab import Client, Drain, Exporter, Host, Key, Lease, PairingCode, Policy, Record
+from jumpstarter_controller.process.certificates import own_certificate
+from jumpstarter_controller.process.data_folder import Addresses, DataError, DataFolder
 from jumpstarter_controller.store import SqliteStore
 from jumpstarter_controller.store.contract import aged
 from jumpstarter_controller.store.whole import fill, overwrite

@@ -15,8 +15,8 @@ from jumpstarter_proto.tasks import single
 from jumpstarter_proto.terminal import print_error_line
 
 from jumpstarter_controller.app import administrated
-from jumpstarter_controller.certificate_end import end_warning
-from jumpstarter_controller.folder import DataError, DataFolder, default_folder
+from jumpstarter_controller.process.certificate_expiry import end_warning
+from jumpstarter_controller.process.data_folder import DataError, DataFolder, default_folder
 
 __all__ = ["CALL_SECONDS", "call_admin"]
 

@@ -13,7 +13,7 @@ from jumpstarter_proto.terminal import print_error_line, print_line
 
 from jumpstarter_controller.backups import restore, write_backup
 from jumpstarter_controller.backups.kubernetes import Moved, export_lab, import_lab
-from jumpstarter_controller.folder import DataFolder, KubernetesLab, default_folder
+from jumpstarter_controller.process.data_folder import DataFolder, KubernetesLab, default_folder
 
 __all__ = ["backup", "bring_back", "export", "import_"]
 

@@ -303,7 +303,7 @@ def create_router(endpoint: str, /, *, save: Path, data: Path | None = None) -> 
 
         jumpstarter-controller admin router create router-1.lab:8083 --save router-1.pem
     """
-    from jumpstarter_controller.folder import DataFolder, default_folder  # noqa: PLC0415
+    from jumpstarter_controller.process.data_folder import DataFolder, default_folder  # noqa: PLC0415
     from jumpstarter_controller.router import credentials  # noqa: PLC0415
 
     certified = credentials.create(DataFolder(data or default_folder()), endpoint, save)

@@ -11,7 +11,7 @@ from jumpstarter_proto.lab.v1 import lab_pb2 as pb
 from jumpstarter_proto.terminal import print_line, print_text
 
 from jumpstarter_controller.cli.admin_call import CALL_SECONDS, call_admin
-from jumpstarter_controller.policies import as_data, read_policies, written
+from jumpstarter_controller.cli.policy_documents import as_data, read_policies, written
 
 __all__ = ["apply", "delete", "listing"]
 

@@ -9,11 +9,11 @@ import trio
 from jumpstarter_proto.durations import seconds
 
 from jumpstarter_controller import app as process
-from jumpstarter_controller import logs
+from jumpstarter_controller.audit import JournalLimits
 from jumpstarter_controller.cli.command import Level, LogFormat
 from jumpstarter_controller.configuration import Configuration, load
-from jumpstarter_controller.folder import DataError, KubernetesLab, default_folder
-from jumpstarter_controller.journal import JournalLimits
+from jumpstarter_controller.process import logs
+from jumpstarter_controller.process.data_folder import DataError, KubernetesLab, default_folder
 from jumpstarter_controller.services.routers import Router
 
 __all__ = ["run_controller"]

@@ -16,14 +16,14 @@ from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.usage_errors import run_app
 
 from jumpstarter_controller import app as process
-from jumpstarter_controller import logs
+from jumpstarter_controller.audit import JournalEntry, JournalLimits
+from jumpstarter_controller.audit.audit_file import JournalFile
 from jumpstarter_controller.cli.commands import app
 from jumpstarter_controller.cli.run import run_controller
-from jumpstarter_controller.folder import Addresses, DataError, DataFolder
 from jumpstarter_controller.identity import TokenIssuer, signing_key
-from jumpstarter_controller.journal import JournalEntry, JournalLimits
-from jumpstarter_controller.journal.journal_file import JournalFile
 from jumpstarter_controller.lab import Client, Drain, Exporter, Host, Key, PairingCode, Policy
+from jumpstarter_controller.process import logs
+from jumpstarter_controller.process.data_folder import Addresses, DataError, DataFolder
 from jumpstarter_controller.services.routers import Router
 from jumpstarter_controller.store import SqliteStore
 from jumpstarter_controller.store.whole import fill, lab_of

@@ -17,7 +17,6 @@ from typing import Protocol, TypeVar
 import trio
 from jumpstarter_proto.errors import JumpstarterError
 
-from jumpstarter_controller.engine import Engine
 from jumpstarter_controller.identity import Subject
 from jumpstarter_controller.kube_identity.name_watch import NameWatch
 from jumpstarter_controller.kube_identity.secrets import (
@@ -34,7 +33,8 @@ from jumpstarter_controller.kube_identity.secrets import (
 from jumpstarter_controller.kube_identity.status import next_look, with_credential, with_trouble
 from jumpstarter_controller.lab import Client, Exporter, Key, Lab, Record
 from jumpstarter_controller.lab.tables import Place
-from jumpstarter_controller.logs import about
+from jumpstarter_controller.process.logs import about
+from jumpstarter_controller.reconciler.reconciler import Engine
 from jumpstarter_controller.services import objects
 from jumpstarter_controller.store import DamagedError
 from jumpstarter_controller.store.kubernetes.api import (

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from jumpstarter_controller.engine import Engine
-from jumpstarter_controller.folder import Addresses
 from jumpstarter_controller.identity.tokens import LIFETIME
 from jumpstarter_controller.kube_identity.account_tokens import AccountSecretTokens
 from jumpstarter_controller.kube_identity.accounts import Accounts
 from jumpstarter_controller.kube_identity.keeper import CredentialKeeper
 from jumpstarter_controller.kube_identity.own_tokens import OwnTokens
+from jumpstarter_controller.process.data_folder import Addresses
+from jumpstarter_controller.process.serving import Background
+from jumpstarter_controller.reconciler.reconciler import Engine
 from jumpstarter_controller.services.credentials import Credentials
-from jumpstarter_controller.serving import Background
 from jumpstarter_controller.store import Store
 from jumpstarter_controller.store.kubernetes import KubernetesStore
 

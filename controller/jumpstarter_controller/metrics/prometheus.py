@@ -10,15 +10,15 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, ProcessCol
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from jumpstarter_controller.engine import Engine
-from jumpstarter_controller.journal import Journal
+from jumpstarter_controller.audit import Journal
 from jumpstarter_controller.lab import Drain, Exporter
-from jumpstarter_controller.logs import Refusals
-from jumpstarter_controller.metrics.http import Page
+from jumpstarter_controller.process.http_pages import Page
+from jumpstarter_controller.process.logs import Refusals
+from jumpstarter_controller.reconciler.counters import Histogram
+from jumpstarter_controller.reconciler.reconciler import Engine
 from jumpstarter_controller.router import RouterService
 from jumpstarter_controller.scheduling import online
 from jumpstarter_controller.services.health_reports import HealthReports
-from jumpstarter_controller.tally import Histogram
 
 __all__ = ["LabCollector", "RouterCollector", "page"]
 

@@ -10,11 +10,11 @@ from jumpstarter_proto.rpc import RpcError, StatusCode
 from msgspec.structs import replace
 from prometheus_client.parser import text_string_to_metric_families
 
-from jumpstarter_controller.engine import Engine
-from jumpstarter_controller.journal import Journal
+from jumpstarter_controller.audit import Journal
 from jumpstarter_controller.lab import Drain, Exporter, ExporterStatus, Lease
-from jumpstarter_controller.logs import Refusals
 from jumpstarter_controller.metrics.prometheus import LabCollector, RouterCollector, page
+from jumpstarter_controller.process.logs import Refusals
+from jumpstarter_controller.reconciler.reconciler import Engine
 from jumpstarter_controller.router import RouterService, RouterTokens
 from jumpstarter_controller.services.health_reports import HealthReports
 from jumpstarter_controller.store import MemoryStore

@@ -11,8 +11,8 @@ import trio
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.tasks import collapsed
 
-from jumpstarter_controller.clock import uptime
 from jumpstarter_controller.replicas.election import Claim, Election
+from jumpstarter_controller.scheduling.clock import uptime
 from jumpstarter_controller.store import StoreError
 
 __all__ = ["Leadership", "Lock"]

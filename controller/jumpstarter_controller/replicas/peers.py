@@ -17,7 +17,7 @@ from jumpstarter_proto.lab.v1.replicas_grpc import ReplicaServiceStub
 from jumpstarter_proto.remote import EndpointError, split_endpoint
 from jumpstarter_proto.rpc import RpcError, StatusCode, connect_tcp, open_channel, server_ssl_context
 
-from jumpstarter_controller.certificates import Certificate
+from jumpstarter_controller.process.certificates import Certificate
 from jumpstarter_controller.replicas.members import Members
 
 __all__ = ["CONNECT_SECONDS", "Peers", "peer_server_context"]

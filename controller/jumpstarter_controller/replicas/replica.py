@@ -12,13 +12,13 @@ import trio
 from jumpstarter_proto.lab.v1 import replicas_pb2 as pb
 from jumpstarter_proto.rpc import RpcError
 
-from jumpstarter_controller.certificates import Certificate
-from jumpstarter_controller.clock import uptime
-from jumpstarter_controller.engine import Engine
+from jumpstarter_controller.process.certificates import Certificate
+from jumpstarter_controller.reconciler.reconciler import Engine
 from jumpstarter_controller.replicas.leadership import Leadership, Lock
 from jumpstarter_controller.replicas.members import Members
 from jumpstarter_controller.replicas.peers import Peers
 from jumpstarter_controller.replicas.registry import Registry, ReplicaRecords
+from jumpstarter_controller.scheduling.clock import uptime
 
 __all__ = ["Replica", "own_address"]
 

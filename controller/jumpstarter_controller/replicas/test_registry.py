@@ -11,7 +11,7 @@ import trio.testing
 
 from jumpstarter_controller.replicas.members import Announced, Members
 from jumpstarter_controller.replicas.registry import Registry
-from jumpstarter_controller.startup import retried
+from jumpstarter_controller.store.retry import retried
 
 WAIT = 30.0
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from jumpstarter_proto.private_files import write_private
 
-from jumpstarter_controller.certificates import Certificate, replica_certificate
+from jumpstarter_controller.process.certificates import Certificate, replica_certificate
 from jumpstarter_controller.replicas.shared_files import share_files
 from jumpstarter_controller.store import StoreError
 

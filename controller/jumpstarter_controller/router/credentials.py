@@ -15,9 +15,9 @@ from pathlib import Path
 from jumpstarter_proto.private_files import PrivateFileError, read_private, write_private
 from jumpstarter_proto.remote import split_endpoint
 
-from jumpstarter_controller.certificates import Certificate, issue
-from jumpstarter_controller.folder import DataFolder
 from jumpstarter_controller.identity.keys import ROUTER_KEY_BYTES, random_key
+from jumpstarter_controller.process.certificates import Certificate, issue
+from jumpstarter_controller.process.data_folder import DataFolder
 
 __all__ = ["RouterFile", "create", "load"]
 

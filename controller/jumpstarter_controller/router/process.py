@@ -9,12 +9,9 @@ from pathlib import Path
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.remote import split_endpoint
 
-from jumpstarter_controller.certificate_end import CertificateEnd
-from jumpstarter_controller.certificates import CertificateError
-from jumpstarter_controller.router.credentials import load
-from jumpstarter_controller.router.service import LAST_SECONDS, ROUTER_OPTIONS, RouterService
-from jumpstarter_controller.router.tokens import RouterTokens
-from jumpstarter_controller.serving import (
+from jumpstarter_controller.process.certificate_expiry import CertificateEnd
+from jumpstarter_controller.process.certificates import CertificateError
+from jumpstarter_controller.process.serving import (
     Background,
     Served,
     given_certificate,
@@ -25,6 +22,9 @@ from jumpstarter_controller.serving import (
     serve,
     tls_of,
 )
+from jumpstarter_controller.router.credentials import load
+from jumpstarter_controller.router.service import LAST_SECONDS, ROUTER_OPTIONS, RouterService
+from jumpstarter_controller.router.tokens import RouterTokens
 
 __all__ = ["RouterSettings", "run"]
 

@@ -12,9 +12,9 @@ from types import MappingProxyType
 
 from msgspec.structs import replace
 
-from jumpstarter_controller.clock import STEP_SECONDS
 from jumpstarter_controller.lab import Client, Key, Lab, Lease, PairingCode, Record, View
 from jumpstarter_controller.lab.tables import Place
+from jumpstarter_controller.scheduling.clock import STEP_SECONDS
 
 __all__ = ["WrittenAhead", "follow_clock"]
 

@@ -14,8 +14,8 @@ from jumpstarter_proto.client.v1 import client_pb2
 from jumpstarter_proto.rpc import RpcError, StatusCode
 from msgspec.structs import replace
 
-from jumpstarter_controller.engine import Engine
 from jumpstarter_controller.lab import Client, Exporter, ExporterStatus, Key, Lab, Lease, Record
+from jumpstarter_controller.reconciler.reconciler import Engine
 from jumpstarter_controller.scheduling import Presence, Scheduler
 from jumpstarter_controller.scheduling.surplus import IN_FLIGHT_SECONDS
 from jumpstarter_controller.services.changes import create_lease

@@ -10,9 +10,9 @@ from jumpstarter_proto.remote import Kind
 from jumpstarter_proto.rpc import RpcError, ServerCall, StatusCode
 from msgspec.structs import replace
 
-from jumpstarter_controller.engine import Engine
-from jumpstarter_controller.journal import Journal, JournalEntry, JournalQuery
+from jumpstarter_controller.audit import Journal, JournalEntry, JournalQuery
 from jumpstarter_controller.lab import Client, Exporter, Host, Key, Lab, PairingCode, Policy
+from jumpstarter_controller.reconciler.reconciler import Engine
 from jumpstarter_controller.services import host_boards, objects
 from jumpstarter_controller.services.credentials import Credentials
 from jumpstarter_controller.services.draining import (

@@ -11,9 +11,9 @@ from jumpstarter_proto.lab.v1 import boards_pb2 as pb
 from jumpstarter_proto.rpc import Attempts, RpcError, ServerCall, StatusCode
 from jumpstarter_proto.texts import shown
 
-from jumpstarter_controller.engine import Engine
 from jumpstarter_controller.lab import Exporter, Host, Lab
-from jumpstarter_controller.logs import about
+from jumpstarter_controller.process.logs import about
+from jumpstarter_controller.reconciler.reconciler import Engine
 from jumpstarter_controller.services import host_boards
 from jumpstarter_controller.services.credentials import Credentials
 from jumpstarter_controller.services.guard import Guard, Session

@@ -11,9 +11,9 @@ from jumpstarter_proto.lab.v1 import exporter_pb2 as pb
 from jumpstarter_proto.rpc import StatusCode
 from jumpstarter_proto.texts import shown
 
-from jumpstarter_controller.engine import Engine
-from jumpstarter_controller.journal import CallReport, Journal, JournalEntry, JournalError
+from jumpstarter_controller.audit import CallReport, Journal, JournalEntry, JournalError
 from jumpstarter_controller.lab import Exporter, ExporterDevices, Key, Lease
+from jumpstarter_controller.reconciler.reconciler import Engine
 
 __all__ = ["MAX_CALLS", "CallReports", "call_entry"]
 

@@ -14,8 +14,8 @@ from jumpstarter_proto.rpc import RpcError, ServerCall, StatusCode
 from jumpstarter_proto.texts import shown
 from msgspec.structs import replace
 
-from jumpstarter_controller.engine import Engine
 from jumpstarter_controller.lab import Client, Exporter, Key, Lab, Lease
+from jumpstarter_controller.reconciler.reconciler import Engine
 from jumpstarter_controller.scheduling import online
 from jumpstarter_controller.services import changes, objects
 from jumpstarter_controller.services.guard import Guard

@@ -19,11 +19,11 @@ from jumpstarter_proto.v1 import jumpstarter_grpc
 from jumpstarter_proto.v1 import jumpstarter_pb2 as pb
 
 from jumpstarter_controller.app import journal_of
-from jumpstarter_controller.engine import Engine
-from jumpstarter_controller.folder import Addresses, DataFolder
+from jumpstarter_controller.audit import Journal
 from jumpstarter_controller.identity import Authenticator, TokenIssuer
-from jumpstarter_controller.journal import Journal
 from jumpstarter_controller.lab import Key
+from jumpstarter_controller.process.data_folder import Addresses, DataFolder
+from jumpstarter_controller.reconciler.reconciler import Engine
 from jumpstarter_controller.services import (
     BoardService,
     CallReports,

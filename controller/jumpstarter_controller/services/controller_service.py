@@ -15,9 +15,9 @@ from jumpstarter_proto.texts import shown
 from jumpstarter_proto.v1 import jumpstarter_grpc
 from jumpstarter_proto.v1 import jumpstarter_pb2 as pb
 
-from jumpstarter_controller.engine import Engine
 from jumpstarter_controller.lab import Client, Exporter, ExporterStatus, Key, Lab, Lease
-from jumpstarter_controller.logs import about
+from jumpstarter_controller.process.logs import about
+from jumpstarter_controller.reconciler.reconciler import Engine
 from jumpstarter_controller.selectors import SelectorError
 from jumpstarter_controller.services import changes
 from jumpstarter_controller.services.exporter_streams import ExporterStreams

@@ -8,10 +8,10 @@ from typing import Protocol
 from jumpstarter_proto.lab.v1 import lab_pb2 as pb
 from jumpstarter_proto.remote import Kind
 
-from jumpstarter_controller.folder import Addresses
 from jumpstarter_controller.identity import Subject, TokenIssuer
 from jumpstarter_controller.lab import Client, Exporter, Host
-from jumpstarter_controller.logs import about
+from jumpstarter_controller.process.data_folder import Addresses
+from jumpstarter_controller.process.logs import about
 
 __all__ = ["Credentials", "TokenSource"]
 

@@ -9,9 +9,9 @@ from jumpstarter_proto.lab.v1 import lab_pb2 as pb
 from jumpstarter_proto.rpc import RpcError, StatusCode
 from msgspec.structs import replace
 
-from jumpstarter_controller.engine import Engine
 from jumpstarter_controller.lab import Drain, Lab, Lease
 from jumpstarter_controller.lab.tables import Place
+from jumpstarter_controller.reconciler.reconciler import Engine
 from jumpstarter_controller.services.messages import timestamp
 
 __all__ = ["begin_drain", "checked_reason", "drain_state", "drain_states", "end_drain"]

@@ -11,10 +11,10 @@ from jumpstarter_proto.lab.v1 import enrolment_grpc, lab_pb2
 from jumpstarter_proto.lab.v1 import enrolment_pb2 as pb
 from jumpstarter_proto.rpc import Attempts, RpcError, ServerCall, StatusCode, network_of
 
-from jumpstarter_controller.engine import Engine
 from jumpstarter_controller.identity.oidc import IssuerSettings
 from jumpstarter_controller.lab import PairingCode
-from jumpstarter_controller.logs import about
+from jumpstarter_controller.process.logs import about
+from jumpstarter_controller.reconciler.reconciler import Engine
 from jumpstarter_controller.services import objects
 from jumpstarter_controller.services.credentials import Credentials
 from jumpstarter_controller.services.guard import Guard

@@ -6,8 +6,8 @@ from jumpstarter_proto.lab.v1 import exporter_grpc
 from jumpstarter_proto.lab.v1 import exporter_pb2 as pb
 from jumpstarter_proto.rpc import ServerCall
 
-from jumpstarter_controller.engine import Engine
 from jumpstarter_controller.lab import ExporterStatus, Key, Lab, Reason
+from jumpstarter_controller.reconciler.reconciler import Engine
 from jumpstarter_controller.services import changes
 from jumpstarter_controller.services.call_reports import CallReports
 from jumpstarter_controller.services.exporter_streams import ExporterStreams

@@ -15,9 +15,9 @@ from jumpstarter_proto.lab.v1 import replicas_pb2 as pb
 from jumpstarter_proto.rpc import RpcError, ServerCall, StatusCode
 from msgspec.structs import replace
 
-from jumpstarter_controller.engine import Engine
 from jumpstarter_controller.lab import NOT_ANSWERING, Exporter, ExporterStatus, Key, Lab
-from jumpstarter_controller.logs import about
+from jumpstarter_controller.process.logs import about
+from jumpstarter_controller.reconciler.reconciler import Engine
 from jumpstarter_controller.replicas.peers import Peers
 from jumpstarter_controller.scheduling import OFFLINE_SECONDS
 from jumpstarter_controller.services.guard import Guard

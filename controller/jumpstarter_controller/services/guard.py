@@ -13,11 +13,11 @@ from jumpstarter_proto.errors import JumpstarterError
 from jumpstarter_proto.remote import Kind, ReasonCode, refused
 from jumpstarter_proto.rpc import RpcError, ServerCall, StatusCode
 
-from jumpstarter_controller.engine import Engine
+from jumpstarter_controller.audit.entry import stranger_refused
 from jumpstarter_controller.identity import Authenticator, Caller, Subject, authorise, expired
-from jumpstarter_controller.journal.entry import stranger_refused
 from jumpstarter_controller.lab import Client, Exporter, Host, Key, Lab, View
-from jumpstarter_controller.logs import Refusals
+from jumpstarter_controller.process.logs import Refusals
+from jumpstarter_controller.reconciler.reconciler import Engine
 from jumpstarter_controller.services import objects
 
 __all__ = ["Guard", "Session", "subject_exists"]

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 
 from jumpstarter_proto.lab.v1 import exporter_pb2
 
-from jumpstarter_controller.engine import Engine
 from jumpstarter_controller.lab import Exporter, Key
+from jumpstarter_controller.reconciler.reconciler import Engine
 
 __all__ = ["SEVERITIES", "HealthFinding", "HealthReport", "HealthReports", "health_of"]
 

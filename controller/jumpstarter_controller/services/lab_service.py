@@ -12,8 +12,8 @@ from jumpstarter_proto.lab.v1 import exporters_pb2 as pb
 from jumpstarter_proto.rpc import RpcError, ServerCall, StatusCode
 from jumpstarter_proto.texts import shown
 
-from jumpstarter_controller.engine import Engine
 from jumpstarter_controller.lab import Client, Exporter, ExporterDevices, Key
+from jumpstarter_controller.reconciler.reconciler import Engine
 from jumpstarter_controller.services.guard import Guard
 from jumpstarter_controller.services.health_reports import HealthReports
 from jumpstarter_controller.services.lab_watch import watch_lab, watch_lease

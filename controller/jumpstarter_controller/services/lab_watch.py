@@ -14,9 +14,9 @@ import trio
 from jumpstarter_proto.lab.v1 import exporters_pb2 as pb
 from jumpstarter_proto.rpc import RpcError, ServerCall, StatusCode
 
-from jumpstarter_controller.engine import Engine
 from jumpstarter_controller.lab import Client, Exporter, Key, Lease, Record
 from jumpstarter_controller.lab.tables import Place
+from jumpstarter_controller.reconciler.reconciler import Engine
 from jumpstarter_controller.scheduling import Place as QueuePlace
 from jumpstarter_controller.scheduling import online
 from jumpstarter_controller.services import changes

@@ -7,8 +7,8 @@ from jumpstarter_proto.lab.v1 import replicas_pb2 as pb
 from jumpstarter_proto.rpc import RpcError, ServerCall
 from jumpstarter_proto.v1 import jumpstarter_pb2
 
-from jumpstarter_controller.engine import Engine
 from jumpstarter_controller.lab import Exporter, Key
+from jumpstarter_controller.reconciler.reconciler import Engine
 from jumpstarter_controller.services.instances import Instances
 from jumpstarter_controller.services.listening import Listening
 from jumpstarter_controller.services.rendezvous import router_connection

@@ -20,11 +20,11 @@ from jumpstarter_proto.rpc import RpcError, StatusCode
 from jumpstarter_proto.v1 import jumpstarter_pb2
 from msgspec.structs import replace
 
-from jumpstarter_controller.engine import Engine
-from jumpstarter_controller.journal import CallReport, Journal, JournalEntry, JournalQuery, Source
-from jumpstarter_controller.journal.journal_file import JournalFile
-from jumpstarter_controller.journal.rates import BURST
+from jumpstarter_controller.audit import CallReport, Journal, JournalEntry, JournalQuery, Source
+from jumpstarter_controller.audit.audit_file import JournalFile
+from jumpstarter_controller.audit.rates import BURST
 from jumpstarter_controller.lab import Exporter, Key
+from jumpstarter_controller.reconciler.reconciler import Engine
 from jumpstarter_controller.services.call_reports import MAX_AGE, MAX_CALLS, CallReports, call_entry
 from jumpstarter_controller.services.conftest import ANN, ONE, Lab
 from jumpstarter_controller.store import MemoryStore

@@ -18,10 +18,10 @@ from jumpstarter_proto.rpc import Method, RpcError, StatusCode
 from jumpstarter_proto.v1 import jumpstarter_pb2
 
 from jumpstarter_controller.app import status_text
-from jumpstarter_controller.certificate_end import CertificateEnd
-from jumpstarter_controller.certificates import own_certificate
-from jumpstarter_controller.engine import Engine
 from jumpstarter_controller.lab import Drain, Key, Lease
+from jumpstarter_controller.process.certificate_expiry import CertificateEnd
+from jumpstarter_controller.process.certificates import own_certificate
+from jumpstarter_controller.reconciler.reconciler import Engine
 from jumpstarter_controller.services.conftest import ANN, ONE, Lab
 from jumpstarter_controller.store import SqliteStore
 

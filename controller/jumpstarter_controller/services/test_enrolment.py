@@ -16,10 +16,10 @@ from jumpstarter_proto.remote import Kind
 from jumpstarter_proto.rpc import Attempts, RpcError, Server, StatusCode, open_channel
 
 from jumpstarter_controller.app import journal_of
-from jumpstarter_controller.engine import Engine
-from jumpstarter_controller.folder import Addresses, DataFolder
 from jumpstarter_controller.identity import Authenticator, TokenIssuer
 from jumpstarter_controller.lab import Client, Exporter, Host, Key, PairingCode, Record
+from jumpstarter_controller.process.data_folder import Addresses, DataFolder
+from jumpstarter_controller.reconciler.reconciler import Engine
 from jumpstarter_controller.selectors.labels import MAX_LABELS
 from jumpstarter_controller.services import Guard
 from jumpstarter_controller.services.admin_service import AdminService

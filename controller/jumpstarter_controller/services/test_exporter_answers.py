@@ -15,8 +15,8 @@ from jumpstarter_proto.remote import ANSWERS, Identity, Kind
 from jumpstarter_proto.rpc import RpcError, StatusCode
 from jumpstarter_proto.v1 import jumpstarter_pb2 as pb
 
-from jumpstarter_controller.engine import Engine
 from jumpstarter_controller.lab import Exporter, ExporterStatus, Key, Lease
+from jumpstarter_controller.reconciler.reconciler import Engine
 from jumpstarter_controller.scheduling import ANSWER_SECONDS
 from jumpstarter_controller.services.client_service import DECISION_SECONDS
 from jumpstarter_controller.services.conftest import ANN, ONE, Lab

@@ -16,11 +16,11 @@ from jumpstarter_proto.v1 import jumpstarter_pb2 as pb
 
 from jumpstarter_controller.lab import Exporter, ExporterStatus, PairingCode, Reason
 from jumpstarter_controller.lab import Lab as Records
+from jumpstarter_controller.reconciler.counters import Tally
 from jumpstarter_controller.services.call_reports import call_entry
 from jumpstarter_controller.services.conftest import ANN, ONE, Lab
 from jumpstarter_controller.services.device_reports import MAX_DEPTH, devices_of
 from jumpstarter_controller.services.objects import NO_TOKEN, _forget_expired
-from jumpstarter_controller.tally import Tally
 
 REASON = exporter_pb2.Reason(code="local-use", sentence="in local use by ana")
 

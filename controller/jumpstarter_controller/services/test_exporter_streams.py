@@ -13,9 +13,9 @@ from jumpstarter_proto.rpc import Server, open_channel
 from jumpstarter_proto.v1 import jumpstarter_grpc
 from jumpstarter_proto.v1 import jumpstarter_pb2 as pb
 
-from jumpstarter_controller.engine import Engine
 from jumpstarter_controller.identity import Authenticator, Subject, TokenIssuer
 from jumpstarter_controller.lab import Exporter, ExporterStatus, Key, Lab
+from jumpstarter_controller.reconciler.reconciler import Engine
 from jumpstarter_controller.services import (
     ControllerService,
     ExporterStreams,

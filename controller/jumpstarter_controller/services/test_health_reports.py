@@ -13,8 +13,8 @@ from msgspec.structs import replace
 from prometheus_client import CollectorRegistry, generate_latest
 
 from jumpstarter_controller.lab import Exporter
-from jumpstarter_controller.logs import Refusals
 from jumpstarter_controller.metrics.prometheus import LabCollector
+from jumpstarter_controller.process.logs import Refusals
 from jumpstarter_controller.services.conftest import ANN, ONE, Lab
 from jumpstarter_controller.services.health_reports import (
     MAX_FINDINGS,

@@ -16,10 +16,10 @@ from jumpstarter_proto.remote import Identity, Kind, ReasonCode, reason_of
 from jumpstarter_proto.rpc import RpcError, Server, StatusCode, open_channel
 from msgspec.structs import replace
 
-from jumpstarter_controller.engine import Engine
-from jumpstarter_controller.folder import Addresses
 from jumpstarter_controller.identity import Authenticator, TokenError, TokenIssuer
 from jumpstarter_controller.lab import Client, Exporter, Key
+from jumpstarter_controller.process.data_folder import Addresses
+from jumpstarter_controller.reconciler.reconciler import Engine
 from jumpstarter_controller.services import ClientService, Guard
 from jumpstarter_controller.services.conftest import SIGNING
 from jumpstarter_controller.services.credentials import Credentials

@@ -19,9 +19,9 @@ from jumpstarter_proto.v1 import jumpstarter_grpc
 from jumpstarter_proto.v1 import jumpstarter_pb2 as pb
 from msgspec.structs import replace
 
-from jumpstarter_controller.engine import Engine
 from jumpstarter_controller.identity import Authenticator, Subject, TokenIssuer
 from jumpstarter_controller.lab import Client, Exporter, ExporterStatus, Key, Lab, Lease
+from jumpstarter_controller.reconciler.reconciler import Engine
 from jumpstarter_controller.scheduling import OFFLINE_SECONDS
 from jumpstarter_controller.services import (
     ControllerService,

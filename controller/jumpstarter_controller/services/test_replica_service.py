@@ -16,10 +16,11 @@ from jumpstarter_proto.lab.v1 import replicas_pb2 as pb
 from jumpstarter_proto.rpc import RpcError, Server, StatusCode
 from jumpstarter_proto.v1.jumpstarter_pb2 import ListenResponse
 
-from jumpstarter_controller.certificates import Certificate, replica_certificate
-from jumpstarter_controller.engine import Engine
 from jumpstarter_controller.identity import Authenticator, TokenIssuer
 from jumpstarter_controller.lab import Client, Exporter, Key, Lab, Lease
+from jumpstarter_controller.process.certificates import Certificate, replica_certificate
+from jumpstarter_controller.process.serving import listen, reachable
+from jumpstarter_controller.reconciler.reconciler import Engine
 from jumpstarter_controller.replicas import Announced, Members, peers
 from jumpstarter_controller.replicas.peers import Peers, peer_server_context
 from jumpstarter_controller.services import ExporterStreams, Guard
@@ -29,7 +30,6 @@ from jumpstarter_controller.services.listening import CAPACITY, Listening
 from jumpstarter_controller.services.rendezvous import Rendezvous
 from jumpstarter_controller.services.replica_service import ReplicaService
 from jumpstarter_controller.services.test_instances import call
-from jumpstarter_controller.serving import listen, reachable
 from jumpstarter_controller.store import MemoryStore
 
 LEASE = Key("lab", "mine")

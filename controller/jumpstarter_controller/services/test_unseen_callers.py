@@ -11,8 +11,8 @@ import trio.testing
 from jumpstarter_proto.remote import Identity, Kind, ReasonCode, reason_of
 from jumpstarter_proto.rpc import Metadata, RpcError, ServerCall
 
-from jumpstarter_controller.engine import Engine
 from jumpstarter_controller.identity import Authenticator, Subject, TokenError, TokenIssuer
+from jumpstarter_controller.reconciler.reconciler import Engine
 from jumpstarter_controller.services.conftest import SIGNING
 from jumpstarter_controller.services.guard import Guard, Session, subject_exists
 from jumpstarter_controller.store import MemoryStore

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from jumpstarter_proto.errors import JumpstarterError
 from jumpstarter_proto.rpc import StatusCode, status_of
 
-from jumpstarter_controller.engine import Engine
 from jumpstarter_controller.lab import Client, Exporter
-from jumpstarter_controller.logs import about
+from jumpstarter_controller.process.logs import about
+from jumpstarter_controller.reconciler.reconciler import Engine
 
 __all__ = ["wish"]
 

@@ -2,17 +2,11 @@
 
 from jumpstarter_controller.store.kubernetes.api import Api, connect
 from jumpstarter_controller.store.kubernetes.events import EventRecorder
-from jumpstarter_controller.store.kubernetes.lock import LeaderLock
-from jumpstarter_controller.store.kubernetes.replica_leases import ReplicaLeases
-from jumpstarter_controller.store.kubernetes.shared_secret import SharedSecret
 from jumpstarter_controller.store.kubernetes.store import KubernetesStore
 
 __all__ = [
     "Api",
     "EventRecorder",
     "KubernetesStore",
-    "LeaderLock",
-    "ReplicaLeases",
-    "SharedSecret",
     "connect",
 ]

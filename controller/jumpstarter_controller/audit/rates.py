@@ -1,0 +1,105 @@
+"""How much of one source is kept: whoever causes too much is counted instead. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from msgspec.structs import replace
+
+from jumpstarter_controller.audit.entry import JournalEntry, Source
+
+__all__ = ["BURST", "PER_SECOND", "Rates"]
+
+BURST = 300
+"""Entries of one source at once."""
+PER_SECOND = 1.0
+"""And behind them."""
+TELL_SECONDS = 10.0
+"""How many were left out is told so soon."""
+MAX_SOURCES = 10_000
+"""Beyond them, all others are one."""
+_OTHERS: Source = ("others",)
+
+
+@dataclass
+class _Bucket:
+    tokens: float
+    at: float
+    left_out: int = 0
+    since: float = 0.0
+    last: JournalEntry | None = None
+    """What stands for all that were left out: the fields that they share."""
+
+
+class Rates:
+    """What came, what was let through, and how many were not."""
+
+    def __init__(self) -> None:
+        self._buckets: dict[Source, _Bucket] = {}
+
+    @property
+    def is_counting(self) -> bool:
+        """Whether something was left out that has not been told."""
+        return any(one.left_out for one in self._buckets.values())
+
+    def admit(self, entry: JournalEntry, source: Source, now: float, more: int = 0) -> bool:
+        """Whether an entry is kept; otherwise it is counted. `more` are counted beside it."""
+        bucket = self._bucket(source, now)
+        is_kept = bucket.tokens >= 1
+        if is_kept:
+            bucket.tokens -= 1
+        else:
+            more += 1
+        if more:
+            self._leave_out(bucket, entry, more, now)
+        return is_kept
+
+    def count(self, entry: JournalEntry, source: Source, now: float, more: int) -> None:
+        """So many more like this one were left out elsewhere."""
+        self._leave_out(self._bucket(source, now), entry, more, now)
+
+    def due(self, now: float, *, all_of_it: bool = False) -> Iterator[JournalEntry]:
+        """What was left out, as entries; without `all_of_it`, what had its time."""
+        for bucket in self._buckets.values():
+            if bucket.left_out and bucket.last and (all_of_it or now - bucket.since >= TELL_SECONDS):
+                yield replace(bucket.last, more=bucket.left_out)
+                bucket.left_out, bucket.last = 0, None
+
+    def _leave_out(self, bucket: _Bucket, entry: JournalEntry, more: int, now: float) -> None:
+        if bucket.last is None:
+            bucket.since, bucket.last = now, _common(entry, entry)
+        bucket.last = _common(bucket.last, entry)
+        bucket.left_out += more
+
+    def _bucket(self, source: Source, now: float) -> _Bucket:
+        if source not in self._buckets and len(self._buckets) >= MAX_SOURCES:
+            self._forget(now)
+            if len(self._buckets) >= MAX_SOURCES:
+                source = _OTHERS
+        bucket = self._buckets.setdefault(source, _Bucket(BURST, now))
+        bucket.tokens = min(BURST, bucket.tokens + max(0.0, now - bucket.at) * PER_SECOND)
+        bucket.at = now
+        return bucket
+
+    def _forget(self, now: float) -> None:
+        """Those that would be the same anew."""
+        full = [
+            source
+            for source, one in self._buckets.items()
+            if not one.left_out and one.tokens + (now - one.at) * PER_SECOND >= BURST
+        ]
+        for source in full:
+            del self._buckets[source]
+
+
+def _common(one: JournalEntry, other: JournalEntry) -> JournalEntry:
+    return JournalEntry(
+        time=other.time,
+        namespace=one.namespace if one.namespace == other.namespace else "",
+        board=one.board if one.board == other.board else "",
+        client=one.client if one.client == other.client else "",
+        lease=one.lease if one.lease == other.lease else "",
+        user=one.user if one.user == other.user else "",
+        is_call=one.is_call,
+    )

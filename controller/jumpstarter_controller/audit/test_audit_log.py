@@ -1,0 +1,375 @@
+"""What is told to the journal is in it within a second, in order, within bounds, and nobody waits for it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+
+from jumpstarter_controller.audit import (
+    CallReport,
+    Journal,
+    JournalEntry,
+    JournalLimits,
+    JournalQuery,
+    journal_file,
+)
+from jumpstarter_controller.audit.audit_file import JournalError, JournalFile
+from jumpstarter_controller.audit.audit_log import MAX_WAITING, WRITE_SECONDS
+from jumpstarter_controller.audit.rates import BURST, TELL_SECONDS
+
+ANN = ("client", "default", "ann")
+ALL = JournalQuery()
+
+
+def event(what: str, time: float = 1000.0, **more: Any) -> JournalEntry:
+    return JournalEntry(time, "default", what=what, **more)
+
+
+def call(number: int, board: str = "one") -> JournalEntry:
+    return JournalEntry(float(number), board=board, is_call=True, device="power", method="on", status="OK")
+
+
+@asynccontextmanager
+async def running(path: Path, **limits: Any) -> AsyncIterator[Journal]:
+    journal = Journal(path, lambda: 1000.0, limits=JournalLimits(**limits))
+    async with trio.open_nursery() as nursery:
+        await nursery.start(journal.run)
+        yield journal
+        nursery.cancel_scope.cancel()
+
+
+def words(entries: list[JournalEntry]) -> list[str]:
+    return [entry.what for entry in entries]
+
+
+async def test_an_entry_is_on_the_disk_a_second_later(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with running(tmp_path / "j") as journal:
+        journal.write(event("one"), ANN)
+        journal.write(event("two"), ANN)
+        await trio.sleep(WRITE_SECONDS * 1.5)
+        other = JournalFile(tmp_path / "j", 1024 * 1024)
+        assert words(other.read(ALL)[0]) == ["one", "two"]
+        other.close()
+
+
+async def test_what_waits_is_read_too_and_kept_at_the_end(tmp_path: Path) -> None:
+    async with running(tmp_path / "j") as journal:
+        journal.write(event("one"), ANN)
+        assert words((await journal.read(ALL))[0]) == ["one"]
+        journal.write(event("two"), ANN)
+    assert (tmp_path / "j").stat().st_mode & 0o777 == 0o600
+    async with running(tmp_path / "j") as journal:
+        assert words((await journal.read(ALL))[0]) == ["one", "two"]
+
+
+async def test_whoever_does_nothing_makes_no_file(tmp_path: Path) -> None:
+    async with running(tmp_path / "j"):
+        pass
+    assert not (tmp_path / "j").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_what_root_makes_belongs_to_whom_the_folder_belongs(tmp_path: Path) -> None:
+    folder = tmp_path / "service"
+    folder.mkdir()
+    os.chown(folder, 12345, 12346)
+    file = JournalFile(folder / "j", 1024 * 1024)
+    file.append([event("one")], 0.0)
+    owners = {(path.stat().st_uid, path.stat().st_gid) for path in folder.iterdir()}
+    file.close()
+    assert owners == {(12345, 12346)}
+
+
+async def test_a_query_finds_a_boards_leases_from_their_beginning_and_counts_what_is_older(
+    tmp_path: Path,
+) -> None:
+    async with running(tmp_path / "j") as journal:
+        journal.write(event("asked", 1.0, client="ann", lease="l1"), ANN)
+        journal.write(event("another's", 2.0, client="bob", lease="l2"), ANN)
+        journal.write(event("ready", 3.0, client="ann", lease="l1", board="one"), ANN)
+        journal.write(event("late", 2.5, client="ann"), ANN)
+
+        async def found(**how: Any) -> list[str]:
+            return words((await journal.read(JournalQuery(**how)))[0])
+
+        assert await found() == ["asked", "another's", "late", "ready"]
+        assert await found(board="one") == ["asked", "ready"]
+        assert await found(client="ann", since=2.0) == ["late", "ready"]
+        assert await found(lease="l2") == ["another's"]
+        assert await found(until=1.5) == ["asked"]
+        assert await found(namespace="other") == []
+        entries, left = await journal.read(JournalQuery(limit=1))
+        assert (words(entries), left) == (["ready"], 3)
+
+
+async def test_who_floods_is_counted_and_nobody_else_is(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with running(tmp_path / "j") as journal:
+        for _ in range(BURST + 312):
+            journal.write(event("again", client="ann"), ANN)
+        journal.write(event("bob's", client="bob"), ("client", "default", "bob"))
+        await trio.sleep(20)
+        entries, _ = await journal.read(JournalQuery(client="ann"))
+        assert len(entries) == BURST + 1
+        assert entries[-1].more == 312
+        assert words((await journal.read(JournalQuery(client="bob")))[0]) == ["bob's"]
+
+
+async def test_how_many_were_left_out_is_kept_at_the_end(tmp_path: Path) -> None:
+    async with running(tmp_path / "j") as journal:
+        for _ in range(BURST + 5):
+            journal.write(event("again"), ANN)
+    async with running(tmp_path / "j") as journal:
+        assert (await journal.read(ALL))[0][-1].more == 5
+
+
+async def test_a_number_is_written_soon_also_where_nothing_else_happens(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with running(tmp_path / "j") as journal:
+        await trio.sleep(5)
+        journal.count(event("", client="ann"), ANN, 5)
+        await trio.sleep(TELL_SECONDS * 1.5)
+        file = JournalFile(tmp_path / "j", 1024 * 1024)
+        assert [one.more for one in file.read(ALL)[0]] == [5]
+        file.close()
+
+
+async def test_what_could_not_be_written_is_tried_again_by_itself(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    folder = tmp_path / "away"
+    async with running(folder / "j") as journal:
+        journal.write(event("one"), ANN)
+        await trio.sleep(2)
+        assert journal.trouble
+        folder.mkdir()
+        await trio.sleep(10)
+        file = JournalFile(folder / "j", 1024 * 1024)
+        assert words(file.read(ALL)[0]) == ["one"]
+        file.close()
+
+
+async def test_which_reports_its_entries_are_from_is_kept_at_the_end_however_busy_its_file_is(
+    tmp_path: Path, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, may_end = threading.Event(), threading.Event()
+    read = JournalFile.read
+
+    def slow(file: JournalFile, query: JournalQuery) -> tuple[list[JournalEntry], int]:
+        begun.set()
+        assert may_end.wait(10)
+        return read(file, query)
+
+    monkeypatch.setattr(JournalFile, "read", slow)
+    report = CallReport("uid", "process", 7, 1000.0)
+    async with running(tmp_path / "j") as journal:
+        nursery.start_soon(journal.read, ALL)
+        await trio.to_thread.run_sync(begun.wait)
+        journal.write(call(1), ANN)
+        journal.note_report(("default", "one"), report)
+        with trio.CancelScope() as left:  # as whoever asks for the journal leaves while another reads it
+            async with trio.open_nursery() as others:
+                others.start_soon(journal.flush)
+                await trio.testing.wait_all_tasks_blocked()
+                left.cancel()
+        may_end.set()
+    file = JournalFile(tmp_path / "j", 1024 * 1024)
+    with closing(file):
+        assert file.reports() == {("default", "one"): report}
+        assert len(read(file, ALL)[0]) == 1
+
+
+def test_a_file_that_is_made_takes_no_descriptor_with_it(tmp_path: Path) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    file = JournalFile(tmp_path / "j", 1024 * 1024)
+    file.append([event("one")], 0.0)
+    file.close()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+async def test_what_is_too_old_goes(tmp_path: Path) -> None:
+    async with running(tmp_path / "j", seconds=100.0) as journal:
+        journal.write(event("old", 899.0), ANN)
+        journal.write(event("young", 901.0), ANN)
+        assert words((await journal.read(ALL))[0]) == ["young"]
+
+
+def test_no_more_than_its_bytes_are_kept_the_newest_and_no_board_pushes_the_leases_out(
+    tmp_path: Path,
+) -> None:
+    file = JournalFile(tmp_path / "j", 1024 * 1024)
+    file.append([event(f"lease {number}", number) for number in range(200)], 0.0)
+    for start in range(0, 20_000, 1000):
+        file.append([call(number) for number in range(start, start + 1000)], 0.0)
+    entries, _ = file.read(JournalQuery(limit=100_000))
+    calls = [one for one in entries if one.is_call]
+    assert calls[-1].time == 19_999.0
+    assert 1000 < len(calls) < 15_000
+    assert [one.what for one in entries if not one.is_call] == [f"lease {number}" for number in range(200)]
+    file.close()
+    # WAL pages are 4 MiB more at most; closed, there are none.
+    assert (tmp_path / "j").stat().st_size <= 1.2 * 1024 * 1024
+
+
+def test_when_what_is_too_much_cannot_go_nothing_is_added_and_later_it_is_once(tmp_path: Path) -> None:
+    path = tmp_path / "j"
+    with closing(JournalFile(path, 128 * 1024)) as file, closing(sqlite3.connect(path)) as other:
+        file.append([event("x" * 400, float(number)) for number in range(200)], 0.0)
+        other.execute(
+            "CREATE TRIGGER full BEFORE DELETE ON entries BEGIN SELECT RAISE(ABORT, 'no room'); END"
+        )
+        more = [event(f"more {number}" + "x" * 400, 1000.0 + number) for number in range(200)]
+        for _ in range(3):
+            with pytest.raises(JournalError, match="no room"):
+                file.append(more, 0.0, {("default", "one"): CallReport("uid", "process", 7, 1000.0)})
+        assert not file.reports()
+        assert all(one.what.startswith("x") for one in file.read(ALL)[0])
+        other.execute("DROP TRIGGER full")
+        file.append(more, 0.0)
+        times = [one.time for one in file.read(ALL)[0]]
+        assert times[-len(more) :] == [one.time for one in more][-len(times) :]
+        assert len(times) == len(set(times))
+
+
+def test_no_more_rows_than_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal_file, "MAX_ROWS", 100)
+    file = JournalFile(tmp_path / "j", 1024 * 1024)
+    file.append([event(str(number), number) for number in range(1000)], 0.0)
+    entries, _ = file.read(ALL)
+    assert 80 < len(entries) <= 100
+    assert entries[-1].what == "999"
+    file.close()
+
+
+async def test_what_is_lost_while_it_is_written_that_others_were_is_said_afterwards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_write, append = threading.Event(), JournalFile.append
+
+    def wait(file: JournalFile, *batch: Any) -> None:
+        may_write.wait(20)
+        append(file, *batch)
+
+    monkeypatch.setattr(JournalFile, "append", wait)
+    journal = Journal(tmp_path / "j", lambda: 1000.0)
+
+    def lose(count: int) -> None:
+        for number in range(count):
+            journal.write(event("x"), ("client", str(number)))
+
+    lose(MAX_WAITING + 7)
+    assert journal.lost == 7
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(journal.flush)
+        await trio.testing.wait_all_tasks_blocked()
+        lose(3)
+        may_write.set()
+    await journal.flush()
+    entries, _ = await journal.read(JournalQuery(limit=MAX_WAITING + 10))
+    assert journal.lost == 10
+    assert [what.partition(":")[0] for what in words(entries) if what != "x"] == [
+        "7 entries of the journal were lost",
+        "3 entries of the journal were lost",
+    ]
+    journal._file.close()
+
+
+async def test_a_disk_that_takes_nothing_loses_entries_counts_them_and_says_so(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "away"
+    async with running(folder / "j") as journal:
+        for number in range(MAX_WAITING + 7):
+            journal.write(event("x"), ("client", str(number % 100)))
+        await trio.sleep(2)
+        assert journal.trouble
+        for number in range(MAX_WAITING):
+            journal.write(event("x"), ("client", str(number)))
+        assert journal.lost == 7 + MAX_WAITING
+        with pytest.raises(JournalError, match="make room"):
+            await journal.read(ALL)
+        folder.mkdir()
+        await trio.sleep(10)
+        assert not journal.trouble
+        entries, _ = await journal.read(JournalQuery(limit=100_000))
+        assert len(entries) > MAX_WAITING
+        assert f"{MAX_WAITING + 7} entries of the journal were lost" in " ".join(words(entries[-200:]))
+    assert sum("may get lost" in line for line in caplog.messages) == 1
+    assert sum("can be written again" in line for line in caplog.messages) == 1
+
+
+WRITER = """
+import sys, time
+from pathlib import Path
+from typing import Any
+from jumpstarter_controller.audit import JournalEntry
+from jumpstarter_controller.audit.audit_file import JournalFile
+file = JournalFile(Path(sys.argv[1]), 64 * 1024 * 1024)
+number = 0
+while True:
+    file.append([JournalEntry(float(number), what=str(number))], 0.0)
+    print(number, flush=True)
+    number += 1
+"""
+
+
+@pytest.mark.kills
+def test_what_was_written_survives_kill_9(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(tmp_path / "j")], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if int(line) >= 50:
+                process.send_signal(signal.SIGKILL)
+                break
+        last = max(int(line) for line in [line, *process.stdout])
+    file = JournalFile(tmp_path / "j", 1024 * 1024)
+    entries, _ = file.read(ALL)
+    file.close()
+    assert [one.what for one in entries][: last + 1] == [str(number) for number in range(last + 1)]
+
+
+@pytest.mark.parametrize("body", [b"no database at all" * 100, b"SQLite format 3\0" + b"\xff" * 5000])
+def test_a_damaged_file_is_put_aside(tmp_path: Path, body: bytes) -> None:
+    (tmp_path / "j").write_bytes(body)
+    file = JournalFile(tmp_path / "j", 1024 * 1024)
+    file.append([event("one")], 0.0)
+    assert words(file.read(ALL)[0]) == ["one"]
+    file.close()
+    assert (tmp_path / "j.damaged").read_bytes() == body
+
+
+def test_a_file_of_a_newer_version_is_put_aside(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "j")) as db:
+        db.execute("PRAGMA user_version=99")
+    file = JournalFile(tmp_path / "j", 1024 * 1024)
+    file.append([event("one")], 0.0)
+    assert words(file.read(ALL)[0]) == ["one"]
+    file.close()
+    assert (tmp_path / "j.newer").exists()
+
+
+def test_a_row_that_no_code_of_ours_wrote_is_left_out(tmp_path: Path) -> None:
+    file = JournalFile(tmp_path / "j", 1024 * 1024)
+    file.append([event("one")], 0.0)
+    with closing(sqlite3.connect(tmp_path / "j", isolation_level=None)) as db:
+        db.execute("INSERT INTO entries VALUES (9, 1.0, 0, '', '', '', '', '[]')")
+    assert words(file.read(ALL)[0]) == ["one"]
+    file.close()

@@ -1,0 +1,1 @@
+"""What controller and router need as processes: data folder, certificates, log, listeners, start and end."""

@@ -1,0 +1,110 @@
+"""The end of the certificate that is shown: said long before, and put off where it is our own.
+
+A certificate that was made here gets a new one under the same key, name and hosts. Who pinned the old one believes it:
+what is pinned stands for its key. Jumpstarter's own clients look at the end of what they pinned, too, so these need a
+new configuration until then, which is said as well.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import NoReturn
+
+import trio
+from jumpstarter_proto.errors import JumpstarterError
+from jumpstarter_proto.rpc import ServerTls
+
+from jumpstarter_controller.process.certificates import Certificate, CertificateError, renew
+
+__all__ = ["CertificateEnd", "end_warning"]
+
+WARN_SECONDS = 30 * 86400.0
+LOOK_SECONDS = 3600.0
+SAY_SECONDS = 86400.0
+"""The log has the warning once a day."""
+
+_log = logging.getLogger(__name__)
+
+
+def end_warning(ends: float, now: float) -> str:
+    """What to know of a certificate that ends then, both in seconds since the epoch; empty as long as there is time."""
+    left = ends - now
+    if not ends or left >= WARN_SECONDS:
+        return ""
+    if left <= 0:
+        return f"the TLS certificate ended {-left / 86400:.0f} days ago; replace it and its key"
+    return f"the TLS certificate ends in {left / 86400:.0f} days; replace it and its key until then"
+
+
+class CertificateEnd:
+    """Of one certificate, while it is served."""
+
+    def __init__(self, certificate: Certificate) -> None:
+        self._certificate = certificate
+        self._said = ("", 0.0)
+        self._trouble = ""
+        self.last_warning = ""
+        """What `say` has found: at most an hour old, while `watch` runs."""
+
+    def warning(self) -> str:
+        """Blocking: what whoever runs the lab has to know now; mostly nothing."""
+        try:
+            return self._warning(time.time())
+        except CertificateError as error:  # others may be replacing it in this moment
+            return str(error)
+
+    def _warning(self, now: float) -> str:
+        if found := end_warning(self._certificate.ends(), now):
+            return f"{found} ({self._certificate.chain}{self._trouble})"
+        before = self._certificate.before
+        if before is not None and before.chain.exists() and now < before.ends() < now + WARN_SECONDS:
+            return (
+                f"the certificate that was made here first ends in {(before.ends() - now) / 86400:.0f} days, and has "
+                "been renewed under its key; clients and exporters of Jumpstarter's own that were configured "
+                "before need a new configuration until then: jumpstarter-controller admin client rotate NAME"
+            )
+        return ""
+
+    def renew_in_time(self) -> bool:
+        """Blocking: whether there is a new certificate now, as the one before is near its end, or has not begun.
+
+        One that cannot be written is tried again with the next look.
+        """
+        own, now = self._certificate, time.time()
+        if not own.self_signed or (own.ends() - now >= WARN_SECONDS and own.begins() <= now):
+            return False
+        try:
+            renew(own)
+        except (OSError, JumpstarterError) as error:
+            self._trouble = f"; it cannot be renewed: {error}"
+            return False
+        self._trouble = ""
+        _log.warning(
+            "the certificate in %s was near its end, or not valid yet, and is renewed under the same key",
+            own.chain,
+        )
+        return True
+
+    def say(self) -> None:
+        """Blocking: log what is to be known, once a day."""
+        said, when = self._said
+        sentence, now = self.warning(), time.monotonic()
+        self.last_warning = sentence
+        if sentence and (sentence != said or now >= when + SAY_SECONDS):
+            _log.warning("%s", sentence)
+            self._said = (sentence, now)
+
+    async def watch(
+        self, tls: ServerTls, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> NoReturn:
+        """Renew, and say what is to be known, until cancelled; what it writes in that moment is written to its end."""
+        task_status.started()
+        while True:
+            try:
+                if await trio.to_thread.run_sync(self.renew_in_time):
+                    await tls.look()
+                await trio.to_thread.run_sync(self.say)
+            except JumpstarterError as error:  # others are replacing it in this moment
+                _log.info("%s", error)
+            await trio.sleep(LOOK_SECONDS)

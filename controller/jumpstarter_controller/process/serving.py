@@ -1,0 +1,257 @@
+"""What controller and router have in common as processes: where they listen, and how they end."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import signal
+import socket
+import ssl
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import trio
+from jumpstarter_proto.addresses import AddressSyntaxError, split_host_port
+from jumpstarter_proto.errors import ExitCode, JumpstarterError
+from jumpstarter_proto.process import keep_what_is_there
+from jumpstarter_proto.reflection.servicer import Reflection
+from jumpstarter_proto.rpc import (
+    Interceptor,
+    Limits,
+    Options,
+    Server,
+    ServerTls,
+    Servicer,
+    connections_allowed,
+    tcp_listeners,
+)
+from jumpstarter_proto.terminal import print_line
+
+from jumpstarter_controller.process.certificates import Certificate, CertificateError
+from jumpstarter_controller.process.health import Health
+from jumpstarter_controller.process.http_pages import Page, serve_http
+from jumpstarter_controller.process.startup import SIGNALS, Startup
+
+__all__ = [
+    "EVERY_INTERFACE",
+    "AddressError",
+    "Background",
+    "Served",
+    "given_certificate",
+    "listen",
+    "metrics_on",
+    "probe_pages",
+    "reachable",
+    "serve",
+    "split_address",
+    "tls_of",
+]
+
+GRACE_SECONDS = 5.0
+"""For calls with one answer, when we are told to end."""
+STREAM_SECONDS = 0.2
+"""For streams of a controller: they have no end of their own, and whoever opened them comes back to the next one."""
+EVERY_INTERFACE = ("", "0.0.0.0", "::")  # noqa: S104 - what users write for it
+_log = logging.getLogger(__name__)
+
+
+Background: TypeAlias = Callable[..., Awaitable[object]]
+"""A task that lasts as long as the process; takes `task_status`."""
+
+
+class AddressError(JumpstarterError):
+    """Nobody can listen there."""
+
+    exit_code = ExitCode.USAGE
+
+
+@dataclass(frozen=True)
+class Served:
+    """A server, and where it listens."""
+
+    server: Server
+    listeners: Sequence[trio.abc.Listener[Any]]
+    health: Health | None = None
+    stream_seconds: float = STREAM_SECONDS
+    """Streams go on so long when it is told to end."""
+
+    @classmethod
+    def public(
+        cls,
+        services: Sequence[Servicer],
+        listeners: Sequence[trio.abc.Listener[Any]],
+        options: Options,
+        stream_seconds: float = STREAM_SECONDS,
+        interceptors: Sequence[Interceptor] = (),
+    ) -> Served:
+        """With health checking and reflection."""
+        health = Health(services)
+        everything = [*services, health, Reflection([*services, health])]
+        limits = Limits(connections=connections_allowed(Limits().connections))
+        return cls(
+            Server(everything, interceptors=interceptors, options=options, limits=limits),
+            listeners,
+            health,
+            stream_seconds,
+        )
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Host and port of `[HOST]:PORT`; an empty host is every interface. AddressError if it is written otherwise."""
+    try:
+        return split_host_port(address, to_listen=True, example="0.0.0.0:8082")
+    except AddressSyntaxError as error:
+        raise AddressError(f"where to listen: {error}") from None
+
+
+async def listen(
+    address: str, tls: ServerTls | None, context: ssl.SSLContext | None = None
+) -> list[trio.abc.Listener[Any]]:
+    """Listeners on `[HOST]:PORT`, with TLS by files or by a context, if given. AddressError if that cannot be."""
+    host, port = split_address(address)
+    contexts = context if tls is None else lambda: tls.context
+    try:
+        return list(await tcp_listeners(host or None, port, ssl_context=contexts))
+    except OSError as error:
+        raise AddressError(f"cannot listen on {address}: {error.strerror or error}; choose another") from None
+
+
+def reachable(address: str, listeners: Sequence[trio.abc.Listener[Any]], name: str | None = None) -> str:
+    """The address as others would write it: `name`, or this host's, for every interface, and the port that it got."""
+    host, port = split_address(address)
+    inner = getattr(listeners[0], "transport_listener", listeners[0])
+    if port == 0 and isinstance(inner, trio.SocketListener):
+        port = inner.socket.getsockname()[1]
+    if host in EVERY_INTERFACE:
+        host = name or socket.gethostname()
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def given_certificate(chain: Path | None, key: Path | None) -> Certificate | None:
+    """The certificate of `--tls-cert` and `--tls-key`; None without them. CertificateError for half of it."""
+    if chain is not None and key is not None:
+        return Certificate(chain, key, False)
+    if chain is not None or key is not None:
+        raise CertificateError(
+            "--tls-cert and --tls-key belong together; give both, or neither for one made here"
+        )
+    return None
+
+
+def tls_of(certificate: Certificate) -> ServerTls:
+    """To serve with. CertificateError if the files are not what they should be."""
+    try:
+        return ServerTls(certificate.chain, certificate.key)
+    except OSError as error:  # ssl.SSLError is one
+        raise CertificateError(
+            f"{certificate.chain} and {certificate.key} are no certificate with its key "
+            f"({error.strerror or error}); give both as PEM, the chain and its own key"
+        ) from None
+
+
+def probe_pages(
+    page: Callable[[], Awaitable[Page]],
+    served: Sequence[Served],
+    trouble: Callable[[], str] = lambda: "",
+    warning: Callable[[], str] = lambda: "",
+) -> dict[str, Callable[[], Awaitable[Page]]]:
+    """What scrapers and probes are answered, by path.
+
+    `page` makes /metrics. /readyz is 503 while something that is `served` takes no calls, or there is `trouble`.
+    What will be one is a `warning`, made in a thread: both pages have it beside their "ok".
+    """
+
+    async def ready() -> Page:
+        if not all(one.health.serving for one in served if one.health is not None):
+            return Page(b"it is shutting down\n", status=HTTPStatus.SERVICE_UNAVAILABLE)
+        if sentence := trouble():
+            return Page(f"{sentence}\n".encode(), status=HTTPStatus.SERVICE_UNAVAILABLE)
+        return await healthy()
+
+    async def healthy() -> Page:
+        sentence = await trio.to_thread.run_sync(warning, abandon_on_cancel=True)
+        return Page(f"ok\nwarning: {sentence}\n".encode() if sentence else b"ok\n")
+
+    return {"/metrics": page, "/healthz": healthy, "/readyz": ready}
+
+
+async def metrics_on(
+    address: str, pages: Mapping[str, Callable[[], Awaitable[Page]]]
+) -> tuple[Background, str]:
+    """What answers scrapers and probes on `[HOST]:PORT` with these pages, and the line that says so."""
+    listeners = await listen(address, None)
+    return partial(serve_http, listeners, pages), f"Metrics on http://{reachable(address, listeners)}/metrics"
+
+
+async def serve(
+    served: Sequence[Served],
+    lines: Sequence[str],
+    *background: Background,
+    tls: ServerTls,
+    status: Callable[[], str] = lambda: "",
+    unread: Callable[[], str] = lambda: "",
+    startup: Startup | None = None,
+) -> ExitCode:
+    """Serve until SIGTERM or SIGINT; prints `lines` as soon as everything listens. SIGHUP has `tls` read again.
+
+    A service manager is told of all that, and what the process does, which `status` says. `unread` is called in a
+    thread at SIGHUP: what has changed that only a restart takes up, in a sentence.
+
+    Then calls with one answer may end, streams have a moment, and everybody hears a goodbye. A second signal ends it.
+
+    What runs in the `background` starts before, with `task_status`, and ends after. `startup` is what has been said of
+    the process until now.
+    """
+    changed = ""
+
+    async def reload() -> None:
+        nonlocal changed
+        with manager.reloading():
+            await tls.look(always=True)
+            changed = await trio.to_thread.run_sync(unread, abandon_on_cancel=True)
+            if changed:
+                _log.warning("%s", changed)
+
+    with contextlib.ExitStack() as stack:
+        if startup is None:
+            startup = Startup(stack.enter_context(trio.open_signal_receiver(*SIGNALS)))
+        startup.status = lambda: "; ".join(filter(None, (status(), tls.trouble, changed)))
+        manager, signals = startup.manager, startup.signals
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(manager.run)
+            for task in background:
+                await nursery.start(task)
+            for one in served:
+                await nursery.start(one.server.serve, one.listeners)
+            keep_what_is_there()
+            for line in lines:
+                print_line(line, flush=True)
+            nursery.start_soon(tls.watch)
+            manager.ready()
+            while (number := await anext(signals)) == signal.SIGHUP:
+                nursery.start_soon(reload)
+            manager.stopping()
+            _log.info("%s: ending; once more ends at once", signal.Signals(number).name)
+            async with trio.open_nursery() as ending:
+                ending.start_soon(_end, served, ending.cancel_scope)
+                while await anext(signals) == signal.SIGHUP:
+                    pass  # there is nothing left to serve with it
+                _log.warning("told again: ending at once")
+                ending.cancel_scope.cancel()
+            nursery.cancel_scope.cancel()
+    return ExitCode.INTERRUPTED if number == signal.SIGINT else ExitCode.OK
+
+
+async def _end(served: Sequence[Served], ended: trio.CancelScope) -> None:
+    """Say goodbye, let calls end, and then cancel `ended`."""
+    for one in served:
+        if one.health is not None:
+            one.health.leave()
+    async with trio.open_nursery() as nursery:
+        for one in served:
+            nursery.start_soon(partial(one.server.shutdown, GRACE_SECONDS, streams=one.stream_seconds))
+    ended.cancel()

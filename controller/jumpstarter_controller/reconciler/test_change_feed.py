@@ -1,0 +1,204 @@
+"""Whatever changes, and however slowly somebody reads, what they were told is what is so."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from jumpstarter_proto.lab.v1 import exporters_pb2 as pb
+from jumpstarter_proto.rpc import RpcError, StatusCode
+
+from jumpstarter_controller.lab import Client, Exporter, Key, Lease, Record, View
+from jumpstarter_controller.lab.tables import Place
+from jumpstarter_controller.reconciler.change_feed import Feed
+from jumpstarter_controller.services.viewer import Viewer
+
+MOST = 8
+NAMESPACES = st.sampled_from(["lab", "other"])
+NAMES = st.sampled_from(["a", "b", "c"])
+labels = st.dictionaries(st.just("board"), st.sampled_from(["rpi4", "vf2"]))
+exporters = st.builds(
+    lambda namespace, name, found: Exporter(namespace=namespace, name=name, labels=found),
+    NAMESPACES,
+    NAMES,
+    labels,
+)
+leases = st.builds(
+    lambda namespace, name, client, exporter, ended, selector: Lease(
+        namespace=namespace,
+        name=name,
+        client=client,
+        exporter=exporter,
+        begun=1.0 if exporter else None,
+        ended=2.0 if ended else None,
+        selector=selector,
+    ),
+    NAMESPACES,
+    NAMES,
+    st.sampled_from(["ann", "bob"]),
+    st.sampled_from(["", "a"]),
+    st.booleans(),
+    st.sampled_from(["", "board=rpi4"]),
+)
+others = st.builds(lambda namespace, name: Client(namespace=namespace, name=name), NAMESPACES, NAMES)
+records = st.one_of(exporters, leases, others)
+batches = st.lists(st.tuples(records, st.booleans()), min_size=1, max_size=2 * MOST)
+"""Records that are put, or else removed, in one moment."""
+wishes = st.builds(
+    pb.WatchRequest,
+    exporters=st.just(True),
+    exporter_filter=st.sampled_from(["", "board=rpi4", "!board"]),
+    leases=st.sampled_from(pb.LeaseScope.values()),
+    lease_filter=st.sampled_from(["", "board=rpi4"]),
+    tag_filter=st.sampled_from(["", "ci=7"]),
+)
+
+
+class Reader:
+    """What one who watches knows."""
+
+    def __init__(self, wish: pb.WatchRequest) -> None:
+        self.viewer = Viewer("lab", "ann", wish)
+        self.position: int | None = None
+        self.known: dict[Place, Record] = {}
+        self.snapshots = 0
+
+    def read(self, feed: Feed, view: View) -> None:
+        before = None if self.position is None else feed.since(self.position)
+        self.position = feed.position
+        if before is None:
+            self.snapshots += 1
+            self.known = {(type(one), one.key): one for one in self.viewer.all(view).records}
+            return
+        told = self.viewer.news(before, view)
+        for one in told.records:
+            place: Place = (type(one), one.key)
+            assert self.known.get(place) is not one, "it was told that before"
+            self.known[place] = one
+            if isinstance(one, Lease) and one.ended is not None:
+                del self.known[place]
+        for place in told.gone:
+            del self.known[place]  # KeyError: it was never told that there is one
+
+
+class Readers(RuleBasedStateMachine):
+    """A lab that changes, and readers who look when they like."""
+
+    @initialize(wishes=st.lists(wishes, min_size=1, max_size=4))
+    def begin(self, wishes: list[pb.WatchRequest]) -> None:
+        self.view = View()
+        self.feed = Feed(MOST)
+        self.readers = [Reader(wish) for wish in wishes]
+        self.changes = 0
+
+    @rule(batch=batches)
+    def change(self, batch: list[tuple[Record, bool]]) -> None:
+        made: dict[Place, Record | None] = {
+            (type(one), one.key): one if is_put else None for one, is_put in batch
+        }
+        self.feed.note(made, lambda place: self.view.get(*place))
+        for (kind, key), record in made.items():
+            self.view.set(kind, key, record)
+
+    @rule(data=st.data())
+    def read(self, data: st.DataObject) -> None:
+        reader = data.draw(st.sampled_from(self.readers))
+        reader.read(self.feed, self.view)
+        shown = {
+            (type(one), one.key): one
+            for kind in (Exporter, Lease)
+            for one in self.view.all(kind)
+            if reader.viewer.shows(one)
+        }
+        assert reader.known == shown
+        assert {place[1].namespace for place in reader.known} <= {"lab"}
+
+    @invariant()
+    def it_is_bounded(self) -> None:
+        feed = getattr(self, "feed", None)
+        if feed is not None:
+            assert len(feed._ring) <= MOST
+
+
+TestReaders = Readers.TestCase
+TestReaders.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+
+
+def put(feed: Feed, view: View, *made: Record) -> None:
+    feed.note([(type(one), one.key) for one in made], lambda place: view.get(*place))
+    for one in made:
+        view.set(type(one), one.key, one)
+
+
+def test_who_is_not_too_slow_gets_no_second_snapshot_and_who_is_gets_one() -> None:
+    feed, view = Feed(MOST), View()
+    reader = Reader(pb.WatchRequest(exporters=True))
+    reader.read(feed, view)
+    for number in range(MOST):
+        put(feed, view, Exporter(namespace="lab", name=f"e{number}"))
+    reader.read(feed, view)
+    assert reader.snapshots == 1
+    for number in range(MOST + 1):
+        put(feed, view, Exporter(namespace="lab", name=f"e{number}", labels={"a": "b"}))
+    reader.read(feed, view)
+    assert (reader.snapshots, len(reader.known)) == (2, MOST + 1)
+
+
+def test_a_lease_that_ends_is_told_of_once_more() -> None:
+    feed, view = Feed(), View()
+    reader = Viewer("lab", "ann", pb.WatchRequest(leases=pb.LEASE_SCOPE_OWN))
+    mine = Lease(namespace="lab", name="x", client="ann")
+    put(feed, view, mine)
+    position = feed.position
+    put(feed, view, Lease(namespace="lab", name="x", client="ann", ended=3.0))
+    before = feed.since(position)
+    assert before is not None
+    [told] = reader.news(before, view).records
+    assert isinstance(told, Lease)
+    assert told.ended == 3.0
+    position = feed.position
+    view.set(Lease, told.key, None)
+    feed.note([(Lease, told.key)], lambda _: told)
+    assert not reader.news(feed.since(position) or {}, view), "it was gone before"
+
+
+@given(st.one_of(st.text(), st.integers().map(lambda n: f"{n:x}")), st.integers(-3, 3))
+def test_a_revision_of_somebody_else_is_none(text: str, off: int) -> None:
+    feed, wish = Feed(), b"wish"
+    put(feed, View(), Exporter(namespace="lab", name="one"))
+    revision = feed.revision(feed.position, wish)
+    assert feed.position_of(revision, wish) == feed.position
+    name, number, check = revision.split(".")
+    for one in (text, revision + text if text else "", f"{text}.{number}.{check}"):
+        assert one == revision or feed.position_of(one, wish) is None, one
+    position = feed.position_of(f"{name}.{text}.{check}", wish)  # whose sender harms themselves alone
+    assert position is None or feed.since(position) is None or 0 <= position <= feed.position
+    assert feed.position_of(revision, b"another wish") is None
+    assert Feed().position_of(revision, wish) is None, "it was another process's"
+    future = feed.position_of(feed.revision(feed.position + 1 + abs(off), wish), wish)
+    assert future is not None
+    assert feed.since(future) is None
+
+
+@pytest.mark.parametrize(
+    ("wish", "why"),
+    [
+        ({}, "watch what"),
+        ({"leases": 77}, "77 is no scope"),
+        ({"exporters": True, "exporter_filter": "=="}, "=="),
+        ({"leases": 1, "tag_filter": "a in b"}, "a in b"),
+    ],
+)
+def test_what_is_no_wish_is_refused(wish: dict[str, Any], why: str) -> None:
+    with pytest.raises(RpcError, match=why) as refused:
+        Viewer("lab", "ann", pb.WatchRequest(**wish))
+    assert refused.value.code is StatusCode.INVALID_ARGUMENT
+
+
+def test_what_nobody_watches_takes_no_room() -> None:
+    feed = Feed()
+    feed.note([(Client, Key("lab", "ann"))], lambda _: None)
+    assert feed.position == 0

@@ -1,0 +1,136 @@
+"""Whatever records another writes, as long as they are records: the lab goes on, and everybody can look at it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import trio
+import trio.testing
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from jumpstarter_proto.lab.v1 import exporters_pb2 as pb
+
+from jumpstarter_controller.app import drained_text
+from jumpstarter_controller.lab import (
+    Client,
+    Condition,
+    ConditionType,
+    Drain,
+    Exporter,
+    ExporterStatus,
+    Lease,
+    PairingCode,
+    Policy,
+    Record,
+    Rule,
+)
+from jumpstarter_controller.reconciler.reconciler import Engine
+from jumpstarter_controller.services.messages import exporter_message, lease_news
+from jumpstarter_controller.services.viewer import Viewer
+from jumpstarter_controller.store import MemoryStore
+from jumpstarter_controller.store.contract import LATEST, check_bounds, key_of
+from jumpstarter_controller.store.whole import fill, overwrite
+from jumpstarter_controller.test_engine_others import ANN, BOARD
+
+WAIT = 10.0
+TIMES = st.sampled_from([0.0, -1.0, 1e9, 2e9, LATEST, -LATEST]) | st.floats(-LATEST, LATEST)
+PERHAPS = st.none() | TIMES
+NUMBERS = st.sampled_from([0, 1, -1, 2**31, LATEST])
+NAMES = st.sampled_from(["one", "two", "ann", "", "x/y"])
+SELECTORS = st.sampled_from(["board=rpi4", "", "board in (", "a=b,", "\n", "!x", "x" * 5000])
+LABELS = st.dictionaries(
+    st.sampled_from(["board", "", "a/b/c", "\n", "x" * 300]),
+    st.sampled_from(["rpi4", "", "\x1b[2J"]),
+    max_size=2,
+)
+WORDS = st.sampled_from(["", "Ready", "x\ny"])
+FEW = st.sampled_from([False, False, False, True])
+
+
+def several(one: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return st.lists(one, max_size=3).map(tuple)
+
+
+def records(of: type[Any], /, **fields: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    common = {"namespace": st.sampled_from(["lab", "lab", "", "other"]), "name": NAMES, "created": TIMES}
+    return st.builds(of, **(common | fields))
+
+
+ANYTHING = st.one_of(
+    records(
+        Lease,
+        name=st.sampled_from("abcd"),
+        client=NAMES,
+        selector=SELECTORS,
+        exporter_name=NAMES,
+        duration=TIMES,
+        begin_time=PERHAPS,
+        end_time=PERHAPS,
+        tags=LABELS,
+        release=FEW,
+        waited=st.booleans(),
+        waits_for_board=st.booleans(),
+        exporter=NAMES,
+        priority=NUMBERS,
+        offered=PERHAPS,
+        begun=PERHAPS,
+        ended=PERHAPS,
+        conditions=several(st.builds(Condition, st.sampled_from(ConditionType), FEW, WORDS, WORDS, TIMES)),
+    ),
+    records(
+        Exporter,
+        uid=NAMES,
+        labels=LABELS,
+        enabled=st.booleans(),
+        devices=NUMBERS,
+        status=st.sampled_from(ExporterStatus),
+        lease=st.sampled_from(["", "a", "b", "none"]),
+        answers=st.booleans(),
+        gone_since=PERHAPS,
+    ),
+    records(Client, labels=LABELS, outgoing=NAMES, outgoing_until=TIMES, enabled=st.booleans()),
+    records(
+        Policy, exporters=SELECTORS, rules=several(st.builds(Rule, several(SELECTORS), NUMBERS, PERHAPS))
+    ),
+    records(PairingCode, kind=NAMES, subject=NAMES, digest=NAMES, expires=TIMES, redeemer=NAMES),
+    st.builds(Drain, namespace=st.just(""), name=st.just("lab"), reason=WORDS, created=TIMES),
+)
+
+
+def look(engine: Engine) -> None:
+    """As clients, those who watch, and the service manager do."""
+    places = engine.places()
+    for lease in engine.view.all(Lease):
+        lease_news(lease, places.get(lease.key), engine.clock()).SerializeToString()
+    for exporter in engine.view.all(Exporter):
+        exporter_message(exporter, is_online=True).SerializeToString()
+    Viewer("lab", "ann", pb.WatchRequest(exporters=True, leases=pb.LEASE_SCOPE_ALL, lease_filter="a=b")).all(
+        engine.view
+    )
+    if (drain := engine.view.get(Drain, Drain.PLACE)) is not None:
+        drained_text(drain)
+
+
+@given(st.lists(ANYTHING, min_size=1, max_size=8))
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_whatever_records_another_writes_the_lab_goes_on(written: list[Record]) -> None:
+    store = MemoryStore()
+    fill(store, ANN, BOARD)
+
+    async def run() -> None:
+        engine = Engine(store)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(engine.run)
+            engine.presence.connected(BOARD.key, engine.clock())
+            for record in written:
+                check_bounds(record)
+                overwrite(store, {key_of(record): record})
+            with trio.fail_after(WAIT):
+                for _ in range(4):
+                    await engine.change(lambda *_: None)
+                    await trio.testing.wait_all_tasks_blocked()
+                look(engine)
+            nursery.cancel_scope.cancel()
+
+    trio.run(run)
+    trio.run(run)  # and it starts again

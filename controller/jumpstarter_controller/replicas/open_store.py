@@ -1,0 +1,74 @@
+"""Opens the store of a lab: the file in its folder, or the objects of a namespace."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jumpstarter_controller.process.data_folder import DataError, DataFolder, KubernetesLab
+from jumpstarter_controller.replicas import Lock, ReplicaRecords, SharedSecret
+from jumpstarter_controller.store.contract import Store
+from jumpstarter_controller.store.sqlite import SqliteStore
+
+if TYPE_CHECKING:
+    from jumpstarter_controller.store.kubernetes import KubernetesStore
+
+__all__ = ["Shared", "open_kubernetes", "open_store"]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What the controllers of a lab have in common beside its records."""
+
+    lock: Lock
+    secret: SharedSecret
+    replicas: ReplicaRecords
+    place: str
+    """URL of where that is."""
+
+
+def open_store(folder: DataFolder, lab: KubernetesLab | None) -> tuple[Store, Shared | None]:
+    """The store in which the records are, and what is shared; None where there can be one controller only.
+
+    Raises:
+        DataError: what it needs is not installed.
+        StoreError: it cannot be used; says why.
+    """
+    if lab is None:
+        return SqliteStore(folder.database), None
+    if folder.database.exists():
+        _log.warning("%s is not used: the records of this lab are in Kubernetes", folder.database)
+    return open_kubernetes(lab)
+
+
+def open_kubernetes(lab: KubernetesLab) -> tuple[KubernetesStore, Shared]:
+    """The objects of a lab, and what its controllers share. Raises as `open_store`."""
+    try:
+        # Only for who asks for it: it is large.
+        from jumpstarter_controller.replicas.kubernetes import (  # noqa: PLC0415
+            LeaderLock,
+            ReplicaLeases,
+        )
+        from jumpstarter_controller.replicas.kubernetes import (  # noqa: PLC0415
+            SharedSecret as KubernetesSecret,
+        )
+        from jumpstarter_controller.store.kubernetes import (  # noqa: PLC0415
+            EventRecorder,
+            KubernetesStore,
+            connect,
+        )
+    except ModuleNotFoundError as error:
+        raise DataError(
+            f"a lab in Kubernetes needs the package {error.name}; install jumpstarter-sbc[controller,kubernetes]"
+        ) from None
+    api = connect(Path(lab.kubeconfig) if lab.kubeconfig else None)
+    namespace = lab.namespace or api.namespace
+    store = KubernetesStore(api, namespace, events=EventRecorder(api, namespace))
+    store.expect_no_answer()
+    return store, Shared(
+        LeaderLock(api, namespace), KubernetesSecret(api, namespace), ReplicaLeases(api, namespace), api.host
+    )
