@@ -19,14 +19,14 @@ from jumpstarter_proto.remote import Trust, split_endpoint
 from jumpstarter_proto.rpc import Options, RpcError, Server, StatusCode, connect_unix, unix_listener
 from jumpstarter_proto.tasks import collapsed
 
-from jumpstarter_controller.audit import Journal, JournalLimits
+from jumpstarter_controller.audit import AuditLimits, AuditLog
 from jumpstarter_controller.configuration import Configuration, unread
 from jumpstarter_controller.identity import Authenticator, TokenIssuer, random_key, signing_key
 from jumpstarter_controller.identity.jumpstarter_key import JUMPSTARTER_AUDIENCE, jumpstarter_key
 from jumpstarter_controller.identity.oidc import Issuer
 from jumpstarter_controller.identity.tokens import LIFETIME
 from jumpstarter_controller.lab import Drain, Exporter
-from jumpstarter_controller.process.certificate_expiry import CertificateEnd
+from jumpstarter_controller.process.certificate_expiry import CertificateExpiry
 from jumpstarter_controller.process.certificates import Certificate, own_certificate, replica_certificate
 from jumpstarter_controller.process.data_folder import Addresses, DataError, DataFolder, KubernetesLab
 from jumpstarter_controller.process.serving import (
@@ -43,8 +43,8 @@ from jumpstarter_controller.process.serving import (
     tls_of,
 )
 from jumpstarter_controller.process.startup import SIGNALS, Startup
-from jumpstarter_controller.reconciler.lease_gc import KEEP_SECONDS, forget_ended
-from jumpstarter_controller.reconciler.reconciler import Engine
+from jumpstarter_controller.reconciler.lease_gc import RETENTION_SECONDS, forget_ended
+from jumpstarter_controller.reconciler.reconciler import Reconciler
 from jumpstarter_controller.replicas import Registry, SharedFilesWatch, share_files
 from jumpstarter_controller.replicas.open_store import Shared, open_store
 from jumpstarter_controller.replicas.peers import peer_server_context
@@ -53,25 +53,25 @@ from jumpstarter_controller.router import LAST_SECONDS, ROUTER_OPTIONS, RouterSe
 from jumpstarter_controller.scheduling import online
 from jumpstarter_controller.services import (
     BoardService,
+    CallAuthenticator,
     CallReports,
     ClientService,
     ControllerService,
+    DialQueues,
     ExporterService,
     ExporterStreams,
-    Guard,
     HealthReports,
     LabService,
-    Listening,
     Rendezvous,
     ReplicaService,
     Router,
     Routers,
 )
 from jumpstarter_controller.services.admin_service import AdminService
-from jumpstarter_controller.services.changes import MOST_OPEN_LEASES
+from jumpstarter_controller.services.auth import subject_exists
+from jumpstarter_controller.services.changes import MAX_LEASES_PER_CLIENT
 from jumpstarter_controller.services.credentials import Credentials
 from jumpstarter_controller.services.enrolment_service import EnrolmentService
-from jumpstarter_controller.services.guard import subject_exists
 from jumpstarter_controller.services.router_watch import watch_routers
 from jumpstarter_controller.store import Snapshot, Store
 from jumpstarter_controller.store.retry import retried
@@ -106,12 +106,12 @@ class Settings:
     routers: tuple[Router, ...] = ()
     certificate: Path | None = None
     key: Path | None = None
-    most_leases: int = MOST_OPEN_LEASES
+    max_leases: int = MAX_LEASES_PER_CLIENT
     """Of one client, that have not ended."""
     metrics_listen: str | None = None
-    keep_ended: float = KEEP_SECONDS
+    keep_ended: float = RETENTION_SECONDS
     """Seconds for which ended leases can still be asked for."""
-    journal: JournalLimits = JournalLimits()  # noqa: RUF009 - frozen
+    journal: AuditLimits = AuditLimits()  # noqa: RUF009 - frozen
     configuration: Configuration = Configuration()  # noqa: RUF009 - frozen
     configuration_file: Path | None = None
     """Where that is from."""
@@ -169,8 +169,8 @@ async def _start(
         task, line = await metrics_on(settings.metrics_listen, startup.pages)
         await nursery.start(task)
     if replica is None or shared is None:
-        engine = Engine(store, most_leases=settings.most_leases)
-        return await _run(settings, folder, store, engine, startup, metrics_line=line)
+        reconciler = Reconciler(store, max_leases=settings.max_leases)
+        return await _run(settings, folder, store, reconciler, startup, metrics_line=line)
     await _check_arguments(settings)
     snapshot: Snapshot | None = None
 
@@ -192,18 +192,18 @@ async def _start(
     nursery.start_soon(replica.leadership.run)
     if (code := await startup.run(read)) is not None:
         return code
-    engine = Engine(
+    reconciler = Reconciler(
         store,
         snapshot=snapshot,
-        most_leases=settings.most_leases,
+        max_leases=settings.max_leases,
         leads=replica.leadership.leads,
         replica=replica.identity,
     )
-    replica.drive(engine)
+    replica.drive(reconciler)
     watch = await trio.to_thread.run_sync(SharedFilesWatch, shared.secret, _shared_files(settings, folder))
     nursery.start_soon(watch.run)
     return await _run(
-        settings, folder, store, engine, startup, metrics_line=line, replica=replica, shared_files=watch
+        settings, folder, store, reconciler, startup, metrics_line=line, replica=replica, shared_files=watch
     )
 
 
@@ -253,7 +253,7 @@ async def _run(
     settings: Settings,
     folder: DataFolder,
     store: Store,
-    engine: Engine,
+    reconciler: Reconciler,
     startup: Startup,
     *,
     metrics_line: str,
@@ -261,7 +261,7 @@ async def _run(
     shared_files: SharedFilesWatch | None = None,
 ) -> ExitCode:
     certificate = _certificate(settings, folder)
-    end = CertificateEnd(certificate)
+    end = CertificateExpiry(certificate)
     end.renew_in_time()
     tls = tls_of(certificate)
     listeners = await listen(settings.listen, tls)
@@ -273,11 +273,11 @@ async def _run(
     tokens = RouterTokens(random_key(folder.router_key))
     all_routers = list(settings.routers)
     served: list[Served] = []
-    journal = journal_of(folder, engine, settings.journal)
+    journal = open_audit_log(folder, reconciler, settings.journal)
     background: list[Background] = [
-        engine.run,
+        reconciler.run,
         journal.run,
-        partial(forget_ended, engine, settings.keep_ended),
+        partial(forget_ended, reconciler, settings.keep_ended),
         partial(end.watch, tls),
     ]
     router: RouterService | None = None
@@ -288,22 +288,22 @@ async def _run(
         all_routers.append(Router(reached))
         router = RouterService(tokens)
         served.append(Served.public([router], router_listeners, ROUTER_OPTIONS, LAST_SECONDS))
-        background.append(router.guard)
+        background.append(router.limit_memory)
         lines.append(f"Router on {reached}")
     if certificate.self_signed:
         lines.append(f"Certificate fingerprint {certificate.fingerprint()}")
     external = tuple(Issuer(one) for one in configuration.issuers)
     accounts = _accounts(store, addresses)
     authenticator = Authenticator(
-        issuer, external, accounts, former=_former(settings), exists=partial(subject_exists, engine)
+        issuer, external, accounts, former=_former(settings), exists=partial(subject_exists, reconciler)
     )
-    guard = Guard(engine, authenticator, configuration.provisioned)
-    listening = Listening()
+    auth = CallAuthenticator(reconciler, authenticator, configuration.provisioned)
+    listening = DialQueues()
     credentials = Credentials(issuer, addresses, accounts)
     if settings.kubernetes is not None:
         from jumpstarter_controller.kube_identity.opening import keepers_of  # noqa: PLC0415 - for who asks for it
 
-        keepers = partial(keepers_of, store, engine, credentials, accounts)
+        keepers = partial(keepers_of, store, reconciler, credentials, accounts)
         assert replica is not None
         background.append(partial(replica.leadership.while_leads, keepers))
     routers = Routers(all_routers, tokens.issue)
@@ -316,24 +316,26 @@ async def _run(
             _log.warning("who is enrolled may get the certificate before: %s", error)
 
     tls.on_change = shown_anew
-    streams = ExporterStreams(engine, guard, None if replica is None else replica.peers)
+    streams = ExporterStreams(reconciler, auth, None if replica is None else replica.peers)
     rendezvous = Rendezvous(listening, None if replica is None else replica.peers)
     background.append(streams.run)
     if replica is not None:
-        peers = Server([ReplicaService(engine, listening, streams.instances)])
+        peers = Server([ReplicaService(reconciler, listening, streams.instances)])
         served.append(Served(peers, replica.listeners))
-        background += [partial(replica.relay, engine), replica.peers.run]
-    health = HealthReports(engine)
+        background += [partial(replica.relay, reconciler), replica.peers.run]
+    health = HealthReports(reconciler)
     services = [
-        ControllerService(engine, guard, rendezvous, routers, streams, most_leases=settings.most_leases),
-        ExporterService(engine, streams, health, CallReports(engine, journal)),
-        ClientService(engine, guard, credentials.token, settings.most_leases),
-        LabService(engine, guard, health),
-        BoardService(engine, guard, credentials),
-        EnrolmentService(engine, guard, credentials, issuers=configuration.issuers),
+        ControllerService(reconciler, auth, rendezvous, routers, streams, max_leases=settings.max_leases),
+        ExporterService(reconciler, streams, health, CallReports(reconciler, journal)),
+        ClientService(reconciler, auth, credentials.token, settings.max_leases),
+        LabService(reconciler, auth, health),
+        BoardService(reconciler, auth, credentials),
+        EnrolmentService(reconciler, auth, credentials, issuers=configuration.issuers),
     ]
-    served.append(Served.public(services, listeners, OPTIONS, interceptors=[engine.tally.count, guard.greet]))
-    admin = AdminService(engine, credentials, journal)
+    served.append(
+        Served.public(services, listeners, OPTIONS, interceptors=[reconciler.counters.count, auth.greet])
+    )
+    admin = AdminService(reconciler, credentials, journal)
     folder.socket.unlink(missing_ok=True)  # ours alone: we hold the lock
     served.append(Served(Server([admin]), [unix_listener(folder.socket)]))
     # As clients look at them; whom those believe is not ours to know where the certificate is from elsewhere.
@@ -346,18 +348,18 @@ async def _run(
     if settings.metrics_listen is not None:
         from jumpstarter_controller.metrics import prometheus  # noqa: PLC0415 - for who asks for it
 
-        collectors: list[Collector] = [prometheus.LabCollector(engine, guard.refusals, health, journal)]
+        collectors: list[Collector] = [prometheus.LabCollector(reconciler, auth.refusals, health, journal)]
         if router is not None:
             collectors.append(prometheus.RouterCollector(router))
         page = prometheus.page(*collectors)
-        startup.pages |= probe_pages(page, served, partial(_trouble, engine, replica), warning)
+        startup.pages |= probe_pages(page, served, partial(_trouble, reconciler, replica), warning)
         lines.append(metrics_line)
 
     def changed() -> str:
         file = settings.configuration_file
         return "" if file is None else unread(file, configuration)
 
-    if (drain := engine.view.get(Drain, Drain.PLACE)) is not None:
+    if (drain := reconciler.committed.get(Drain, Drain.PLACE)) is not None:
         _log.warning("%s", drained_text(drain))
     try:
         return await serve(
@@ -365,7 +367,7 @@ async def _run(
             lines,
             *background,
             tls=tls,
-            status=partial(status_text, engine, journal, end),
+            status=partial(status_text, reconciler, journal, end),
             unread=changed,
             startup=startup,
         )
@@ -373,15 +375,15 @@ async def _run(
         folder.socket.unlink(missing_ok=True)
 
 
-def _trouble(engine: Engine, replica: Replica | None) -> str:
+def _trouble(reconciler: Reconciler, replica: Replica | None) -> str:
     """Why requests should go to other controllers; empty when all is well."""
-    return engine.trouble or (replica.leadership.trouble if replica is not None else "")
+    return reconciler.trouble or (replica.leadership.trouble if replica is not None else "")
 
 
-def status_text(engine: Engine, journal: Journal, end: CertificateEnd) -> str:
+def status_text(reconciler: Reconciler, journal: AuditLog, end: CertificateExpiry) -> str:
     """How many exporters and leases there are, and what is wrong, for `systemctl status`."""
-    now, view = engine.clock(), engine.view
-    there = sum(online(one, engine.presence, now) for one in view.all(Exporter))
+    now, view = reconciler.clock(), reconciler.committed
+    there = sum(online(one, reconciler.presence, now) for one in view.all(Exporter))
     leases = list(view.open_leases())
     active = sum(lease.active for lease in leases)
     drain = view.get(Drain, Drain.PLACE)
@@ -389,8 +391,8 @@ def status_text(engine: Engine, journal: Journal, end: CertificateEnd) -> str:
         "" if drain is None else drained_text(drain),
         f"{there} of {view.count(Exporter)} exporters online",
         f"{active} leases active, {len(leases) - active} waiting",
-        engine.trouble,
-        engine.damage,
+        reconciler.trouble,
+        reconciler.damage,
         journal.trouble and f"entries of the journal may get lost: {journal.trouble}",
         end.last_warning,
     )
@@ -444,30 +446,30 @@ async def administrated(data: Path) -> AsyncIterator[trio.abc.Stream]:
         addresses = folder.addresses()
         store, shared = open_store(folder, addresses.kubernetes)
         stack.callback(store.close)
-        engine = Engine(store, leads=lambda: shared is None)  # a controller may run elsewhere
+        reconciler = Reconciler(store, leads=lambda: shared is None)  # a controller may run elsewhere
         issuer = _issuer(folder, addresses)
-        journal = journal_of(folder, engine)
+        journal = open_audit_log(folder, reconciler)
         credentials = Credentials(issuer, addresses, _accounts(store, addresses))
-        admin = AdminService(engine, credentials, journal)
+        admin = AdminService(reconciler, credentials, journal)
         near, far = trio.testing.memory_stream_pair()
         async with trio.open_nursery() as nursery:
             await nursery.start(journal.run)
-            await nursery.start(engine.run)
+            await nursery.start(reconciler.run)
             nursery.start_soon(Server([admin]).serve_connection, far)
             yield near
             nursery.cancel_scope.cancel()
 
 
-def journal_of(folder: DataFolder, engine: Engine, limits: JournalLimits | None = None) -> Journal:
+def open_audit_log(folder: DataFolder, reconciler: Reconciler, limits: AuditLimits | None = None) -> AuditLog:
     """The journal of what that engine does. A clock that is set forward makes nothing in it older."""
-    clock = engine.clock
-    journal = Journal(
+    clock = reconciler.clock
+    journal = AuditLog(
         folder.journal,
         clock,
         oldest=lambda seconds: clock() - max(0.0, clock.moved) - seconds,
         limits=limits,
     )
-    engine.record = journal.write
+    reconciler.record = journal.write
     return journal
 
 

@@ -18,7 +18,7 @@ from jumpstarter_controller.identity.tokens import ISSUER as OWN_ISSUER
 __all__ = ["Configuration", "load", "unread"]
 
 _log = logging.getLogger(__name__)
-LARGEST_CA = 1024 * 1024
+MAX_CA_BYTES = 1024 * 1024
 
 
 class Username(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -180,7 +180,7 @@ def _ca(document: Document, where: tuple[str | int, ...], text: str) -> str:
         path = document.file.parent / Path(text).expanduser()
         try:
             with path.open(encoding="ascii") as stream:
-                text = stream.read(LARGEST_CA)
+                text = stream.read(MAX_CA_BYTES)
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it is not PEM"
             raise document.error(where, f"{path} cannot be read: {reason}; check the path") from None

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import trio
 from google.protobuf.duration_pb2 import Duration
-from jumpstarter_controller.lab import Client, Exporter, Key, Lab, Lease
+from jumpstarter_controller.lab import Client, Draft, Exporter, Key, Lease
 from jumpstarter_controller.store import SqliteStore
 from jumpstarter_controller.store.whole import lab_of
 from jumpstarter_proto.client.v1 import client_pb2
@@ -153,20 +153,20 @@ class Torture:
                 await stub.ReportStatus(request, timeout=CALL_SECONDS)
                 self.journal.done(self.journal.status, text)
 
-    def check(self, lab: Lab) -> None:
+    def check(self, draft: Draft) -> None:
         """What is on the disk against what is known."""
-        assert {one.name for one in lab.all(Lease)} <= set(self.journal.leases)
+        assert {one.name for one in draft.all(Lease)} <= set(self.journal.leases)
         for name, known in self.journal.leases.items():
-            lease = lab.get(Lease, Key(NAMESPACE, name))
+            lease = draft.get(Lease, Key(NAMESPACE, name))
             if lease is not None:
                 assert lease.tags == {"n": name}, "half a lease"
                 assert (lease.client, lease.selector) == ("ann", "board=rpi4")
             self.hold(name, known, _state(lease))
         for name, known in self.journal.clients.items():
-            client = lab.get(Client, Key(NAMESPACE, name))
+            client = draft.get(Client, Key(NAMESPACE, name))
             state = ABSENT if client is None else "new" if client.enabled else "disabled"
             self.hold(name, known, state)
-        exporter = lab.get(Exporter, Key(NAMESPACE, "board"))
+        exporter = draft.get(Exporter, Key(NAMESPACE, "board"))
         assert exporter is not None
         assert exporter.devices == 1
         if self.journal.status.values != {"registered"}:

@@ -8,14 +8,13 @@ from collections.abc import Callable
 import pytest
 import trio
 from jumpstarter_client.controller.lab_snapshot import LabSnapshot
-from jumpstarter_controller.lab import Exporter, ExporterStatus, Key, Lease
-from jumpstarter_controller.lab import Lab as Records
+from jumpstarter_controller.lab import Draft, Exporter, ExporterStatus, Key, Lease
 from jumpstarter_controller.services import lab_watch
-from jumpstarter_controller.services.conftest import ANN, Lab, lab, most_leases
+from jumpstarter_controller.services.conftest import ANN, Lab, lab, max_leases
 from jumpstarter_proto.lab.v1 import exporters_pb2 as pb
 from jumpstarter_proto.remote import Identity, Kind
 
-__all__ = ["lab", "most_leases"]
+__all__ = ["lab", "max_leases"]
 
 NAMES = [f"name-{number}" for number in range(12)]
 ROUNDS = 60
@@ -26,10 +25,10 @@ WISHES = [
 ]
 
 
-def change(chance: random.Random) -> Callable[[Records, float], None]:
+def change(chance: random.Random) -> Callable[[Draft, float], None]:
     """Some records, of which some are removed. None of the exporters can be leased."""
 
-    def apply(records: Records, now: float) -> None:
+    def apply(records: Draft, now: float) -> None:
         for name in chance.sample(NAMES, chance.randint(1, 6)):
             key = Key("default", name)
             if chance.random() < 0.5:
@@ -88,7 +87,7 @@ async def test_what_is_known_in_the_end_is_what_is_so(
 ) -> None:
     monkeypatch.setattr(lab_watch, "PAGE_SIZE", 300)  # a few records
     monkeypatch.setattr(lab_watch, "PAUSE_SECONDS", 0.001)
-    monkeypatch.setattr(lab.engine.feed, "_most", 20)
+    monkeypatch.setattr(lab.reconciler.feed, "_most", 20)
     chance = random.Random(seed)
     ann = await lab.made(Kind.CLIENT, ANN)
     await lab.made(Kind.CLIENT, Key("default", "bob"))
@@ -100,7 +99,7 @@ async def test_what_is_known_in_the_end_is_what_is_so(
         with trio.fail_after(60):
             # On a slow machine a reader may have been told little by then.
             while rounds < ROUNDS or not all(reader.cuts > 5 and len(reader.ways) == 2 for reader in readers):
-                await lab.engine.change(change(chance))
+                await lab.reconciler.change(change(chance))
                 await trio.sleep(chance.choice([0, 0.001, 0.01]))
                 rounds += 1
         for reader in readers:
@@ -117,13 +116,13 @@ def knows(lab: Lab, reader: Reader) -> bool:
     wish = reader._wish
     exporters = {
         one.name: one.status
-        for one in lab.engine.view.all(Exporter)
+        for one in lab.reconciler.committed.all(Exporter)
         if wish.exporters and (not wish.exporter_filter or one.labels["board"] == "a")
     }
     scope = wish.leases
     leases = {
         one.name: one.client
-        for one in lab.engine.view.open_leases()
+        for one in lab.reconciler.committed.open_leases()
         if scope != pb.LEASE_SCOPE_HELD and (scope == pb.LEASE_SCOPE_ALL or one.client == "ann")
     }
     known = reader.known

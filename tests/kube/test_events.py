@@ -133,7 +133,7 @@ def test_a_server_that_takes_no_events_is_in_nobodys_way(
             (made,) = store.commit([Change(place, Half.STATUS, begun, made.revision)])
             stored = store.read((Lease, Key(namespace, "mine")))
             assert stored is not None
-            assert stored.record == replace(begun, order=made.age)
+            assert stored.record == replace(begun, sequence=made.age)
         finally:
             began = time.monotonic()
             store.close()

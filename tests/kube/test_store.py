@@ -309,7 +309,7 @@ def test_every_kind_of_record_is_kept_with_all_that_it_has(store: KubernetesStor
         fill(store, record)
         stored = store.read(key_of(record))
         assert stored is not None
-        assert replace(stored.record, **({"order": 0} if kind is Lease else {})) == record
+        assert replace(stored.record, **({"sequence": 0} if kind is Lease else {})) == record
 
 
 def test_a_policy_is_one_for_kubectl_and_for_us(

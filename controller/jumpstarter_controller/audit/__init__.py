@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from jumpstarter_controller.audit.audit_file import JournalError, JournalQuery
-from jumpstarter_controller.audit.audit_log import Journal, JournalLimits
-from jumpstarter_controller.audit.entry import CallReport, JournalEntry, Source, ignore
+from jumpstarter_controller.audit.audit_file import AuditError, AuditQuery
+from jumpstarter_controller.audit.audit_log import AuditLimits, AuditLog
+from jumpstarter_controller.audit.entry import AuditEntry, CallReport, Source, ignore
 
 __all__ = [
+    "AuditEntry",
+    "AuditError",
+    "AuditLimits",
+    "AuditLog",
+    "AuditQuery",
     "CallReport",
-    "Journal",
-    "JournalEntry",
-    "JournalError",
-    "JournalLimits",
-    "JournalQuery",
     "Source",
     "ignore",
 ]

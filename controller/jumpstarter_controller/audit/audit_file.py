@@ -15,9 +15,9 @@ import msgspec
 from jumpstarter_proto.errors import JumpstarterError
 from jumpstarter_proto.json_texts import decode_json
 
-from jumpstarter_controller.audit.entry import Board, CallReport, JournalEntry
+from jumpstarter_controller.audit.entry import AuditEntry, Board, CallReport
 
-__all__ = ["JournalError", "JournalFile", "JournalQuery"]
+__all__ = ["AuditError", "AuditFile", "AuditQuery"]
 
 SCHEMA = 1
 MAX_ROWS = 500_000
@@ -31,14 +31,14 @@ _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 _log = logging.getLogger(__name__)
 
 
-class JournalError(JumpstarterError):
+class AuditError(JumpstarterError):
     """The journal cannot be written or read."""
 
     status = "UNAVAILABLE"
 
 
 @dataclass(frozen=True)
-class JournalQuery:
+class AuditQuery:
     """Which entries; what is empty restricts nothing."""
 
     since: float = 0.0
@@ -51,7 +51,7 @@ class JournalQuery:
     """The newest, if there are more."""
 
 
-class JournalFile:
+class AuditFile:
     """Opened at its first use, and opened again after an error."""
 
     def __init__(self, path: Path, max_bytes: int) -> None:
@@ -61,14 +61,14 @@ class JournalFile:
 
     def append(
         self,
-        entries: Sequence[JournalEntry],
+        entries: Sequence[AuditEntry],
         before: float,
         reports: Mapping[Board, CallReport] = MappingProxyType({}),
     ) -> None:
         """Add entries, and with them which reports they are from; what is older than `before`, or too much, goes.
 
         Raises:
-            JournalError: nothing was added.
+            AuditError: nothing was added.
         """
         rows = [
             (one.time, one.is_call, one.namespace, one.board, one.client, one.lease, _body(one))
@@ -97,8 +97,8 @@ class JournalFile:
         except (OSError, sqlite3.Error) as error:
             raise self._failed(error) from error
 
-    def read(self, query: JournalQuery) -> tuple[list[JournalEntry], int]:
-        """The entries in order of time, and how many older ones match. JournalError if they cannot be read."""
+    def read(self, query: AuditQuery) -> tuple[list[AuditEntry], int]:
+        """The entries in order of time, and how many older ones match. AuditError if they cannot be read."""
         where, values = _where(query)
         try:
             db = self._opened()
@@ -112,11 +112,11 @@ class JournalFile:
         found = []
         for (body,) in reversed(rows):
             with suppress(ValueError):  # a row that no code of ours wrote
-                found.append(decode_json(body, JournalEntry))
+                found.append(decode_json(body, AuditEntry))
         return found, count - len(rows)
 
     def reports(self) -> dict[Board, CallReport]:
-        """Which report of each exporter was the last, if there is a file. JournalError if that cannot be read."""
+        """Which report of each exporter was the last, if there is a file. AuditError if that cannot be read."""
         if not self._path.exists():
             return {}
         try:
@@ -226,15 +226,15 @@ class JournalFile:
         )
         return (pages - free) * size
 
-    def _failed(self, error: Exception) -> JournalError:
+    def _failed(self, error: Exception) -> AuditError:
         """It may be another file by now, or a connection of no use."""
         with suppress(sqlite3.Error):
             self.close()
         self._db = None
-        return JournalError(f"{self._path}: {error}; make room on its disk, or let this user write there")
+        return AuditError(f"{self._path}: {error}; make room on its disk, or let this user write there")
 
 
-def _where(query: JournalQuery) -> tuple[str, list[str | float]]:
+def _where(query: AuditQuery) -> tuple[str, list[str | float]]:
     parts, values = ["time >= ? AND time <= ?"], [query.since, query.until]
     found: list[str | float] = [*values]
     for column in ("namespace", "client", "lease"):
@@ -250,5 +250,5 @@ def _where(query: JournalQuery) -> tuple[str, list[str | float]]:
     return " AND ".join(parts), found
 
 
-def _body(entry: JournalEntry) -> str:
+def _body(entry: AuditEntry) -> str:
     return msgspec.json.encode(entry).decode()

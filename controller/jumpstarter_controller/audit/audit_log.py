@@ -11,13 +11,13 @@ from pathlib import Path
 
 import trio
 
-from jumpstarter_controller.audit.audit_file import JournalError, JournalFile, JournalQuery
-from jumpstarter_controller.audit.entry import Board, CallReport, JournalEntry, Source
+from jumpstarter_controller.audit.audit_file import AuditError, AuditFile, AuditQuery
+from jumpstarter_controller.audit.entry import AuditEntry, Board, CallReport, Source
 from jumpstarter_controller.audit.rates import TELL_SECONDS, Rates
 
-__all__ = ["KEEP_SECONDS", "MAX_MIB", "Journal", "JournalLimits"]
+__all__ = ["MAX_MIB", "RETENTION_SECONDS", "AuditLimits", "AuditLog"]
 
-KEEP_SECONDS = 30 * 86400.0
+RETENTION_SECONDS = 30 * 86400.0
 MAX_MIB = 64
 WRITE_SECONDS = 1.0
 RETRY_SECONDS = 5.0
@@ -30,14 +30,14 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class JournalLimits:
+class AuditLimits:
     """What is kept: as long, and as much, whichever is less."""
 
-    seconds: float = KEEP_SECONDS
+    seconds: float = RETENTION_SECONDS
     mib: int = MAX_MIB
 
 
-class Journal:
+class AuditLog:
     """`write` never waits and never fails; `run` has to run. What cannot be kept is counted."""
 
     def __init__(
@@ -46,15 +46,15 @@ class Journal:
         clock: Callable[[], float],
         *,
         oldest: Callable[[float], float] | None = None,
-        limits: JournalLimits | None = None,
+        limits: AuditLimits | None = None,
     ) -> None:
         """`oldest` says what is too old, by for how many seconds entries are kept."""
-        self._limits = limits or JournalLimits()
-        self._file = JournalFile(path, self._limits.mib * 1024 * 1024)
+        self._limits = limits or AuditLimits()
+        self._file = AuditFile(path, self._limits.mib * 1024 * 1024)
         self._clock = clock
         self._oldest = oldest or (lambda seconds: clock() - seconds)
         self._rates = Rates()
-        self._waiting: deque[JournalEntry] = deque()
+        self._waiting: deque[AuditEntry] = deque()
         self._reports: dict[Board, CallReport] = {}
         """Those whose entries wait, too."""
         self._news = trio.Event()
@@ -66,13 +66,13 @@ class Journal:
         """Entries since the start that are in no file."""
         self._untold = 0
 
-    def write(self, entry: JournalEntry, source: Source, more: int = 0) -> None:
+    def write(self, entry: AuditEntry, source: Source, more: int = 0) -> None:
         """Keep an entry, unless its source causes too many. `more` like it were left out before it got here."""
         if self._rates.admit(entry, source, trio.current_time(), more):
             self._put(entry)
         self._news.set()
 
-    def count(self, entry: JournalEntry, source: Source, more: int) -> None:
+    def count(self, entry: AuditEntry, source: Source, more: int) -> None:
         """There were so many more of which nothing else is known."""
         self._rates.count(entry, source, trio.current_time(), more)
         self._news.set()
@@ -83,7 +83,7 @@ class Journal:
         self._news.set()
 
     async def reports(self) -> dict[Board, CallReport]:
-        """The last report of each exporter that was noted before the start. JournalError: the file cannot be read."""
+        """The last report of each exporter that was noted before the start. AuditError: the file cannot be read."""
         return await trio.to_thread.run_sync(self._file.reports, limiter=self._thread)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -110,7 +110,7 @@ class Journal:
             untold = self._untold
             if untold:
                 what = f"{untold} entries of the journal were lost: {self.trouble or 'there were too many'}"
-                batch.append(JournalEntry(self._clock(), what=what))
+                batch.append(AuditEntry(self._clock(), what=what))
             if not batch and not reports and not trim:
                 return
             try:
@@ -121,7 +121,7 @@ class Journal:
                     reports,
                     limiter=self._thread,
                 )
-            except JournalError as error:
+            except AuditError as error:
                 if str(error) != self.trouble:
                     self.trouble = str(error)
                     _log.error("entries of the journal may get lost: %s", error)
@@ -137,18 +137,18 @@ class Journal:
                 self.trouble = ""
                 _log.warning("the journal can be written again; %d entries were lost", untold)
 
-    async def read(self, query: JournalQuery) -> tuple[list[JournalEntry], int]:
+    async def read(self, query: AuditQuery) -> tuple[list[AuditEntry], int]:
         """The entries in order of time, also those that are not written yet, and how many older ones there are.
 
         Raises:
-            JournalError: the file cannot be read.
+            AuditError: the file cannot be read.
         """
         await self.flush()
         return await trio.to_thread.run_sync(
             self._file.read, query, limiter=self._thread, abandon_on_cancel=False
         )
 
-    def _put(self, entry: JournalEntry) -> None:
+    def _put(self, entry: AuditEntry) -> None:
         if len(self._waiting) >= MAX_WAITING or not math.isfinite(entry.time):
             self.lost += 1
             self._untold += 1

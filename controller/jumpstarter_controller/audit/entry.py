@@ -10,7 +10,7 @@ from jumpstarter_proto.texts import shown
 
 from jumpstarter_controller.process.logs import without_tokens
 
-__all__ = ["Board", "CallReport", "JournalEntry", "Source", "entry_of", "ignore", "stranger_refused"]
+__all__ = ["AuditEntry", "Board", "CallReport", "Source", "entry_of", "ignore", "stranger_refused"]
 
 MAX_NAME_LENGTH = 255
 """Characters of a name."""
@@ -22,7 +22,7 @@ Source: TypeAlias = tuple[str, ...]
 """Who causes entries, as far as they are counted together: what kind of one, and the name."""
 
 
-class JournalEntry(msgspec.Struct, frozen=True, omit_defaults=True):
+class AuditEntry(msgspec.Struct, frozen=True, omit_defaults=True):
     """Names and texts are on one line each, whoever said them."""
 
     time: float
@@ -66,12 +66,12 @@ class CallReport(NamedTuple):
     """When it was reported, in seconds since the epoch."""
 
 
-def entry_of(time: float, sentence: str, fields: Mapping[str, str]) -> tuple[JournalEntry, Source]:
+def entry_of(time: float, sentence: str, fields: Mapping[str, str]) -> tuple[AuditEntry, Source]:
     """What a line of the log tells, and who caused it."""
     for kind in ("host", "policy"):
         if kind in fields and "exporter" not in fields:
             sentence = f"{sentence}: {fields[kind]}"
-    entry = JournalEntry(
+    entry = AuditEntry(
         time=time,
         namespace=_name(fields.get("namespace", "")),
         board=_name(fields.get("exporter", "")),
@@ -84,13 +84,13 @@ def entry_of(time: float, sentence: str, fields: Mapping[str, str]) -> tuple[Jou
     return entry, ("exporter", entry.namespace, entry.board) if entry.board else ("lab",)
 
 
-def stranger_refused(time: float, error: Exception, fields: Mapping[str, str]) -> tuple[JournalEntry, Source]:
+def stranger_refused(time: float, error: Exception, fields: Mapping[str, str]) -> tuple[AuditEntry, Source]:
     """That somebody was refused who says that they are the one in the fields. All of them are one source."""
     entry, _ = entry_of(time, f"was refused, at {fields.get('peer', '')}: {error}", fields)
     return entry, ("strangers",)
 
 
-def ignore(_entry: JournalEntry, _source: Source) -> None:
+def ignore(_entry: AuditEntry, _source: Source) -> None:
     """Keep nothing."""
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from msgspec.structs import replace
 
-from jumpstarter_controller.audit.entry import JournalEntry, Source
+from jumpstarter_controller.audit.entry import AuditEntry, Source
 
 __all__ = ["BURST", "PER_SECOND", "Rates"]
 
@@ -28,7 +28,7 @@ class _Bucket:
     at: float
     left_out: int = 0
     since: float = 0.0
-    last: JournalEntry | None = None
+    last: AuditEntry | None = None
     """What stands for all that were left out: the fields that they share."""
 
 
@@ -43,7 +43,7 @@ class Rates:
         """Whether something was left out that has not been told."""
         return any(one.left_out for one in self._buckets.values())
 
-    def admit(self, entry: JournalEntry, source: Source, now: float, more: int = 0) -> bool:
+    def admit(self, entry: AuditEntry, source: Source, now: float, more: int = 0) -> bool:
         """Whether an entry is kept; otherwise it is counted. `more` are counted beside it."""
         bucket = self._bucket(source, now)
         is_kept = bucket.tokens >= 1
@@ -55,18 +55,18 @@ class Rates:
             self._leave_out(bucket, entry, more, now)
         return is_kept
 
-    def count(self, entry: JournalEntry, source: Source, now: float, more: int) -> None:
+    def count(self, entry: AuditEntry, source: Source, now: float, more: int) -> None:
         """So many more like this one were left out elsewhere."""
         self._leave_out(self._bucket(source, now), entry, more, now)
 
-    def due(self, now: float, *, all_of_it: bool = False) -> Iterator[JournalEntry]:
+    def due(self, now: float, *, all_of_it: bool = False) -> Iterator[AuditEntry]:
         """What was left out, as entries; without `all_of_it`, what had its time."""
         for bucket in self._buckets.values():
             if bucket.left_out and bucket.last and (all_of_it or now - bucket.since >= TELL_SECONDS):
                 yield replace(bucket.last, more=bucket.left_out)
                 bucket.left_out, bucket.last = 0, None
 
-    def _leave_out(self, bucket: _Bucket, entry: JournalEntry, more: int, now: float) -> None:
+    def _leave_out(self, bucket: _Bucket, entry: AuditEntry, more: int, now: float) -> None:
         if bucket.last is None:
             bucket.since, bucket.last = now, _common(entry, entry)
         bucket.last = _common(bucket.last, entry)
@@ -93,8 +93,8 @@ class Rates:
             del self._buckets[source]
 
 
-def _common(one: JournalEntry, other: JournalEntry) -> JournalEntry:
-    return JournalEntry(
+def _common(one: AuditEntry, other: AuditEntry) -> AuditEntry:
+    return AuditEntry(
         time=other.time,
         namespace=one.namespace if one.namespace == other.namespace else "",
         board=one.board if one.board == other.board else "",

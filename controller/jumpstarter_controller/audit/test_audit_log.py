@@ -18,39 +18,39 @@ import trio
 import trio.testing
 
 from jumpstarter_controller.audit import (
+    AuditEntry,
+    AuditLimits,
+    AuditLog,
+    AuditQuery,
     CallReport,
-    Journal,
-    JournalEntry,
-    JournalLimits,
-    JournalQuery,
-    journal_file,
+    audit_file,
 )
-from jumpstarter_controller.audit.audit_file import JournalError, JournalFile
+from jumpstarter_controller.audit.audit_file import AuditError, AuditFile
 from jumpstarter_controller.audit.audit_log import MAX_WAITING, WRITE_SECONDS
 from jumpstarter_controller.audit.rates import BURST, TELL_SECONDS
 
 ANN = ("client", "default", "ann")
-ALL = JournalQuery()
+ALL = AuditQuery()
 
 
-def event(what: str, time: float = 1000.0, **more: Any) -> JournalEntry:
-    return JournalEntry(time, "default", what=what, **more)
+def event(what: str, time: float = 1000.0, **more: Any) -> AuditEntry:
+    return AuditEntry(time, "default", what=what, **more)
 
 
-def call(number: int, board: str = "one") -> JournalEntry:
-    return JournalEntry(float(number), board=board, is_call=True, device="power", method="on", status="OK")
+def call(number: int, board: str = "one") -> AuditEntry:
+    return AuditEntry(float(number), board=board, is_call=True, device="power", method="on", status="OK")
 
 
 @asynccontextmanager
-async def running(path: Path, **limits: Any) -> AsyncIterator[Journal]:
-    journal = Journal(path, lambda: 1000.0, limits=JournalLimits(**limits))
+async def running(path: Path, **limits: Any) -> AsyncIterator[AuditLog]:
+    journal = AuditLog(path, lambda: 1000.0, limits=AuditLimits(**limits))
     async with trio.open_nursery() as nursery:
         await nursery.start(journal.run)
         yield journal
         nursery.cancel_scope.cancel()
 
 
-def words(entries: list[JournalEntry]) -> list[str]:
+def words(entries: list[AuditEntry]) -> list[str]:
     return [entry.what for entry in entries]
 
 
@@ -61,7 +61,7 @@ async def test_an_entry_is_on_the_disk_a_second_later(
         journal.write(event("one"), ANN)
         journal.write(event("two"), ANN)
         await trio.sleep(WRITE_SECONDS * 1.5)
-        other = JournalFile(tmp_path / "j", 1024 * 1024)
+        other = AuditFile(tmp_path / "j", 1024 * 1024)
         assert words(other.read(ALL)[0]) == ["one", "two"]
         other.close()
 
@@ -87,7 +87,7 @@ def test_what_root_makes_belongs_to_whom_the_folder_belongs(tmp_path: Path) -> N
     folder = tmp_path / "service"
     folder.mkdir()
     os.chown(folder, 12345, 12346)
-    file = JournalFile(folder / "j", 1024 * 1024)
+    file = AuditFile(folder / "j", 1024 * 1024)
     file.append([event("one")], 0.0)
     owners = {(path.stat().st_uid, path.stat().st_gid) for path in folder.iterdir()}
     file.close()
@@ -104,7 +104,7 @@ async def test_a_query_finds_a_boards_leases_from_their_beginning_and_counts_wha
         journal.write(event("late", 2.5, client="ann"), ANN)
 
         async def found(**how: Any) -> list[str]:
-            return words((await journal.read(JournalQuery(**how)))[0])
+            return words((await journal.read(AuditQuery(**how)))[0])
 
         assert await found() == ["asked", "another's", "late", "ready"]
         assert await found(board="one") == ["asked", "ready"]
@@ -112,7 +112,7 @@ async def test_a_query_finds_a_boards_leases_from_their_beginning_and_counts_wha
         assert await found(lease="l2") == ["another's"]
         assert await found(until=1.5) == ["asked"]
         assert await found(namespace="other") == []
-        entries, left = await journal.read(JournalQuery(limit=1))
+        entries, left = await journal.read(AuditQuery(limit=1))
         assert (words(entries), left) == (["ready"], 3)
 
 
@@ -124,10 +124,10 @@ async def test_who_floods_is_counted_and_nobody_else_is(
             journal.write(event("again", client="ann"), ANN)
         journal.write(event("bob's", client="bob"), ("client", "default", "bob"))
         await trio.sleep(20)
-        entries, _ = await journal.read(JournalQuery(client="ann"))
+        entries, _ = await journal.read(AuditQuery(client="ann"))
         assert len(entries) == BURST + 1
         assert entries[-1].more == 312
-        assert words((await journal.read(JournalQuery(client="bob")))[0]) == ["bob's"]
+        assert words((await journal.read(AuditQuery(client="bob")))[0]) == ["bob's"]
 
 
 async def test_how_many_were_left_out_is_kept_at_the_end(tmp_path: Path) -> None:
@@ -145,7 +145,7 @@ async def test_a_number_is_written_soon_also_where_nothing_else_happens(
         await trio.sleep(5)
         journal.count(event("", client="ann"), ANN, 5)
         await trio.sleep(TELL_SECONDS * 1.5)
-        file = JournalFile(tmp_path / "j", 1024 * 1024)
+        file = AuditFile(tmp_path / "j", 1024 * 1024)
         assert [one.more for one in file.read(ALL)[0]] == [5]
         file.close()
 
@@ -160,7 +160,7 @@ async def test_what_could_not_be_written_is_tried_again_by_itself(
         assert journal.trouble
         folder.mkdir()
         await trio.sleep(10)
-        file = JournalFile(folder / "j", 1024 * 1024)
+        file = AuditFile(folder / "j", 1024 * 1024)
         assert words(file.read(ALL)[0]) == ["one"]
         file.close()
 
@@ -169,14 +169,14 @@ async def test_which_reports_its_entries_are_from_is_kept_at_the_end_however_bus
     tmp_path: Path, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun, may_end = threading.Event(), threading.Event()
-    read = JournalFile.read
+    read = AuditFile.read
 
-    def slow(file: JournalFile, query: JournalQuery) -> tuple[list[JournalEntry], int]:
+    def slow(file: AuditFile, query: AuditQuery) -> tuple[list[AuditEntry], int]:
         begun.set()
         assert may_end.wait(10)
         return read(file, query)
 
-    monkeypatch.setattr(JournalFile, "read", slow)
+    monkeypatch.setattr(AuditFile, "read", slow)
     report = CallReport("uid", "process", 7, 1000.0)
     async with running(tmp_path / "j") as journal:
         nursery.start_soon(journal.read, ALL)
@@ -189,7 +189,7 @@ async def test_which_reports_its_entries_are_from_is_kept_at_the_end_however_bus
                 await trio.testing.wait_all_tasks_blocked()
                 left.cancel()
         may_end.set()
-    file = JournalFile(tmp_path / "j", 1024 * 1024)
+    file = AuditFile(tmp_path / "j", 1024 * 1024)
     with closing(file):
         assert file.reports() == {("default", "one"): report}
         assert len(read(file, ALL)[0]) == 1
@@ -197,7 +197,7 @@ async def test_which_reports_its_entries_are_from_is_kept_at_the_end_however_bus
 
 def test_a_file_that_is_made_takes_no_descriptor_with_it(tmp_path: Path) -> None:
     before = len(os.listdir("/proc/self/fd"))
-    file = JournalFile(tmp_path / "j", 1024 * 1024)
+    file = AuditFile(tmp_path / "j", 1024 * 1024)
     file.append([event("one")], 0.0)
     file.close()
     assert len(os.listdir("/proc/self/fd")) == before
@@ -213,11 +213,11 @@ async def test_what_is_too_old_goes(tmp_path: Path) -> None:
 def test_no_more_than_its_bytes_are_kept_the_newest_and_no_board_pushes_the_leases_out(
     tmp_path: Path,
 ) -> None:
-    file = JournalFile(tmp_path / "j", 1024 * 1024)
+    file = AuditFile(tmp_path / "j", 1024 * 1024)
     file.append([event(f"lease {number}", number) for number in range(200)], 0.0)
     for start in range(0, 20_000, 1000):
         file.append([call(number) for number in range(start, start + 1000)], 0.0)
-    entries, _ = file.read(JournalQuery(limit=100_000))
+    entries, _ = file.read(AuditQuery(limit=100_000))
     calls = [one for one in entries if one.is_call]
     assert calls[-1].time == 19_999.0
     assert 1000 < len(calls) < 15_000
@@ -229,14 +229,14 @@ def test_no_more_than_its_bytes_are_kept_the_newest_and_no_board_pushes_the_leas
 
 def test_when_what_is_too_much_cannot_go_nothing_is_added_and_later_it_is_once(tmp_path: Path) -> None:
     path = tmp_path / "j"
-    with closing(JournalFile(path, 128 * 1024)) as file, closing(sqlite3.connect(path)) as other:
+    with closing(AuditFile(path, 128 * 1024)) as file, closing(sqlite3.connect(path)) as other:
         file.append([event("x" * 400, float(number)) for number in range(200)], 0.0)
         other.execute(
             "CREATE TRIGGER full BEFORE DELETE ON entries BEGIN SELECT RAISE(ABORT, 'no room'); END"
         )
         more = [event(f"more {number}" + "x" * 400, 1000.0 + number) for number in range(200)]
         for _ in range(3):
-            with pytest.raises(JournalError, match="no room"):
+            with pytest.raises(AuditError, match="no room"):
                 file.append(more, 0.0, {("default", "one"): CallReport("uid", "process", 7, 1000.0)})
         assert not file.reports()
         assert all(one.what.startswith("x") for one in file.read(ALL)[0])
@@ -248,8 +248,8 @@ def test_when_what_is_too_much_cannot_go_nothing_is_added_and_later_it_is_once(t
 
 
 def test_no_more_rows_than_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journal_file, "MAX_ROWS", 100)
-    file = JournalFile(tmp_path / "j", 1024 * 1024)
+    monkeypatch.setattr(audit_file, "MAX_ROWS", 100)
+    file = AuditFile(tmp_path / "j", 1024 * 1024)
     file.append([event(str(number), number) for number in range(1000)], 0.0)
     entries, _ = file.read(ALL)
     assert 80 < len(entries) <= 100
@@ -260,14 +260,14 @@ def test_no_more_rows_than_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 async def test_what_is_lost_while_it_is_written_that_others_were_is_said_afterwards(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    may_write, append = threading.Event(), JournalFile.append
+    may_write, append = threading.Event(), AuditFile.append
 
-    def wait(file: JournalFile, *batch: Any) -> None:
+    def wait(file: AuditFile, *batch: Any) -> None:
         may_write.wait(20)
         append(file, *batch)
 
-    monkeypatch.setattr(JournalFile, "append", wait)
-    journal = Journal(tmp_path / "j", lambda: 1000.0)
+    monkeypatch.setattr(AuditFile, "append", wait)
+    journal = AuditLog(tmp_path / "j", lambda: 1000.0)
 
     def lose(count: int) -> None:
         for number in range(count):
@@ -281,7 +281,7 @@ async def test_what_is_lost_while_it_is_written_that_others_were_is_said_afterwa
         lose(3)
         may_write.set()
     await journal.flush()
-    entries, _ = await journal.read(JournalQuery(limit=MAX_WAITING + 10))
+    entries, _ = await journal.read(AuditQuery(limit=MAX_WAITING + 10))
     assert journal.lost == 10
     assert [what.partition(":")[0] for what in words(entries) if what != "x"] == [
         "7 entries of the journal were lost",
@@ -302,12 +302,12 @@ async def test_a_disk_that_takes_nothing_loses_entries_counts_them_and_says_so(
         for number in range(MAX_WAITING):
             journal.write(event("x"), ("client", str(number)))
         assert journal.lost == 7 + MAX_WAITING
-        with pytest.raises(JournalError, match="make room"):
+        with pytest.raises(AuditError, match="make room"):
             await journal.read(ALL)
         folder.mkdir()
         await trio.sleep(10)
         assert not journal.trouble
-        entries, _ = await journal.read(JournalQuery(limit=100_000))
+        entries, _ = await journal.read(AuditQuery(limit=100_000))
         assert len(entries) > MAX_WAITING
         assert f"{MAX_WAITING + 7} entries of the journal were lost" in " ".join(words(entries[-200:]))
     assert sum("may get lost" in line for line in caplog.messages) == 1
@@ -318,12 +318,12 @@ WRITER = """
 import sys, time
 from pathlib import Path
 from typing import Any
-from jumpstarter_controller.audit import JournalEntry
-from jumpstarter_controller.audit.audit_file import JournalFile
-file = JournalFile(Path(sys.argv[1]), 64 * 1024 * 1024)
+from jumpstarter_controller.audit import AuditEntry
+from jumpstarter_controller.audit.audit_file import AuditFile
+file = AuditFile(Path(sys.argv[1]), 64 * 1024 * 1024)
 number = 0
 while True:
-    file.append([JournalEntry(float(number), what=str(number))], 0.0)
+    file.append([AuditEntry(float(number), what=str(number))], 0.0)
     print(number, flush=True)
     number += 1
 """
@@ -340,7 +340,7 @@ def test_what_was_written_survives_kill_9(tmp_path: Path) -> None:
                 process.send_signal(signal.SIGKILL)
                 break
         last = max(int(line) for line in [line, *process.stdout])
-    file = JournalFile(tmp_path / "j", 1024 * 1024)
+    file = AuditFile(tmp_path / "j", 1024 * 1024)
     entries, _ = file.read(ALL)
     file.close()
     assert [one.what for one in entries][: last + 1] == [str(number) for number in range(last + 1)]
@@ -349,7 +349,7 @@ def test_what_was_written_survives_kill_9(tmp_path: Path) -> None:
 @pytest.mark.parametrize("body", [b"no database at all" * 100, b"SQLite format 3\0" + b"\xff" * 5000])
 def test_a_damaged_file_is_put_aside(tmp_path: Path, body: bytes) -> None:
     (tmp_path / "j").write_bytes(body)
-    file = JournalFile(tmp_path / "j", 1024 * 1024)
+    file = AuditFile(tmp_path / "j", 1024 * 1024)
     file.append([event("one")], 0.0)
     assert words(file.read(ALL)[0]) == ["one"]
     file.close()
@@ -359,7 +359,7 @@ def test_a_damaged_file_is_put_aside(tmp_path: Path, body: bytes) -> None:
 def test_a_file_of_a_newer_version_is_put_aside(tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / "j")) as db:
         db.execute("PRAGMA user_version=99")
-    file = JournalFile(tmp_path / "j", 1024 * 1024)
+    file = AuditFile(tmp_path / "j", 1024 * 1024)
     file.append([event("one")], 0.0)
     assert words(file.read(ALL)[0]) == ["one"]
     file.close()
@@ -367,7 +367,7 @@ def test_a_file_of_a_newer_version_is_put_aside(tmp_path: Path) -> None:
 
 
 def test_a_row_that_no_code_of_ours_wrote_is_left_out(tmp_path: Path) -> None:
-    file = JournalFile(tmp_path / "j", 1024 * 1024)
+    file = AuditFile(tmp_path / "j", 1024 * 1024)
     file.append([event("one")], 0.0)
     with closing(sqlite3.connect(tmp_path / "j", isolation_level=None)) as db:
         db.execute("INSERT INTO entries VALUES (9, 1.0, 0, '', '', '', '', '[]')")

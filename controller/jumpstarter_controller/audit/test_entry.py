@@ -8,8 +8,8 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from jumpstarter_controller.audit import JournalEntry, JournalQuery
-from jumpstarter_controller.audit.audit_file import JournalFile
+from jumpstarter_controller.audit import AuditEntry, AuditQuery
+from jumpstarter_controller.audit.audit_file import AuditFile
 from jumpstarter_controller.audit.entry import entry_of, stranger_refused
 from jumpstarter_controller.audit.wording import entries
 from jumpstarter_controller.lab import Client, Condition, ConditionType, Exporter, ExporterStatus, Host, Lease
@@ -20,7 +20,7 @@ TOKEN = "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJhIn0.c2ln"
 
 def test_an_entry_is_of_its_client_or_else_of_its_board_or_else_of_the_lab() -> None:
     entry, source = entry_of(5.0, "lease created", WHO)
-    assert entry == JournalEntry(5.0, "lab", "one", "ann", "mine", "lease created")
+    assert entry == AuditEntry(5.0, "lab", "one", "ann", "mine", "lease created")
     assert source == ("client", "lab", "ann")
     assert entry_of(5.0, "x", WHO | {"client": ""})[1] == ("exporter", "lab", "one")
     alone, source = entry_of(5.0, "host deleted", {"namespace": "lab", "host": "pi4"})
@@ -38,14 +38,14 @@ def test_what_a_stranger_says_is_one_line_without_tokens_and_no_clients_fault() 
 
 
 def test_a_boards_entries_are_its_leases_of_its_own_namespace(tmp_path: Path) -> None:
-    file = JournalFile(tmp_path / "j", 1024 * 1024)
-    asked = JournalEntry(1.0, "lab", client="ann", lease="mine", what="asked")
+    file = AuditFile(tmp_path / "j", 1024 * 1024)
+    asked = AuditEntry(1.0, "lab", client="ann", lease="mine", what="asked")
     got = replace(asked, time=2.0, board="one", what="got")
     elsewhere = replace(asked, namespace="other", time=3.0, what="elsewhere")
     file.append([asked, got, elsewhere], 0.0)
 
     def found(**how: Any) -> list[str]:
-        return [one.what for one in file.read(JournalQuery(**how))[0]]
+        return [one.what for one in file.read(AuditQuery(**how))[0]]
 
     assert found(board="one") == ["asked", "got"]
     assert found(lease="mine") == ["asked", "got", "elsewhere"]
@@ -54,7 +54,7 @@ def test_a_boards_entries_are_its_leases_of_its_own_namespace(tmp_path: Path) ->
     file.append([replace(elsewhere, what="behind it")], 0.0)
     assert found(limit=1) == ["behind it"], "of those of one moment the last"
     assert found(since=3.0) == ["elsewhere", "behind it"]
-    assert file.read(JournalQuery(client="ann", limit=2))[1] == 2
+    assert file.read(AuditQuery(client="ann", limit=2))[1] == 2
     file.append([], 2.0)
     assert found() == ["got", "elsewhere", "behind it"], "what is exactly as old as may be is kept"
     file.close()
@@ -107,10 +107,10 @@ def test_an_exporter_that_has_registered_and_not_connected_is_not_lost() -> None
 
 def test_a_clients_token_that_it_has_renewed_itself_counts_for_a_day_more() -> None:
     ann = Client(namespace="lab", name="ann", uid="1")
-    assert said(ann, replace(ann, uid="2", outgoing="1")) == [
+    assert said(ann, replace(ann, uid="2", previous_uid="1")) == [
         (logging.INFO, "client gets a new token, the old one counts for a day more")
     ]
-    assert said(ann, replace(ann, uid="2", outgoing="0")) == [
+    assert said(ann, replace(ann, uid="2", previous_uid="0")) == [
         (logging.INFO, "client gets a new token, the old ones count no more")
     ]
     assert said(replace(ann, enabled=False), ann) == [(logging.INFO, "client enabled")]

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jumpstarter_controller.audit import rates
-from jumpstarter_controller.audit.entry import JournalEntry
+from jumpstarter_controller.audit.entry import AuditEntry
 from jumpstarter_controller.audit.rates import BURST, PER_SECOND, Rates
 
 STEPS = st.lists(
@@ -38,7 +38,7 @@ def test_nothing_is_lost_without_a_count_and_nobody_gets_more_than_is_promised(
         for index in range(number):
             beside = more if index == 0 else 0
             came[who] += 1 + beside
-            kept[who] += found.admit(JournalEntry(now, client=who), (who,), now, beside)
+            kept[who] += found.admit(AuditEntry(now, client=who), (who,), now, beside)
         assert kept[who] <= BURST + now * PER_SECOND + 1
     for one in found.due(now, all_of_it=True):
         counted[one.client] += one.more
@@ -52,7 +52,7 @@ def test_sources_without_number_take_no_memory_without_end(sources: list[int]) -
     try:
         found = Rates()
         for number in sources:
-            found.admit(JournalEntry(0.0), (str(number),), 0.0)
+            found.admit(AuditEntry(0.0), (str(number),), 0.0)
         assert len(found._buckets) <= 21
     finally:
         rates.MAX_SOURCES = before
@@ -62,15 +62,15 @@ def test_whoever_did_nothing_for_long_makes_room_for_others(monkeypatch: pytest.
     monkeypatch.setattr(rates, "MAX_SOURCES", 20)
     found = Rates()
     for number in range(20):
-        found.admit(JournalEntry(0.0), (str(number),), 0.0)
-    kept = [found.admit(JournalEntry(0.0), (who,), 1000.0) for who in ("a", "b") for _ in range(BURST)]
+        found.admit(AuditEntry(0.0), (str(number),), 0.0)
+    kept = [found.admit(AuditEntry(0.0), (who,), 1000.0) for who in ("a", "b") for _ in range(BURST)]
     assert all(kept)
 
 
 def test_a_count_names_what_all_of_them_share() -> None:
     found = Rates()
     for number in range(BURST + 2):
-        found.admit(JournalEntry(0.0, "lab", board="one", client="ann", lease=str(number)), ("x",), 0.0)
+        found.admit(AuditEntry(0.0, "lab", board="one", client="ann", lease=str(number)), ("x",), 0.0)
     (entry,) = found.due(0.0, all_of_it=True)
     assert (entry.namespace, entry.board, entry.client, entry.lease, entry.more) == (
         "lab",
@@ -84,19 +84,19 @@ def test_a_count_names_what_all_of_them_share() -> None:
 def test_each_count_is_of_what_came_since_the_one_before() -> None:
     found = Rates()
     for _ in range(BURST):
-        found.admit(JournalEntry(0.0), ("x",), 0.0)
+        found.admit(AuditEntry(0.0), ("x",), 0.0)
     for time, user in ((1.0, "ana"), (2.0, "bea")):
-        assert not found.admit(JournalEntry(time, board="one", user=user, is_call=True), ("x",), 0.0)
+        assert not found.admit(AuditEntry(time, board="one", user=user, is_call=True), ("x",), 0.0)
     assert [*found.due(rates.TELL_SECONDS - 1)] == []
     [first] = found.due(rates.TELL_SECONDS)
-    assert first == JournalEntry(2.0, board="one", is_call=True, more=2), "as of when the last one came"
+    assert first == AuditEntry(2.0, board="one", is_call=True, more=2), "as of when the last one came"
     counting = [found.is_counting]
-    found.count(JournalEntry(3.0, board="two", user="ana"), ("x",), 0.5, 4)
+    found.count(AuditEntry(3.0, board="two", user="ana"), ("x",), 0.5, 4)
     counting.append(found.is_counting)
     assert counting == [False, True]
     assert [*found.due(rates.TELL_SECONDS + 0.4)] == []
     [second] = found.due(rates.TELL_SECONDS + 0.5)
-    assert second == JournalEntry(3.0, board="two", user="ana", more=4)
+    assert second == AuditEntry(3.0, board="two", user="ana", more=4)
 
 
 def test_a_count_that_nobody_was_told_yet_does_not_make_room_for_others(
@@ -105,7 +105,7 @@ def test_a_count_that_nobody_was_told_yet_does_not_make_room_for_others(
     monkeypatch.setattr(rates, "MAX_SOURCES", 2)
     found = Rates()
     for _ in range(BURST + 7):
-        found.admit(JournalEntry(0.0, client="ann"), ("ann",), 0.0)
+        found.admit(AuditEntry(0.0, client="ann"), ("ann",), 0.0)
     for who in ("bob", "cem", "dan"):
-        assert found.admit(JournalEntry(0.0, client=who), (who,), 1000.0)
+        assert found.admit(AuditEntry(0.0, client=who), (who,), 1000.0)
     assert [(one.client, one.more) for one in found.due(1000.0)] == [("ann", 7)]

@@ -134,7 +134,7 @@ def _existence(word: str, before: Record | None, after: Record | None) -> _Sente
         yield logging.INFO, f"{word} deleted"
     elif isinstance(before, Client | Exporter | Host) and isinstance(after, Client | Exporter | Host):
         if before.uid != after.uid:
-            kept = isinstance(after, Client) and after.outgoing == before.uid
+            kept = isinstance(after, Client) and after.previous_uid == before.uid
             yield logging.INFO, f"{word} gets a new token, {_OLD_ONES[kept]}"
         if before.enabled != after.enabled:
             yield logging.INFO, f"{word} {'enabled' if after.enabled else 'disabled'}"

@@ -26,7 +26,7 @@ from jumpstarter_proto.installed import installed_version
 from jumpstarter_proto.json_texts import decode_json
 from jumpstarter_proto.private_files import read_private, sync_folder
 
-from jumpstarter_controller.lab import View
+from jumpstarter_controller.lab import LabState
 from jumpstarter_controller.lab.tables import KINDS
 from jumpstarter_controller.process.data_folder import Addresses, DataError, DataFolder
 from jumpstarter_controller.store import SqliteStore, StoreError
@@ -204,7 +204,7 @@ def check_target(path: Path, *, overwrite: bool) -> None:
         raise BackupUsageError(f"{path.parent} is no folder; make it first, or choose another place")
 
 
-def load(path: Path) -> View:
+def load(path: Path) -> LabState:
     """All records of a database, brought up to our schema. StoreError: it is damaged, or of a newer version."""
     store = SqliteStore(path)
     try:

@@ -21,10 +21,10 @@ from jumpstarter_controller.lab import (
     ExporterStatus,
     Host,
     Key,
+    LabState,
     Lease,
     PairingCode,
     Record,
-    View,
 )
 from jumpstarter_controller.lab.tables import Place
 
@@ -42,7 +42,7 @@ class CarryOver:
     changes: dict[Place, Record | None] = field(default_factory=dict)
     sentences: list[str] = field(default_factory=list)
 
-    def put(self, record: Record, backup: View) -> None:
+    def put(self, record: Record, backup: LabState) -> None:
         """Have it so."""
         if backup.get(type(record), record.key) != record:
             self.changes[type(record), record.key] = record
@@ -52,7 +52,7 @@ class CarryOver:
         self.changes[type(record), record.key] = None
 
 
-def dropped_codes(backup: View) -> CarryOver:
+def dropped_codes(backup: LabState) -> CarryOver:
     """The backup without its pairing codes: one that was used since would be valid again."""
     found = CarryOver()
     codes = list(backup.all(PairingCode))
@@ -65,7 +65,7 @@ def dropped_codes(backup: View) -> CarryOver:
     return found
 
 
-def carry_over(backup: View, present: View) -> CarryOver:
+def carry_over(backup: LabState, present: LabState) -> CarryOver:
     """The backup as it is to be restored where the present data can be read."""
     found = dropped_codes(backup)
     for kind in SUBJECTS:
@@ -87,7 +87,7 @@ def carry_over(backup: View, present: View) -> CarryOver:
     return found
 
 
-def valid_again(backup: View, present: View) -> list[str]:
+def valid_again(backup: LabState, present: LabState) -> list[str]:
     """Sentences about tokens that are invalid now, and valid when the backup is restored as it is."""
     sentences = []
     for kind in SUBJECTS:
@@ -103,7 +103,7 @@ def valid_again(backup: View, present: View) -> list[str]:
 
 
 def _taken_away(
-    backup: View, present: View, kind: type[Subject]
+    backup: LabState, present: LabState, kind: type[Subject]
 ) -> tuple[list[Subject], list[Subject], list[Subject]]:
     """Of the backup: who was deleted since, whose tokens are others now, and who was disabled."""
     gone: list[Subject] = []
@@ -126,7 +126,7 @@ def _identity(record: Subject) -> tuple[str, ...]:
     return record.uid, record.username
 
 
-def _tokens(found: CarryOver, backup: View, present: View, kind: type[Subject]) -> Iterator[str]:
+def _tokens(found: CarryOver, backup: LabState, present: LabState, kind: type[Subject]) -> Iterator[str]:
     """Have nobody in who was kept out, and out who is in."""
     gone, rotated, disabled = _taken_away(backup, present, kind)
     for record in backup.all(kind):
@@ -155,7 +155,7 @@ def _without_token(record: Subject) -> Subject:
     uid = str(uuid.uuid4())
     if isinstance(record, Client):
         enabled = record.enabled and not record.username
-        return replace(record, uid=uid, outgoing="", outgoing_until=0.0, enabled=enabled)
+        return replace(record, uid=uid, previous_uid="", previous_uid_until=0.0, enabled=enabled)
     if isinstance(record, Exporter):
         enabled = record.enabled and not record.username
         fresh = Exporter(namespace=record.namespace, name=record.name)
@@ -191,7 +191,7 @@ def _as_now(record: Subject, now: Subject) -> Subject:
     return replace(record, uid=now.uid)
 
 
-def _leases(found: CarryOver, backup: View, present: View) -> Iterator[str]:
+def _leases(found: CarryOver, backup: LabState, present: LabState) -> Iterator[str]:
     for lease in present.all(Lease):
         found.put(lease, backup)
     # Only what has ended is ever forgotten: what is open in the backup and not there now has ended meanwhile.

@@ -45,7 +45,7 @@ from jumpstarter_controller.backups.moves import (
     request_of,
 )
 from jumpstarter_controller.backups.restore import OTHER_PLACE, check_alone, give, keep_data
-from jumpstarter_controller.lab import Drain, Record, View
+from jumpstarter_controller.lab import Drain, LabState, Record
 from jumpstarter_controller.process.data_folder import DataError, DataFolder, KubernetesLab
 from jumpstarter_controller.replicas import ANNOUNCE_SECONDS, Leadership, ReplicaRecords, SharedSecret
 from jumpstarter_controller.replicas.open_store import Shared, open_kubernetes
@@ -72,7 +72,7 @@ LEAD_SECONDS = 20.0
 LOOK_SECONDS = 2.0
 CHANGES = 50
 """Are written at a time; between them it is looked whether we still may."""
-MOST_NAMED = 8
+MAX_NAMED_RECORDS = 8
 STAGE = ".move-"
 SHARED_FILES = (*SECRETS, "tls.crt")
 MOVED = "the lab was moved to a file; its controller is elsewhere"
@@ -305,9 +305,9 @@ async def _in_thread(work: Callable[[], T]) -> T:
     return await trio.to_thread.run_sync(work)
 
 
-def _check_namespace(lab: View, namespace: str) -> None:
+def _check_namespace(state: LabState, namespace: str) -> None:
     """A token names its namespace, and so does whoever has it."""
-    found = namespaces_of(lab) - {namespace}
+    found = namespaces_of(state) - {namespace}
     if not found:
         return
     names = ", ".join(sorted(found))
@@ -440,7 +440,7 @@ def _signing_key(folder: DataFolder, files: Mapping[str, bytes], secret: str) ->
     return read_private(folder.signing_key)
 
 
-def _take_in(folder: DataFolder, lab: View, files: Mapping[str, bytes]) -> Path | None:
+def _take_in(folder: DataFolder, state: LabState, files: Mapping[str, bytes]) -> Path | None:
     """Make the folder's file that lab's; where what was there is."""
     with (
         explained(f"the lab cannot be written to {folder.path}", OTHER_PLACE),
@@ -450,7 +450,7 @@ def _take_in(folder: DataFolder, lab: View, files: Mapping[str, bytes]) -> Path 
         new.path.mkdir(0o700)
         store = SqliteStore(new.database)
         try:
-            fill(store, *records_of(lab), *_drain_of(lab))
+            fill(store, *records_of(state), *_drain_of(state))
         finally:
             store.close()
         with new.database.open("rb") as file:
@@ -470,9 +470,9 @@ def _take_in(folder: DataFolder, lab: View, files: Mapping[str, bytes]) -> Path 
     return kept
 
 
-def _drain_of(lab: View) -> list[Record]:
+def _drain_of(state: LabState) -> list[Record]:
     """The lab's own drain, not that of a move."""
-    drain = lab.get(Drain, Drain.PLACE)
+    drain = state.get(Drain, Drain.PLACE)
     return [] if drain is None or drain.reason in {MOVING.reason, MOVED} else [drain]
 
 
@@ -485,18 +485,18 @@ def _stage(folder: DataFolder) -> Iterator[Path]:
         yield Path(stage)
 
 
-def _lab_of(snapshot: Snapshot) -> View:
-    lab = View()
+def _lab_of(snapshot: Snapshot) -> LabState:
+    state = LabState()
     for (kind, key), stored in snapshot.records.items():
-        lab.set(kind, key, stored.record)
-    return lab
+        state.set(kind, key, stored.record)
+    return state
 
 
-def _counts(lab: View) -> Mapping[str, int]:
-    return Counter(record.KIND for record in records_of(lab))
+def _counts(state: LabState) -> Mapping[str, int]:
+    return Counter(record.KIND for record in records_of(state))
 
 
 def _named(places: Sequence[tuple[type[Record], object]]) -> str:
-    words = [f"{kind.KIND} {shown(str(key))}" for kind, key in places[:MOST_NAMED]]
+    words = [f"{kind.KIND} {shown(str(key))}" for kind, key in places[:MAX_NAMED_RECORDS]]
     more = len(places) - len(words)
     return ", ".join(words) + (f" and {more} more" if more > 0 else "")

@@ -16,11 +16,11 @@ from jumpstarter_controller.lab import (
     Exporter,
     ExporterDevices,
     Host,
+    LabState,
     Lease,
     PairingCode,
     Policy,
     Record,
-    View,
 )
 from jumpstarter_controller.lab.tables import KINDS, Place
 from jumpstarter_controller.reconciler.batch import halves_of
@@ -52,21 +52,21 @@ def request_of(key: bytes) -> str:
     return f"export-{hashlib.sha256(key).hexdigest()[:12]}"
 
 
-def namespaces_of(lab: View) -> set[str]:
+def namespaces_of(state: LabState) -> set[str]:
     """Those of its records."""
-    return {one.namespace for kind in _ORDER for one in lab.all(kind)}
+    return {one.namespace for kind in _ORDER for one in state.all(kind)}
 
 
-def records_of(lab: View) -> Iterator[Record]:
+def records_of(state: LabState) -> Iterator[Record]:
     """All but the drain, in the order in which they are made. Leases keep theirs."""
     for kind in _ORDER:
-        yield from sorted(lab.all(kind), key=lambda one: (getattr(one, "order", 0), one.key))
+        yield from sorted(state.all(kind), key=lambda one: (getattr(one, "sequence", 0), one.key))
 
 
-def plan_of(lab: View, there: Snapshot, request: str) -> MovePlan:
+def plan_of(state: LabState, there: Snapshot, request: str) -> MovePlan:
     """How to make the namespace of a snapshot that lab."""
     plan = MovePlan()
-    wanted = {key_of(record): record for record in records_of(lab)}
+    wanted = {key_of(record): record for record in records_of(state)}
     for place, record in wanted.items():
         stored = there.records.get(place)
         if stored is not None and aged(stored.record, 0) == aged(record, 0):
@@ -84,7 +84,7 @@ def plan_of(lab: View, there: Snapshot, request: str) -> MovePlan:
             if (
                 stored is not None
                 and stored.request != request
-                and lab.get(Drain, Drain.PLACE) != stored.record
+                and state.get(Drain, Drain.PLACE) != stored.record
             ):
                 plan.others.append(place)
             continue
@@ -98,7 +98,7 @@ def _rank(place: Place) -> int:
     return _ORDER.index(place[0]) if place[0] in _ORDER else -1
 
 
-def is_same(lab: View, records: Iterable[Record]) -> bool:
+def is_same(state: LabState, records: Iterable[Record]) -> bool:
     """Whether these are the lab's records, but for whether it is drained."""
-    ours = {key_of(one): aged(one, 0) for kind in KINDS for one in lab.all(kind) if kind is not Drain}
+    ours = {key_of(one): aged(one, 0) for kind in KINDS for one in state.all(kind) if kind is not Drain}
     return ours == {key_of(one): aged(one, 0) for one in records if not isinstance(one, Drain)}

@@ -33,7 +33,7 @@ from jumpstarter_controller.backups.archive import (
     read_backup,
 )
 from jumpstarter_controller.backups.carry_over import CarryOver, carry_over, dropped_codes, valid_again
-from jumpstarter_controller.lab import Drain, View
+from jumpstarter_controller.lab import Drain, LabState
 from jumpstarter_controller.process.data_folder import DataFolder
 from jumpstarter_controller.store import SqliteStore, StoreError
 from jumpstarter_controller.store.whole import overwrite
@@ -153,7 +153,7 @@ def check_alone(database: Path) -> None:
         # It is damaged, perhaps; that is why somebody restores.
 
 
-def _present(kept: Path | None, stage: Path) -> tuple[View | None, str]:
+def _present(kept: Path | None, stage: Path) -> tuple[LabState | None, str]:
     """The present records, or why they cannot be read."""
     database = None if kept is None else DataFolder(kept).database
     if database is None or not database.exists():
@@ -169,12 +169,12 @@ def _present(kept: Path | None, stage: Path) -> tuple[View | None, str]:
         return None, str(error).replace(str(copy), str(database))
 
 
-def _carried(lab: View, present: View | None, *, exactly: bool) -> CarryOver:
+def _carried(state: LabState, present: LabState | None, *, exactly: bool) -> CarryOver:
     if present is not None and not exactly:
-        return carry_over(lab, present)
-    carried = dropped_codes(lab)
+        return carry_over(state, present)
+    carried = dropped_codes(state)
     if present is not None:
-        carried.sentences += valid_again(lab, present)
+        carried.sentences += valid_again(state, present)
     return carried
 
 

@@ -36,10 +36,17 @@ CODE = PairingCode(
     namespace="lab", name="c", kind="Client", subject="new", digest="d", expires=9e9, created=1.0
 )
 ACTIVE = Lease(
-    namespace="lab", name="active", uid="l1", client="ann", exporter="rpi4", begun=1.0, duration=9e9, order=1
+    namespace="lab",
+    name="active",
+    uid="l1",
+    client="ann",
+    exporter="rpi4",
+    begun=1.0,
+    duration=9e9,
+    sequence=1,
 )
-WAITING = Lease(namespace="lab", name="waiting", uid="l2", client="bob", selector="board=rpi4", order=2)
-ENDED = Lease(namespace="lab", name="ended", uid="l3", client="bob", ended=5.0, order=3)
+WAITING = Lease(namespace="lab", name="waiting", uid="l2", client="bob", selector="board=rpi4", sequence=2)
+ENDED = Lease(namespace="lab", name="ended", uid="l3", client="bob", ended=5.0, sequence=3)
 ALL = (ANN, BOB, EVE, BOARD, SPARE, HOST, POLICY, CODE, ACTIVE, WAITING, ENDED)
 
 
@@ -245,10 +252,10 @@ def test_a_backup_of_a_newer_version_is_refused(lab: DataFolder, tmp_path: Path)
 
 def test_revoked_tokens_stay_revoked_and_leases_are_as_they_are_now(lab: DataFolder, tmp_path: Path) -> None:
     path = write_backup(lab, tmp_path / "b").path
-    new_lease = replace(WAITING, name="new", client="ann", order=4)
+    new_lease = replace(WAITING, name="new", client="ann", sequence=4)
     moved = replace(WAITING, exporter="rpi4", begun=7.0)
     made = Client(namespace="lab", name="new", uid="new-1")
-    theirs = replace(WAITING, name="theirs", client="new", order=5)
+    theirs = replace(WAITING, name="theirs", client="new", sequence=5)
     changed = replace(BOARD, uid="rpi4-2", labels={"board": "other"}, devices=3)
     write(
         lab,
@@ -284,7 +291,7 @@ def test_revoked_tokens_stay_revoked_and_leases_are_as_they_are_now(lab: DataFol
     assert leases["active"].ended == 6.0
     assert ageless(leases["waiting"]) == ageless(moved)
     assert ageless(leases["new"]) == ageless(new_lease)
-    assert leases["active"].order < leases["waiting"].order < leases["new"].order
+    assert leases["active"].sequence < leases["waiting"].sequence < leases["new"].sequence
     said = "\n".join(done.sentences)
     for words in (
         "clients that got new tokens after the backup keep them, and the old ones stay revoked: lab/ann",

@@ -14,12 +14,12 @@ from jumpstarter_controller.lab import (
     ExporterStatus,
     Host,
     Key,
+    LabState,
     Lease,
     PairingCode,
     Policy,
     Reason,
     Record,
-    View,
 )
 
 ANN = Client(namespace="lab", name="ann", uid="1", created=1.0, labels={"team": "a"}, username="dex:ann")
@@ -45,8 +45,8 @@ DRAIN = Drain(namespace="", name="lab", reason="move")
 ALL: tuple[Record, ...] = (ANN, ONE, PI4, RULES, DEVICES, MINE)
 
 
-def view(*records: Record) -> View:
-    found = View()
+def view(*records: Record) -> LabState:
+    found = LabState()
     for record in records:
         found.set(type(record), record.key, record)
     return found
@@ -63,7 +63,9 @@ def test_of_a_lab_that_is_as_it_was_nothing_is_changed() -> None:
 
 
 def test_what_the_lab_says_is_as_in_the_backup_and_who_somebody_is_as_now() -> None:
-    ann = replace(ANN, uid="9", labels={}, created=7.0, outgoing="1", outgoing_until=8.0, username="dex:eve")
+    ann = replace(
+        ANN, uid="9", labels={}, created=7.0, previous_uid="1", previous_uid_until=8.0, username="dex:eve"
+    )
     one = replace(
         ONE,
         uid="8",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from jumpstarter_controller.backups.moves import MOVING, plan_of, request_of
-from jumpstarter_controller.lab import Client, Exporter, ExporterStatus, Lab, Lease, Policy, Record
+from jumpstarter_controller.lab import Client, Draft, Exporter, ExporterStatus, Lease, Policy, Record
 from jumpstarter_controller.store import Change, Half, MemoryStore
 from jumpstarter_controller.store.contract import key_of
 from jumpstarter_controller.store.whole import fill, lab_of
@@ -12,13 +12,13 @@ KEY = request_of(b"the lab's key")
 ANN = Client(namespace="lab", name="ann", uid="1")
 ONE = Exporter(namespace="lab", name="one", uid="2", status=ExporterStatus.AVAILABLE, lease="new")
 ALL = Policy(namespace="lab", name="all")
-OLD = Lease(namespace="lab", name="old", client="ann", exporter="one", begun=1.0, ended=2.0, order=1)
-NEW = Lease(namespace="lab", name="new", client="ann", exporter="one", begun=3.0, order=2)
+OLD = Lease(namespace="lab", name="old", client="ann", exporter="one", begun=1.0, ended=2.0, sequence=1)
+NEW = Lease(namespace="lab", name="new", client="ann", exporter="one", begun=3.0, sequence=2)
 RECORDS: tuple[Record, ...] = (NEW, OLD, ONE, ANN, ALL)
 
 
-def lab(*records: Record) -> Lab:
-    found = Lab()
+def lab(*records: Record) -> Draft:
+    found = Draft()
     for record in records:
         found.set(type(record), record.key, record)
     return found
@@ -44,7 +44,7 @@ def test_what_others_rest_on_is_first_and_older_leases_are_older() -> None:
     store = MemoryStore()
     store.commit(plan.changes)
     there = lab_of(store)
-    assert [one.name for one in sorted(there.all(Lease), key=lambda one: one.order)] == ["old", "new"]
+    assert [one.name for one in sorted(there.all(Lease), key=lambda one: one.sequence)] == ["old", "new"]
     again = plan_of(lab(*RECORDS), store.snapshot(), KEY)
     assert (again.changes, again.others, again.done) == ([], [], 5)
 

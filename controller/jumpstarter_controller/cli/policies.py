@@ -15,7 +15,7 @@ from jumpstarter_controller.cli.policy_documents import as_data, read_policies, 
 
 __all__ = ["apply", "delete", "listing"]
 
-LARGEST = 1024 * 1024
+MAX_FILE_BYTES = 1024 * 1024
 
 
 def apply(file: str, namespace: str, *, data: Path | None) -> int:
@@ -33,12 +33,12 @@ def apply(file: str, namespace: str, *, data: Path | None) -> int:
 
 
 def _stdin() -> str:
-    raw = sys.stdin.buffer.read(LARGEST + 1)
+    raw = sys.stdin.buffer.read(MAX_FILE_BYTES + 1)
     try:
         text = raw.decode()
     except UnicodeDecodeError:
         text = None
-    if text is None or len(raw) > LARGEST:
+    if text is None or len(raw) > MAX_FILE_BYTES:
         raise ConfigError("this is no UTF-8 text of at most 1 MiB; is it YAML?", file=Path("<stdin>"))
     return text
 

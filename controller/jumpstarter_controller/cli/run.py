@@ -9,7 +9,7 @@ import trio
 from jumpstarter_proto.durations import seconds
 
 from jumpstarter_controller import app as process
-from jumpstarter_controller.audit import JournalLimits
+from jumpstarter_controller.audit import AuditLimits
 from jumpstarter_controller.cli.command import Level, LogFormat
 from jumpstarter_controller.configuration import Configuration, load
 from jumpstarter_controller.process import logs
@@ -70,10 +70,10 @@ def run_controller(
         routers=tuple(map(Router.parse, router or [])),
         certificate=tls_cert,
         key=tls_key,
-        most_leases=max_leases,
+        max_leases=max_leases,
         metrics_listen=metrics_listen,
         keep_ended=seconds(keep_ended),
-        journal=JournalLimits(seconds(keep_journal), max_journal_mib),
+        journal=AuditLimits(seconds(keep_journal), max_journal_mib),
         configuration=Configuration() if config is None else load(config),
         configuration_file=config,
     )

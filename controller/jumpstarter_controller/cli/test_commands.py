@@ -16,8 +16,8 @@ from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.usage_errors import run_app
 
 from jumpstarter_controller import app as process
-from jumpstarter_controller.audit import JournalEntry, JournalLimits
-from jumpstarter_controller.audit.audit_file import JournalFile
+from jumpstarter_controller.audit import AuditEntry, AuditLimits
+from jumpstarter_controller.audit.audit_file import AuditFile
 from jumpstarter_controller.cli.commands import app
 from jumpstarter_controller.cli.run import run_controller
 from jumpstarter_controller.identity import TokenIssuer, signing_key
@@ -220,7 +220,7 @@ def test_policies_are_listed_with_all_that_they_say(folder: DataFolder, tmp_path
 
 def test_the_journal_says_who_did_what(folder: DataFolder, say: Said) -> None:
     now = time.time()
-    call = JournalEntry(
+    call = AuditEntry(
         now - 50,
         "lab",
         "one",
@@ -236,15 +236,15 @@ def test_the_journal_says_who_did_what(folder: DataFolder, say: Said) -> None:
         sent=7,
     )
     entries = [
-        JournalEntry(now - 7000, "lab", what="long ago"),
-        JournalEntry(now - 60, "lab", client="ann", what="lease created", lease="mine"),
+        AuditEntry(now - 7000, "lab", what="long ago"),
+        AuditEntry(now - 60, "lab", client="ann", what="lease created", lease="mine"),
         call,
-        JournalEntry(now - 40, "lab", "one", user="ana", is_call=True, method="off", what="by a hook"),
-        JournalEntry(now - 30, "lab", "one", "ann", user="ana", is_call=True, more=1),
-        JournalEntry(now - 20, "lab", "two", more=3),
-        JournalEntry(now - 10, "other", client="ann", what="elsewhere"),
+        AuditEntry(now - 40, "lab", "one", user="ana", is_call=True, method="off", what="by a hook"),
+        AuditEntry(now - 30, "lab", "one", "ann", user="ana", is_call=True, more=1),
+        AuditEntry(now - 20, "lab", "two", more=3),
+        AuditEntry(now - 10, "other", client="ann", what="elsewhere"),
     ]
-    file = JournalFile(folder.journal, 1024 * 1024)
+    file = AuditFile(folder.journal, 1024 * 1024)
     file.append(entries, 0.0)
     file.close()
 
@@ -297,11 +297,11 @@ def test_the_journal_says_who_did_what(folder: DataFolder, say: Said) -> None:
 def test_of_a_journal_that_is_longer_the_newest_are_shown_and_the_others_counted(
     folder: DataFolder, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    file = JournalFile(folder.journal, 1024 * 1024)
-    file.append([JournalEntry(time.time() - 100 + number, what=f"n{number}") for number in range(5)], 0.0)
+    file = AuditFile(folder.journal, 1024 * 1024)
+    file.append([AuditEntry(time.time() - 100 + number, what=f"n{number}") for number in range(5)], 0.0)
     file.close()
-    file = JournalFile(folder.journal, 1024 * 1024)
-    file.append([JournalEntry(time.time() - 9000, what="old")] * 600, 0.0)
+    file = AuditFile(folder.journal, 1024 * 1024)
+    file.append([AuditEntry(time.time() - 9000, what="old")] * 600, 0.0)
     file.close()
     assert run_app(app, ["admin", "journal", "--limit", "510", "--data", str(folder.path)]) == 0
     assert capsys.readouterr().err == "95 older ones are not shown; see --limit, --since and --until\n"
@@ -373,7 +373,7 @@ def test_each_option_of_run_is_where_it_belongs(tmp_path: Path, monkeypatch: pyt
         "serviceaccounts",
     )
     assert settings.configuration.provisioned == {"default"}
-    assert settings.journal == JournalLimits(600.0, 11)
+    assert settings.journal == AuditLimits(600.0, 11)
     assert settings.routers == (Router("far:7", {"site": "a"}),)
     rest = {key: getattr(settings, key) for key in asdict(process.Settings(tmp_path, ""))}
     for key in ("kubernetes", "configuration", "journal", "routers"):
@@ -390,7 +390,7 @@ def test_each_option_of_run_is_where_it_belongs(tmp_path: Path, monkeypatch: pyt
         "certificate": tmp_path / "crt",
         "key": tmp_path / "key",
         "jumpstarter_key": tmp_path / "secret",
-        "most_leases": 8,
+        "max_leases": 8,
         "keep_ended": 9 * 3600.0,
         "metrics_listen": ":12",
         "configuration_file": config,

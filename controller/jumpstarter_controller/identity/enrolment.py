@@ -21,7 +21,7 @@ CODE_SECONDS = 600.0
 ALPHABET = "23456789ABCDEFGHJKLMNPQRSTUVWXYZ"
 """Nothing that is read as something else."""
 LENGTH = 12
-LONGEST = 64
+MAX_CODE_LENGTH = 64
 """Of what is typed in, with dashes and spaces."""
 """60 bits: with the attempts that a minute allows, hopeless to guess."""
 
@@ -63,7 +63,7 @@ def redeem(codes: Iterable[PairingCode], text: str, kind: Kind, now: float, nonc
     Raises:
         RpcError: PERMISSION_DENIED, unknown, used, expired or for something else; never says which.
     """
-    digest = _digest(normal(text[:LONGEST]))
+    digest = _digest(normal(text[:MAX_CODE_LENGTH]))
     found = None
     for record in codes:
         # All are compared, so that the time says nothing about which was near.

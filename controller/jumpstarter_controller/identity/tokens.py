@@ -19,7 +19,7 @@ ISSUER = "https://localhost:8085"
 """Jumpstarter's name for a controller's own tokens."""
 LIFETIME = 365 * 86400.0
 """Seconds."""
-LONGEST = 16 * 1024
+MAX_TOKEN_LENGTH = 16 * 1024
 REMEMBERED = 8192
 """Tokens whose signature was found to be ours."""
 
@@ -113,7 +113,7 @@ class TokenIssuer:
         return found
 
     def _verified(self, token: str) -> tuple[Subject, float]:
-        if len(token) > LONGEST:
+        if len(token) > MAX_TOKEN_LENGTH:
             raise TokenError("oidc: the token is too long to be one of ours")
         options = {"require": ["iss", "aud", "sub", "iat", "exp"], "verify_exp": False, "verify_iat": False}
         try:

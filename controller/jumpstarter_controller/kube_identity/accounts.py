@@ -17,7 +17,7 @@ from jumpstarter_proto.rpc import Attempts, RpcError, StatusCode
 
 from jumpstarter_controller.identity import Subject, TokenError, expired
 from jumpstarter_controller.kube_identity.claims import AccountClaims, account_name, audiences_of, claims_of
-from jumpstarter_controller.kube_identity.patient import PatientApi
+from jumpstarter_controller.kube_identity.retrying_api import RetryingApi
 from jumpstarter_controller.kube_identity.review_cache import Refusal, Review, ReviewCache, digest_of
 from jumpstarter_controller.kube_identity.secrets import Owner
 from jumpstarter_controller.lab import Key
@@ -33,19 +33,19 @@ REVIEW_SECONDS = 5.0
 """A call waits so long for the API server to say whether its token is good."""
 STALE_REVIEW_SECONDS = 1.0
 """And so long with one that was good before, for then that holds."""
-AWAY_SECONDS = 10.0
+UNREACHABLE_SECONDS = 10.0
 """When it did not say so, it is not asked again so long about tokens that were good before."""
 REQUEST_SECONDS = 10.0
-SHORTEST_SECONDS = 600
+MIN_SECONDS = 600
 """The API server makes no token for less."""
-LONGEST_SECONDS = 2**32
+MAX_SECONDS = 2**32
 MAX_WRONG_PER_MINUTE = 60
 """Of tokens that name one subject: each costs the API server a request."""
 MAX_SKEW_SECONDS = 5.0
 MAX_TRIES = 5
 """So often others may make or delete an account while a token of it is asked for."""
 FIRST_PAUSE_SECONDS = 0.5
-LONGEST_PAUSE_SECONDS = 10.0
+MAX_PAUSE_SECONDS = 10.0
 """Between two looks whether tokens may be reviewed."""
 FORBIDDEN, MISSING, CONFLICT = 403, 404, 409
 REVIEWS = "/apis/authentication.k8s.io/v1/tokenreviews"
@@ -73,7 +73,7 @@ class Accounts:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
-        self._api = PatientApi(store)
+        self._api = RetryingApi(store)
         self._path = f"/api/v1/namespaces/{store.namespace}/serviceaccounts"
         self._endpoint = endpoint
         self._lifetime = lifetime
@@ -104,7 +104,7 @@ class Accounts:
         Raises:
             StoreError: there is none; says why.
         """
-        wanted = min(max(int(lifetime or self._lifetime), SHORTEST_SECONDS), LONGEST_SECONDS)
+        wanted = min(max(int(lifetime or self._lifetime), MIN_SECONDS), MAX_SECONDS)
         spec = {"audiences": audiences_of(subject, self._endpoint), "expirationSeconds": wanted}
         request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec}
         path = f"{self._path}/{account_name(subject)}/token"
@@ -253,7 +253,7 @@ class Accounts:
     async def _review(self, token: str, digest: bytes, claims: AccountClaims) -> Review:
         whose, taken = str(claims.subject), trio.current_time()
         stale = self._cache.stale(digest, taken)
-        if stale is not None and taken < self._failed + AWAY_SECONDS:
+        if stale is not None and taken < self._failed + UNREACHABLE_SECONDS:
             return stale
         if stale is None and (wait := self._attempts.take(whose, taken)):
             raise RpcError(
@@ -328,10 +328,10 @@ async def wait_for_reviews(store: Store, say: Callable[[str], None]) -> None:
     """Until the controller may have tokens reviewed; what stands against that is said."""
     assert isinstance(store, KubernetesStore)
     review = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": {"token": "none"}}
-    backoff = Backoff(FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS)
+    backoff = Backoff(FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS)
     while True:
         try:
-            await PatientApi(store).ask("POST", REVIEWS, review, seconds=REQUEST_SECONDS)
+            await RetryingApi(store).ask("POST", REVIEWS, review, seconds=REQUEST_SECONDS)
         except WrongAnswerError as error:
             say(f"{reviews_refused(store, error)}, or run with --tokens own")
         except StoreError as error:

@@ -19,7 +19,7 @@ from jumpstarter_controller.store.kubernetes.store import KubernetesStore
 __all__ = ["NameWatch", "Seen"]
 
 FIRST_PAUSE_SECONDS = 0.5
-LONGEST_PAUSE_SECONDS = 30.0
+MAX_PAUSE_SECONDS = 30.0
 LOOK_SECONDS = 5.0
 """So often it is seen whether the watch goes on."""
 END_SECONDS = 1.0
@@ -76,7 +76,7 @@ class NameWatch(Generic[T]):
             except (UnansweredError, WrongAnswerError, ValueError, KeyError) as error:
                 self._say(str(self._store.refusal(error) if isinstance(error, WrongAnswerError) else error))
                 await trio.sleep(pause)
-                pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+                pause = min(2 * pause, MAX_PAUSE_SECONDS)
                 continue
             self._said, pause = "", FIRST_PAUSE_SECONDS
             self._take_all(items)

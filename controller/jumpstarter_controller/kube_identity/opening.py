@@ -5,11 +5,11 @@ from __future__ import annotations
 from jumpstarter_controller.identity.tokens import LIFETIME
 from jumpstarter_controller.kube_identity.account_tokens import AccountSecretTokens
 from jumpstarter_controller.kube_identity.accounts import Accounts
-from jumpstarter_controller.kube_identity.keeper import CredentialKeeper
+from jumpstarter_controller.kube_identity.credential_reconciler import CredentialReconciler
 from jumpstarter_controller.kube_identity.own_tokens import OwnTokens
 from jumpstarter_controller.process.data_folder import Addresses
 from jumpstarter_controller.process.serving import Background
-from jumpstarter_controller.reconciler.reconciler import Engine
+from jumpstarter_controller.reconciler.reconciler import Reconciler
 from jumpstarter_controller.services.credentials import Credentials
 from jumpstarter_controller.store import Store
 from jumpstarter_controller.store.kubernetes import KubernetesStore
@@ -24,13 +24,13 @@ def accounts_of(store: Store, addresses: Addresses) -> Accounts:
 
 
 def keepers_of(
-    store: Store, engine: Engine, credentials: Credentials, accounts: Accounts | None
+    store: Store, reconciler: Reconciler, credentials: Credentials, accounts: Accounts | None
 ) -> list[Background]:
     """What has to run on one replica; `accounts` make the tokens, or else the controller itself."""
     assert isinstance(store, KubernetesStore)
     if accounts is None:
-        return [CredentialKeeper(store, engine, OwnTokens(credentials)).run]
+        return [CredentialReconciler(store, reconciler, OwnTokens(credentials)).run]
     tokens = AccountSecretTokens(store, accounts, credentials)
-    keeper = CredentialKeeper(store, engine, tokens)
+    keeper = CredentialReconciler(store, reconciler, tokens)
     tokens.changed = keeper.notice
     return [tokens.run, keeper.run]

@@ -19,7 +19,7 @@ from jumpstarter_controller.lab.records import (
     Record,
     Rule,
 )
-from jumpstarter_controller.lab.tables import Lab, View
+from jumpstarter_controller.lab.tables import Draft, LabState
 
 __all__ = [
     "NOT_ANSWERING",
@@ -27,18 +27,18 @@ __all__ = [
     "Condition",
     "ConditionType",
     "Device",
+    "Draft",
     "Drain",
     "Exporter",
     "ExporterDevices",
     "ExporterStatus",
     "Host",
     "Key",
-    "Lab",
+    "LabState",
     "Lease",
     "PairingCode",
     "Policy",
     "Reason",
     "Record",
     "Rule",
-    "View",
 ]

@@ -60,7 +60,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         """Unique among its kind."""
         return Key(self.namespace, self.name)
 
-    def knows(self, uid: str, now: float) -> bool:
+    def accepts_uid(self, uid: str, now: float) -> bool:
         """Whether tokens with that uid are its own, and count."""
         return uid == self.uid
 
@@ -74,13 +74,13 @@ class Client(Record, frozen=True, kw_only=True, omit_defaults=True):
     username: str = ""
     """Of an external issuer of tokens; empty: only tokens of our own."""
     enabled: bool = True
-    outgoing: str = ""
-    """The uid before it had a new token made; its tokens count until `outgoing_until`."""
-    outgoing_until: float = 0.0
+    previous_uid: str = ""
+    """The uid before it had a new token made; its tokens count until `previous_uid_until`."""
+    previous_uid_until: float = 0.0
 
-    def knows(self, uid: str, now: float) -> bool:
+    def accepts_uid(self, uid: str, now: float) -> bool:
         """Whether tokens with that uid are its own, and count."""
-        return uid == self.uid or (bool(uid) and uid == self.outgoing and now < self.outgoing_until)
+        return uid == self.uid or (bool(uid) and uid == self.previous_uid and now < self.previous_uid_until)
 
 
 class ExporterStatus(enum.IntEnum):
@@ -211,7 +211,7 @@ class Lease(Record, frozen=True, kw_only=True, omit_defaults=True):
 
     client: str
     """A client of the same namespace."""
-    order: int = 0
+    sequence: int = 0
     """Leases are served in the order in which they were asked for, whatever happened to the clock in between.
 
     The store says it when it makes the record."""

@@ -1,4 +1,4 @@
-"""The tables of a lab: what is acknowledged (`View`), and a draft on top of it (`Lab`) that may still be undone."""
+"""The tables of a lab: the committed records (`LabState`), and a draft on top of them (`Draft`) that can be undone."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from jumpstarter_controller.lab.records import (
     Record,
 )
 
-__all__ = ["Lab", "Place", "View"]
+__all__ = ["Draft", "LabState", "Place"]
 
 R = TypeVar("R", bound=Record)
 Place = tuple[type[Record], Key]
 KINDS: tuple[type[Record], ...] = (Client, Exporter, ExporterDevices, Lease, Policy, PairingCode, Host, Drain)
 
 
-class View:
+class LabState:
     """Records by kind and key. Iterating is safe while nobody awaits."""
 
     def __init__(self) -> None:
@@ -36,9 +36,9 @@ class View:
         self._held: dict[Key, Key] = {}
         self._open: dict[Key, None] = {}
         self._taken: dict[Key, Key] = {}
-        self.shape = 0
+        self.generation = 0
         """Grows whenever labels, policies or what else decides who may have which exporter changes."""
-        self.last_order = 0
+        self.last_sequence = 0
         """Of the newest lease."""
         self.damaged: dict[Place, str] = {}
         """Records that somebody has damaged where they are kept, and why: they are here as they were before that, and
@@ -92,13 +92,13 @@ class View:
             if isinstance(before, Lease) and before.active:
                 self._claim(Key(before.namespace, before.exporter), key, is_made=False)
             if isinstance(record, Lease):
-                self.last_order = max(self.last_order, record.order)
+                self.last_sequence = max(self.last_sequence, record.sequence)
                 if record.ended is None:
                     self._open[key] = None
                 if record.active:
                     self._claim(Key(record.namespace, record.exporter), key, is_made=True)
-        elif _shape(before) != _shape(record):
-            self.shape += 1
+        elif _generation(before) != _generation(record):
+            self.generation += 1
         if kind is Exporter:
             self._taken.pop(key, None)
             if isinstance(record, Exporter) and record.lease:
@@ -129,7 +129,7 @@ class View:
             self._crowded.pop(exporter, None)
 
 
-def _shape(record: Record | None) -> object:
+def _generation(record: Record | None) -> object:
     if isinstance(record, Exporter):
         return record.uid, record.labels, record.enabled, record.devices > 0, record.gone_since
     if isinstance(record, ExporterDevices | PairingCode | Host | Drain):
@@ -137,7 +137,7 @@ def _shape(record: Record | None) -> object:
     return record
 
 
-class Lab(View):
+class Draft(LabState):
     """A draft. It remembers what it changed since `commit`, and can go back to any `mark`."""
 
     def __init__(self) -> None:

@@ -9,12 +9,12 @@ from jumpstarter_controller.lab import (
     Client,
     Condition,
     ConditionType,
+    Draft,
     Exporter,
     ExporterDevices,
     ExporterStatus,
     Host,
     Key,
-    Lab,
     Lease,
     Policy,
     Record,
@@ -77,11 +77,11 @@ def test_why_a_lease_has_ended() -> None:
 
 
 def test_which_tokens_are_a_clients_own() -> None:
-    ann = Client(namespace="lab", name="ann", uid="2", outgoing="1", outgoing_until=100.0)
-    assert [ann.knows(uid, 99.0) for uid in ("2", "1", "", "0")] == [True, True, False, False]
-    assert [ann.knows(uid, 100.0) for uid in ("2", "1")] == [True, False]
-    assert not replace(ann, outgoing="").knows("", 99.0)
-    assert [ONE.knows(uid, 0.0) for uid in ("1", "2", "")] == [True, False, False]
+    ann = Client(namespace="lab", name="ann", uid="2", previous_uid="1", previous_uid_until=100.0)
+    assert [ann.accepts_uid(uid, 99.0) for uid in ("2", "1", "", "0")] == [True, True, False, False]
+    assert [ann.accepts_uid(uid, 100.0) for uid in ("2", "1")] == [True, False]
+    assert not replace(ann, previous_uid="").accepts_uid("", 99.0)
+    assert [ONE.accepts_uid(uid, 0.0) for uid in ("1", "2", "")] == [True, False, False]
 
 
 @pytest.mark.parametrize(
@@ -107,54 +107,58 @@ def test_which_tokens_are_a_clients_own() -> None:
 def test_what_decides_who_may_have_which_board_is_noticed(
     record: Record, changed: Record, counts: bool
 ) -> None:
-    lab = Lab()
-    lab.put(record)
-    before = lab.shape
-    lab.put(changed)
-    assert (lab.shape != before) is counts
-    before = lab.shape
-    lab.remove(changed)
-    assert (lab.shape != before) is (counts or isinstance(record, Exporter))
+    draft = Draft()
+    draft.put(record)
+    before = draft.generation
+    draft.put(changed)
+    assert (draft.generation != before) is counts
+    before = draft.generation
+    draft.remove(changed)
+    assert (draft.generation != before) is (counts or isinstance(record, Exporter))
 
 
 def test_what_was_changed_between_two_points_and_how_it_was() -> None:
-    lab = Lab()
-    lab.put(ONE)
-    lab.commit()
+    draft = Draft()
+    draft.put(ONE)
+    draft.commit()
     two, three = replace(ONE, devices=2), replace(ONE, devices=3)
     place = (Exporter, ONE.key)
-    start = lab.mark()
-    lab.put(two)
-    middle = lab.mark()
-    lab.put(three)
-    lab.put(LEASE)
-    assert lab.between(start, middle) == {place: (ONE, two)}
-    assert lab.between(middle, lab.mark()) == {place: (two, three), (Lease, LEASE.key): (None, LEASE)}
-    assert lab.before() == {place: ONE, (Lease, LEASE.key): None}
-    assert lab.before(middle) == {place: two, (Lease, LEASE.key): None}
-    assert lab.changes() == {place: three, (Lease, LEASE.key): LEASE}
-    assert lab.touched(Exporter) == {ONE.key}
-    undone = lab.undone
-    lab.back_to(middle)
-    assert (lab.get(Exporter, ONE.key), lab.get(Lease, LEASE.key), lab.undone) == (two, None, undone + 1)
-    lab.back_to(middle)
-    assert lab.undone == undone + 1, "there was nothing to undo"
-    lab.damaged[place] = "why"
-    lab.put(LEASE)
-    lab.restore_damaged()
-    assert (lab.get(Exporter, ONE.key), lab.get(Lease, LEASE.key)) == (ONE, LEASE)
+    start = draft.mark()
+    draft.put(two)
+    middle = draft.mark()
+    draft.put(three)
+    draft.put(LEASE)
+    assert draft.between(start, middle) == {place: (ONE, two)}
+    assert draft.between(middle, draft.mark()) == {place: (two, three), (Lease, LEASE.key): (None, LEASE)}
+    assert draft.before() == {place: ONE, (Lease, LEASE.key): None}
+    assert draft.before(middle) == {place: two, (Lease, LEASE.key): None}
+    assert draft.changes() == {place: three, (Lease, LEASE.key): LEASE}
+    assert draft.touched(Exporter) == {ONE.key}
+    undone = draft.undone
+    draft.back_to(middle)
+    assert (draft.get(Exporter, ONE.key), draft.get(Lease, LEASE.key), draft.undone) == (
+        two,
+        None,
+        undone + 1,
+    )
+    draft.back_to(middle)
+    assert draft.undone == undone + 1, "there was nothing to undo"
+    draft.damaged[place] = "why"
+    draft.put(LEASE)
+    draft.restore_damaged()
+    assert (draft.get(Exporter, ONE.key), draft.get(Lease, LEASE.key)) == (ONE, LEASE)
 
 
 def test_of_several_who_say_that_they_have_a_board_the_boards_word_counts() -> None:
-    lab, key = Lab(), ONE.key
-    first = replace(LEASE, name="first", exporter="one", order=7)
-    second = replace(LEASE, name="second", exporter="one", order=3)
+    lab, key = Draft(), ONE.key
+    first = replace(LEASE, name="first", exporter="one", sequence=7)
+    second = replace(LEASE, name="second", exporter="one", sequence=3)
     lab.put(replace(ONE, lease="second"))
     assert lab.at_odds() == [key], "it says that it has one, of which nobody knows"
     lab.put(second)
     assert (lab.holder(key), lab.at_odds()) == (second, [])
     lab.put(first)
-    assert (lab.holder(key), lab.at_odds(), lab.last_order) == (second, [key], 7)
+    assert (lab.holder(key), lab.at_odds(), lab.last_sequence) == (second, [key], 7)
     lab.put(replace(ONE, lease="first"))
     assert lab.holder(key) == first
     lab.put(replace(second, ended=1.0))

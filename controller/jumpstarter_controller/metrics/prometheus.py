@@ -10,12 +10,12 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, ProcessCol
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from jumpstarter_controller.audit import Journal
+from jumpstarter_controller.audit import AuditLog
 from jumpstarter_controller.lab import Drain, Exporter
 from jumpstarter_controller.process.http_pages import Page
-from jumpstarter_controller.process.logs import Refusals
+from jumpstarter_controller.process.logs import RefusalLog
 from jumpstarter_controller.reconciler.counters import Histogram
-from jumpstarter_controller.reconciler.reconciler import Engine
+from jumpstarter_controller.reconciler.reconciler import Reconciler
 from jumpstarter_controller.router import RouterService
 from jumpstarter_controller.scheduling import online
 from jumpstarter_controller.services.health_reports import HealthReports
@@ -48,9 +48,11 @@ def page(*collectors: Collector) -> Callable[[], Awaitable[Page]]:
 class LabCollector(Collector):
     """A controller. `collect` has to run where the engine does."""
 
-    def __init__(self, engine: Engine, refusals: Refusals, health: HealthReports, journal: Journal) -> None:
-        self._engine = engine
-        self._journal = journal
+    def __init__(
+        self, reconciler: Reconciler, refusals: RefusalLog, health: HealthReports, journal: AuditLog
+    ) -> None:
+        self._reconciler = reconciler
+        self._audit_log = journal
         self._refusals = refusals
         self._health = health
 
@@ -59,61 +61,61 @@ class LabCollector(Collector):
         yield from self._exporters()
         yield from self._leases()
         yield from self._hosts()
-        drain = self._engine.view.get(Drain, Drain.PLACE)
+        drain = self._reconciler.committed.get(Drain, Drain.PLACE)
         yield GaugeMetricFamily(
-            "jumpstarter_leads", "1 where it is decided who gets which board.", int(self._engine.leads())
+            "jumpstarter_leads", "1 where it is decided who gets which board.", int(self._reconciler.leads())
         )
         yield GaugeMetricFamily(
             "jumpstarter_drained", "1 while no lease begins, as the lab is drained.", int(drain is not None)
         )
-        tally = self._engine.tally
+        counters = self._reconciler.counters
         acquisitions = CounterMetricFamily(
             "jumpstarter_lease_acquisitions",
             "Leases that got an exporter, and leases that ended without one.",
             labels=["result"],
         )
-        for result, count in tally.acquisitions.items():
+        for result, count in counters.acquisitions.items():
             acquisitions.add_metric([result], count)
         yield acquisitions
         yield _histogram(
             "jumpstarter_lease_wait_seconds",
             "From when a lease could begin until it had an exporter.",
-            tally.waits,
+            counters.waits,
         )
         dials = CounterMetricFamily(
             "jumpstarter_dials",
             "Connections that clients asked for, by the answer's status.",
             labels=["code"],
         )
-        for code, count in sorted(tally.dials.items()):
+        for code, count in sorted(counters.dials.items()):
             dials.add_metric([code], count)
         yield dials
         requests = CounterMetricFamily(
             "jumpstarter_requests", "Calls that came, by method.", labels=["method"]
         )
-        for method, count in sorted(tally.requests.items()):
+        for method, count in sorted(counters.requests.items()):
             requests.add_metric([method], count)
         yield requests
         yield GaugeMetricFamily(
-            "jumpstarter_watches", "Clients that are told of changes, instead of asking.", tally.watches
+            "jumpstarter_watches", "Clients that are told of changes, instead of asking.", counters.watches
         )
         yield _refusals(self._refusals, "Calls without a token that counts.")
-        yield _histogram("jumpstarter_store_write_seconds", "Each write to the disk.", tally.writes)
+        yield _histogram("jumpstarter_store_write_seconds", "Each write to the disk.", counters.writes)
         yield CounterMetricFamily(
-            "jumpstarter_store_failed_writes", "Writes that the disk did not take.", tally.failed_writes
+            "jumpstarter_store_failed_writes", "Writes that the disk did not take.", counters.failed_writes
         )
         yield CounterMetricFamily(
-            "jumpstarter_journal_lost_entries", "What the journal could not keep.", self._journal.lost
+            "jumpstarter_journal_lost_entries", "What the journal could not keep.", self._audit_log.lost
         )
 
     def _exporters(self) -> Iterator[Metric]:
-        engine = self._engine
-        now = engine.clock()
+        reconciler = self._reconciler
+        now = reconciler.clock()
         statuses: Counter[tuple[str, str]] = Counter()
         here: Counter[str] = Counter()
-        for exporter in engine.view.all(Exporter):
+        for exporter in reconciler.committed.all(Exporter):
             statuses[exporter.namespace, exporter.status.name.lower()] += 1
-            here[exporter.namespace] += online(exporter, engine.presence, now)
+            here[exporter.namespace] += online(exporter, reconciler.presence, now)
         by_status = GaugeMetricFamily(
             "jumpstarter_exporters", "Exporters, by what they last said.", labels=["namespace", "status"]
         )
@@ -130,10 +132,10 @@ class LabCollector(Collector):
         yield connected
 
     def _leases(self) -> Iterator[Metric]:
-        engine = self._engine
-        now = engine.clock()
+        reconciler = self._reconciler
+        now = reconciler.clock()
         states: Counter[tuple[str, str]] = Counter()
-        for lease in engine.view.open_leases():
+        for lease in reconciler.committed.open_leases():
             later = lease.begin_time is not None and lease.begin_time > now
             state = "active" if lease.accepted else "future" if later else "waiting"
             states[lease.namespace, state] += 1
@@ -158,11 +160,11 @@ class LabCollector(Collector):
             name: GaugeMetricFamily(f"jumpstarter_host_{name}", text, labels=labels)
             for name, text in HOST_MEASURES.items()
         }
-        engine = self._engine
-        now = engine.clock()
-        for exporter in sorted(engine.view.all(Exporter), key=lambda one: one.key):
+        reconciler = self._reconciler
+        now = reconciler.clock()
+        for exporter in sorted(reconciler.committed.all(Exporter), key=lambda one: one.key):
             report = self._health.of(exporter)
-            if report is None or not online(exporter, engine.presence, now):
+            if report is None or not online(exporter, reconciler.presence, now):
                 continue
             for severity in ("warning", "error"):
                 count = sum(one.severity == severity for one in report.findings)
@@ -202,7 +204,7 @@ class RouterCollector(Collector):
         yield _refusals(router.refusals, "Streams without a token that counts.", "router_")
 
 
-def _refusals(refusals: Refusals, text: str, part: str = "") -> Metric:
+def _refusals(refusals: RefusalLog, text: str, part: str = "") -> Metric:
     return CounterMetricFamily(f"jumpstarter_{part}authentication_refusals", text, refusals.total)
 
 

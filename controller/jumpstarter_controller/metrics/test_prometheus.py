@@ -10,11 +10,11 @@ from jumpstarter_proto.rpc import RpcError, StatusCode
 from msgspec.structs import replace
 from prometheus_client.parser import text_string_to_metric_families
 
-from jumpstarter_controller.audit import Journal
+from jumpstarter_controller.audit import AuditLog
 from jumpstarter_controller.lab import Drain, Exporter, ExporterStatus, Lease
 from jumpstarter_controller.metrics.prometheus import LabCollector, RouterCollector, page
-from jumpstarter_controller.process.logs import Refusals
-from jumpstarter_controller.reconciler.reconciler import Engine
+from jumpstarter_controller.process.logs import RefusalLog
+from jumpstarter_controller.reconciler.reconciler import Reconciler
 from jumpstarter_controller.router import RouterService, RouterTokens
 from jumpstarter_controller.services.health_reports import HealthReports
 from jumpstarter_controller.store import MemoryStore
@@ -51,45 +51,50 @@ async def read(*collectors: LabCollector | RouterCollector) -> dict[str, float]:
 
 
 @pytest.fixture
-def lab(tmp_path: Path) -> tuple[Engine, Refusals, Journal, LabCollector]:
-    engine = Engine(MemoryStore(), clock=lambda: NOW)
-    refusals = Refusals(logging.getLogger(__name__))
-    journal = Journal(tmp_path / "journal.sqlite", engine.clock)
-    return engine, refusals, journal, LabCollector(engine, refusals, HealthReports(engine), journal)
+def lab(tmp_path: Path) -> tuple[Reconciler, RefusalLog, AuditLog, LabCollector]:
+    reconciler = Reconciler(MemoryStore(), clock=lambda: NOW)
+    refusals = RefusalLog(logging.getLogger(__name__))
+    journal = AuditLog(tmp_path / "journal.sqlite", reconciler.clock)
+    return (
+        reconciler,
+        refusals,
+        journal,
+        LabCollector(reconciler, refusals, HealthReports(reconciler), journal),
+    )
 
 
 async def test_a_lab_in_which_nothing_was_done(
-    lab: tuple[Engine, Refusals, Journal, LabCollector],
+    lab: tuple[Reconciler, RefusalLog, AuditLog, LabCollector],
 ) -> None:
     assert await read(lab[-1]) == ZEROS
 
 
-async def test_each_number_is_its_own(lab: tuple[Engine, Refusals, Journal, LabCollector]) -> None:
-    engine, refusals, journal, collector = lab
+async def test_each_number_is_its_own(lab: tuple[Reconciler, RefusalLog, AuditLog, LabCollector]) -> None:
+    reconciler, refusals, journal, collector = lab
     away = replace(ONE, name="two", status=ExporterStatus.OFFLINE)
     for exporter in (ONE, replace(ONE, name="three"), away, replace(ONE, namespace="other")):
-        engine.view.set(Exporter, exporter.key, exporter)
-    engine.presence.connected(ONE.key, NOW)
-    engine.presence.connected(away.key, NOW)
+        reconciler.committed.set(Exporter, exporter.key, exporter)
+    reconciler.presence.connected(ONE.key, NOW)
+    reconciler.presence.connected(away.key, NOW)
     later = replace(LEASE, begin_time=NOW + 1.0)
     offered = replace(LEASE, exporter="three", offered=NOW)
     runs = replace(LEASE, exporter="one", begun=NOW)
     for number, lease in enumerate((LEASE, later, offered, offered, runs, replace(runs, ended=NOW))):
         record = replace(lease, name=f"l{number}", exporter=lease.exporter and f"{lease.exporter}{number}")
-        engine.view.set(Lease, record.key, record)
+        reconciler.committed.set(Lease, record.key, record)
     begins = replace(LEASE, name="due", namespace="other", begin_time=NOW)
-    engine.view.set(Lease, begins.key, begins)
+    reconciler.committed.set(Lease, begins.key, begins)
     drain = Drain(namespace="", name="lab")
-    engine.view.set(Drain, drain.key, drain)
-    engine.leads = lambda: False
-    tally = engine.tally
-    tally.acquisitions |= {"success": 3, "failure": 2}
-    tally.waits.observe(4.0)
-    tally.writes.observe(0.25)
-    tally.writes.observe(0.25)
-    tally.dials.update({"OK": 7, "UNAVAILABLE": 1})
-    tally.requests["a.Service/Call"] = 5
-    tally.watches, tally.failed_writes, journal.lost = 6, 8, 9
+    reconciler.committed.set(Drain, drain.key, drain)
+    reconciler.leads = lambda: False
+    counters = reconciler.counters
+    counters.acquisitions |= {"success": 3, "failure": 2}
+    counters.waits.observe(4.0)
+    counters.writes.observe(0.25)
+    counters.writes.observe(0.25)
+    counters.dials.update({"OK": 7, "UNAVAILABLE": 1})
+    counters.requests["a.Service/Call"] = 5
+    counters.watches, counters.failed_writes, journal.lost = 6, 8, 9
     refusals.note(RpcError(StatusCode.UNKNOWN, "why"))
     assert await read(collector) == {
         "jumpstarter_exporters{namespace=lab,status=available}": 2,

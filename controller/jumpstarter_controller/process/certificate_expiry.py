@@ -17,7 +17,7 @@ from jumpstarter_proto.rpc import ServerTls
 
 from jumpstarter_controller.process.certificates import Certificate, CertificateError, renew
 
-__all__ = ["CertificateEnd", "end_warning"]
+__all__ = ["CertificateExpiry", "end_warning"]
 
 WARN_SECONDS = 30 * 86400.0
 LOOK_SECONDS = 3600.0
@@ -37,7 +37,7 @@ def end_warning(ends: float, now: float) -> str:
     return f"the TLS certificate ends in {left / 86400:.0f} days; replace it and its key until then"
 
 
-class CertificateEnd:
+class CertificateExpiry:
     """Of one certificate, while it is served."""
 
     def __init__(self, certificate: Certificate) -> None:

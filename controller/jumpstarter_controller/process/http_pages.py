@@ -12,10 +12,10 @@ import trio
 
 __all__ = ["Page", "serve_http"]
 
-LONGEST_HEAD = 16 * 1024
+MAX_HEAD_BYTES = 16 * 1024
 SECONDS = 10.0
 """For one connection, all in all."""
-MOST_CONNECTIONS = 32
+MAX_CONNECTIONS = 32
 
 _log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ async def serve_http(
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Answer with what `pages` make at that moment, by path, until cancelled. Closes the listeners."""
-    places = trio.CapacityLimiter(MOST_CONNECTIONS)
+    places = trio.CapacityLimiter(MAX_CONNECTIONS)
 
     async def handle(stream: trio.abc.Stream) -> None:
         # `serve_listeners` closes the stream when this returns.
@@ -61,7 +61,7 @@ async def _answer(stream: trio.abc.Stream, pages: Mapping[str, Callable[[], Awai
     while b"\r\n\r\n" not in head:
         data = await stream.receive_some(4096)
         head += data
-        if not data or len(head) > LONGEST_HEAD:
+        if not data or len(head) > MAX_HEAD_BYTES:
             return
     words = head.split(b"\r\n", 1)[0].decode("latin-1").split()
     method, path = words[:2] if len(words) == 3 else ("", "")

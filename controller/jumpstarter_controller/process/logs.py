@@ -19,11 +19,11 @@ from jumpstarter_proto.texts import printable, shown
 
 from jumpstarter_controller.lab import Client, Exporter, Host, Lease, PairingCode, Policy, Record
 
-__all__ = ["FIELDS", "JsonFormatter", "Refusals", "TextFormatter", "about", "configure", "without_tokens"]
+__all__ = ["FIELDS", "JsonFormatter", "RefusalLog", "TextFormatter", "about", "configure", "without_tokens"]
 
 FIELDS = ("namespace", "lease", "client", "exporter", "host", "policy", "code", "router", "peer")
 """In the order of a line."""
-LONGEST = 300
+MAX_FIELD_LENGTH = 300
 """Characters of one field."""
 _TOKEN = re.compile(r"eyJ[\w-]{4,}\.[\w-]+(\.[\w-]*)?")
 
@@ -54,12 +54,12 @@ def about(*records: Record, **fields: str) -> dict[str, str]:
     return found | {key: value for key, value in fields.items() if value}
 
 
-class Refusals(LimitedLog):
+class RefusalLog(LimitedLog):
     """Calls that were refused."""
 
     def note(self, why: Exception, **fields: str) -> None:
         """One more."""
-        self.write(f"refused: {str(why)[:LONGEST]}", about(**fields))
+        self.write(f"refused: {str(why)[:MAX_FIELD_LENGTH]}", about(**fields))
 
 
 def _fields(record: logging.LogRecord) -> dict[str, str]:
@@ -67,7 +67,7 @@ def _fields(record: logging.LogRecord) -> dict[str, str]:
     for key in FIELDS:
         value = getattr(record, key, None)
         if isinstance(value, str) and value:
-            found[key] = _clean(value[:LONGEST])
+            found[key] = _clean(value[:MAX_FIELD_LENGTH])
     return found
 
 

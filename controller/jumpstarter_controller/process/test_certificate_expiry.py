@@ -16,7 +16,7 @@ import trustme
 from jumpstarter_proto.remote import Trust
 from jumpstarter_proto.rpc import ServerTls, server_ssl_context
 
-from jumpstarter_controller.process.certificate_expiry import LOOK_SECONDS, CertificateEnd, end_warning
+from jumpstarter_controller.process.certificate_expiry import LOOK_SECONDS, CertificateExpiry, end_warning
 from jumpstarter_controller.process.certificates import Certificate, issue, own_certificate
 
 DAY = 86400.0
@@ -52,7 +52,7 @@ async def test_who_pinned_a_certificate_goes_on_when_it_is_renewed_again_and_aga
     router = tmp_path / "router.pem"
     router.write_bytes(issue(tmp_path, "localhost"))
     for _ in range(2):
-        end = CertificateEnd(own)
+        end = CertificateExpiry(own)
         assert end.renew_in_time() == (len(pins) == 1)
         pins.append(own.pinned())
     assert own.covers("lab")
@@ -79,12 +79,12 @@ async def test_one_that_was_made_by_a_clock_that_was_ahead_is_made_anew(
         ahead.setattr("jumpstarter_controller.process.certificates.datetime.datetime", Ahead)
         own = own_certificate(tmp_path, ["lab"])
     assert own.begins() > time.time() + 600 * DAY
-    assert CertificateEnd(own).renew_in_time()
+    assert CertificateExpiry(own).renew_in_time()
     assert own.begins() < time.time()
     assert await believes(own.pinned(), serving(own))
     assert own.before is not None
     assert not own.before.chain.exists()
-    assert not CertificateEnd(own).renew_in_time()
+    assert not CertificateExpiry(own).renew_in_time()
 
 
 async def test_the_end_of_others_certificates_counts_as_ever(tmp_path: Path) -> None:
@@ -118,7 +118,7 @@ async def test_it_is_renewed_while_it_is_served_and_said_once_a_day(
     tls = ServerTls(own.chain, own.key)
     changed = trio.Event()
     tls.on_change = changed.set
-    end = CertificateEnd(own)
+    end = CertificateExpiry(own)
     assert "ends in 10 days" in end.warning()
     await nursery.start(end.watch, tls)
     await changed.wait()
@@ -140,7 +140,7 @@ async def test_it_is_renewed_while_it_is_served_and_said_once_a_day(
 def test_a_certificate_that_cannot_be_renewed_says_why(tmp_path: Path) -> None:
     own = own_certificate(tmp_path, [], 10)
     own.key.write_text("no key")
-    end = CertificateEnd(own)
+    end = CertificateExpiry(own)
     assert not end.renew_in_time()
     assert "it cannot be renewed" in end.warning()
     assert "no private key" in end.warning()

@@ -9,8 +9,8 @@ import trio
 import trio.testing
 
 from jumpstarter_controller.process.http_pages import (
-    LONGEST_HEAD,
-    MOST_CONNECTIONS,
+    MAX_CONNECTIONS,
+    MAX_HEAD_BYTES,
     SECONDS,
     Page,
     serve_http,
@@ -67,7 +67,7 @@ async def test_other_requests_are_refused(port: int, request_line: bytes, status
 
 
 async def test_a_head_without_end_gets_no_answer(port: int) -> None:
-    assert await ask(port, b"GET /metrics HTTP/1.1\r\nX: " + b"x" * (LONGEST_HEAD + 1)) == b""
+    assert await ask(port, b"GET /metrics HTTP/1.1\r\nX: " + b"x" * (MAX_HEAD_BYTES + 1)) == b""
 
 
 async def test_a_silent_connection_ends(autojump_clock: trio.testing.MockClock, port: int) -> None:
@@ -79,7 +79,7 @@ async def test_a_silent_connection_ends(autojump_clock: trio.testing.MockClock, 
 
 
 async def test_silent_connections_are_few(port: int) -> None:
-    silent = [await trio.open_tcp_stream("127.0.0.1", port) for _ in range(MOST_CONNECTIONS)]
+    silent = [await trio.open_tcp_stream("127.0.0.1", port) for _ in range(MAX_CONNECTIONS)]
     with trio.fail_after(10):
         while await ask(port, b"GET /metrics HTTP/1.1\r\n\r\n"):
             await trio.sleep(0.01)

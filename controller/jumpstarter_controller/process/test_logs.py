@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from jumpstarter_controller.lab import Exporter, Lease
-from jumpstarter_controller.process.logs import JsonFormatter, Refusals, TextFormatter, about
+from jumpstarter_controller.process.logs import JsonFormatter, RefusalLog, TextFormatter, about
 
 TOKEN = "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJjbGllbnQ6YTpiOmMifQ.c2lnbmF0dXJl"
 LEASE = Lease(namespace="lab", name="l1", client="ann", exporter="rpi4-1")
@@ -92,15 +92,15 @@ def test_refusals_are_all_counted_and_some_logged(
     lines = attach(log, TextFormatter())
     now = 5.0
     monkeypatch.setattr("jumpstarter_proto.rpc._guards.time.monotonic", lambda: now)
-    refusals = Refusals(log)
+    refusals = RefusalLog(log)
     for _ in range(1000):
         refusals.note(ValueError("no"), peer="ipv4:1")
     assert refusals.total == 1000
-    assert len(lines.lines) == Refusals.BURST
+    assert len(lines.lines) == RefusalLog.BURST
     assert lines.lines[0] == "WARNING test: refused: no  peer=ipv4:1"
-    now += 60 / Refusals.PER_MINUTE
+    now += 60 / RefusalLog.PER_MINUTE
     refusals.note(ValueError("no"))
     assert (
         lines.lines[-1]
-        == f"WARNING test: refused: no ({1000 - Refusals.BURST} more before it were not logged)"
+        == f"WARNING test: refused: no ({1000 - RefusalLog.BURST} more before it were not logged)"
     )

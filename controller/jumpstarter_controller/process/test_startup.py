@@ -19,7 +19,7 @@ from jumpstarter_controller.process.certificates import own_certificate
 from jumpstarter_controller.process.data_folder import DataFolder
 from jumpstarter_controller.process.serving import serve, tls_of
 from jumpstarter_controller.process.startup import SIGNALS, Startup
-from jumpstarter_controller.reconciler.reconciler import Engine
+from jumpstarter_controller.reconciler.reconciler import Reconciler
 from jumpstarter_controller.replicas.open_store import Shared
 from jumpstarter_controller.replicas.replica import Replica
 
@@ -43,11 +43,11 @@ async def test_a_signal_between_start_and_serving_is_not_lost(
 async def test_a_controller_that_is_told_to_end_while_it_starts_ends_cleanly(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def made(*words: Any, **how: Any) -> Engine:
+    def made(*words: Any, **how: Any) -> Reconciler:
         os.kill(os.getpid(), signal.SIGTERM)
-        return Engine(*words, **how)
+        return Reconciler(*words, **how)
 
-    monkeypatch.setattr(app, "Engine", made)
+    monkeypatch.setattr(app, "Reconciler", made)
     with trio.fail_after(WAIT):
         assert await app.run(Settings(tmp_path / "data", "127.0.0.1:0")) is ExitCode.OK
     assert "Listening on 127.0.0.1:" in capsys.readouterr().out

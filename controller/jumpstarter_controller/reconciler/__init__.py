@@ -1,5 +1,5 @@
 """The changes of a lab: each runs over a draft, and counts when it is in the store."""
 
-from jumpstarter_controller.reconciler.reconciler import Engine
+from jumpstarter_controller.reconciler.reconciler import Reconciler
 
-__all__ = ["Engine"]
+__all__ = ["Reconciler"]

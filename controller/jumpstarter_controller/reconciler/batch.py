@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from jumpstarter_controller.lab import Exporter, ExporterDevices, Lab, Lease, PairingCode, Policy, Record
+from jumpstarter_controller.lab import Draft, Exporter, ExporterDevices, Lease, PairingCode, Policy, Record
 from jumpstarter_controller.lab.tables import Place
 from jumpstarter_controller.store.contract import Half, blank, differs
 
@@ -21,7 +21,7 @@ _EXPORTERS, _LEASES, _ENDS, _REFERENCES, _BEGINNINGS = 1, 4, 5, 6, 7
 _UNORDERED = {_EXPORTERS, _LEASES, _ENDS, _REFERENCES, _BEGINNINGS}
 
 
-def batch(draft: Lab) -> list[tuple[Place, Half, Record | None, int]]:
+def batch(draft: Draft) -> list[tuple[Place, Half, Record | None, int]]:
     """Which half of which record becomes what, and its stage (`Change.stage`); None: the record goes."""
     before = draft.before()
     found = []

@@ -14,18 +14,18 @@ from collections.abc import Callable, Iterable
 from jumpstarter_controller.lab import Exporter, Lease, Record
 from jumpstarter_controller.lab.tables import Place
 
-__all__ = ["MOST_CHANGES", "Feed"]
+__all__ = ["MAX_CHANGES", "ChangeFeed"]
 
-MOST_CHANGES = 2048
+MAX_CHANGES = 2048
 """So many are kept, each with one record as it was before."""
-MOST_LENGTH = 100
+MAX_REVISION_LENGTH = 100
 """Characters of a revision that is looked at."""
 
 
-class Feed:
+class ChangeFeed:
     """Changes of exporters and leases, numbered in the order in which they were acknowledged."""
 
-    def __init__(self, most: int = MOST_CHANGES) -> None:
+    def __init__(self, most: int = MAX_CHANGES) -> None:
         self.position = 0
         """Of who knows all of it."""
         self._most = most
@@ -62,7 +62,7 @@ class Feed:
 
     def position_of(self, revision: str, wish: bytes) -> int | None:
         """The position that is meant; None if it is of another process, another wish, or none at all."""
-        name, _, rest = revision[:MOST_LENGTH].partition(".")
+        name, _, rest = revision[:MAX_REVISION_LENGTH].partition(".")
         try:
             position = int(rest.partition(".")[0], 16)
         except ValueError:

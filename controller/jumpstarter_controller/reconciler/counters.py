@@ -12,7 +12,7 @@ from jumpstarter_controller.lab import Lease, Record
 if TYPE_CHECKING:
     from jumpstarter_proto.rpc import ServerCall
 
-__all__ = ["Histogram", "Tally"]
+__all__ = ["Counters", "Histogram"]
 
 WAIT_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200)
 WRITE_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5)
@@ -40,7 +40,7 @@ class Histogram:
         return found
 
 
-class Tally:
+class Counters:
     """The numbers of one controller."""
 
     def __init__(self) -> None:

@@ -10,7 +10,7 @@ from jumpstarter_controller.store.contract import Event, Snapshot, Stored
 
 __all__ = ["Known"]
 
-MOST_GONE = 10_000
+MAX_DELETED = 10_000
 """Nothing comes so late."""
 
 
@@ -54,7 +54,7 @@ class Known:
                 news[place] = event.stored.record
                 continue
             self._gone[place] = event.revision
-            if len(self._gone) > MOST_GONE:
+            if len(self._gone) > MAX_DELETED:
                 del self._gone[next(iter(self._gone))]
             if self._revisions.pop(place, None) is not None:
                 news[place] = None

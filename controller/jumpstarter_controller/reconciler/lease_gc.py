@@ -9,14 +9,14 @@ from collections.abc import Callable, Iterable
 import trio
 from jumpstarter_proto.rpc import RpcError
 
-from jumpstarter_controller.lab import Key, Lab, Lease
-from jumpstarter_controller.reconciler.reconciler import Engine
+from jumpstarter_controller.lab import Draft, Key, Lease
+from jumpstarter_controller.reconciler.reconciler import Reconciler
 from jumpstarter_controller.store import StoreError
 
-__all__ = ["KEEP_SECONDS", "MOST_ENDED", "forget_ended", "forgettable"]
+__all__ = ["MAX_ENDED_LEASES", "RETENTION_SECONDS", "forget_ended", "forgettable"]
 
-KEEP_SECONDS = 30 * 86400.0
-MOST_ENDED = 5000
+RETENTION_SECONDS = 30 * 86400.0
+MAX_ENDED_LEASES = 5000
 """More are not kept, however young."""
 EVERY_SECONDS = 60.0
 AT_ONCE = 500
@@ -28,15 +28,15 @@ _log = logging.getLogger(__name__)
 def forgettable(leases: Iterable[Lease], now: float, keep: float, most: int) -> list[Key]:
     """Those that ended more than `keep` seconds ago, and the oldest of what is more than `most`; oldest first."""
     ended = [(lease.ended, lease.key) for lease in leases if lease.ended is not None]
-    surplus = max(0, len(ended) - most)
+    excess = max(0, len(ended) - most)
     old = sum(end < now - keep for end, _ in ended)
-    return [key for _, key in heapq.nsmallest(max(surplus, old), ended)]
+    return [key for _, key in heapq.nsmallest(max(excess, old), ended)]
 
 
 async def forget_ended(
-    engine: Engine,
-    keep: float = KEEP_SECONDS,
-    most: int = MOST_ENDED,
+    reconciler: Reconciler,
+    keep: float = RETENTION_SECONDS,
+    most: int = MAX_ENDED_LEASES,
     *,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
@@ -46,12 +46,12 @@ async def forget_ended(
     """
     task_status.started()
     while True:
-        now = engine.clock() - max(0.0, engine.clock.moved)
-        keys = forgettable(engine.view.all(Lease), now, keep, most) if engine.leads() else []
+        now = reconciler.clock() - max(0.0, reconciler.clock.moved)
+        keys = forgettable(reconciler.committed.all(Lease), now, keep, most) if reconciler.leads() else []
         count = 0
         try:
             for start in range(0, len(keys), AT_ONCE):
-                count += await engine.change(_removal(keys[start : start + AT_ONCE]))
+                count += await reconciler.change(_removal(keys[start : start + AT_ONCE]))
         except (StoreError, RpcError) as error:  # a full disk, or the end
             _log.debug("ended leases stay for now: %s", error)
         else:
@@ -60,12 +60,12 @@ async def forget_ended(
         await trio.sleep(EVERY_SECONDS)
 
 
-def _removal(keys: list[Key]) -> Callable[[Lab, float], int]:
-    def apply(lab: Lab, _: float) -> int:
-        found = (lab.get(Lease, key) for key in keys if (Lease, key) not in lab.damaged)
+def _removal(keys: list[Key]) -> Callable[[Draft, float], int]:
+    def apply(draft: Draft, _: float) -> int:
+        found = (draft.get(Lease, key) for key in keys if (Lease, key) not in draft.damaged)
         ended = [lease for lease in found if lease is not None and lease.ended is not None]
         for lease in ended:
-            lab.remove(lease)
+            draft.remove(lease)
         return len(ended)
 
     return apply

@@ -19,43 +19,43 @@ import trio
 from jumpstarter_proto.remote import ReasonCode, reason_of
 from jumpstarter_proto.rpc import RpcError, StatusCode
 
-from jumpstarter_controller.audit import JournalEntry, Source, ignore, wording
+from jumpstarter_controller.audit import AuditEntry, Source, ignore, wording
 from jumpstarter_controller.audit.entry import entry_of
 from jumpstarter_controller.lab import (
+    Draft,
     Exporter,
     ExporterDevices,
     ExporterStatus,
     Key,
-    Lab,
+    LabState,
     Lease,
     Record,
-    View,
 )
 from jumpstarter_controller.lab.tables import KINDS, Place
 from jumpstarter_controller.reconciler.batch import halves_of
-from jumpstarter_controller.reconciler.change_feed import Feed
-from jumpstarter_controller.reconciler.counters import Tally
-from jumpstarter_controller.reconciler.store_sync import RETRY_SECONDS, Ledger, OutOfDateError
-from jumpstarter_controller.scheduling import Place as QueuePlace
+from jumpstarter_controller.reconciler.change_feed import ChangeFeed
+from jumpstarter_controller.reconciler.counters import Counters
+from jumpstarter_controller.reconciler.store_sync import RETRY_SECONDS, OutOfDateError, StoreSync
 from jumpstarter_controller.scheduling import (
+    FutureTimestamps,
     Presence,
     Scheduler,
     Waiters,
-    WrittenAhead,
     follow_clock,
 )
+from jumpstarter_controller.scheduling import Place as QueuePlace
 from jumpstarter_controller.scheduling.clock import Clock, uptime
 from jumpstarter_controller.store import Conflict, DamagedError, Half, Snapshot, Store, StoreError, Unknown
 
-__all__ = ["Engine"]
+__all__ = ["Reconciler"]
 
 T = TypeVar("T")
 R = TypeVar("R", bound=Record)
-MOST_CONFLICTS = 32
+MAX_CONFLICTS = 32
 """Who comes upon others' changes so often in one turn is told to try again."""
 REFUSAL_KINDS = tuple(kind for kind in KINDS if kind is not ExporterDevices)
 """Of these kinds are the records for which requests are refused. None is for devices, which are large."""
-LONGEST_SLEEP = 30.0
+MAX_SLEEP_SECONDS = 30.0
 """A wall clock that was set, or an exporter's presence that changed without a record, is noticed so soon."""
 
 FIND_SECONDS = 1.0
@@ -66,7 +66,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass
 class _Job:
-    change: Callable[[Lab, float], Any]
+    change: Callable[[Draft, float], Any]
     rests_on: Collection[type[Record]]
     """Of which kinds the records are on which it rests when it is refused."""
     marks: tuple[int, int] = (0, 0)
@@ -78,7 +78,7 @@ class _Job:
     error: BaseException | None = None
 
 
-class Engine:
+class Reconciler:
     """Holds a lab in memory and in a store. `run` has to run."""
 
     def __init__(
@@ -87,7 +87,7 @@ class Engine:
         *,
         clock: Callable[[], float] | None = None,
         steady: Callable[[], float] | None = None,
-        most_leases: int | None = None,
+        max_leases: int | None = None,
         snapshot: Snapshot | None = None,
         leads: Callable[[], bool] = lambda: True,
         replica: str = "",
@@ -96,35 +96,35 @@ class Engine:
 
         `snapshot` is the store's, where it was taken already. While it does not lead it makes what it is asked for, and
         decides nothing: another does. `replica` is which of several controllers of a lab it is; empty: it is alone.
-        When others make more than `most_leases` of a client, the youngest end.
+        When others make more than `max_leases` of a client, the youngest end.
         """
         self.presence = Presence()
         self.waiters = Waiters()
         self.clock = Clock(time.time, uptime) if clock is None else Clock(clock, steady)
-        self.tally = Tally()
+        self.counters = Counters()
         self.replica = replica
         self.leads = leads
         """Whether this engine decides about leases in this moment."""
         self._led = False
-        self._ledger = Ledger(store, self.tally, self._publish, self.look_around, snapshot)
-        self._draft = self._ledger.draft
+        self._store_sync = StoreSync(store, self.counters, self._publish, self.look_around, snapshot)
+        self._draft = self._store_sync.draft
         self._scheduler = Scheduler(
-            self.presence, self.waiters, self._ledger.evidence, most_leases=most_leases
+            self.presence, self.waiters, self._store_sync.evidence, max_leases=max_leases
         )
-        self._view_scheduler = Scheduler(self.presence)
-        self.view = View()
+        self._committed_scheduler = Scheduler(self.presence)
+        self.committed = LabState()
         """What is acknowledged."""
         for kind in KINDS:
             for record in self._draft.all(kind):
-                self.view.set(kind, record.key, record)
+                self.committed.set(kind, record.key, record)
         now = self.clock()
-        self._ahead = WrittenAhead.of(self.view, now)
+        self._ahead = FutureTimestamps.of(self.committed, now)
         if self._ahead.newest:
             _log.warning(
                 "the clock is %.0f s behind what was written last; leases from before wait for it to be set",
                 self._ahead.newest - now,
             )
-        for one in self.view.all(Exporter) if replica else ():
+        for one in self.committed.all(Exporter) if replica else ():
             self._note_replica(one.key, one, now)
         for exporter in self._online_at_the_end():
             # It had no chance to be heard while we were away.
@@ -138,9 +138,9 @@ class Engine:
         self._watchers: dict[Place, set[trio.Event]] = {}
         self._queue: dict[Key, QueuePlace] | None = None
         self._wanted: dict[Key, Key] = {}
-        self.record: Callable[[JournalEntry, Source], None] = ignore
+        self.record: Callable[[AuditEntry, Source], None] = ignore
         """Takes what the journal is to keep."""
-        self.feed = Feed()
+        self.feed = ChangeFeed()
         """What of `view` has changed."""
         self.failed = trio.Event()
         """The engine has ended: no change will be made any more."""
@@ -148,7 +148,7 @@ class Engine:
     @property
     def trouble(self) -> str:
         """Why the last write was refused, or what others write cannot be read; empty when all is well."""
-        return self._ledger.trouble or self._ledger.deafness
+        return self._store_sync.trouble or self._store_sync.deafness
 
     @property
     def damage(self) -> str:
@@ -164,12 +164,12 @@ class Engine:
     def _online_at_the_end(self) -> list[Key]:
         return [
             one.key
-            for one in self.view.all(Exporter)
+            for one in self.committed.all(Exporter)
             if one.devices and one.status is not ExporterStatus.OFFLINE
         ]
 
     async def change(
-        self, change: Callable[[Lab, float], T], *, rests_on: Collection[type[Record]] = REFUSAL_KINDS
+        self, change: Callable[[Draft, float], T], *, rests_on: Collection[type[Record]] = REFUSAL_KINDS
     ) -> T:
         """Run `change(lab, now)` over the draft and return its result when it is on the disk.
 
@@ -190,10 +190,10 @@ class Engine:
         result: T = job.result
         return result
 
-    def places(self) -> dict[Key, QueuePlace]:
+    def queue_positions(self) -> dict[Key, QueuePlace]:
         """The queue, as it stands."""
         if self._queue is None:
-            self._queue = self._view_scheduler.queue(self.view, self.clock())
+            self._queue = self._committed_scheduler.queue(self.committed, self.clock())
         return self._queue
 
     def waiting_for(self, exporter: Key) -> Lease | None:
@@ -202,7 +202,7 @@ class Engine:
         Who waits for the exporter's record (`wait`) hears of a change.
         """
         lease = self._wanted.get(exporter)
-        return None if lease is None else self.view.get(Lease, lease)
+        return None if lease is None else self.committed.get(Lease, lease)
 
     def watch(self, kind: type[Record], key: Key) -> trio.Event:
         """An event that is set with the next change of that record; get it before looking.
@@ -226,7 +226,7 @@ class Engine:
         task_status.started()
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._ledger.follow)
+                nursery.start_soon(self._store_sync.follow)
                 await self._work_on()
         finally:
             self.failed.set()
@@ -239,7 +239,7 @@ class Engine:
         while True:
             wake = await self._turn()
             timeout = math.inf if wake is None else max(0.0, wake - self.clock())
-            with trio.move_on_after(min(timeout, LONGEST_SLEEP)):
+            with trio.move_on_after(min(timeout, MAX_SLEEP_SECONDS)):
                 await self._work.wait()
 
     def heard_of(self, lease: Lease) -> None:
@@ -250,7 +250,7 @@ class Engine:
 
     async def _follow_clock(self) -> None:
         """The wall clock was set: what lasts a time goes on lasting it. When it cannot be written, next time."""
-        for _ in range(MOST_CONFLICTS):
+        for _ in range(MAX_CONFLICTS):
             step = self.clock.step()
             if not step and not self._moved:
                 return
@@ -261,7 +261,9 @@ class Engine:
             try:
                 await self._write([])
             except (StoreError, Conflict, Unknown) as error:
-                self._moved |= {(place, half is Half.STATUS): step for place, half in self._ledger.written}
+                self._moved |= {
+                    (place, half is Half.STATUS): step for place, half in self._store_sync.written
+                }
                 if isinstance(error, StoreError):
                     return
             else:
@@ -281,12 +283,12 @@ class Engine:
 
     async def _turn(self) -> float | None:
         self._work = trio.Event()
-        self._ledger.begin()
-        self._ledger.evidence.begin()
+        self._store_sync.begin()
+        self._store_sync.evidence.begin()
         await self._follow_clock()
         jobs, self._jobs = self._jobs, []
         self._current = jobs
-        for _ in range(MOST_CONFLICTS):
+        for _ in range(MAX_CONFLICTS):
             now = self.clock()
             try:
                 wake = await self._decide(jobs, now)
@@ -314,7 +316,7 @@ class Engine:
             self._tell_wanted()
             for job in jobs:
                 job.done.set()
-            seconds = await self._ledger.look_for_repairs()
+            seconds = await self._store_sync.look_for_repairs()
             times = [wake, None if seconds is None else self.clock() + seconds]
             return min((one for one in times if one is not None), default=None)
         self._fail(
@@ -325,7 +327,7 @@ class Engine:
 
     async def _decide(self, jobs: list[_Job], now: float) -> float | None:
         """Have all that is to be written in the draft, and noted on what it rests; when there is more to decide."""
-        evidence = self._ledger.evidence
+        evidence = self._store_sync.evidence
         while True:
             evidence.decide_anew()
             for job in jobs:
@@ -335,7 +337,7 @@ class Engine:
                     evidence.is_current(*job.rests_on)
             wake = self._reconcile(now)
             while evidence.places:
-                if await self._ledger.look_for_absent():
+                if await self._store_sync.look_for_absent():
                     break
                 wake = self._reconcile(now)
             else:
@@ -374,7 +376,7 @@ class Engine:
                 return
 
     async def _write(self, jobs: list[_Job]) -> None:
-        """Keep what is in the draft, and show it; whose each change is, is noted first. Raises as `Ledger.keep`."""
+        """Keep what is in the draft, and show it; whose each change is, is noted first. Raises as `StoreSync.keep`."""
 
         def undone() -> None:
             for job in jobs:
@@ -387,13 +389,13 @@ class Engine:
         self._queue = None
         # A write is shielded: without this, who is cancelled would try again as often as others get ahead.
         await trio.lowlevel.checkpoint_if_cancelled()
-        await self._ledger.keep(undone)
+        await self._store_sync.keep(undone)
 
     def _undecided(self, jobs: list[_Job]) -> list[_Job]:
         """Those of which something was not written; the others hear that all of it was."""
         left = []
         for job in jobs:
-            if job.writes and job.writes <= self._ledger.written:
+            if job.writes and job.writes <= self._store_sync.written:
                 job.done.set()
             else:
                 left.append(job)
@@ -409,11 +411,11 @@ class Engine:
         """Everybody sees these, which are in the store."""
         self._queue = None
         touched = set(changes)
-        self.feed.note(changes, lambda place: self.view.get(*place))
+        self.feed.note(changes, lambda place: self.committed.get(*place))
         for (kind, key), record in changes.items():
-            before = self.view.get(kind, key)
+            before = self.committed.get(kind, key)
             wording.write(before, record, self.tell)
-            self.tally.note(before, record)
+            self.counters.note(before, record)
             # What holds an exporter, or held it, is news for that exporter.
             if kind is Lease:
                 self.waiters.written(key, record if isinstance(record, Lease) else None)
@@ -425,13 +427,13 @@ class Engine:
         for (kind, key), record in changes.items():
             if kind is Exporter and self.replica:
                 self._note_presence(key, record)
-            self.view.set(kind, key, record)
+            self.committed.set(kind, key, record)
         for place in touched:
             self._wake(place)
 
     def _note_presence(self, key: Key, record: Record | None) -> None:
         """Another controller may have written what it has heard of an exporter."""
-        now, before = self.clock(), self.view.get(Exporter, key)
+        now, before = self.clock(), self.committed.get(Exporter, key)
         if isinstance(record, Exporter) and record.status is not ExporterStatus.OFFLINE:
             is_said = record.status is not (ExporterStatus.OFFLINE if before is None else before.status)
             if is_said and record.status is not ExporterStatus.UNSPECIFIED:
@@ -457,16 +459,16 @@ class Engine:
 
     def waiters_to_tell(self) -> dict[Key, bool]:
         """What the controller that leads is to be told by `heard_elsewhere`."""
-        return self.waiters.to_tell(self.view.open_leases(), self.clock())
+        return self.waiters.to_tell(self.committed.open_leases(), self.clock())
 
     async def find(self, kind: type[R], key: Key) -> R | None:
         """That record. One that another controller has just made may take a moment to be seen here."""
-        found = self.view.get(kind, key)
+        found = self.committed.get(kind, key)
         if found is None and self.replica:
             with trio.move_on_after(FIND_SECONDS):
-                if not await self._ledger.may_be_there((kind, key)):
+                if not await self._store_sync.may_be_there((kind, key)):
                     return None
-                while (found := self.view.get(kind, key)) is None:
+                while (found := self.committed.get(kind, key)) is None:
                     await self.wait(kind, key, FIND_SECONDS)
         return found
 

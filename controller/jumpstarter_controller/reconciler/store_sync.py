@@ -15,10 +15,10 @@ from typing import NoReturn
 
 import trio
 
-from jumpstarter_controller.lab import Drain, Lab, Policy, Record
+from jumpstarter_controller.lab import Draft, Drain, Policy, Record
 from jumpstarter_controller.lab.tables import Place
 from jumpstarter_controller.reconciler.batch import batch
-from jumpstarter_controller.reconciler.counters import Tally
+from jumpstarter_controller.reconciler.counters import Counters
 from jumpstarter_controller.reconciler.known_revisions import Known
 from jumpstarter_controller.scheduling import Evidence
 from jumpstarter_controller.store import (
@@ -37,7 +37,7 @@ from jumpstarter_controller.store import (
 )
 from jumpstarter_controller.store.contract import Cursor, aged, applied
 
-__all__ = ["RETRY_SECONDS", "Ledger", "OutOfDateError"]
+__all__ = ["RETRY_SECONDS", "OutOfDateError", "StoreSync"]
 
 RETRY_SECONDS = 1.0
 WATCH_SECONDS = 60.0
@@ -70,20 +70,20 @@ class _NewerError(Exception):
         self.events = events
 
 
-class Ledger:
+class StoreSync:
     """One task changes the draft and calls `begin` and `keep`; `follow` has to run beside it."""
 
     def __init__(
         self,
         store: Store,
-        tally: Tally,
+        counters: Counters,
         publish: Callable[[dict[Place, Record | None]], None],
         has_news: Callable[[], None],
         snapshot: Snapshot | None = None,
     ) -> None:
         """`publish` gets records that are in the store now, None for those that are gone; `has_news`: call `begin`."""
         snapshot = snapshot or store.snapshot()
-        self.draft = Lab()
+        self.draft = Draft()
         for (kind, key), stored in snapshot.records.items():
             self.draft.set(kind, key, stored.record)
         self.evidence = Evidence(asks=True)
@@ -97,7 +97,7 @@ class Ledger:
         self._unheard = ""
         """Why not all of that can be read, though some can."""
         self._store = store
-        self._tally = tally
+        self._tally = counters
         self._publish = publish
         self._has_news = has_news
         self._cursor = snapshot.cursor

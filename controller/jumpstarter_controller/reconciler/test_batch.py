@@ -16,7 +16,16 @@ from jumpstarter_proto.remote import Kind
 from jumpstarter_proto.rpc import RpcError
 from msgspec.structs import replace
 
-from jumpstarter_controller.lab import Client, Exporter, ExporterStatus, Key, Lab, Lease, PairingCode, Reason
+from jumpstarter_controller.lab import (
+    Client,
+    Draft,
+    Exporter,
+    ExporterStatus,
+    Key,
+    Lease,
+    PairingCode,
+    Reason,
+)
 from jumpstarter_controller.lab.tables import Place
 from jumpstarter_controller.reconciler.batch import batch, halves_of
 from jumpstarter_controller.scheduling import Presence, Scheduler
@@ -40,7 +49,7 @@ BOARDS = [
     )
     for name in "abc"
 ]
-Operation = Callable[[Lab], None]
+Operation = Callable[[Draft], None]
 
 
 @dataclass
@@ -48,7 +57,7 @@ class Controller:
     """One that has just started, and may die."""
 
     store: MemoryStore
-    lab: Lab = field(init=False)
+    lab: Draft = field(init=False)
 
     def __post_init__(self) -> None:
         self.lab = lab_of(self.store)
@@ -86,16 +95,16 @@ def create(name: str, board: str) -> Operation:
     asked = client_pb2.Lease(selector="board=rpi4", exporter_name=board)
     asked.duration.seconds = 60
 
-    def apply(lab: Lab) -> None:
-        changes.create_lease(lab, NOW, ANN, name, asked)
+    def apply(draft: Draft) -> None:
+        changes.create_lease(draft, NOW, ANN, name, asked)
 
     return apply
 
 
-def on_lease(name: str, change: Callable[[Lab, Lease], None]) -> Operation:
-    def apply(lab: Lab) -> None:
-        if (lease := lab.get(Lease, Key("lab", name))) is not None:
-            change(lab, lease)
+def on_lease(name: str, change: Callable[[Draft, Lease], None]) -> Operation:
+    def apply(draft: Draft) -> None:
+        if (lease := draft.get(Lease, Key("lab", name))) is not None:
+            change(draft, lease)
 
     return apply
 
@@ -111,12 +120,14 @@ def extend(name: str) -> Operation:
 
 
 def answer(name: str, takes: bool) -> Operation:
-    def apply(lab: Lab, lease: Lease) -> None:
+    def apply(draft: Draft, lease: Lease) -> None:
         board = Key("lab", lease.exporter)
         if takes:
-            changes.accept_lease(lab, NOW, board, lease.name)
+            changes.accept_lease(draft, NOW, board, lease.name)
         else:
-            changes.decline_lease(lab, board, lease.name, [Reason("drained", "it is drained")], is_news=True)
+            changes.decline_lease(
+                draft, board, lease.name, [Reason("drained", "it is drained")], is_news=True
+            )
 
     return on_lease(name, apply)
 
@@ -126,9 +137,9 @@ def report(board: str, status: ExporterStatus) -> Operation:
 
 
 def delete(board: str) -> Operation:
-    def apply(lab: Lab) -> None:
-        if (record := lab.get(Exporter, Key("lab", board))) is not None:
-            lab.remove(record)
+    def apply(draft: Draft) -> None:
+        if (record := draft.get(Exporter, Key("lab", board))) is not None:
+            draft.remove(record)
 
     return apply
 
@@ -166,7 +177,7 @@ def copied(store: MemoryStore) -> MemoryStore:
 def outcome(store: MemoryStore) -> dict[Place, object]:
     """What has come of it, but for what counts the writes."""
     return {
-        place: replace(stored.record, order=0) if isinstance(stored.record, Lease) else stored.record
+        place: replace(stored.record, sequence=0) if isinstance(stored.record, Lease) else stored.record
         for place, stored in store.snapshot().records.items()
     }
 
@@ -306,8 +317,8 @@ def test_a_code_is_used_first_and_who_used_it_gets_what_it_is_for_after_a_crash(
     key = BOARDS[0].key if again else Key("lab", "new")
     codes: list[str] = []
 
-    def pair(lab: Lab) -> None:
-        code, _ = objects.offer(lab, NOW, Kind.EXPORTER, key, {}, seconds=60, again=again)
+    def pair(draft: Draft) -> None:
+        code, _ = objects.offer(draft, NOW, Kind.EXPORTER, key, {}, seconds=60, again=again)
         codes.append(code)
 
     store.commit(Controller(store).decide(pair))

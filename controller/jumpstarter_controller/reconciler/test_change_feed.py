@@ -11,9 +11,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from jumpstarter_proto.lab.v1 import exporters_pb2 as pb
 from jumpstarter_proto.rpc import RpcError, StatusCode
 
-from jumpstarter_controller.lab import Client, Exporter, Key, Lease, Record, View
+from jumpstarter_controller.lab import Client, Exporter, Key, LabState, Lease, Record
 from jumpstarter_controller.lab.tables import Place
-from jumpstarter_controller.reconciler.change_feed import Feed
+from jumpstarter_controller.reconciler.change_feed import ChangeFeed
 from jumpstarter_controller.services.viewer import Viewer
 
 MOST = 8
@@ -66,14 +66,14 @@ class Reader:
         self.known: dict[Place, Record] = {}
         self.snapshots = 0
 
-    def read(self, feed: Feed, view: View) -> None:
+    def read(self, feed: ChangeFeed, state: LabState) -> None:
         before = None if self.position is None else feed.since(self.position)
         self.position = feed.position
         if before is None:
             self.snapshots += 1
-            self.known = {(type(one), one.key): one for one in self.viewer.all(view).records}
+            self.known = {(type(one), one.key): one for one in self.viewer.all(state).records}
             return
-        told = self.viewer.news(before, view)
+        told = self.viewer.news(before, state)
         for one in told.records:
             place: Place = (type(one), one.key)
             assert self.known.get(place) is not one, "it was told that before"
@@ -89,8 +89,8 @@ class Readers(RuleBasedStateMachine):
 
     @initialize(wishes=st.lists(wishes, min_size=1, max_size=4))
     def begin(self, wishes: list[pb.WatchRequest]) -> None:
-        self.view = View()
-        self.feed = Feed(MOST)
+        self.view = LabState()
+        self.feed = ChangeFeed(MOST)
         self.readers = [Reader(wish) for wish in wishes]
         self.changes = 0
 
@@ -127,14 +127,14 @@ TestReaders = Readers.TestCase
 TestReaders.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
 
 
-def put(feed: Feed, view: View, *made: Record) -> None:
-    feed.note([(type(one), one.key) for one in made], lambda place: view.get(*place))
+def put(feed: ChangeFeed, state: LabState, *made: Record) -> None:
+    feed.note([(type(one), one.key) for one in made], lambda place: state.get(*place))
     for one in made:
-        view.set(type(one), one.key, one)
+        state.set(type(one), one.key, one)
 
 
 def test_who_is_not_too_slow_gets_no_second_snapshot_and_who_is_gets_one() -> None:
-    feed, view = Feed(MOST), View()
+    feed, view = ChangeFeed(MOST), LabState()
     reader = Reader(pb.WatchRequest(exporters=True))
     reader.read(feed, view)
     for number in range(MOST):
@@ -148,7 +148,7 @@ def test_who_is_not_too_slow_gets_no_second_snapshot_and_who_is_gets_one() -> No
 
 
 def test_a_lease_that_ends_is_told_of_once_more() -> None:
-    feed, view = Feed(), View()
+    feed, view = ChangeFeed(), LabState()
     reader = Viewer("lab", "ann", pb.WatchRequest(leases=pb.LEASE_SCOPE_OWN))
     mine = Lease(namespace="lab", name="x", client="ann")
     put(feed, view, mine)
@@ -167,8 +167,8 @@ def test_a_lease_that_ends_is_told_of_once_more() -> None:
 
 @given(st.one_of(st.text(), st.integers().map(lambda n: f"{n:x}")), st.integers(-3, 3))
 def test_a_revision_of_somebody_else_is_none(text: str, off: int) -> None:
-    feed, wish = Feed(), b"wish"
-    put(feed, View(), Exporter(namespace="lab", name="one"))
+    feed, wish = ChangeFeed(), b"wish"
+    put(feed, LabState(), Exporter(namespace="lab", name="one"))
     revision = feed.revision(feed.position, wish)
     assert feed.position_of(revision, wish) == feed.position
     name, number, check = revision.split(".")
@@ -177,7 +177,7 @@ def test_a_revision_of_somebody_else_is_none(text: str, off: int) -> None:
     position = feed.position_of(f"{name}.{text}.{check}", wish)  # whose sender harms themselves alone
     assert position is None or feed.since(position) is None or 0 <= position <= feed.position
     assert feed.position_of(revision, b"another wish") is None
-    assert Feed().position_of(revision, wish) is None, "it was another process's"
+    assert ChangeFeed().position_of(revision, wish) is None, "it was another process's"
     future = feed.position_of(feed.revision(feed.position + 1 + abs(off), wish), wish)
     assert future is not None
     assert feed.since(future) is None
@@ -199,6 +199,6 @@ def test_what_is_no_wish_is_refused(wish: dict[str, Any], why: str) -> None:
 
 
 def test_what_nobody_watches_takes_no_room() -> None:
-    feed = Feed()
+    feed = ChangeFeed()
     feed.note([(Client, Key("lab", "ann"))], lambda _: None)
     assert feed.position == 0

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from jumpstarter_controller.lab import Client, Lease
 from jumpstarter_controller.reconciler.lease_gc import AT_ONCE, EVERY_SECONDS, forget_ended, forgettable
-from jumpstarter_controller.reconciler.reconciler import Engine
+from jumpstarter_controller.reconciler.reconciler import Reconciler
 from jumpstarter_controller.store import SqliteStore
 from jumpstarter_controller.store.whole import fill, lab_of
 
@@ -58,13 +58,13 @@ async def test_they_go_from_the_disk_too(tmp_path: Path, mock_clock: trio.testin
     fill(store, Client(namespace="lab", name="ann", uid="1"))
     fill(store, *(lease(number, 100.0 + number) for number in range(count)))
     now = 1000.0 + count
-    engine = Engine(store, clock=lambda: now + trio.current_time())
+    reconciler = Reconciler(store, clock=lambda: now + trio.current_time())
     async with trio.open_nursery() as nursery:
-        await nursery.start(engine.run)
-        await nursery.start(forget_ended, engine, 1e6, count - 10)
-        await until(lambda: engine.view.count(Lease) == count - 10)
+        await nursery.start(reconciler.run)
+        await nursery.start(forget_ended, reconciler, 1e6, count - 10)
+        await until(lambda: reconciler.committed.count(Lease) == count - 10)
         now += 1e6
-        await until(lambda: not engine.view.count(Lease))
+        await until(lambda: not reconciler.committed.count(Lease))
         nursery.cancel_scope.cancel()
     store.close()
     again = SqliteStore(tmp_path / "lab.sqlite")
@@ -79,17 +79,19 @@ async def test_a_clock_that_is_set_forward_makes_nothing_old(
     store = SqliteStore(tmp_path / "lab.sqlite")
     fill(store, Client(namespace="lab", name="ann", uid="1"), lease(1, 1000.0))
     ahead = 0.0
-    engine = Engine(store, clock=lambda: 1000.0 + ahead + trio.current_time(), steady=trio.current_time)
+    reconciler = Reconciler(
+        store, clock=lambda: 1000.0 + ahead + trio.current_time(), steady=trio.current_time
+    )
     async with trio.open_nursery() as nursery:
-        await nursery.start(engine.run)
-        await nursery.start(forget_ended, engine, 3600.0, 100)
+        await nursery.start(reconciler.run)
+        await nursery.start(forget_ended, reconciler, 3600.0, 100)
         ahead = 1e9
         await trio.sleep(10 * EVERY_SECONDS)
-        assert engine.clock.moved == 1e9
-        await engine.change(lambda _lab, _now: None)  # behind all that was asked for before
-        assert engine.view.count(Lease) == 1
+        assert reconciler.clock.moved == 1e9
+        await reconciler.change(lambda _lab, _now: None)  # behind all that was asked for before
+        assert reconciler.committed.count(Lease) == 1
         await trio.sleep(3600.0)
-        while engine.view.count(Lease):  # the disk is written by a thread
+        while reconciler.committed.count(Lease):  # the disk is written by a thread
             await trio.sleep(EVERY_SECONDS)
         nursery.cancel_scope.cancel()
     store.close()

@@ -18,11 +18,21 @@ from jumpstarter_proto.client.v1 import client_pb2
 from jumpstarter_proto.rpc import RpcError
 from msgspec.structs import replace
 
-from jumpstarter_controller.lab import Client, Exporter, ExporterStatus, Key, Lab, Lease, Record
+from jumpstarter_controller.lab import Client, Draft, Exporter, ExporterStatus, Key, Lease, Record
 from jumpstarter_controller.lab.tables import Place
 from jumpstarter_controller.reconciler import store_sync
 from jumpstarter_controller.reconciler.lease_gc import _removal
-from jumpstarter_controller.reconciler.reconciler import Engine
+from jumpstarter_controller.reconciler.reconciler import Reconciler
+from jumpstarter_controller.reconciler.test_reconciler_others import (
+    ANN,
+    BOARD,
+    MINE,
+    WAIT,
+    lease,
+    put,
+    running,
+    until,
+)
 from jumpstarter_controller.services import changes
 from jumpstarter_controller.store import (
     Change,
@@ -35,7 +45,6 @@ from jumpstarter_controller.store import (
 )
 from jumpstarter_controller.store.contract import Cursor, Event, Seen, Stored, key_of
 from jumpstarter_controller.store.whole import fill, lab_of
-from jumpstarter_controller.test_engine_others import ANN, BOARD, MINE, WAIT, lease, put, running, until
 
 BOB = Client(namespace="lab", name="bob", uid="3")
 TWO = replace(BOARD, name="two", uid="4")
@@ -90,14 +99,14 @@ async def test_a_damaged_record_is_refused_with_a_sentence_and_is_followed_again
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(store_sync, "RETRY_SECONDS", 0.01)
-    engine = Engine(store)
-    await running(engine, nursery)
+    reconciler = Reconciler(store)
+    await running(reconciler, nursery)
     spec, revision = damage(path, key_of(ANN))
     outcomes: dict[str, str] = {}
 
     async def ask(client: Client) -> None:
         try:
-            await engine.change(put(replace(client, username=f"{client.name}@lab")))
+            await reconciler.change(put(replace(client, username=f"{client.name}@lab")))
         except StoreError as error:
             outcomes[client.name] = str(error)
         else:
@@ -112,23 +121,23 @@ async def test_a_damaged_record_is_refused_with_a_sentence_and_is_followed_again
     )
     assert outcomes["ann"].startswith(said)
     assert str(path) not in outcomes["ann"]
-    assert engine.view.get(Client, ANN.key) == ANN, "it is as it was"
-    assert said in engine.damage
-    assert not engine.trouble
-    await engine.change(put(lease()))
-    await until(engine, lambda one: one is not None and one.active)
+    assert reconciler.committed.get(Client, ANN.key) == ANN, "it is as it was"
+    assert said in reconciler.damage
+    assert not reconciler.trouble
+    await reconciler.change(put(lease()))
+    await until(reconciler, lambda one: one is not None and one.active)
     with pytest.raises(DamagedError, match="client lab/ann"):
-        await engine.change(put(replace(ANN, enabled=False)))
+        await reconciler.change(put(replace(ANN, enabled=False)))
     assert caplog.text.count(said) == 1
     assert f"{path}: client lab/ann is damaged (JSON is malformed" in caplog.text
     fields = json.loads(spec) | {"labels": {"team": "a"}}
     repair(path, key_of(ANN), (json.dumps(fields), revision))
     with trio.fail_after(WAIT):
-        while engine.damage:
+        while reconciler.damage:
             await trio.sleep(0.01)
     repaired = replace(ANN, labels={"team": "a"})
-    assert engine.view.get(Client, ANN.key) == repaired
-    await engine.change(put(replace(repaired, username="ann@lab")))
+    assert reconciler.committed.get(Client, ANN.key) == repaired
+    await reconciler.change(put(replace(repaired, username="ann@lab")))
     kept = lab_of(store)
     assert kept.get(Client, ANN.key) == replace(repaired, username="ann@lab")
     assert caplog.text.count("client lab/ann is damaged no more") == 1
@@ -137,30 +146,30 @@ async def test_a_damaged_record_is_refused_with_a_sentence_and_is_followed_again
 async def test_a_damaged_record_that_is_taken_away_is_gone(
     store: SqliteStore, path: Path, nursery: trio.Nursery
 ) -> None:
-    engine = Engine(store)
-    await running(engine, nursery)
+    reconciler = Reconciler(store)
+    await running(reconciler, nursery)
     damage(path, key_of(BOB))
     with pytest.raises(DamagedError):
-        await engine.change(put(replace(BOB, enabled=False)))
+        await reconciler.change(put(replace(BOB, enabled=False)))
     with closing(SqliteStore(path)) as other:
         (revision,) = other._db.execute("SELECT revision FROM records WHERE name='bob'").fetchone()
         other.commit([Change(key_of(BOB), Half.SPEC, None, revision)])
     with trio.fail_after(WAIT):
-        while engine.view.get(Client, BOB.key) is not None:
-            await engine.wait(Client, BOB.key, math.inf)
-    assert not engine.damage
-    await engine.change(put(BOB))
+        while reconciler.committed.get(Client, BOB.key) is not None:
+            await reconciler.wait(Client, BOB.key, math.inf)
+    assert not reconciler.damage
+    await reconciler.change(put(BOB))
 
 
 async def test_a_lease_does_not_get_a_board_whose_record_is_damaged_and_says_why_it_waits(
     store: SqliteStore, path: Path, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(store_sync, "RETRY_SECONDS", 0.01)
-    engine = Engine(store)
-    await running(engine, nursery)
+    reconciler = Reconciler(store)
+    await running(reconciler, nursery)
     was = damage(path, key_of(BOARD))
-    await engine.change(put(lease()))
-    waiting = await until(engine, lambda one: one is not None and bool(one.conditions))
+    await reconciler.change(put(lease()))
+    waiting = await until(reconciler, lambda one: one is not None and bool(one.conditions))
     assert waiting is not None
     assert not waiting.exporter
     assert waiting.conditions[-1].message == (
@@ -168,47 +177,47 @@ async def test_a_lease_does_not_get_a_board_whose_record_is_damaged_and_says_why
         "what is kept of one was damaged: who runs the lab has to repair it"
     )
     repair(path, key_of(BOARD), was)
-    await until(engine, lambda one: one is not None and one.active)
+    await until(reconciler, lambda one: one is not None and one.active)
 
 
 async def test_a_lease_ends_whose_board_is_damaged_and_the_board_is_free_when_it_is_repaired(
     store: SqliteStore, path: Path, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(store_sync, "RETRY_SECONDS", 0.01)
-    engine = Engine(store)
-    await running(engine, nursery)
-    await engine.change(put(lease()))
-    active = await until(engine, lambda one: one is not None and one.active)
+    reconciler = Reconciler(store)
+    await running(reconciler, nursery)
+    await reconciler.change(put(lease()))
+    active = await until(reconciler, lambda one: one is not None and one.active)
     assert active is not None
     was = damage(path, key_of(BOARD))
-    await engine.change(lambda lab, _: changes.release(lab, active))
+    await reconciler.change(lambda lab, _: changes.release(lab, active))
     assert status_of(path, (Lease, MINE))["ended"]
-    await engine.change(put(lease("next")))
+    await reconciler.change(put(lease("next")))
     repair(path, key_of(BOARD), was)
     with trio.fail_after(WAIT):
-        while (found := engine.view.get(Lease, Key("lab", "next"))) is None or not found.active:
-            await engine.wait(Lease, Key("lab", "next"), math.inf)
+        while (found := reconciler.committed.get(Lease, Key("lab", "next"))) is None or not found.active:
+            await reconciler.wait(Lease, Key("lab", "next"), math.inf)
 
 
 async def test_a_damaged_lease_is_left_alone_and_others_that_are_forgotten_go(
     store: SqliteStore, path: Path, nursery: trio.Nursery
 ) -> None:
-    engine = Engine(store)
-    await running(engine, nursery)
+    reconciler = Reconciler(store)
+    await running(reconciler, nursery)
     ended = [lease(name, ended=1.0) for name in ("a", "b", "c")]
-    await engine.change(put(*ended, lease(duration=0.2)))
-    await until(engine, lambda one: one is not None and one.active)
+    await reconciler.change(put(*ended, lease(duration=0.2)))
+    await until(reconciler, lambda one: one is not None and one.active)
     damage(path, (Lease, MINE))
     damage(path, key_of(ended[1]))
     with trio.fail_after(WAIT):
-        while engine.damage.count("damaged in") < 1:  # its end cannot be written
-            await engine.change(lambda *_: None)
-        counts = [await engine.change(_removal([one.key for one in ended])) for _ in range(2)]
+        while reconciler.damage.count("damaged in") < 1:  # its end cannot be written
+            await reconciler.change(lambda *_: None)
+        counts = [await reconciler.change(_removal([one.key for one in ended])) for _ in range(2)]
     assert counts == [2, 0]
-    assert {one.name for one in engine.view.all(Lease)} == {"b", "mine"}
+    assert {one.name for one in reconciler.committed.all(Lease)} == {"b", "mine"}
     for _ in range(3):
-        await engine.change(lambda *_: None)
-    board = engine.view.get(Exporter, BOARD.key)
+        await reconciler.change(lambda *_: None)
+    board = reconciler.committed.get(Exporter, BOARD.key)
     assert board is not None
     assert board.lease == "mine"
 
@@ -216,8 +225,8 @@ async def test_a_damaged_lease_is_left_alone_and_others_that_are_forgotten_go(
 async def test_who_is_too_far_behind_looks_at_everything_that_is_not_damaged(
     store: SqliteStore, path: Path, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite, "MOST_GONE", 2)
-    engine = Engine(store)
+    monkeypatch.setattr(sqlite, "MAX_DELETED", 2)
+    reconciler = Reconciler(store)
     with closing(SqliteStore(path)) as other:
         more = [Client(namespace="lab", name=f"c{number}", uid="5") for number in range(5)]
         fill(other, *more[:4])
@@ -228,11 +237,14 @@ async def test_who_is_too_far_behind_looks_at_everything_that_is_not_damaged(
             ).fetchone()
             other.commit([Change(key_of(client), Half.SPEC, None, revision)])
         other.commit([Change(key_of(more[4]), Half.SPEC, more[4], None)])
-    await running(engine, nursery)
+    await running(reconciler, nursery)
     with trio.fail_after(WAIT):
-        while engine.view.get(Client, more[4].key) is None or engine.view.get(Client, BOB.key) is not None:
-            await engine.wait(Client, more[4].key, math.inf)
-    assert engine.view.get(Client, ANN.key) == ANN, "it is damaged, and not gone"
+        while (
+            reconciler.committed.get(Client, more[4].key) is None
+            or reconciler.committed.get(Client, BOB.key) is not None
+        ):
+            await reconciler.wait(Client, more[4].key, math.inf)
+    assert reconciler.committed.get(Client, ANN.key) == ANN, "it is damaged, and not gone"
 
 
 class Vandalised(MemoryStore):
@@ -280,23 +292,23 @@ async def test_a_store_that_answers_slowly_is_asked_for_few_damaged_records_in_o
     store = Vandalised()
     clients = [Client(namespace="lab", name=f"c{number}", uid=str(number)) for number in range(8)]
     fill(store, BOARD, *clients)
-    engine = Engine(store)
-    await running(engine, nursery)
+    reconciler = Reconciler(store)
+    await running(reconciler, nursery)
     for client in clients:
         store.damage(key_of(client))
         with pytest.raises(DamagedError):
-            await engine.change(put(replace(client, username="ann@lab")))
+            await reconciler.change(put(replace(client, username="ann@lab")))
     for _ in range(3):
         store.reads = 0
-        engine._ledger._repairs_due = 0.0
-        await engine.change(lambda *_: None)
-        await engine.change(lambda *_: None)
+        reconciler._store_sync._repairs_due = 0.0
+        await reconciler.change(lambda *_: None)
+        await reconciler.change(lambda *_: None)
         assert store.reads < len(clients)
     for client in clients:
         store.repair(key_of(client))
     with trio.fail_after(WAIT):
-        while engine.damage:
-            await engine.change(lambda *_: None)
+        while reconciler.damage:
+            await reconciler.change(lambda *_: None)
 
 
 NAMES = st.sampled_from(["a", "b", "c", "d"])
@@ -324,63 +336,65 @@ def test_whatever_is_damaged_only_that_cannot_be_changed(
 
     refusals: list[bool] = []
 
-    async def one(engine: Engine, what: str, about: object) -> None:
+    async def one(reconciler: Reconciler, what: str, about: object) -> None:
         kind, name = ("lease", about) if what == "release" else ("exporter", getattr(about, "name", ""))
         try:
-            await asked(engine, what, about)
+            await asked(reconciler, what, about)
         except DamagedError as error:
             refusals.append(str(error).startswith(f"{kind} lab/{name} was damaged"))
         except RpcError as error:
             refusals.append("exists" in error.details or "not found" in error.details)
 
-    async def asked(engine: Engine, what: str, about: object) -> None:
+    async def asked(reconciler: Reconciler, what: str, about: object) -> None:
         if what == "create":
             assert isinstance(about, tuple)
             name, client = about
             wish = client_pb2.Lease(selector="board=rpi4")
             wish.duration.seconds = 3600
-            await engine.change(lambda lab, now: changes.create_lease(lab, now, client, name, wish))
+            await reconciler.change(lambda lab, now: changes.create_lease(lab, now, client, name, wish))
         elif what == "release":
             assert isinstance(about, str)
             key = Key("lab", about)
 
-            def release(lab: Lab, _: float) -> None:
-                found = lab.get(Lease, key)
+            def release(draft: Draft, _: float) -> None:
+                found = draft.get(Lease, key)
                 if found is None:
                     raise changes.not_found("lease", key.name)
-                changes.release(lab, found)
+                changes.release(draft, found)
 
-            await engine.change(release)
+            await reconciler.change(release)
         else:
             assert isinstance(about, Exporter)
             status = ExporterStatus.AVAILABLE if what == "status" else ExporterStatus.OFFLINE
-            await engine.change(lambda lab, _: changes.report(lab, about.key, status, ""))
+            await reconciler.change(lambda lab, _: changes.report(lab, about.key, status, ""))
 
     async def run() -> None:
-        engine = Engine(store)
+        reconciler = Reconciler(store)
         async with trio.open_nursery() as nursery:
-            await nursery.start(engine.run)
+            await nursery.start(reconciler.run)
             for board in (BOARD, TWO):
-                engine.presence.connected(board.key, engine.clock())
+                reconciler.presence.connected(board.key, reconciler.clock())
             for start in range(0, len(steps), at_once):
                 async with trio.open_nursery() as asking:
                     for what, about in steps[start : start + at_once]:
                         if what in {"damage", "repair"}:
                             getattr(store, what)(about)
                         else:
-                            asking.start_soon(one, engine, what, about)
+                            asking.start_soon(one, reconciler, what, about)
             with trio.fail_after(WAIT):
                 for place in list(store.damaged):
                     store.repair(place)
-                while engine.damage or lab_of(store).at_odds():
-                    await engine.change(lambda *_: None)
+                while reconciler.damage or lab_of(store).at_odds():
+                    await reconciler.change(lambda *_: None)
                     await trio.sleep(0.01)
                 for _ in range(2):
-                    await engine.change(lambda *_: None)
+                    await reconciler.change(lambda *_: None)
             nursery.cancel_scope.cancel()
         kept = lab_of(store)
         for kind in (Client, Exporter, Lease):
-            assert {one.key: one for one in kept.all(kind)} == {one.key: one for one in engine.view.all(kind)}
+            assert {one.key: one for one in kept.all(kind)} == {
+                one.key: one for one in reconciler.committed.all(kind)
+            }
         active = [one.exporter for one in kept.all(Lease) if one.active]
         assert len(active) == len(set(active)), "a board is leased twice"
         assert not any(one.release and one.ended is None for one in kept.all(Lease))

@@ -16,10 +16,10 @@ from msgspec.structs import replace
 
 from jumpstarter_controller.lab import (
     Client,
+    Draft,
     Exporter,
     ExporterDevices,
     Key,
-    Lab,
     Lease,
     Policy,
     Record,
@@ -27,14 +27,8 @@ from jumpstarter_controller.lab import (
 )
 from jumpstarter_controller.lab.tables import Place
 from jumpstarter_controller.reconciler import store_sync
-from jumpstarter_controller.reconciler.reconciler import Engine
-from jumpstarter_controller.scheduling import POLICY_SECONDS
-from jumpstarter_controller.services.changes import create_lease, update_lease
-from jumpstarter_controller.services.policy_changes import apply_policies
-from jumpstarter_controller.store import Change, Event, Stored, StoreError, TooOldError, Written
-from jumpstarter_controller.store.contract import Cursor, Seen, Snapshot, key_of
-from jumpstarter_controller.store.whole import fill, lab_of, overwrite
-from jumpstarter_controller.test_engine_others import (
+from jumpstarter_controller.reconciler.reconciler import Reconciler
+from jumpstarter_controller.reconciler.test_reconciler_others import (
     ANN,
     BOARD,
     MINE,
@@ -45,6 +39,12 @@ from jumpstarter_controller.test_engine_others import (
     running,
     until,
 )
+from jumpstarter_controller.scheduling import POLICY_SECONDS
+from jumpstarter_controller.services.changes import create_lease, update_lease
+from jumpstarter_controller.services.policy_changes import apply_policies
+from jumpstarter_controller.store import Change, Event, Stored, StoreError, TooOldError, Written
+from jumpstarter_controller.store.contract import Cursor, Seen, Snapshot, key_of
+from jumpstarter_controller.store.whole import fill, lab_of, overwrite
 
 OTHER = Exporter(namespace="lab", name="other", uid="9", labels={"board": "other"})
 NOBODY = Policy(namespace="lab", name="p", rules=())
@@ -95,19 +95,19 @@ def store() -> Deaf:
     return store
 
 
-async def hears(engine: Engine, policy: Policy) -> None:
+async def hears(reconciler: Reconciler, policy: Policy) -> None:
     with trio.fail_after(WAIT):
-        while engine.view.get(Policy, policy.key) != policy:
-            await engine.wait(Policy, policy.key, math.inf)
+        while reconciler.committed.get(Policy, policy.key) != policy:
+            await reconciler.wait(Policy, policy.key, math.inf)
 
 
-async def asks(engine: Engine, **wish: object) -> None:
+async def asks(reconciler: Reconciler, **wish: object) -> None:
     wish = wish or {"selector": "board=rpi4"}
     asked = client_pb2.Lease(**wish)  # type: ignore[arg-type]
     asked.duration.seconds = 60
-    client = engine.view.get(Client, ANN.key)
+    client = reconciler.committed.get(Client, ANN.key)
     assert client is not None
-    await engine.change(lambda lab, now: create_lease(lab, now, client, MINE.name, asked))
+    await reconciler.change(lambda lab, now: create_lease(lab, now, client, MINE.name, asked))
 
 
 @pytest.mark.parametrize("is_forgetful", [False, True])
@@ -143,12 +143,12 @@ async def test_a_lease_is_not_refused_for_what_was_otherwise_a_moment_ago(
 ) -> None:
     store = Deaf()
     fill(store, ANN, *before)
-    engine = Engine(store)
-    await running(engine, nursery)
+    reconciler = Reconciler(store)
+    await running(reconciler, nursery)
     fill(store, *after)
     store.is_forgetful = is_forgetful
-    await asks(engine, **wish)
-    found = await until(engine, lambda one: one is not None)
+    await asks(reconciler, **wish)
+    found = await until(reconciler, lambda one: one is not None)
     assert found is not None
     assert found.active, found.conditions
     assert lab_of(store).get(Lease, MINE) == found
@@ -157,12 +157,12 @@ async def test_a_lease_is_not_refused_for_what_was_otherwise_a_moment_ago(
 async def test_a_lease_is_refused_in_the_same_write_when_nothing_is_newer(
     store: Deaf, nursery: trio.Nursery
 ) -> None:
-    engine = Engine(store)
-    await running(engine, nursery)
-    await engine.change(lambda *_: None)
+    reconciler = Reconciler(store)
+    await running(reconciler, nursery)
+    await reconciler.change(lambda *_: None)
     commits = store.commits
-    await asks(engine, selector="board=rpi5")
-    found = engine.view.get(Lease, MINE)
+    await asks(reconciler, selector="board=rpi5")
+    found = reconciler.committed.get(Lease, MINE)
     assert found is not None
     assert found.ended is not None
     assert [one.reason for one in found.conditions] == ["NoAccess"]
@@ -175,79 +175,79 @@ async def test_what_cannot_be_looked_up_is_not_decided_and_is_when_it_can(
     store: Deaf, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch, is_forgetful: bool
 ) -> None:
     monkeypatch.setattr(store_sync, "RETRY_SECONDS", 0.01)
-    engine = Engine(store)
-    await running(engine, nursery)
+    reconciler = Reconciler(store)
+    await running(reconciler, nursery)
     store.is_forgetful = is_forgetful
     store.wrong = "the network is gone; look after it"
-    await asks(engine, selector="board=rpi5")
+    await asks(reconciler, selector="board=rpi5")
     while len(store.asked) < 3:
-        await engine.change(lambda *_: None)
-    found = engine.view.get(Lease, MINE)
+        await reconciler.change(lambda *_: None)
+    found = reconciler.committed.get(Lease, MINE)
     assert found is not None
     assert found.ended is None
-    await engine.change(put(Client(namespace="lab", name="bob", uid="3")))
-    assert not engine.trouble
+    await reconciler.change(put(Client(namespace="lab", name="bob", uid="3")))
+    assert not reconciler.trouble
     store.wrong = ""
-    await until(engine, lambda one: one is not None and one.ended is not None)
+    await until(reconciler, lambda one: one is not None and one.ended is not None)
 
 
 async def test_while_others_change_something_all_the_time_requests_are_answered_and_nothing_else_waits(
     store: Deaf, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(store_sync, "RETRY_SECONDS", 0.01)
-    engine = Engine(store)
-    await running(engine, nursery)
+    reconciler = Reconciler(store)
+    await running(reconciler, nursery)
     numbers = count()
     store.meanwhile = lambda: fill(store, replace(OTHER, status_message=str(next(numbers))))
     refusals: list[str] = []
 
-    def forbidden(lab: Lab, now: float) -> None:
+    def forbidden(draft: Draft, now: float) -> None:
         raise RpcError(StatusCode.NOT_FOUND, "there is no such lease")
 
     async def is_refused() -> None:
         with pytest.raises(RpcError) as caught:
-            await engine.change(forbidden)
+            await reconciler.change(forbidden)
         refusals.append(caught.value.details)
 
     with trio.fail_after(WAIT):
         async with trio.open_nursery() as others:
             others.start_soon(is_refused)
-            others.start_soon(engine.change, put(Client(namespace="lab", name="bob", uid="3")))
-            others.start_soon(engine.change, put(lease(selector="board=rpi5")))
+            others.start_soon(reconciler.change, put(Client(namespace="lab", name="bob", uid="3")))
+            others.start_soon(reconciler.change, put(lease(selector="board=rpi5")))
     assert refusals == ["there is no such lease"]
     assert Lease in store.asked[0]
     assert all(ExporterDevices not in kinds for kinds in store.asked), (
         "they are large, and nobody is refused for them"
     )
-    assert engine.view.get(Client, Key("lab", "bob")) is not None
-    other = engine.view.get(Exporter, OTHER.key)
+    assert reconciler.committed.get(Client, Key("lab", "bob")) is not None
+    other = reconciler.committed.get(Exporter, OTHER.key)
     assert other is not None
     assert other.status_message
-    waiting = engine.view.get(Lease, MINE)
+    waiting = reconciler.committed.get(Lease, MINE)
     assert waiting is not None
     assert waiting.ended is None
     store.meanwhile = lambda: None
-    await until(engine, lambda one: one is not None and one.ended is not None)
+    await until(reconciler, lambda one: one is not None and one.ended is not None)
 
 
 async def test_what_is_not_allowed_is_looked_up_again_before_it_is_refused(
     store: Deaf, nursery: trio.Nursery
 ) -> None:
     fill(store, ANYBODY)
-    engine = Engine(store)
-    await running(engine, nursery)
-    await asks(engine)
-    await until(engine, lambda one: one is not None and one.active)
+    reconciler = Reconciler(store)
+    await running(reconciler, nursery)
+    await asks(reconciler)
+    await until(reconciler, lambda one: one is not None and one.active)
     asked = client_pb2.Lease()
     asked.duration.seconds = 600
 
-    def extend(lab: Lab, now: float) -> Lease:
-        return update_lease(lab, now, ANN, MINE, asked)
+    def extend(draft: Draft, now: float) -> Lease:
+        return update_lease(draft, now, ANN, MINE, asked)
 
     with pytest.raises(RpcError, match="no access policy lets client ann have one for 60 s at most"):
-        await engine.change(extend)
+        await reconciler.change(extend)
     fill(store, replace(ANYBODY, rules=(Rule(("",), maximum_duration=3600.0),)))
-    await engine.change(extend)
+    await reconciler.change(extend)
     extended = lab_of(store).get(Lease, MINE)
     assert extended is not None
     assert extended.duration == 600.0
@@ -257,14 +257,14 @@ async def test_nobody_is_refused_for_a_policy_that_was_looked_up_just_now(
     store: Deaf, nursery: trio.Nursery
 ) -> None:
     fill(store, NOBODY)
-    engine = Engine(store)
-    await running(engine, nursery)
+    reconciler = Reconciler(store)
+    await running(reconciler, nursery)
     fill(store, replace(NOBODY, exporters="board=rpi4"))
-    await asks(engine)
-    found = engine.view.get(Lease, MINE)
+    await asks(reconciler)
+    found = reconciler.committed.get(Lease, MINE)
     assert found is not None
     assert found.ended is None
-    await until(engine, lambda one: one is not None and one.ended is not None)
+    await until(reconciler, lambda one: one is not None and one.ended is not None)
 
 
 @pytest.mark.parametrize("is_granted", [True, False])
@@ -275,12 +275,12 @@ async def test_while_policies_change_nobody_is_refused_for_them(
     store = Shared()
     now = [1000.0]
     fill(store, ANN, BOARD, ANYBODY)
-    engine = Engine(store, clock=lambda: now[0])
-    await running(engine, nursery)
+    reconciler = Reconciler(store, clock=lambda: now[0])
+    await running(reconciler, nursery)
     store.others(NOBODY)
-    await hears(engine, NOBODY)
-    await asks(engine)
-    waiting = await until(engine, lambda one: one is not None and bool(one.conditions))
+    await hears(reconciler, NOBODY)
+    await asks(reconciler)
+    waiting = await until(reconciler, lambda one: one is not None and bool(one.conditions))
     assert waiting is not None
     assert (waiting.ended, waiting.exporter) == (None, "")
     assert waiting.conditions[-1].message.startswith(
@@ -289,13 +289,13 @@ async def test_while_policies_change_nobody_is_refused_for_them(
     now[0] += POLICY_SECONDS * 0.9
     if is_granted:
         store.others(replace(ANYBODY, name="q"))
-        await until(engine, lambda one: one is not None and one.active)
+        await until(reconciler, lambda one: one is not None and one.active)
         return
-    await engine.change(lambda *_: None)
-    assert engine.view.get(Lease, MINE) == waiting
+    await reconciler.change(lambda *_: None)
+    assert reconciler.committed.get(Lease, MINE) == waiting
     now[0] += POLICY_SECONDS * 0.2
-    await engine.change(lambda *_: None)
-    ended = engine.view.get(Lease, MINE)
+    await reconciler.change(lambda *_: None)
+    ended = reconciler.committed.get(Lease, MINE)
     assert ended is not None
     assert ended.ended == now[0]
 
@@ -303,8 +303,8 @@ async def test_while_policies_change_nobody_is_refused_for_them(
 async def test_nobody_is_refused_while_only_a_part_of_our_policies_could_be_written(
     store: Deaf, nursery: trio.Nursery
 ) -> None:
-    engine = Engine(store)
-    await running(engine, nursery)
+    reconciler = Reconciler(store)
+    await running(reconciler, nursery)
 
     def stops(changes: Sequence[Change], commit: Callable[[Sequence[Change]], Sequence[Written]]) -> None:
         error = StoreError("the network is gone; look after it")
@@ -314,11 +314,11 @@ async def test_nobody_is_refused_while_only_a_part_of_our_policies_could_be_writ
     store.stops = stops
     policies = [NOBODY, replace(ANYBODY, name="q")]
     with pytest.raises(StoreError, match="the network is gone"):
-        await engine.change(lambda lab, now: apply_policies(lab, now, policies))
+        await reconciler.change(lambda lab, now: apply_policies(lab, now, policies))
     assert lab_of(store).count(Policy) == 1
-    await asks(engine)
-    await engine.change(lambda lab, now: apply_policies(lab, now, policies))
-    found = await until(engine, lambda one: one is not None and (one.active or one.ended is not None))
+    await asks(reconciler)
+    await reconciler.change(lambda lab, now: apply_policies(lab, now, policies))
+    found = await until(reconciler, lambda one: one is not None and (one.active or one.ended is not None))
     assert found is not None
     assert found.active
 
@@ -327,8 +327,8 @@ async def test_what_was_heard_but_not_taken_in_yet_counts_as_looked_up(
     store: Deaf, nursery: trio.Nursery
 ) -> None:
     overwrite(store, {key_of(BOARD): None})
-    engine = Engine(store)
-    await running(engine, nursery)
+    reconciler = Reconciler(store)
+    await running(reconciler, nursery)
     store.heard = {key_of(BOARD)}
     has_heard = threading.Event()
     read = store.read
@@ -341,10 +341,10 @@ async def test_what_was_heard_but_not_taken_in_yet_counts_as_looked_up(
         return read(place)
 
     store.read = slow  # type: ignore[method-assign]
-    engine._ledger._has_news = has_heard.set
+    reconciler._store_sync._has_news = has_heard.set
     theirs = replace(lease("theirs"), client="nobody")
-    await engine.change(put(lease(), theirs))
-    found = engine.view.get(Lease, MINE)
+    await reconciler.change(put(lease(), theirs))
+    found = reconciler.committed.get(Lease, MINE)
     assert found is not None
     assert found.active
 
@@ -355,13 +355,13 @@ async def test_a_clock_that_is_set_back_after_policies_have_changed_keeps_nobody
     store = Shared()
     now = [1000.0]
     fill(store, ANN, BOARD, ANYBODY)
-    engine = Engine(store, clock=lambda: now[0])
-    await running(engine, nursery)
+    reconciler = Reconciler(store, clock=lambda: now[0])
+    await running(reconciler, nursery)
     store.others(NOBODY)
-    await hears(engine, NOBODY)
+    await hears(reconciler, NOBODY)
     now[0] -= 500.0
-    await asks(engine)
-    ended = engine.view.get(Lease, MINE)
+    await asks(reconciler)
+    ended = reconciler.committed.get(Lease, MINE)
     assert ended is not None
     assert ended.ended is not None
 
@@ -369,11 +369,11 @@ async def test_a_clock_that_is_set_back_after_policies_have_changed_keeps_nobody
 async def test_policies_that_are_changed_by_us_are_decided_upon_at_once(
     store: Deaf, nursery: trio.Nursery
 ) -> None:
-    engine = Engine(store)
-    await running(engine, nursery)
-    await engine.change(lambda lab, now: apply_policies(lab, now, [NOBODY]))
-    await asks(engine)
-    ended = engine.view.get(Lease, MINE)
+    reconciler = Reconciler(store)
+    await running(reconciler, nursery)
+    await reconciler.change(lambda lab, now: apply_policies(lab, now, [NOBODY]))
+    await asks(reconciler)
+    ended = reconciler.committed.get(Lease, MINE)
     assert ended is not None
     assert ended.ended is not None
 
@@ -381,22 +381,22 @@ async def test_policies_that_are_changed_by_us_are_decided_upon_at_once(
 async def test_a_lease_that_runs_is_not_ended_for_another_whose_end_was_not_heard_of(
     store: Deaf, nursery: trio.Nursery
 ) -> None:
-    engine = Engine(store)
-    await running(engine, nursery)
-    await asks(engine)
-    mine = await until(engine, lambda one: one is not None and one.active)
+    reconciler = Reconciler(store)
+    await running(reconciler, nursery)
+    await asks(reconciler)
+    mine = await until(reconciler, lambda one: one is not None and one.active)
     assert mine is not None
-    theirs = lease("theirs", exporter="one", begun=engine.clock())
+    theirs = lease("theirs", exporter="one", begun=reconciler.clock())
     store.heard = {key_of(theirs)}
-    fill(store, replace(mine, ended=engine.clock()), replace(BOARD, lease="theirs"), theirs)
+    fill(store, replace(mine, ended=reconciler.clock()), replace(BOARD, lease="theirs"), theirs)
     with trio.fail_after(WAIT):
-        while (found := engine.view.get(Lease, theirs.key)) is None:
-            await engine.wait(Lease, theirs.key, math.inf)
+        while (found := reconciler.committed.get(Lease, theirs.key)) is None:
+            await reconciler.wait(Lease, theirs.key, math.inf)
         for _ in range(3):
-            await engine.change(lambda *_: None)
+            await reconciler.change(lambda *_: None)
     assert found.ended is None
-    assert engine.view.get(Lease, theirs.key) == lab_of(store).get(Lease, theirs.key)
-    holder = engine.view.holder(BOARD.key)
+    assert reconciler.committed.get(Lease, theirs.key) == lab_of(store).get(Lease, theirs.key)
+    holder = reconciler.committed.holder(BOARD.key)
     assert holder is not None
     assert holder.name == "theirs"
 
@@ -404,10 +404,10 @@ async def test_a_lease_that_runs_is_not_ended_for_another_whose_end_was_not_hear
 async def test_a_client_that_was_taken_away_and_made_again_keeps_its_leases(
     store: Deaf, nursery: trio.Nursery
 ) -> None:
-    engine = Engine(store)
-    await running(engine, nursery)
-    await asks(engine)
-    await until(engine, lambda one: one is not None and one.active)
+    reconciler = Reconciler(store)
+    await running(reconciler, nursery)
+    await asks(reconciler)
+    await until(reconciler, lambda one: one is not None and one.active)
     store.heard = {key_of(ANN)}
     again = replace(ANN, uid="new")
 
@@ -419,8 +419,8 @@ async def test_a_client_that_was_taken_away_and_made_again_keeps_its_leases(
 
     await trio.to_thread.run_sync(replaced)
     for _ in range(3):
-        await engine.change(lambda *_: None)
+        await reconciler.change(lambda *_: None)
         await trio.testing.wait_all_tasks_blocked(0.01)
-    found = engine.view.get(Lease, MINE)
+    found = reconciler.committed.get(Lease, MINE)
     assert found is not None
     assert found.ended is None

@@ -15,9 +15,9 @@ import trio.testing
 from jumpstarter_proto.rpc import RpcError
 from msgspec.structs import replace
 
-from jumpstarter_controller.lab import Client, Exporter, ExporterStatus, Key, Lab, Lease, Record
+from jumpstarter_controller.lab import Client, Draft, Exporter, ExporterStatus, Key, Lease, Record
 from jumpstarter_controller.reconciler import store_sync
-from jumpstarter_controller.reconciler.reconciler import MOST_CONFLICTS, Engine
+from jumpstarter_controller.reconciler.reconciler import MAX_CONFLICTS, Reconciler
 from jumpstarter_controller.store import Change, Half, MemoryStore, SqliteStore, StoreError, Unknown, sqlite
 from jumpstarter_controller.store.contract import Cursor, Seen, Written, key_of
 from jumpstarter_controller.store.whole import fill, lab_of, overwrite
@@ -71,23 +71,23 @@ def lease(name: str = "mine", **more: object) -> Lease:
     return Lease(namespace="lab", name=name, client="ann", **fields)  # type: ignore[arg-type]
 
 
-def put(*records: Record) -> Callable[[Lab, float], None]:
-    def change(lab: Lab, _: float) -> None:
+def put(*records: Record) -> Callable[[Draft, float], None]:
+    def change(draft: Draft, _: float) -> None:
         for record in records:
-            lab.put(record)
+            draft.put(record)
 
     return change
 
 
-async def running(engine: Engine, nursery: trio.Nursery) -> None:
-    await nursery.start(engine.run)
-    engine.presence.connected(BOARD.key, engine.clock())
+async def running(reconciler: Reconciler, nursery: trio.Nursery) -> None:
+    await nursery.start(reconciler.run)
+    reconciler.presence.connected(BOARD.key, reconciler.clock())
 
 
-async def until(engine: Engine, holds: Callable[[Lease | None], bool]) -> Lease | None:
+async def until(reconciler: Reconciler, holds: Callable[[Lease | None], bool]) -> Lease | None:
     with trio.fail_after(WAIT):
-        while not holds(found := engine.view.get(Lease, MINE)):
-            await engine.wait(Lease, MINE, math.inf)
+        while not holds(found := reconciler.committed.get(Lease, MINE)):
+            await reconciler.wait(Lease, MINE, math.inf)
     return found
 
 
@@ -95,11 +95,11 @@ async def test_a_lease_that_somebody_else_makes_extends_and_releases_is_decided_
     store: Shared, nursery: trio.Nursery, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
-    engine = Engine(store)
-    await running(engine, nursery)
+    reconciler = Reconciler(store)
+    await running(reconciler, nursery)
     place = (Lease, MINE)
     (made,) = store.commit([Change(place, Half.SPEC, lease(), None)])
-    begun = await until(engine, lambda one: one is not None and one.active)
+    begun = await until(reconciler, lambda one: one is not None and one.active)
     assert begun is not None
     assert begun.exporter == "one"
     board = lab_of(store).get(Exporter, BOARD.key)
@@ -110,11 +110,11 @@ async def test_a_lease_that_somebody_else_makes_extends_and_releases_is_decided_
     assert stored.revision > made.revision
     longer = replace(begun, duration=3600.0)
     store.commit([Change(place, Half.SPEC, longer, stored.revision)])
-    await until(engine, lambda one: one is not None and one.duration == 3600.0)
+    await until(reconciler, lambda one: one is not None and one.duration == 3600.0)
     stored = store.read(place)
     assert stored is not None
     store.commit([Change(place, Half.SPEC, replace(longer, release=True), stored.revision)])
-    await until(engine, lambda one: one is not None and one.ended is not None)
+    await until(reconciler, lambda one: one is not None and one.ended is not None)
     said = "\n".join(one.getMessage() for one in caplog.records)
     for sentence in (
         "lease created",
@@ -123,32 +123,32 @@ async def test_a_lease_that_somebody_else_makes_extends_and_releases_is_decided_
         "lease ended: it was released",
     ):
         assert sentence in said
-    assert engine.tally.acquisitions["success"] == 1
-    assert engine.view.holder(BOARD.key) is None
+    assert reconciler.counters.acquisitions["success"] == 1
+    assert reconciler.committed.holder(BOARD.key) is None
 
 
 async def test_what_somebody_else_takes_away_is_gone(store: Shared, nursery: trio.Nursery) -> None:
-    engine = Engine(store)
-    await running(engine, nursery)
-    await engine.change(put(lease()))
+    reconciler = Reconciler(store)
+    await running(reconciler, nursery)
+    await reconciler.change(put(lease()))
     await trio.to_thread.run_sync(overwrite, store, {key_of(ANN): None})
-    ended = await until(engine, lambda one: one is not None and one.ended is not None)
+    ended = await until(reconciler, lambda one: one is not None and one.ended is not None)
     assert ended is not None
     assert ended.conditions[-1].message == "client ann was deleted"
-    assert engine.view.get(Client, ANN.key) is None
+    assert reconciler.committed.get(Client, ANN.key) is None
 
 
 async def test_a_change_that_comes_upon_anothers_is_made_again_on_the_records_as_they_are_then(
     store: Shared, nursery: trio.Nursery
 ) -> None:
-    engine = Engine(store)
-    await running(engine, nursery)
+    reconciler = Reconciler(store)
+    await running(reconciler, nursery)
 
-    def count(lab: Lab, _: float) -> int:
-        client = lab.get(Client, ANN.key)
+    def count(draft: Draft, _: float) -> int:
+        client = draft.get(Client, ANN.key)
         assert client is not None
         number = int(client.labels.get("count", "0")) + 1
-        lab.put(replace(client, labels={"count": str(number)}))
+        draft.put(replace(client, labels={"count": str(number)}))
         return number
 
     def ahead() -> None:
@@ -158,9 +158,9 @@ async def test_a_change_that_comes_upon_anothers_is_made_again_on_the_records_as
         store.others(replace(client, labels={"count": str(number)}))
 
     store.ahead = [ahead, ahead]
-    assert await engine.change(count) == 21
-    assert await engine.change(count) == 22
-    assert engine.view.get(Client, ANN.key) == lab_of(store).get(Client, ANN.key)
+    assert await reconciler.change(count) == 21
+    assert await reconciler.change(count) == 22
+    assert reconciler.committed.get(Client, ANN.key) == lab_of(store).get(Client, ANN.key)
 
 
 async def test_a_change_that_comes_upon_anothers_behind_another_change_is_made_again_at_once(
@@ -171,19 +171,19 @@ async def test_a_change_that_comes_upon_anothers_behind_another_change_is_made_a
     bob = Client(namespace="lab", name="bob", uid="3")
     with closing(SqliteStore(tmp_path / "lab")) as store, closing(SqliteStore(tmp_path / "lab")) as other:
         fill(store, ANN, bob)
-        engine = Engine(store)
+        reconciler = Reconciler(store)
         async with trio.open_nursery() as nursery:
-            await nursery.start(engine.run)
+            await nursery.start(reconciler.run)
             await trio.testing.wait_all_tasks_blocked(0.01)
             fill(other, replace(ANN, labels={"team": "a"}))
 
-            def change(lab: Lab, _: float) -> None:
+            def change(draft: Draft, _: float) -> None:
                 for key in (bob.key, ANN.key):
-                    client = lab.get(Client, key)
+                    client = draft.get(Client, key)
                     assert client is not None
-                    lab.put(replace(client, username=f"{key.name}@lab"))
+                    draft.put(replace(client, username=f"{key.name}@lab"))
 
-            await engine.change(change)
+            await reconciler.change(change)
             nursery.cancel_scope.cancel()
         ann = lab_of(other).get(Client, ANN.key)
         assert ann is not None
@@ -193,16 +193,16 @@ async def test_a_change_that_comes_upon_anothers_behind_another_change_is_made_a
 async def test_a_board_that_another_takes_first_is_not_leased_twice(
     store: Shared, nursery: trio.Nursery
 ) -> None:
-    engine = Engine(store)
-    await running(engine, nursery)
-    theirs = lease("theirs", exporter="one", begun=engine.clock())
+    reconciler = Reconciler(store)
+    await running(reconciler, nursery)
+    theirs = lease("theirs", exporter="one", begun=reconciler.clock())
     store.ahead = [lambda: store.others(replace(BOARD, lease="theirs"), theirs)]
-    await engine.change(put(lease()))
+    await reconciler.change(put(lease()))
     with trio.fail_after(WAIT):
-        while (holder := engine.view.holder(BOARD.key)) is None:
-            await engine.wait(Exporter, BOARD.key, math.inf)
+        while (holder := reconciler.committed.holder(BOARD.key)) is None:
+            await reconciler.wait(Exporter, BOARD.key, math.inf)
     assert holder.name == "theirs"
-    await engine.change(lambda *_: None)
+    await reconciler.change(lambda *_: None)
     kept = lab_of(store)
     assert kept.holder(BOARD.key) == holder
     mine = kept.get(Lease, MINE)
@@ -215,18 +215,18 @@ async def test_a_board_of_whose_lease_nobody_knows_is_given_to_another_when_ther
     store: Shared, nursery: trio.Nursery
 ) -> None:
     store.others(replace(BOARD, lease="never"))
-    engine = Engine(store)
-    await running(engine, nursery)
-    await engine.change(put(lease()))
-    await until(engine, lambda one: one is not None and one.active)
+    reconciler = Reconciler(store)
+    await running(reconciler, nursery)
+    await reconciler.change(put(lease()))
+    await until(reconciler, lambda one: one is not None and one.active)
 
 
 async def test_a_lease_whose_client_comes_later_is_no_lease_of_nobodys(
     store: Shared, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Records of different kinds come as they like."""
-    engine = Engine(store)
-    await running(engine, nursery)
+    reconciler = Reconciler(store)
+    await running(reconciler, nursery)
     bob = Client(namespace="lab", name="bob", uid="3")
     watch = store.watch
 
@@ -238,24 +238,24 @@ async def test_a_lease_whose_client_comes_later_is_no_lease_of_nobodys(
     store.wake()
     await trio.testing.wait_all_tasks_blocked(0.01)
     await trio.to_thread.run_sync(store.others, bob, replace(lease(), client="bob"))
-    found = await until(engine, lambda one: one is not None and (one.active or one.ended is not None))
+    found = await until(reconciler, lambda one: one is not None and (one.active or one.ended is not None))
     assert found is not None
     assert found.active
-    assert engine.view.get(Client, bob.key) == bob
+    assert reconciler.committed.get(Client, bob.key) == bob
 
 
 async def test_of_two_who_say_that_they_have_a_board_the_boards_word_counts(
     store: Shared, nursery: trio.Nursery
 ) -> None:
-    engine = Engine(store)
-    await running(engine, nursery)
-    await engine.change(put(lease()))
-    store.others(lease("theirs", exporter="one", begun=engine.clock()))
+    reconciler = Reconciler(store)
+    await running(reconciler, nursery)
+    await reconciler.change(put(lease()))
+    store.others(lease("theirs", exporter="one", begun=reconciler.clock()))
     with trio.fail_after(WAIT):
-        while (found := engine.view.get(Lease, Key("lab", "theirs"))) is None or found.ended is None:
-            await engine.wait(Lease, Key("lab", "theirs"), math.inf)
+        while (found := reconciler.committed.get(Lease, Key("lab", "theirs"))) is None or found.ended is None:
+            await reconciler.wait(Lease, Key("lab", "theirs"), math.inf)
     assert "was leased to lease mine before" in found.conditions[-1].message
-    holder = engine.view.holder(BOARD.key)
+    holder = reconciler.committed.holder(BOARD.key)
     assert holder is not None
     assert holder.key == MINE
 
@@ -264,8 +264,8 @@ async def test_of_two_who_say_that_they_have_a_board_the_boards_word_counts(
 async def test_a_write_of_which_nobody_knows_is_made_once(
     store: Shared, nursery: trio.Nursery, written: bool
 ) -> None:
-    engine = Engine(store)
-    await running(engine, nursery)
+    reconciler = Reconciler(store)
+    await running(reconciler, nursery)
 
     def stops(changes: Sequence[Change], commit: Callable[[Sequence[Change]], Sequence[Written]]) -> None:
         if written:
@@ -274,28 +274,28 @@ async def test_a_write_of_which_nobody_knows_is_made_once(
 
     calls = 0
 
-    def change(lab: Lab, _: float) -> None:
+    def change(draft: Draft, _: float) -> None:
         nonlocal calls
         calls += 1
-        lab.put(lease())
+        draft.put(lease())
 
     store.stops = stops
-    await engine.change(change)
+    await reconciler.change(change)
     assert calls == 2 - written
-    active = await until(engine, lambda one: one is not None and one.active)
+    active = await until(reconciler, lambda one: one is not None and one.active)
     assert lab_of(store).get(Lease, MINE) == active
 
 
 async def test_whose_change_is_written_is_answered_though_the_rest_of_the_batch_is_not(
     store: Shared, nursery: trio.Nursery
 ) -> None:
-    engine = Engine(store)
-    await running(engine, nursery)
+    reconciler = Reconciler(store)
+    await running(reconciler, nursery)
     outcomes: dict[str, str] = {}
 
     async def ask(name: str) -> None:
         try:
-            await engine.change(put(Client(namespace="lab", name=name, uid=name)))
+            await reconciler.change(put(Client(namespace="lab", name=name, uid=name)))
         except StoreError as error:
             outcomes[name] = str(error)
         else:
@@ -312,37 +312,37 @@ async def test_whose_change_is_written_is_answered_though_the_rest_of_the_batch_
         asking.start_soon(ask, "eve")
     assert sorted(outcomes.values()) == ["kept", "the network is gone; look after it"]
     (kept,) = (name for name, said in outcomes.items() if said == "kept")
-    for lab in (engine.view, lab_of(store)):
+    for lab in (reconciler.committed, lab_of(store)):
         assert {one.name for one in lab.all(Client)} == {"ann", kept}
 
 
 async def test_who_comes_upon_others_all_the_time_is_told_so_and_the_next_one_is_served(
     store: Shared, nursery: trio.Nursery
 ) -> None:
-    engine = Engine(store)
-    await running(engine, nursery)
+    reconciler = Reconciler(store)
+    await running(reconciler, nursery)
     numbers = iter(range(1000))
 
     def ahead() -> None:
         store.others(replace(ANN, labels={"n": str(next(numbers))}))
 
-    def change(lab: Lab, _: float) -> None:
-        client = lab.get(Client, ANN.key)
+    def change(draft: Draft, _: float) -> None:
+        client = draft.get(Client, ANN.key)
         assert client is not None
-        lab.put(replace(client, username="ann@lab"))
+        draft.put(replace(client, username="ann@lab"))
 
-    store.ahead = [ahead] * MOST_CONFLICTS
+    store.ahead = [ahead] * MAX_CONFLICTS
     with pytest.raises(RpcError, match="others change the same records"):
-        await engine.change(change)
-    await engine.change(change)
+        await reconciler.change(change)
+    await reconciler.change(change)
     client = lab_of(store).get(Client, ANN.key)
     assert client is not None
     assert client.username == "ann@lab"
-    assert client.labels == {"n": str(MOST_CONFLICTS - 1)}
+    assert client.labels == {"n": str(MAX_CONFLICTS - 1)}
 
 
 async def test_who_is_stopped_while_others_are_first_does_not_try_again(store: Shared) -> None:
-    engine = Engine(store)
+    reconciler = Reconciler(store)
     begun, may_end = threading.Event(), threading.Event()
     numbers = iter(range(1000))
 
@@ -351,14 +351,14 @@ async def test_who_is_stopped_while_others_are_first_does_not_try_again(store: S
         assert may_end.wait(WAIT)
         store.others(replace(ANN, labels={"n": str(next(numbers))}))
 
-    store.ahead = [ahead] * MOST_CONFLICTS
+    store.ahead = [ahead] * MAX_CONFLICTS
     async with trio.open_nursery() as nursery:
-        await nursery.start(engine.run)
+        await nursery.start(reconciler.run)
         commits = store.commits
 
         async def asks() -> None:
             with pytest.raises(RpcError, match="shutting down"):
-                await engine.change(put(replace(ANN, username="ann@lab")))
+                await reconciler.change(put(replace(ANN, username="ann@lab")))
 
         async with trio.open_nursery() as callers:
             callers.start_soon(asks)
@@ -366,34 +366,38 @@ async def test_who_is_stopped_while_others_are_first_does_not_try_again(store: S
             nursery.cancel_scope.cancel()
             may_end.set()
             with trio.CancelScope(shield=True):
-                await engine.failed.wait()
+                await reconciler.failed.wait()
     assert store.commits == commits + 1
 
 
 async def test_who_is_too_far_behind_looks_at_everything(nursery: trio.Nursery) -> None:
     store = MemoryStore(most_events=2)
     fill(store, ANN, BOARD)
-    engine = Engine(store)
+    reconciler = Reconciler(store)
     many = [Client(namespace="lab", name=f"c{number}", uid="x") for number in range(5)]
     fill(store, *many)
     overwrite(store, {key_of(ANN): None})
-    await running(engine, nursery)
+    await running(reconciler, nursery)
     with trio.fail_after(WAIT):
-        while engine.view.count(Client) != 5 or engine.view.get(Client, ANN.key) is not None:
-            await engine.wait(Client, Key("lab", "c4"), 0.05)
+        while (
+            reconciler.committed.count(Client) != 5 or reconciler.committed.get(Client, ANN.key) is not None
+        ):
+            await reconciler.wait(Client, Key("lab", "c4"), 0.05)
 
 
 async def test_what_is_older_than_what_it_has_written_itself_is_nothing_new(
     store: Shared, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Events may come late."""
-    engine = Engine(store)
-    await running(engine, nursery)
+    reconciler = Reconciler(store)
+    await running(reconciler, nursery)
     before = store.snapshot().cursor
-    await engine.change(put(replace(ANN, labels={"team": "a"})))
-    await engine.change(put(replace(ANN, labels={"team": "b"})))
+    await reconciler.change(put(replace(ANN, labels={"team": "a"})))
+    await reconciler.change(put(replace(ANN, labels={"team": "b"})))
     late = store.watch(before, 0)
-    assert next(one.stored and one.stored.record for one in late.events) != engine.view.get(Client, ANN.key)
+    assert next(one.stored and one.stored.record for one in late.events) != reconciler.committed.get(
+        Client, ANN.key
+    )
     watch = store.watch
     delivered = trio.Event()
 
@@ -408,8 +412,8 @@ async def test_what_is_older_than_what_it_has_written_itself_is_nothing_new(
     with trio.fail_after(WAIT):
         await delivered.wait()
     await trio.testing.wait_all_tasks_blocked(0.01)
-    await engine.change(lambda *_: None)
-    client = engine.view.get(Client, ANN.key)
+    await reconciler.change(lambda *_: None)
+    client = reconciler.committed.get(Client, ANN.key)
     assert client is not None
     assert client.labels == {"team": "b"}
 
@@ -440,7 +444,7 @@ async def test_who_stops_waits_for_its_watch_but_not_for_one_that_is_stuck(
     store = Lingering()
     fill(store, ANN, BOARD)
     async with trio.open_nursery() as nursery:
-        await nursery.start(Engine(store).run)
+        await nursery.start(Reconciler(store).run)
         await trio.to_thread.run_sync(store.begun.wait, WAIT)
         timer = threading.Timer(0.05, store.may_end.set)
         if not is_stuck:

@@ -1,4 +1,4 @@
-"""Engines of several controllers on one store: each makes what it is asked for, one decides."""
+"""Reconcilers of several controllers on one store: each makes what it is asked for, one decides."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import trio
 import trio.testing
 from msgspec.structs import replace
 
-from jumpstarter_controller.lab import Client, Drain, Exporter, ExporterStatus, Key, Lab, Lease
+from jumpstarter_controller.lab import Client, Draft, Drain, Exporter, ExporterStatus, Key, Lease
 from jumpstarter_controller.lab.tables import Place
-from jumpstarter_controller.reconciler.reconciler import Engine
+from jumpstarter_controller.reconciler.reconciler import Reconciler
 from jumpstarter_controller.store import MemoryStore
 from jumpstarter_controller.store.contract import Stored
 
 ANN, ONE, MINE = Key("lab", "ann"), Key("lab", "one"), Key("lab", "mine")
 
 
-def people(lab: Lab, _: float) -> None:
-    lab.put(Client(namespace="lab", name="ann", uid="1"))
-    lab.put(
+def people(draft: Draft, _: float) -> None:
+    draft.put(Client(namespace="lab", name="ann", uid="1"))
+    draft.put(
         Exporter(
             namespace="lab",
             name="one",
@@ -34,39 +34,39 @@ def people(lab: Lab, _: float) -> None:
     )
 
 
-def wish(lab: Lab, now: float) -> None:
-    lab.put(
+def wish(draft: Draft, now: float) -> None:
+    draft.put(
         Lease(namespace="lab", name="mine", client="ann", selector="board=rpi4", duration=60.0, created=now)
     )
 
 
 @asynccontextmanager
-async def running(*engines: Engine) -> AsyncIterator[None]:
+async def running(*engines: Reconciler) -> AsyncIterator[None]:
     async with trio.open_nursery() as nursery:
-        for engine in engines:
-            await nursery.start(engine.run)
+        for reconciler in engines:
+            await nursery.start(reconciler.run)
         yield
         nursery.cancel_scope.cancel()
 
 
-async def until(engine: Engine, *, has_board: bool) -> Lease:
+async def until(reconciler: Reconciler, *, has_board: bool) -> Lease:
     """The lease, as soon as that engine knows that it has a board, or has none."""
     while True:
-        lease = engine.view.get(Lease, MINE)
+        lease = reconciler.committed.get(Lease, MINE)
         if lease is not None and bool(lease.exporter) is has_board:
             return lease
-        await engine.wait(Lease, MINE, 60.0)
+        await reconciler.wait(Lease, MINE, 60.0)
 
 
 async def test_only_who_leads_decides_and_all_hear_of_it() -> None:
     store, leads = MemoryStore(), {"one": False, "other": False}
-    one = Engine(store, replica="one", leads=lambda: leads["one"])
-    other = Engine(store.another(), replica="other", leads=lambda: leads["other"])
+    one = Reconciler(store, replica="one", leads=lambda: leads["one"])
+    other = Reconciler(store.another(), replica="other", leads=lambda: leads["other"])
     async with running(one, other):
         await other.change(people)
         await one.change(wish)
-        for engine in (one, other):
-            lease = await until(engine, has_board=False)
+        for reconciler in (one, other):
+            lease = await until(reconciler, has_board=False)
             assert lease.conditions == ()  # nobody has looked at it
         one.others_live(["other"])
         leads["one"] = True
@@ -78,12 +78,12 @@ async def test_only_who_leads_decides_and_all_hear_of_it() -> None:
 async def test_who_does_not_lead_tells_exporters_who_would_have_them() -> None:
     """Not who begins later, nor of an exporter that somebody has, nor in a lab that is drained."""
     store = MemoryStore()
-    one = Engine(store, replica="one", leads=lambda: False)
+    one = Reconciler(store, replica="one", leads=lambda: False)
     one.presence.connected(ONE, one.clock())
     two = Key("lab", "two")
     one.presence.connected(two, one.clock())
 
-    def busy(lab: Lab, now: float) -> None:
+    def busy(draft: Draft, now: float) -> None:
         board = Exporter(
             namespace="lab",
             name="one",
@@ -93,11 +93,11 @@ async def test_who_does_not_lead_tells_exporters_who_would_have_them() -> None:
             status=ExporterStatus.AFTER_LEASE_HOOK,
         )
         lease = Lease(namespace="lab", name="mine", client="ann", selector="board=rpi4", duration=60.0)
-        lab.put(Client(namespace="lab", name="ann", uid="1"))
-        lab.put(board)
-        lab.put(replace(board, name="two", lease="held"))
-        lab.put(replace(lease, name="held", exporter="two", begun=now))
-        lab.put(replace(lease, name="later", begin_time=now + 1000.0))
+        draft.put(Client(namespace="lab", name="ann", uid="1"))
+        draft.put(board)
+        draft.put(replace(board, name="two", lease="held"))
+        draft.put(replace(lease, name="held", exporter="two", begun=now))
+        draft.put(replace(lease, name="later", begin_time=now + 1000.0))
 
     def waiting() -> list[str | None]:
         found = (one.waiting_for(key) for key in (ONE, two))
@@ -115,10 +115,10 @@ async def test_who_does_not_lead_tells_exporters_who_would_have_them() -> None:
 async def test_an_exporter_is_there_as_long_as_its_controller_lives() -> None:
     store = MemoryStore()
     now = [1000.0]
-    other = Engine(store.another(), replica="other", leads=lambda: False)
+    other = Reconciler(store.another(), replica="other", leads=lambda: False)
     async with running(other):
         await other.change(people)
-    one = Engine(store, replica="one", clock=lambda: now[0])
+    one = Reconciler(store, replica="one", clock=lambda: now[0])
     one.others_live(["other"])
     async with running(one):
         now[0] += 3600
@@ -129,15 +129,15 @@ async def test_an_exporter_is_there_as_long_as_its_controller_lives() -> None:
         now[0] += 61
         one.look_around()
         await one.change(lambda *_: None)
-        record = one.view.get(Exporter, ONE)
+        record = one.committed.get(Exporter, ONE)
         assert record is not None
         assert (record.status, record.replica) == (ExporterStatus.OFFLINE, "")
 
 
 async def test_what_another_controller_has_just_made_is_found() -> None:
     store = MemoryStore()
-    one = Engine(store, replica="one")
-    other = Engine(store.another(), replica="other", leads=lambda: False)
+    one = Reconciler(store, replica="one")
+    other = Reconciler(store.another(), replica="other", leads=lambda: False)
     found: list[Client | None] = []
 
     async def find() -> None:
@@ -146,7 +146,7 @@ async def test_what_another_controller_has_just_made_is_found() -> None:
     async with running(one), trio.open_nursery() as nursery:
         assert await other.find(Client, ANN) is None
         await one.change(people)
-        assert other.view.get(Client, ANN) is None
+        assert other.committed.get(Client, ANN) is None
         nursery.start_soon(find)
         await trio.testing.wait_all_tasks_blocked()
         async with running(other):
@@ -169,12 +169,12 @@ class Silent(MemoryStore):
 
 async def test_who_looks_in_a_store_that_does_not_answer_leaves_the_threads_of_others_alone() -> None:
     store = Silent()
-    engine = Engine(store, replica="one")
+    reconciler = Reconciler(store, replica="one")
     most = int(trio.to_thread.current_default_thread_limiter().total_tokens)
     try:
         async with trio.open_nursery() as nursery:
             for number in range(most + 1):
-                nursery.start_soon(engine.find, Client, Key("lab", f"client-{number}"))
+                nursery.start_soon(reconciler.find, Client, Key("lab", f"client-{number}"))
             await trio.testing.wait_all_tasks_blocked()
             with trio.fail_after(30):
                 await trio.to_thread.run_sync(lambda: None)
@@ -185,62 +185,62 @@ async def test_who_looks_in_a_store_that_does_not_answer_leaves_the_threads_of_o
 
 async def test_what_others_write_of_an_exporter_says_that_it_is_there_only_with_its_status() -> None:
     now = [1000.0]
-    engine = Engine(MemoryStore(), replica="one", clock=lambda: now[0], leads=lambda: False)
-    async with running(engine):
-        await engine.change(people)
+    reconciler = Reconciler(MemoryStore(), replica="one", clock=lambda: now[0], leads=lambda: False)
+    async with running(reconciler):
+        await reconciler.change(people)
         now[0] += 3600
         for status, labels, is_seen in (
             (ExporterStatus.AVAILABLE, {"a": "b"}, False),
             (ExporterStatus.UNSPECIFIED, {}, False),
             (ExporterStatus.LEASE_READY, {}, True),
         ):
-            before = engine.view.get(Exporter, ONE)
+            before = reconciler.committed.get(Exporter, ONE)
             assert before is not None
             after = replace(before, status=status, labels=labels)
-            await engine.change(lambda lab, _, after=after: lab.put(after))  # type: ignore[misc]
-            assert engine.presence.is_fresh(ONE, now[0]) is is_seen
+            await reconciler.change(lambda lab, _, after=after: lab.put(after))  # type: ignore[misc]
+            assert reconciler.presence.is_fresh(ONE, now[0]) is is_seen
 
 
 async def test_estimates_count_on_boards_that_other_controllers_have() -> None:
     now = [1000.0]
-    engine = Engine(MemoryStore(), replica="one", clock=lambda: now[0], leads=lambda: False)
+    reconciler = Reconciler(MemoryStore(), replica="one", clock=lambda: now[0], leads=lambda: False)
 
-    def held(lab: Lab, then: float) -> None:
-        people(lab, then)
-        wish(lab, then)
-        mine = lab.get(Lease, MINE)
+    def held(draft: Draft, then: float) -> None:
+        people(draft, then)
+        wish(draft, then)
+        mine = draft.get(Lease, MINE)
         assert mine is not None
-        lab.put(replace(mine, name="held", exporter="one", begun=then + 3600, order=1))
+        draft.put(replace(mine, name="held", exporter="one", begun=then + 3600, sequence=1))
 
-    async with running(engine):
-        await engine.change(held)
+    async with running(reconciler):
+        await reconciler.change(held)
         now[0] += 3600
-        engine.others_live([])
-        assert engine.places()[MINE].seconds is None
-        engine.others_live(["other"])
-        assert engine.places()[MINE].seconds == 60.0
+        reconciler.others_live([])
+        assert reconciler.queue_positions()[MINE].seconds is None
+        reconciler.others_live(["other"])
+        assert reconciler.queue_positions()[MINE].seconds == 60.0
 
 
 async def test_a_command_that_another_controller_has_heard_of_is_believed_at_once() -> None:
-    engine = Engine(MemoryStore(), replica="one")
+    reconciler = Reconciler(MemoryStore(), replica="one")
 
-    def begun(lab: Lab, now: float) -> None:
-        people(lab, now)
-        wish(lab, now)
-        mine = lab.get(Lease, MINE)
+    def begun(draft: Draft, now: float) -> None:
+        people(draft, now)
+        wish(draft, now)
+        mine = draft.get(Lease, MINE)
         assert mine is not None
-        lab.put(replace(mine, exporter="one", begun=now, waited=True))
+        draft.put(replace(mine, exporter="one", begun=now, waited=True))
 
     def is_waited() -> bool:
-        lease = engine.view.get(Lease, MINE)
+        lease = reconciler.committed.get(Lease, MINE)
         assert lease is not None
         return lease.waited
 
-    engine.others_live(["other"])
-    async with running(engine):
-        await engine.change(begun)
+    reconciler.others_live(["other"])
+    async with running(reconciler):
+        await reconciler.change(begun)
         assert is_waited()
-        engine.heard_elsewhere({MINE: True})
+        reconciler.heard_elsewhere({MINE: True})
         with trio.fail_after(20):  # it would look again by itself after half a minute
             while is_waited():
-                await engine.wait(Lease, MINE, 60.0)
+                await reconciler.wait(Lease, MINE, 60.0)

@@ -12,8 +12,8 @@ from jumpstarter_proto.client.v1 import client_pb2
 from jumpstarter_proto.rpc import RpcError
 from msgspec.structs import replace
 
-from jumpstarter_controller.lab import Client, Exporter, ExporterStatus, Key, Lab, Lease, Record
-from jumpstarter_controller.reconciler.reconciler import Engine
+from jumpstarter_controller.lab import Client, Draft, Exporter, ExporterStatus, Key, Lease, Record
+from jumpstarter_controller.reconciler.reconciler import Reconciler
 from jumpstarter_controller.services import changes
 from jumpstarter_controller.store import (
     Change,
@@ -92,8 +92,8 @@ class Shaken(MemoryStore):
 class Users:
     """They ask for leases, extend and release them, and remember what they were told."""
 
-    def __init__(self, engine: Engine, seed: int) -> None:
-        self.engine = engine
+    def __init__(self, reconciler: Reconciler, seed: int) -> None:
+        self.reconciler = reconciler
         self.random = random.Random(seed)
         self.made: dict[Key, float] = {}
         """Acknowledged leases with their durations."""
@@ -114,7 +114,9 @@ class Users:
         name = f"l{self.number:03}"
         asked = client_pb2.Lease(selector="board=rpi4")
         asked.duration.seconds = 3600
-        lease = await self.engine.change(lambda lab, now: changes.create_lease(lab, now, ANN, name, asked))
+        lease = await self.reconciler.change(
+            lambda lab, now: changes.create_lease(lab, now, ANN, name, asked)
+        )
         self.made[lease.key] = 3600.0
 
     async def extend(self) -> None:
@@ -123,13 +125,13 @@ class Users:
         key = self.random.choice(sorted(self.made))
         more = self.random.randrange(1, 1000)
 
-        def apply(lab: Lab, now: float) -> Lease:
+        def apply(draft: Draft, now: float) -> Lease:
             asked = client_pb2.Lease()
-            asked.duration.seconds = int(changes.owned(lab, ANN, key, "UpdateLease").duration) + more
-            return changes.update_lease(lab, now, ANN, key, asked)
+            asked.duration.seconds = int(changes.owned(draft, ANN, key, "UpdateLease").duration) + more
+            return changes.update_lease(draft, now, ANN, key, asked)
 
         try:
-            await self.engine.change(apply)
+            await self.reconciler.change(apply)
         except StoreError:
             self.refused[key] += more
             raise
@@ -140,10 +142,10 @@ class Users:
             return
         key = self.random.choice(sorted(self.made))
 
-        def apply(lab: Lab, _: float) -> None:
-            changes.release(lab, changes.owned(lab, ANN, key, "DeleteLease"))
+        def apply(draft: Draft, _: float) -> None:
+            changes.release(draft, changes.owned(draft, ANN, key, "DeleteLease"))
 
-        await self.engine.change(apply)
+        await self.reconciler.change(apply)
         self.released.add(key)
 
 
@@ -168,10 +170,10 @@ def another(store: Shaken, seed: int) -> None:
             continue  # they look again, and try another time
 
 
-def check(lab: Lab) -> None:
-    active = [lease.exporter for lease in lab.all(Lease) if lease.active]
+def check(draft: Draft) -> None:
+    active = [lease.exporter for lease in draft.all(Lease) if lease.active]
     assert len(active) == len(set(active)), "a board is leased twice"
-    assert not lab.at_odds()
+    assert not draft.at_odds()
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -180,11 +182,11 @@ async def test_what_was_acknowledged_is_there_once_whatever_happens(
 ) -> None:
     store = Shaken(seed)
     fill(store, ANN, *BOARDS)
-    engine = Engine(store)
-    await nursery.start(engine.run)
+    reconciler = Reconciler(store)
+    await nursery.start(reconciler.run)
     for board in BOARDS:
-        engine.presence.connected(board.key, engine.clock())
-    users = Users(engine, seed)
+        reconciler.presence.connected(board.key, reconciler.clock())
+    users = Users(reconciler, seed)
     store.is_shaken = True
     async with trio.open_nursery() as asking:
         asking.start_soon(trio.to_thread.run_sync, another, store, seed)
@@ -193,16 +195,16 @@ async def test_what_was_acknowledged_is_there_once_whatever_happens(
     store.is_shaken = False
     with trio.fail_after(30):
         while True:
-            await engine.change(lambda *_: None)
+            await reconciler.change(lambda *_: None)
             kept = lab_of(store)
             waits = [one for one in kept.open_leases() if not one.exporter]
             free = [one for one in kept.all(Exporter) if not one.lease]
             same = all(
                 kept.get(kind, record.key) == record
                 for kind in (Lease, Exporter, Client)
-                for record in engine.view.all(kind)
+                for record in reconciler.committed.all(kind)
             )
-            if same and kept.count(Lease) == engine.view.count(Lease) and not (waits and free):
+            if same and kept.count(Lease) == reconciler.committed.count(Lease) and not (waits and free):
                 break
             await trio.sleep(0.01)
     check(kept)

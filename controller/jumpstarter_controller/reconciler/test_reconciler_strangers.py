@@ -24,13 +24,13 @@ from jumpstarter_controller.lab import (
     Record,
     Rule,
 )
-from jumpstarter_controller.reconciler.reconciler import Engine
+from jumpstarter_controller.reconciler.reconciler import Reconciler
+from jumpstarter_controller.reconciler.test_reconciler_others import ANN, BOARD
 from jumpstarter_controller.services.messages import exporter_message, lease_news
 from jumpstarter_controller.services.viewer import Viewer
 from jumpstarter_controller.store import MemoryStore
 from jumpstarter_controller.store.contract import LATEST, check_bounds, key_of
 from jumpstarter_controller.store.whole import fill, overwrite
-from jumpstarter_controller.test_engine_others import ANN, BOARD
 
 WAIT = 10.0
 TIMES = st.sampled_from([0.0, -1.0, 1e9, 2e9, LATEST, -LATEST]) | st.floats(-LATEST, LATEST)
@@ -88,7 +88,7 @@ ANYTHING = st.one_of(
         answers=st.booleans(),
         gone_since=PERHAPS,
     ),
-    records(Client, labels=LABELS, outgoing=NAMES, outgoing_until=TIMES, enabled=st.booleans()),
+    records(Client, labels=LABELS, previous_uid=NAMES, previous_uid_until=TIMES, enabled=st.booleans()),
     records(
         Policy, exporters=SELECTORS, rules=several(st.builds(Rule, several(SELECTORS), NUMBERS, PERHAPS))
     ),
@@ -97,17 +97,17 @@ ANYTHING = st.one_of(
 )
 
 
-def look(engine: Engine) -> None:
+def look(reconciler: Reconciler) -> None:
     """As clients, those who watch, and the service manager do."""
-    places = engine.places()
-    for lease in engine.view.all(Lease):
-        lease_news(lease, places.get(lease.key), engine.clock()).SerializeToString()
-    for exporter in engine.view.all(Exporter):
+    places = reconciler.queue_positions()
+    for lease in reconciler.committed.all(Lease):
+        lease_news(lease, places.get(lease.key), reconciler.clock()).SerializeToString()
+    for exporter in reconciler.committed.all(Exporter):
         exporter_message(exporter, is_online=True).SerializeToString()
     Viewer("lab", "ann", pb.WatchRequest(exporters=True, leases=pb.LEASE_SCOPE_ALL, lease_filter="a=b")).all(
-        engine.view
+        reconciler.committed
     )
-    if (drain := engine.view.get(Drain, Drain.PLACE)) is not None:
+    if (drain := reconciler.committed.get(Drain, Drain.PLACE)) is not None:
         drained_text(drain)
 
 
@@ -118,18 +118,18 @@ def test_whatever_records_another_writes_the_lab_goes_on(written: list[Record]) 
     fill(store, ANN, BOARD)
 
     async def run() -> None:
-        engine = Engine(store)
+        reconciler = Reconciler(store)
         async with trio.open_nursery() as nursery:
-            await nursery.start(engine.run)
-            engine.presence.connected(BOARD.key, engine.clock())
+            await nursery.start(reconciler.run)
+            reconciler.presence.connected(BOARD.key, reconciler.clock())
             for record in written:
                 check_bounds(record)
                 overwrite(store, {key_of(record): record})
             with trio.fail_after(WAIT):
                 for _ in range(4):
-                    await engine.change(lambda *_: None)
+                    await reconciler.change(lambda *_: None)
                     await trio.testing.wait_all_tasks_blocked()
-                look(engine)
+                look(reconciler)
             nursery.cancel_scope.cancel()
 
     trio.run(run)

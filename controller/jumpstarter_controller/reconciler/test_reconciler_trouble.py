@@ -15,10 +15,21 @@ import trio
 from jumpstarter_proto.rpc import RpcError, StatusCode
 from msgspec.structs import replace
 
-from jumpstarter_controller.lab import Client, Exporter, Key, Lab, Lease, PairingCode, Policy, Rule
+from jumpstarter_controller.lab import Client, Draft, Exporter, Key, Lease, PairingCode, Policy, Rule
 from jumpstarter_controller.lab.tables import Place
 from jumpstarter_controller.reconciler import store_sync
-from jumpstarter_controller.reconciler.reconciler import Engine
+from jumpstarter_controller.reconciler.reconciler import Reconciler
+from jumpstarter_controller.reconciler.test_reconciler_others import (
+    ANN,
+    BOARD,
+    MINE,
+    WAIT,
+    Shared,
+    lease,
+    put,
+    running,
+    until,
+)
 from jumpstarter_controller.store import (
     Change,
     Conflict,
@@ -31,17 +42,6 @@ from jumpstarter_controller.store import (
 )
 from jumpstarter_controller.store.contract import Cursor, Seen, Snapshot, Stored, Written, key_of
 from jumpstarter_controller.store.whole import fill, lab_of
-from jumpstarter_controller.test_engine_others import (
-    ANN,
-    BOARD,
-    MINE,
-    WAIT,
-    Shared,
-    lease,
-    put,
-    running,
-    until,
-)
 
 BOB = Client(namespace="lab", name="bob", uid="3")
 
@@ -91,19 +91,19 @@ async def test_a_store_that_cannot_be_read_is_said_once_and_followed_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(store_sync, "RETRY_SECONDS", 0.01)
-    engine = Engine(store)
-    await running(engine, nursery)
+    reconciler = Reconciler(store)
+    await running(reconciler, nursery)
     store.wrong, store.is_forgetful = "client lab/eve is damaged; bring a backup back", True
     store.wake()
     with trio.fail_after(WAIT):
         while store.refused < 3:
             await trio.sleep(0.01)
-        await engine.change(put(lease()))
+        await reconciler.change(put(lease()))
     store.others(BOB)
     store.wrong = ""
     with trio.fail_after(WAIT):
-        while engine.view.get(Client, BOB.key) is None:
-            await engine.wait(Client, BOB.key, math.inf)
+        while reconciler.committed.get(Client, BOB.key) is None:
+            await reconciler.wait(Client, BOB.key, math.inf)
     assert caplog.text.count("cannot be read: client lab/eve is damaged") == 1
     assert caplog.text.count("can be read again") == 1
 
@@ -114,15 +114,15 @@ async def test_a_record_that_cannot_be_read_keeps_no_other_waiting(
     monkeypatch.setattr(store_sync, "RETRY_SECONDS", math.inf)
     store.damaged = {key_of(BOB)}
     store.others(replace(lease("bobs"), client="bob"), replace(lease(), client="nobody"))
-    engine = Engine(store)
+    reconciler = Reconciler(store)
     with trio.fail_after(WAIT):
-        await running(engine, nursery)
-        ended = await until(engine, lambda one: one is not None and one.ended is not None)
+        await running(reconciler, nursery)
+        ended = await until(reconciler, lambda one: one is not None and one.ended is not None)
         assert ended is not None
         assert ended.conditions[-1].message == "there is no client nobody"
         for _ in range(3):
-            await engine.change(lambda *_: None)
-    bobs = engine.view.get(Lease, Key("lab", "bobs"))
+            await reconciler.change(lambda *_: None)
+    bobs = reconciler.committed.get(Lease, Key("lab", "bobs"))
     assert bobs is not None
     assert bobs.ended is None, "that it cannot be read does not say that it is gone"
 
@@ -132,58 +132,58 @@ async def test_a_store_that_answers_slowly_is_asked_for_few_records_in_one_turn(
 ) -> None:
     monkeypatch.setattr(store_sync, "RETRY_SECONDS", 0.01)
     monkeypatch.setattr(store_sync, "LOOK_SECONDS", 0.0)
-    engine = Engine(store)
-    await running(engine, nursery)
+    reconciler = Reconciler(store)
+    await running(reconciler, nursery)
     bobs = [replace(lease(f"bobs{number}"), client=f"bob{number}") for number in range(8)]
     store.damaged = {(Client, Key("lab", one.client)) for one in bobs}
     store.others(*bobs)
     with trio.fail_after(WAIT):
-        while engine.view.get(Lease, bobs[-1].key) is None:
-            await engine.wait(Lease, bobs[-1].key, math.inf)
+        while reconciler.committed.get(Lease, bobs[-1].key) is None:
+            await reconciler.wait(Lease, bobs[-1].key, math.inf)
     for _ in range(3):
         store.reads = 0
-        await engine.change(lambda *_: None)
+        await reconciler.change(lambda *_: None)
         assert store.reads < len(bobs)
     store.damaged = set()
     with trio.fail_after(WAIT):
         for one in bobs:
-            while (found := engine.view.get(Lease, one.key)) is None or found.ended is None:
-                await engine.wait(Lease, one.key, math.inf)
+            while (found := reconciler.committed.get(Lease, one.key)) is None or found.ended is None:
+                await reconciler.wait(Lease, one.key, math.inf)
 
 
 async def test_a_policy_that_cannot_be_parsed_lets_nobody_in_and_stops_nothing(
     store: Unreadable, nursery: trio.Nursery
 ) -> None:
-    engine = Engine(store)
-    await running(engine, nursery)
+    reconciler = Reconciler(store)
+    await running(reconciler, nursery)
     rules = (Rule(("team in",)), Rule(("",)))
     store.others(
         Policy(namespace="lab", name="exporters", exporters="board in (", rules=rules),
         Policy(namespace="lab", name="clients", rules=rules[:1]),
         lease(),
     )
-    ended = await until(engine, lambda one: one is not None and one.ended is not None)
+    ended = await until(reconciler, lambda one: one is not None and one.ended is not None)
     assert ended is not None
     assert "no access policy" in ended.conditions[-1].message
     store.others(Policy(namespace="lab", name="all", rules=rules), lease("later"))
     later = Key("lab", "later")
     with trio.fail_after(WAIT):
-        while (found := engine.view.get(Lease, later)) is None or not found.active:
-            await engine.wait(Lease, later, math.inf)
+        while (found := reconciler.committed.get(Lease, later)) is None or not found.active:
+            await reconciler.wait(Lease, later, math.inf)
 
 
 async def test_a_change_that_was_stopped_where_the_turn_has_written_before_is_not_taken_for_made(
     store: Unreadable, nursery: trio.Nursery
 ) -> None:
-    engine = Engine(store)
-    await running(engine, nursery)
+    reconciler = Reconciler(store)
+    await running(reconciler, nursery)
 
-    def change(lab: Lab, _: float) -> None:
-        ann = lab.get(Client, ANN.key)
+    def change(draft: Draft, _: float) -> None:
+        ann = draft.get(Client, ANN.key)
         assert ann is not None
-        lab.put(replace(ann, labels=ann.labels | {"bob": str(lab.get(Client, BOB.key) is not None)}))
-        if lab.get(Client, BOB.key) is None:
-            lab.put(BOB)
+        draft.put(replace(ann, labels=ann.labels | {"bob": str(draft.get(Client, BOB.key) is not None)}))
+        if draft.get(Client, BOB.key) is None:
+            draft.put(BOB)
 
     def stops(changes: Sequence[Change], commit: Callable[[Sequence[Change]], Sequence[Written]]) -> None:
         """Ann's is written; then somebody else makes Bob, and is first at Ann's, too, the next time."""
@@ -196,7 +196,7 @@ async def test_a_change_that_was_stopped_where_the_turn_has_written_before_is_no
         raise Conflict(key_of(BOB), done)
 
     store.stops = stops
-    await engine.change(change)
+    await reconciler.change(change)
     ann = lab_of(store).get(Client, ANN.key)
     assert ann is not None
     assert ann.labels == {"bob": "True"}
@@ -206,36 +206,36 @@ async def test_a_change_that_was_stopped_where_the_turn_has_written_before_is_no
 async def test_who_waits_for_a_change_at_which_the_engine_ends_hears_that(
     store: Unreadable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    engine = Engine(store)
+    reconciler = Reconciler(store)
 
     def fault(_: object) -> None:
         raise ZeroDivisionError("a fault of ours")
 
     async def run() -> None:
         with pytest.RaisesGroup(ZeroDivisionError):
-            await engine.run()
+            await reconciler.run()
 
     monkeypatch.setattr(store, "commit", fault)
     with trio.fail_after(WAIT):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(run)
             with pytest.raises(RpcError) as error:
-                await engine.change(put(BOB))
+                await reconciler.change(put(BOB))
     assert error.value.code is StatusCode.UNAVAILABLE
 
 
 async def test_a_lease_that_somebody_else_gives_a_board_begins_and_ends_in_time(
     store: Unreadable, nursery: trio.Nursery
 ) -> None:
-    engine = Engine(store)
-    await running(engine, nursery)
+    reconciler = Reconciler(store)
+    await running(reconciler, nursery)
     store.others(lease(exporter="one", duration=0.5))
-    begun = await until(engine, lambda one: one is not None and one.begun is not None)
+    begun = await until(reconciler, lambda one: one is not None and one.begun is not None)
     assert begun is not None
     assert begun.exporter == "one"
-    await until(engine, lambda one: one is not None and one.ended is not None)
-    assert engine.view.get(Exporter, BOARD.key) == BOARD
-    assert engine.view.get(Lease, MINE) == lab_of(store).get(Lease, MINE)
+    await until(reconciler, lambda one: one is not None and one.ended is not None)
+    assert reconciler.committed.get(Exporter, BOARD.key) == BOARD
+    assert reconciler.committed.get(Lease, MINE) == lab_of(store).get(Lease, MINE)
 
 
 @pytest.mark.parametrize("step", [86400.0, -3600.0])
@@ -243,13 +243,15 @@ async def test_what_has_followed_a_clock_that_was_set_follows_it_once_wherever_t
     store: Unreadable, nursery: trio.Nursery, step: float
 ) -> None:
     ahead = 1e9
-    engine = Engine(store, clock=lambda: time.monotonic() + ahead, steady=time.monotonic)
+    reconciler = Reconciler(store, clock=lambda: time.monotonic() + ahead, steady=time.monotonic)
     code = PairingCode(namespace="lab", name="c", kind="Client", subject="x", digest="", expires=2e9)
-    began = engine.clock() - 1
+    began = reconciler.clock() - 1
     leased = lease(begin_time=began, begun=began, exporter="one", duration=600.0)
-    store.others(code, leased, replace(BOARD, lease="mine"), replace(ANN, outgoing="0", outgoing_until=2e9))
-    await running(engine, nursery)
-    await until(engine, lambda one: one is not None)
+    store.others(
+        code, leased, replace(BOARD, lease="mine"), replace(ANN, previous_uid="0", previous_uid_until=2e9)
+    )
+    await running(reconciler, nursery)
+    await until(reconciler, lambda one: one is not None)
     stopped = 0
 
     def stops(changes: Sequence[Change], commit: Callable[[Sequence[Change]], Sequence[Written]]) -> None:
@@ -267,18 +269,18 @@ async def test_what_has_followed_a_clock_that_was_set_follows_it_once_wherever_t
     store.stops = stops
     ahead += step
     with trio.fail_after(WAIT):
-        while engine.clock.step():
+        while reconciler.clock.step():
             with suppress(StoreError):
-                await engine.change(lambda *_: None)
+                await reconciler.change(lambda *_: None)
     kept = lab_of(store)
-    for lab in (engine.view, kept):
+    for lab in (reconciler.committed, kept):
         moved = lab.get(Lease, MINE)
         assert moved is not None
         assert moved.ended is None
         assert moved.begun == pytest.approx(began + step, abs=1)
         assert moved.begin_time == pytest.approx(began + step, abs=1)
         assert [one.expires for one in lab.all(PairingCode)] == pytest.approx([2e9 + step], abs=1)
-        assert [one.outgoing_until for one in lab.all(Client)] == pytest.approx([2e9 + step], abs=1)
+        assert [one.previous_uid_until for one in lab.all(Client)] == pytest.approx([2e9 + step], abs=1)
     assert stopped > 2
 
 
@@ -286,21 +288,21 @@ async def test_a_record_of_whose_end_nobody_knows_is_taken_away_once(
     store: Unreadable, nursery: trio.Nursery
 ) -> None:
     store.others(BOB)
-    engine = Engine(store)
-    await running(engine, nursery)
+    reconciler = Reconciler(store)
+    await running(reconciler, nursery)
 
     def stops(changes: Sequence[Change], commit: Callable[[Sequence[Change]], Sequence[Written]]) -> None:
         commit(changes)
         raise Unknown(changes[0].place)
 
-    def delete(lab: Lab, _: float) -> None:
-        client = lab.get(Client, BOB.key)
+    def delete(draft: Draft, _: float) -> None:
+        client = draft.get(Client, BOB.key)
         assert client is not None, "it is gone: this has done it"
-        lab.remove(client)
+        draft.remove(client)
 
     store.stops = stops
-    await engine.change(delete)
-    assert engine.view.get(Client, BOB.key) is None
+    await reconciler.change(delete)
+    assert reconciler.committed.get(Client, BOB.key) is None
 
 
 async def test_an_engine_that_ends_does_not_wait_for_another_that_has_its_store_locked(
@@ -310,13 +312,13 @@ async def test_an_engine_that_ends_does_not_wait_for_another_that_has_its_store_
     path = tmp_path / "lab.sqlite"
     refused: list[StoreError] = []
 
-    async def ask(engine: Engine) -> None:
+    async def ask(reconciler: Reconciler) -> None:
         with pytest.raises(StoreError, match="end the program that has it open") as error:
-            await engine.change(put(BOB))
+            await reconciler.change(put(BOB))
         refused.append(error.value)
 
     with closing(SqliteStore(path)) as store, closing(sqlite3.connect(path, isolation_level=None)) as other:
-        engine = Engine(store)
+        reconciler = Reconciler(store)
         waits = trio.Event()
         token = trio.lowlevel.current_trio_token()
 
@@ -327,9 +329,9 @@ async def test_an_engine_that_ends_does_not_wait_for_another_that_has_its_store_
         store._db.set_trace_callback(seen)
         with trio.fail_after(WAIT):
             async with trio.open_nursery() as asking, trio.open_nursery() as nursery:
-                await nursery.start(engine.run)
+                await nursery.start(reconciler.run)
                 other.execute("BEGIN IMMEDIATE")
-                asking.start_soon(ask, engine)
+                asking.start_soon(ask, reconciler)
                 await waits.wait()
                 nursery.cancel_scope.cancel()
     assert len(refused) == 1
@@ -351,12 +353,12 @@ async def test_an_engine_that_ends_does_not_wait_until_everything_was_read(
         woken.set()
         wake()
 
-    engine = Engine(store)
-    await running(engine, nursery)
+    reconciler = Reconciler(store)
+    await running(reconciler, nursery)
     store.snapshot, store.wake, store.is_forgetful = slow, wakes, True  # type: ignore[method-assign]
     store.others(BOB)
     assert await trio.to_thread.run_sync(begun.wait, WAIT)
     nursery.cancel_scope.cancel()
     with trio.CancelScope(shield=True), trio.fail_after(WAIT):
-        await engine.failed.wait()
+        await reconciler.failed.wait()
     assert woken.is_set()

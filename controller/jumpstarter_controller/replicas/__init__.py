@@ -2,7 +2,7 @@
 
 from jumpstarter_controller.replicas.election import Claim, Election
 from jumpstarter_controller.replicas.leadership import Leadership, Lock
-from jumpstarter_controller.replicas.members import ANNOUNCE_SECONDS, LIFETIME_SECONDS, Announced, Members
+from jumpstarter_controller.replicas.members import ANNOUNCE_SECONDS, LIFETIME_SECONDS, Members, ReplicaRecord
 from jumpstarter_controller.replicas.registry import Registry, ReplicaRecords
 from jumpstarter_controller.replicas.shared_files import SharedSecret, share_files
 from jumpstarter_controller.replicas.shared_files_watch import SharedFilesWatch
@@ -10,13 +10,13 @@ from jumpstarter_controller.replicas.shared_files_watch import SharedFilesWatch
 __all__ = [
     "ANNOUNCE_SECONDS",
     "LIFETIME_SECONDS",
-    "Announced",
     "Claim",
     "Election",
     "Leadership",
     "Lock",
     "Members",
     "Registry",
+    "ReplicaRecord",
     "ReplicaRecords",
     "SharedFilesWatch",
     "SharedSecret",

@@ -23,7 +23,7 @@ T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 
-class FollowedError(JumpstarterError):
+class NotLeaderError(JumpstarterError):
     """Another leads."""
 
     exit_code = ExitCode.FAILED
@@ -115,7 +115,7 @@ class Leadership:
         """Until another leads. FollowedError: it does."""
         while not self.holder or self.holder == self._election.identity:
             await self._changed.wait()
-        raise FollowedError(
+        raise NotLeaderError(
             f"controller {self.holder} leads this lab now, as this one could not say in time that it is there; "
             "it ends, and can be started again"
         )

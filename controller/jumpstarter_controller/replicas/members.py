@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-__all__ = ["ANNOUNCE_SECONDS", "LIFETIME_SECONDS", "Announced", "Members"]
+__all__ = ["ANNOUNCE_SECONDS", "LIFETIME_SECONDS", "Members", "ReplicaRecord"]
 
 ANNOUNCE_SECONDS = 10.0
 """Between two writes of a replica's own record: each of them costs the API server something."""
@@ -21,7 +21,7 @@ FORGET_SECONDS = 3600.0
 """And is taken away so much later."""
 
 
-class Announced(NamedTuple):
+class ReplicaRecord(NamedTuple):
     """A replica's own record."""
 
     address: str
@@ -36,7 +36,7 @@ class Members:
     def __init__(self, identity: str, clock: Callable[[], float]) -> None:
         self.identity = identity
         self._clock = clock
-        self._seen: dict[str, tuple[Announced, float]] = {}
+        self._seen: dict[str, tuple[ReplicaRecord, float]] = {}
         self._looked: float | None = None
         """When they were seen last."""
         self.living: dict[str, str] = {}
@@ -44,13 +44,13 @@ class Members:
         self.known: dict[str, str] = {}
         """The same of those, too, of which that is not known: they may have been busy."""
 
-    def observe(self, found: Mapping[str, Announced]) -> bool:
+    def observe(self, found: Mapping[str, ReplicaRecord]) -> bool:
         """All records are so. Whether other replicas live than before, or elsewhere."""
         now = self._clock()
         # A time in which this one could not look, as without an API server, proves nobody dead.
         unseen = 0.0 if self._looked is None else max(0.0, now - self._looked - ANNOUNCE_SECONDS)
         self._looked = now
-        seen: dict[str, tuple[Announced, float]] = {}
+        seen: dict[str, tuple[ReplicaRecord, float]] = {}
         for name, one in found.items():
             before = self._seen.get(name)
             is_same = before is not None and before[0] == one

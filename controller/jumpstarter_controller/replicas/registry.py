@@ -9,7 +9,7 @@ from typing import NoReturn, Protocol, TypeVar
 
 import trio
 
-from jumpstarter_controller.replicas.members import ANNOUNCE_SECONDS, Announced, Members
+from jumpstarter_controller.replicas.members import ANNOUNCE_SECONDS, Members, ReplicaRecord
 from jumpstarter_controller.store import StoreError
 
 __all__ = ["Registry", "ReplicaRecords"]
@@ -31,7 +31,7 @@ class Retry(Protocol):
 class ReplicaRecords(Protocol):
     """A record for each replica, in a place that all see. Blocking; StoreError: it cannot be read or written."""
 
-    def all(self) -> Mapping[str, Announced]:
+    def all(self) -> Mapping[str, ReplicaRecord]:
         """All of them, by name."""
 
     def write(self, name: str, address: str) -> None:

@@ -13,7 +13,7 @@ from jumpstarter_proto.lab.v1 import replicas_pb2 as pb
 from jumpstarter_proto.rpc import RpcError
 
 from jumpstarter_controller.process.certificates import Certificate
-from jumpstarter_controller.reconciler.reconciler import Engine
+from jumpstarter_controller.reconciler.reconciler import Reconciler
 from jumpstarter_controller.replicas.leadership import Leadership, Lock
 from jumpstarter_controller.replicas.members import Members
 from jumpstarter_controller.replicas.peers import Peers
@@ -64,22 +64,22 @@ class Replica:
         self._registry = Registry(self._records, self.members, address)
         return self._registry
 
-    def drive(self, engine: Engine) -> None:
+    def drive(self, reconciler: Reconciler) -> None:
         """The engine learns who leads, and who else lives."""
         assert self._registry is not None
-        self.leadership.on_change = engine.look_around
-        self._registry.on_change = lambda: engine.others_live(self.members.living)
-        engine.others_live(self.members.living)
+        self.leadership.on_change = reconciler.look_around
+        self._registry.on_change = lambda: reconciler.others_live(self.members.living)
+        reconciler.others_live(self.members.living)
 
     async def relay(
-        self, engine: Engine, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+        self, reconciler: Reconciler, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> NoReturn:
         """Until cancelled, tell who leads of commands that wait for leases and are heard of here."""
         task_status.started()
         while True:
             await trio.sleep(RELAY_SECONDS)
             holder = self.leadership.holder
-            if holder not in self.members.living or not (waiters := engine.waiters_to_tell()):
+            if holder not in self.members.living or not (waiters := reconciler.waiters_to_tell()):
                 continue
             request = pb.NoteWaitersRequest(
                 waiters=[

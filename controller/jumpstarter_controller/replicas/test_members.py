@@ -6,8 +6,8 @@ from jumpstarter_controller.replicas.members import (
     ANNOUNCE_SECONDS,
     KNOWN_SECONDS,
     LIFETIME_SECONDS,
-    Announced,
     Members,
+    ReplicaRecord,
 )
 from jumpstarter_controller.replicas.registry import LOOK_SECONDS
 
@@ -21,7 +21,7 @@ class Lab:
 
     def see(self, **versions: str) -> bool:
         return self.members.observe(
-            {name: Announced(f"{name}:1", version) for name, version in versions.items()}
+            {name: ReplicaRecord(f"{name}:1", version) for name, version in versions.items()}
         )
 
     def look_on(self, seconds: float, **versions: str) -> bool:
@@ -50,7 +50,7 @@ def test_others_live_as_long_as_their_records_change() -> None:
 def test_who_has_left_is_gone_at_once_and_who_moves_is_elsewhere() -> None:
     lab = Lab()
     lab.see(me="1", other="1")
-    assert lab.members.observe({"other": Announced("elsewhere:2", "2")})
+    assert lab.members.observe({"other": ReplicaRecord("elsewhere:2", "2")})
     assert lab.members.living == {"other": "elsewhere:2"}
     assert lab.see(me="1")
     assert lab.members.living == {}

@@ -9,7 +9,7 @@ from functools import partial
 import trio
 import trio.testing
 
-from jumpstarter_controller.replicas.members import Announced, Members
+from jumpstarter_controller.replicas.members import Members, ReplicaRecord
 from jumpstarter_controller.replicas.registry import Registry
 from jumpstarter_controller.store.retry import retried
 
@@ -21,15 +21,15 @@ class SlowRecords:
 
     def __init__(self) -> None:
         self.writes, self.goes_on, self.written = (threading.Event() for _ in range(3))
-        self.found: dict[str, Announced] = {}
+        self.found: dict[str, ReplicaRecord] = {}
 
-    def all(self) -> Mapping[str, Announced]:
+    def all(self) -> Mapping[str, ReplicaRecord]:
         return self.found.copy()
 
     def write(self, name: str, address: str) -> None:
         self.writes.set()
         assert self.goes_on.wait(WAIT)
-        self.found[name] = Announced(address, "1")
+        self.found[name] = ReplicaRecord(address, "1")
         self.written.set()
 
     def remove(self, name: str) -> None:
@@ -55,7 +55,7 @@ async def test_a_replica_whose_start_is_cut_short_leaves_no_record_behind() -> N
 async def test_who_joins_is_seen_and_sees_the_others() -> None:
     records = SlowRecords()
     records.goes_on.set()
-    records.found["other"] = Announced("there:1", "1")
+    records.found["other"] = ReplicaRecord("there:1", "1")
     registry = Registry(records, Members("me", trio.current_time), "here:1")
     await registry.join(partial(retried, say=lambda _: None))
     assert records.all()["me"].address == "here:1"

@@ -9,7 +9,7 @@ from pathlib import Path
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.remote import split_endpoint
 
-from jumpstarter_controller.process.certificate_expiry import CertificateEnd
+from jumpstarter_controller.process.certificate_expiry import CertificateExpiry
 from jumpstarter_controller.process.certificates import CertificateError
 from jumpstarter_controller.process.serving import (
     Background,
@@ -70,8 +70,8 @@ async def run(settings: RouterSettings) -> ExitCode:
     service = RouterService(RouterTokens(file.key))
     lines = [f"Router on {endpoint}", f"For the controller: jumpstarter-controller run --router {endpoint}"]
     served = [Served.public([service], listeners, ROUTER_OPTIONS, LAST_SECONDS)]
-    end = CertificateEnd(certificate)
-    background: list[Background] = [service.guard, partial(end.watch, tls)]
+    end = CertificateExpiry(certificate)
+    background: list[Background] = [service.limit_memory, partial(end.watch, tls)]
     if settings.metrics_listen is not None:
         from jumpstarter_controller.metrics import prometheus  # noqa: PLC0415 - for who asks for it
 

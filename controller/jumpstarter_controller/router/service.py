@@ -2,8 +2,8 @@
 
 Nothing is read from a call before it has its other side, nor from one side faster than the other takes it. What a
 router holds is bounded three times: of one direction by HTTP/2's window, one frame on its way and what the socket has
-not taken (2.5 MiB); in all by `MOST_HELD`, beyond which the streams that hold most are ended; and by the number of
-streams.
+not taken (2.5 MiB); in all by `MAX_BUFFERED_BYTES`, beyond which the streams that hold most are ended; and by the
+number of streams.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from jumpstarter_proto.rpc import Method, Options, RpcError, ServerCall, Service
 from jumpstarter_proto.v1.router_grpc import ROUTER_SERVICE_STREAM
 
 from jumpstarter_controller.identity.authenticate import bearer
-from jumpstarter_controller.process.logs import Refusals
+from jumpstarter_controller.process.logs import RefusalLog
 from jumpstarter_controller.router.pairing import Pairing, TooManyError
 from jumpstarter_controller.router.tokens import Admission, RouterTokens
 
-__all__ = ["LAST_SECONDS", "MOST_HELD", "MOST_STREAMS", "ROUTER_OPTIONS", "RouterService"]
+__all__ = ["LAST_SECONDS", "MAX_BUFFERED_BYTES", "MAX_STREAMS", "ROUTER_OPTIONS", "RouterService"]
 
 MEBIBYTE = 1024 * 1024
-MOST_STREAMS = 8192
+MAX_STREAMS = 8192
 """Of both sides together; one more is refused."""
-MOST_HELD = 128 * MEBIBYTE
+MAX_BUFFERED_BYTES = 128 * MEBIBYTE
 """Bytes; while there are more, new streams are refused, and those that hold most end. Python and TLS need some 450 KiB
 more for each connection that has carried much."""
-MOST_PER_TOKEN = 16
+MAX_STREAMS_PER_TOKEN = 16
 """Streams with the same token at a time; two are what it is for."""
 LAST_SECONDS = 3.0
 """Of streams when the router is told to end: a short command is done by then, and a console dials again."""
@@ -97,19 +97,19 @@ class _Side:
 
 
 class RouterService(Servicer):
-    """jumpstarter.v1.RouterService. `guard` has to run, too."""
+    """jumpstarter.v1.RouterService. `auth` has to run, too."""
 
     METHODS: ClassVar[tuple[Method[Any, Any], ...]] = (
         Method(ROUTER_SERVICE_STREAM.path, ROUTER_SERVICE_STREAM.cardinality, _Frame, _Frame),
     )
 
     def __init__(
-        self, tokens: RouterTokens, *, most_streams: int = MOST_STREAMS, most_held: int = MOST_HELD
+        self, tokens: RouterTokens, *, most_streams: int = MAX_STREAMS, most_held: int = MAX_BUFFERED_BYTES
     ) -> None:
         self._tokens = tokens
         self._most_streams = most_streams
         self._most_held = most_held
-        self._pairing: Pairing[_Side] = Pairing(MOST_PER_TOKEN)
+        self._pairing: Pairing[_Side] = Pairing(MAX_STREAMS_PER_TOKEN)
         self._sides: set[_Side] = set()
         self.pairs = 0
         """How many are joined now."""
@@ -121,7 +121,7 @@ class RouterService(Servicer):
         """Bytes that went out since the start."""
         self.refused = 0
         """Streams that there was no room for."""
-        self.refusals = Refusals(_log)
+        self.refusals = RefusalLog(_log)
         """Streams with no good token."""
 
     @property
@@ -134,7 +134,7 @@ class RouterService(Servicer):
         """How many calls there are, of both sides together."""
         return len(self._sides)
 
-    async def guard(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    async def limit_memory(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep what is held below the bound, until cancelled."""
         task_status.started()
         while True:

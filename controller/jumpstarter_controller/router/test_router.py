@@ -21,11 +21,11 @@ from jumpstarter_controller.router.pairing import Pairing, TooManyError
 from jumpstarter_controller.router.service import (
     GUARD_SECONDS,
     HURRY_SECONDS,
+    MAX_STREAMS_PER_TOKEN,
     MEBIBYTE,
-    MOST_PER_TOKEN,
     _Side,
 )
-from jumpstarter_controller.router.tokens import LEEWAY, LONGEST
+from jumpstarter_controller.router.tokens import LEEWAY, MAX_TOKEN_LENGTH
 
 KEY = b"k" * 32
 TOKENS = RouterTokens(KEY)
@@ -233,12 +233,12 @@ async def test_more_streams_than_there_may_be_are_refused() -> None:
 async def test_one_token_is_for_few_streams(lab: Lab) -> None:
     token = TOKENS.issue()
     async with AsyncExitStack() as stack:
-        for _ in range(MOST_PER_TOKEN):
+        for _ in range(MAX_STREAMS_PER_TOKEN):
             await stack.enter_async_context(lab.dial(token))
-        await lab.until(0, MOST_PER_TOKEN // 2)
+        await lab.until(0, MAX_STREAMS_PER_TOKEN // 2)
         assert (await refused(lab, token)).code is StatusCode.RESOURCE_EXHAUSTED
         async with lab.dial(TOKENS.issue()):
-            await lab.until(1, MOST_PER_TOKEN // 2)
+            await lab.until(1, MAX_STREAMS_PER_TOKEN // 2)
     await lab.until_empty()
 
 
@@ -261,7 +261,7 @@ async def test_a_lease_has_no_more_connections_than_its_share() -> None:
 
 async def test_a_long_token_is_not_looked_at(lab: Lab) -> None:
     claims = jwt.decode(TOKENS.issue(), options={"verify_signature": False})
-    long = jwt.encode(claims | {"more": "x" * LONGEST}, KEY, algorithm="HS256")
+    long = jwt.encode(claims | {"more": "x" * MAX_TOKEN_LENGTH}, KEY, algorithm="HS256")
     error = await refused(lab, long)
     assert error.code is StatusCode.UNAUTHENTICATED
     assert "too long" in error.details
@@ -286,7 +286,7 @@ async def test_beyond_its_bound_a_router_takes_no_stream_and_ends_only_as_many_a
 ) -> None:
     async with trio.open_nursery() as nursery, AsyncExitStack() as stack:
         lab = Lab(nursery, most_held=7 * MEBIBYTE // 2)
-        await nursery.start(lab.service.guard)
+        await nursery.start(lab.service.limit_memory)
         modest = TOKENS.issue()
         near, far = [await stack.enter_async_context(lab.dial(modest)) for _ in range(2)]
         await near.send_all(b"one")
@@ -324,7 +324,7 @@ async def test_what_is_held_in_all_is_bounded_and_the_greediest_stream_pays() ->
     bound = 2 * 1024 * 1024
     async with trio.open_nursery() as nursery:
         lab = Lab(nursery, most_held=bound)
-        await nursery.start(lab.service.guard)
+        await nursery.start(lab.service.limit_memory)
         modest, greedy = TOKENS.issue(), [TOKENS.issue() for _ in range(4)]
         async with AsyncExitStack() as stack:
             near = await stack.enter_async_context(lab.dial(modest))

@@ -20,7 +20,7 @@ LIFETIME = 30 * 60
 """Seconds; it counts only when a stream starts. Who waits for its other side waits no longer."""
 LEEWAY = 30.0
 """Seconds that the clocks of controller and router may differ."""
-LONGEST = 8 * 1024
+MAX_TOKEN_LENGTH = 8 * 1024
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class RouterTokens:
             RpcError: UNAUTHENTICATED, forged, expired or for something else.
         """
         try:
-            if len(token) > LONGEST:
+            if len(token) > MAX_TOKEN_LENGTH:
                 raise jwt.InvalidTokenError("too long")
             claims = jwt.decode(
                 token,

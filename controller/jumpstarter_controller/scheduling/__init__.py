@@ -1,7 +1,7 @@
 """Who gets which exporter, and when: decisions without I/O over the records of a lab."""
 
 from jumpstarter_controller.scheduling.candidates import Refusal, choices, longest
-from jumpstarter_controller.scheduling.clock_steps import WrittenAhead, follow_clock
+from jumpstarter_controller.scheduling.clock_steps import FutureTimestamps, follow_clock
 from jumpstarter_controller.scheduling.evidence import POLICY_SECONDS, Evidence
 from jumpstarter_controller.scheduling.offers import ANSWER_SECONDS, accept, withdraw
 from jumpstarter_controller.scheduling.presence import OFFLINE_SECONDS, Presence
@@ -18,13 +18,13 @@ __all__ = [
     "WAITER_SECONDS",
     "WATCHED_SECONDS",
     "Evidence",
+    "FutureTimestamps",
     "Place",
     "Presence",
     "Refusal",
     "Scheduler",
     "TimesError",
     "Waiters",
-    "WrittenAhead",
     "accept",
     "check_times",
     "choices",

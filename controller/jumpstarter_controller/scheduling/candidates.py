@@ -16,11 +16,11 @@ from jumpstarter_controller.lab import (
     ConditionType,
     Exporter,
     Key,
+    LabState,
     Lease,
     Policy,
     Record,
     Rule,
-    View,
 )
 from jumpstarter_controller.selectors import Selector, SelectorError, parse
 
@@ -81,7 +81,7 @@ class Refusal:
         return Condition(ConditionType.PENDING, True, "NoBoardYet", f"no such board yet: {self.message}", now)
 
 
-def choices(lab: View, lease: Lease) -> Candidates | Refusal:
+def choices(state: LabState, lease: Lease) -> Candidates | Refusal:
     """The exporters that a lease may have, whether they are free, online or not."""
     try:
         selector = parse(lease.selector)
@@ -94,7 +94,7 @@ def choices(lab: View, lease: Lease) -> Candidates | Refusal:
             "it names neither a selector nor an exporter; ask for one, for example board=rpi4",
             is_final=True,
         )
-    client = lab.get(Client, Key(lease.namespace, lease.client))
+    client = state.get(Client, Key(lease.namespace, lease.client))
     if client is not None and not client.enabled:
         return Refusal(
             ConditionType.UNSATISFIABLE,
@@ -103,12 +103,12 @@ def choices(lab: View, lease: Lease) -> Candidates | Refusal:
             is_final=True,
             rests_on=(Client,),
         )
-    found = _named(lab, lease, selector) if lease.exporter_name else _selected(lab, lease, selector)
+    found = _named(state, lease, selector) if lease.exporter_name else _selected(state, lease, selector)
     if isinstance(found, Refusal):
         return found
     levels: defaultdict[int, set[Key]] = defaultdict(set)
     for exporter in found:
-        priority = priority_of(lab, client, exporter, lease.duration)
+        priority = priority_of(state, client, exporter, lease.duration)
         if priority is not None:
             levels[priority].add(exporter.key)
     if not levels:
@@ -118,19 +118,19 @@ def choices(lab: View, lease: Lease) -> Candidates | Refusal:
     )
 
 
-def matching(lab: View, namespace: str, selector: Selector) -> list[Exporter]:
+def matching(state: LabState, namespace: str, selector: Selector) -> list[Exporter]:
     """Exporters of a namespace that a selector matches; not those that are gone for good."""
     return [
         exporter
-        for exporter in lab.all(Exporter)
+        for exporter in state.all(Exporter)
         if exporter.namespace == namespace
         and exporter.gone_since is None
         and selector.matches(exporter.labels)
     ]
 
 
-def _named(lab: View, lease: Lease, selector: Selector) -> list[Exporter] | Refusal:
-    exporter = lab.get(Exporter, Key(lease.namespace, lease.exporter_name))
+def _named(state: LabState, lease: Lease, selector: Selector) -> list[Exporter] | Refusal:
+    exporter = state.get(Exporter, Key(lease.namespace, lease.exporter_name))
     unsatisfiable = ConditionType.UNSATISFIABLE
     if exporter is None:
         return Refusal(
@@ -165,8 +165,8 @@ def _named(lab: View, lease: Lease, selector: Selector) -> list[Exporter] | Refu
     return [exporter]
 
 
-def _selected(lab: View, lease: Lease, selector: Selector) -> list[Exporter] | Refusal:
-    found = matching(lab, lease.namespace, selector)
+def _selected(state: LabState, lease: Lease, selector: Selector) -> list[Exporter] | Refusal:
+    found = matching(state, lease.namespace, selector)
     usable = [exporter for exporter in found if exporter.enabled or lease.allow_disabled]
     if found and not usable:
         return Refusal(
@@ -192,18 +192,18 @@ def _no_access(lease: Lease, selector: Selector, found: list[Exporter]) -> Refus
     return Refusal(ConditionType.UNSATISFIABLE, "NoAccess", message, rests_on=rests_on)
 
 
-def priority_of(lab: View, client: Client | None, exporter: Exporter, duration: float) -> int | None:
+def priority_of(state: LabState, client: Client | None, exporter: Exporter, duration: float) -> int | None:
     """The best priority that policies give for so long; None if none does. Without policies everybody has 0."""
-    policies = [policy for policy in lab.all(Policy) if policy.namespace == exporter.namespace]
+    policies = [policy for policy in state.all(Policy) if policy.namespace == exporter.namespace]
     if not policies:
         return 0
     rules = _rules(policies, client, exporter)
     return max((one.priority for one in rules if duration <= _longest(one)), default=None)
 
 
-def longest(lab: View, client: Client | None, exporter: Exporter) -> float:
+def longest(state: LabState, client: Client | None, exporter: Exporter) -> float:
     """For how many seconds policies let a client have an exporter: 0 for not at all, inf without a limit."""
-    policies = [policy for policy in lab.all(Policy) if policy.namespace == exporter.namespace]
+    policies = [policy for policy in state.all(Policy) if policy.namespace == exporter.namespace]
     if not policies:
         return math.inf
     return max(map(_longest, _rules(policies, client, exporter)), default=0.0)

@@ -12,18 +12,18 @@ from types import MappingProxyType
 
 from msgspec.structs import replace
 
-from jumpstarter_controller.lab import Client, Key, Lab, Lease, PairingCode, Record, View
+from jumpstarter_controller.lab import Client, Draft, Key, LabState, Lease, PairingCode, Record
 from jumpstarter_controller.lab.tables import Place
 from jumpstarter_controller.scheduling.clock import STEP_SECONDS
 
-__all__ = ["WrittenAhead", "follow_clock"]
+__all__ = ["FutureTimestamps", "follow_clock"]
 
 TOLERANCE_SECONDS = 60.0
 """A clock that is so little behind what was written may have been right before, and was set back a little since."""
 
 
 @dataclass(frozen=True)
-class WrittenAhead:
+class FutureTimestamps:
     """Times that were written by a clock that was ahead of the one that we started with."""
 
     newest: float = 0.0
@@ -31,11 +31,11 @@ class WrittenAhead:
     times: Mapping[tuple[type[Record], Key], float] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, lab: View, now: float) -> WrittenAhead:
+    def of(cls, state: LabState, now: float) -> FutureTimestamps:
         """Of a lab that was just loaded; nothing, if the clock can be right."""
         found = [
             time
-            for lease in lab.all(Lease)
+            for lease in state.all(Lease)
             for time in (lease.created, lease.begun, lease.ended)
             if time is not None
         ]
@@ -43,25 +43,25 @@ class WrittenAhead:
         if now >= newest - TOLERANCE_SECONDS:
             return cls()
         times: dict[tuple[type[Record], Key], float] = {
-            (Lease, lease.key): lease.begun for lease in lab.open_leases() if lease.begun is not None
+            (Lease, lease.key): lease.begun for lease in state.open_leases() if lease.begun is not None
         }
-        times |= {(Client, one.key): one.outgoing_until for one in lab.all(Client) if one.outgoing}
-        times |= {(PairingCode, one.key): one.expires for one in lab.all(PairingCode)}
+        times |= {(Client, one.key): one.previous_uid_until for one in state.all(Client) if one.previous_uid}
+        times |= {(PairingCode, one.key): one.expires for one in state.all(PairingCode)}
         return cls(newest, times)
 
     def has(self, record: Record, time: float) -> bool:
         """Whether that time of a record is one of them, and not newer."""
         return self.times.get((type(record), record.key)) == time
 
-    def at(self, now: float) -> WrittenAhead:
+    def at(self, now: float) -> FutureTimestamps:
         """What is left of them when the clock was set."""
-        return WrittenAhead() if now >= self.newest - TOLERANCE_SECONDS else self
+        return FutureTimestamps() if now >= self.newest - TOLERANCE_SECONDS else self
 
 
 def follow_clock(
-    lab: Lab,
+    draft: Draft,
     step: float,
-    ahead: WrittenAhead = WrittenAhead(),
+    ahead: FutureTimestamps = FutureTimestamps(),
     moved: Mapping[tuple[Place, bool], float] = MappingProxyType({}),
 ) -> None:
     """Move all durations that have begun by the `step` of the clock, in seconds; forward is positive.
@@ -76,19 +76,21 @@ def follow_clock(
         seconds = step - moved.get(((type(record), record.key), of_status), 0.0)
         return seconds if abs(seconds) >= STEP_SECONDS else 0.0
 
-    for lease in lab.open_leases():
+    for lease in draft.open_leases():
         by = rest(lease, of_status=True)
         if lease.offered is not None:
-            lab.put(replace(lease, offered=lease.offered + by))
+            draft.put(replace(lease, offered=lease.offered + by))
         if lease.begun is None or ahead.has(lease, lease.begun):
             continue
         begin = lease.begin_time
         if begin is not None and lease.end_time is None:
             begin += rest(lease, of_status=False)
-        lab.put(replace(lease, begun=lease.begun + by, begin_time=begin))
-    for client in list(lab.all(Client)):
-        if client.outgoing and not ahead.has(client, client.outgoing_until):
-            lab.put(replace(client, outgoing_until=client.outgoing_until + rest(client, of_status=False)))
-    for code in list(lab.all(PairingCode)):
+        draft.put(replace(lease, begun=lease.begun + by, begin_time=begin))
+    for client in list(draft.all(Client)):
+        if client.previous_uid and not ahead.has(client, client.previous_uid_until):
+            draft.put(
+                replace(client, previous_uid_until=client.previous_uid_until + rest(client, of_status=False))
+            )
+    for code in list(draft.all(PairingCode)):
         if not ahead.has(code, code.expires):
-            lab.put(replace(code, expires=code.expires + rest(code, of_status=False)))
+            draft.put(replace(code, expires=code.expires + rest(code, of_status=False)))

@@ -8,7 +8,7 @@ known, it is decided again; but not for ever, where others change something all 
 
 from __future__ import annotations
 
-from jumpstarter_controller.lab import Lab, Record
+from jumpstarter_controller.lab import Draft, Record
 from jumpstarter_controller.lab.tables import Place
 
 __all__ = ["POLICY_SECONDS", "Evidence"]
@@ -52,9 +52,9 @@ class Evidence:
         self.places.clear()
         self.kinds.clear()
 
-    def is_gone(self, lab: Lab, place: Place) -> bool:
+    def is_gone(self, draft: Draft, place: Place) -> bool:
         """Whether that record, which the lab does not have, is nowhere."""
-        if not self._asks or place in self._gone or place in lab.before():
+        if not self._asks or place in self._gone or place in draft.before():
             return True
         if place not in self._unknown:
             self.places.add(place)

@@ -13,10 +13,10 @@ from jumpstarter_controller.lab import (
     NOT_ANSWERING,
     Condition,
     ConditionType,
+    Draft,
     Exporter,
     ExporterStatus,
     Key,
-    Lab,
     Lease,
     Reason,
 )
@@ -51,12 +51,12 @@ def withdraw(lease: Lease) -> Lease:
     return lease if lease.offered is None else replace(lease, exporter="", priority=0, offered=None)
 
 
-def settle(lab: Lab, lease: Lease, is_there: bool, now: float) -> Lease:
+def settle(draft: Draft, lease: Lease, is_there: bool, now: float) -> Lease:
     """What has become of an offer, if anything has; the lease as it is then.
 
     `is_there` says whether its exporter is registered and online.
     """
-    exporter = lab.get(Exporter, Key(lease.namespace, lease.exporter))
+    exporter = draft.get(Exporter, Key(lease.namespace, lease.exporter))
     if lease.offered is None:
         return lease
     if exporter is None or not is_there:
@@ -69,8 +69,8 @@ def settle(lab: Lab, lease: Lease, is_there: bool, now: float) -> Lease:
         settled = withdraw(lease)
         why = f"it did not say within {ANSWER_SECONDS:.0f} s whether it takes lease {lease.name}"
         reasons = (Reason(NOT_ANSWERING, why),)
-        lab.put(replace(exporter, status=ExporterStatus.OFFLINE, status_message=why, reasons=reasons))
+        draft.put(replace(exporter, status=ExporterStatus.OFFLINE, status_message=why, reasons=reasons))
     else:
         return lease
-    lab.put(settled)
+    draft.put(settled)
     return settled

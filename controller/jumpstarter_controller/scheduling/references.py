@@ -8,40 +8,40 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from jumpstarter_controller.lab import Condition, ConditionType, Exporter, Key, Lab, Lease
+from jumpstarter_controller.lab import Condition, ConditionType, Draft, Exporter, Key, Lease
 from jumpstarter_controller.scheduling.evidence import Evidence
 
 __all__ = ["hold_to_references"]
 
 
-def hold_to_references(lab: Lab, evidence: Evidence, now: float) -> None:
+def hold_to_references(draft: Draft, evidence: Evidence, now: float) -> None:
     """Each exporter has the lease that it says it has, if that says so, too; no other lease has it."""
-    for key in lab.at_odds():
-        exporter = lab.get(Exporter, key)
+    for key in draft.at_odds():
+        exporter = draft.get(Exporter, key)
         if exporter is None:
             continue  # its lease ends
         lease = Key(exporter.namespace, exporter.lease)
-        is_known = not exporter.lease or lab.get(Lease, lease) is not None
-        if is_known or evidence.is_gone(lab, (Lease, lease)):
-            _settle(lab, exporter, evidence, now)
+        is_known = not exporter.lease or draft.get(Lease, lease) is not None
+        if is_known or evidence.is_gone(draft, (Lease, lease)):
+            _settle(draft, exporter, evidence, now)
 
 
-def _settle(lab: Lab, exporter: Exporter, evidence: Evidence, now: float) -> None:
+def _settle(draft: Draft, exporter: Exporter, evidence: Evidence, now: float) -> None:
     claims = [
         one
-        for one in lab.open_leases()
+        for one in draft.open_leases()
         if (one.namespace, one.exporter) == (exporter.namespace, exporter.name)
     ]
     rightful = next((one for one in claims if one.name == exporter.lease), None)
     if rightful is None:  # as records of before 0.2 are, whose exporters say nothing
-        rightful = min(claims, key=lambda one: (one.order, one.key), default=None)
-        lab.put(replace(exporter, lease="" if rightful is None else rightful.name))
+        rightful = min(claims, key=lambda one: (one.sequence, one.key), default=None)
+        draft.put(replace(exporter, lease="" if rightful is None else rightful.name))
     for lease in claims:
         if lease is rightful:
             continue
         if lease.begun is None:
-            lab.put(replace(lease, exporter="", priority=0, offered=None))
+            draft.put(replace(lease, exporter="", priority=0, offered=None))
         elif evidence.is_current(Exporter, Lease):
             why = f"exporter {exporter.name} was leased to lease {exporter.lease} before"
             condition = Condition(ConditionType.READY, False, "Released", why, now)
-            lab.put(replace(lease, ended=now).with_condition(condition))
+            draft.put(replace(lease, ended=now).with_condition(condition))

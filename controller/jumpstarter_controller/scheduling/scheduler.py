@@ -15,31 +15,31 @@ from jumpstarter_controller.lab import (
     Client,
     Condition,
     ConditionType,
+    Draft,
     Drain,
     Exporter,
     ExporterStatus,
     Key,
-    Lab,
+    LabState,
     Lease,
     Policy,
-    View,
 )
 from jumpstarter_controller.lab.tables import Place as RecordPlace
 from jumpstarter_controller.scheduling.candidates import Candidates, Refusal, choices
+from jumpstarter_controller.scheduling.estimate import forecast
 from jumpstarter_controller.scheduling.evidence import Evidence
-from jumpstarter_controller.scheduling.forecast import forecast
-from jumpstarter_controller.scheduling.line import Line, Promises, Supply, end_of
+from jumpstarter_controller.scheduling.lease_limit import excess_leases
+from jumpstarter_controller.scheduling.lease_queue import ExporterPool, Line, Reservations, end_of
 from jumpstarter_controller.scheduling.offers import ANSWER_SECONDS, accept, assign, settle, withdraw
 from jumpstarter_controller.scheduling.presence import Presence
 from jumpstarter_controller.scheduling.references import hold_to_references
-from jumpstarter_controller.scheduling.surplus import surplus_of
 from jumpstarter_controller.scheduling.waiters import PICKUP_SECONDS, WAITER_SECONDS, Waiters
 
 __all__ = ["READY_STATUSES", "Place", "Scheduler", "online"]
 
 READY_STATUSES = frozenset((ExporterStatus.AVAILABLE, ExporterStatus.UNSPECIFIED))
 """Of an exporter that can begin a lease; those before 0.8 report none."""
-MOST_REMEMBERED = 4096
+MAX_REMEMBERED_CHOICES = 4096
 
 
 @dataclass(frozen=True)
@@ -70,41 +70,41 @@ class Scheduler:
         waiters: Waiters | None = None,
         evidence: Evidence | None = None,
         *,
-        most_leases: int | None = None,
+        max_leases: int | None = None,
     ) -> None:
-        """`most_leases` of a client go on, if others have made more."""
+        """`max_leases` of a client go on, if others have made more."""
         self.presence = presence
         self.waiters = waiters or Waiters()
         self.evidence = evidence or Evidence()
-        self._most_leases = most_leases
+        self._max_leases = max_leases
         self.wanted: dict[Key, Key] = {}
         """By exporter that is there, not available, and nobody's: the first of those who wait and may have it."""
         self._choices: dict[tuple[object, ...], Candidates | Refusal] = {}
-        self._shape = (-1, -1)
+        self._generation = (-1, -1)
         self._checked = (-1, -1)
 
-    def reconcile(self, lab: Lab, now: float) -> float | None:
+    def reconcile(self, draft: Draft, now: float) -> float | None:
         """Make all decisions that are due; the time when the next one will be, None if nothing waits for time."""
         self.evidence.note_time(now)
-        self._note_absence(lab, now)
-        hold_to_references(lab, self.evidence, now)
+        self._note_absence(draft, now)
+        hold_to_references(draft, self.evidence, now)
         waiting: list[Lease] = []
         later: list[Lease] = []
         due = []
-        drain = lab.get(Drain, Drain.PLACE)
-        for one in lab.open_leases():
-            if lab.damaged and (Lease, one.key) in lab.damaged:
+        drain = draft.get(Drain, Drain.PLACE)
+        for one in draft.open_leases():
+            if draft.damaged and (Lease, one.key) in draft.damaged:
                 continue
-            lease = self._settled(lab, self._noticed(lab, one, now), now)
-            if self._may_rest_on_more(lab, lease):
+            lease = self._settled(draft, self._noticed(draft, one, now), now)
+            if self._may_rest_on_more(draft, lease):
                 continue
-            ended = _ended(lab, lease, now) or self._abandoned(lease, now)
+            ended = _ended(draft, lease, now) or self._abandoned(lease, now)
             if ended is not None:
-                lab.put(withdraw(ended))
+                draft.put(withdraw(ended))
                 continue
             if lease.offered is not None and drain is not None:
                 lease = withdraw(lease)
-                lab.put(lease)
+                draft.put(lease)
             if lease.offered is not None:
                 due.append(lease.offered + ANSWER_SECONDS)
             if lease.waited:
@@ -117,53 +117,53 @@ class Scheduler:
                     later.append(lease)
                 else:
                     waiting.append(lease)
-        if surplus := self._end_surplus(lab, now):
-            waiting = [one for one in waiting if one.key not in surplus]
-            later = [one for one in later if one.key not in surplus]
-        hold_to_references(lab, self.evidence, now)  # who has just ended has let go of its exporter
-        due += self._place(lab, waiting, later, now)
+        if excess := self._end_excess(draft, now):
+            waiting = [one for one in waiting if one.key not in excess]
+            later = [one for one in later if one.key not in excess]
+        hold_to_references(draft, self.evidence, now)  # who has just ended has let go of its exporter
+        due += self._place(draft, waiting, later, now)
         if (loss := self.presence.next_loss()) is not None:
             due.append(loss + 0.001)
         return min(due, default=None)
 
-    def _may_rest_on_more(self, lab: Lab, lease: Lease) -> bool:
+    def _may_rest_on_more(self, draft: Draft, lease: Lease) -> bool:
         """Whether it rests on a record that is not here, and perhaps only not yet."""
         places: list[RecordPlace] = [(Client, Key(lease.namespace, lease.client))]
         if lease.exporter:
             places.append((Exporter, Key(lease.namespace, lease.exporter)))
-        missing = [one for one in places if lab.get(*one) is None]
-        return any([not self.evidence.is_gone(lab, one) for one in missing])  # noqa: C419 - all are asked for
+        missing = [one for one in places if draft.get(*one) is None]
+        return any([not self.evidence.is_gone(draft, one) for one in missing])  # noqa: C419 - all are asked for
 
-    def _end_surplus(self, lab: Lab, now: float) -> set[Key]:
+    def _end_excess(self, draft: Draft, now: float) -> set[Key]:
         """End the youngest leases of clients that have too many; which these are."""
         ended: set[Key] = set()
-        if self._most_leases is None:
+        if self._max_leases is None:
             return ended
-        for lease in surplus_of(lab.open_leases(), self._most_leases, now):
-            if (Lease, lease.key) in lab.damaged or not self.evidence.is_current(Lease):
+        for lease in excess_leases(draft.open_leases(), self._max_leases, now):
+            if (Lease, lease.key) in draft.damaged or not self.evidence.is_current(Lease):
                 continue
-            why = f"client {lease.client} has {self._most_leases} older leases, and may have no more"
+            why = f"client {lease.client} has {self._max_leases} older leases, and may have no more"
             condition = Condition(ConditionType.READY, False, "Released", why, now)
-            lab.put(withdraw(replace(lease, ended=now).with_condition(condition)))
+            draft.put(withdraw(replace(lease, ended=now).with_condition(condition)))
             ended.add(lease.key)
         return ended
 
-    def _settled(self, lab: Lab, lease: Lease, now: float) -> Lease:
+    def _settled(self, draft: Draft, lease: Lease, now: float) -> Lease:
         """The lease, which has begun or waits again where there is nothing to be said to an offer any more."""
         if lease.accepted and lease.begun is None:  # somebody else has written it, and it would never end
             lease = accept(lease, now)
-            lab.put(lease)
+            draft.put(lease)
         if lease.offered is None:
             return lease
-        exporter = lab.get(Exporter, Key(lease.namespace, lease.exporter))
+        exporter = draft.get(Exporter, Key(lease.namespace, lease.exporter))
         is_there = exporter is not None and online(exporter, self.presence, now)
-        return settle(lab, lease, is_there, now)
+        return settle(draft, lease, is_there, now)
 
-    def _noticed(self, lab: Lab, lease: Lease, now: float) -> Lease:
+    def _noticed(self, draft: Draft, lease: Lease, now: float) -> Lease:
         """The lease, which nobody has to be heard of for any more if its command knows that it has a board."""
         if lease.waited and lease.accepted and self.waiters.is_picked_up(lease.key, now):
             lease = replace(lease, waited=False)
-            lab.put(lease)
+            draft.put(lease)
         return lease
 
     def _abandoned(self, lease: Lease, now: float) -> Lease | None:
@@ -178,85 +178,85 @@ class Scheduler:
             Condition(ConditionType.READY, False, "Released", why, now)
         )
 
-    def _note_absence(self, lab: Lab, now: float) -> None:
+    def _note_absence(self, draft: Draft, now: float) -> None:
         """Exporters that have not been heard of are offline, whatever they last said."""
-        for key in self._in_doubt(lab):
+        for key in self._in_doubt(draft):
             if self.presence.is_fresh(key, now):
                 continue
-            exporter = lab.get(Exporter, key)
+            exporter = draft.get(Exporter, key)
             if exporter is None or exporter.status is ExporterStatus.OFFLINE or not exporter.devices:
                 self.presence.settled(key)
                 continue
             was_here = self.presence.last_seen(key) is not None
             why = "nothing was heard of it for a minute" if was_here else "it has not connected yet"
-            lab.put(replace(exporter, status=ExporterStatus.OFFLINE, status_message=why, replica=""))
+            draft.put(replace(exporter, status=ExporterStatus.OFFLINE, status_message=why, replica=""))
             self.presence.settled(key)
 
-    def _in_doubt(self, lab: Lab) -> list[Key]:
+    def _in_doubt(self, draft: Draft) -> list[Key]:
         """Exporters that may be absent without a record of it: few, and all of them after a change was undone."""
-        checked = (id(lab), lab.undone)
+        checked = (id(draft), draft.undone)
         changed = checked != self._checked
         self._checked = checked
-        recorded = (one.key for one in lab.all(Exporter)) if changed else lab.touched(Exporter)
+        recorded = (one.key for one in draft.all(Exporter)) if changed else draft.touched(Exporter)
         return [*self.presence.adrift(), *recorded]
 
-    def _place(self, lab: Lab, waiting: list[Lease], later: list[Lease], now: float) -> list[float]:
+    def _place(self, draft: Draft, waiting: list[Lease], later: list[Lease], now: float) -> list[float]:
         """Give exporters to those who wait; when those end who got one, and when it is decided about others."""
         self.wanted = {}
         expiries: list[float] = []
         queue: list[tuple[Lease, Candidates]] = []
         for lease in waiting:
-            found = self.choices(lab, lease)
+            found = self.choices(draft, lease)
             if isinstance(found, Candidates):
                 queue.append((lease, found))
             elif lease.waits_for_board and not found.is_final:
-                lab.put(lease.with_condition(found.waiting(now)))
+                draft.put(lease.with_condition(found.waiting(now)))
             elif self.evidence.is_current(*found.rests_on):
                 settled = self.evidence.policies_settle(now) if Policy in found.rests_on else None
                 if settled is None:
-                    lab.put(replace(lease, ended=now).with_condition(found.condition(now)))
+                    draft.put(replace(lease, ended=now).with_condition(found.condition(now)))
                 else:
-                    lab.put(lease.with_condition(found.unsettled(now)))
+                    draft.put(lease.with_condition(found.unsettled(now)))
                     expiries.append(settled)
-        if (drain := lab.get(Drain, Drain.PLACE)) is not None:
+        if (drain := draft.get(Drain, Drain.PLACE)) is not None:
             pending = _drained(drain, now)
             for lease, _ in queue:
-                lab.put(lease.with_condition(pending))
+                draft.put(lease.with_condition(pending))
             return expiries
         if not queue:
             return expiries
-        supply = self._supply(lab, now)
-        promises = self._promises(lab, later)
+        pool = self._pool(draft, now)
+        reservations = self._reservations(draft, later)
         line = Line(queue)
-        held_up = [key for key in supply.free_at if key not in supply.free and lab.holder(key) is None]
-        for lease, exporter, priority in line.grant(supply, promises, now):
-            record = lab.get(Exporter, exporter)
+        held_up = [key for key in pool.free_at if key not in pool.free and draft.holder(key) is None]
+        for lease, exporter, priority in line.grant(pool, reservations, now):
+            record = draft.get(Exporter, exporter)
             assert record is not None
-            lab.put(replace(record, lease=lease.name))
-            lab.put(assign(lease, record, priority, now))
+            draft.put(replace(record, lease=lease.name))
+            draft.put(assign(lease, record, priority, now))
             expiries.append(now + ANSWER_SECONDS if record.answers else end_of(lease, now))
         firsts = ((key, line.first_at(key)) for key in held_up)
         self.wanted = {key: first.key for key, first in firsts if first is not None}
         why: dict[int, Condition] = {}
         for lease, found in queue:
-            if lab.get(Lease, lease.key) is lease:
+            if draft.get(Lease, lease.key) is lease:
                 if id(found) not in why:  # the same for all who want the same
-                    why[id(found)] = _pending(lab, found, supply, now)
-                lab.put(lease.with_condition(why[id(found)]))
+                    why[id(found)] = _pending(draft, found, pool, now)
+                draft.put(lease.with_condition(why[id(found)]))
         return expiries
 
-    def find_wanted(self, lab: View, now: float) -> None:
+    def find_wanted(self, state: LabState, now: float) -> None:
         """Find out who is `wanted`, and decide nothing."""
-        found = ((one, self.choices(lab, one)) for one in lab.open_leases() if not one.exporter)
+        found = ((one, self.choices(state, one)) for one in state.open_leases() if not one.exporter)
         queue = [
             (one, candidates)
             for one, candidates in found
             if isinstance(candidates, Candidates) and (one.begin_time is None or one.begin_time <= now)
         ]
         self.wanted = {}
-        if queue and lab.get(Drain, Drain.PLACE) is None:
-            supply, line = self._supply(lab, now), Line(queue)
-            held_up = [key for key in supply.free_at if key not in supply.free and lab.holder(key) is None]
+        if queue and state.get(Drain, Drain.PLACE) is None:
+            pool, line = self._pool(state, now), Line(queue)
+            held_up = [key for key in pool.free_at if key not in pool.free and state.holder(key) is None]
             firsts = ((key, line.first_at(key)) for key in held_up)
             self.wanted = {key: first.key for key, first in firsts if first is not None}
 
@@ -264,16 +264,16 @@ class Scheduler:
         """Of equals: one whose connection is open now, then by name."""
         return not self.presence.is_connected(exporter), exporter
 
-    def _promises(self, lab: View, later: list[Lease]) -> Promises:
-        found = ((lease, self.choices(lab, lease)) for lease in later)
-        return Promises([(lease, one) for lease, one in found if isinstance(one, Candidates)])
+    def _reservations(self, state: LabState, later: list[Lease]) -> Reservations:
+        found = ((lease, self.choices(state, lease)) for lease in later)
+        return Reservations([(lease, one) for lease, one in found if isinstance(one, Candidates)])
 
-    def choices(self, lab: View, lease: Lease) -> Candidates | Refusal:
+    def choices(self, state: LabState, lease: Lease) -> Candidates | Refusal:
         """`candidates.choices`, remembered while nothing changes that it depends on."""
-        shape = (id(lab), lab.shape)
-        if shape != self._shape:
+        generation = (id(state), state.generation)
+        if generation != self._generation:
             self._choices.clear()
-            self._shape = shape
+            self._generation = generation
         request = (
             lease.namespace,
             lease.client,
@@ -284,18 +284,18 @@ class Scheduler:
         )
         found = self._choices.get(request)
         if found is None:
-            if len(self._choices) >= MOST_REMEMBERED:
+            if len(self._choices) >= MAX_REMEMBERED_CHOICES:
                 self._choices.clear()
-            found = self._choices[request] = choices(lab, lease)
+            found = self._choices[request] = choices(state, lease)
         return found
 
-    def _supply(self, lab: View, now: float) -> Supply:
+    def _pool(self, state: LabState, now: float) -> ExporterPool:
         free: set[Key] = set()
         free_at: dict[Key, float] = {}
-        damaged = {key for kind, key in lab.damaged if kind is Exporter}
-        for key, exporter in lab.items(Exporter):  # all of them each time, so it has to be quick
+        damaged = {key for kind, key in state.damaged if kind is Exporter}
+        for key, exporter in state.items(Exporter):  # all of them each time, so it has to be quick
             if _has_not_left(exporter) and self.presence.is_fresh(key, now):
-                holder = lab.holder(key)
+                holder = state.holder(key)
                 if holder is None:
                     free_at[key] = now
                     is_ready = exporter.status in READY_STATUSES and not exporter.lease
@@ -304,46 +304,46 @@ class Scheduler:
                 else:  # who is offered it has it for the whole time from when it is accepted
                     held = holder.expiry
                     free_at[key] = end_of(holder, now) if held is None else held
-        return Supply(free, free_at, self._preference)
+        return ExporterPool(free, free_at, self._preference)
 
-    def queue(self, lab: View, now: float) -> dict[Key, Place]:
+    def queue(self, state: LabState, now: float) -> dict[Key, Place]:
         """The place and estimate of each lease that waits for an exporter."""
         waiting: list[tuple[Lease, Candidates]] = []
         later: list[Lease] = []
-        for lease in lab.open_leases():
+        for lease in state.open_leases():
             if lease.exporter:
                 continue
             if lease.begin_time is not None and lease.begin_time > now:
                 later.append(lease)
-            elif isinstance(found := self.choices(lab, lease), Candidates):
+            elif isinstance(found := self.choices(state, lease), Candidates):
                 waiting.append((lease, found))
         if not waiting:
             return {}
-        if lab.get(Drain, Drain.PLACE) is not None:
+        if state.get(Drain, Drain.PLACE) is not None:
             return {key: Place(number, None) for key, number in Line(waiting).numbers().items()}
-        promises = self._promises(lab, later)
-        begins = forecast(waiting, promises, self._supply(lab, now), now)
+        reservations = self._reservations(state, later)
+        begins = forecast(waiting, reservations, self._pool(state, now), now)
         return {
             key: Place(number, begins[key] - now if key in begins else None)
             for key, number in Line(waiting).numbers().items()
         }
 
 
-def _pending(lab: View, found: Candidates, supply: Supply, now: float) -> Condition:
+def _pending(state: LabState, found: Candidates, pool: ExporterPool, now: float) -> Condition:
     """Why a lease waits."""
-    here = [key for key in found.exporters if key in supply.free_at]
+    here = [key for key in found.exporters if key in pool.free_at]
     if not here:
         reason, message = "Offline", "none of the exporters that it may have is online"
-    elif all(lab.holder(key) is not None for key in here):
+    elif all(state.holder(key) is not None for key in here):
         reason, message = "NotAvailable", "all exporters that it may have are leased"
-    elif any(key in supply.free for key in here):
+    elif any(key in pool.free for key in here):
         reason = "NotAvailable"
         message = "what is free is promised to a lease that begins before this one would end"
     else:
         reason, message = "NotReady", "no exporter that it may have is ready yet"
-        left = sorted(key for key in here if lab.holder(key) is None)
-        said = (lab.get(Exporter, key) for key in left)
-        if any((Exporter, key) in lab.damaged for key in left):
+        left = sorted(key for key in here if state.holder(key) is None)
+        said = (state.get(Exporter, key) for key in left)
+        if any((Exporter, key) in state.damaged for key in left):
             message += "; what is kept of one was damaged: who runs the lab has to repair it"
         elif (one := next((one for one in said if one is not None and one.reasons), None)) is not None:
             message += f"; {one.name}: {one.status_message}"
@@ -357,17 +357,17 @@ def _drained(drain: Drain, now: float) -> Condition:
     return Condition(ConditionType.PENDING, True, "NotAvailable", message, now, ReasonCode.DRAINED.value)
 
 
-def _ended(lab: View, lease: Lease, now: float) -> Lease | None:
+def _ended(state: LabState, lease: Lease, now: float) -> Lease | None:
     """The lease as it ends now, None if it goes on."""
     if lease.release:
         reason, message = "Released", lease.release_reason or "it was released"
     elif lease.expiry is not None and lease.expiry <= now:
         reason, message = "Expired", "its time is over"
-    elif lab.get(Client, Key(lease.namespace, lease.client)) is None:
+    elif state.get(Client, Key(lease.namespace, lease.client)) is None:
         is_news = not lease.conditions  # nobody has decided about it yet, nor heard of that client
         is_gone = "there is no client {}" if is_news else "client {} was deleted"
         reason, message = "Released", is_gone.format(lease.client)
-    elif lease.exporter and lab.get(Exporter, Key(lease.namespace, lease.exporter)) is None:
+    elif lease.exporter and state.get(Exporter, Key(lease.namespace, lease.exporter)) is None:
         reason, message = "Released", f"exporter {lease.exporter} was deleted"
     else:
         return None

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from jumpstarter_controller.lab import Client, Exporter, ExporterStatus, Key, Lab, Lease
+from jumpstarter_controller.lab import Client, Draft, Exporter, ExporterStatus, Key, Lease
 from jumpstarter_controller.scheduling import Presence, Scheduler, TimesError, check_times
 from jumpstarter_controller.scheduling.candidates import Candidates
-from jumpstarter_controller.scheduling.forecast import MOST_TIMES
-from jumpstarter_controller.scheduling.line import FEW, Line, Promises, Supply
-from jumpstarter_controller.scheduling.times import LONGEST
+from jumpstarter_controller.scheduling.estimate import MAX_RESERVATION_ROUNDS
+from jumpstarter_controller.scheduling.lease_queue import SMALL_CHOICE, ExporterPool, Line, Reservations
+from jumpstarter_controller.scheduling.times import MAX_DURATION_SECONDS
 
 NS = "lab"
 NOW = 1_800_000_000.0
@@ -19,7 +19,7 @@ MANY = 500
 
 
 def lease(number: int, **more: object) -> Lease:
-    fields: dict[str, object] = {"selector": "board=rpi4", "duration": 60.0, "order": number, **more}
+    fields: dict[str, object] = {"selector": "board=rpi4", "duration": 60.0, "sequence": number, **more}
     return Lease(namespace=NS, name=f"l{number:04}", client="ann", created=NOW, **fields)  # type: ignore[arg-type]
 
 
@@ -47,18 +47,18 @@ def exporters(count: int) -> list[Key]:
     return [Key(NS, f"e{number:04}") for number in range(count)]
 
 
-def supply(keys: list[Key], prefer: Preference) -> Supply:
-    return Supply(set(keys), dict.fromkeys(keys, NOW), prefer)
+def pool(keys: list[Key], prefer: Preference) -> ExporterPool:
+    return ExporterPool(set(keys), dict.fromkeys(keys, NOW), prefer)
 
 
-@pytest.mark.parametrize("few", [1, FEW])
+@pytest.mark.parametrize("few", [1, SMALL_CHOICE])
 def test_who_wants_few_exporters_is_not_compared_with_all_that_are_free(few: int) -> None:
     keys = exporters(MANY)
     wanted = Wanted(keys[-few:])
     line = Line([(lease(0), Candidates(((0, wanted),)))])
-    grants = list(line.grant(supply(keys, Preference()), Promises(()), NOW))
+    grants = list(line.grant(pool(keys, Preference()), Reservations(()), NOW))
     assert [one.exporter for one in grants] == [keys[-few]]
-    assert wanted.asked <= FEW
+    assert wanted.asked <= SMALL_CHOICE
 
 
 def test_those_who_want_many_exporters_do_not_sort_them_each() -> None:
@@ -66,28 +66,28 @@ def test_those_who_want_many_exporters_do_not_sort_them_each() -> None:
     prefer = Preference()
     found = Candidates(((0, frozenset(keys)),))
     line = Line([(lease(number), found) for number in range(MANY)])
-    grants = list(line.grant(supply(keys, prefer), Promises(()), NOW))
-    assert [(one.lease.order, one.exporter) for one in grants] == list(enumerate(keys))
+    grants = list(line.grant(pool(keys, prefer), Reservations(()), NOW))
+    assert [(one.lease.sequence, one.exporter) for one in grants] == list(enumerate(keys))
     assert prefer.asked == MANY
 
 
 def test_with_boards_kept_for_later_one_looks_only_so_far_ahead() -> None:
     scheduler, lab = lab_with_one()
-    for number in range(2 * MOST_TIMES):
+    for number in range(2 * MAX_RESERVATION_ROUNDS):
         lab.put(lease(number))
     scheduler.reconcile(lab, NOW)
-    waiting = 2 * MOST_TIMES - 1
+    waiting = 2 * MAX_RESERVATION_ROUNDS - 1
     assert [one.seconds for one in scheduler.queue(lab, NOW).values()].count(None) == 0
-    lab.put(lease(2 * MOST_TIMES, begin_time=NOW + 86400.0))
+    lab.put(lease(2 * MAX_RESERVATION_ROUNDS, begin_time=NOW + 86400.0))
     places = scheduler.queue(lab, NOW)
     known = [one.seconds for one in sorted(places.values(), key=lambda one: one.number)]
     assert len(known) == waiting
-    assert known[:MOST_TIMES] == [60.0 * (number + 1) for number in range(MOST_TIMES)]
-    assert set(known[MOST_TIMES + 1 :]) == {None}
+    assert known[:MAX_RESERVATION_ROUNDS] == [60.0 * (number + 1) for number in range(MAX_RESERVATION_ROUNDS)]
+    assert set(known[MAX_RESERVATION_ROUNDS + 1 :]) == {None}
 
 
-def lab_with_one() -> tuple[Scheduler, Lab]:
-    lab, presence = Lab(), Presence()
+def lab_with_one() -> tuple[Scheduler, Draft]:
+    lab, presence = Draft(), Presence()
     lab.put(Client(namespace=NS, name="ann", uid="1"))
     one = Exporter(
         namespace=NS,
@@ -103,7 +103,7 @@ def lab_with_one() -> tuple[Scheduler, Lab]:
 
 
 def test_what_is_remembered_of_requests_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jumpstarter_controller.scheduling.scheduler.MOST_REMEMBERED", 10)
+    monkeypatch.setattr("jumpstarter_controller.scheduling.scheduler.MAX_REMEMBERED_CHOICES", 10)
     scheduler, lab = lab_with_one()
     for number in range(25):
         lab.put(lease(number, duration=60.0 + number))
@@ -112,11 +112,14 @@ def test_what_is_remembered_of_requests_is_bounded(monkeypatch: pytest.MonkeyPat
 
 
 def wrong_times() -> Iterator[tuple[str, tuple[float | None, float | None, float | None]]]:
-    for far in (-LONGEST, LONGEST):
+    for far in (-MAX_DURATION_SECONDS, MAX_DURATION_SECONDS):
         yield "begin_time is more than 3650 days away", (NOW + far, None, 60.0)
         yield "end_time is more than 3650 days away", (None, NOW + far, 60.0)
-    yield "duration must be at most 3650 days, got 3651", (None, None, LONGEST + 86400.0)
-    yield "duration must be at most 3650 days", (NOW - LONGEST + 1, NOW + LONGEST - 1, None)
+    yield "duration must be at most 3650 days, got 3651", (None, None, MAX_DURATION_SECONDS + 86400.0)
+    yield (
+        "duration must be at most 3650 days",
+        (NOW - MAX_DURATION_SECONDS + 1, NOW + MAX_DURATION_SECONDS - 1, None),
+    )
     yield "duration must be positive", (NOW, NOW, None)
     yield "duration conflicts", (NOW, NOW + 60.0, 60.1)
     yield "duration is required", (NOW, None, None)
@@ -131,8 +134,8 @@ def test_times_that_cannot_be_say_why(
 
 
 def test_times_that_can_be_just_so() -> None:
-    begin, end = NOW - LONGEST / 2 + 1, NOW + LONGEST / 2
-    assert check_times(begin, end, None, NOW) == (begin, end, LONGEST - 1)
-    assert check_times(None, None, LONGEST, NOW) == (None, None, LONGEST)
+    begin, end = NOW - MAX_DURATION_SECONDS / 2 + 1, NOW + MAX_DURATION_SECONDS / 2
+    assert check_times(begin, end, None, NOW) == (begin, end, MAX_DURATION_SECONDS - 1)
+    assert check_times(None, None, MAX_DURATION_SECONDS, NOW) == (None, None, MAX_DURATION_SECONDS)
     assert check_times(None, NOW + 100.0, 60.0, NOW) == (NOW + 40.0, NOW + 100.0, 60.0)
     assert check_times(NOW, NOW + 60.0005, 60.0, NOW)[2] == pytest.approx(60.0005)

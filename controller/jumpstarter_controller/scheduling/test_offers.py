@@ -6,7 +6,7 @@ import pytest
 from jumpstarter_proto.client.v1 import client_pb2
 from msgspec.structs import replace
 
-from jumpstarter_controller.lab import Client, Drain, Exporter, ExporterStatus, Key, Lab, Lease
+from jumpstarter_controller.lab import Client, Draft, Drain, Exporter, ExporterStatus, Key, Lease
 from jumpstarter_controller.scheduling import ANSWER_SECONDS, Presence, Scheduler, follow_clock
 from jumpstarter_controller.services import changes
 from jumpstarter_controller.services.messages import duration_of, timestamp
@@ -23,7 +23,7 @@ class World:
     """A lab with a lease that is offered."""
 
     def __init__(self) -> None:
-        self.lab, self.presence = Lab(), Presence()
+        self.lab, self.presence = Draft(), Presence()
         self.scheduler = Scheduler(self.presence)
         self.lab.put(ANN)
         self.lab.put(ONE)

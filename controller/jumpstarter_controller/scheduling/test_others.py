@@ -13,10 +13,10 @@ from msgspec.structs import replace
 from jumpstarter_controller.lab import (
     Client,
     ConditionType,
+    Draft,
     Exporter,
     ExporterStatus,
     Key,
-    Lab,
     Lease,
     Policy,
     Reason,
@@ -24,7 +24,7 @@ from jumpstarter_controller.lab import (
 )
 from jumpstarter_controller.scheduling import Presence, Scheduler
 from jumpstarter_controller.scheduling.candidates import Candidates, longest
-from jumpstarter_controller.scheduling.line import Line
+from jumpstarter_controller.scheduling.lease_queue import Line
 
 START = 1000.0
 BOARDS = ("one", "two", "three")
@@ -38,7 +38,7 @@ class Labs:
     def __init__(self, *places: str) -> None:
         """In each of the `places` there are people."""
         self.now = START
-        self.lab = Lab()
+        self.lab = Draft()
         self.presence = Presence()
         self.scheduler = Scheduler(self.presence)
         self.asked = {"ours": 0, "theirs": 0}
@@ -60,7 +60,7 @@ class Labs:
             case "lease":
                 number = self.asked[where] = self.asked[where] + 1
                 self.lab.put(
-                    Lease(namespace=where, name=f"l{number}", created=self.now, order=number, **said)
+                    Lease(namespace=where, name=f"l{number}", created=self.now, sequence=number, **said)
                 )
             case "release":
                 lease = self.lab.get(Lease, Key(where, f"l{said['number']}"))
@@ -192,7 +192,7 @@ def test_a_place_in_the_line_counts_those_who_are_served_before_where_it_stands_
     wishes: Sequence[tuple[list[tuple[int, frozenset[str]]], bool]],
 ) -> None:
     waiting = [
-        (Lease(namespace="ours", name=f"l{number}", client="ann", order=number), candidates(levels))
+        (Lease(namespace="ours", name=f"l{number}", client="ann", sequence=number), candidates(levels))
         for number, (levels, _) in enumerate(wishes)
     ]
     line = Line(waiting)
@@ -207,7 +207,7 @@ def test_a_place_in_the_line_counts_those_who_are_served_before_where_it_stands_
             before = 0
             for other, its in left:
                 best = max((level for level, names in its.levels if names & exporters), default=None)
-                before += best is not None and (-best, other.order) < (-priority, lease.order)
+                before += best is not None and (-best, other.sequence) < (-priority, lease.sequence)
             places.append(before + 1)
         expected[lease.key] = min(places)
     assert line.numbers() == expected

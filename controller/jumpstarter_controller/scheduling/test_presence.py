@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from jumpstarter_controller.lab import Exporter, ExporterStatus, Key, Lab
+from jumpstarter_controller.lab import Draft, Exporter, ExporterStatus, Key
 from jumpstarter_controller.scheduling import OFFLINE_SECONDS, Presence, Scheduler
 
 KEYS = [Key("lab", name) for name in ("a", "b", "c")]
@@ -67,10 +67,10 @@ class Plain:
             if not self.is_fresh(key, now):
                 self.seen[key] = -math.inf
 
-    def losses(self, lab: Lab, now: float) -> list[float]:
+    def losses(self, draft: Draft, now: float) -> list[float]:
         return [
             self.seen[one.key] + OFFLINE_SECONDS
-            for one in lab.all(Exporter)
+            for one in draft.all(Exporter)
             if is_live(one) and not self.is_connected(one.key) and self.is_fresh(one.key, now)
         ]
 
@@ -79,18 +79,18 @@ def is_live(exporter: Exporter) -> bool:
     return exporter.devices > 0 and exporter.status is not ExporterStatus.OFFLINE
 
 
-def change(lab: Lab, event: str, key: Key) -> None:
-    record = lab.get(Exporter, key)
+def change(draft: Draft, event: str, key: Key) -> None:
+    record = draft.get(Exporter, key)
     if event == "registers":
-        lab.put(replace(record or Exporter(namespace=key.namespace, name=key.name), devices=1))
+        draft.put(replace(record or Exporter(namespace=key.namespace, name=key.name), devices=1))
     elif record is None:
         return
     elif event == "removed":
-        lab.remove(record)
+        draft.remove(record)
     elif event == "leaves":
-        lab.put(replace(record, devices=0, status=ExporterStatus.OFFLINE))
+        draft.put(replace(record, devices=0, status=ExporterStatus.OFFLINE))
     else:
-        lab.put(replace(record, status=ExporterStatus.AVAILABLE))
+        draft.put(replace(record, status=ExporterStatus.AVAILABLE))
 
 
 @given(EVENTS)
@@ -110,7 +110,7 @@ def change(lab: Lab, event: str, key: Key) -> None:
 )
 def test_whoever_is_not_there_is_offline_after_each_turn(events: list[tuple[str, object]]) -> None:
     now = 1_000_000.0
-    lab, presence, plain = Lab(), Presence(), Plain()
+    lab, presence, plain = Draft(), Presence(), Plain()
     presence.lives(["other"], now)
     scheduler = Scheduler(presence)
     refuses = False

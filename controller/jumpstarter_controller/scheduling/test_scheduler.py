@@ -14,17 +14,17 @@ from msgspec.structs import replace
 from jumpstarter_controller.lab import (
     Client,
     ConditionType,
+    Draft,
     Exporter,
     ExporterStatus,
     Key,
-    Lab,
     Lease,
     Policy,
     Record,
     Rule,
 )
 from jumpstarter_controller.scheduling import Evidence, Presence, Scheduler
-from jumpstarter_controller.scheduling.line import MOST_PROMISES
+from jumpstarter_controller.scheduling.lease_queue import MAX_RESERVATIONS
 
 NS = "lab"
 
@@ -34,7 +34,7 @@ class World:
 
     def __init__(self) -> None:
         self.now = 1000.0
-        self.lab = Lab()
+        self.lab = Draft()
         self.presence = Presence()
         self.scheduler = Scheduler(self.presence)
         self.wake: float | None = None
@@ -282,13 +282,13 @@ def test_priority_counts_where_it_was_given(world: World) -> None:
 
 def test_a_board_is_kept_for_who_asked_before_for_later(world: World) -> None:
     world.exporter("one")
-    later = world.ask(begin_time=1100.0, order=1)
+    later = world.ask(begin_time=1100.0, sequence=1)
     world.step(50)
-    long = world.ask(duration=51.0, order=2)
+    long = world.ask(duration=51.0, sequence=2)
     assert world.reason(long) == ("Pending", True, "NotAvailable")
     assert "promised" in world.lease(long).conditions[-1].message
     assert world.scheduler.queue(world.lab, world.now)[long].seconds == 110.0
-    short = world.ask(duration=50.0, order=3)
+    short = world.ask(duration=50.0, sequence=3)
     assert world.lease(short).active, "it is over in time"
     world.step(50)
     assert world.lease(later).begun == 1100.0
@@ -298,9 +298,9 @@ def test_a_board_is_kept_for_who_asked_before_for_later(world: World) -> None:
 
 def test_who_begins_later_and_is_over_before_it_gets_a_board_stands_in_nobodys_way(world: World) -> None:
     world.exporter("one")
-    world.ask(duration=100.0, order=1)
-    world.ask(begin_time=1010.0, duration=20.0, order=2)
-    waits = world.ask(order=3)
+    world.ask(duration=100.0, sequence=1)
+    world.ask(begin_time=1010.0, duration=20.0, sequence=2)
+    waits = world.ask(sequence=3)
     assert world.scheduler.queue(world.lab, world.now)[waits].seconds == 100.0
     world.step(100)
     assert world.lease(waits).begun == 1100.0
@@ -308,24 +308,24 @@ def test_who_begins_later_and_is_over_before_it_gets_a_board_stands_in_nobodys_w
 
 def test_a_stream_of_newcomers_keeps_nobody_from_the_board(world: World) -> None:
     world.exporter("one")
-    later = world.ask(selector="", exporter_name="one", begin_time=1100.0, duration=200.0, order=1)
+    later = world.ask(selector="", exporter_name="one", begin_time=1100.0, duration=200.0, sequence=1)
     wide = None
     for number in range(30):
-        key = world.ask(duration=60.0, order=2 + number)
+        key = world.ask(duration=60.0, sequence=2 + number)
         wide = wide or key
         world.step(10)
     assert world.lease(later).begun == 1100.0
     assert wide is not None
     assert world.lease(wide).begun == 1000.0
-    begun = [lease.order for lease in world.lab.all(Lease) if lease.active]
+    begun = [lease.sequence for lease in world.lab.all(Lease) if lease.active]
     assert begun == [3], "the next one is the oldest of the others"
 
 
 def test_who_asked_first_takes_what_was_promised_to_one_behind_it(world: World) -> None:
     world.exporter("one")
-    holder = world.ask(order=1)
-    first = world.ask(duration=100.0, order=2)
-    later = world.ask(begin_time=1080.0, order=3)
+    holder = world.ask(sequence=1)
+    first = world.ask(duration=100.0, sequence=2)
+    later = world.ask(begin_time=1080.0, sequence=3)
     world.change(holder, release=True)
     assert world.lease(first).active
     world.step(80)
@@ -339,9 +339,9 @@ def test_what_was_promised_and_taken_is_promised_elsewhere_before_the_next_one_g
     names = ("one", "two")
     for name in names:
         world.exporter(name, status=ExporterStatus.AFTER_LEASE_HOOK)
-    first = world.ask(selector="", exporter_name="one", duration=200.0, order=1)
-    later = world.ask(begin_time=1100.0, order=2)
-    behind = world.ask(selector="", exporter_name="two", duration=200.0, order=3)
+    first = world.ask(selector="", exporter_name="one", duration=200.0, sequence=1)
+    later = world.ask(begin_time=1100.0, sequence=2)
+    behind = world.ask(selector="", exporter_name="two", duration=200.0, sequence=3)
     for name in names:  # both at once: all is decided in one turn
         exporter = world.lab.get(Exporter, Key(NS, name))
         assert exporter is not None
@@ -356,20 +356,20 @@ def test_what_was_promised_and_taken_is_promised_elsewhere_before_the_next_one_g
 def test_of_two_boards_the_one_is_kept_that_nobody_else_wants(world: World) -> None:
     world.exporter("one")
     world.exporter("two", labels={"board": "rpi4", "n": "2"})
-    later = world.ask(begin_time=1010.0, order=1)
-    only = world.ask(selector="", exporter_name="one", order=2)
+    later = world.ask(begin_time=1010.0, sequence=1)
+    only = world.ask(selector="", exporter_name="one", sequence=2)
     assert world.lease(only).active
     world.step(10)
     assert world.lease(later).exporter == "two"
 
 
 def test_a_bounded_number_of_leases_is_promised_a_board(world: World) -> None:
-    for number in range(MOST_PROMISES + 1):
+    for number in range(MAX_RESERVATIONS + 1):
         world.exporter(f"e{number:02}", labels={"board": "rpi4", "n": str(number)})
-        world.ask(selector=f"n={number}", begin_time=1010.0, order=number + 1)
-    kept = world.ask(selector="n=0", order=100)
+        world.ask(selector=f"n={number}", begin_time=1010.0, sequence=number + 1)
+    kept = world.ask(selector="n=0", sequence=100)
     assert "promised" in world.lease(kept).conditions[-1].message
-    free = world.ask(selector=f"n={MOST_PROMISES}", order=101)
+    free = world.ask(selector=f"n={MAX_RESERVATIONS}", sequence=101)
     assert world.lease(free).active
 
 
@@ -384,10 +384,10 @@ def test_a_disabled_exporter_keeps_its_lease_and_gets_no_other(world: World) -> 
 
 def test_a_clock_that_is_set_back_lets_no_newcomer_pass(world: World) -> None:
     world.exporter("one")
-    holder = world.ask(order=1)
-    first = world.ask(order=2)
+    holder = world.ask(sequence=1)
+    first = world.ask(sequence=2)
     world.now -= 86400
-    second = world.ask(order=3)
+    second = world.ask(sequence=3)
     world.change(holder, release=True)
     assert world.lease(first).active
     assert not world.lease(second).exporter

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from jumpstarter_controller.app import OPTIONS
-from jumpstarter_controller.lab import Client, Exporter, ExporterStatus, Key, Lab, Lease
+from jumpstarter_controller.lab import Client, Draft, Exporter, ExporterStatus, Key, Lease
 from jumpstarter_controller.scheduling import (
     PICKUP_SECONDS,
     WAITER_SECONDS,
@@ -29,7 +29,7 @@ class Queue:
 
     def __init__(self, *, waited: bool = True) -> None:
         self.now = START
-        self.lab = Lab()
+        self.lab = Draft()
         self.waiters = Waiters()
         presence = Presence()
         presence.connected(Key("lab", "one"), self.now)
@@ -38,7 +38,7 @@ class Queue:
         self.lab.put(Exporter(namespace="lab", name="one", uid="1", devices=1, status=status))
         self.lab.put(Client(namespace="lab", name="ann", uid="2"))
         for order, name in enumerate(("holder", "waiting")):
-            fields = {"client": "ann", "exporter_name": "one", "duration": 1e6, "order": order}
+            fields = {"client": "ann", "exporter_name": "one", "duration": 1e6, "sequence": order}
             self.lab.put(Lease(namespace="lab", name=name, waited=waited and order > 0, **fields))  # type: ignore[arg-type]
             self.at(self.now)
 

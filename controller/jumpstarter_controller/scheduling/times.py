@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["LONGEST", "TimesError", "check_times"]
+__all__ = ["MAX_DURATION_SECONDS", "TimesError", "check_times"]
 
-LONGEST = 10 * 365 * 86400.0
+MAX_DURATION_SECONDS = 10 * 365 * 86400.0
 """Seconds. Longer is a mistake, and later arithmetic stays in range."""
 
 
@@ -23,8 +23,10 @@ def check_times(
         TimesError: says which of them is missing, too much or wrong.
     """
     for word, time in (("begin_time", begin), ("end_time", end)):
-        if time is not None and not now - LONGEST < time < now + LONGEST:
-            raise TimesError(f"{word} is more than {LONGEST / 86400:.0f} days away; check its year")
+        if time is not None and not now - MAX_DURATION_SECONDS < time < now + MAX_DURATION_SECONDS:
+            raise TimesError(
+                f"{word} is more than {MAX_DURATION_SECONDS / 86400:.0f} days away; check its year"
+            )
     if begin is not None and end is not None:
         between = end - begin
         if duration is not None and abs(duration - between) > 0.001:
@@ -34,8 +36,10 @@ def check_times(
         raise TimesError("duration is required (or begin_time and end_time); for example 30 minutes")
     if not duration > 0:
         raise TimesError(f"duration must be positive, got {duration:g} s")
-    if duration > LONGEST:
-        raise TimesError(f"duration must be at most {LONGEST / 86400:.0f} days, got {duration / 86400:.0f}")
+    if duration > MAX_DURATION_SECONDS:
+        raise TimesError(
+            f"duration must be at most {MAX_DURATION_SECONDS / 86400:.0f} days, got {duration / 86400:.0f}"
+        )
     if end is not None and begin is None:
         begin = end - duration
     return begin, end, duration

@@ -7,12 +7,12 @@ import re
 from jumpstarter_controller.selectors.labels import LabelError, check_key, check_value
 from jumpstarter_controller.selectors.selector import Operator, Requirement, Selector, SelectorError
 
-__all__ = ["LONGEST", "parse"]
+__all__ = ["MAX_SELECTOR_LENGTH", "parse"]
 
-LONGEST = 8192
+MAX_SELECTOR_LENGTH = 8192
 """Characters; a selector comes from a peer."""
 
-_MOST_SHOWN = 200
+_MAX_SHOWN_LENGTH = 200
 _TOKEN = re.compile(r"\s*(==|!=|[=!(),<>]|[^\s=!(),<>]+)")
 _SYMBOLS = frozenset(("=", "==", "!=", "!", "(", ")", ",", "<", ">"))
 
@@ -23,15 +23,15 @@ def parse(text: str) -> Selector:
     Raises:
         SelectorError: where it stops making sense.
     """
-    if len(text) > LONGEST:
-        raise SelectorError(f"a selector has at most {LONGEST} characters")
+    if len(text) > MAX_SELECTOR_LENGTH:
+        raise SelectorError(f"a selector has at most {MAX_SELECTOR_LENGTH} characters")
     if not text.strip():
         return Selector()
     parser = _Parser(text)
     try:
         return Selector.of(parser.requirements())
     except LabelError as error:
-        raise SelectorError(f"selector {text[:_MOST_SHOWN]!r}: {error}") from None
+        raise SelectorError(f"selector {text[:_MAX_SHOWN_LENGTH]!r}: {error}") from None
 
 
 class _Parser:
@@ -73,7 +73,9 @@ class _Parser:
                     raise self._wrong(f"an integer after {key}{operator}", value)
                 return Requirement(key, Operator.LESS if operator == "<" else Operator.GREATER, (value,))
             case _:
-                raise self._wrong(f"=, !=, in, notin, <, > or a comma after {key[:_MOST_SHOWN]!r}", operator)
+                raise self._wrong(
+                    f"=, !=, in, notin, <, > or a comma after {key[:_MAX_SHOWN_LENGTH]!r}", operator
+                )
 
     def _key(self) -> str:
         mark = self._next()
@@ -120,8 +122,8 @@ class _Parser:
         return mark
 
     def _wrong(self, wanted: str, found: str | None) -> SelectorError:
-        what = "its end" if found is None else repr(found[:_MOST_SHOWN])
+        what = "its end" if found is None else repr(found[:_MAX_SHOWN_LENGTH])
         return SelectorError(
-            f"selector {self._text[:_MOST_SHOWN]!r}: expected {wanted}, found {what}; "
+            f"selector {self._text[:_MAX_SHOWN_LENGTH]!r}: expected {wanted}, found {what}; "
             "write for example board=rpi4,site in (a,b),!broken"
         )

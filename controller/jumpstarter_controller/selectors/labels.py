@@ -13,7 +13,7 @@ _RULE = "letters, digits, '-', '_' and '.', at most 63, a letter or digit first 
 
 MAX_LABELS = 128
 """Of one object. Each has less than 400 characters."""
-_MOST_SHOWN = 80
+_MAX_SHOWN_LENGTH = 80
 """Characters of what is wrong, in the sentence that says so."""
 
 
@@ -26,22 +26,22 @@ def check_key(key: str) -> None:
     prefix, slash, name = key.rpartition("/")
     if slash and (len(prefix) > 253 or not _DNS.fullmatch(prefix)):
         raise LabelError(
-            f"label key {key[:_MOST_SHOWN]!r}: what is before the slash must be a lower-case DNS name"
+            f"label key {key[:_MAX_SHOWN_LENGTH]!r}: what is before the slash must be a lower-case DNS name"
         )
     if not _NAME.fullmatch(name):
-        raise LabelError(f"label key {key[:_MOST_SHOWN]!r}: a name has {_RULE}")
+        raise LabelError(f"label key {key[:_MAX_SHOWN_LENGTH]!r}: a name has {_RULE}")
 
 
 def check_name(name: str) -> None:
     """LabelError unless it can name an object: it stands between slashes, so it has none."""
     if not _NAME.fullmatch(name):
-        raise LabelError(f"{name[:_MOST_SHOWN]!r} is no name; it has {_RULE}")
+        raise LabelError(f"{name[:_MAX_SHOWN_LENGTH]!r} is no name; it has {_RULE}")
 
 
 def check_value(key: str, value: str) -> None:
     """LabelError unless it is empty or a name."""
     if value and not _NAME.fullmatch(value):
-        raise LabelError(f"label {key}: value {value[:_MOST_SHOWN]!r} is not allowed; it has {_RULE}")
+        raise LabelError(f"label {key}: value {value[:_MAX_SHOWN_LENGTH]!r} is not allowed; it has {_RULE}")
 
 
 def check_labels(labels: Mapping[str, str]) -> None:

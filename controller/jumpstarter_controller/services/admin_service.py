@@ -10,9 +10,9 @@ from jumpstarter_proto.remote import Kind
 from jumpstarter_proto.rpc import RpcError, ServerCall, StatusCode
 from msgspec.structs import replace
 
-from jumpstarter_controller.audit import Journal, JournalEntry, JournalQuery
-from jumpstarter_controller.lab import Client, Exporter, Host, Key, Lab, PairingCode, Policy
-from jumpstarter_controller.reconciler.reconciler import Engine
+from jumpstarter_controller.audit import AuditEntry, AuditLog, AuditQuery
+from jumpstarter_controller.lab import Client, Draft, Exporter, Host, Key, PairingCode, Policy
+from jumpstarter_controller.reconciler.reconciler import Reconciler
 from jumpstarter_controller.services import host_boards, objects
 from jumpstarter_controller.services.credentials import Credentials
 from jumpstarter_controller.services.draining import (
@@ -42,9 +42,9 @@ PAGE = 500
 class AdminService(lab_grpc.AdminServiceServicer):
     """jumpstarter_sbc.lab.v1.AdminService."""
 
-    def __init__(self, engine: Engine, credentials: Credentials, journal: Journal) -> None:
-        self._engine = engine
-        self._journal = journal
+    def __init__(self, reconciler: Reconciler, credentials: Credentials, journal: AuditLog) -> None:
+        self._reconciler = reconciler
+        self._audit_log = journal
         self._credentials = credentials
 
     async def Create(
@@ -52,7 +52,7 @@ class AdminService(lab_grpc.AdminServiceServicer):
     ) -> pb.Credential:
         kind, key, labels = kind_of(request.kind), _key(request), dict(request.labels)
         objects.check_names(key, labels)
-        record = await self._engine.change(
+        record = await self._reconciler.change(
             lambda lab, now: objects.create(lab, now, kind, key, labels, username=request.username)
         )
         return await self._credentials.of(record)
@@ -61,7 +61,7 @@ class AdminService(lab_grpc.AdminServiceServicer):
         self, request: pb.ObjectRequest, call: ServerCall[pb.ObjectRequest, pb.Credential]
     ) -> pb.Credential:
         kind, key = kind_of(request.kind), _key(request)
-        record = await self._engine.change(
+        record = await self._reconciler.change(
             lambda lab, _: objects.renew(lab, objects.existing(lab, kind, key))
         )
         return await self._credentials.of(record)
@@ -70,7 +70,9 @@ class AdminService(lab_grpc.AdminServiceServicer):
         self, request: pb.ObjectRequest, call: ServerCall[pb.ObjectRequest, pb.Object]
     ) -> pb.Object:
         kind, key = kind_of(request.kind), _key(request)
-        return self._object(kind, await self._engine.change(lambda lab, _: objects.delete(lab, kind, key)))
+        return self._object(
+            kind, await self._reconciler.change(lambda lab, _: objects.delete(lab, kind, key))
+        )
 
     async def Pair(
         self, request: pb.PairRequest, call: ServerCall[pb.PairRequest, pb.PairingOffer]
@@ -87,9 +89,9 @@ class AdminService(lab_grpc.AdminServiceServicer):
         if not shortest <= request.seconds <= longest:
             raise RpcError(StatusCode.INVALID_ARGUMENT, "a pairing code is good for 10 s to 24 h; try 10m")
 
-        def apply(lab: Lab, now: float) -> tuple[str, PairingCode]:
+        def apply(draft: Draft, now: float) -> tuple[str, PairingCode]:
             return objects.offer(
-                lab,
+                draft,
                 now,
                 kind,
                 key,
@@ -99,7 +101,7 @@ class AdminService(lab_grpc.AdminServiceServicer):
                 may_label=may_label,
             )
 
-        text, record = await self._engine.change(apply)
+        text, record = await self._reconciler.change(apply)
         addresses = self._credentials.addresses
         return pb.PairingOffer(
             kind=kind.value,
@@ -122,12 +124,12 @@ class AdminService(lab_grpc.AdminServiceServicer):
                 "a host cannot be disabled; disable its boards, or revoke its token",
             )
 
-        def apply(lab: Lab, now: float) -> Client | Exporter | Host:
-            record = replace(objects.existing(lab, kind, _key(request)), enabled=request.enabled)
-            lab.put(record)
+        def apply(draft: Draft, now: float) -> Client | Exporter | Host:
+            record = replace(objects.existing(draft, kind, _key(request)), enabled=request.enabled)
+            draft.put(record)
             return record
 
-        return self._object(kind, await self._engine.change(apply))
+        return self._object(kind, await self._reconciler.change(apply))
 
     async def ChangeHost(
         self, request: pb.ChangeHostRequest, call: ServerCall[pb.ChangeHostRequest, pb.Object]
@@ -136,12 +138,12 @@ class AdminService(lab_grpc.AdminServiceServicer):
         objects.check_names(key, labels)
         may_label = host_boards.check_grants(request.may_label)
 
-        def apply(lab: Lab, now: float) -> Host:
-            host = objects.existing(lab, Kind.HOST, key)
+        def apply(draft: Draft, now: float) -> Host:
+            host = objects.existing(draft, Kind.HOST, key)
             assert isinstance(host, Host)
-            return host_boards.change_host(lab, host, labels, may_label)
+            return host_boards.change_host(draft, host, labels, may_label)
 
-        return self._object(Kind.HOST, await self._engine.change(apply))
+        return self._object(Kind.HOST, await self._reconciler.change(apply))
 
     async def List(
         self, request: pb.ListRequest, call: ServerCall[pb.ListRequest, pb.ListResponse]
@@ -149,7 +151,7 @@ class AdminService(lab_grpc.AdminServiceServicer):
         kind = kind_of(request.kind)
         found = [
             one
-            for one in self._engine.view.all(objects.TYPES[kind])
+            for one in self._reconciler.committed.all(objects.TYPES[kind])
             if not request.namespace or one.namespace == request.namespace
         ]
         found.sort(key=lambda one: one.key)
@@ -161,7 +163,7 @@ class AdminService(lab_grpc.AdminServiceServicer):
         call: ServerCall[pb.ApplyPoliciesRequest, pb.ApplyPoliciesResponse],
     ) -> pb.ApplyPoliciesResponse:
         policies = [policy_record(one) for one in request.policies]
-        outcomes = await self._engine.change(lambda lab, now: apply_policies(lab, now, policies))
+        outcomes = await self._reconciler.change(lambda lab, now: apply_policies(lab, now, policies))
         return pb.ApplyPoliciesResponse(outcomes=outcomes)
 
     async def ListPolicies(
@@ -171,7 +173,7 @@ class AdminService(lab_grpc.AdminServiceServicer):
     ) -> pb.ListPoliciesResponse:
         found = [
             one
-            for one in self._engine.view.all(Policy)
+            for one in self._reconciler.committed.all(Policy)
             if not request.namespace or one.namespace == request.namespace
         ]
         found.sort(key=lambda one: one.key)
@@ -183,48 +185,48 @@ class AdminService(lab_grpc.AdminServiceServicer):
         call: ServerCall[pb.DeletePolicyRequest, pb.DeletePolicyResponse],
     ) -> pb.DeletePolicyResponse:
         key = Key(request.namespace, request.name)
-        left = await self._engine.change(lambda lab, _: delete_policy(lab, key))
+        left = await self._reconciler.change(lambda lab, _: delete_policy(lab, key))
         return pb.DeletePolicyResponse(left=left)
 
     async def DrainLab(
         self, request: pb.DrainLabRequest, call: ServerCall[pb.DrainLabRequest, pb.DrainState]
     ) -> pb.DrainState:
         reason = checked_reason(request.reason)
-        await self._engine.change(lambda lab, now: begin_drain(lab, now, reason))
-        return drain_state(self._engine)
+        await self._reconciler.change(lambda lab, now: begin_drain(lab, now, reason))
+        return drain_state(self._reconciler)
 
     async def ResumeLab(
         self, request: pb.ResumeLabRequest, call: ServerCall[pb.ResumeLabRequest, pb.DrainState]
     ) -> pb.DrainState:
-        await self._engine.change(lambda lab, _: end_drain(lab))
-        return drain_state(self._engine)
+        await self._reconciler.change(lambda lab, _: end_drain(lab))
+        return drain_state(self._reconciler)
 
     async def WatchDrain(
         self, request: pb.WatchDrainRequest, call: ServerCall[pb.WatchDrainRequest, pb.DrainState]
     ) -> None:
-        async for state in drain_states(self._engine):
+        async for state in drain_states(self._reconciler):
             await call.send(state)
 
     async def ReadJournal(
         self, request: pb.ReadJournalRequest, call: ServerCall[pb.ReadJournalRequest, pb.JournalPage]
     ) -> None:
-        now = self._engine.clock()
+        now = self._reconciler.clock()
         since, until = request.since_seconds, request.until_seconds
         if math.isnan(since) or math.isnan(until) or request.limit > MAX_ENTRIES:
             raise RpcError(
                 StatusCode.INVALID_ARGUMENT, f"ask for a time, and for at most {MAX_ENTRIES} entries"
             )
-        query = JournalQuery(
+        query = AuditQuery(
             since=now - since if request.HasField("since_seconds") else 0.0,
             until=now - until if request.HasField("until_seconds") else math.inf,
             namespace=request.namespace,
             board=request.board,
             client=request.client,
             lease=request.lease,
-            limit=request.limit or JournalQuery.limit,
+            limit=request.limit or AuditQuery.limit,
         )
-        entries, left = await self._journal.read(query)
-        page = pb.JournalPage(left=left, trouble=self._journal.trouble)
+        entries, left = await self._audit_log.read(query)
+        page = pb.JournalPage(left=left, trouble=self._audit_log.trouble)
         for start in range(0, len(entries), PAGE):
             page.entries.extend(map(_entry, entries[start : start + PAGE]))
             await call.send(page)
@@ -246,11 +248,13 @@ class AdminService(lab_grpc.AdminServiceServicer):
                 found.gone_since.CopyFrom(timestamp(record.gone_since))
         if isinstance(record, Host):
             found.may_label.extend(record.may_label)
-            found.boards.extend(one.name for one in host_boards.boards_of(self._engine.view, record.key))
+            found.boards.extend(
+                one.name for one in host_boards.boards_of(self._reconciler.committed, record.key)
+            )
         return found
 
 
-def _entry(one: JournalEntry) -> pb.JournalEntry:
+def _entry(one: AuditEntry) -> pb.JournalEntry:
     return pb.JournalEntry(
         time=timestamp(one.time),
         namespace=one.namespace,

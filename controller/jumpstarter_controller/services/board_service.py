@@ -11,12 +11,12 @@ from jumpstarter_proto.lab.v1 import boards_pb2 as pb
 from jumpstarter_proto.rpc import Attempts, RpcError, ServerCall, StatusCode
 from jumpstarter_proto.texts import shown
 
-from jumpstarter_controller.lab import Exporter, Host, Lab
+from jumpstarter_controller.lab import Draft, Exporter, Host
 from jumpstarter_controller.process.logs import about
-from jumpstarter_controller.reconciler.reconciler import Engine
+from jumpstarter_controller.reconciler.reconciler import Reconciler
 from jumpstarter_controller.services import host_boards
+from jumpstarter_controller.services.auth import CallAuthenticator, CallerSession
 from jumpstarter_controller.services.credentials import Credentials
-from jumpstarter_controller.services.guard import Guard, Session
 
 __all__ = ["BoardService"]
 
@@ -29,26 +29,30 @@ class BoardService(boards_grpc.BoardServiceServicer):
     """jumpstarter_sbc.lab.v1.BoardService."""
 
     def __init__(
-        self, engine: Engine, guard: Guard, credentials: Credentials, calls: Attempts | None = None
+        self,
+        reconciler: Reconciler,
+        auth: CallAuthenticator,
+        credentials: Credentials,
+        calls: Attempts | None = None,
     ) -> None:
-        self._engine = engine
-        self._guard = guard
+        self._reconciler = reconciler
+        self._auth = auth
         self._credentials = credentials
         self._calls = calls or Attempts(per_peer=MAX_CALLS_PER_MINUTE, overall=100 * MAX_CALLS_PER_MINUTE)
 
     async def RegisterBoard(
         self, request: pb.RegisterBoardRequest, call: ServerCall[pb.RegisterBoardRequest, lab_pb2.Credential]
     ) -> lab_pb2.Credential:
-        session = await self._guard.host_session(call)
+        session = await self._auth.host_session(call)
         self._check_rate(session)
 
-        def apply(lab: Lab, now: float) -> Exporter:
+        def apply(draft: Draft, now: float) -> Exporter:
             return host_boards.register_board(
-                lab, now, self._current(lab, session), request.name, request.labels
+                draft, now, self._current(draft, session), request.name, request.labels
             )
 
         try:
-            record = await self._engine.change(apply)
+            record = await self._reconciler.change(apply)
         except RpcError as error:
             _log.warning(
                 "board %s refused: %s",
@@ -62,20 +66,20 @@ class BoardService(boards_grpc.BoardServiceServicer):
     async def RetireBoard(
         self, request: pb.RetireBoardRequest, call: ServerCall[pb.RetireBoardRequest, pb.RetireBoardResponse]
     ) -> pb.RetireBoardResponse:
-        session = await self._guard.host_session(call)
+        session = await self._auth.host_session(call)
         self._check_rate(session)
-        await self._engine.change(
+        await self._reconciler.change(
             lambda lab, now: host_boards.retire_board(lab, now, self._current(lab, session), request.name)
         )
         return pb.RetireBoardResponse()
 
     @staticmethod
-    def _current(lab: Lab, session: Session[Host]) -> Host:
+    def _current(draft: Draft, session: CallerSession[Host]) -> Host:
         """The host as it is now; it may have been deleted, or got a new token, since it called."""
-        session.check(lab)
-        return lab.get(Host, session.record.key) or session.record
+        session.check(draft)
+        return draft.get(Host, session.record.key) or session.record
 
-    def _check_rate(self, session: Session[Host]) -> None:
+    def _check_rate(self, session: CallerSession[Host]) -> None:
         host = session.record
         if wait := self._calls.take(str(host.key), trio.current_time()):
             raise RpcError(

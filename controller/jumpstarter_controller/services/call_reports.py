@@ -11,9 +11,9 @@ from jumpstarter_proto.lab.v1 import exporter_pb2 as pb
 from jumpstarter_proto.rpc import StatusCode
 from jumpstarter_proto.texts import shown
 
-from jumpstarter_controller.audit import CallReport, Journal, JournalEntry, JournalError
+from jumpstarter_controller.audit import AuditEntry, AuditError, AuditLog, CallReport
 from jumpstarter_controller.lab import Exporter, ExporterDevices, Key, Lease
-from jumpstarter_controller.reconciler.reconciler import Engine
+from jumpstarter_controller.reconciler.reconciler import Reconciler
 
 __all__ = ["MAX_CALLS", "CallReports", "call_entry"]
 
@@ -35,7 +35,7 @@ def call_entry(
     now: float,
     lease_of: Callable[[str], Lease | None],
     devices: Collection[str] | None,
-) -> JournalEntry:
+) -> AuditEntry:
     """What is kept of a call. `devices` are the exporter's, None if they are not all known."""
     notes = []
     name = shown(call.lease, MAX_NAME_LENGTH)
@@ -52,7 +52,7 @@ def call_entry(
         notes.append("by a hook")
     elif not name and not user:
         notes.append("by somebody who is no user of its host")
-    return JournalEntry(
+    return AuditEntry(
         time=now - _within(call.age_seconds, MAX_AGE),
         namespace=exporter.namespace,
         board=exporter.name,
@@ -78,9 +78,9 @@ def _within(value: float, most: float) -> float:
 class CallReports:
     """Takes the reports of all exporters, each call once."""
 
-    def __init__(self, engine: Engine, journal: Journal) -> None:
-        self._engine = engine
-        self._journal = journal
+    def __init__(self, reconciler: Reconciler, journal: AuditLog) -> None:
+        self._reconciler = reconciler
+        self._audit_log = journal
         self._taken: dict[Key, CallReport] = {}
         """The last of each exporter."""
         self._remembering = trio.Lock()
@@ -94,7 +94,7 @@ class CallReports:
         again = self._again(exporter, request, len(request.calls) + omitted)
         calls = request.calls[again : again + MAX_CALLS]
         left = len(request.calls) + omitted - again - len(calls)
-        view, now, key = self._engine.view, self._engine.clock(), exporter.key
+        view, now, key = self._reconciler.committed, self._reconciler.clock(), exporter.key
         known = view.get(ExporterDevices, key)
         devices = None
         if known is not None and not known.omitted:
@@ -105,12 +105,12 @@ class CallReports:
 
         source = ("calls", key.namespace, key.name)
         for call in calls:
-            self._journal.write(call_entry(call, key, now, lease_of, devices), source)
+            self._audit_log.write(call_entry(call, key, now, lease_of, devices), source)
         if left > 0:
-            rest = JournalEntry(now, key.namespace, key.name, is_call=True)
-            self._journal.count(rest, source, left)
+            rest = AuditEntry(now, key.namespace, key.name, is_call=True)
+            self._audit_log.count(rest, source, left)
         if (report := self._taken.get(key)) is not None:
-            self._journal.note_report(key, report)
+            self._audit_log.note_report(key, report)
 
     async def _remember(self) -> None:
         """Which reports came to the controller that ran before; not, where the journal cannot be read at first."""
@@ -118,8 +118,8 @@ class CallReports:
             if self._has_remembered:
                 return
             found = {}
-            with suppress(JournalError):  # who writes it says why
-                found = await self._journal.reports()
+            with suppress(AuditError):  # who writes it says why
+                found = await self._audit_log.reports()
             for (namespace, name), report in found.items():
                 self._taken.setdefault(Key(namespace, name), report)
             self._has_remembered = True
@@ -132,8 +132,8 @@ class CallReports:
         if before is not None and (before.uid, before.reporter) == (exporter.uid, reporter):
             known = before.next
         following = max(known, request.first + count)
-        self._taken[exporter.key] = CallReport(exporter.uid, reporter, following, self._engine.clock())
-        if len(self._taken) > self._engine.view.count(Exporter):
-            for key in [one for one in self._taken if self._engine.view.get(Exporter, one) is None]:
+        self._taken[exporter.key] = CallReport(exporter.uid, reporter, following, self._reconciler.clock())
+        if len(self._taken) > self._reconciler.committed.count(Exporter):
+            for key in [one for one in self._taken if self._reconciler.committed.get(Exporter, one) is None]:
                 del self._taken[key]
         return min(count, max(0, known - request.first))

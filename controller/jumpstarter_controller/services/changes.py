@@ -1,4 +1,4 @@
-"""What the services do to a lab: each a function over a draft, run by `Engine.change`."""
+"""What the services do to a lab: each a function over a draft, run by `Reconciler.change`."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from msgspec.structs import replace
 
 from jumpstarter_controller.lab import (
     Client,
+    Draft,
     Exporter,
     ExporterDevices,
     ExporterStatus,
     Key,
-    Lab,
     Lease,
     Reason,
 )
@@ -56,13 +56,13 @@ __all__ = [
 OWN_PREFIX = "jumpstarter.dev/"
 """Labels that an exporter sets for itself; all others are the lab's."""
 MAX_TAGS = 10
-MOST_OPEN_LEASES = 256
+MAX_LEASES_PER_CLIENT = 256
 """Of one client, unless its controller was told another number."""
 MAX_CONTEXT = 8
 MAX_DEVICES = 4096
 MAX_REASONS = 16
 MAX_CODE_LENGTH = 64
-LONGEST_MESSAGE = 1024
+MAX_MESSAGE_LENGTH = 1024
 
 
 _LISTS = {"lease": "lease list", "exporter": "exporters"}
@@ -83,13 +83,13 @@ def _unknown(error: ValueError) -> RpcError:
 
 
 def create_lease(
-    lab: Lab,
+    draft: Draft,
     now: float,
     client: Client,
     name: str,
     asked: client_pb2.Lease,
     *,
-    most_open: int = MOST_OPEN_LEASES,
+    most_open: int = MAX_LEASES_PER_CLIENT,
     waited: bool = False,
     waits_for_board: bool = False,
 ) -> Lease:
@@ -120,9 +120,9 @@ def create_lease(
     _check_name("a lease", name)
     if asked.exporter_name:
         _check_name("an exporter", asked.exporter_name)
-    _check_number(lab, client, most_open, "release some: jumpstarter lease list")
+    _check_number(draft, client, most_open, "release some: jumpstarter lease list")
     key = Key(client.namespace, name)
-    if lab.get(Lease, key) is not None:
+    if draft.get(Lease, key) is not None:
         raise RpcError(
             StatusCode.UNKNOWN, f'leases.jumpstarter.dev "{name}" already exists; choose another name'
         )
@@ -131,7 +131,7 @@ def create_lease(
         name=name,
         uid=str(uuid.uuid4()),
         created=now,
-        order=lab.last_order + 1,
+        sequence=draft.last_sequence + 1,
         client=client.name,
         selector=str(selector),
         exporter_name=asked.exporter_name,
@@ -144,13 +144,13 @@ def create_lease(
         waited=waited,
         waits_for_board=waits_for_board,
     )
-    lab.put(lease)
+    draft.put(lease)
     return lease
 
 
-def _check_number(lab: Lab, client: Client, most_open: int, way_out: str) -> None:
+def _check_number(draft: Draft, client: Client, most_open: int, way_out: str) -> None:
     namespace, name = client.key
-    if sum(one.client == name and one.namespace == namespace for one in lab.open_leases()) >= most_open:
+    if sum(one.client == name and one.namespace == namespace for one in draft.open_leases()) >= most_open:
         raise RpcError(
             StatusCode.RESOURCE_EXHAUSTED,
             f"client {client.name} has {most_open} leases that have not ended, and may have no more; {way_out}",
@@ -214,9 +214,9 @@ def _tags(tags: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
-def owned(lab: Lab, client: Client, key: Key, call: str) -> Lease:
+def owned(draft: Draft, client: Client, key: Key, call: str) -> Lease:
     """A lease of that client; RpcError UNKNOWN if there is none, or `permission denied`."""
-    lease = lab.get(Lease, key)
+    lease = draft.get(Lease, key)
     if lease is None:
         raise not_found("lease", key.name)
     if lease.client != client.name:
@@ -229,16 +229,16 @@ def owned(lab: Lab, client: Client, key: Key, call: str) -> Lease:
 
 
 def update_lease(
-    lab: Lab,
+    draft: Draft,
     now: float,
     client: Client,
     key: Key,
     asked: client_pb2.Lease,
     *,
-    most_open: int = MOST_OPEN_LEASES,
+    most_open: int = MAX_LEASES_PER_CLIENT,
 ) -> Lease:
     """Change duration, begin, end or owner, whichever the message has. RpcError says why not."""
-    lease = owned(lab, client, key, "UpdateLease")
+    lease = owned(draft, client, key, "UpdateLease")
     if lease.ended is not None:
         raise RpcError(
             StatusCode.UNKNOWN, f"cannot update lease {lease.name}: it has already ended; create a new one"
@@ -246,33 +246,33 @@ def update_lease(
     timed = any(asked.HasField(field) for field in ("duration", "begin_time", "end_time"))
     if timed:
         lease = _retimed(lease, now, asked)
-        _check_allowed(lab, lease, client)
+        _check_allowed(draft, lease, client)
     if asked.client:
-        lease = replace(lease, client=_new_owner(lab, lease, asked.client, most_open))
+        lease = replace(lease, client=_new_owner(draft, lease, asked.client, most_open))
     if lease.accepted:
         lease = replace(lease, waited=False)  # somebody looks after it
-    lab.put(lease)
+    draft.put(lease)
     return lease
 
 
-def _check_allowed(lab: Lab, lease: Lease, client: Client) -> None:
+def _check_allowed(draft: Draft, lease: Lease, client: Client) -> None:
     """Whether policies let a client have a lease for as long as it now is.
 
     One that waits may be for any of several exporters; it stays as it was if none of them may be had so long.
     """
     if not lease.exporter:
-        refused = choices(lab, lease)
+        refused = choices(draft, lease)
         if isinstance(refused, Refusal) and not isinstance(
-            choices(lab, replace(lease, duration=0.0)), Refusal
+            choices(draft, replace(lease, duration=0.0)), Refusal
         ):
             raise RpcError(StatusCode.PERMISSION_DENIED, refused.message)
         return
-    exporter = lab.get(Exporter, Key(lease.namespace, lease.exporter))
+    exporter = draft.get(Exporter, Key(lease.namespace, lease.exporter))
     if exporter is None:
         return  # it ends in this very moment
     begun = lease.begun if lease.begun is not None else lease.expiry
     seconds = max(lease.duration, (lease.expiry or 0.0) - (begun or 0.0))
-    most = longest(lab, client, exporter)
+    most = longest(draft, client, exporter)
     if seconds > most:
         allowed = f"for {most:g} s at most, not {seconds:g} s" if most else "at all"
         raise RpcError(
@@ -307,7 +307,7 @@ def _retimed(lease: Lease, now: float, asked: client_pb2.Lease) -> Lease:
     return changed
 
 
-def _new_owner(lab: Lab, lease: Lease, resource: str, most_open: int) -> str:
+def _new_owner(draft: Draft, lease: Lease, resource: str, most_open: int) -> str:
     target = name_of(resource, "clients")
     if target.namespace != lease.namespace:
         raise RpcError(
@@ -322,7 +322,7 @@ def _new_owner(lab: Lab, lease: Lease, resource: str, most_open: int) -> str:
             StatusCode.UNKNOWN,
             "cannot transfer lease: lease has not started yet; wait until it has, or let the other ask for one",
         )
-    client = lab.get(Client, target)
+    client = draft.get(Client, target)
     if client is None:
         raise refused(
             StatusCode.UNKNOWN,
@@ -334,19 +334,19 @@ def _new_owner(lab: Lab, lease: Lease, resource: str, most_open: int) -> str:
             StatusCode.UNKNOWN,
             f"target client {client.name} is disabled; choose another, or ask who runs the lab to enable it",
         )
-    _check_number(lab, client, most_open, "choose another, or ask them to release some")
-    _check_allowed(lab, lease, client)
+    _check_number(draft, client, most_open, "choose another, or ask them to release some")
+    _check_allowed(draft, lease, client)
     return client.name
 
 
-def release(lab: Lab, lease: Lease, reason: str = "") -> None:
+def release(draft: Draft, lease: Lease, reason: str = "") -> None:
     """Ask for its end, and say why; the scheduler ends it in the same breath. An ended one stays as it is."""
     if lease.ended is None and not lease.release:
-        lab.put(replace(lease, release=True, release_reason=shown(reason, LONGEST_MESSAGE)))
+        draft.put(replace(lease, release=True, release_reason=shown(reason, MAX_MESSAGE_LENGTH)))
 
 
 def register(
-    lab: Lab,
+    draft: Draft,
     exporter: Key,
     labels: Mapping[str, str],
     reports: Sequence[jumpstarter_pb2.DriverInstanceReport],
@@ -357,7 +357,7 @@ def register(
 
     `answers`: it accepts or declines each lease.
     """
-    record = lab.get(Exporter, exporter)
+    record = draft.get(Exporter, exporter)
     if record is None:
         raise not_found("exporter", exporter.name)
     devices = len(reports)
@@ -368,11 +368,11 @@ def register(
     changed = replace(record, labels=merged, devices=devices, answers=answers, gone_since=None)
     if changed != record:
         record = changed
-        lab.put(record)
+        draft.put(record)
     found, omitted = devices_of(reports)
-    known = lab.get(ExporterDevices, exporter)
+    known = draft.get(ExporterDevices, exporter)
     if known is None or (known.devices, known.omitted) != (found, omitted):
-        lab.put(
+        draft.put(
             ExporterDevices(namespace=exporter.namespace, name=exporter.name, devices=found, omitted=omitted)
         )
     return record
@@ -387,45 +387,47 @@ def _with_own_labels(record: Exporter, labels: Mapping[str, str]) -> dict[str, s
     return {key: value for key, value in record.labels.items() if not key.startswith(OWN_PREFIX)} | own
 
 
-def unregister(lab: Lab, exporter: Key, reason: str) -> None:
+def unregister(draft: Draft, exporter: Key, reason: str) -> None:
     """It leaves: no devices, offline."""
-    record = lab.get(Exporter, exporter)
+    record = draft.get(Exporter, exporter)
     if record is not None and record.gone_since is None:  # or else that is the last that is to be said of it
-        text = shown(reason, LONGEST_MESSAGE) or "Exporter unregistered"
-        lab.put(replace(record, devices=0, status=ExporterStatus.OFFLINE, status_message=text, reasons=()))
+        text = shown(reason, MAX_MESSAGE_LENGTH) or "Exporter unregistered"
+        draft.put(replace(record, devices=0, status=ExporterStatus.OFFLINE, status_message=text, reasons=()))
 
 
 def report(
-    lab: Lab, exporter: Key, status: ExporterStatus, message: str, reasons: Iterable[Reason] = ()
+    draft: Draft, exporter: Key, status: ExporterStatus, message: str, reasons: Iterable[Reason] = ()
 ) -> None:
     """What it says of itself. Once it is available, there are no reasons, and it is tried for every lease again."""
-    record = lab.get(Exporter, exporter)
+    record = draft.get(Exporter, exporter)
     if record is None:
         raise not_found("exporter", exporter.name)
     changed = replace(
         record,
         status=status,
-        status_message=shown(message, LONGEST_MESSAGE),
+        status_message=shown(message, MAX_MESSAGE_LENGTH),
         reasons=() if status in READY_STATUSES else reasons_of(reasons),
     )
     if changed != record:
-        lab.put(changed)
+        draft.put(changed)
 
 
 def reasons_of(reasons: Iterable[Reason]) -> tuple[Reason, ...]:
     """What is kept of an exporter's reasons, whatever it sent."""
     return tuple(
-        Reason(shown(one.code, MAX_CODE_LENGTH), shown(one.sentence, LONGEST_MESSAGE))
+        Reason(shown(one.code, MAX_CODE_LENGTH), shown(one.sentence, MAX_MESSAGE_LENGTH))
         for one in islice(reasons, MAX_REASONS)
     )
 
 
-def accept_lease(lab: Lab, now: float, exporter: Key, name: str) -> None:
+def accept_lease(draft: Draft, now: float, exporter: Key, name: str) -> None:
     """It takes the lease that it was offered, which begins. Once more is as good."""
-    lab.put(accept(_offered(lab, exporter, name), now))
+    draft.put(accept(_offered(draft, exporter, name), now))
 
 
-def decline_lease(lab: Lab, exporter: Key, name: str, reasons: Sequence[Reason], *, is_news: bool) -> None:
+def decline_lease(
+    draft: Draft, exporter: Key, name: str, reasons: Sequence[Reason], *, is_news: bool
+) -> None:
     """It does not take the lease that it was offered, and is not available for others either.
 
     Without `is_news` it has been available again since; then only the lease is concerned.
@@ -433,20 +435,20 @@ def decline_lease(lab: Lab, exporter: Key, name: str, reasons: Sequence[Reason],
     Raises:
         RpcError: FAILED_PRECONDITION, it was not offered, or was accepted; INVALID_ARGUMENT, there is no reason.
     """
-    lease = _offered(lab, exporter, name)
+    lease = _offered(draft, exporter, name)
     if lease.offered is None:
         raise RpcError(
             StatusCode.FAILED_PRECONDITION, f"lease {name} was accepted before; release it if it cannot go on"
         )
     if not reasons:
         raise RpcError(StatusCode.INVALID_ARGUMENT, "a lease is declined with at least one reason")
-    lab.put(withdraw(lease))
+    draft.put(withdraw(lease))
     if is_news:  # its status keeps it from being tried again
-        report(lab, exporter, ExporterStatus.AFTER_LEASE_HOOK, reasons[0].sentence, reasons)
+        report(draft, exporter, ExporterStatus.AFTER_LEASE_HOOK, reasons[0].sentence, reasons)
 
 
-def _offered(lab: Lab, exporter: Key, name: str) -> Lease:
-    lease = lab.holder(exporter)
+def _offered(draft: Draft, exporter: Key, name: str) -> Lease:
+    lease = draft.holder(exporter)
     if lease is None or lease.name != name:
         raise RpcError(
             StatusCode.FAILED_PRECONDITION,

@@ -14,11 +14,11 @@ from jumpstarter_proto.rpc import RpcError, ServerCall, StatusCode
 from jumpstarter_proto.texts import shown
 from msgspec.structs import replace
 
-from jumpstarter_controller.lab import Client, Exporter, Key, Lab, Lease
-from jumpstarter_controller.reconciler.reconciler import Engine
+from jumpstarter_controller.lab import Client, Draft, Exporter, Key, Lease
+from jumpstarter_controller.reconciler.reconciler import Reconciler
 from jumpstarter_controller.scheduling import online
 from jumpstarter_controller.services import changes, objects
-from jumpstarter_controller.services.guard import Guard
+from jumpstarter_controller.services.auth import CallAuthenticator
 from jumpstarter_controller.services.lease_filters import labels_of, selector_of_filter, selector_of_tags
 from jumpstarter_controller.services.messages import (
     code_of,
@@ -32,7 +32,7 @@ from jumpstarter_controller.services.wishes import wish
 
 __all__ = ["ClientService"]
 
-MOST_PER_PAGE = 1000
+MAX_PAGE_SIZE = 1000
 MAX_PAGE_BYTES = 3 * 1024 * 1024
 """Callers take messages of 4 MiB."""
 DECISION_SECONDS = 1.0
@@ -47,22 +47,22 @@ class ClientService(client_grpc.ClientServiceServicer):
 
     def __init__(
         self,
-        engine: Engine,
-        guard: Guard,
+        reconciler: Reconciler,
+        auth: CallAuthenticator,
         issue: Callable[[Client], Awaitable[tuple[str, float]]],
-        most_leases: int = changes.MOST_OPEN_LEASES,
+        max_leases: int = changes.MAX_LEASES_PER_CLIENT,
     ) -> None:
-        self._engine = engine
-        self._guard = guard
+        self._reconciler = reconciler
+        self._auth = auth
         self._issue = issue
-        self._most_leases = most_leases
+        self._max_leases = max_leases
 
     async def GetExporter(
         self, request: pb.GetExporterRequest, call: ServerCall[pb.GetExporterRequest, pb.Exporter]
     ) -> pb.Exporter:
-        client = await self._guard.client(call)
+        client = await self._auth.client(call)
         key = _own(client, name_of(request.name, "exporters"))
-        exporter = self._engine.view.get(Exporter, key)
+        exporter = self._reconciler.committed.get(Exporter, key)
         if exporter is None:
             raise changes.not_found("exporter", key.name)
         return self._exporter(exporter)
@@ -72,44 +72,44 @@ class ClientService(client_grpc.ClientServiceServicer):
         request: pb.ListExportersRequest,
         call: ServerCall[pb.ListExportersRequest, pb.ListExportersResponse],
     ) -> pb.ListExportersResponse:
-        client = await self._guard.client(call)
+        client = await self._auth.client(call)
         _own(client, Key(namespace_of(request.parent), ""))
         selector = selector_of_filter(request.filter)
         found = [
             one
-            for one in self._engine.view.all(Exporter)
+            for one in self._reconciler.committed.all(Exporter)
             if one.namespace == client.namespace and selector.matches(one.labels)
         ]
         page, more = _page(found, request.page_size, request.page_token, self._exporter)
         return pb.ListExportersResponse(exporters=page, next_page_token=more)
 
     def _exporter(self, exporter: Exporter) -> pb.Exporter:
-        is_online = online(exporter, self._engine.presence, self._engine.clock())
+        is_online = online(exporter, self._reconciler.presence, self._reconciler.clock())
         return exporter_message(exporter, is_online=is_online)
 
     async def GetLease(
         self, request: pb.GetLeaseRequest, call: ServerCall[pb.GetLeaseRequest, pb.Lease]
     ) -> pb.Lease:
-        client = await self._guard.client(call)
+        client = await self._auth.client(call)
         key = _own(client, name_of(request.name, "leases"))
-        lease = await self._engine.find(Lease, key)
+        lease = await self._reconciler.find(Lease, key)
         if lease is None:
             raise changes.not_found("lease", key.name)
         call.set_trailing_metadata(_reason(lease))
         if lease.waited and lease.client == client.name and call.header(WAITS):
-            self._engine.heard_of(lease)
+            self._reconciler.heard_of(lease)
             return await self._current(lease)
         return self._lease(lease)
 
     async def ListLeases(
         self, request: pb.ListLeasesRequest, call: ServerCall[pb.ListLeasesRequest, pb.ListLeasesResponse]
     ) -> pb.ListLeasesResponse:
-        client = await self._guard.client(call)
+        client = await self._auth.client(call)
         _own(client, Key(namespace_of(request.parent), ""))
         selector = selector_of_filter(request.filter)
         tags = selector_of_tags(request.tag_filter)
         only_active = not request.HasField("only_active") or request.only_active
-        view = self._engine.view
+        view = self._reconciler.committed
         found = [
             one
             for one in (view.open_leases() if only_active else view.all(Lease))
@@ -122,26 +122,26 @@ class ClientService(client_grpc.ClientServiceServicer):
 
     def _lease(self, lease: Lease) -> pb.Lease:
         waits = not lease.exporter and lease.ended is None
-        place = self._engine.places().get(lease.key) if waits else None
-        return lease_message(lease, place, self._engine.clock())
+        place = self._reconciler.queue_positions().get(lease.key) if waits else None
+        return lease_message(lease, place, self._reconciler.clock())
 
     async def CreateLease(
         self, request: pb.CreateLeaseRequest, call: ServerCall[pb.CreateLeaseRequest, pb.Lease]
     ) -> pb.Lease:
-        client = await self._guard.client(call)
+        client = await self._auth.client(call)
         waited, waits_for_board = bool(call.header(WAITS)), bool(call.header(WAITS_FOR_BOARD))
-        with wish(self._engine, client, "a lease", request.lease_id):
+        with wish(self._reconciler, client, "a lease", request.lease_id):
             _own(client, Key(namespace_of(request.parent), ""))
             if not request.HasField("lease"):
                 raise RpcError(StatusCode.INVALID_ARGUMENT, "the request has no lease")
-            lease = await self._engine.change(
+            lease = await self._reconciler.change(
                 lambda lab, now: changes.create_lease(
                     lab,
                     now,
                     client,
                     request.lease_id,
                     request.lease,
-                    most_open=self._most_leases,
+                    most_open=self._max_leases,
                     waited=waited,
                     waits_for_board=waits_for_board,
                 )
@@ -153,12 +153,12 @@ class ClientService(client_grpc.ClientServiceServicer):
     async def UpdateLease(
         self, request: pb.UpdateLeaseRequest, call: ServerCall[pb.UpdateLeaseRequest, pb.Lease]
     ) -> pb.Lease:
-        client = await self._guard.client(call)
-        with wish(self._engine, client, "to change a lease", request.lease.name.rpartition("/")[2]):
+        client = await self._auth.client(call)
+        with wish(self._reconciler, client, "to change a lease", request.lease.name.rpartition("/")[2]):
             key = _own(client, name_of(request.lease.name, "leases"))
-            lease = await self._engine.change(
+            lease = await self._reconciler.change(
                 lambda lab, now: changes.update_lease(
-                    lab, now, client, key, request.lease, most_open=self._most_leases
+                    lab, now, client, key, request.lease, most_open=self._max_leases
                 )
             )
         return await self._current(lease)
@@ -173,33 +173,33 @@ class ClientService(client_grpc.ClientServiceServicer):
         """
         deadline = trio.current_time() + DECISION_SECONDS
         while True:
-            lease = self._engine.view.get(Lease, lease.key) or lease
+            lease = self._reconciler.committed.get(Lease, lease.key) or lease
             left = deadline - trio.current_time()
             if lease.offered is None or lease.ended is not None or left <= 0:
                 return lease
-            await self._engine.wait(Lease, lease.key, left)
+            await self._reconciler.wait(Lease, lease.key, left)
 
     async def DeleteLease(
         self, request: pb.DeleteLeaseRequest, call: ServerCall[pb.DeleteLeaseRequest, empty_pb2.Empty]
     ) -> empty_pb2.Empty:
-        client = await self._guard.client(call)
+        client = await self._auth.client(call)
         key = _own(client, name_of(request.name, "leases"))
 
-        def apply(lab: Lab, _: float) -> None:
-            lease = changes.owned(lab, client, key, "DeleteLease")
+        def apply(draft: Draft, _: float) -> None:
+            lease = changes.owned(draft, client, key, "DeleteLease")
             if lease.release:
                 raise RpcError(StatusCode.FAILED_PRECONDITION, f"lease {key.name} was released before")
-            lab.put(replace(lease, release=True))  # of one that has ended by itself it is only noted
+            draft.put(replace(lease, release=True))  # of one that has ended by itself it is only noted
 
         done = "lease released by its client"
-        with wish(self._engine, client, "to release a lease", key.name, done):
-            await self._engine.change(apply)
+        with wish(self._reconciler, client, "to release a lease", key.name, done):
+            await self._reconciler.change(apply)
         return empty_pb2.Empty()
 
     async def RotateToken(
         self, request: pb.RotateTokenRequest, call: ServerCall[pb.RotateTokenRequest, pb.RotateTokenResponse]
     ) -> pb.RotateTokenResponse:
-        session = await self._guard.client_session(call)
+        session = await self._auth.client_session(call)
         client = session.record
         if request.parent:
             _own(client, Key(request.parent.split("/")[1] if "/" in request.parent else request.parent, ""))
@@ -209,11 +209,11 @@ class ClientService(client_grpc.ClientServiceServicer):
                 "this token is another issuer's, which alone can make a new one; log in again",
             )
 
-        def apply(lab: Lab, now: float) -> Client:
-            session.check(lab)
-            return objects.renew_own(lab, now, lab.get(Client, client.key) or client, session.uid)
+        def apply(draft: Draft, now: float) -> Client:
+            session.check(draft)
+            return objects.renew_own(draft, now, draft.get(Client, client.key) or client, session.uid)
 
-        token, expiry = await self._issue(await self._engine.change(apply))
+        token, expiry = await self._issue(await self._reconciler.change(apply))
         return pb.RotateTokenResponse(token=token, expiry=timestamp(expiry))
 
 
@@ -235,7 +235,7 @@ def _own(client: Client, key: Key) -> Key:
 def _page(found: Sequence[T], size: int, after: str, message_of: Callable[[T], M]) -> tuple[list[M], str]:
     """One page in the order of names, and the token of the next; size 0 is as much as fits into a message."""
     ordered = sorted((one for one in found if one.name > after), key=lambda one: one.name)
-    most = min(size, MOST_PER_PAGE) if size > 0 else len(ordered)
+    most = min(size, MAX_PAGE_SIZE) if size > 0 else len(ordered)
     page: list[M] = []
     total = 0
     for one in ordered[:most]:

@@ -18,29 +18,29 @@ from jumpstarter_proto.rpc import Server, open_channel
 from jumpstarter_proto.v1 import jumpstarter_grpc
 from jumpstarter_proto.v1 import jumpstarter_pb2 as pb
 
-from jumpstarter_controller.app import journal_of
-from jumpstarter_controller.audit import Journal
+from jumpstarter_controller.app import open_audit_log
+from jumpstarter_controller.audit import AuditLog
 from jumpstarter_controller.identity import Authenticator, TokenIssuer
 from jumpstarter_controller.lab import Key
 from jumpstarter_controller.process.data_folder import Addresses, DataFolder
-from jumpstarter_controller.reconciler.reconciler import Engine
+from jumpstarter_controller.reconciler.reconciler import Reconciler
 from jumpstarter_controller.services import (
     BoardService,
+    CallAuthenticator,
     CallReports,
     ClientService,
     ControllerService,
+    DialQueues,
     ExporterService,
     ExporterStreams,
-    Guard,
     HealthReports,
     LabService,
-    Listening,
     Rendezvous,
     Router,
     Routers,
 )
 from jumpstarter_controller.services.admin_service import AdminService
-from jumpstarter_controller.services.changes import MOST_OPEN_LEASES
+from jumpstarter_controller.services.changes import MAX_LEASES_PER_CLIENT
 from jumpstarter_controller.services.credentials import Credentials
 from jumpstarter_controller.store import SqliteStore
 
@@ -55,7 +55,7 @@ def token_for(seconds: float, about: Mapping[str, str]) -> str:
 
 @dataclass
 class Lab:
-    engine: Engine
+    reconciler: Reconciler
     issuer: TokenIssuer
     controller: jumpstarter_grpc.ControllerServiceStub
     client: client_grpc.ClientServiceStub
@@ -63,7 +63,7 @@ class Lab:
     details: exporters_grpc.LabServiceStub
     exporter: exporter_grpc.ExporterServiceStub
     boards: boards_grpc.BoardServiceStub
-    journal: Journal
+    journal: AuditLog
 
     async def made(self, kind: Kind, key: Key) -> Identity:
         request = lab_pb2.CreateRequest(kind=kind.value, namespace=key.namespace, name=key.name)
@@ -93,46 +93,46 @@ class Lab:
 
 
 @pytest.fixture
-def most_leases() -> int:
+def max_leases() -> int:
     """Of a client; a module of tests may have another number."""
-    return MOST_OPEN_LEASES
+    return MAX_LEASES_PER_CLIENT
 
 
 @pytest.fixture
-async def lab(tmp_path: Path, most_leases: int) -> AsyncIterator[Lab]:
+async def lab(tmp_path: Path, max_leases: int) -> AsyncIterator[Lab]:
     store = SqliteStore(tmp_path / "lab.sqlite")
 
     def clock() -> float:
         return 1000.0 + trio.current_time()
 
-    engine = Engine(store, clock=clock)
+    reconciler = Reconciler(store, clock=clock)
     issuer = TokenIssuer(SIGNING, "lab:1", clock=clock)
-    guard = Guard(engine, Authenticator(issuer))
+    auth = CallAuthenticator(reconciler, Authenticator(issuer))
     credentials = Credentials(issuer, Addresses("lab:1"))
     routers = Routers([Router("router:1")], token_for)
-    streams = ExporterStreams(engine, guard)
-    health = HealthReports(engine)
-    journal = journal_of(DataFolder(tmp_path), engine)
+    streams = ExporterStreams(reconciler, auth)
+    health = HealthReports(reconciler)
+    journal = open_audit_log(DataFolder(tmp_path), reconciler)
     server = Server(
         [
             ControllerService(
-                engine, guard, Rendezvous(Listening()), routers, streams, most_leases=most_leases
+                reconciler, auth, Rendezvous(DialQueues()), routers, streams, max_leases=max_leases
             ),
-            ExporterService(engine, streams, health, CallReports(engine, journal)),
-            ClientService(engine, guard, credentials.token, most_leases),
-            LabService(engine, guard, health),
-            AdminService(engine, credentials, journal),
-            BoardService(engine, guard, credentials),
+            ExporterService(reconciler, streams, health, CallReports(reconciler, journal)),
+            ClientService(reconciler, auth, credentials.token, max_leases),
+            LabService(reconciler, auth, health),
+            AdminService(reconciler, credentials, journal),
+            BoardService(reconciler, auth, credentials),
         ]
     )
     near, far = trio.testing.memory_stream_pair()
     async with trio.open_nursery() as nursery:
         await nursery.start(journal.run)
-        await nursery.start(engine.run)
+        await nursery.start(reconciler.run)
         nursery.start_soon(server.serve_connection, far)
         async with open_channel(near) as channel:
             yield Lab(
-                engine,
+                reconciler,
                 issuer,
                 jumpstarter_grpc.ControllerServiceStub(channel),
                 client_grpc.ClientServiceStub(channel),

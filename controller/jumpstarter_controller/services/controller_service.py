@@ -15,14 +15,14 @@ from jumpstarter_proto.texts import shown
 from jumpstarter_proto.v1 import jumpstarter_grpc
 from jumpstarter_proto.v1 import jumpstarter_pb2 as pb
 
-from jumpstarter_controller.lab import Client, Exporter, ExporterStatus, Key, Lab, Lease
+from jumpstarter_controller.lab import Client, Draft, Exporter, ExporterStatus, Key, Lease
 from jumpstarter_controller.process.logs import about
-from jumpstarter_controller.reconciler.reconciler import Engine
+from jumpstarter_controller.reconciler.reconciler import Reconciler
 from jumpstarter_controller.selectors import SelectorError
 from jumpstarter_controller.services import changes
+from jumpstarter_controller.services.auth import CallAuthenticator
+from jumpstarter_controller.services.exporter_sessions import INSTANCE
 from jumpstarter_controller.services.exporter_streams import ExporterStreams
-from jumpstarter_controller.services.guard import Guard
-from jumpstarter_controller.services.instances import INSTANCE
 from jumpstarter_controller.services.messages import lease_v1, selector_of
 from jumpstarter_controller.services.rendezvous import Rendezvous
 from jumpstarter_controller.services.routers import Routers
@@ -58,21 +58,21 @@ class ControllerService(jumpstarter_grpc.ControllerServiceServicer):
 
     def __init__(
         self,
-        engine: Engine,
-        guard: Guard,
+        reconciler: Reconciler,
+        auth: CallAuthenticator,
         rendezvous: Rendezvous,
         routers: Routers,
         streams: ExporterStreams,
         *,
-        most_leases: int = changes.MOST_OPEN_LEASES,
+        max_leases: int = changes.MAX_LEASES_PER_CLIENT,
     ) -> None:
-        self._engine = engine
-        self._guard = guard
+        self._reconciler = reconciler
+        self._auth = auth
         self._rendezvous = rendezvous
-        self._listening = rendezvous.listening
+        self._dial_queues = rendezvous.listening
         self._routers = routers
         self._streams = streams
-        self._most_leases = most_leases
+        self._max_leases = max_leases
 
     async def Register(
         self, request: pb.RegisterRequest, call: ServerCall[pb.RegisterRequest, pb.RegisterResponse]
@@ -80,7 +80,7 @@ class ControllerService(jumpstarter_grpc.ControllerServiceServicer):
         exporter = await self._streams.caller(call)
         labels, answers = dict(request.labels), call.header(ANSWERS) == "1"
         # Not a sign of presence: it could be leased before it has said that it is available.
-        record = await self._engine.change(
+        record = await self._reconciler.change(
             lambda lab, _: changes.register(lab, exporter.key, labels, request.reports, answers=answers)
         )
         return pb.RegisterResponse(uuid=record.uid)
@@ -89,7 +89,7 @@ class ControllerService(jumpstarter_grpc.ControllerServiceServicer):
         self, request: pb.UnregisterRequest, call: ServerCall[pb.UnregisterRequest, pb.UnregisterResponse]
     ) -> pb.UnregisterResponse:
         exporter = await self._streams.caller(call)
-        await self._engine.change(lambda lab, _: changes.unregister(lab, exporter.key, request.reason))
+        await self._reconciler.change(lambda lab, _: changes.unregister(lab, exporter.key, request.reason))
         return pb.UnregisterResponse()
 
     async def ReportStatus(
@@ -97,10 +97,10 @@ class ControllerService(jumpstarter_grpc.ControllerServiceServicer):
         request: pb.ReportStatusRequest,
         call: ServerCall[pb.ReportStatusRequest, pb.ReportStatusResponse],
     ) -> pb.ReportStatusResponse:
-        def apply(lab: Lab, exporter: Key, status: ExporterStatus) -> None:
-            changes.report(lab, exporter, status, request.message)
-            if request.release_lease and (held := lab.holder(exporter)) is not None:
-                changes.release(lab, held, request.message if status in _FAILED else "")
+        def apply(draft: Draft, exporter: Key, status: ExporterStatus) -> None:
+            changes.report(draft, exporter, status, request.message)
+            if request.release_lease and (held := draft.holder(exporter)) is not None:
+                changes.release(draft, held, request.message if status in _FAILED else "")
 
         await self._streams.report(call, request.status, apply)
         return pb.ReportStatusResponse()
@@ -115,7 +115,7 @@ class ControllerService(jumpstarter_grpc.ControllerServiceServicer):
         await self._streams.serve(call, self._status, between)
 
     def _status(self, key: Key) -> pb.StatusResponse:
-        lease = self._engine.view.holder(key)
+        lease = self._reconciler.committed.holder(key)
         if lease is None or not lease.accepted:  # who is offered one hears of it elsewhere
             return pb.StatusResponse(leased=False)
         return pb.StatusResponse(
@@ -125,8 +125,8 @@ class ControllerService(jumpstarter_grpc.ControllerServiceServicer):
     async def Listen(
         self, request: pb.ListenRequest, call: ServerCall[pb.ListenRequest, pb.ListenResponse]
     ) -> None:
-        session = await self._guard.exporter_session(call)
-        await self._engine.find(Lease, Key(session.record.namespace, request.lease_name))
+        session = await self._auth.exporter_session(call)
+        await self._reconciler.find(Lease, Key(session.record.namespace, request.lease_name))
         lease = self._lease(session.record.namespace, request.lease_name)
         if lease.exporter != session.record.name:
             raise refused(
@@ -145,23 +145,23 @@ class ControllerService(jumpstarter_grpc.ControllerServiceServicer):
         self, lease: Key, call: ServerCall[pb.ListenRequest, pb.ListenResponse], nursery: trio.Nursery
     ) -> None:
         process = call.header(INSTANCE) or ""
-        listener = self._listening.listen(lease, process)
+        listener = self._dial_queues.listen(lease, process)
         nursery.start_soon(self._rendezvous.take, lease, process)
         try:
             while (connection := await listener.next()) is not None:
                 try:
                     await call.send(connection)
                 except BaseException:  # whoever listens next gets it; this exporter may not have
-                    self._listening.put_back(lease, connection)
+                    self._dial_queues.put_back(lease, connection)
                     raise
                 listener.delivered(connection)
         finally:
-            self._listening.close(lease, listener)
+            self._dial_queues.close(lease, listener)
 
     async def Dial(
         self, request: pb.DialRequest, call: ServerCall[pb.DialRequest, pb.DialResponse]
     ) -> pb.DialResponse:
-        dials = self._engine.tally.dials
+        dials = self._reconciler.counters.dials
         try:
             response = await self._dial(request, call)
         except JumpstarterError as error:
@@ -173,16 +173,16 @@ class ControllerService(jumpstarter_grpc.ControllerServiceServicer):
     async def _dial(
         self, request: pb.DialRequest, call: ServerCall[pb.DialRequest, pb.DialResponse]
     ) -> pb.DialResponse:
-        session = await self._guard.client_session(call)
-        await self._engine.find(Lease, Key(session.record.namespace, request.lease_name))
+        session = await self._auth.client_session(call)
+        await self._reconciler.find(Lease, Key(session.record.namespace, request.lease_name))
         lease = self._dialled(session.record, request.lease_name)
         if lease.waited:
-            self._engine.heard_of(lease)
+            self._reconciler.heard_of(lease)
         exporter = await self._ready(Key(lease.namespace, lease.exporter), lease.key)
         async with self._rendezvous.found(lease.key, LISTEN_SECONDS) as push:
             session.check()  # that took a while
             lease = self._dialled(session.record, request.lease_name)
-            left = math.inf if lease.expiry is None else lease.expiry - self._engine.clock()
+            left = math.inf if lease.expiry is None else lease.expiry - self._reconciler.clock()
             endpoint, token = self._routers.choose(exporter.labels, left, about(lease))
             await push(pb.ListenResponse(router_endpoint=endpoint, router_token=token))
         _log.info("lease dialled", extra=about(lease, router=endpoint, peer=call.peer))
@@ -192,7 +192,7 @@ class ControllerService(jumpstarter_grpc.ControllerServiceServicer):
         """The lease, if that client may dial it."""
         lease = self._lease(client.namespace, name)
         if lease.client != client.name:
-            self._engine.tell(
+            self._reconciler.tell(
                 f"was refused a connection: the lease is {lease.client}'s", about(client, lease=lease.name)
             )
             raise refused(
@@ -210,7 +210,7 @@ class ControllerService(jumpstarter_grpc.ControllerServiceServicer):
         """The exporter, as soon as it may be dialled."""
         deadline = trio.current_time() + READY_SECONDS
         while True:
-            exporter = self._engine.view.get(Exporter, key)
+            exporter = self._reconciler.committed.get(Exporter, key)
             if exporter is None:
                 raise changes.not_found("exporter", key.name)
             if exporter.status in _MAY_DIAL:
@@ -218,7 +218,7 @@ class ControllerService(jumpstarter_grpc.ControllerServiceServicer):
             if exporter.answers and exporter.status is ExporterStatus.AVAILABLE:
                 if await self._rendezvous.is_listening(lease, LISTEN_SECONDS):
                     return exporter  # it has accepted the lease, and says so only if that takes long
-                if self._engine.view.get(Exporter, key) is not exporter:
+                if self._reconciler.committed.get(Exporter, key) is not exporter:
                     continue
             has_failed = exporter.status is ExporterStatus.BEFORE_LEASE_HOOK_FAILED
             if has_failed and await self._rendezvous.is_listening(lease, 0.0):
@@ -240,12 +240,12 @@ class ControllerService(jumpstarter_grpc.ControllerServiceServicer):
                     "exporter is not ready (status: Available); try again",
                     ReasonCode.NOT_READY,
                 )
-            await self._engine.wait(Exporter, key, left)
+            await self._reconciler.wait(Exporter, key, left)
 
     def _lease(self, namespace: str, name: str) -> Lease:
         if not name:
             raise RpcError(StatusCode.UNKNOWN, "empty lease name")
-        lease = self._engine.view.get(Lease, Key(namespace, name))
+        lease = self._reconciler.committed.get(Lease, Key(namespace, name))
         if lease is None:
             raise changes.not_found("lease", name)
         return lease
@@ -255,11 +255,11 @@ class ControllerService(jumpstarter_grpc.ControllerServiceServicer):
         request: pb.ReleaseLeaseRequest,
         call: ServerCall[pb.ReleaseLeaseRequest, pb.ReleaseLeaseResponse],
     ) -> pb.ReleaseLeaseResponse:
-        caller = await self._guard.either(call)
+        caller = await self._auth.either(call)
         key = Key(caller.namespace, request.name)
 
-        def apply(lab: Lab, _: float) -> None:
-            lease = lab.get(Lease, key)
+        def apply(draft: Draft, _: float) -> None:
+            lease = draft.get(Lease, key)
             if lease is None:
                 raise RpcError(StatusCode.NOT_FOUND, f"lease {shown(key.name)} not found")
             if isinstance(caller, Exporter) and lease.exporter != caller.name:
@@ -269,13 +269,13 @@ class ControllerService(jumpstarter_grpc.ControllerServiceServicer):
                 )
             if isinstance(caller, Client) and lease.client != caller.name:
                 raise refused(StatusCode.UNKNOWN, "ReleaseLease permission denied", ReasonCode.NOT_YOURS)
-            exporter = lab.get(Exporter, caller.key) if isinstance(caller, Exporter) else None
+            exporter = draft.get(Exporter, caller.key) if isinstance(caller, Exporter) else None
             failed = exporter is not None and exporter.status in _FAILED
-            changes.release(lab, lease, exporter.status_message if exporter and failed else "")
+            changes.release(draft, lease, exporter.status_message if exporter and failed else "")
 
         who = "given back by its exporter" if isinstance(caller, Exporter) else "released by its client"
-        with wish(self._engine, caller, "to release a lease", key.name, f"lease {who}"):
-            await self._engine.change(apply)
+        with wish(self._reconciler, caller, "to release a lease", key.name, f"lease {who}"):
+            await self._reconciler.change(apply)
         return pb.ReleaseLeaseResponse()
 
     async def RequestLease(
@@ -283,38 +283,36 @@ class ControllerService(jumpstarter_grpc.ControllerServiceServicer):
         request: pb.RequestLeaseRequest,
         call: ServerCall[pb.RequestLeaseRequest, pb.RequestLeaseResponse],
     ) -> pb.RequestLeaseResponse:
-        client = await self._guard.client(call)
+        client = await self._auth.client(call)
         try:
             selector = str(selector_of(request.selector))
         except SelectorError as error:
             raise RpcError(StatusCode.INVALID_ARGUMENT, str(error)) from None
         asked = client_pb2.Lease(selector=selector, duration=request.duration)
-        with wish(self._engine, client, "a lease"):
-            lease = await self._engine.change(
-                lambda lab, now: changes.create_lease(
-                    lab, now, client, "", asked, most_open=self._most_leases
-                )
+        with wish(self._reconciler, client, "a lease"):
+            lease = await self._reconciler.change(
+                lambda lab, now: changes.create_lease(lab, now, client, "", asked, most_open=self._max_leases)
             )
         return pb.RequestLeaseResponse(name=lease.name)
 
     async def GetLease(
         self, request: pb.GetLeaseRequest, call: ServerCall[pb.GetLeaseRequest, pb.GetLeaseResponse]
     ) -> pb.GetLeaseResponse:
-        client = await self._guard.client(call)
+        client = await self._auth.client(call)
         lease = self._lease(client.namespace, request.name)
         if lease.client != client.name:
             raise refused(StatusCode.UNKNOWN, "GetLease permission denied", ReasonCode.NOT_YOURS)
-        exporter = self._engine.view.get(Exporter, Key(lease.namespace, lease.exporter))
-        return lease_v1(lease, exporter, self._engine.places().get(lease.key))
+        exporter = self._reconciler.committed.get(Exporter, Key(lease.namespace, lease.exporter))
+        return lease_v1(lease, exporter, self._reconciler.queue_positions().get(lease.key))
 
     async def ListLeases(
         self, request: pb.ListLeasesRequest, call: ServerCall[pb.ListLeasesRequest, pb.ListLeasesResponse]
     ) -> pb.ListLeasesResponse:
-        client = await self._guard.client(call)
+        client = await self._auth.client(call)
         return pb.ListLeasesResponse(
             names=[
                 lease.name
-                for lease in self._engine.view.open_leases()
+                for lease in self._reconciler.committed.open_leases()
                 if (lease.namespace, lease.client) == (client.namespace, client.name)
             ]
         )
@@ -324,11 +322,11 @@ class ControllerService(jumpstarter_grpc.ControllerServiceServicer):
         request: pb.GetServiceEndpointsRequest,
         call: ServerCall[pb.GetServiceEndpointsRequest, pb.GetServiceEndpointsResponse],
     ) -> pb.GetServiceEndpointsResponse:
-        await self._guard.exporter(call)
+        await self._auth.exporter(call)
         return pb.GetServiceEndpointsResponse()  # logs stay with the exporter
 
     async def AuditStream(self, call: ServerCall[pb.AuditStreamRequest, empty_pb2.Empty]) -> empty_pb2.Empty:
-        session = await self._guard.exporter_session(call)
+        session = await self._auth.exporter_session(call)
         async for entry in call:
             session.check()
             _log.info(

@@ -9,9 +9,9 @@ from jumpstarter_proto.lab.v1 import lab_pb2 as pb
 from jumpstarter_proto.rpc import RpcError, StatusCode
 from msgspec.structs import replace
 
-from jumpstarter_controller.lab import Drain, Lab, Lease
+from jumpstarter_controller.lab import Draft, Drain, Lease
 from jumpstarter_controller.lab.tables import Place
-from jumpstarter_controller.reconciler.reconciler import Engine
+from jumpstarter_controller.reconciler.reconciler import Reconciler
 from jumpstarter_controller.services.messages import timestamp
 
 __all__ = ["begin_drain", "checked_reason", "drain_state", "drain_states", "end_drain"]
@@ -31,29 +31,29 @@ def checked_reason(text: str) -> str:
     return text
 
 
-def begin_drain(lab: Lab, now: float, reason: str) -> None:
+def begin_drain(draft: Draft, now: float, reason: str) -> None:
     """No lease begins from now on. A lab that is drained already stays so since then, and may get another reason."""
-    before = lab.get(Drain, Drain.PLACE)
+    before = draft.get(Drain, Drain.PLACE)
     if before is None:
-        lab.put(Drain(namespace=Drain.PLACE.namespace, name=Drain.PLACE.name, created=now, reason=reason))
+        draft.put(Drain(namespace=Drain.PLACE.namespace, name=Drain.PLACE.name, created=now, reason=reason))
     elif reason and reason != before.reason:
-        lab.put(replace(before, reason=reason))
+        draft.put(replace(before, reason=reason))
 
 
-def end_drain(lab: Lab) -> None:
+def end_drain(draft: Draft) -> None:
     """Leases begin again."""
-    drain = lab.get(Drain, Drain.PLACE)
+    drain = draft.get(Drain, Drain.PLACE)
     if drain is not None:
-        lab.remove(drain)
+        draft.remove(drain)
 
 
-def drain_state(engine: Engine) -> pb.DrainState:
+def drain_state(reconciler: Reconciler) -> pb.DrainState:
     """How it is now."""
-    leases = engine.view.open_leases()
+    leases = reconciler.committed.open_leases()
     active = len(_active(leases))
-    now = engine.clock()
+    now = reconciler.clock()
     waiting = sum(not one.accepted and (one.begin_time or now) <= now for one in leases)
-    drain = engine.view.get(Drain, Drain.PLACE)
+    drain = reconciler.committed.get(Drain, Drain.PLACE)
     if drain is None:
         return pb.DrainState(active=active, waiting=waiting)
     return pb.DrainState(
@@ -61,27 +61,27 @@ def drain_state(engine: Engine) -> pb.DrainState:
     )
 
 
-async def drain_states(engine: Engine) -> AsyncIterator[pb.DrainState]:
+async def drain_states(reconciler: Reconciler) -> AsyncIterator[pb.DrainState]:
     """As it is now, and each time that something has changed, until no lease runs or the lab is resumed."""
     last = None
     while True:
         places: list[Place] = [(Drain, Drain.PLACE)]
-        places += [(Lease, lease.key) for lease in _active(engine.view.open_leases())]
-        state = drain_state(engine)
+        places += [(Lease, lease.key) for lease in _active(reconciler.committed.open_leases())]
+        state = drain_state(reconciler)
         if state != last:
             yield state
             last = state
         if not state.drained or not state.active:
             return
-        await _any_change(engine, places)
+        await _any_change(reconciler, places)
 
 
-async def _any_change(engine: Engine, places: Iterable[Place]) -> None:
+async def _any_change(reconciler: Reconciler, places: Iterable[Place]) -> None:
     """Until one of these records changes, or a minute at most."""
     async with trio.open_nursery() as nursery:
 
         async def wait(place: Place) -> None:
-            await engine.wait(*place, LOOK_SECONDS)
+            await reconciler.wait(*place, LOOK_SECONDS)
             nursery.cancel_scope.cancel()
 
         for place in places:

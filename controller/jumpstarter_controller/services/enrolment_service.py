@@ -14,10 +14,10 @@ from jumpstarter_proto.rpc import Attempts, RpcError, ServerCall, StatusCode, ne
 from jumpstarter_controller.identity.oidc import IssuerSettings
 from jumpstarter_controller.lab import PairingCode
 from jumpstarter_controller.process.logs import about
-from jumpstarter_controller.reconciler.reconciler import Engine
+from jumpstarter_controller.reconciler.reconciler import Reconciler
 from jumpstarter_controller.services import objects
+from jumpstarter_controller.services.auth import CallAuthenticator
 from jumpstarter_controller.services.credentials import Credentials
-from jumpstarter_controller.services.guard import Guard
 from jumpstarter_controller.services.messages import kind_of
 
 __all__ = ["EnrolmentService"]
@@ -36,14 +36,14 @@ class EnrolmentService(enrolment_grpc.EnrolmentServiceServicer):
 
     def __init__(
         self,
-        engine: Engine,
-        guard: Guard,
+        reconciler: Reconciler,
+        auth: CallAuthenticator,
         credentials: Credentials,
         attempts: Attempts | None = None,
         issuers: Sequence[IssuerSettings] = (),
     ) -> None:
-        self._guard = guard
-        self._engine = engine
+        self._auth = auth
+        self._reconciler = reconciler
         self._issuers = issuers
         self._credentials = credentials
         self._attempts = attempts or Attempts()
@@ -61,12 +61,12 @@ class EnrolmentService(enrolment_grpc.EnrolmentServiceServicer):
             )
         rests_on = (PairingCode, objects.TYPES[kind])  # strangers call this, and it must not cost much
         try:
-            record = await self._engine.change(
+            record = await self._reconciler.change(
                 lambda lab, now: objects.enrol(lab, now, kind, request.code, request.nonce),
                 rests_on=rests_on,
             )
             if request.nonce:
-                record = await self._engine.change(
+                record = await self._reconciler.change(
                     lambda lab, now: objects.confirm(lab, now, kind, request.code, request.nonce),
                     rests_on=rests_on,
                 )
@@ -82,7 +82,7 @@ class EnrolmentService(enrolment_grpc.EnrolmentServiceServicer):
     async def RenewToken(
         self, request: pb.RenewTokenRequest, call: ServerCall[pb.RenewTokenRequest, lab_pb2.Credential]
     ) -> lab_pb2.Credential:
-        session = await self._guard.any_session(call)
+        session = await self._auth.any_session(call)
         if session.external:
             raise RpcError(
                 StatusCode.FAILED_PRECONDITION,
@@ -95,7 +95,7 @@ class EnrolmentService(enrolment_grpc.EnrolmentServiceServicer):
                 f"{whose.KIND} {whose.name} asks for too many tokens; try again in {math.ceil(wait)} s",
             )
         session.check()
-        return await self._credentials.of(self._engine.view.get(type(whose), whose.key) or whose)
+        return await self._credentials.of(self._reconciler.committed.get(type(whose), whose.key) or whose)
 
     async def ListIssuers(
         self,
@@ -109,5 +109,5 @@ class EnrolmentService(enrolment_grpc.EnrolmentServiceServicer):
     async def WhoAmI(
         self, request: pb.WhoAmIRequest, call: ServerCall[pb.WhoAmIRequest, pb.WhoAmIResponse]
     ) -> pb.WhoAmIResponse:
-        client = await self._guard.client(call)
+        client = await self._auth.client(call)
         return pb.WhoAmIResponse(namespace=client.namespace, name=client.name)

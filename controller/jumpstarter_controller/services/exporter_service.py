@@ -6,8 +6,8 @@ from jumpstarter_proto.lab.v1 import exporter_grpc
 from jumpstarter_proto.lab.v1 import exporter_pb2 as pb
 from jumpstarter_proto.rpc import ServerCall
 
-from jumpstarter_controller.lab import ExporterStatus, Key, Lab, Reason
-from jumpstarter_controller.reconciler.reconciler import Engine
+from jumpstarter_controller.lab import Draft, ExporterStatus, Key, Reason
+from jumpstarter_controller.reconciler.reconciler import Reconciler
 from jumpstarter_controller.services import changes
 from jumpstarter_controller.services.call_reports import CallReports
 from jumpstarter_controller.services.exporter_streams import ExporterStreams
@@ -21,9 +21,9 @@ class ExporterService(exporter_grpc.ExporterServiceServicer):
     """jumpstarter_sbc.lab.v1.ExporterService."""
 
     def __init__(
-        self, engine: Engine, streams: ExporterStreams, health: HealthReports, calls: CallReports
+        self, reconciler: Reconciler, streams: ExporterStreams, health: HealthReports, calls: CallReports
     ) -> None:
-        self._engine = engine
+        self._reconciler = reconciler
         self._streams = streams
         self._health = health
         self._calls = calls
@@ -39,12 +39,12 @@ class ExporterService(exporter_grpc.ExporterServiceServicer):
 
     def _assignment(self, key: Key) -> pb.Assignment:
         found = pb.Assignment()
-        if (lease := self._engine.view.holder(key)) is not None:
+        if (lease := self._reconciler.committed.holder(key)) is not None:
             found.lease, found.client, found.offered = lease.name, lease.client, lease.offered is not None
             found.context.update(lease.context)
             if lease.accepted and lease.expiry is not None:
                 found.end.CopyFrom(timestamp(lease.expiry))
-        if (waiting := self._engine.waiting_for(key)) is not None:
+        if (waiting := self._reconciler.waiting_for(key)) is not None:
             found.waiting_lease, found.waiting_client = waiting.name, waiting.client
         return found
 
@@ -54,7 +54,7 @@ class ExporterService(exporter_grpc.ExporterServiceServicer):
         call: ServerCall[pb.AcceptLeaseRequest, pb.AcceptLeaseResponse],
     ) -> pb.AcceptLeaseResponse:
         exporter = await self._streams.caller(call)
-        await self._engine.change(
+        await self._reconciler.change(
             lambda lab, now: changes.accept_lease(lab, now, exporter.key, request.lease)
         )
         return pb.AcceptLeaseResponse()
@@ -67,7 +67,7 @@ class ExporterService(exporter_grpc.ExporterServiceServicer):
         exporter = await self._streams.caller(call)
         is_news = self._streams.instances.is_news(exporter.key, call)
         reasons = [Reason(one.code, one.sentence) for one in request.reasons]
-        await self._engine.change(
+        await self._reconciler.change(
             lambda lab, _: changes.decline_lease(lab, exporter.key, request.lease, reasons, is_news=is_news)
         )
         return pb.DeclineLeaseResponse()
@@ -79,8 +79,8 @@ class ExporterService(exporter_grpc.ExporterServiceServicer):
     ) -> pb.ReportStatusResponse:
         reasons = [Reason(one.code, one.sentence) for one in request.reasons]
 
-        def apply(lab: Lab, exporter: Key, status: ExporterStatus) -> None:
-            changes.report(lab, exporter, status, request.message, reasons)
+        def apply(draft: Draft, exporter: Key, status: ExporterStatus) -> None:
+            changes.report(draft, exporter, status, request.message, reasons)
 
         await self._streams.report(call, request.status, apply)
         return pb.ReportStatusResponse()
@@ -91,7 +91,7 @@ class ExporterService(exporter_grpc.ExporterServiceServicer):
         call: ServerCall[pb.ReportHealthRequest, pb.ReportHealthResponse],
     ) -> pb.ReportHealthResponse:
         exporter = await self._streams.caller(call)
-        self._health.keep(exporter, health_of(request, self._engine.clock()))
+        self._health.keep(exporter, health_of(request, self._reconciler.clock()))
         return pb.ReportHealthResponse()
 
     async def ReportCalls(

@@ -15,13 +15,13 @@ from jumpstarter_proto.lab.v1 import replicas_pb2 as pb
 from jumpstarter_proto.rpc import RpcError, ServerCall, StatusCode
 from msgspec.structs import replace
 
-from jumpstarter_controller.lab import NOT_ANSWERING, Exporter, ExporterStatus, Key, Lab
+from jumpstarter_controller.lab import NOT_ANSWERING, Draft, Exporter, ExporterStatus, Key
 from jumpstarter_controller.process.logs import about
-from jumpstarter_controller.reconciler.reconciler import Engine
+from jumpstarter_controller.reconciler.reconciler import Reconciler
 from jumpstarter_controller.replicas.peers import Peers
 from jumpstarter_controller.scheduling import OFFLINE_SECONDS
-from jumpstarter_controller.services.guard import Guard
-from jumpstarter_controller.services.instances import INSTANCE, Instances
+from jumpstarter_controller.services.auth import CallAuthenticator
+from jumpstarter_controller.services.exporter_sessions import INSTANCE, ExporterSessions
 from jumpstarter_controller.store import StoreError
 
 __all__ = ["ExporterStreams"]
@@ -42,24 +42,24 @@ M = TypeVar("M", bound=Message)
 class ExporterStreams:
     """The status streams of all exporters, and which process of each is served."""
 
-    def __init__(self, engine: Engine, guard: Guard, peers: Peers | None = None) -> None:
+    def __init__(self, reconciler: Reconciler, auth: CallAuthenticator, peers: Peers | None = None) -> None:
         """`peers` are the other controllers of the lab; None: there are none."""
-        self._engine = engine
-        self._guard = guard
+        self._reconciler = reconciler
+        self._auth = auth
         self._peers = peers
-        self.instances = Instances()
+        self.instances = ExporterSessions()
         self._unsure: dict[Key, float] = {}
         """Whose record may not say where they are connected, and when to look at that."""
         self._news = trio.Event()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> NoReturn:
         """Until cancelled, have records say which exporters are not connected to this controller any more."""
-        engine = self._engine
+        reconciler = self._reconciler
         since = trio.current_time() + OFFLINE_SECONDS
         self._unsure = {
             one.key: since
-            for one in engine.view.all(Exporter)
-            if engine.replica and one.replica == engine.replica
+            for one in reconciler.committed.all(Exporter)
+            if reconciler.replica and one.replica == reconciler.replica
         }
         task_status.started()
         while True:
@@ -71,7 +71,7 @@ class ExporterStreams:
                 ) in due:  # before: one that comes and goes while this is written is looked at once more
                     del self._unsure[key]
                 try:
-                    await engine.change(partial(self._say, due))
+                    await reconciler.change(partial(self._say, due))
                 except JumpstarterError as error:
                     _log.debug("where exporters are connected cannot be said: %s", error)
                     self._unsure |= dict.fromkeys(due, trio.current_time() + RETRY_SECONDS)
@@ -80,24 +80,24 @@ class ExporterStreams:
             with trio.move_on_at(min(self._unsure.values(), default=math.inf)):
                 await self._news.wait()
 
-    def _say(self, keys: Sequence[Key], lab: Lab, _: float) -> None:
+    def _say(self, keys: Sequence[Key], draft: Draft, _: float) -> None:
         for key in keys:
-            record = lab.get(Exporter, key)
+            record = draft.get(Exporter, key)
             if record is None:
                 continue
-            if self._engine.presence.is_here(key):
-                lab.put(replace(record, replica=self._engine.replica))
-            elif record.replica == self._engine.replica:
-                lab.put(replace(record, replica=""))
+            if self._reconciler.presence.is_here(key):
+                draft.put(replace(record, replica=self._reconciler.replica))
+            elif record.replica == self._reconciler.replica:
+                draft.put(replace(record, replica=""))
 
     def _look_at(self, key: Key, seconds: float) -> None:
-        if self._engine.replica:
+        if self._reconciler.replica:
             self._unsure[key] = trio.current_time() + seconds
             self._news.set()
 
     async def caller(self, call: ServerCall[Any, Any]) -> Exporter:
         """The calling exporter, if this process of it is served. RpcError says why not."""
-        exporter = await self._guard.exporter(call)
+        exporter = await self._auth.exporter(call)
         await self.admit(exporter.key, call)
         return exporter
 
@@ -106,11 +106,16 @@ class ExporterStreams:
         try:
             self.instances.admit(exporter, call)
         except RpcError:
-            self._engine.wake(Exporter, exporter)  # the one that is served is told
+            self._reconciler.wake(Exporter, exporter)  # the one that is served is told
             raise
         process = call.header(INSTANCE)
-        record = self._engine.view.get(Exporter, exporter)
-        if self._peers is None or not process or record is None or self._engine.presence.is_here(exporter):
+        record = self._reconciler.committed.get(Exporter, exporter)
+        if (
+            self._peers is None
+            or not process
+            or record is None
+            or self._reconciler.presence.is_here(exporter)
+        ):
             return
         if record.replica in self._peers.names() and self._peers.answers(record.replica):
             await self._admit_there(record, process, call.peer)
@@ -132,7 +137,7 @@ class ExporterStreams:
         self,
         call: ServerCall[Any, Any],
         number: int,
-        apply: Callable[[Lab, Key, ExporterStatus], None],
+        apply: Callable[[Draft, Key, ExporterStatus], None],
     ) -> None:
         """Write down what the calling exporter says of itself, unless it has said something newer.
 
@@ -145,8 +150,8 @@ class ExporterStreams:
             raise RpcError(StatusCode.INVALID_ARGUMENT, f"{number} is no status of an exporter") from None
         if not self.instances.is_news(exporter.key, call):
             return
-        self._engine.presence.saw(exporter.key, self._engine.clock())
-        await self._engine.change(lambda lab, _: apply(lab, exporter.key, status))
+        self._reconciler.presence.saw(exporter.key, self._reconciler.clock())
+        await self._reconciler.change(lambda lab, _: apply(lab, exporter.key, status))
 
     async def serve(
         self, call: ServerCall[Any, M], current: Callable[[Key], M], between: Callable[[M, M], M | None]
@@ -155,18 +160,18 @@ class ExporterStreams:
 
         `between` is what has to be said between two of them, if anything.
         """
-        session = await self._guard.exporter_session(call)
+        session = await self._auth.exporter_session(call)
         exporter = session.record
-        key, engine = exporter.key, self._engine
+        key, reconciler = exporter.key, self._reconciler
         await self.admit(key, call)
         disputed = self.instances.opened(key, call)
-        engine.presence.connected(key, engine.clock())
+        reconciler.presence.connected(key, reconciler.clock())
         _log.info("exporter connected", extra=about(exporter, peer=call.peer))
         try:
             try:
-                await engine.change(_back_online(key, engine.replica))
+                await reconciler.change(_back_online(key, reconciler.replica))
             except StoreError as error:
-                if not engine.replica:
+                if not reconciler.replica:
                     raise
                 _log.debug("that an exporter is connected here is said later: %s", error)
                 self._look_at(key, RETRY_SECONDS)
@@ -185,11 +190,11 @@ class ExporterStreams:
                 elif disputed.is_set():
                     raise self.instances.dispute(key)
                 else:
-                    await engine.wait(Exporter, key, session.pause(TICK_SECONDS))
+                    await reconciler.wait(Exporter, key, session.pause(TICK_SECONDS))
         finally:
             self.instances.closed(key, call)
             _log.info("exporter's connection has ended", extra=about(exporter, peer=call.peer))
-            engine.presence.disconnected(key, engine.clock())
+            reconciler.presence.disconnected(key, reconciler.clock())
             self._look_at(key, RETURN_SECONDS)
 
     def _check_known(self, key: Key, *, is_known: bool) -> bool:
@@ -197,8 +202,8 @@ class ExporterStreams:
 
         RpcError ABORTED: it did, and another controller has taken it for gone since.
         """
-        record = self._engine.view.get(Exporter, key)
-        if record is None or not self._engine.replica or record.replica == self._engine.replica:
+        record = self._reconciler.committed.get(Exporter, key)
+        if record is None or not self._reconciler.replica or record.replica == self._reconciler.replica:
             return True
         if is_known and not record.replica:
             if record.status is ExporterStatus.OFFLINE:
@@ -211,22 +216,22 @@ class ExporterStreams:
 
     def _check_answers(self, key: Key) -> None:
         """Whoever did not answer an offer has to introduce itself again."""
-        record = self._engine.view.get(Exporter, key)
+        record = self._reconciler.committed.get(Exporter, key)
         for reason in record.reasons if record is not None else ():
             if reason.code == NOT_ANSWERING:
                 raise RpcError(StatusCode.ABORTED, f"{reason.sentence}; connect again")
 
 
-def _back_online(key: Key, replica: str) -> Callable[[Lab, float], None]:
+def _back_online(key: Key, replica: str) -> Callable[[Draft, float], None]:
     """It is connected to `replica`, and not offline any more: exporters before 0.8 report nothing."""
 
-    def apply(lab: Lab, _: float) -> None:
-        record = lab.get(Exporter, key)
+    def apply(draft: Draft, _: float) -> None:
+        record = draft.get(Exporter, key)
         if record is None:
             return
         if record.status is ExporterStatus.OFFLINE:
             record = replace(record, status=ExporterStatus.UNSPECIFIED, status_message="", reasons=())
-        if (after := replace(record, replica=replica)) != lab.get(Exporter, key):
-            lab.put(after)
+        if (after := replace(record, replica=replica)) != draft.get(Exporter, key):
+            draft.put(after)
 
     return apply

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from jumpstarter_proto.lab.v1 import exporter_pb2
 
 from jumpstarter_controller.lab import Exporter, Key
-from jumpstarter_controller.reconciler.reconciler import Engine
+from jumpstarter_controller.reconciler.reconciler import Reconciler
 
 __all__ = ["SEVERITIES", "HealthFinding", "HealthReport", "HealthReports", "health_of"]
 
@@ -88,15 +88,17 @@ def _finding(one: exporter_pb2.HealthFinding) -> HealthFinding:
 class HealthReports:
     """The last report of each exporter that there is."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, reconciler: Reconciler) -> None:
+        self._reconciler = reconciler
         self._reports: dict[Key, tuple[str, HealthReport]] = {}
 
     def keep(self, exporter: Exporter, report: HealthReport) -> None:
         """In place of what that exporter reported before. Those of exporters that were deleted go."""
         self._reports[exporter.key] = exporter.uid, report
-        if len(self._reports) > self._engine.view.count(Exporter):
-            for key in [one for one in self._reports if self._engine.view.get(Exporter, one) is None]:
+        if len(self._reports) > self._reconciler.committed.count(Exporter):
+            for key in [
+                one for one in self._reports if self._reconciler.committed.get(Exporter, one) is None
+            ]:
                 del self._reports[key]
 
     def of(self, exporter: Exporter) -> HealthReport | None:

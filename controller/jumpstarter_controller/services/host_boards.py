@@ -14,7 +14,7 @@ from jumpstarter_proto.rpc import RpcError, StatusCode
 from jumpstarter_proto.texts import shown
 from msgspec.structs import replace
 
-from jumpstarter_controller.lab import Exporter, ExporterStatus, Host, Key, Lab, View
+from jumpstarter_controller.lab import Draft, Exporter, ExporterStatus, Host, Key, LabState
 from jumpstarter_controller.selectors import check_labels
 from jumpstarter_controller.selectors.labels import LabelError, check_key, check_name
 
@@ -41,9 +41,9 @@ MAX_LABELS = 64
 MAX_GRANTS = 64
 
 
-def boards_of(view: View, host: Key) -> list[Exporter]:
+def boards_of(state: LabState, host: Key) -> list[Exporter]:
     """The exporters of a host's boards, by name."""
-    found = [one for one in view.all(Exporter) if (one.namespace, one.host) == (host.namespace, host.name)]
+    found = [one for one in state.all(Exporter) if (one.namespace, one.host) == (host.namespace, host.name)]
     return sorted(found, key=lambda one: one.name)
 
 
@@ -62,19 +62,19 @@ def check_grants(keys: Iterable[str]) -> tuple[str, ...]:
     return found
 
 
-def register_board(lab: Lab, now: float, host: Host, name: str, said: Mapping[str, str]) -> Exporter:
+def register_board(draft: Draft, now: float, host: Host, name: str, said: Mapping[str, str]) -> Exporter:
     """The exporter of a host's board, made or with its labels as they are now.
 
     Raises:
         RpcError: INVALID_ARGUMENT, no name or no label; PERMISSION_DENIED, not this host's name, or not its label to
             set; RESOURCE_EXHAUSTED, it has too many boards.
     """
-    _check_own(lab, host, name)
+    _check_own(draft, host, name)
     _check_labels(host, said)
     key = Key(host.namespace, name)
-    record = lab.get(Exporter, key)
+    record = draft.get(Exporter, key)
     if record is None:
-        if len(boards_of(lab, host.key)) >= MAX_BOARDS:
+        if len(boards_of(draft, host.key)) >= MAX_BOARDS:
             raise RpcError(
                 StatusCode.RESOURCE_EXHAUSTED,
                 f"host {host.name} has {MAX_BOARDS} boards, and may have no more; delete those that are gone: "
@@ -92,18 +92,18 @@ def register_board(lab: Lab, now: float, host: Host, name: str, said: Mapping[st
     changed = replace(record, said=dict(said), labels=_labels(host, name, said), gone_since=None)
     if record.gone_since is not None:
         changed = replace(changed, status_message="it has not connected yet")
-    if changed != lab.get(Exporter, key):
-        lab.put(changed)
+    if changed != draft.get(Exporter, key):
+        draft.put(changed)
     return changed
 
 
-def retire_board(lab: Lab, now: float, host: Host, name: str) -> None:
+def retire_board(draft: Draft, now: float, host: Host, name: str) -> None:
     """The host does not have that board any more; its exporter stays for whoever looks for it.
 
     Raises:
         RpcError: PERMISSION_DENIED, it is not that host's.
     """
-    record = lab.get(Exporter, Key(host.namespace, name))
+    record = draft.get(Exporter, Key(host.namespace, name))
     if record is None:
         return
     if record.host != host.name:
@@ -114,7 +114,7 @@ def retire_board(lab: Lab, now: float, host: Host, name: str) -> None:
     if record.gone_since is None:
         since = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(now))
         said = f"gone since {since}: host {host.name} has no such board any more"
-        lab.put(
+        draft.put(
             replace(
                 record,
                 devices=0,
@@ -126,13 +126,13 @@ def retire_board(lab: Lab, now: float, host: Host, name: str) -> None:
         )
 
 
-def change_host(lab: Lab, host: Host, labels: Mapping[str, str], may_label: tuple[str, ...]) -> Host:
+def change_host(draft: Draft, host: Host, labels: Mapping[str, str], may_label: tuple[str, ...]) -> Host:
     """The host with other labels and grants; what it may not say any more goes from its boards."""
     changed = replace(host, labels=dict(labels), may_label=may_label)
-    lab.put(changed)
-    for board in boards_of(lab, host.key):
+    draft.put(changed)
+    for board in boards_of(draft, host.key):
         said = {key: value for key, value in board.said.items() if not _refusal(changed, key, value)}
-        lab.put(replace(board, said=said, labels=_labels(changed, board.name, said)))
+        draft.put(replace(board, said=said, labels=_labels(changed, board.name, said)))
     return changed
 
 
@@ -142,7 +142,7 @@ def _labels(host: Host, name: str, said: Mapping[str, str]) -> dict[str, str]:
     return usual | dict(said) | host.labels | {HOST_LABEL: host.name, BOARD_LABEL: short}
 
 
-def _check_own(lab: View, host: Host, name: str) -> None:
+def _check_own(state: LabState, host: Host, name: str) -> None:
     try:
         check_name(name)
     except LabelError as error:
@@ -153,7 +153,7 @@ def _check_own(lab: View, host: Host, name: str) -> None:
             f"{name} is not a name of host {host.name}'s to give; its boards are called {host.name} or "
             f"{host.name}-SOMETHING",
         )
-    for other in lab.all(Host):
+    for other in state.all(Host):
         is_nearer = len(other.name) > len(host.name) and other.namespace == host.namespace
         if is_nearer and _is_below(name, other.name):
             raise RpcError(

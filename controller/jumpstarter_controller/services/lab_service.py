@@ -13,15 +13,15 @@ from jumpstarter_proto.rpc import RpcError, ServerCall, StatusCode
 from jumpstarter_proto.texts import shown
 
 from jumpstarter_controller.lab import Client, Exporter, ExporterDevices, Key
-from jumpstarter_controller.reconciler.reconciler import Engine
-from jumpstarter_controller.services.guard import Guard
+from jumpstarter_controller.reconciler.reconciler import Reconciler
+from jumpstarter_controller.services.auth import CallAuthenticator
 from jumpstarter_controller.services.health_reports import HealthReports
 from jumpstarter_controller.services.lab_watch import watch_lab, watch_lease
 from jumpstarter_controller.services.messages import timestamp
 
 __all__ = ["LabService"]
 
-MOST_WATCHES = 64
+MAX_WATCHES = 64
 """Of one client, of exporters and leases."""
 PAGE_SIZE = 1024 * 1024
 """Bytes after which a page has no further exporter; one alone has at most as many, and a message may have 4 MiB."""
@@ -30,9 +30,9 @@ PAGE_SIZE = 1024 * 1024
 class LabService(exporters_grpc.LabServiceServicer):
     """jumpstarter_sbc.lab.v1.LabService."""
 
-    def __init__(self, engine: Engine, guard: Guard, health: HealthReports) -> None:
-        self._engine = engine
-        self._guard = guard
+    def __init__(self, reconciler: Reconciler, auth: CallAuthenticator, health: HealthReports) -> None:
+        self._reconciler = reconciler
+        self._auth = auth
         self._health = health
         self._watches: Counter[Key] = Counter()
         """Of each client, but for those of one lease."""
@@ -42,8 +42,8 @@ class LabService(exporters_grpc.LabServiceServicer):
         request: pb.GetExporterDetailsRequest,
         call: ServerCall[pb.GetExporterDetailsRequest, pb.ExporterDetails],
     ) -> pb.ExporterDetails:
-        client = await self._guard.client(call)
-        exporter = self._engine.view.get(Exporter, Key(client.namespace, request.name))
+        client = await self._auth.client(call)
+        exporter = self._reconciler.committed.get(Exporter, Key(client.namespace, request.name))
         if exporter is None:
             raise RpcError(
                 StatusCode.NOT_FOUND,
@@ -56,10 +56,10 @@ class LabService(exporters_grpc.LabServiceServicer):
         request: pb.ListExporterDetailsRequest,
         call: ServerCall[pb.ListExporterDetailsRequest, pb.ListExporterDetailsResponse],
     ) -> pb.ListExporterDetailsResponse:
-        client = await self._guard.client(call)
+        client = await self._auth.client(call)
         found = [
             one
-            for one in self._engine.view.all(Exporter)
+            for one in self._reconciler.committed.all(Exporter)
             if one.namespace == client.namespace and one.name > request.page_token
         ]
         page = pb.ListExporterDetailsResponse()
@@ -74,34 +74,34 @@ class LabService(exporters_grpc.LabServiceServicer):
         return page
 
     async def Watch(self, request: pb.WatchRequest, call: ServerCall[pb.WatchRequest, pb.LabNews]) -> None:
-        session = await self._guard.client_session(call)
+        session = await self._auth.client_session(call)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(session.watch)
             with self._counted(session.record, request):
                 watch = watch_lease if request.lease else watch_lab
-                await watch(self._engine, session.record, request, call)
+                await watch(self._reconciler, session.record, request, call)
 
     @contextmanager
     def _counted(self, client: Client, request: pb.WatchRequest) -> Iterator[None]:
         """One watch more. Each that is about a lab, and not about one lease, costs something with each change."""
         if not request.lease:
-            if self._watches[client.key] >= MOST_WATCHES:
+            if self._watches[client.key] >= MAX_WATCHES:
                 raise RpcError(
                     StatusCode.RESOURCE_EXHAUSTED,
-                    f"client {client.name} watches {MOST_WATCHES} times already, and may no more; end some",
+                    f"client {client.name} watches {MAX_WATCHES} times already, and may no more; end some",
                 )
             self._watches[client.key] += 1
-        self._engine.tally.watches += 1
+        self._reconciler.counters.watches += 1
         try:
             yield
         finally:
-            self._engine.tally.watches -= 1
+            self._reconciler.counters.watches -= 1
             if not request.lease:
                 self._watches[client.key] -= 1
                 self._watches += Counter()  # without those that are none
 
     def _details(self, exporter: Exporter) -> pb.ExporterDetails:
-        known = self._engine.view.get(ExporterDevices, exporter.key)
+        known = self._reconciler.committed.get(ExporterDevices, exporter.key)
         details = pb.ExporterDetails(name=exporter.name, host=exporter.host)
         if exporter.gone_since is not None:
             details.gone_since.CopyFrom(timestamp(exporter.gone_since))

@@ -16,12 +16,12 @@ from jumpstarter_proto.rpc import RpcError, ServerCall, StatusCode
 
 from jumpstarter_controller.lab import Client, Exporter, Key, Lease, Record
 from jumpstarter_controller.lab.tables import Place
-from jumpstarter_controller.reconciler.reconciler import Engine
+from jumpstarter_controller.reconciler.reconciler import Reconciler
 from jumpstarter_controller.scheduling import Place as QueuePlace
 from jumpstarter_controller.scheduling import online
 from jumpstarter_controller.services import changes
 from jumpstarter_controller.services.messages import exporter_message, lease_news, place_sentence
-from jumpstarter_controller.services.viewer import Told, Viewer
+from jumpstarter_controller.services.viewer import Viewer, WatchChanges
 
 __all__ = ["watch_lab", "watch_lease"]
 
@@ -31,7 +31,7 @@ PAGE_SIZE = 32 * 1024
 """Bytes after which a message has no further record, of which one has a few KiB; all that is held for a slow reader."""
 PAUSE_SECONDS = 0.1
 """Who is told of many has so long between two messages, and as long as the one took: what changes together is one."""
-MOST_PAUSE_SECONDS = 2.0
+MAX_PAUSE_SECONDS = 2.0
 PLACE_SECONDS = 2.0
 """Places in the queue change with everybody else's lease: so often who waits is told theirs."""
 LOOK_SECONDS = 15.0
@@ -40,18 +40,18 @@ OFFER_SECONDS = 1.0
 """An exporter that is asked mostly answers in a few milliseconds; only who waits longer is told that it was."""
 
 
-async def watch_lab(engine: Engine, client: Client, wish: pb.WatchRequest, call: Call) -> None:
+async def watch_lab(reconciler: Reconciler, client: Client, wish: pb.WatchRequest, call: Call) -> None:
     """Many exporters and leases, until cancelled."""
     if wish.lease or wish.waits or wish.knows:
         raise RpcError(StatusCode.INVALID_ARGUMENT, "one lease is watched with nothing else")
-    await _Listing(engine, client, wish, call).run()
+    await _Listing(reconciler, client, wish, call).run()
 
 
 class _Listing:
     """What one reader has been told."""
 
-    def __init__(self, engine: Engine, client: Client, wish: pb.WatchRequest, call: Call) -> None:
-        self._engine = engine
+    def __init__(self, reconciler: Reconciler, client: Client, wish: pb.WatchRequest, call: Call) -> None:
+        self._reconciler = reconciler
         self._viewer = Viewer(client.namespace, client.name, wish)
         self._call = call
         self._every = Key(client.namespace, "")
@@ -59,7 +59,7 @@ class _Listing:
         same.CopyFrom(wish)
         same.after = ""
         self._wish = b"\0".join([*(part.encode() for part in client.key), same.SerializeToString()])
-        self._position = engine.feed.position_of(wish.after, self._wish)
+        self._position = reconciler.feed.position_of(wish.after, self._wish)
         """Of what was told last; None: of nothing."""
         self._places: dict[Key, str] = {}
         """Of each lease that waits, as it was told."""
@@ -67,7 +67,7 @@ class _Listing:
         """When it was looked at places last."""
 
     async def run(self) -> None:
-        feed = self._engine.feed
+        feed = self._reconciler.feed
         is_first = True
         while True:
             before = None if self._position is None else feed.since(self._position)
@@ -79,13 +79,13 @@ class _Listing:
                     await self._call.send_data(message)
                 is_first = False
                 took = trio.current_time() - began
-                await trio.sleep(min(max(PAUSE_SECONDS, took), MOST_PAUSE_SECONDS))
+                await trio.sleep(min(max(PAUSE_SECONDS, took), MAX_PAUSE_SECONDS))
             if feed.position == self._position:
                 pause = PLACE_SECONDS if self._places else LOOK_SECONDS
-                await self._engine.wait(Exporter, self._every, pause)
+                await self._reconciler.wait(Exporter, self._every, pause)
 
-    def _told(self, before: dict[Place, Record | None] | None) -> Told:
-        view = self._engine.view
+    def _told(self, before: dict[Place, Record | None] | None) -> WatchChanges:
+        view = self._reconciler.committed
         if before is None:
             self._places.clear()
             return self._viewer.all(view)
@@ -100,11 +100,11 @@ class _Listing:
                 if not one.exporter
                 and one.key not in known
                 and self._viewer.shows(one)
-                and self._places.get(one.key) != _sentence(_place_of(self._engine, one))
+                and self._places.get(one.key) != _sentence(_place_of(self._reconciler, one))
             ]
         return told
 
-    def _messages(self, told: Told, *, is_snapshot: bool) -> Iterator[bytes]:
+    def _messages(self, told: WatchChanges, *, is_snapshot: bool) -> Iterator[bytes]:
         """As it is told, each made when the one before has gone. What is sent is smaller than a message."""
         assert self._position is not None
         message, size = pb.LabNews(snapshot=is_snapshot), 0
@@ -112,7 +112,7 @@ class _Listing:
             (message.gone_leases if kind is Lease else message.gone_exporters).append(key.name)
             if kind is Lease:
                 self._places.pop(key, None)
-        now = self._engine.clock()
+        now = self._reconciler.clock()
         for record in told.records:
             if size > PAGE_SIZE:
                 data = message.SerializeToString()
@@ -120,17 +120,17 @@ class _Listing:
                 yield data
                 message, size = pb.LabNews(), 0
             if isinstance(record, Exporter):
-                is_online = online(record, self._engine.presence, now)
+                is_online = online(record, self._reconciler.presence, now)
                 message.exporters.append(exporter_message(record, is_online=is_online))
                 size += message.exporters[-1].ByteSize()
             else:
                 message.leases.append(self._lease(record, now))
                 size += message.leases[-1].ByteSize()
-        message.revision = self._engine.feed.revision(self._position, self._wish)
+        message.revision = self._reconciler.feed.revision(self._position, self._wish)
         yield message.SerializeToString()
 
     def _lease(self, lease: Lease, now: float) -> pb.LeaseNews:
-        place = _place_of(self._engine, lease)
+        place = _place_of(self._reconciler, lease)
         if lease.exporter or lease.ended is not None:
             self._places.pop(lease.key, None)
         else:
@@ -138,34 +138,34 @@ class _Listing:
         return lease_news(lease, place, now)
 
 
-async def watch_lease(engine: Engine, client: Client, wish: pb.WatchRequest, call: Call) -> None:
+async def watch_lease(reconciler: Reconciler, client: Client, wish: pb.WatchRequest, call: Call) -> None:
     """One lease, until cancelled or deleted."""
     if wish.exporters or wish.leases:
         raise RpcError(StatusCode.INVALID_ARGUMENT, "one lease is watched with nothing else")
     key = Key(client.namespace, wish.lease)
-    lease = await engine.find(Lease, key)
+    lease = await reconciler.find(Lease, key)
     if lease is None:
         raise changes.not_found("lease", key.name)
     is_command = wish.waits and lease.client == client.name
     if is_command and wish.knows and lease.waited:
-        engine.heard_of(lease)
-    one = _One(engine, key, call)
+        reconciler.heard_of(lease)
+    one = _One(reconciler, key, call)
     if not is_command:
         await one.run()
         return
-    engine.waiters.watched(key, one)
+    reconciler.waiters.watched(key, one)
     one.has_command = True
     try:
         await one.run()
     finally:
-        engine.waiters.unwatched(key, one, engine.clock())
+        reconciler.waiters.unwatched(key, one, reconciler.clock())
 
 
 class _One:
     """One lease, as one reader has been told of it."""
 
-    def __init__(self, engine: Engine, key: Key, call: Call) -> None:
-        self._engine = engine
+    def __init__(self, reconciler: Reconciler, key: Key, call: Call) -> None:
+        self._reconciler = reconciler
         self._key = key
         self._call = call
         self._told: Lease | None = None
@@ -176,18 +176,18 @@ class _One:
 
     async def run(self) -> None:
         while True:
-            lease = self._engine.view.get(Lease, self._key)
+            lease = self._reconciler.committed.get(Lease, self._key)
             if lease is None:
                 raise changes.not_found("lease", self._key.name)
             pause = self._pause(lease)
             if pause <= 0:
                 await self._tell(lease)
             else:
-                await self._engine.wait(Lease, self._key, pause)
+                await self._reconciler.wait(Lease, self._key, pause)
 
     def _pause(self, lease: Lease) -> float:
         """How long there is nothing to tell, unless the lease changes."""
-        now = self._engine.clock()
+        now = self._reconciler.clock()
         if lease is not self._told:
             asked = lease.offered if lease.offered is not None and lease.ended is None else -math.inf
             return min(asked + OFFER_SECONDS - now, OFFER_SECONDS)
@@ -196,21 +196,21 @@ class _One:
         left = self._placed + PLACE_SECONDS - trio.current_time()
         if left > 0:
             return left
-        return 0.0 if _sentence(_place_of(self._engine, lease)) != self._place else PLACE_SECONDS
+        return 0.0 if _sentence(_place_of(self._reconciler, lease)) != self._place else PLACE_SECONDS
 
     async def _tell(self, lease: Lease) -> None:
-        place = _place_of(self._engine, lease)
-        news = lease_news(lease, place, self._engine.clock())
-        revision = self._engine.feed.revision(self._engine.feed.position, b"")
+        place = _place_of(self._reconciler, lease)
+        news = lease_news(lease, place, self._reconciler.clock())
+        revision = self._reconciler.feed.revision(self._reconciler.feed.position, b"")
         await self._call.send(pb.LabNews(snapshot=self._told is None, revision=revision, leases=[news]))
         self._told, self._place, self._placed = lease, _sentence(place), trio.current_time()
         if self.has_command and lease.accepted:
-            self._engine.waiters.told(self._key, self, self._engine.clock())
+            self._reconciler.waiters.told(self._key, self, self._reconciler.clock())
 
 
-def _place_of(engine: Engine, lease: Lease) -> QueuePlace | None:
+def _place_of(reconciler: Reconciler, lease: Lease) -> QueuePlace | None:
     waits = not lease.exporter and lease.ended is None
-    return engine.places().get(lease.key) if waits else None
+    return reconciler.queue_positions().get(lease.key) if waits else None
 
 
 def _sentence(place: QueuePlace | None) -> str:

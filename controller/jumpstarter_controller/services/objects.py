@@ -1,4 +1,4 @@
-"""Clients, exporters and hosts come, get a new identity, and go: functions over a draft, run by `Engine.change`."""
+"""Clients, exporters and hosts come, get a new identity, and go: functions over a draft, run by `Reconciler.change`."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from msgspec.structs import replace
 from jumpstarter_controller.identity import new_code, redeem, redeemed, refused
 from jumpstarter_controller.lab import (
     Client,
+    Draft,
     Exporter,
     ExporterDevices,
     ExporterStatus,
     Host,
     Key,
-    Lab,
     PairingCode,
 )
 from jumpstarter_controller.selectors import check_labels
@@ -46,7 +46,7 @@ TYPES: dict[Kind, type[Client | Exporter | Host]] = {
     Kind.HOST: Host,
 }
 MAX_USERNAME_LENGTH = 1024
-MOST_CODES = 1000
+MAX_PAIRING_CODES = 1000
 """Codes that may wait to be used."""
 NO_TOKEN = "its token counts no more; it has not come with a new one yet"  # noqa: S105 - what an exporter lacks
 OUTGOING_SECONDS = 86400.0
@@ -63,9 +63,9 @@ def check_names(key: Key, labels: Mapping[str, str]) -> None:
         raise RpcError(StatusCode.INVALID_ARGUMENT, str(error)) from None
 
 
-def existing(lab: Lab, kind: Kind, key: Key) -> Client | Exporter | Host:
+def existing(draft: Draft, kind: Kind, key: Key) -> Client | Exporter | Host:
     """The record. RpcError NOT_FOUND if there is none."""
-    record = lab.get(TYPES[kind], key)
+    record = draft.get(TYPES[kind], key)
     if record is None:
         raise RpcError(
             StatusCode.NOT_FOUND,
@@ -76,7 +76,7 @@ def existing(lab: Lab, kind: Kind, key: Key) -> Client | Exporter | Host:
 
 
 def create(
-    lab: Lab,
+    draft: Draft,
     now: float,
     kind: Kind,
     key: Key,
@@ -92,7 +92,7 @@ def create(
         RpcError: ALREADY_EXISTS, there is one of that name; INVALID_ARGUMENT, a host cannot be an issuer's user, or
             the user's name is too long.
     """
-    if lab.get(TYPES[kind], key) is not None:
+    if draft.get(TYPES[kind], key) is not None:
         raise RpcError(
             StatusCode.ALREADY_EXISTS,
             f"the {kind.lower()} {key} exists already; rotate its token, or delete it first",
@@ -112,28 +112,28 @@ def create(
         labels=dict(labels),
         **more,
     )
-    lab.put(record)
+    draft.put(record)
     return record
 
 
-def renew(lab: Lab, record: R, *, uid: str = "") -> R:
+def renew(draft: Draft, record: R, *, uid: str = "") -> R:
     """Give it a new identity: all its tokens so far count no more, and a host's boards' neither.
 
     Exporters are offline then, until they come with a new token: nobody is to get a board that cannot be reached.
     """
     renewed = replace(record, uid=uid or str(uuid.uuid4()))
     if isinstance(renewed, Client):
-        renewed = replace(renewed, outgoing="", outgoing_until=0.0)
+        renewed = replace(renewed, previous_uid="", previous_uid_until=0.0)
     elif isinstance(renewed, Exporter) and renewed.status is not ExporterStatus.OFFLINE:
         renewed = replace(renewed, status=ExporterStatus.OFFLINE, status_message=NO_TOKEN, reasons=())
-    lab.put(renewed)
+    draft.put(renewed)
     if isinstance(record, Host):
-        for board in boards_of(lab, record.key):
-            renew(lab, board)
+        for board in boards_of(draft, record.key):
+            renew(draft, board)
     return renewed
 
 
-def renew_own(lab: Lab, now: float, client: Client, uid: str) -> Client:
+def renew_own(draft: Draft, now: float, client: Client, uid: str) -> Client:
     """What a client with a token of that uid gets when it asks for a new one.
 
     The one that it has counts for `OUTGOING_SECONDS` more: its answer may get lost, and shells may be open with it.
@@ -141,26 +141,28 @@ def renew_own(lab: Lab, now: float, client: Client, uid: str) -> Client:
     """
     if uid != client.uid:
         return client
-    renewed = replace(client, uid=str(uuid.uuid4()), outgoing=uid, outgoing_until=now + OUTGOING_SECONDS)
-    lab.put(renewed)
+    renewed = replace(
+        client, uid=str(uuid.uuid4()), previous_uid=uid, previous_uid_until=now + OUTGOING_SECONDS
+    )
+    draft.put(renewed)
     return renewed
 
 
-def delete(lab: Lab, kind: Kind, key: Key) -> Client | Exporter | Host:
+def delete(draft: Draft, kind: Kind, key: Key) -> Client | Exporter | Host:
     """Take it out, with the codes that are for it, and with a host its boards. RpcError NOT_FOUND if there is none."""
-    record = existing(lab, kind, key)
+    record = existing(draft, kind, key)
     if isinstance(record, Host):
-        for board in boards_of(lab, key):
-            delete(lab, Kind.EXPORTER, board.key)
-    lab.remove(record)
-    if isinstance(record, Exporter) and (devices := lab.get(ExporterDevices, key)) is not None:
-        lab.remove(devices)
-    _withdraw(lab, kind, key)
+        for board in boards_of(draft, key):
+            delete(draft, Kind.EXPORTER, board.key)
+    draft.remove(record)
+    if isinstance(record, Exporter) and (devices := draft.get(ExporterDevices, key)) is not None:
+        draft.remove(devices)
+    _withdraw(draft, kind, key)
     return record
 
 
 def offer(
-    lab: Lab,
+    draft: Draft,
     now: float,
     kind: Kind,
     key: Key,
@@ -176,8 +178,8 @@ def offer(
         RpcError: ALREADY_EXISTS or NOT_FOUND, whichever `again` is not for; RESOURCE_EXHAUSTED, too many codes.
     """
     if again:
-        existing(lab, kind, key)
-    elif lab.get(TYPES[kind], key) is not None:
+        existing(draft, kind, key)
+    elif draft.get(TYPES[kind], key) is not None:
         others = ", or delete it first"
         if kind is Kind.HOST:
             others = f"; for other labels: jumpstarter-controller admin host change {key.name}"
@@ -185,21 +187,21 @@ def offer(
             StatusCode.ALREADY_EXISTS,
             f"the {kind.lower()} {key} exists already; add --renew to give it a new token{others}",
         )
-    _withdraw(lab, kind, key)
-    _forget_expired(lab, now)
-    if lab.count(PairingCode) >= MOST_CODES:
+    _withdraw(draft, kind, key)
+    _forget_expired(draft, now)
+    if draft.count(PairingCode) >= MAX_PAIRING_CODES:
         raise RpcError(
             StatusCode.RESOURCE_EXHAUSTED,
-            f"{MOST_CODES} pairing codes wait to be used; wait until some are used or expired",
+            f"{MAX_PAIRING_CODES} pairing codes wait to be used; wait until some are used or expired",
         )
     text, record = new_code(
         kind, key.namespace, key.name, labels, now=now, seconds=seconds, renew=again, may_label=may_label
     )
-    lab.put(record)
+    draft.put(record)
     return text, record
 
 
-def enrol(lab: Lab, now: float, kind: Kind, text: str, nonce: str = "") -> Client | Exporter | Host:
+def enrol(draft: Draft, now: float, kind: Kind, text: str, nonce: str = "") -> Client | Exporter | Host:
     """Use a code: it goes, and what it is for comes, in one change.
 
     With a nonce it stays until it expires, for whoever asks again with the same one: they get what they had got. Before
@@ -209,43 +211,43 @@ def enrol(lab: Lab, now: float, kind: Kind, text: str, nonce: str = "") -> Clien
     Raises:
         RpcError: PERMISSION_DENIED, it counts no more or never did; ALREADY_EXISTS, what it would make is there.
     """
-    code = redeem(lab.all(PairingCode), text, kind, now, nonce)
+    code = redeem(draft.all(PairingCode), text, kind, now, nonce)
     key = Key(code.namespace, code.subject)
-    made = lab.get(TYPES[kind], key)
+    made = draft.get(TYPES[kind], key)
     if code.redeemer and made is not None and made.uid == code.made:
         return made
     if code.issued or (code.redeemer and (made.uid if made is not None else "") != code.replaced):
         raise refused()  # it was made, and something has become of it since
-    _forget_expired(lab, now)
+    _forget_expired(draft, now)
     if code.renew:
-        record = renew(lab, existing(lab, kind, key), uid=code.made)
+        record = renew(draft, existing(draft, kind, key), uid=code.made)
     else:
-        record = create(lab, now, kind, key, code.labels, may_label=code.may_label, uid=code.made)
+        record = create(draft, now, kind, key, code.labels, may_label=code.may_label, uid=code.made)
     if not nonce:
-        lab.remove(code)
+        draft.remove(code)
     elif not code.redeemer:
-        lab.put(redeemed(code, nonce, record.uid, made.uid if made is not None else ""))
+        draft.put(redeemed(code, nonce, record.uid, made.uid if made is not None else ""))
     return record
 
 
-def confirm(lab: Lab, now: float, kind: Kind, text: str, nonce: str) -> Client | Exporter | Host:
+def confirm(draft: Draft, now: float, kind: Kind, text: str, nonce: str) -> Client | Exporter | Host:
     """What `enrol` has made, whose token goes out now. RpcError PERMISSION_DENIED: it is gone again."""
-    code = redeem(lab.all(PairingCode), text, kind, now, nonce)
-    made = lab.get(TYPES[kind], Key(code.namespace, code.subject))
+    code = redeem(draft.all(PairingCode), text, kind, now, nonce)
+    made = draft.get(TYPES[kind], Key(code.namespace, code.subject))
     if made is None or made.uid != code.made:
         raise refused()
     if not code.issued:
-        lab.put(replace(code, issued=True))
+        draft.put(replace(code, issued=True))
     return made
 
 
-def _withdraw(lab: Lab, kind: Kind, key: Key) -> None:
-    for code in list(lab.all(PairingCode)):
+def _withdraw(draft: Draft, kind: Kind, key: Key) -> None:
+    for code in list(draft.all(PairingCode)):
         if (code.kind, code.namespace, code.subject) == (kind.value, *key):
-            lab.remove(code)
+            draft.remove(code)
 
 
-def _forget_expired(lab: Lab, now: float) -> None:
-    for code in list(lab.all(PairingCode)):
-        if code.expires <= now and (PairingCode, code.key) not in lab.damaged:
-            lab.remove(code)
+def _forget_expired(draft: Draft, now: float) -> None:
+    for code in list(draft.all(PairingCode)):
+        if code.expires <= now and (PairingCode, code.key) not in draft.damaged:
+            draft.remove(code)

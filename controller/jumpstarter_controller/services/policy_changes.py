@@ -1,4 +1,4 @@
-"""Access policies come, change and go: functions over a draft, run by `Engine.change`."""
+"""Access policies come, change and go: functions over a draft, run by `Reconciler.change`."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from jumpstarter_proto.lab.v1 import lab_pb2 as pb
 from jumpstarter_proto.rpc import RpcError, StatusCode
 from msgspec.structs import replace
 
-from jumpstarter_controller.lab import Key, Lab, Policy, Rule
-from jumpstarter_controller.scheduling.times import LONGEST
+from jumpstarter_controller.lab import Draft, Key, Policy, Rule
+from jumpstarter_controller.scheduling.times import MAX_DURATION_SECONDS
 from jumpstarter_controller.selectors import SelectorError, parse
 from jumpstarter_controller.services.objects import check_names
 
 __all__ = ["apply_policies", "delete_policy", "policy_message", "policy_record"]
 
-MOST_POLICIES = 1000
+MAX_POLICIES = 1000
 """Of the whole lab."""
-MOST_RULES = 100
+MAX_RULES = 100
 """Of one policy, and clients of one rule."""
-LONGEST_DESCRIPTION = 1024
+MAX_DESCRIPTION_LENGTH = 1024
 
 
 def policy_record(message: pb.Policy) -> Policy:
     """A policy as somebody sends it. RpcError INVALID_ARGUMENT if it makes no sense."""
     key = Key(message.namespace, message.name)
     check_names(key, {})
-    if len(message.rules) > MOST_RULES or any(len(rule.clients) > MOST_RULES for rule in message.rules):
-        raise _invalid(key, f"it has more than {MOST_RULES} rules, or a rule that many selectors; split it")
+    if len(message.rules) > MAX_RULES or any(len(rule.clients) > MAX_RULES for rule in message.rules):
+        raise _invalid(key, f"it has more than {MAX_RULES} rules, or a rule that many selectors; split it")
     try:
         rules = tuple(_rule(rule) for rule in message.rules)
         exporters = str(parse(message.exporters))
@@ -40,10 +40,12 @@ def policy_record(message: pb.Policy) -> Policy:
 
 def _rule(message: pb.PolicyRule) -> Rule:
     limit = message.maximum_duration if message.HasField("maximum_duration") else None
-    if limit is not None and not (math.isfinite(limit) and 0 < limit <= LONGEST):
-        raise SelectorError(f"a maximum duration is more than 0 s and at most {LONGEST / 86400:.0f} days")
-    if len(message.description) > LONGEST_DESCRIPTION:
-        raise SelectorError(f"a description has at most {LONGEST_DESCRIPTION} characters")
+    if limit is not None and not (math.isfinite(limit) and 0 < limit <= MAX_DURATION_SECONDS):
+        raise SelectorError(
+            f"a maximum duration is more than 0 s and at most {MAX_DURATION_SECONDS / 86400:.0f} days"
+        )
+    if len(message.description) > MAX_DESCRIPTION_LENGTH:
+        raise SelectorError(f"a description has at most {MAX_DESCRIPTION_LENGTH} characters")
     return Rule(
         clients=tuple(str(parse(one)) for one in message.clients),
         priority=message.priority,
@@ -66,7 +68,7 @@ def policy_message(record: Policy) -> pb.Policy:
     return message
 
 
-def apply_policies(lab: Lab, now: float, policies: Sequence[Policy]) -> list[str]:
+def apply_policies(draft: Draft, now: float, policies: Sequence[Policy]) -> list[str]:
     """Make them so; what came of each: created, changed or unchanged.
 
     Raises:
@@ -74,30 +76,30 @@ def apply_policies(lab: Lab, now: float, policies: Sequence[Policy]) -> list[str
     """
     outcomes = []
     for policy in policies:
-        before = lab.get(Policy, policy.key)
+        before = draft.get(Policy, policy.key)
         if before is None:
-            lab.put(replace(policy, uid=str(uuid.uuid4()), created=now))
+            draft.put(replace(policy, uid=str(uuid.uuid4()), created=now))
             outcomes.append("created")
         elif (before.exporters, before.rules) != (policy.exporters, policy.rules):
-            lab.put(replace(before, exporters=policy.exporters, rules=policy.rules))
+            draft.put(replace(before, exporters=policy.exporters, rules=policy.rules))
             outcomes.append("changed")
         else:
             outcomes.append("unchanged")
-    if lab.count(Policy) > MOST_POLICIES:
+    if draft.count(Policy) > MAX_POLICIES:
         raise RpcError(
             StatusCode.RESOURCE_EXHAUSTED,
-            f"there would be more than {MOST_POLICIES} policies; delete some, or put rules together",
+            f"there would be more than {MAX_POLICIES} policies; delete some, or put rules together",
         )
     return outcomes
 
 
-def delete_policy(lab: Lab, key: Key) -> int:
+def delete_policy(draft: Draft, key: Key) -> int:
     """Take it out; how many its namespace has left. RpcError NOT_FOUND if there is none."""
-    record = lab.get(Policy, key)
+    record = draft.get(Policy, key)
     if record is None:
         raise RpcError(
             StatusCode.NOT_FOUND,
             f"there is no policy {key}; see which there are: jumpstarter-controller admin policy list",
         )
-    lab.remove(record)
-    return sum(one.namespace == key.namespace for one in lab.all(Policy))
+    draft.remove(record)
+    return sum(one.namespace == key.namespace for one in draft.all(Policy))

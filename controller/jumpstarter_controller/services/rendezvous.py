@@ -15,7 +15,7 @@ from jumpstarter_proto.v1 import jumpstarter_pb2
 
 from jumpstarter_controller.lab import Key
 from jumpstarter_controller.replicas.peers import CONNECT_SECONDS, Peers
-from jumpstarter_controller.services.listening import Listening
+from jumpstarter_controller.services.dial_queues import DialQueues
 
 __all__ = ["Push", "Rendezvous"]
 
@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 class Rendezvous:
     """Asks the other controllers, if there are `peers`, for what is not here."""
 
-    def __init__(self, listening: Listening, peers: Peers | None = None) -> None:
+    def __init__(self, listening: DialQueues, peers: Peers | None = None) -> None:
         self.listening = listening
         self._peers = peers
 

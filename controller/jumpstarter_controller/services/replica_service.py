@@ -8,9 +8,9 @@ from jumpstarter_proto.rpc import RpcError, ServerCall
 from jumpstarter_proto.v1 import jumpstarter_pb2
 
 from jumpstarter_controller.lab import Exporter, Key
-from jumpstarter_controller.reconciler.reconciler import Engine
-from jumpstarter_controller.services.instances import Instances
-from jumpstarter_controller.services.listening import Listening
+from jumpstarter_controller.reconciler.reconciler import Reconciler
+from jumpstarter_controller.services.dial_queues import DialQueues
+from jumpstarter_controller.services.exporter_sessions import ExporterSessions
 from jumpstarter_controller.services.rendezvous import router_connection
 
 __all__ = ["ReplicaService"]
@@ -21,9 +21,9 @@ MAX_SECONDS = 5.0
 class ReplicaService(replicas_grpc.ReplicaServiceServicer):
     """jumpstarter_sbc.lab.v1.ReplicaService."""
 
-    def __init__(self, engine: Engine, listening: Listening, instances: Instances) -> None:
-        self._engine = engine
-        self._listening = listening
+    def __init__(self, reconciler: Reconciler, listening: DialQueues, instances: ExporterSessions) -> None:
+        self._reconciler = reconciler
+        self._dial_queues = listening
         self._instances = instances
 
     async def FindListener(
@@ -33,15 +33,15 @@ class ReplicaService(replicas_grpc.ReplicaServiceServicer):
     ) -> pb.FindListenerResponse:
         call.trust("controller")
         lease = Key(request.namespace, request.lease)
-        await self._listening.until(lease, max(0.0, min(request.seconds, MAX_SECONDS)))
-        return pb.FindListenerResponse(listens=self._listening.has(lease))
+        await self._dial_queues.until(lease, max(0.0, min(request.seconds, MAX_SECONDS)))
+        return pb.FindListenerResponse(listens=self._dial_queues.has(lease))
 
     async def HandOver(
         self, request: pb.HandOverRequest, call: ServerCall[pb.HandOverRequest, pb.HandOverResponse]
     ) -> pb.HandOverResponse:
         call.trust("controller")
         said = request.connection
-        self._listening.push(
+        self._dial_queues.push(
             Key(request.namespace, request.lease),
             jumpstarter_pb2.ListenResponse(
                 router_endpoint=said.router_endpoint, router_token=said.router_token
@@ -55,7 +55,7 @@ class ReplicaService(replicas_grpc.ReplicaServiceServicer):
         call: ServerCall[pb.TakeListenerRequest, pb.TakeListenerResponse],
     ) -> pb.TakeListenerResponse:
         call.trust("controller")
-        waiting = self._listening.take(Key(request.namespace, request.lease), request.process)
+        waiting = self._dial_queues.take(Key(request.namespace, request.lease), request.process)
         return pb.TakeListenerResponse(waiting=map(router_connection, waiting))
 
     async def AdmitProcess(
@@ -68,7 +68,7 @@ class ReplicaService(replicas_grpc.ReplicaServiceServicer):
         try:
             self._instances.admit_process(key, request.process, request.peer)
         except RpcError:
-            self._engine.wake(Exporter, key)  # the one that is served is told
+            self._reconciler.wake(Exporter, key)  # the one that is served is told
             raise
         return pb.AdmitProcessResponse()
 
@@ -76,5 +76,7 @@ class ReplicaService(replicas_grpc.ReplicaServiceServicer):
         self, request: pb.NoteWaitersRequest, call: ServerCall[pb.NoteWaitersRequest, pb.NoteWaitersResponse]
     ) -> pb.NoteWaitersResponse:
         call.trust("controller")
-        self._engine.heard_elsewhere({Key(one.namespace, one.lease): one.knows for one in request.waiters})
+        self._reconciler.heard_elsewhere(
+            {Key(one.namespace, one.lease): one.knows for one in request.waiters}
+        )
         return pb.NoteWaitersResponse()

@@ -18,7 +18,7 @@ from jumpstarter_controller.services.routers import Router, Routers
 __all__ = ["watch_routers"]
 
 SERVING = HealthCheckResponse.ServingStatus.SERVING
-LONGEST_SECONDS = 10.0
+MAX_SECONDS = 10.0
 """Between two tries of a router that does not answer."""
 
 _log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ async def watch_routers(
 
 
 async def _watch(routers: Routers, endpoint: str, trust: Trust) -> None:
-    backoff = Backoff(0.5, LONGEST_SECONDS)
+    backoff = Backoff(0.5, MAX_SECONDS)
     while True:
         try:
             async with open_router(endpoint, trust) as channel:

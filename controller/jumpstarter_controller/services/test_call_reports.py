@@ -20,11 +20,11 @@ from jumpstarter_proto.rpc import RpcError, StatusCode
 from jumpstarter_proto.v1 import jumpstarter_pb2
 from msgspec.structs import replace
 
-from jumpstarter_controller.audit import CallReport, Journal, JournalEntry, JournalQuery, Source
-from jumpstarter_controller.audit.audit_file import JournalFile
+from jumpstarter_controller.audit import AuditEntry, AuditLog, AuditQuery, CallReport, Source
+from jumpstarter_controller.audit.audit_file import AuditFile
 from jumpstarter_controller.audit.rates import BURST
 from jumpstarter_controller.lab import Exporter, Key
-from jumpstarter_controller.reconciler.reconciler import Engine
+from jumpstarter_controller.reconciler.reconciler import Reconciler
 from jumpstarter_controller.services.call_reports import MAX_AGE, MAX_CALLS, CallReports, call_entry
 from jumpstarter_controller.services.conftest import ANN, ONE, Lab
 from jumpstarter_controller.store import MemoryStore
@@ -78,7 +78,7 @@ async def test_who_switched_the_board_is_the_leases_client(lab: Lab, one: Identi
         "on",
         "OK",
     )
-    assert call.time.ToNanoseconds() / 1e9 == pytest.approx(lab.engine.clock() - 2.0, abs=1.0)
+    assert call.time.ToNanoseconds() / 1e9 == pytest.approx(lab.reconciler.clock() - 2.0, abs=1.0)
     assert (call.seconds, call.session, call.user) == (0.25, "s1", "")
     assert call in await entries(lab, client="ann")
     assert call in await entries(lab, lease=lease)
@@ -167,22 +167,22 @@ def test_what_is_reported_again_counts_once(batches: list[tuple[int, int, list[b
     kept: list[str] = []
     counted = 0
 
-    class Paper(Journal):
-        def write(self, entry: JournalEntry, source: Source, more: int = 0) -> None:
+    class Paper(AuditLog):
+        def write(self, entry: AuditEntry, source: Source, more: int = 0) -> None:
             kept.append(entry.method)
 
-        def count(self, entry: JournalEntry, source: Source, more: int) -> None:
+        def count(self, entry: AuditEntry, source: Source, more: int) -> None:
             nonlocal counted
             counted += more
 
-    engine = Engine(MemoryStore(), clock=lambda: 1000.0)
+    reconciler = Reconciler(MemoryStore(), clock=lambda: 1000.0)
     exporter = Exporter(namespace="default", name="one", uid="1")
-    engine.view.set(Exporter, ONE, exporter)
+    reconciler.committed.set(Exporter, ONE, exporter)
 
     async def run(file: Path, stack: ExitStack) -> int:
         journal = Paper(file, lambda: 1000.0)
         stack.callback(journal._file.close)
-        reports = CallReports(engine, journal)
+        reports = CallReports(reconciler, journal)
         first = made = 0
         for number, omitted, times in batches:
             calls = [pb.DeviceCall(method=str(made + index)) for index in range(number)]
@@ -192,7 +192,7 @@ def test_what_is_reported_again_counts_once(batches: list[tuple[int, int, list[b
                     await journal.flush()
                     journal = Paper(file, lambda: 1000.0)
                     stack.callback(journal._file.close)
-                    reports = CallReports(engine, journal)
+                    reports = CallReports(reconciler, journal)
                 await reports.take(exporter, request)
             made += number
             first += number + omitted
@@ -206,9 +206,9 @@ def test_what_is_reported_again_counts_once(batches: list[tuple[int, int, list[b
 async def test_a_report_that_a_controller_had_written_when_it_was_killed_counts_once(
     tmp_path: Path, stack: ExitStack
 ) -> None:
-    engine = Engine(MemoryStore(), clock=lambda: 1000.0)
+    reconciler = Reconciler(MemoryStore(), clock=lambda: 1000.0)
     exporter = Exporter(namespace="default", name="one", uid="1")
-    engine.view.set(Exporter, ONE, exporter)
+    reconciler.committed.set(Exporter, ONE, exporter)
     requests = [
         pb.ReportCallsRequest(
             reporter="r", first=2**64 - 1 if name == "far" else index, calls=[changed(ON, method=name)]
@@ -216,13 +216,13 @@ async def test_a_report_that_a_controller_had_written_when_it_was_killed_counts_
         for index, name in enumerate(("written", "not written", "far"))
     ]
 
-    def started() -> tuple[Journal, CallReports]:
-        journal = Journal(tmp_path / "journal", lambda: 1000.0)
+    def started() -> tuple[AuditLog, CallReports]:
+        journal = AuditLog(tmp_path / "journal", lambda: 1000.0)
         stack.callback(journal._file.close)
-        return journal, CallReports(engine, journal)
+        return journal, CallReports(reconciler, journal)
 
-    async def methods(journal: Journal) -> list[str]:
-        return [entry.method for entry in (await journal.read(JournalQuery()))[0]]
+    async def methods(journal: AuditLog) -> list[str]:
+        return [entry.method for entry in (await journal.read(AuditQuery()))[0]]
 
     journal, reports = started()
     await reports.take(exporter, requests[0])
@@ -244,7 +244,7 @@ async def test_a_report_that_a_controller_had_written_when_it_was_killed_counts_
 async def test_what_was_reported_before_is_forgotten_with_its_entries_and_a_damaged_note_is_none(
     tmp_path: Path,
 ) -> None:
-    file = JournalFile(tmp_path / "journal", 1024 * 1024)
+    file = AuditFile(tmp_path / "journal", 1024 * 1024)
     assert file.reports() == {}
     assert not (tmp_path / "journal").exists()
     old, young = CallReport("1", "r", 2, 10.0), CallReport("2", "r", 3, 20.0)

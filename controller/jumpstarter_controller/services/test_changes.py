@@ -17,11 +17,11 @@ from msgspec.structs import replace
 
 from jumpstarter_controller.lab import (
     Client,
+    Draft,
     Exporter,
     ExporterDevices,
     ExporterStatus,
     Key,
-    Lab,
     Lease,
     Policy,
     Reason,
@@ -42,25 +42,25 @@ def asked(seconds: float = 60.0, **fields: Any) -> client_pb2.Lease:
 
 
 @pytest.fixture
-def lab() -> Lab:
-    lab = Lab()
+def draft() -> Draft:
+    draft = Draft()
     labels = {"board": "rpi4"}
-    lab.put(ANN)
-    lab.put(BOB)
-    lab.put(
+    draft.put(ANN)
+    draft.put(BOB)
+    draft.put(
         Exporter(namespace=NS, name="one", uid="3", devices=1, labels=labels, status=ExporterStatus.AVAILABLE)
     )
-    lab.commit()
-    return lab
+    draft.commit()
+    return draft
 
 
-def held(lab: Lab, **fields: Any) -> Lease:
+def held(draft: Draft, **fields: Any) -> Lease:
     """A lease of ann's that has begun."""
-    lease = changes.create_lease(lab, NOW, ANN, "", asked(**fields))
+    lease = changes.create_lease(draft, NOW, ANN, "", asked(**fields))
     presence = Presence()
     presence.connected(Key(NS, "one"), NOW)
-    Scheduler(presence).reconcile(lab, NOW)
-    found = lab.get(Lease, lease.key)
+    Scheduler(presence).reconcile(draft, NOW)
+    found = draft.get(Lease, lease.key)
     assert found is not None
     assert found.active
     return found
@@ -115,30 +115,32 @@ NONSENSE: list[tuple[StatusCode, str, client_pb2.Lease]] = [
     ("code", "words", "wish"), NONSENSE, ids=[f"{n[1]}-{i}" for i, n in enumerate(NONSENSE)]
 )
 def test_what_makes_no_sense_is_refused(
-    lab: Lab, code: StatusCode, words: str, wish: client_pb2.Lease
+    draft: Draft, code: StatusCode, words: str, wish: client_pb2.Lease
 ) -> None:
-    refused(code, words, lambda: changes.create_lease(lab, NOW, ANN, "", wish))
-    assert lab.changes() == {}
+    refused(code, words, lambda: changes.create_lease(draft, NOW, ANN, "", wish))
+    assert draft.changes() == {}
 
 
 @pytest.mark.parametrize("name", ["a/b", "a b", "x" * 64, "ü\n", "\x1b[2J", "-", "x" * 1_000_000])
-def test_names_that_are_none(lab: Lab, name: str) -> None:
+def test_names_that_are_none(draft: Draft, name: str) -> None:
     refused(
-        StatusCode.UNKNOWN, "no name for a lease", lambda: changes.create_lease(lab, NOW, ANN, name, asked())
+        StatusCode.UNKNOWN,
+        "no name for a lease",
+        lambda: changes.create_lease(draft, NOW, ANN, name, asked()),
     )
 
 
-def test_a_name_that_is_taken(lab: Lab) -> None:
-    changes.create_lease(lab, NOW, BOB, "mine", asked())
+def test_a_name_that_is_taken(draft: Draft) -> None:
+    changes.create_lease(draft, NOW, BOB, "mine", asked())
     refused(
-        StatusCode.UNKNOWN, "already exists", lambda: changes.create_lease(lab, NOW, ANN, "mine", asked())
+        StatusCode.UNKNOWN, "already exists", lambda: changes.create_lease(draft, NOW, ANN, "mine", asked())
     )
 
 
 @given(st.integers(-(2**63), 2**63 - 1), st.integers(-(2**31), 2**31 - 1), st.booleans(), st.booleans())
 def test_any_times_are_a_lease_or_a_sentence(seconds: int, nanos: int, begin: bool, end: bool) -> None:
-    lab = Lab()
-    lab.put(ANN)
+    draft = Draft()
+    draft.put(ANN)
     wish = client_pb2.Lease(
         selector="a", duration=duration_pb2.Duration(seconds=seconds % 10**9, nanos=nanos)
     )
@@ -147,7 +149,7 @@ def test_any_times_are_a_lease_or_a_sentence(seconds: int, nanos: int, begin: bo
     if end:
         wish.end_time.CopyFrom(timestamp_pb2.Timestamp(seconds=seconds, nanos=nanos))
     try:
-        lease = changes.create_lease(lab, NOW, ANN, "", wish)
+        lease = changes.create_lease(draft, NOW, ANN, "", wish)
     except RpcError as error:
         sentence = error.details
     else:
@@ -157,7 +159,7 @@ def test_any_times_are_a_lease_or_a_sentence(seconds: int, nanos: int, begin: bo
     assert sentence
 
 
-def test_a_lease_has_all_that_was_asked_for(lab: Lab) -> None:
+def test_a_lease_has_all_that_was_asked_for(draft: Draft) -> None:
     tags = {f"t{number}": "v" for number in range(changes.MAX_TAGS)}
     context = {"k" * 32: "v" * 64} | {f"c{number}": "x" for number in range(changes.MAX_CONTEXT - 1)}
     wish = asked(
@@ -167,13 +169,13 @@ def test_a_lease_has_all_that_was_asked_for(lab: Lab) -> None:
         context=context,
         allow_disabled=True,
     )
-    lease = changes.create_lease(lab, NOW, ANN, "mine", wish, waited=True, waits_for_board=True)
+    lease = changes.create_lease(draft, NOW, ANN, "mine", wish, waited=True, waits_for_board=True)
     assert lease.uid
     assert replace(lease, uid="") == Lease(
         namespace=NS,
         name="mine",
         created=NOW,
-        order=1,
+        sequence=1,
         client="ann",
         selector="board=rpi4",
         exporter_name="one",
@@ -186,65 +188,65 @@ def test_a_lease_has_all_that_was_asked_for(lab: Lab) -> None:
         waits_for_board=True,
     )
     plain = changes.create_lease(
-        lab, NOW, ANN, "", asked(begin_time=timestamp(NOW + 1), end_time=timestamp(NOW + 61))
+        draft, NOW, ANN, "", asked(begin_time=timestamp(NOW + 1), end_time=timestamp(NOW + 61))
     )
     assert (plain.allow_disabled, plain.waited, plain.waits_for_board) == (False, False, False)
     assert (plain.begin_time, plain.end_time) == (NOW + 1, NOW + 61)
 
 
-def test_who_asks_in_the_same_moment_is_served_in_the_order_of_asking(lab: Lab) -> None:
+def test_who_asks_in_the_same_moment_is_served_in_the_order_of_asking(draft: Draft) -> None:
     names = ["z", "a", "m"]
     for name in names:
-        changes.create_lease(lab, NOW, ANN, name, asked())
+        changes.create_lease(draft, NOW, ANN, name, asked())
     scheduler = Scheduler(Presence())
     scheduler.presence.connected(Key(NS, "one"), NOW)
     served = []
     for _ in names:
-        scheduler.reconcile(lab, NOW)
-        lease = lab.holder(Key(NS, "one"))
+        scheduler.reconcile(draft, NOW)
+        lease = draft.holder(Key(NS, "one"))
         assert lease is not None
         served.append(lease.name)
-        changes.release(lab, lease)
+        changes.release(draft, lease)
     assert served == names
 
 
-def test_a_client_has_a_bounded_number_of_open_leases(lab: Lab) -> None:
-    first = changes.create_lease(lab, NOW, ANN, "", asked())
+def test_a_client_has_a_bounded_number_of_open_leases(draft: Draft) -> None:
+    first = changes.create_lease(draft, NOW, ANN, "", asked())
     for _ in range(2):
-        changes.create_lease(lab, NOW, ANN, "", asked(), most_open=3)
+        changes.create_lease(draft, NOW, ANN, "", asked(), most_open=3)
     refused(
         StatusCode.RESOURCE_EXHAUSTED,
         "release some",
-        lambda: changes.create_lease(lab, NOW, ANN, "", asked(), most_open=3),
+        lambda: changes.create_lease(draft, NOW, ANN, "", asked(), most_open=3),
     )
-    changes.create_lease(lab, NOW, BOB, "", asked(), most_open=3)
+    changes.create_lease(draft, NOW, BOB, "", asked(), most_open=3)
     elsewhere = replace(ANN, namespace="other")
-    lab.put(elsewhere)
-    changes.create_lease(lab, NOW, elsewhere, "", asked(), most_open=3)
-    lab.put(replace(first, ended=NOW))
-    changes.create_lease(lab, NOW, ANN, "", asked(), most_open=3)
+    draft.put(elsewhere)
+    changes.create_lease(draft, NOW, elsewhere, "", asked(), most_open=3)
+    draft.put(replace(first, ended=NOW))
+    changes.create_lease(draft, NOW, ANN, "", asked(), most_open=3)
 
 
-def test_nobody_is_given_more_leases_than_they_may_have(lab: Lab) -> None:
-    lease = held(lab)
-    changes.create_lease(lab, NOW, BOB, "", asked())
+def test_nobody_is_given_more_leases_than_they_may_have(draft: Draft) -> None:
+    lease = held(draft)
+    changes.create_lease(draft, NOW, BOB, "", asked())
     wish = client_pb2.Lease(client=f"namespaces/{NS}/clients/bob")
 
     def give(most_open: int) -> Lease:
-        return changes.update_lease(lab, NOW, ANN, lease.key, wish, most_open=most_open)
+        return changes.update_lease(draft, NOW, ANN, lease.key, wish, most_open=most_open)
 
     refused(StatusCode.RESOURCE_EXHAUSTED, "client bob has 1 leases .*; choose another", lambda: give(1))
     assert give(2).client == "bob"
 
 
-def limit(lab: Lab, longest: float) -> None:
+def limit(draft: Draft, longest: float) -> None:
     rule = Rule(("team=a",), maximum_duration=longest)
-    lab.put(Policy(namespace=NS, name="p", rules=(rule,)))
+    draft.put(Policy(namespace=NS, name="p", rules=(rule,)))
 
 
-def test_nobody_extends_beyond_what_policies_allow(lab: Lab) -> None:
-    lease = held(lab)
-    limit(lab, 100.0)
+def test_nobody_extends_beyond_what_policies_allow(draft: Draft) -> None:
+    lease = held(draft)
+    limit(draft, 100.0)
     for wish in (
         client_pb2.Lease(duration=duration_of(101)),
         client_pb2.Lease(duration=duration_of(1), end_time=timestamp(NOW + 101)),
@@ -252,112 +254,112 @@ def test_nobody_extends_beyond_what_policies_allow(lab: Lab) -> None:
         refused(
             StatusCode.PERMISSION_DENIED,
             "for 100 s at most, not 101 s",
-            partial(changes.update_lease, lab, NOW + 1, ANN, lease.key, wish),
+            partial(changes.update_lease, draft, NOW + 1, ANN, lease.key, wish),
         )
     longer = client_pb2.Lease(duration=duration_of(100))
-    assert changes.update_lease(lab, NOW + 1, ANN, lease.key, longer).expiry == NOW + 100
+    assert changes.update_lease(draft, NOW + 1, ANN, lease.key, longer).expiry == NOW + 100
 
 
-def test_a_lease_that_waits_is_not_lost_by_asking_for_too_much(lab: Lab) -> None:
-    limit(lab, 100.0)
-    held(lab)
-    waits = changes.create_lease(lab, NOW, ANN, "", asked())
+def test_a_lease_that_waits_is_not_lost_by_asking_for_too_much(draft: Draft) -> None:
+    limit(draft, 100.0)
+    held(draft)
+    waits = changes.create_lease(draft, NOW, ANN, "", asked())
     longer = client_pb2.Lease(duration=duration_of(101))
     refused(
         StatusCode.PERMISSION_DENIED,
         "ask for less time",
-        lambda: changes.update_lease(lab, NOW, ANN, waits.key, longer),
+        lambda: changes.update_lease(draft, NOW, ANN, waits.key, longer),
     )
-    assert lab.get(Lease, waits.key) == waits
+    assert draft.get(Lease, waits.key) == waits
 
 
-def test_a_lease_that_was_only_offered_still_waits(lab: Lab) -> None:
+def test_a_lease_that_was_only_offered_still_waits(draft: Draft) -> None:
     """It can be moved to later, which gives the board back, and is nobody else's; its command has to be heard of."""
-    one = lab.get(Exporter, Key(NS, "one"))
+    one = draft.get(Exporter, Key(NS, "one"))
     assert one is not None
-    lab.put(replace(one, answers=True))
-    created = changes.create_lease(lab, NOW, ANN, "", asked(), waited=True)
+    draft.put(replace(one, answers=True))
+    created = changes.create_lease(draft, NOW, ANN, "", asked(), waited=True)
     presence = Presence()
     presence.connected(one.key, NOW)
-    Scheduler(presence).reconcile(lab, NOW)
-    offered = lab.get(Lease, created.key)
+    Scheduler(presence).reconcile(draft, NOW)
+    offered = draft.get(Lease, created.key)
     assert offered is not None
     assert (offered.exporter, offered.offered) == ("one", NOW)
     bob = f"namespaces/{NS}/clients/bob"
-    refused(StatusCode.UNKNOWN, "has not started yet", lambda: transfer(lab, offered, bob))
+    refused(StatusCode.UNKNOWN, "has not started yet", lambda: transfer(draft, offered, bob))
     longer = client_pb2.Lease(duration=duration_of(90))
-    changed = changes.update_lease(lab, NOW, ANN, created.key, longer)
+    changed = changes.update_lease(draft, NOW, ANN, created.key, longer)
     assert (changed.exporter, changed.duration, changed.waited) == ("one", 90.0, True)
     later = client_pb2.Lease(duration=duration_of(60), begin_time=timestamp(NOW + 100))
-    changed = changes.update_lease(lab, NOW, ANN, created.key, later)
+    changed = changes.update_lease(draft, NOW, ANN, created.key, later)
     assert (changed.exporter, changed.offered, changed.begin_time) == ("", None, NOW + 100)
     longer = client_pb2.Lease(duration=duration_of(61))
-    assert changes.update_lease(lab, NOW, ANN, created.key, longer).begin_time == NOW + 100
+    assert changes.update_lease(draft, NOW, ANN, created.key, longer).begin_time == NOW + 100
 
 
-def test_who_ended_it_first_has_said_why(lab: Lab) -> None:
-    lease = held(lab)
-    changes.release(lab, lease, "hook failed\x1b[2J" + "x" * 100_000)
-    first = lab.get(Lease, lease.key)
+def test_who_ended_it_first_has_said_why(draft: Draft) -> None:
+    lease = held(draft)
+    changes.release(draft, lease, "hook failed\x1b[2J" + "x" * 100_000)
+    first = draft.get(Lease, lease.key)
     assert first is not None
     assert first.release_reason.startswith("hook failed\\x1b")
     assert len(first.release_reason) < 1100
-    changes.release(lab, first, "another")
-    assert lab.get(Lease, lease.key) is first
+    changes.release(draft, first, "another")
+    assert draft.get(Lease, lease.key) is first
 
 
-def transfer(lab: Lab, lease: Lease, to: str) -> Lease:
+def transfer(draft: Draft, lease: Lease, to: str) -> Lease:
     wish = client_pb2.Lease(client=to)
-    return changes.update_lease(lab, NOW, ANN, lease.key, wish)
+    return changes.update_lease(draft, NOW, ANN, lease.key, wish)
 
 
-def test_transfers(lab: Lab) -> None:
-    waits = changes.create_lease(lab, NOW, ANN, "", asked(selector="board=none"))
+def test_transfers(draft: Draft) -> None:
+    waits = changes.create_lease(draft, NOW, ANN, "", asked(selector="board=none"))
     bob = f"namespaces/{NS}/clients/bob"
-    refused(StatusCode.UNKNOWN, "has not started yet", lambda: transfer(lab, waits, bob))
-    lease = held(lab)
+    refused(StatusCode.UNKNOWN, "has not started yet", lambda: transfer(draft, waits, bob))
+    lease = held(draft)
     for to, code, words in (
         ("bob", StatusCode.INVALID_ARGUMENT, "no resource name"),
         ("namespaces/other/clients/bob", StatusCode.UNKNOWN, "different namespace"),
         (f"namespaces/{NS}/clients/eve\x1b", StatusCode.UNKNOWN, "target client not found"),
     ):
-        refused(code, words, partial(transfer, lab, lease, to))
-    lab.put(replace(BOB, enabled=False))
-    refused(StatusCode.UNKNOWN, "bob is disabled", lambda: transfer(lab, lease, bob))
-    lab.put(BOB)
-    limit(lab, 100.0)
+        refused(code, words, partial(transfer, draft, lease, to))
+    draft.put(replace(BOB, enabled=False))
+    refused(StatusCode.UNKNOWN, "bob is disabled", lambda: transfer(draft, lease, bob))
+    draft.put(BOB)
+    limit(draft, 100.0)
     refused(
-        StatusCode.PERMISSION_DENIED, "no access policy lets client bob", lambda: transfer(lab, lease, bob)
+        StatusCode.PERMISSION_DENIED, "no access policy lets client bob", lambda: transfer(draft, lease, bob)
     )
-    lab.put(Policy(namespace=NS, name="p", rules=(Rule(("",)),)))
-    assert transfer(lab, lease, bob).client == "bob"
+    draft.put(Policy(namespace=NS, name="p", rules=(Rule(("",)),)))
+    assert transfer(draft, lease, bob).client == "bob"
     refused(
         StatusCode.UNKNOWN,
         "permission denied",
-        lambda: changes.update_lease(lab, NOW, ANN, lease.key, asked()),
+        lambda: changes.update_lease(draft, NOW, ANN, lease.key, asked()),
     )
 
 
-def test_the_begin_of_a_started_lease_stays(lab: Lab) -> None:
-    lease = held(lab)
+def test_the_begin_of_a_started_lease_stays(draft: Draft) -> None:
+    lease = held(draft)
     begin = client_pb2.Lease(duration=duration_of(60), begin_time=timestamp(NOW + 10))
     refused(
-        StatusCode.UNKNOWN, "already started", lambda: changes.update_lease(lab, NOW, ANN, lease.key, begin)
+        StatusCode.UNKNOWN, "already started", lambda: changes.update_lease(draft, NOW, ANN, lease.key, begin)
     )
     end = client_pb2.Lease(duration=duration_of(60), end_time=timestamp(NOW + 300))
-    changed = changes.update_lease(lab, NOW, ANN, lease.key, end)
+    changed = changes.update_lease(draft, NOW, ANN, lease.key, end)
     assert (changed.begin_time, changed.expiry, changed.duration) == (None, NOW + 300, 300.0)
     over = client_pb2.Lease(duration=duration_of(10))
     refused(
         StatusCode.UNKNOWN,
         "would have ended 0 s ago",
-        lambda: changes.update_lease(lab, NOW + 10, ANN, lease.key, over),
+        lambda: changes.update_lease(draft, NOW + 10, ANN, lease.key, over),
     )
     gone = client_pb2.Lease(duration=duration_of(5))
     refused(
         StatusCode.UNKNOWN,
         "would have ended 5 s ago",
-        lambda: changes.update_lease(lab, NOW + 10, ANN, lease.key, gone),
+        lambda: changes.update_lease(draft, NOW + 10, ANN, lease.key, gone),
     )
 
 
@@ -374,75 +376,77 @@ def test_an_exporter_sets_the_labels_that_are_its_own_and_takes_none_from_the_la
     before: dict[str, str], said: dict[str, str], is_of_a_host: bool
 ) -> None:
     """Policies choose boards by label."""
-    lab = Lab()
+    draft = Draft()
     host = "pi4" if is_of_a_host else ""
-    lab.put(Exporter(namespace=NS, name="one", uid="3", labels=before, host=host))
-    after = changes.register(lab, Key(NS, "one"), said, ()).labels
+    draft.put(Exporter(namespace=NS, name="one", uid="3", labels=before, host=host))
+    after = changes.register(draft, Key(NS, "one"), said, ()).labels
     for key in {*before, *said}:
         is_own = key.startswith("jumpstarter.dev/") and not is_of_a_host
         assert after.get(key) == (said if is_own else before).get(key)
 
 
-def test_an_exporter_has_a_bounded_number_of_devices(lab: Lab) -> None:
+def test_an_exporter_has_a_bounded_number_of_devices(draft: Draft) -> None:
     key, report = Key(NS, "one"), jumpstarter_pb2.DriverInstanceReport(uuid="1")
-    assert changes.register(lab, key, {}, [report] * changes.MAX_DEVICES).devices == changes.MAX_DEVICES
+    assert changes.register(draft, key, {}, [report] * changes.MAX_DEVICES).devices == changes.MAX_DEVICES
     refused(
         StatusCode.INVALID_ARGUMENT,
         "at most 4096 devices",
-        lambda: changes.register(lab, key, {}, [report] * (changes.MAX_DEVICES + 1)),
+        lambda: changes.register(draft, key, {}, [report] * (changes.MAX_DEVICES + 1)),
     )
 
 
-def test_an_exporter_that_is_ready_or_leaves_has_no_reason_not_to_be(lab: Lab) -> None:
+def test_an_exporter_that_is_ready_or_leaves_has_no_reason_not_to_be(draft: Draft) -> None:
     key, reasons = Key(NS, "one"), (Reason("local-use", "in use"),)
 
     def seen() -> tuple[ExporterStatus, int, tuple[Reason, ...]]:
-        record = lab.get(Exporter, key)
+        record = draft.get(Exporter, key)
         assert record is not None
         return record.status, record.devices, record.reasons
 
     for status in (ExporterStatus.AVAILABLE, ExporterStatus.UNSPECIFIED):
-        changes.report(lab, key, ExporterStatus.AFTER_LEASE_HOOK, "", reasons)
+        changes.report(draft, key, ExporterStatus.AFTER_LEASE_HOOK, "", reasons)
         assert seen() == (ExporterStatus.AFTER_LEASE_HOOK, 1, reasons)
-        changes.report(lab, key, status, "", reasons)
+        changes.report(draft, key, status, "", reasons)
         assert seen() == (status, 1, ())
-    changes.report(lab, key, ExporterStatus.AFTER_LEASE_HOOK, "", reasons)
-    changes.unregister(lab, key, "")
+    changes.report(draft, key, ExporterStatus.AFTER_LEASE_HOOK, "", reasons)
+    changes.unregister(draft, key, "")
     assert seen() == (ExporterStatus.OFFLINE, 0, ())
 
 
 def test_a_board_that_is_gone_says_nothing_else_when_its_exporter_leaves_and_is_back_when_it_registers(
-    lab: Lab,
+    draft: Draft,
 ) -> None:
     key = Key(NS, "one")
-    record = lab.get(Exporter, key)
+    record = draft.get(Exporter, key)
     assert record is not None
     gone = replace(record, gone_since=NOW, status_message="gone since", devices=0)
-    lab.put(gone)
-    changes.unregister(lab, key, "bye")
-    assert lab.get(Exporter, key) is gone
-    assert changes.register(lab, key, {}, [jumpstarter_pb2.DriverInstanceReport(uuid="1")]).gone_since is None
+    draft.put(gone)
+    changes.unregister(draft, key, "bye")
+    assert draft.get(Exporter, key) is gone
+    assert (
+        changes.register(draft, key, {}, [jumpstarter_pb2.DriverInstanceReport(uuid="1")]).gone_since is None
+    )
 
 
-def test_devices_that_are_not_kept_are_counted_anew(lab: Lab) -> None:
+def test_devices_that_are_not_kept_are_counted_anew(draft: Draft) -> None:
     key, root = Key(NS, "one"), jumpstarter_pb2.DriverInstanceReport(uuid="1")
     nameless = jumpstarter_pb2.DriverInstanceReport(uuid="2", parent_uuid="1")
     for count in (1, 3, 0):
-        changes.register(lab, key, {}, [root, *[nameless] * count])
-        known = lab.get(ExporterDevices, key)
+        changes.register(draft, key, {}, [root, *[nameless] * count])
+        known = draft.get(ExporterDevices, key)
         assert known is not None
         assert (known.devices, known.omitted) == ((), count)
 
 
-def test_what_exporters_write_does_nothing_to_a_terminal(lab: Lab) -> None:
+def test_what_exporters_write_does_nothing_to_a_terminal(draft: Draft) -> None:
     key = Key(NS, "one")
-    changes.report(lab, key, ExporterStatus.AVAILABLE, "\x1b[2J\nfake line" + "x" * 100_000)
-    record = lab.get(Exporter, key)
+    changes.report(draft, key, ExporterStatus.AVAILABLE, "\x1b[2J\nfake line" + "x" * 100_000)
+    record = draft.get(Exporter, key)
     assert record is not None
     assert record.status_message.isprintable()
     assert len(record.status_message) < 1100
-    changes.unregister(lab, key, "bye\x07")
-    record = lab.get(Exporter, key)
+    changes.unregister(draft, key, "bye\x07")
+    record = draft.get(Exporter, key)
     assert record is not None
     assert record.status_message == "bye\\x07"
 

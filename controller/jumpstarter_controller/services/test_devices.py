@@ -188,13 +188,13 @@ async def test_devices_are_written_when_they_changed_and_go_with_their_exporter(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written: list[str] = []
-    commit = lab.engine._ledger._store.commit
+    commit = lab.reconciler._store_sync._store.commit
 
     def noted(changes: Sequence[Change]) -> Sequence[Written]:
         written.extend(kind.__name__ for kind, _ in dict.fromkeys(one.place for one in changes))
         return commit(changes)
 
-    monkeypatch.setattr(lab.engine._ledger._store, "commit", noted)
+    monkeypatch.setattr(lab.reconciler._store_sync._store, "commit", noted)
     one = await lab.made(Kind.EXPORTER, ONE)
     written.clear()
     await register(lab, one, BOARD)
@@ -205,7 +205,7 @@ async def test_devices_are_written_when_they_changed_and_go_with_their_exporter(
     assert written == ["Exporter"], "a status says nothing of devices"
     await register(lab, one, BOARD[:3])
     assert written == ["Exporter", "Exporter", "ExporterDevices"]
-    view = lab.engine.view
+    view = lab.reconciler.committed
     assert view.get(ExporterDevices, ONE) is not None
     await lab.admin.Delete(lab_pb2.ObjectRequest(kind="Exporter", namespace="default", name="one"))
     assert view.get(Exporter, ONE) is None

@@ -19,9 +19,9 @@ from jumpstarter_proto.v1 import jumpstarter_pb2
 
 from jumpstarter_controller.app import status_text
 from jumpstarter_controller.lab import Drain, Key, Lease
-from jumpstarter_controller.process.certificate_expiry import CertificateEnd
+from jumpstarter_controller.process.certificate_expiry import CertificateExpiry
 from jumpstarter_controller.process.certificates import own_certificate
-from jumpstarter_controller.reconciler.reconciler import Engine
+from jumpstarter_controller.reconciler.reconciler import Reconciler
 from jumpstarter_controller.services.conftest import ANN, ONE, Lab
 from jumpstarter_controller.store import SqliteStore
 
@@ -112,20 +112,20 @@ async def test_it_stays_drained_in_the_next_process_and_who_waits_too(lab: Lab, 
     assert (await drain(lab, "another room")).reason == "another room"
     store = SqliteStore(tmp_path / "lab.sqlite")
     try:
-        engine = Engine(store)
+        reconciler = Reconciler(store)
         async with trio.open_nursery() as nursery:
-            await nursery.start(engine.run)
-            await engine.change(lambda _draft, _now: None)
-            drained = engine.view.get(Drain, Drain.PLACE)
+            await nursery.start(reconciler.run)
+            await reconciler.change(lambda _draft, _now: None)
+            drained = reconciler.committed.get(Drain, Drain.PLACE)
             assert drained is not None
             assert drained.reason == "another room"
-            lease = engine.view.get(Lease, Key("default", "mine"))
+            lease = reconciler.committed.get(Lease, Key("default", "mine"))
             assert lease is not None
             assert (lease.exporter, lease.ended) == ("", None)
             own_certificate(tmp_path, [])
-            end = CertificateEnd(own_certificate(tmp_path, []))
+            end = CertificateExpiry(own_certificate(tmp_path, []))
             since = time.strftime("%Y-%m-%d %H:%M", time.localtime(drained.created))
-            assert status_text(engine, lab.journal, end).startswith(
+            assert status_text(reconciler, lab.journal, end).startswith(
                 f"drained since {since} (another room): no lease begins until `jumpstarter-controller resume`; "
             )
             nursery.cancel_scope.cancel()
@@ -138,7 +138,7 @@ async def test_a_reason_that_users_cannot_be_shown_is_refused(lab: Lab, reason: 
     with pytest.raises(RpcError, match="one line") as refused:
         await drain(lab, reason)
     assert refused.value.code is StatusCode.INVALID_ARGUMENT
-    assert lab.engine.view.get(Drain, Drain.PLACE) is None
+    assert lab.reconciler.committed.get(Drain, Drain.PLACE) is None
 
 
 async def test_who_waits_for_the_last_lease_hears_of_its_end(lab: Lab) -> None:

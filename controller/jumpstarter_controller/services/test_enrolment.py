@@ -15,13 +15,13 @@ from jumpstarter_proto.lab.v1 import enrolment_grpc, enrolment_pb2, lab_grpc, la
 from jumpstarter_proto.remote import Kind
 from jumpstarter_proto.rpc import Attempts, RpcError, Server, StatusCode, open_channel
 
-from jumpstarter_controller.app import journal_of
+from jumpstarter_controller.app import open_audit_log
 from jumpstarter_controller.identity import Authenticator, TokenIssuer
 from jumpstarter_controller.lab import Client, Exporter, Host, Key, PairingCode, Record
 from jumpstarter_controller.process.data_folder import Addresses, DataFolder
-from jumpstarter_controller.reconciler.reconciler import Engine
+from jumpstarter_controller.reconciler.reconciler import Reconciler
 from jumpstarter_controller.selectors.labels import MAX_LABELS
-from jumpstarter_controller.services import Guard
+from jumpstarter_controller.services import CallAuthenticator
 from jumpstarter_controller.services.admin_service import AdminService
 from jumpstarter_controller.services.credentials import Credentials
 from jumpstarter_controller.services.enrolment_service import MAX_RENEWALS_PER_MINUTE, EnrolmentService
@@ -35,7 +35,7 @@ RPI4 = Key("default", "rpi4")
 
 @dataclass
 class Lab:
-    engine: Engine
+    reconciler: Reconciler
     issuer: TokenIssuer
     admin: lab_grpc.AdminServiceStub
     enrolment: enrolment_grpc.EnrolmentServiceStub
@@ -53,35 +53,38 @@ class Lab:
         return await self.enrolment.Enrol(enrolment_pb2.EnrolRequest(kind=kind, code=code, nonce=nonce))
 
     def exists(self, kind: type[Client | Exporter] = Exporter) -> bool:
-        return self.engine.view.get(kind, RPI4) is not None
+        return self.reconciler.committed.get(kind, RPI4) is not None
 
     def codes(self) -> int:
-        return self.engine.view.count(PairingCode)
+        return self.reconciler.committed.count(PairingCode)
 
 
 @asynccontextmanager
 async def running(file: Path, attempts: Attempts | None = None) -> AsyncIterator[Lab]:
     now = [1000.0]
     store = SqliteStore(file)
-    engine = Engine(store, clock=lambda: now[0])
+    reconciler = Reconciler(store, clock=lambda: now[0])
     issuer = TokenIssuer(SIGNING, "lab:1", clock=lambda: now[0])
-    guard = Guard(engine, Authenticator(issuer))
+    auth = CallAuthenticator(reconciler, Authenticator(issuer))
     credentials = Credentials(issuer, Addresses("lab:1", "PEM", "AB:CD"))
-    journal = journal_of(DataFolder(file.parent), engine)
+    journal = open_audit_log(DataFolder(file.parent), reconciler)
     server = Server(
-        [AdminService(engine, credentials, journal), EnrolmentService(engine, guard, credentials, attempts)]
+        [
+            AdminService(reconciler, credentials, journal),
+            EnrolmentService(reconciler, auth, credentials, attempts),
+        ]
     )
     near, far = trio.testing.memory_stream_pair()
     try:
         async with trio.open_nursery() as nursery:
-            await nursery.start(engine.run)
+            await nursery.start(reconciler.run)
             nursery.start_soon(server.serve_connection, far)
             async with open_channel(near) as channel:
                 admin, enrolment = (
                     lab_grpc.AdminServiceStub(channel),
                     enrolment_grpc.EnrolmentServiceStub(channel),
                 )
-                yield Lab(engine, issuer, admin, enrolment, now)
+                yield Lab(reconciler, issuer, admin, enrolment, now)
             nursery.cancel_scope.cancel()
     finally:
         store.close()
@@ -105,7 +108,7 @@ async def test_a_code_becomes_an_object_and_its_token_once(lab: Lab) -> None:
     credential = await lab.enrol(f"  {code.lower().replace('-', ' ')} ")
     assert (credential.kind, credential.namespace, credential.name) == ("Exporter", *RPI4)
     assert (credential.endpoint, credential.ca) == ("lab:1", "PEM")
-    record = lab.engine.view.get(Exporter, RPI4)
+    record = lab.reconciler.committed.get(Exporter, RPI4)
     assert record is not None
     assert record.labels == {"board": "rpi4"}
     subject, _ = lab.issuer.verify(credential.token)
@@ -147,7 +150,7 @@ async def test_of_many_at_once_one_wins(lab: Lab) -> None:
 
 
 async def test_a_bounded_number_of_codes_waits_to_be_used(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jumpstarter_controller.services.objects.MOST_CODES", 3)
+    monkeypatch.setattr("jumpstarter_controller.services.objects.MAX_PAIRING_CODES", 3)
     for number in range(3):
         await lab.pair(name=f"e{number}")
     with pytest.raises(RpcError, match="wait to be used") as caught:
@@ -189,11 +192,11 @@ async def test_an_object_that_exists_needs_renew_and_its_old_tokens_count_no_mor
     with pytest.raises(RpcError, match="--label"):
         await lab.pair(renew=True, labels={"a": "b"})
     code = await lab.pair(renew=True)
-    record = lab.engine.view.get(Exporter, RPI4)
+    record = lab.reconciler.committed.get(Exporter, RPI4)
     assert record is not None
     assert lab.issuer.verify(before.token)[0].uid == record.uid, "it counts until the code is used"
     after = await lab.enrol(code)
-    renewed = lab.engine.view.get(Exporter, RPI4)
+    renewed = lab.reconciler.committed.get(Exporter, RPI4)
     assert renewed is not None
     assert lab.issuer.verify(after.token)[0].uid == renewed.uid != record.uid
     assert renewed.labels == {"board": "rpi4"}
@@ -272,7 +275,7 @@ async def test_whoever_has_used_a_code_gets_the_same_answer_again_and_nobody_els
         assert code.startswith("HOST-")
         first = await lab.enrol(code, "Host", "mine")
     async with running(file) as lab:  # as if its answer was lost with the controller
-        host = lab.engine.view.get(Host, RPI4)
+        host = lab.reconciler.committed.get(Host, RPI4)
         assert host is not None
         assert (host.may_label, host.labels) == (("team",), {"site": "berlin"})
         again = await lab.enrol(code, "Host", "mine")
@@ -314,7 +317,7 @@ async def test_what_another_process_deletes_does_not_come_back_with_the_code_tha
             lab = await stack.enter_async_context(running(file))
         with trio.fail_after(30):
             while lab.exists():
-                await lab.engine.wait(Exporter, RPI4, 1.0)
+                await lab.reconciler.wait(Exporter, RPI4, 1.0)
         with pytest.raises(RpcError, match="wrong, used, expired"):
             await lab.enrol(code, nonce="mine")
         assert not lab.exists()
@@ -339,7 +342,7 @@ async def test_who_could_not_be_told_that_it_was_made_is_told_the_next_time_also
             patched.setattr(SqliteStore, "commit", full)
             with pytest.raises(RpcError, match="the disk is full"):
                 await lab.enrol(code, nonce="mine")
-        made = lab.engine.view.get(Exporter, RPI4)
+        made = lab.reconciler.committed.get(Exporter, RPI4)
         assert made is not None
     with closing(SqliteStore(file)) as store:  # as if it had died behind the first record
         overwrite(store, {(Exporter, RPI4): None})

@@ -16,11 +16,11 @@ from jumpstarter_proto.rpc import RpcError, StatusCode
 from jumpstarter_proto.v1 import jumpstarter_pb2 as pb
 
 from jumpstarter_controller.lab import Exporter, ExporterStatus, Key, Lease
-from jumpstarter_controller.reconciler.reconciler import Engine
+from jumpstarter_controller.reconciler.reconciler import Reconciler
 from jumpstarter_controller.scheduling import ANSWER_SECONDS
 from jumpstarter_controller.services.client_service import DECISION_SECONDS
 from jumpstarter_controller.services.conftest import ANN, ONE, Lab
-from jumpstarter_controller.services.instances import INSTANCE, SEQUENCE
+from jumpstarter_controller.services.exporter_sessions import INSTANCE, SEQUENCE
 
 LOCAL_USE = exporter_pb2.Reason(code="local-use", sentence="in local use by ana")
 MINE = Key("default", "mine")
@@ -77,8 +77,8 @@ async def ask_and_offer(lab: Lab, ann: Identity, clock: trio.testing.MockClock) 
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(ask_for_one)
-        while lab.engine.view.get(Lease, MINE) is None:
-            await lab.engine.wait(Lease, MINE, 1)
+        while lab.reconciler.committed.get(Lease, MINE) is None:
+            await lab.reconciler.wait(Lease, MINE, 1)
         while not asked.is_set():  # it is not written any more, and waits for the answer, or is about to
             clock.jump(DECISION_SECONDS / 4)
             await trio.testing.wait_all_tasks_blocked()
@@ -93,7 +93,7 @@ async def until_offered(watch: Watch) -> None:
 async def pass_time(lab: Lab, clock: trio.testing.MockClock, seconds: float) -> None:
     """What is due by then is decided."""
     clock.jump(seconds)
-    await lab.engine.change(lambda *_: None)
+    await lab.reconciler.change(lambda *_: None)
 
 
 async def accept(lab: Lab, one: Identity, name: str = "mine") -> None:
@@ -111,13 +111,13 @@ async def shown(lab: Lab, ann: Identity, name: str = "mine") -> client_pb2.Lease
 
 
 def record(lab: Lab, key: Key = MINE) -> Lease:
-    lease = lab.engine.view.get(Lease, key)
+    lease = lab.reconciler.committed.get(Lease, key)
     assert lease is not None
     return lease
 
 
 def exporter(lab: Lab, key: Key = ONE) -> Exporter:
-    found = lab.engine.view.get(Exporter, key)
+    found = lab.reconciler.committed.get(Exporter, key)
     assert found is not None
     return found
 
@@ -136,7 +136,7 @@ async def test_a_lease_begins_when_its_exporter_accepts_it(
         with pytest.raises(RpcError, match="not active"):
             await lab.controller.Dial(pb.DialRequest(lease_name="mine"), metadata=ann.metadata())
         await pass_time(lab, mock_clock, 20)
-        now = lab.engine.clock()
+        now = lab.reconciler.clock()
         await accept(lab, one)
         await accept(lab, one)
         begun = await watch.next()
@@ -172,7 +172,7 @@ async def test_a_lease_that_is_declined_gets_another_board_and_the_first_has_a_r
     ann, one = await lab.made(Kind.CLIENT, ANN), await online(lab)
     await online(lab, Key("default", "two"), answers=False)
     async with watching(lab, one) as watch:
-        lab.engine.presence.disconnected(Key("default", "two"), lab.engine.clock())
+        lab.reconciler.presence.disconnected(Key("default", "two"), lab.reconciler.clock())
         async with trio.open_nursery() as nursery:
             nursery.start_soon(ask, lab, ann, "jumpstarter.dev/board=x")
             await until_offered(watch)
@@ -259,7 +259,7 @@ async def test_who_does_not_answer_has_to_say_again_that_it_is_available(
         await until_offered(watch)
         offered = record(lab).offered
         assert offered is not None
-        await pass_time(lab, mock_clock, offered + ANSWER_SECONDS - 1 - lab.engine.clock())
+        await pass_time(lab, mock_clock, offered + ANSWER_SECONDS - 1 - lab.reconciler.clock())
         assert record(lab).offered is not None
         await pass_time(lab, mock_clock, 1)
         assert exporter(lab).status is ExporterStatus.OFFLINE
@@ -281,12 +281,12 @@ async def test_an_offer_outlives_its_controller(lab: Lab) -> None:
     async with watching(lab, one) as watch, trio.open_nursery() as nursery:
         nursery.start_soon(ask, lab, ann)
         await until_offered(watch)
-        again = Engine(lab.engine._ledger._store, clock=lab.engine.clock)
-        assert again.view.get(Lease, MINE) == record(lab)
-        assert again.view.holder(ONE) == record(lab)
+        again = Reconciler(lab.reconciler._store_sync._store, clock=lab.reconciler.clock)
+        assert again.committed.get(Lease, MINE) == record(lab)
+        assert again.committed.holder(ONE) == record(lab)
         await accept(lab, one)
-        again = Engine(lab.engine._ledger._store, clock=lab.engine.clock)
-        assert again.view.get(Lease, MINE) == record(lab)
+        again = Reconciler(lab.reconciler._store_sync._store, clock=lab.reconciler.clock)
+        assert again.committed.get(Lease, MINE) == record(lab)
         assert record(lab).begun is not None
 
 

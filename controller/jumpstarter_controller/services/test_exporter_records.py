@@ -14,9 +14,8 @@ from jumpstarter_proto.remote import Identity, Kind
 from jumpstarter_proto.rpc import RpcError, ServerCall, StatusCode
 from jumpstarter_proto.v1 import jumpstarter_pb2 as pb
 
-from jumpstarter_controller.lab import Exporter, ExporterStatus, PairingCode, Reason
-from jumpstarter_controller.lab import Lab as Records
-from jumpstarter_controller.reconciler.counters import Tally
+from jumpstarter_controller.lab import Draft, Exporter, ExporterStatus, PairingCode, Reason
+from jumpstarter_controller.reconciler.counters import Counters
 from jumpstarter_controller.services.call_reports import call_entry
 from jumpstarter_controller.services.conftest import ANN, ONE, Lab
 from jumpstarter_controller.services.device_reports import MAX_DEPTH, devices_of
@@ -38,7 +37,7 @@ async def busy(lab: Lab, status: str) -> Identity:
 
 
 def seen(lab: Lab) -> tuple[ExporterStatus, str, tuple[Reason, ...]]:
-    record = lab.engine.view.get(Exporter, ONE)
+    record = lab.reconciler.committed.get(Exporter, ONE)
     assert record is not None
     return record.status, record.status_message, record.reasons
 
@@ -87,28 +86,30 @@ def test_a_call_that_has_lasted_for_days_is_believed() -> None:
 
 
 def test_codes_that_have_expired_go_but_not_one_that_is_damaged() -> None:
-    draft = Records()
+    lab = Draft()
     code = PairingCode(namespace="lab", name="a", kind="Client", subject="ann", digest="d", expires=10.0)
     damaged, young = (
         PairingCode(namespace="lab", name=name, kind="Client", subject=name, digest=name, expires=expires)
         for name, expires in (("b", 5.0), ("c", 10.5))
     )
     for one in (code, damaged, young):
-        draft.put(one)
-    draft.damaged[PairingCode, damaged.key] = "somebody has damaged it"
-    _forget_expired(draft, 10.0)
-    assert sorted(one.name for one in draft.all(PairingCode)) == ["b", "c"]
+        lab.put(one)
+    lab.damaged[PairingCode, damaged.key] = "somebody has damaged it"
+    _forget_expired(lab, 10.0)
+    assert sorted(one.name for one in lab.all(PairingCode)) == ["b", "c"]
 
 
 async def test_calls_are_counted_by_their_method() -> None:
-    tally = Tally()
+    counters = Counters()
     call = SimpleNamespace(method=SimpleNamespace(path="/a.Service/Call"))
     for _ in range(2):
-        await tally.count(cast("ServerCall[Any, Any]", call))
-    assert dict(tally.requests) == {"a.Service/Call": 2}
+        await counters.count(cast("ServerCall[Any, Any]", call))
+    assert dict(counters.requests) == {"a.Service/Call": 2}
 
 
-async def test_an_exporter_hears_of_the_next_one_who_waits_for_it_when_the_first_has_left(lab: Lab) -> None:
+async def test_an_exporter_hears_of_the_next_one_who_waits_for_it_when_the_first_has_left(
+    lab: Lab,
+) -> None:
     one, ann = await busy(lab, "AFTER_LEASE_HOOK"), await lab.made(Kind.CLIENT, ANN)
     request = exporter_pb2.WatchAssignmentRequest()
     with trio.fail_after(20):  # it would look again by itself after half a minute

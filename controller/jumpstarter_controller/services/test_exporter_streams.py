@@ -14,13 +14,13 @@ from jumpstarter_proto.v1 import jumpstarter_grpc
 from jumpstarter_proto.v1 import jumpstarter_pb2 as pb
 
 from jumpstarter_controller.identity import Authenticator, Subject, TokenIssuer
-from jumpstarter_controller.lab import Exporter, ExporterStatus, Key, Lab
-from jumpstarter_controller.reconciler.reconciler import Engine
+from jumpstarter_controller.lab import Draft, Exporter, ExporterStatus, Key
+from jumpstarter_controller.reconciler.reconciler import Reconciler
 from jumpstarter_controller.services import (
+    CallAuthenticator,
     ControllerService,
+    DialQueues,
     ExporterStreams,
-    Guard,
-    Listening,
     Rendezvous,
     Router,
     Routers,
@@ -46,20 +46,20 @@ class SlowStore(MemoryStore):
         return super().commit(changes)
 
 
-def exporter(lab: Lab, _: float) -> None:
-    lab.put(Exporter(namespace="lab", name="one", uid="1", devices=1, status=ExporterStatus.AVAILABLE))
+def exporter(draft: Draft, _: float) -> None:
+    draft.put(Exporter(namespace="lab", name="one", uid="1", devices=1, status=ExporterStatus.AVAILABLE))
 
 
 @asynccontextmanager
-async def controller(engine: Engine) -> AsyncIterator[jumpstarter_grpc.ControllerServiceStub]:
+async def controller(reconciler: Reconciler) -> AsyncIterator[jumpstarter_grpc.ControllerServiceStub]:
     """One of several of a lab."""
-    guard = Guard(engine, Authenticator(TokenIssuer(SIGNING, "lab:1")))
-    streams = ExporterStreams(engine, guard)
+    auth = CallAuthenticator(reconciler, Authenticator(TokenIssuer(SIGNING, "lab:1")))
+    streams = ExporterStreams(reconciler, auth)
     routers = Routers([Router("router:1")], lambda _left, _fields: "router-token")
-    server = Server([ControllerService(engine, guard, Rendezvous(Listening()), routers, streams)])
+    server = Server([ControllerService(reconciler, auth, Rendezvous(DialQueues()), routers, streams)])
     near, far = trio.testing.memory_stream_pair()
     async with trio.open_nursery() as nursery:
-        await nursery.start(engine.run)
+        await nursery.start(reconciler.run)
         await nursery.start(streams.run)
         nursery.start_soon(server.serve_connection, far)
         async with open_channel(near) as channel:
@@ -71,12 +71,12 @@ async def test_an_exporter_that_comes_and_goes_while_its_record_is_written_is_no
     mock_clock: trio.testing.MockClock,
 ) -> None:
     store = SlowStore()
-    engine = Engine(store, replica="me")
+    reconciler = Reconciler(store, replica="me")
     token = TokenIssuer(SIGNING, "lab:1").issue(Subject(Kind.EXPORTER, "lab", "one", "1"))[0]
     one = Identity(Kind.EXPORTER, "lab", "one", token)
 
     async def until(is_here: bool) -> None:
-        while engine.presence.is_here(ONE) is not is_here:
+        while reconciler.presence.is_here(ONE) is not is_here:
             await trio.testing.wait_all_tasks_blocked()
 
     async def come_and_go(stub: jumpstarter_grpc.ControllerServiceStub) -> None:
@@ -84,25 +84,25 @@ async def test_an_exporter_that_comes_and_goes_while_its_record_is_written_is_no
             await until(True)
         await until(False)
 
-    async with controller(engine) as stub:
-        await engine.change(exporter)
+    async with controller(reconciler) as stub:
+        await reconciler.change(exporter)
         await come_and_go(stub)
-        await engine.change(lambda *_: None)
-        assert record(engine).replica == "me"
+        await reconciler.change(lambda *_: None)
+        assert record(reconciler).replica == "me"
         store.goes_on.clear()
         mock_clock.jump(RETURN_SECONDS)
         await trio.testing.wait_all_tasks_blocked()  # that it is gone is being written
         await come_and_go(stub)
         store.goes_on.set()
-        await engine.change(lambda *_: None)
-        assert record(engine).replica == "me"
+        await reconciler.change(lambda *_: None)
+        assert record(reconciler).replica == "me"
         mock_clock.jump(RETURN_SECONDS)
         await trio.testing.wait_all_tasks_blocked()
-        await engine.change(lambda *_: None)
-        assert record(engine).replica == ""
+        await reconciler.change(lambda *_: None)
+        assert record(reconciler).replica == ""
 
 
-def record(engine: Engine) -> Exporter:
-    found = engine.view.get(Exporter, ONE)
+def record(reconciler: Reconciler) -> Exporter:
+    found = reconciler.committed.get(Exporter, ONE)
     assert found is not None
     return found

@@ -23,8 +23,8 @@ async def test_why_it_was_given_back_is_its_reason(lab: Lab, way: str) -> None:
     await lab.controller.ReportStatus(report, metadata=one.metadata())
     if "report" not in way:
         await lab.controller.ReleaseLease(pb.ReleaseLeaseRequest(name=name), metadata=one.metadata())
-    lease = lab.engine.view.get(Lease, Key("default", name))
+    lease = lab.reconciler.committed.get(Lease, Key("default", name))
     assert lease is not None
     assert lease.ended is not None
     assert lease.conditions[-1].message == ("it was released" if "done" in way else REASON)
-    assert lab.engine.view.holder(ONE) is None
+    assert lab.reconciler.committed.holder(ONE) is None

@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from jumpstarter_controller.lab import Exporter
 from jumpstarter_controller.metrics.prometheus import LabCollector
-from jumpstarter_controller.process.logs import Refusals
+from jumpstarter_controller.process.logs import RefusalLog
 from jumpstarter_controller.services.conftest import ANN, ONE, Lab
 from jumpstarter_controller.services.health_reports import (
     MAX_FINDINGS,
@@ -89,9 +89,9 @@ async def test_an_exporters_client_sees_the_health_of_its_host(lab: Lab) -> None
 
 
 async def test_reports_of_exporters_that_were_deleted_go(lab: Lab) -> None:
-    reports = HealthReports(lab.engine)
+    reports = HealthReports(lab.reconciler)
     await registered(lab)
-    (one,) = lab.engine.view.all(Exporter)
+    (one,) = lab.reconciler.committed.all(Exporter)
     gone = replace(one, name="gone", uid="1")
     reports.keep(gone, kept(finding()))
     assert reports.of(gone) is not None
@@ -102,17 +102,19 @@ async def test_reports_of_exporters_that_were_deleted_go(lab: Lab) -> None:
 
 async def test_numbers_that_are_known_are_metrics_of_exporters_that_are_there(lab: Lab) -> None:
     await lab.report(await registered(lab), "AVAILABLE")
-    (one,) = lab.engine.view.all(Exporter)
-    reports = HealthReports(lab.engine)
+    (one,) = lab.reconciler.committed.all(Exporter)
+    reports = HealthReports(lab.reconciler)
     warning = finding(severity="warning")
     reports.keep(one, kept(finding(), warning, temperature_celsius=51.5, chosen_by_a_peer=1.0))
     registry = CollectorRegistry()
-    registry.register(LabCollector(lab.engine, Refusals(logging.getLogger(__name__)), reports, lab.journal))
+    registry.register(
+        LabCollector(lab.reconciler, RefusalLog(logging.getLogger(__name__)), reports, lab.journal)
+    )
     text = generate_latest(registry).decode()
     name = 'exporter="one",namespace="default"'
     assert f"jumpstarter_host_temperature_celsius{{{name}}} 51.5" in text
     assert f'jumpstarter_host_findings{{{name},severity="error"}} 1.0' in text
     assert f'jumpstarter_host_findings{{{name},severity="warning"}} 1.0' in text
     assert "chosen_by_a_peer" not in text
-    lab.engine.presence.disconnected(one.key, lab.engine.clock() - 3600)
+    lab.reconciler.presence.disconnected(one.key, lab.reconciler.clock() - 3600)
     assert "jumpstarter_host_temperature_celsius{" not in generate_latest(registry).decode()

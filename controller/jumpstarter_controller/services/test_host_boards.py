@@ -46,7 +46,7 @@ async def available(lab: Lab, one: Identity) -> None:
 
 
 def exporter(lab: Lab, name: str = "pi4") -> Exporter | None:
-    return lab.engine.view.get(Exporter, Key("default", name))
+    return lab.reconciler.committed.get(Exporter, Key("default", name))
 
 
 async def leased(lab: Lab, ann: Identity, *marks: str, **wish: str) -> client_pb2.Lease:
@@ -139,15 +139,15 @@ async def test_what_is_not_the_hosts_to_say_is_refused_and_says_what_to_do(lab: 
 
 @given(names=st.lists(st.tuples(NAMES, NAMES), max_size=6), hosts=st.sets(NAMES, min_size=1, max_size=4))
 def test_no_two_hosts_can_have_one_name(names: list[tuple[str, str]], hosts: set[str]) -> None:
-    draft = records.Lab()
+    lab = records.Draft()
     for name in hosts:
-        draft.put(replace(GIVEN, name=name))
+        lab.put(replace(GIVEN, name=name))
     had: dict[str, str] = {}
     for host, rest in names:
         for name in (host, f"{host}-{rest}"):
-            for one in list(draft.all(Host)):
+            for one in list(lab.all(Host)):
                 try:
-                    made = host_boards.register_board(draft, 0.0, one, name, {})
+                    made = host_boards.register_board(lab, 0.0, one, name, {})
                 except RpcError:
                     continue
                 assert name == one.name or name.startswith(f"{one.name}-")
@@ -176,17 +176,17 @@ def test_no_two_hosts_can_have_one_name(names: list[tuple[str, str]], hosts: set
 def test_a_board_never_has_a_label_that_nobody_let_it_have(
     said: dict[str, str], granted: set[str], later: set[str]
 ) -> None:
-    draft = records.Lab()
+    lab = records.Draft()
     host = replace(GIVEN, may_label=tuple(sorted(granted)), labels={"site": "berlin"})
-    draft.put(host)
+    lab.put(host)
     try:
-        made = host_boards.register_board(draft, 0.0, host, "pi4-a", said)
+        made = host_boards.register_board(lab, 0.0, host, "pi4-a", said)
     except RpcError:
-        made = host_boards.register_board(draft, 0.0, host, "pi4-a", {})
+        made = host_boards.register_board(lab, 0.0, host, "pi4-a", {})
     for may in (granted, later):
         if may is later:
-            host_boards.change_host(draft, host, {"site": "berlin"}, tuple(sorted(later)))
-            made = draft.get(Exporter, made.key) or made
+            host_boards.change_host(lab, host, {"site": "berlin"}, tuple(sorted(later)))
+            made = lab.get(Exporter, made.key) or made
         assert made.labels["jumpstarter.dev/host"] == "pi4"
         assert made.labels["site"] == "berlin"
         assert made.labels.get("host", "pi4") == "pi4"
@@ -278,24 +278,24 @@ async def test_a_host_has_a_bounded_number_of_boards_and_of_calls(
 
 
 def test_a_host_that_says_the_same_again_changes_nothing_and_a_board_that_is_back_has_not_connected() -> None:
-    draft, reasons = records.Lab(), (records.Reason("local-use"),)
-    draft.put(GIVEN)
-    made = host_boards.register_board(draft, 0.0, GIVEN, "pi4-a", {"team": "x"})
+    lab, reasons = records.Draft(), (records.Reason("local-use"),)
+    lab.put(GIVEN)
+    made = host_boards.register_board(lab, 0.0, GIVEN, "pi4-a", {"team": "x"})
     there = replace(made, devices=3, status=records.ExporterStatus.AFTER_LEASE_HOOK, reasons=reasons)
-    draft.put(there)
-    host_boards.register_board(draft, 1.0, GIVEN, "pi4-a", {"team": "x"})
-    assert draft.get(Exporter, made.key) is there
-    host_boards.retire_board(draft, 2.0, GIVEN, "pi4-a")
-    gone = draft.get(Exporter, made.key)
+    lab.put(there)
+    host_boards.register_board(lab, 1.0, GIVEN, "pi4-a", {"team": "x"})
+    assert lab.get(Exporter, made.key) is there
+    host_boards.retire_board(lab, 2.0, GIVEN, "pi4-a")
+    gone = lab.get(Exporter, made.key)
     assert gone is not None
     assert (gone.devices, gone.reasons, gone.gone_since) == (0, (), 2.0)
     assert gone.status is records.ExporterStatus.OFFLINE
-    host_boards.retire_board(draft, 3.0, GIVEN, "pi4-a")
-    assert draft.get(Exporter, made.key) is gone, "it is gone since then"
-    back = host_boards.register_board(draft, 4.0, GIVEN, "pi4-a", {"team": "x"})
+    host_boards.retire_board(lab, 3.0, GIVEN, "pi4-a")
+    assert lab.get(Exporter, made.key) is gone, "it is gone since then"
+    back = host_boards.register_board(lab, 4.0, GIVEN, "pi4-a", {"team": "x"})
     assert (back.gone_since, back.status_message) == (None, "it has not connected yet")
-    draft.put(replace(GIVEN, namespace="other", name="pi4-a"))
-    host_boards.register_board(draft, 5.0, GIVEN, "pi4-a-b", {})
+    lab.put(replace(GIVEN, namespace="other", name="pi4-a"))
+    host_boards.register_board(lab, 5.0, GIVEN, "pi4-a-b", {})
     keys = [f"k{number}" for number in range(host_boards.MAX_GRANTS + 1)]
     with pytest.raises(RpcError, match="at most 64 keys"):
         host_boards.check_grants(keys)

@@ -17,8 +17,7 @@ from jumpstarter_proto.remote import WAITS, Identity, Kind
 from jumpstarter_proto.rpc import ClientCall, RpcError, StatusCode
 from jumpstarter_proto.v1 import jumpstarter_pb2
 
-from jumpstarter_controller.lab import Exporter, Key, Lease
-from jumpstarter_controller.lab import Lab as Records
+from jumpstarter_controller.lab import Draft, Exporter, Key, Lease
 from jumpstarter_controller.scheduling import WAITER_SECONDS, WATCHED_SECONDS
 from jumpstarter_controller.services import lab_service, lab_watch
 from jumpstarter_controller.services.conftest import ANN, ONE, Lab
@@ -238,21 +237,27 @@ async def test_what_changes_together_is_one_message(
 async def test_a_client_may_watch_so_often_at_a_time(
     lab: Lab, ann: Identity, bob: Identity, one: Identity, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lab_service, "MOST_WATCHES", 2)
+    monkeypatch.setattr(lab_service, "MAX_WATCHES", 2)
     for _ in range(3):
-        async with watching(lab, ann, exporters=True) as first, watching(lab, ann, exporters=True) as second:
+        async with (
+            watching(lab, ann, exporters=True) as first,
+            watching(lab, ann, exporters=True) as second,
+        ):
             for reader in (first, second):
                 await reader.next()
             with pytest.raises(RpcError, match="watches 2 times already") as refused:
                 async with watching(lab, ann, exporters=True) as third:
                     await third.next()
             assert refused.value.code is StatusCode.RESOURCE_EXHAUSTED
-            async with watching(lab, ann, lease="mine") as other, watching(lab, bob, exporters=True) as his:
+            async with (
+                watching(lab, ann, lease="mine") as other,
+                watching(lab, bob, exporters=True) as his,
+            ):
                 await other.next()
                 await his.next()
-                assert lab.engine.tally.watches == 4
+                assert lab.reconciler.counters.watches == 4
         await trio.testing.wait_all_tasks_blocked()
-        assert lab.engine.tally.watches == 0
+        assert lab.reconciler.counters.watches == 0
 
 
 async def test_a_client_that_loses_its_token_is_told_no_more(lab: Lab, ann: Identity, one: Identity) -> None:
@@ -270,24 +275,24 @@ async def test_a_lab_is_told_of_in_pages_and_a_reader_who_is_too_slow_gets_it_an
     """With what it has not read it holds nothing here but a page of it."""
     monkeypatch.setattr(lab_watch, "PAGE_SIZE", 20_000)
     count, rounds, text = 300, 8, "x" * 5000  # more in each round than HTTP/2 has under way
-    monkeypatch.setattr(lab.engine.feed, "_most", 2 * count)
+    monkeypatch.setattr(lab.reconciler.feed, "_most", 2 * count)
 
-    def exporters(status: int) -> Callable[[Records, float], None]:
-        def apply(records: Records, _: float) -> None:
+    def exporters(status: int) -> Callable[[Draft, float], None]:
+        def apply(records: Draft, _: float) -> None:
             for number in range(count):
                 name, message = f"e{number:03}", f"{text}{status}"
                 records.put(Exporter(namespace="default", name=name, status_message=message))
 
         return apply
 
-    await lab.engine.change(exporters(0))
+    await lab.reconciler.change(exporters(0))
     async with watching(lab, ann, exporters=True) as reader:
         await reader.next()
         assert len(reader.exporters) == count
         assert count * len(text) / 30_000 < len(reader.messages) < count / 2
         reader.messages.clear()
         for number in range(1, rounds + 1):
-            await lab.engine.change(exporters(number))
+            await lab.reconciler.change(exporters(number))
             await trio.sleep(2 * lab_watch.PAUSE_SECONDS)
         await reader.until(
             lambda: all(one.status_message.endswith(f"x{rounds}") for one in reader.exporters.values())
@@ -302,13 +307,13 @@ async def test_who_waits_is_heard_of_while_they_watch_and_for_a_minute_afterward
     await asked(lab, bob, "his", waits=True)
 
     def has_ended() -> bool:
-        lease = lab.engine.view.get(Lease, Key("default", "his"))
+        lease = lab.reconciler.committed.get(Lease, Key("default", "his"))
         assert lease is not None
         return lease.ended is not None
 
     async def pass_by(seconds: float) -> None:
         mock_clock.jump(seconds)
-        await lab.engine.change(lambda *_: None)  # it has decided by then
+        await lab.reconciler.change(lambda *_: None)  # it has decided by then
 
     async with watching(lab, ann, lease="his", waits=True) as stranger:
         await stranger.next()
@@ -333,8 +338,8 @@ async def test_a_stranger_who_says_that_they_know_of_a_board_is_not_its_command(
     async with watching(lab, ann, lease="his", waits=True, knows=True) as stranger:
         await stranger.next()
         mock_clock.jump(WATCHED_SECONDS + 1)
-        await lab.engine.change(lambda *_: None)
-    lease = lab.engine.view.get(Lease, Key("default", "his"))
+        await lab.reconciler.change(lambda *_: None)
+    lease = lab.reconciler.committed.get(Lease, Key("default", "his"))
     assert lease is not None
     assert (lease.waited, lease.ended is not None) == (True, True), "its command was not heard of"
 
@@ -343,8 +348,8 @@ async def test_who_is_told_of_their_board_has_it_for_good_if_they_say_so_or_stay
     lab: Lab, ann: Identity, bob: Identity, one: Identity, mock_clock: trio.testing.MockClock
 ) -> None:
     async def is_waited(name: str) -> bool:
-        await lab.engine.change(lambda *_: None)
-        lease = lab.engine.view.get(Lease, Key("default", name))
+        await lab.reconciler.change(lambda *_: None)
+        lease = lab.reconciler.committed.get(Lease, Key("default", name))
         assert lease is not None
         assert lease.ended is None
         return lease.waited
@@ -374,9 +379,9 @@ async def test_a_lease_is_told_of_until_it_is_deleted(lab: Lab, ann: Identity, o
         await released(lab, ann, "mine")
         await reader.next()
         assert condition(reader.leases["mine"]) == "it was released"
-        lease = lab.engine.view.get(Lease, Key("default", "mine"))
+        lease = lab.reconciler.committed.get(Lease, Key("default", "mine"))
         assert lease is not None
-        await lab.engine.change(lambda records, _: records.remove(lease))
+        await lab.reconciler.change(lambda records, _: records.remove(lease))
         with pytest.raises(RpcError, match="not found"):
             await reader.next()
 

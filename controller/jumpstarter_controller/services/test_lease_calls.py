@@ -12,9 +12,8 @@ from jumpstarter_proto.rpc import RpcError, StatusCode
 from jumpstarter_proto.v1 import jumpstarter_pb2 as pb
 from jumpstarter_proto.v1 import kubernetes_pb2
 
-from jumpstarter_controller.lab import Key, Lease
-from jumpstarter_controller.lab import Lab as Records
-from jumpstarter_controller.services.client_service import MOST_PER_PAGE
+from jumpstarter_controller.lab import Draft, Key, Lease
+from jumpstarter_controller.services.client_service import MAX_PAGE_SIZE
 from jumpstarter_controller.services.conftest import ANN, ONE, Lab
 
 MINE = "namespaces/default/leases/mine"
@@ -55,20 +54,20 @@ async def test_leases_that_run_are_listed_unless_others_are_asked_for(
 
 
 async def test_a_page_has_a_bounded_number_of_leases(lab: Lab, ann: Identity) -> None:
-    def write(records: Records, _: float) -> None:
-        for number in range(MOST_PER_PAGE + 1):
+    def write(records: Draft, _: float) -> None:
+        for number in range(MAX_PAGE_SIZE + 1):
             records.put(Lease(namespace="default", name=f"l{number:04}", client="ann", ended=1.0))
 
-    await lab.engine.change(write)
+    await lab.reconciler.change(write)
     request = client_pb2.ListLeasesRequest(
-        parent="namespaces/default", only_active=False, page_size=MOST_PER_PAGE + 1
+        parent="namespaces/default", only_active=False, page_size=MAX_PAGE_SIZE + 1
     )
     page = await lab.client.ListLeases(request, metadata=ann.metadata())
-    assert (len(page.leases), page.next_page_token) == (MOST_PER_PAGE, f"l{MOST_PER_PAGE - 1:04}")
+    assert (len(page.leases), page.next_page_token) == (MAX_PAGE_SIZE, f"l{MAX_PAGE_SIZE - 1:04}")
     request.page_token = page.next_page_token
     rest = await lab.client.ListLeases(request, metadata=ann.metadata())
     assert ([one.name.rpartition("/")[2] for one in rest.leases], rest.next_page_token) == (
-        [f"l{MOST_PER_PAGE:04}"],
+        [f"l{MAX_PAGE_SIZE:04}"],
         "",
     )
 
@@ -78,7 +77,7 @@ async def test_the_older_calls_of_a_client(lab: Lab, ann: Identity, one: Identit
     selector = kubernetes_pb2.LabelSelector(match_labels={"board": "rpi4"})
     request = pb.RequestLeaseRequest(duration=duration_pb2.Duration(seconds=60), selector=selector)
     name = (await lab.controller.RequestLease(request, metadata=ann.metadata())).name
-    record = lab.engine.view.get(Lease, Key("default", name))
+    record = lab.reconciler.committed.get(Lease, Key("default", name))
     assert record is not None
     assert (record.client, record.selector, record.duration) == ("ann", "board=rpi4", 60.0)
     await lab.leased(ann, one)
@@ -114,7 +113,7 @@ async def test_nobody_ends_or_listens_to_what_is_another_exporters(
             await call.receive()
     report = pb.ReportStatusRequest(status="EXPORTER_STATUS_AVAILABLE", release_lease=True)
     await lab.controller.ReportStatus(report, metadata=two.metadata())
-    lease = lab.engine.view.get(Lease, Key("default", "mine"))
+    lease = lab.reconciler.committed.get(Lease, Key("default", "mine"))
     assert lease is not None
     assert lease.active
 
@@ -137,7 +136,7 @@ async def test_why_a_board_cannot_be_reached(lab: Lab, status: str, said: str, s
     assert (refused.value.code, refused.value.details) == (StatusCode.FAILED_PRECONDITION, sentence)
     reason = ReasonCode.NOT_READY if status == "OFFLINE" else ReasonCode.HOOK_FAILED
     assert reason_of(refused.value) == reason.value
-    assert dict(lab.engine.tally.dials) == {"FAILED_PRECONDITION": 1}
+    assert dict(lab.reconciler.counters.dials) == {"FAILED_PRECONDITION": 1}
 
 
 async def test_a_board_whose_hook_has_failed_is_reached_while_it_listens_and_no_longer_than_its_lease(
@@ -155,7 +154,7 @@ async def test_a_board_whose_hook_has_failed_is_reached_while_it_listens_and_no_
     seconds, lease, exporter = answer.router_token.split()
     assert 590 < float(seconds) <= 600
     assert (lease, exporter) == ("mine", "one")
-    assert dict(lab.engine.tally.dials) == {"OK": 1}
+    assert dict(lab.reconciler.counters.dials) == {"OK": 1}
 
 
 async def test_an_exporter_of_jumpstarters_hears_what_its_hooks_need(

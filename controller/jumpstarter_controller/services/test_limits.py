@@ -19,7 +19,7 @@ MINE = "namespaces/default/leases/mine"
 
 
 @pytest.fixture
-def most_leases() -> int:
+def max_leases() -> int:
     return 1
 
 

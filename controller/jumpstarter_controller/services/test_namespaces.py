@@ -86,11 +86,11 @@ ASKED: dict[str, Asked] = {
 
 @pytest.mark.parametrize("what", ASKED)
 async def test_a_client_is_refused_what_is_anothers(lab: Lab, people: dict[str, Identity], what: str) -> None:
-    before = {one.key: one for one in lab.engine.view.all(Record)}
+    before = {one.key: one for one in lab.reconciler.committed.all(Record)}
     with pytest.raises(RpcError) as refused:
         await ASKED[what](lab, people[HERE].metadata())
     assert refused.value.code is StatusCode.PERMISSION_DENIED
-    assert {one.key: one for one in lab.engine.view.all(Record)} == before
+    assert {one.key: one for one in lab.reconciler.committed.all(Record)} == before
 
 
 @pytest.mark.parametrize("where", [HERE, THERE])
@@ -98,7 +98,9 @@ async def test_a_lease_that_is_given_back_is_the_callers_own(
     lab: Lab, people: dict[str, Identity], where: str
 ) -> None:
     await lab.controller.ReleaseLease(pb.ReleaseLeaseRequest(name="mine"), metadata=people[where].metadata())
-    running = {one.namespace for one in lab.engine.view.all(Record) if one.ended is None and not one.release}
+    running = {
+        one.namespace for one in lab.reconciler.committed.all(Record) if one.ended is None and not one.release
+    }
     assert running == {HERE, THERE} - {where}
 
 

@@ -19,8 +19,8 @@ from msgspec.structs import replace
 from jumpstarter_controller.identity import Authenticator, TokenError, TokenIssuer
 from jumpstarter_controller.lab import Client, Exporter, Key
 from jumpstarter_controller.process.data_folder import Addresses
-from jumpstarter_controller.reconciler.reconciler import Engine
-from jumpstarter_controller.services import ClientService, Guard
+from jumpstarter_controller.reconciler.reconciler import Reconciler
+from jumpstarter_controller.services import CallAuthenticator, ClientService
 from jumpstarter_controller.services.conftest import SIGNING
 from jumpstarter_controller.services.credentials import Credentials
 from jumpstarter_controller.services.enrolment_service import EnrolmentService
@@ -46,7 +46,7 @@ def identity(user: str, name: str, namespace: str = HERE, kind: Kind = Kind.CLIE
 
 @dataclass
 class Lab:
-    engine: Engine
+    reconciler: Reconciler
     client: client_grpc.ClientServiceStub
     enrolment: enrolment_grpc.EnrolmentServiceStub
 
@@ -55,25 +55,25 @@ class Lab:
         await self.client.ListLeases(request, metadata=who.metadata())
 
     def clients(self) -> dict[Key, str]:
-        return {one.key: one.username for one in self.engine.view.all(Client)}
+        return {one.key: one.username for one in self.reconciler.committed.all(Client)}
 
 
 @asynccontextmanager
 async def running() -> AsyncIterator[Lab]:
-    engine = Engine(MemoryStore(), clock=lambda: 1000.0)
-    issuer = TokenIssuer(SIGNING, "lab:1", clock=engine.clock)
-    guard = Guard(engine, Authenticator(issuer, (Dex(),)), [HERE])
+    reconciler = Reconciler(MemoryStore(), clock=lambda: 1000.0)
+    issuer = TokenIssuer(SIGNING, "lab:1", clock=reconciler.clock)
+    auth = CallAuthenticator(reconciler, Authenticator(issuer, (Dex(),)), [HERE])
     credentials = Credentials(issuer, Addresses("lab:1"))
     server = Server(
-        [ClientService(engine, guard, credentials.token), EnrolmentService(engine, guard, credentials)]
+        [ClientService(reconciler, auth, credentials.token), EnrolmentService(reconciler, auth, credentials)]
     )
     near, far = trio.testing.memory_stream_pair()
     async with trio.open_nursery() as nursery:
-        await nursery.start(engine.run)
+        await nursery.start(reconciler.run)
         nursery.start_soon(server.serve_connection, far)
         async with open_channel(near) as channel:
             stubs = client_grpc.ClientServiceStub(channel), enrolment_grpc.EnrolmentServiceStub(channel)
-            yield Lab(engine, *stubs)
+            yield Lab(reconciler, *stubs)
         nursery.cancel_scope.cancel()
 
 
@@ -98,12 +98,12 @@ async def test_they_become_clients_where_that_is_allowed_and_nowhere_else() -> N
 async def test_nobody_becomes_who_is_there_already_nor_an_exporter_nor_one_of_our_own() -> None:
     async with running() as lab:
         bob = Client(namespace=HERE, name="bob", uid="1")
-        await lab.engine.change(lambda draft, _: draft.put(bob))
+        await lab.reconciler.change(lambda draft, _: draft.put(bob))
         for user in ("dex:bob", "other:bob"):
             with pytest.raises(RpcError, match="permission denied for client here/bob") as refused:
                 await lab.lists(identity(user, "bob"))
             assert refused.value.code is StatusCode.PERMISSION_DENIED
-        await lab.engine.change(lambda draft, _: draft.put(replace(bob, username="dex:bob")))
+        await lab.reconciler.change(lambda draft, _: draft.put(replace(bob, username="dex:bob")))
         await lab.lists(identity("dex:bob", "bob"))
         with pytest.raises(RpcError, match="permission denied"):
             await lab.lists(identity("other:bob", "bob"))
@@ -115,14 +115,14 @@ async def test_nobody_becomes_who_is_there_already_nor_an_exporter_nor_one_of_ou
             await lab.enrolment.RenewToken(
                 renew, metadata=identity("dex:eve", "eve", kind=Kind.EXPORTER).metadata()
             )
-        assert [*lab.engine.view.all(Exporter)] == []
+        assert [*lab.reconciler.committed.all(Exporter)] == []
 
 
 async def test_their_tokens_are_not_ours_to_renew_and_count_no_more_when_they_are_disabled() -> None:
     async with running() as lab:
         ann = identity("dex:ann", "ann")
         await lab.lists(ann)
-        before = lab.engine.view.get(Client, Key(HERE, "ann"))
+        before = lab.reconciler.committed.get(Client, Key(HERE, "ann"))
         assert before is not None
         for ask in (
             lab.client.RotateToken(client_pb2.RotateTokenRequest(), metadata=ann.metadata()),
@@ -131,8 +131,8 @@ async def test_their_tokens_are_not_ours_to_renew_and_count_no_more_when_they_ar
             with pytest.raises(RpcError, match="another issuer's, which alone can make a new one") as refused:
                 await ask
             assert refused.value.code is StatusCode.FAILED_PRECONDITION
-        assert lab.engine.view.get(Client, Key(HERE, "ann")) == before
-        await lab.engine.change(lambda draft, _: draft.put(replace(before, enabled=False)))
+        assert lab.reconciler.committed.get(Client, Key(HERE, "ann")) == before
+        await lab.reconciler.change(lambda draft, _: draft.put(replace(before, enabled=False)))
         with pytest.raises(RpcError, match="client ann is disabled") as refused:
             await lab.lists(ann)
         assert refused.value.code is StatusCode.PERMISSION_DENIED

@@ -7,8 +7,7 @@ from jumpstarter_proto.client.v1 import client_pb2
 from jumpstarter_proto.lab.v1 import exporters_pb2
 from jumpstarter_proto.remote import Identity, Kind
 
-from jumpstarter_controller.lab import Exporter, Lease
-from jumpstarter_controller.lab import Lab as Records
+from jumpstarter_controller.lab import Draft, Exporter, Lease
 from jumpstarter_controller.services.conftest import ANN, Lab
 from jumpstarter_controller.store.contract import MAX_HALF_BYTES
 
@@ -18,13 +17,13 @@ LARGE = {"x" * (MAX_HALF_BYTES - 1000): "y"}
 
 @pytest.fixture
 async def ann(lab: Lab) -> Identity:
-    def write(records: Records, _: float) -> None:
+    def write(records: Draft, _: float) -> None:
         for name in NAMES:
             records.put(Exporter(namespace="default", name=name, labels=LARGE))
             records.put(Lease(namespace="default", name=name, client="bob", tags=LARGE, ended=1.0))
 
     ann = await lab.made(Kind.CLIENT, ANN)
-    await lab.engine.change(write)
+    await lab.reconciler.change(write)
     return ann
 
 

@@ -9,12 +9,12 @@ from jumpstarter_proto.lab.v1 import lab_pb2 as pb
 from jumpstarter_proto.rpc import RpcError, StatusCode
 from msgspec.structs import replace
 
-from jumpstarter_controller.lab import Key, Lab, Policy
-from jumpstarter_controller.scheduling.times import LONGEST
+from jumpstarter_controller.lab import Draft, Key, Policy
+from jumpstarter_controller.scheduling.times import MAX_DURATION_SECONDS
 from jumpstarter_controller.services.policy_changes import (
-    LONGEST_DESCRIPTION,
-    MOST_POLICIES,
-    MOST_RULES,
+    MAX_DESCRIPTION_LENGTH,
+    MAX_POLICIES,
+    MAX_RULES,
     apply_policies,
     delete_policy,
     policy_message,
@@ -29,12 +29,12 @@ def policy(*rules: pb.PolicyRule, name: str = "p") -> pb.Policy:
 @pytest.mark.parametrize(
     ("message", "words"),
     [
-        (policy(*[pb.PolicyRule(clients=["a=b"])] * (MOST_RULES + 1)), "more than 100 rules"),
-        (policy(pb.PolicyRule(clients=["a=b"] * (MOST_RULES + 1))), "more than 100 rules"),
-        (policy(pb.PolicyRule(description="x" * (LONGEST_DESCRIPTION + 1))), "at most 1024 characters"),
+        (policy(*[pb.PolicyRule(clients=["a=b"])] * (MAX_RULES + 1)), "more than 100 rules"),
+        (policy(pb.PolicyRule(clients=["a=b"] * (MAX_RULES + 1))), "more than 100 rules"),
+        (policy(pb.PolicyRule(description="x" * (MAX_DESCRIPTION_LENGTH + 1))), "at most 1024 characters"),
         *(
             (policy(pb.PolicyRule(maximum_duration=seconds)), "at most 3650 days")
-            for seconds in (LONGEST + 1, 0.0, -1.0, math.inf, math.nan)
+            for seconds in (MAX_DURATION_SECONDS + 1, 0.0, -1.0, math.inf, math.nan)
         ),
     ],
 )
@@ -47,48 +47,48 @@ def test_a_policy_that_is_too_large_is_refused(message: pb.Policy, words: str) -
 
 def test_the_largest_policy_comes_back_as_it_was() -> None:
     rule = pb.PolicyRule(
-        clients=["a=b"] * MOST_RULES,
+        clients=["a=b"] * MAX_RULES,
         priority=3,
-        maximum_duration=LONGEST,
-        description="x" * LONGEST_DESCRIPTION,
+        maximum_duration=MAX_DURATION_SECONDS,
+        description="x" * MAX_DESCRIPTION_LENGTH,
     )
-    message = policy(*[rule] * MOST_RULES)
+    message = policy(*[rule] * MAX_RULES)
     assert policy_message(policy_record(message)) == message
 
 
 def test_a_lab_has_a_bounded_number_of_policies() -> None:
-    lab = Lab()
-    found = [policy_record(policy(name=f"p{number}")) for number in range(MOST_POLICIES)]
-    assert set(apply_policies(lab, 0.0, found)) == {"created"}
+    draft = Draft()
+    found = [policy_record(policy(name=f"p{number}")) for number in range(MAX_POLICIES)]
+    assert set(apply_policies(draft, 0.0, found)) == {"created"}
     one_more = [policy_record(policy(name="more"))]
     with pytest.raises(RpcError, match="more than 1000 policies") as caught:
-        apply_policies(lab, 0.0, one_more)
+        apply_policies(draft, 0.0, one_more)
     assert caught.value.code is StatusCode.RESOURCE_EXHAUSTED
-    lab.commit()
-    # `Engine.change` takes the draft back.
-    assert delete_policy(lab, Key("lab", "more")) == MOST_POLICIES
-    assert delete_policy(lab, Key("lab", "p0")) == MOST_POLICIES - 1
-    assert apply_policies(lab, 0.0, one_more) == ["created"]
-    assert lab.count(Policy) == MOST_POLICIES
+    draft.commit()
+    # `Reconciler.change` takes the draft back.
+    assert delete_policy(draft, Key("lab", "more")) == MAX_POLICIES
+    assert delete_policy(draft, Key("lab", "p0")) == MAX_POLICIES - 1
+    assert apply_policies(draft, 0.0, one_more) == ["created"]
+    assert draft.count(Policy) == MAX_POLICIES
 
 
 def test_what_becomes_of_each_policy_that_is_applied() -> None:
-    lab = Lab()
+    draft = Draft()
     first = policy_record(policy(pb.PolicyRule(clients=["a=b"])))
     elsewhere = replace(first, namespace="other")
-    assert apply_policies(lab, 5.0, [first, elsewhere]) == ["created", "created"]
-    made = lab.get(Policy, first.key)
+    assert apply_policies(draft, 5.0, [first, elsewhere]) == ["created", "created"]
+    made = draft.get(Policy, first.key)
     assert made is not None
     assert (made.created, bool(made.uid)) == (5.0, True)
     for changed in (replace(first, exporters="site=a"), replace(first, rules=())):
-        assert apply_policies(lab, 9.0, [changed]) == ["changed"]
-        assert apply_policies(lab, 9.0, [changed]) == ["unchanged"]
-        after = lab.get(Policy, first.key)
+        assert apply_policies(draft, 9.0, [changed]) == ["changed"]
+        assert apply_policies(draft, 9.0, [changed]) == ["unchanged"]
+        after = draft.get(Policy, first.key)
         assert after is not None
         assert (after.uid, after.created) == (made.uid, 5.0), "it is the same one"
         assert (after.exporters, after.rules) == (changed.exporters, changed.rules)
-        apply_policies(lab, 9.0, [first])
-    assert delete_policy(lab, first.key) == 0, "those of another namespace do not count"
+        apply_policies(draft, 9.0, [first])
+    assert delete_policy(draft, first.key) == 0, "those of another namespace do not count"
     with pytest.raises(RpcError, match="there is no policy lab/p") as caught:
-        delete_policy(lab, first.key)
+        delete_policy(draft, first.key)
     assert caught.value.code is StatusCode.NOT_FOUND

@@ -20,22 +20,22 @@ from jumpstarter_proto.v1 import jumpstarter_pb2 as pb
 from msgspec.structs import replace
 
 from jumpstarter_controller.identity import Authenticator, Subject, TokenIssuer
-from jumpstarter_controller.lab import Client, Exporter, ExporterStatus, Key, Lab, Lease
-from jumpstarter_controller.reconciler.reconciler import Engine
+from jumpstarter_controller.lab import Client, Draft, Exporter, ExporterStatus, Key, Lease
+from jumpstarter_controller.reconciler.reconciler import Reconciler
 from jumpstarter_controller.scheduling import OFFLINE_SECONDS
 from jumpstarter_controller.services import (
+    CallAuthenticator,
     ControllerService,
+    DialQueues,
     ExporterStreams,
-    Guard,
-    Listening,
     Router,
     Routers,
     changes,
     objects,
 )
 from jumpstarter_controller.services.controller_service import LISTEN_SECONDS, READY_SECONDS
-from jumpstarter_controller.services.instances import INSTANCE
-from jumpstarter_controller.services.listening import CAPACITY, DELIVERED_SECONDS, RETURN_SECONDS, Listener
+from jumpstarter_controller.services.dial_queues import CAPACITY, DELIVERED_SECONDS, RETURN_SECONDS, DialQueue
+from jumpstarter_controller.services.exporter_sessions import INSTANCE
 from jumpstarter_controller.services.rendezvous import Rendezvous as MeetingPlace
 from jumpstarter_controller.store import MemoryStore
 from jumpstarter_controller.store.whole import fill
@@ -56,18 +56,18 @@ class Rendezvous:
         self.nursery = nursery
         store = MemoryStore()
         fill(store, ANN, ONE)
-        self.engine = Engine(store, clock=self.clock)
-        self.listening = Listening()
+        self.reconciler = Reconciler(store, clock=self.clock)
+        self.listening = DialQueues()
         self.issuer = TokenIssuer(SIGNING, "lab:1", clock=self.clock)
-        guard = Guard(self.engine, Authenticator(self.issuer))
+        auth = CallAuthenticator(self.reconciler, Authenticator(self.issuer))
         self.server = Server(
             [
                 ControllerService(
-                    self.engine,
-                    guard,
+                    self.reconciler,
+                    auth,
                     MeetingPlace(self.listening),
                     Routers([Router("router:1")], lambda *_: self.token()),
-                    ExporterStreams(self.engine, guard),
+                    ExporterStreams(self.reconciler, auth),
                 )
             ]
         )
@@ -86,13 +86,13 @@ class Rendezvous:
 
     async def lease(self) -> None:
         asked = client_pb2.Lease(exporter_name="one", duration=duration_pb2.Duration(seconds=86400))
-        self.engine.presence.connected(ONE.key, self.clock())
+        self.reconciler.presence.connected(ONE.key, self.clock())
         await self.report(ExporterStatus.AVAILABLE)
-        await self.engine.change(lambda lab, now: changes.create_lease(lab, now, ANN, "mine", asked))
+        await self.reconciler.change(lambda lab, now: changes.create_lease(lab, now, ANN, "mine", asked))
         await self.report(ExporterStatus.LEASE_READY)
 
     async def report(self, status: ExporterStatus) -> None:
-        await self.engine.change(lambda lab, _: changes.report(lab, ONE.key, status, ""))
+        await self.reconciler.change(lambda lab, _: changes.report(lab, ONE.key, status, ""))
 
     @asynccontextmanager
     async def controller(self) -> AsyncIterator[jumpstarter_grpc.ControllerServiceStub]:
@@ -128,7 +128,7 @@ class Rendezvous:
 async def lab() -> AsyncIterator[Rendezvous]:
     async with trio.open_nursery() as nursery:
         rendezvous = Rendezvous(nursery)
-        await nursery.start(rendezvous.engine.run)
+        await nursery.start(rendezvous.reconciler.run)
         await rendezvous.lease()
         yield rendezvous
         nursery.cancel_scope.cancel()
@@ -220,7 +220,7 @@ async def test_an_exporter_that_is_about_to_listen_is_waited_for(
 
 
 async def test_who_waits_for_an_exporter_to_listen_may_leave_before_others(
-    listening: Listening, autojump_clock: trio.testing.MockClock
+    listening: DialQueues, autojump_clock: trio.testing.MockClock
 ) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(listening.until, MINE, 10)
@@ -280,16 +280,18 @@ async def status(
 async def test_an_exporter_whose_status_stream_has_ended_is_gone_and_another_process_may_come(
     lab: Rendezvous, autojump_clock: trio.testing.MockClock
 ) -> None:
-    lab.engine.presence.disconnected(ONE.key, lab.clock())
+    lab.reconciler.presence.disconnected(ONE.key, lab.clock())
     async with status(lab):
-        assert lab.engine.presence.is_connected(ONE.key)
+        assert lab.reconciler.presence.is_connected(ONE.key)
     await trio.testing.wait_all_tasks_blocked()
-    assert not lab.engine.presence.is_connected(ONE.key)
+    assert not lab.reconciler.presence.is_connected(ONE.key)
     async with status(lab, "b"):
-        assert lab.engine.presence.is_connected(ONE.key)
+        assert lab.reconciler.presence.is_connected(ONE.key)
     began = trio.current_time()
-    while (one := lab.engine.view.get(Exporter, ONE.key)) and one.status is not ExporterStatus.OFFLINE:
-        await lab.engine.wait(Exporter, ONE.key, math.inf)
+    while (
+        one := lab.reconciler.committed.get(Exporter, ONE.key)
+    ) and one.status is not ExporterStatus.OFFLINE:
+        await lab.reconciler.wait(Exporter, ONE.key, math.inf)
     assert OFFLINE_SECONDS < trio.current_time() - began < OFFLINE_SECONDS + 1
 
 
@@ -314,15 +316,15 @@ async def test_an_exporter_hears_that_a_lease_is_over_before_it_hears_of_the_nex
     async with status(lab) as call:
         asked = client_pb2.Lease(exporter_name="one", duration=duration_pb2.Duration(seconds=60))
         available = ExporterStatus.AVAILABLE
-        await lab.engine.change(lambda draft, now: changes.create_lease(draft, now, ANN, "next", asked))
+        await lab.reconciler.change(lambda draft, now: changes.create_lease(draft, now, ANN, "next", asked))
 
-        def hand_over(draft: Lab, _: float) -> None:
+        def hand_over(draft: Draft, _: float) -> None:
             changes.report(draft, ONE.key, available, "")
             lease = draft.get(Lease, MINE)
             assert lease is not None
             changes.release(draft, lease)
 
-        await lab.engine.change(hand_over)
+        await lab.reconciler.change(hand_over)
         heard = [await call.receive() for _ in range(2)]
         assert [one.lease_name for one in heard] == ["", "next"]
 
@@ -355,12 +357,12 @@ async def test_an_exporter_that_accepts_leases_is_dialled_as_soon_as_it_listens(
 ) -> None:
     """It says that it prepares the board only if that takes long."""
 
-    def answers(draft: Lab, _: float) -> None:
+    def answers(draft: Draft, _: float) -> None:
         record = draft.get(Exporter, ONE.key)
         assert record is not None
         draft.put(replace(record, answers=True))
 
-    await lab.engine.change(answers)
+    await lab.reconciler.change(answers)
     await lab.report(ExporterStatus.AVAILABLE)
     tokens: list[str] = []
 
@@ -390,7 +392,7 @@ async def test_an_audit_stream_ends_with_its_exporters_token(
     async with lab.controller() as controller, controller.AuditStream(metadata=metadata) as call:
         await call.send(pb.AuditStreamRequest(severity="info", message="before"))
         await trio.testing.wait_all_tasks_blocked()
-        await lab.engine.change(lambda draft, _: objects.renew(draft, ONE))
+        await lab.reconciler.change(lambda draft, _: objects.renew(draft, ONE))
         await call.send(pb.AuditStreamRequest(severity="info", message="after"))
         with pytest.raises(RpcError, match="was deleted or has a new token") as caught:
             await call.receive()
@@ -398,15 +400,15 @@ async def test_an_audit_stream_ends_with_its_exporters_token(
 
 
 @pytest.fixture
-def listening() -> Listening:
-    return Listening()
+def listening() -> DialQueues:
+    return DialQueues()
 
 
 def connection(number: int) -> pb.ListenResponse:
     return pb.ListenResponse(router_token=str(number))
 
 
-async def following(listener: Listener) -> str | None:
+async def following(listener: DialQueue) -> str | None:
     with trio.move_on_after(1):
         found = await listener.next()
         return None if found is None else found.router_token
@@ -414,7 +416,7 @@ async def following(listener: Listener) -> str | None:
 
 
 async def test_what_could_not_be_delivered_comes_before_what_was_dialled_later(
-    listening: Listening, autojump_clock: trio.testing.MockClock
+    listening: DialQueues, autojump_clock: trio.testing.MockClock
 ) -> None:
     first = listening.listen(MINE)
     second = listening.listen(MINE)
@@ -425,7 +427,7 @@ async def test_what_could_not_be_delivered_comes_before_what_was_dialled_later(
 
 
 async def test_what_comes_back_when_nobody_listens_waits_for_who_does_next(
-    listening: Listening, autojump_clock: trio.testing.MockClock
+    listening: DialQueues, autojump_clock: trio.testing.MockClock
 ) -> None:
     first = listening.listen(MINE)
     second = listening.listen(MINE)
@@ -441,13 +443,13 @@ async def test_of_two_calls_at_the_same_moment_one_gets_what_waits(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     for _ in range(30):  # trio lets either go first
-        listening = Listening()
+        listening = DialQueues()
         older = listening.listen(MINE)
         listening.push(MINE, connection(1))
         ends: dict[str, str | None] = {}
 
         async def ask(
-            name: str, listener: Callable[[], Listener], ends: dict[str, str | None] = ends
+            name: str, listener: Callable[[], DialQueue], ends: dict[str, str | None] = ends
         ) -> None:
             ends[name] = await following(listener())
 
@@ -457,12 +459,12 @@ async def test_of_two_calls_at_the_same_moment_one_gets_what_waits(
         assert ends in ({"older": None, "newer": "1"}, {"older": "1", "newer": "nothing"})
 
 
-def _same(listener: Listener) -> Listener:
+def _same(listener: DialQueue) -> DialQueue:
     return listener
 
 
 async def test_what_nobody_fetches_is_forgotten(
-    listening: Listening, autojump_clock: trio.testing.MockClock
+    listening: DialQueues, autojump_clock: trio.testing.MockClock
 ) -> None:
     for number in range(50):
         lease = Key("default", f"l{number}")
@@ -478,7 +480,7 @@ async def test_what_nobody_fetches_is_forgotten(
 
 
 async def test_so_many_connections_wait_for_one_lease(
-    listening: Listening, autojump_clock: trio.testing.MockClock
+    listening: DialQueues, autojump_clock: trio.testing.MockClock
 ) -> None:
     listener = listening.listen(MINE)
     for number in range(CAPACITY):

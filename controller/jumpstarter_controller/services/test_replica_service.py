@@ -17,19 +17,19 @@ from jumpstarter_proto.rpc import RpcError, Server, StatusCode
 from jumpstarter_proto.v1.jumpstarter_pb2 import ListenResponse
 
 from jumpstarter_controller.identity import Authenticator, TokenIssuer
-from jumpstarter_controller.lab import Client, Exporter, Key, Lab, Lease
+from jumpstarter_controller.lab import Client, Draft, Exporter, Key, Lease
 from jumpstarter_controller.process.certificates import Certificate, replica_certificate
 from jumpstarter_controller.process.serving import listen, reachable
-from jumpstarter_controller.reconciler.reconciler import Engine
-from jumpstarter_controller.replicas import Announced, Members, peers
+from jumpstarter_controller.reconciler.reconciler import Reconciler
+from jumpstarter_controller.replicas import Members, ReplicaRecord, peers
 from jumpstarter_controller.replicas.peers import Peers, peer_server_context
-from jumpstarter_controller.services import ExporterStreams, Guard
+from jumpstarter_controller.services import CallAuthenticator, ExporterStreams
 from jumpstarter_controller.services.conftest import SIGNING
-from jumpstarter_controller.services.instances import Instances
-from jumpstarter_controller.services.listening import CAPACITY, Listening
+from jumpstarter_controller.services.dial_queues import CAPACITY, DialQueues
+from jumpstarter_controller.services.exporter_sessions import ExporterSessions
 from jumpstarter_controller.services.rendezvous import Rendezvous
 from jumpstarter_controller.services.replica_service import ReplicaService
-from jumpstarter_controller.services.test_instances import call
+from jumpstarter_controller.services.test_exporter_sessions import call
 from jumpstarter_controller.store import MemoryStore
 
 LEASE = Key("lab", "mine")
@@ -42,28 +42,32 @@ def connection(number: int) -> ListenResponse:
 @asynccontextmanager
 async def replica(
     certificate: Certificate, address: str = "127.0.0.1:0"
-) -> AsyncIterator[tuple[str, Instances, Listening, Engine]]:
+) -> AsyncIterator[tuple[str, ExporterSessions, DialQueues, Reconciler]]:
     """One that others reach, and where."""
-    engine, listening, instances = Engine(MemoryStore(), replica="other"), Listening(), Instances()
-    service = ReplicaService(engine, listening, instances)
+    reconciler, listening, instances = (
+        Reconciler(MemoryStore(), replica="other"),
+        DialQueues(),
+        ExporterSessions(),
+    )
+    service = ReplicaService(reconciler, listening, instances)
     listeners = await listen(address, None, peer_server_context(certificate))
     async with trio.open_nursery() as nursery:
-        await nursery.start(engine.run)
+        await nursery.start(reconciler.run)
         await nursery.start(Server([service]).serve, listeners)
-        yield reachable(address, listeners), instances, listening, engine
+        yield reachable(address, listeners), instances, listening, reconciler
         nursery.cancel_scope.cancel()
 
 
 def peers_at(certificate: Certificate, **addresses: str) -> Peers:
     members = Members("me", trio.current_time)
-    members.observe({name: Announced(address, "1") for name, address in addresses.items()})
+    members.observe({name: ReplicaRecord(address, "1") for name, address in addresses.items()})
     return Peers(members, certificate)
 
 
 async def test_a_connection_goes_to_where_the_exporter_listens(tmp_path: Path) -> None:
     certificate = replica_certificate(tmp_path)
     async with replica(certificate) as (address, _, there, _):
-        here = Listening()
+        here = DialQueues()
         dead = "127.0.0.1:1"
         meeting = Rendezvous(here, peers_at(certificate, other=address, dead=dead))
         listener = there.listen(LEASE)
@@ -82,7 +86,7 @@ async def test_a_connection_goes_to_where_the_exporter_listens(tmp_path: Path) -
 async def test_who_listens_nowhere_is_waited_for_and_then_it_is_said(tmp_path: Path) -> None:
     certificate = replica_certificate(tmp_path)
     async with replica(certificate) as (address, _, there, _), trio.open_nursery() as nursery:
-        here = Listening()
+        here = DialQueues()
         meeting = Rendezvous(here, peers_at(certificate, other=address))
         assert not await meeting.is_listening(LEASE, 0.0)
         with pytest.raises(RpcError) as caught:
@@ -107,7 +111,7 @@ async def test_who_listens_nowhere_is_waited_for_and_then_it_is_said(tmp_path: P
 async def test_an_exporter_that_listens_here_now_gets_what_waited_for_it_there(tmp_path: Path) -> None:
     certificate = replica_certificate(tmp_path)
     async with replica(certificate) as (address, _, there, _):
-        here = Listening()
+        here = DialQueues()
         meeting = Rendezvous(here, peers_at(certificate, other=address))
         before = there.listen(LEASE, "process")
         for number in range(2):
@@ -125,7 +129,7 @@ async def test_what_was_handed_over_is_not_lost_with_the_call_that_ends_meanwhil
 ) -> None:
     certificate = replica_certificate(tmp_path)
     async with replica(certificate) as (address, _, there, _):
-        here = Listening()
+        here = DialQueues()
         meeting = Rendezvous(here, peers_at(certificate, other=address))
         there.listen(LEASE, "process")
         for number in range(2):
@@ -167,16 +171,16 @@ async def test_a_controller_that_is_silent_is_waited_for_once_and_asked_again_wh
 ) -> None:
     monkeypatch.setattr(peers, "RETRY_SECONDS", 0.05)
     certificate = replica_certificate(tmp_path)
-    engine = Engine(MemoryStore(), replica="me")
+    reconciler = Reconciler(MemoryStore(), replica="me")
     one = Exporter(namespace="lab", name="one", uid="1", replica="other")
     with socket.create_server(("127.0.0.1", 0)) as silent:  # nobody accepts connections
         port = silent.getsockname()[1]
         others = peers_at(certificate, other=f"127.0.0.1:{port}")
-        guard = Guard(engine, Authenticator(TokenIssuer(SIGNING, "lab:1")))
-        streams = ExporterStreams(engine, guard, others)
+        auth = CallAuthenticator(reconciler, Authenticator(TokenIssuer(SIGNING, "lab:1")))
+        streams = ExporterStreams(reconciler, auth, others)
         async with trio.open_nursery() as nursery:
-            await nursery.start(engine.run)
-            await engine.change(lambda lab, _: lab.put(one))
+            await nursery.start(reconciler.run)
+            await reconciler.change(lambda lab, _: lab.put(one))
             monkeypatch.setattr(peers, "CONNECT_SECONDS", 0.2)
             await streams.admit(one.key, call("b"))
             assert not others.answers("other")
@@ -202,20 +206,20 @@ async def test_a_controller_that_is_silent_is_waited_for_once_and_asked_again_wh
 async def test_who_leads_hears_of_commands_that_wait_elsewhere(tmp_path: Path) -> None:
     certificate = replica_certificate(tmp_path)
 
-    def make(lab: Lab, now: float) -> None:
-        lab.put(Client(namespace="lab", name="ann", uid="1"))
-        lab.put(Exporter(namespace="lab", name="one", uid="2", devices=1))
-        lab.put(Lease(namespace="lab", name="mine", client="ann", selector="", duration=60.0, waited=True))
+    def make(draft: Draft, now: float) -> None:
+        draft.put(Client(namespace="lab", name="ann", uid="1"))
+        draft.put(Exporter(namespace="lab", name="one", uid="2", devices=1))
+        draft.put(Lease(namespace="lab", name="mine", client="ann", selector="", duration=60.0, waited=True))
 
-    async with replica(certificate) as (address, _, _, engine):
-        await engine.change(make)
-        lease = engine.view.get(Lease, LEASE)
+    async with replica(certificate) as (address, _, _, reconciler):
+        await reconciler.change(make)
+        lease = reconciler.committed.get(Lease, LEASE)
         assert lease is not None
         async with peers_at(certificate, other=address).reach("other") as peer:
             await peer.NoteWaiters(
                 pb.NoteWaitersRequest(waiters=[pb.Waiter(namespace="lab", lease="mine", knows=True)])
             )
-        assert engine.waiters.is_picked_up(LEASE, engine.clock())
+        assert reconciler.waiters.is_picked_up(LEASE, reconciler.clock())
 
 
 def without_certificate(trusted: Certificate) -> ssl.SSLContext:
@@ -249,4 +253,4 @@ async def test_a_controller_that_says_wrongly_where_it_is_cannot_be_reached(tmp_
         async with peers.reach("other"):
             pass
     assert caught.value.code is StatusCode.UNAVAILABLE
-    assert not await Rendezvous(Listening(), peers).is_listening(LEASE, 0.0)
+    assert not await Rendezvous(DialQueues(), peers).is_listening(LEASE, 0.0)

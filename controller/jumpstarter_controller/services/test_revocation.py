@@ -75,7 +75,7 @@ async def test_an_open_stream_ends_with_its_token(
     lab: Lab, which: str, autojump_clock: trio.testing.MockClock
 ) -> None:
     await lab.made(Kind.EXPORTER, ONE)
-    record = lab.engine.view.get(Exporter, ONE)
+    record = lab.reconciler.committed.get(Exporter, ONE)
     assert record is not None
     token, _ = lab.issuer.issue(Subject(Kind.EXPORTER, *ONE, record.uid), 310.0)
     one = lab.identity(token, Kind.EXPORTER, ONE)
@@ -147,7 +147,7 @@ async def test_a_dial_that_waits_is_refused_when_the_lease_is_not_its_clients_an
 def waiting_disk(lab: Lab) -> Iterator[threading.Event]:
     """Nothing is written before that is set."""
     may_write = threading.Event()
-    store = lab.engine._ledger._store
+    store = lab.reconciler._store_sync._store
     commit = store.commit
 
     def wait(changes: Sequence[Change]) -> Sequence[Written]:
@@ -203,7 +203,7 @@ async def test_a_deleted_clients_lease_ends(lab: Lab) -> None:
     one, ann = await lab.made(Kind.EXPORTER, ONE), await lab.made(Kind.CLIENT, ANN)
     await lab.leased(ann, one)
     await deleted(lab, ANN_GOES)
-    assert lab.engine.view.open_leases() == []
+    assert lab.reconciler.committed.open_leases() == []
 
 
 async def test_a_client_renews_its_own_token_and_keeps_its_lease(
@@ -246,7 +246,7 @@ async def test_all_who_renew_one_token_get_one_that_counts(lab: Lab) -> None:
     async with trio.open_nursery() as nursery:
         for _ in range(4):
             nursery.start_soon(rotate)
-    record = lab.engine.view.get(Client, ANN)
+    record = lab.reconciler.committed.get(Client, ANN)
     assert record is not None
     assert {lab.issuer.verify(token)[0].uid for token in tokens} == {record.uid}
     assert len(tokens) == 4
@@ -256,7 +256,7 @@ async def test_an_exporter_without_a_token_is_offline_at_once_until_it_has_a_new
     one, ann = await lab.made(Kind.EXPORTER, ONE), await lab.made(Kind.CLIENT, ANN)
 
     def state() -> tuple[ExporterStatus, str]:
-        record = lab.engine.view.get(Exporter, ONE)
+        record = lab.reconciler.committed.get(Exporter, ONE)
         assert record is not None
         return record.status, record.status_message
 

@@ -12,11 +12,11 @@ from jumpstarter_proto.remote import Identity, Kind, ReasonCode, reason_of
 from jumpstarter_proto.rpc import Metadata, RpcError, ServerCall
 
 from jumpstarter_controller.identity import Authenticator, Subject, TokenError, TokenIssuer
-from jumpstarter_controller.reconciler.reconciler import Engine
+from jumpstarter_controller.reconciler.reconciler import Reconciler
+from jumpstarter_controller.reconciler.test_reconciler_replicas import people, running
+from jumpstarter_controller.services.auth import CallAuthenticator, CallerSession, subject_exists
 from jumpstarter_controller.services.conftest import SIGNING
-from jumpstarter_controller.services.guard import Guard, Session, subject_exists
 from jumpstarter_controller.store import MemoryStore
-from jumpstarter_controller.test_engine_replicas import people, running
 
 ANN = Subject(Kind.CLIENT, "lab", "ann", "1")
 END = 2.0**40
@@ -52,27 +52,29 @@ def call(token: str) -> ServerCall[Any, Any]:
     return cast("ServerCall[Any, Any]", Said(Identity(Kind.CLIENT, "lab", "ann", token).metadata()))
 
 
-def guard_of(engine: Engine) -> Guard:
+def guard_of(reconciler: Reconciler) -> CallAuthenticator:
     async def exists(subject: Subject) -> bool:
-        return await subject_exists(engine, subject)
+        return await subject_exists(reconciler, subject)
 
-    return Guard(engine, Authenticator(TokenIssuer(SIGNING, "lab:1"), accounts=Cluster(), exists=exists))
+    return CallAuthenticator(
+        reconciler, Authenticator(TokenIssuer(SIGNING, "lab:1"), accounts=Cluster(), exists=exists)
+    )
 
 
 async def test_a_token_of_somebody_who_was_just_made_is_judged_as_all_others(
     mock_clock: trio.testing.MockClock,
 ) -> None:
     store = MemoryStore()
-    one, other = Engine(store, replica="one"), Engine(store, replica="other", leads=lambda: False)
-    guard = guard_of(other)
-    sessions: list[Session[Any]] = []
+    one, other = Reconciler(store, replica="one"), Reconciler(store, replica="other", leads=lambda: False)
+    auth = guard_of(other)
+    sessions: list[CallerSession[Any]] = []
 
     async def good() -> None:
-        sessions.append(await guard.client_session(call(str(ANN))))
+        sessions.append(await auth.client_session(call(str(ANN))))
 
     async def forged() -> None:
         with pytest.raises(TokenError, match="it is forged"):
-            await guard.client(call(f"forged-{ANN}"))
+            await auth.client(call(f"forged-{ANN}"))
 
     async with running(one):
         await one.change(people)
@@ -89,12 +91,12 @@ async def test_a_token_of_somebody_who_was_just_made_is_judged_as_all_others(
 
 
 async def test_nobody_is_asked_about_a_token_of_somebody_who_does_not_exist() -> None:
-    engine = Engine(MemoryStore(), replica="one")
-    guard = guard_of(engine)
-    async with running(engine):
+    reconciler = Reconciler(MemoryStore(), replica="one")
+    auth = guard_of(reconciler)
+    async with running(reconciler):
         for there, reason in ((False, ReasonCode.CALLER_GONE), (True, ReasonCode.CALLER_DENIED)):
             if there:
-                await engine.change(people)
+                await reconciler.change(people)
             with pytest.raises(RpcError) as caught:
-                await guard.client(call("forged-" + str(Subject(Kind.CLIENT, "lab", "ann", "of-before"))))
+                await auth.client(call("forged-" + str(Subject(Kind.CLIENT, "lab", "ann", "of-before"))))
             assert reason_of(caught.value) == reason.value

@@ -43,7 +43,7 @@ async def test_a_command_that_waits_is_heard_of_by_its_own_calls_alone(
         await get("killed", ann, [])
         await get("killed", bob, waits)
         mock_clock.jump(WAITER_SECONDS / 5)
-        await lab.engine.change(lambda *_: None)  # it has decided by then
+        await lab.reconciler.change(lambda *_: None)  # it has decided by then
     ended = {
         name: (await get(name, ann, [])).HasField("effective_end_time")
         for name in ("killed", "alive", "alone")
@@ -65,7 +65,7 @@ async def test_who_dials_has_picked_it_up_and_who_extends_it_too(lab: Lab) -> No
         await lab.report(one, "LEASE_READY")
 
     def is_waited(name: str) -> bool:
-        lease = lab.engine.view.get(Lease, Key("default", name))
+        lease = lab.reconciler.committed.get(Lease, Key("default", name))
         assert lease is not None
         return lease.waited
 
@@ -74,7 +74,7 @@ async def test_who_dials_has_picked_it_up_and_who_extends_it_too(lab: Lab) -> No
         await lab.controller.Dial(pb.DialRequest(lease_name="dialled"), metadata=ann.metadata())
     with trio.fail_after(10):  # it would look again by itself after half a minute
         while is_waited("dialled"):
-            await lab.engine.wait(Lease, Key("default", "dialled"), 1)
+            await lab.reconciler.wait(Lease, Key("default", "dialled"), 1)
     request = pb.ReleaseLeaseRequest(name="dialled")
     await lab.controller.ReleaseLease(request, metadata=ann.metadata())
     await made("extended")

@@ -8,16 +8,16 @@ from dataclasses import dataclass, field
 from jumpstarter_proto.lab.v1 import exporters_pb2 as pb
 from jumpstarter_proto.rpc import RpcError, StatusCode
 
-from jumpstarter_controller.lab import Exporter, Lease, Record, View
+from jumpstarter_controller.lab import Exporter, LabState, Lease, Record
 from jumpstarter_controller.lab.tables import Place
 from jumpstarter_controller.selectors import Selector
 from jumpstarter_controller.services.lease_filters import labels_of, selector_of_filter, selector_of_tags
 
-__all__ = ["Told", "Viewer"]
+__all__ = ["Viewer", "WatchChanges"]
 
 
 @dataclass
-class Told:
+class WatchChanges:
     """What is to be told: records as they are now, and what is gone."""
 
     records: list[Exporter | Lease] = field(default_factory=list)
@@ -49,17 +49,17 @@ class Viewer:
         """Whether it is told of leases that wait, which may move in the queue without a change of their own."""
         return self._scope in (pb.LEASE_SCOPE_OWN, pb.LEASE_SCOPE_ALL)
 
-    def all(self, view: View) -> Told:
+    def all(self, state: LabState) -> WatchChanges:
         """Everything that is shown now."""
-        exporters = view.all(Exporter) if self._exporters else ()
-        leases = view.open_leases() if self._scope else ()
-        return Told([one for one in (*exporters, *leases) if self.shows(one)])
+        exporters = state.all(Exporter) if self._exporters else ()
+        leases = state.open_leases() if self._scope else ()
+        return WatchChanges([one for one in (*exporters, *leases) if self.shows(one)])
 
-    def news(self, before: Mapping[Place, Record | None], view: View) -> Told:
+    def news(self, before: Mapping[Place, Record | None], state: LabState) -> WatchChanges:
         """What is not as it was, of what was or is shown."""
-        told = Told()
+        told = WatchChanges()
         for place, was in before.items():
-            now = view.get(*place)
+            now = state.get(*place)
             if now is was:
                 continue
             if isinstance(now, Exporter | Lease) and (self.shows(now) or self._is_last_word(was, now)):

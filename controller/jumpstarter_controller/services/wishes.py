@@ -10,22 +10,22 @@ from jumpstarter_proto.rpc import StatusCode, status_of
 
 from jumpstarter_controller.lab import Client, Exporter
 from jumpstarter_controller.process.logs import about
-from jumpstarter_controller.reconciler.reconciler import Engine
+from jumpstarter_controller.reconciler.reconciler import Reconciler
 
 __all__ = ["wish"]
 
 
 @contextmanager
 def wish(
-    engine: Engine, caller: Client | Exporter, verb: str, lease: str = "", done: str = ""
+    reconciler: Reconciler, caller: Client | Exporter, verb: str, lease: str = "", done: str = ""
 ) -> Iterator[None]:
     """The journal has it when the block refuses that to the caller, else what is `done`, before its effects."""
-    fields, then = about(caller, lease=lease), engine.clock()
+    fields, then = about(caller, lease=lease), reconciler.clock()
     try:
         yield
     except JumpstarterError as error:
         if status_of(error)[0] is not StatusCode.UNAVAILABLE:
-            engine.tell(f"was refused {verb}: {error}", fields)
+            reconciler.tell(f"was refused {verb}: {error}", fields)
         raise
     if done:
-        engine.tell(done, fields, then)
+        reconciler.tell(done, fields, then)

@@ -257,7 +257,7 @@ def applied(before: Record | None, change: Change, age: int) -> Record | None:
     if before is None:
         return aged(blank(record), age)
     pair = (record, before) if change.half is Half.SPEC else (before, record)
-    return aged(merged(*pair), getattr(before, "order", 0))
+    return aged(merged(*pair), getattr(before, "sequence", 0))
 
 
 def merged(spec: R, status: R) -> R:
@@ -272,7 +272,7 @@ def blank(record: R) -> R:
 
 def aged(record: R, age: int) -> R:
     """The record with the key that says which of two is older; only of leases it matters."""
-    return replace(record, order=age) if isinstance(record, Lease) else record
+    return replace(record, sequence=age) if isinstance(record, Lease) else record
 
 
 def differs(one: Record, other: Record, half: Half) -> bool:
@@ -294,7 +294,7 @@ def values_of(record: Record, half: Half) -> dict[str, Any]:
 @cache
 def fields_of(kind: type[Record], half: Half) -> tuple[str, ...]:
     """The names of a half's fields, without the age."""
-    names = (name for name in kind.__struct_fields__ if name != "order")
+    names = (name for name in kind.__struct_fields__ if name != "sequence")
     return tuple(name for name in names if (name in kind.STATUS) == (half is Half.STATUS))
 
 

@@ -25,14 +25,14 @@ from jumpstarter_controller.store.contract import (
 
 __all__ = ["MemoryStore"]
 
-MOST_EVENTS = 10_000
+MAX_EVENTS = 10_000
 """Whoever is further behind has to take a snapshot."""
 
 
 class MemoryStore:
     """A store of one user's, with threads of their own; `another` is for the next."""
 
-    def __init__(self, most_events: int = MOST_EVENTS) -> None:
+    def __init__(self, most_events: int = MAX_EVENTS) -> None:
         self._most_events = most_events
         self._records: dict[Place, Stored] = {}
         self._events: list[Event] = []

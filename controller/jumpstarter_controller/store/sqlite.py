@@ -46,11 +46,11 @@ __all__ = ["SqliteStore"]
 BUSY_SECONDS = 10.0
 LOOK_SECONDS = 0.25
 """What another process changes is noticed so soon: its file is asked whether there is something."""
-MOST_GONE = 10_000
+MAX_DELETED = 10_000
 """Of so many records it is known that they are gone; whoever is further behind has to take a snapshot."""
-MOST_OWN = 10_000
+MAX_OWN_CHANGES = 10_000
 """Writes that are remembered until they have been passed over."""
-MOST_NO_RECORDS = 100
+MAX_UNREADABLE = 100
 """Each is spoken of once."""
 
 _log = logging.getLogger(__name__)
@@ -144,6 +144,10 @@ MIGRATIONS: tuple[str | Callable[[sqlite3.Connection], None], ...] = (
 SCHEMA = len(MIGRATIONS)
 """Of this version. A file of an older version is brought up to it, one of a newer version is refused."""
 
+_STORED_NAMES = {"previous_uid": "outgoing", "previous_uid_until": "outgoing_until"}
+"""Fields of records that databases of earlier versions have under another name."""
+_FIELD_NAMES = {stored: name for name, stored in _STORED_NAMES.items()}
+
 
 class SqliteStore:
     """One record a row, its halves as JSON, in a file that only its owner may read.
@@ -159,11 +163,11 @@ class SqliteStore:
         self._woken = threading.Event()
         self._wakes = 0
         """How often it was woken: whoever waits to write gives up when this changes."""
-        self._own: deque[tuple[int, int]] = deque(maxlen=MOST_OWN)
+        self._own: deque[tuple[int, int]] = deque(maxlen=MAX_OWN_CHANGES)
         """From which revision, not with it, to which: what this store has written itself, and need not read again."""
         self._alone = (0, 0)
         """The same, of what was written last with nobody else in between."""
-        self._no_records: deque[int] = deque(maxlen=MOST_NO_RECORDS)
+        self._no_records: deque[int] = deque(maxlen=MAX_UNREADABLE)
         """Hashes of rows of which it was said that they are none."""
         self._newest = 0
         """The greatest revision that was seen."""
@@ -384,7 +388,7 @@ class SqliteStore:
     def _forget(self, forgotten: int) -> int:
         """Keep no more than the youngest of what is gone; up to where all of that is forgotten."""
         row = self._db.execute(
-            "SELECT revision FROM gone ORDER BY revision DESC LIMIT 1 OFFSET ?", (MOST_GONE,)
+            "SELECT revision FROM gone ORDER BY revision DESC LIMIT 1 OFFSET ?", (MAX_DELETED,)
         ).fetchone()
         if row is None:
             return forgotten
@@ -497,8 +501,8 @@ def _stored(row: _Row, last: int) -> Stored:
         raise ValueError(f"its revision {revision} or its age {age} was never given")
     if max(len(spec), len(status)) > (most := max_bytes(kind)):
         raise ValueError(f"it is larger than {most >> 10} KiB")
-    fields = decode_json(spec, dict[str, Any]) | decode_json(status, dict[str, Any])
-    record = msgspec.convert(fields, kind)
+    found = decode_json(spec, dict[str, Any]) | decode_json(status, dict[str, Any])
+    record = msgspec.convert({_FIELD_NAMES.get(name, name): value for name, value in found.items()}, kind)
     check_bounds(record)
     if record.key != row[1:3]:
         raise ValueError(f"in it, it is called {shown(str(record.key))}")
@@ -509,7 +513,7 @@ def _text(record: Record, half: Half) -> str:
     """One half of it as JSON; what is as it always is left out."""
     usual = defaults_of(type(record))
     fields = {
-        name: value
+        _STORED_NAMES.get(name, name): value
         for name, value in values_of(record, half).items()
         if name not in usual or value != usual[name]
     }

@@ -255,7 +255,7 @@ class Contract(RuleBasedStateMachine):
                 known = [self.newest.get(left.place, 0), *(one.revision for one in done)]
                 done.append(Written(left.place, max(known) + 1))
             elif found is not None and found.request == left.request:
-                done.append(Written(left.place, found.revision, getattr(found.record, "order", 0)))
+                done.append(Written(left.place, found.revision, getattr(found.record, "sequence", 0)))
         else:
             assert stops is None, f"{changes[stops or 0]} was written over what it did not know"
             assert len(done) == len(changes)
@@ -299,7 +299,7 @@ class Contract(RuleBasedStateMachine):
             return Written(change.place, self.newest[change.place] + 1) if is_made else None
         if found is None or found.request != change.request:
             return None
-        return Written(change.place, found.revision, getattr(found.record, "order", 0))
+        return Written(change.place, found.revision, getattr(found.record, "sequence", 0))
 
     def _change(self, data: st.DataObject) -> Change:
         kind, name = data.draw(PLACES)
@@ -355,7 +355,7 @@ class Contract(RuleBasedStateMachine):
             if expected is None:
                 self.model.pop(place)
                 continue
-            age = outcome.age if was is None else getattr(was.record, "order", 0)
+            age = outcome.age if was is None else getattr(was.record, "sequence", 0)
             record = aged(expected.record, age)
             if isinstance(record, Lease) and was is None:
                 assert all(age > one for one in self.ages), "who comes later is younger"
@@ -557,7 +557,7 @@ class WritesBothHalves(MemoryStore):
         for change, one in zip(changes, done, strict=True):
             kept = self._records.get(one.place)
             if change.revision is not None and change.record is not None and kept is not None:
-                record = aged(change.record, getattr(kept.record, "order", 0))
+                record = aged(change.record, getattr(kept.record, "sequence", 0))
                 self._records[one.place] = kept._replace(record=record)
         return done
 

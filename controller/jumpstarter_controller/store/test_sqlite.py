@@ -18,11 +18,11 @@ from jumpstarter_controller.lab import (
     Condition,
     ConditionType,
     Device,
+    Draft,
     Exporter,
     ExporterDevices,
     Host,
     Key,
-    Lab,
     Lease,
     Policy,
     Rule,
@@ -51,7 +51,7 @@ RECORDS = [
 ]
 
 
-def loaded(path: Path) -> Lab:
+def loaded(path: Path) -> Draft:
     with closing(SqliteStore(path)) as store:
         return lab_of(store)
 

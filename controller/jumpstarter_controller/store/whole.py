@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from jumpstarter_controller.lab import Lab, Record
+from jumpstarter_controller.lab import Draft, Record
 from jumpstarter_controller.lab.tables import Place
 from jumpstarter_controller.store.contract import Change, Half, Store, key_of
 
 __all__ = ["fill", "lab_of", "overwrite"]
 
 
-def lab_of(store: Store) -> Lab:
+def lab_of(store: Store) -> Draft:
     """All records. StoreError as `Store.snapshot`."""
-    lab = Lab()
+    draft = Draft()
     for (kind, key), stored in store.snapshot().records.items():
-        lab.set(kind, key, stored.record)
-    return lab
+        draft.set(kind, key, stored.record)
+    return draft
 
 
 def overwrite(store: Store, records: Mapping[Place, Record | None]) -> None:
@@ -27,7 +27,7 @@ def overwrite(store: Store, records: Mapping[Place, Record | None]) -> None:
     """
     known = store.snapshot().records
     changes: list[Change] = []
-    for place, record in sorted(records.items(), key=lambda one: getattr(one[1], "order", 0)):
+    for place, record in sorted(records.items(), key=lambda one: getattr(one[1], "sequence", 0)):
         revision = known[place].revision if place in known else None
         if record is not None:
             changes += [Change(place, half, record, revision) for half in Half]

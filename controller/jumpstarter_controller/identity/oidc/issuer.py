@@ -13,13 +13,13 @@ import trio
 from jumpstarter_proto.https import FetchError, Reply, fetch_json
 
 from jumpstarter_controller.identity.oidc.keys import ALGORITHMS, KeyCache, Known
-from jumpstarter_controller.identity.tokens import LONGEST, TokenError, expired
+from jumpstarter_controller.identity.tokens import MAX_TOKEN_LENGTH, TokenError, expired
 
 __all__ = ["Issuer", "IssuerSettings"]
 
 LEEWAY = 30.0
 """Seconds that an issuer's clock may differ from ours."""
-LONGEST_NAME = 256
+MAX_USERNAME_LENGTH = 256
 
 _log = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ class Issuer:
         Raises:
             TokenError: it does not count, or that cannot be known now.
         """
-        if len(token) > LONGEST:
+        if len(token) > MAX_TOKEN_LENGTH:
             raise TokenError("oidc: the token is too long; have fewer claims put into it")
         try:
             header = jwt.get_unverified_header(token)
@@ -125,7 +125,7 @@ class Issuer:
     def _username(self, claims: Mapping[str, Any]) -> str:
         claim = self.settings.claim
         name = claims.get(claim)
-        if not isinstance(name, str) or not name or len(name) > LONGEST_NAME:
+        if not isinstance(name, str) or not name or len(name) > MAX_USERNAME_LENGTH:
             raise TokenError(f"oidc: the token does not say who you are in its claim {claim!r}; log in again")
         if claim == "email" and claims.get("email_verified", True) is not True:
             raise TokenError(f"oidc: {self.url} has not verified your email address; do that first")

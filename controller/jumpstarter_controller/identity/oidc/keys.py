@@ -22,7 +22,7 @@ OLD = 600.0
 """Seconds after which keys are fetched again."""
 OLD_PAUSE = 60.0
 """Seconds between two fetches of keys that are old: whoever has to wait for one should be rare."""
-MOST_KEYS = 64
+MAX_KEYS = 64
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512")
 """Asymmetric, all of them: with others an issuer's public key would be a secret."""
 _TYPES = {"RS": "RSA", "PS": "RSA", "ES": "EC"}
@@ -67,7 +67,7 @@ class KeyCache:
         if not isinstance(keys, list):
             raise ValueError("it has no list of keys")  # noqa: TRY004 - of what came, not of our call
         self._keys = [
-            key for key in keys[:MOST_KEYS] if isinstance(key, dict) and key.get("use", "sig") == "sig"
+            key for key in keys[:MAX_KEYS] if isinstance(key, dict) and key.get("use", "sig") == "sig"
         ]
         self._fetched = now
 

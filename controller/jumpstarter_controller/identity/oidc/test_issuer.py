@@ -17,7 +17,7 @@ from jwt.algorithms import ECAlgorithm
 from jumpstarter_controller.identity import Authenticator, TokenError, TokenIssuer
 from jumpstarter_controller.identity.oidc import Issuer, IssuerSettings
 from jumpstarter_controller.identity.oidc.keys import OLD, PAUSE
-from jumpstarter_controller.identity.tokens import LONGEST
+from jumpstarter_controller.identity.tokens import MAX_TOKEN_LENGTH
 
 URL = "https://id.example"
 NOW = 1_000_000.0
@@ -111,7 +111,7 @@ async def test_nobody_of_another_issuer_passes_for_one_of_our_own(
 
 async def test_a_long_token_is_not_looked_at(server: Server) -> None:
     with pytest.raises(TokenError, match="too long"):
-        await server.trusted().verify(server.token(more="x" * LONGEST))
+        await server.trusted().verify(server.token(more="x" * MAX_TOKEN_LENGTH))
     assert server.asked == 0
 
 

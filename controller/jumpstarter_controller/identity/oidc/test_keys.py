@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
-from jumpstarter_controller.identity.oidc.keys import MOST_KEYS, OLD, OLD_PAUSE, PAUSE, KeyCache, Known
+from jumpstarter_controller.identity.oidc.keys import MAX_KEYS, OLD, OLD_PAUSE, PAUSE, KeyCache, Known
 
 RSA = RSAAlgorithm.to_jwk(rsa.generate_private_key(65537, 2048).public_key(), as_dict=True)
 EC = ECAlgorithm.to_jwk(ec.generate_private_key(ec.SECP256R1()).public_key(), as_dict=True)
@@ -90,8 +90,8 @@ def test_a_token_that_names_no_key_is_tried_with_all_that_fit() -> None:
 
 def test_many_keys_are_bounded_and_no_list_is_an_error() -> None:
     cache = KeyCache()
-    cache.fetched({"keys": [key(str(number)) for number in range(MOST_KEYS + 1)]}, 0.0)
-    assert cache.candidates(header(str(MOST_KEYS - 1)))
-    assert not cache.candidates(header(str(MOST_KEYS)))
+    cache.fetched({"keys": [key(str(number)) for number in range(MAX_KEYS + 1)]}, 0.0)
+    assert cache.candidates(header(str(MAX_KEYS - 1)))
+    assert not cache.candidates(header(str(MAX_KEYS)))
     with pytest.raises(ValueError, match="no list"):
         cache.fetched({"keys": "x"}, 0.0)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
-from jumpstarter_controller.replicas import LIFETIME_SECONDS, Announced
+from jumpstarter_controller.replicas import LIFETIME_SECONDS, ReplicaRecord
 from jumpstarter_controller.store.contract import StoreError
 from jumpstarter_controller.store.kubernetes.api import (
     MANAGER,
@@ -35,7 +35,7 @@ class ReplicaLeases:
         self._path = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
         self._clock = clock
 
-    def all(self) -> Mapping[str, Announced]:
+    def all(self) -> Mapping[str, ReplicaRecord]:
         """All of them, by name. StoreError: they cannot be read."""
         answer = self._ask("GET", self._path, query={"labelSelector": LABEL}) or {}
         found = {}
@@ -44,7 +44,7 @@ class ReplicaLeases:
             address = str((dig(item, "metadata", "annotations") or {}).get(ADDRESS) or "")
             # Nobody else's object says where we connect to: its name has to be the replica's.
             if name and address and item["metadata"]["name"] == PREFIX + name:
-                found[name] = Announced(address, str(item["metadata"]["resourceVersion"]))
+                found[name] = ReplicaRecord(address, str(item["metadata"]["resourceVersion"]))
         return found
 
     def write(self, name: str, address: str) -> None:

@@ -51,7 +51,7 @@ MAX_MESSAGE_LENGTH = 1024
 FORBIDDEN, MISSING = 403, 404
 
 _log = logging.getLogger(__name__)
-_AWAY = frozenset((ExporterStatus.UNSPECIFIED, ExporterStatus.OFFLINE))
+_OFFLINE_STATUSES = frozenset((ExporterStatus.UNSPECIFIED, ExporterStatus.OFFLINE))
 
 
 class News(NamedTuple):
@@ -87,8 +87,8 @@ def _exporter(before: Exporter | None, after: Exporter) -> Iterator[News]:
     devices = before.devices if before else 0
     if after.devices and not devices:
         yield News("ExporterRegistered", f"Exporter registered its capabilities: deviceCount={after.devices}")
-    was_there = before is not None and before.status not in _AWAY
-    is_there = after.status not in _AWAY
+    was_there = before is not None and before.status not in _OFFLINE_STATUSES
+    is_there = after.status not in _OFFLINE_STATUSES
     if is_there and not was_there:
         yield News("ExporterOnline", after.status_message or "The exporter is connected")
     elif was_there and not is_there:

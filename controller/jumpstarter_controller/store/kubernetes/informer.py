@@ -24,10 +24,10 @@ WATCH_SECONDS = 60.0
 SILENCE_SECONDS = 15.0
 """And so much later the connection is dead."""
 FIRST_PAUSE_SECONDS = 0.1
-LONGEST_PAUSE_SECONDS = 5.0
+MAX_PAUSE_SECONDS = 5.0
 MAX_LINE_BYTES = 16 * 1024 * 1024
 """etcd keeps objects of 1.5 MiB."""
-FEW_FAILURES = 2
+TOLERATED_FAILURES = 2
 """So many in a row are spoken of; an API server that is started again may refuse one watch."""
 GONE = 410
 
@@ -108,7 +108,7 @@ class Informer:
     def failed(self, message: str) -> float:
         """The server cannot be reached, or the connection broke; seconds to the next attempt."""
         self._failures += 1
-        if self._failures >= FEW_FAILURES:
+        if self._failures >= TOLERATED_FAILURES:
             self.trouble = message
         return self.ended()
 
@@ -116,8 +116,8 @@ class Informer:
         """The watch is over; seconds to the next attempt. One that was told something goes on at once."""
         if self._is_told and not self._failures:
             return 0.0
-        pause = min(retry_seconds, LONGEST_PAUSE_SECONDS) if retry_seconds else self._pause
-        self._pause = min(self._pause * 2, LONGEST_PAUSE_SECONDS)
+        pause = min(retry_seconds, MAX_PAUSE_SECONDS) if retry_seconds else self._pause
+        self._pause = min(self._pause * 2, MAX_PAUSE_SECONDS)
         return pause * random.uniform(0.8, 1.2)  # noqa: S311 - so that replicas do not ask all at once
 
     def _refused(self, status: object, message: str) -> None:
@@ -125,5 +125,5 @@ class Informer:
             self.state = State.BEHIND
             return
         self._failures += 1
-        if self._failures >= FEW_FAILURES:
+        if self._failures >= TOLERATED_FAILURES:
             self.trouble = message

@@ -292,8 +292,8 @@ def _all() -> Iterator[Mapping]:
             "labels": _LABELS,
             "username": at("spec.username"),
             "enabled": note("enabled", bool),
-            "outgoing": note("outgoing"),
-            "outgoing_until": note("outgoing_until", float),
+            "previous_uid": note("outgoing"),
+            "previous_uid_until": note("outgoing_until", float),
         },
         uid=_TOKEN_UID,
     )

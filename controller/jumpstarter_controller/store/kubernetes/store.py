@@ -60,7 +60,7 @@ RETRY_SECONDS = 10.0
 """For so long a request is made again while the server is busy or does not answer. All others wait for that: when it
 was in vain, those that follow are made once, until one is answered."""
 FIRST_PAUSE_SECONDS = 0.05
-LONGEST_PAUSE_SECONDS = 2.0
+MAX_PAUSE_SECONDS = 2.0
 MAX_GONE = 10_000
 """Objects of which it is known that they are gone. Whoever is further behind has to take a snapshot."""
 MAX_REJECTED = 1000
@@ -480,7 +480,7 @@ class KubernetesStore:
                     f"the API server at {self._api.host} does not answer ({failure}); look after it: a controller "
                     "goes on by itself as soon as it does"
                 ) from failure
-            pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+            pause = min(pause * 2, MAX_PAUSE_SECONDS)
 
     def _is_woken(self, wakes: int, seconds: float) -> bool:
         with self._waiting:
@@ -582,7 +582,7 @@ class _Attempt:
             return Written(change.place, (self._seen or 0) + 1) if stored is None else None
         if stored is None or stored.request != change.request or not change.request:
             return None
-        return Written(change.place, stored.revision, getattr(stored.record, "order", 0))
+        return Written(change.place, stored.revision, getattr(stored.record, "sequence", 0))
 
     def _send(self) -> Written:
         change, store = self._change, self._store

@@ -14,8 +14,8 @@ from jumpstarter_controller.lab import Client, Key
 from jumpstarter_controller.store.contract import Event
 from jumpstarter_controller.store.kubernetes.fields import Object
 from jumpstarter_controller.store.kubernetes.informer import (
-    LONGEST_PAUSE_SECONDS,
     MAX_LINE_BYTES,
+    MAX_PAUSE_SECONDS,
     Informer,
     State,
 )
@@ -93,7 +93,7 @@ def test_pauses_grow_to_their_bound_and_begin_anew_when_there_was_something() ->
     informer = Informer(10, event)
     pauses = [informer.failed("no") for _ in range(20)]
     assert pauses[0] < 0.2
-    assert LONGEST_PAUSE_SECONDS * 0.7 < pauses[-1] <= LONGEST_PAUSE_SECONDS * 1.2
+    assert MAX_PAUSE_SECONDS * 0.7 < pauses[-1] <= MAX_PAUSE_SECONDS * 1.2
     informer.query()
     told(informer, line("BOOKMARK", 11))
     assert informer.ended() == 0
@@ -103,7 +103,7 @@ def test_pauses_grow_to_their_bound_and_begin_anew_when_there_was_something() ->
 def test_a_server_says_when_to_come_again_within_bounds() -> None:
     informer = Informer(10, event)
     assert 0.7 < informer.refused(429, "busy", 1.0) < 1.3
-    assert informer.refused(429, "busy", 3600.0) <= LONGEST_PAUSE_SECONDS * 1.2
+    assert informer.refused(429, "busy", 3600.0) <= MAX_PAUSE_SECONDS * 1.2
 
 
 def test_a_watch_that_ends_without_a_word_is_not_asked_for_in_a_loop() -> None:

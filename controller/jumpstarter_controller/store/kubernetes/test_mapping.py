@@ -80,8 +80,8 @@ RECORDS: dict[type[Record], st.SearchStrategy[Record]] = {
         labels=LABELS,
         username=TEXTS,
         enabled=st.booleans(),
-        outgoing=TEXTS,
-        outgoing_until=st.just(0.0) | TIMES,
+        previous_uid=TEXTS,
+        previous_uid_until=st.just(0.0) | TIMES,
     ),
     Exporter: st.builds(
         Exporter,
@@ -160,7 +160,12 @@ def full(kind: type[Record], namespace: str = "lab") -> Record:
     labels = {"board": "rpi4"}
     records: list[Record] = [
         Client(
-            **common, labels=labels, username="dex:ann", enabled=False, outgoing="old", outgoing_until=NOW
+            **common,
+            labels=labels,
+            username="dex:ann",
+            enabled=False,
+            previous_uid="old",
+            previous_uid_until=NOW,
         ),
         Exporter(
             **common,
@@ -272,7 +277,7 @@ def test_every_kind_of_record_has_its_object() -> None:
     assert MAPPINGS.keys() == RECORDS.keys() == set(KINDS)
     for kind, mapping in MAPPINGS.items():
         halves = {*mapping.spec, *mapping.status, *mapping.marked}
-        own = {"namespace", "name", "uid", "created", "order"}
+        own = {"namespace", "name", "uid", "created", "sequence"}
         special = {Exporter: {"devices"}, Lease: {"ended", "conditions"}}.get(kind, set())
         assert set(kind.__struct_fields__) - own - special == halves, kind
 
@@ -280,7 +285,7 @@ def test_every_kind_of_record_has_its_object() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_full_record_has_something_in_every_field(kind: type[Record]) -> None:
     record, usual = full(kind), defaults_of(kind)
-    assert [name for name in usual if name != "order" and getattr(record, name) == usual[name]] == []
+    assert [name for name in usual if name != "sequence" and getattr(record, name) == usual[name]] == []
 
 
 @given(PAIRS, st.sampled_from(Half), st.integers(0, 10**16))
@@ -423,7 +428,7 @@ def test_a_lease_of_kubectl_is_as_old_as_its_object() -> None:
         name="one",
         uid="u",
         created=1_795_852_800.0,
-        order=1_795_852_800_000_000,
+        sequence=1_795_852_800_000_000,
         client="ann",
         selector="board=rpi4",
         duration=1800.0,

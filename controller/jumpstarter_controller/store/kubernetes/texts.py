@@ -11,7 +11,7 @@ __all__ = ["duration_text", "read_duration", "read_time", "time_text"]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TIME = re.compile(r"(\d{4}-\d\d-\d\d)[Tt](\d\d:\d\d:\d\d)(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
-_LONGEST_SHOWN = 40
+_MAX_SHOWN_LENGTH = 40
 
 
 def time_text(seconds: float) -> str:
@@ -24,7 +24,7 @@ def read_time(text: str) -> float:
     """The same in seconds since the epoch. ValueError: it is no time."""
     match = _TIME.fullmatch(text)
     if match is None:
-        raise ValueError(f"{text[:_LONGEST_SHOWN]!r} is no time")
+        raise ValueError(f"{text[:_MAX_SHOWN_LENGTH]!r} is no time")
     day, hour, fraction, zone = match.groups()
     zone = "+00:00" if zone in "Zz" else zone
     whole = (datetime.fromisoformat(f"{day}T{hour}{zone}") - _EPOCH) // timedelta(seconds=1)

@@ -15,23 +15,23 @@ from jumpstarter_proto.rpc import RpcError, ServerCall, StatusCode
 
 from jumpstarter_controller.audit.entry import stranger_refused
 from jumpstarter_controller.identity import Authenticator, Caller, Subject, authorise, expired
-from jumpstarter_controller.lab import Client, Exporter, Host, Key, Lab, View
-from jumpstarter_controller.process.logs import Refusals
-from jumpstarter_controller.reconciler.reconciler import Engine
+from jumpstarter_controller.lab import Client, Draft, Exporter, Host, Key, LabState
+from jumpstarter_controller.process.logs import RefusalLog
+from jumpstarter_controller.reconciler.reconciler import Reconciler
 from jumpstarter_controller.services import objects
 
-__all__ = ["Guard", "Session", "subject_exists"]
+__all__ = ["CallAuthenticator", "CallerSession", "subject_exists"]
 
 _log = logging.getLogger(__name__)
 
 R = TypeVar("R", Client, Exporter, Host)
 LOOK_SECONDS = 30.0
 """A token's end is noticed so soon, also when the wall clock was set."""
-SHORTEST_SECONDS = 0.05
+MIN_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
-class Session(Generic[R]):
+class CallerSession(Generic[R]):
     """Somebody whose token was good when their call began. A call that stays open asks again."""
 
     record: R
@@ -41,50 +41,50 @@ class Session(Generic[R]):
     """When the token ends, in seconds since the epoch."""
     external: bool
     """Another issuer's token."""
-    engine: Engine
+    reconciler: Reconciler
 
     def pause(self, most: float) -> float:
         """How long to wait until the next `check`, at most so many seconds."""
-        left = self.expires - self.engine.clock()
-        return max(SHORTEST_SECONDS, min(most, left))
+        left = self.expires - self.reconciler.clock()
+        return max(MIN_SECONDS, min(most, left))
 
-    def check(self, view: View | None = None) -> None:
+    def check(self, state: LabState | None = None) -> None:
         """Whether the token still counts, by a draft or else by what is acknowledged.
 
         Raises:
             RpcError: its owner was deleted, disabled or has a new token.
             TokenError: its time is over.
         """
-        record = (view or self.engine.view).get(type(self.record), self.record.key)
+        record = (state or self.reconciler.committed).get(type(self.record), self.record.key)
         word = type(self.record).KIND
-        if record is None or not record.knows(self.uid, self.engine.clock()):
+        if record is None or not record.accepts_uid(self.uid, self.reconciler.clock()):
             raise refused(
                 StatusCode.UNAUTHENTICATED,
                 f"{word} {self.record.name} was deleted or has a new token; fetch its configuration",
                 ReasonCode.CALLER_DENIED,
             )
         _check_enabled(record)
-        if self.expires <= self.engine.clock():
+        if self.expires <= self.reconciler.clock():
             raise expired()
 
     async def watch(self) -> NoReturn:
         """Wait until the token counts no more, and raise as `check` does."""
         while True:
             self.check()
-            await self.engine.wait(type(self.record), self.record.key, self.pause(LOOK_SECONDS))
+            await self.reconciler.wait(type(self.record), self.record.key, self.pause(LOOK_SECONDS))
 
 
-class Guard:
+class CallAuthenticator:
     """Lets in who has a valid token of an object that exists and is enabled."""
 
     def __init__(
-        self, engine: Engine, authenticator: Authenticator, provisioned: Collection[str] = ()
+        self, reconciler: Reconciler, authenticator: Authenticator, provisioned: Collection[str] = ()
     ) -> None:
         """`provisioned` are the namespaces where users of other issuers become clients when they first call."""
-        self._engine = engine
+        self._reconciler = reconciler
         self._authenticator = authenticator
         self._provisioned = provisioned
-        self.refusals = Refusals(_log)
+        self.refusals = RefusalLog(_log)
 
     async def greet(self, call: ServerCall[Any, Any]) -> None:
         """Authenticate a connection's first caller before its message is read, which may be large; refuse nobody.
@@ -109,15 +109,15 @@ class Guard:
         """The calling exporter. RpcError says why it is none."""
         return (await self.exporter_session(call)).record
 
-    async def client_session(self, call: ServerCall[Any, Any]) -> Session[Client]:
+    async def client_session(self, call: ServerCall[Any, Any]) -> CallerSession[Client]:
         """The same, for a call that may take a while."""
         return await self._session(call, Kind.CLIENT, Client)
 
-    async def exporter_session(self, call: ServerCall[Any, Any]) -> Session[Exporter]:
+    async def exporter_session(self, call: ServerCall[Any, Any]) -> CallerSession[Exporter]:
         """The same, for a call that may take a while."""
         return await self._session(call, Kind.EXPORTER, Exporter)
 
-    async def host_session(self, call: ServerCall[Any, Any]) -> Session[Host]:
+    async def host_session(self, call: ServerCall[Any, Any]) -> CallerSession[Host]:
         """The calling host. RpcError says why it is none."""
         return await self._session(call, Kind.HOST, Host)
 
@@ -129,7 +129,7 @@ class Guard:
 
     async def any_session(
         self, call: ServerCall[Any, Any]
-    ) -> Session[Client] | Session[Exporter] | Session[Host]:
+    ) -> CallerSession[Client] | CallerSession[Exporter] | CallerSession[Host]:
         """Whoever calls, by the call's own word for what it is. RpcError says why it is nobody."""
         match call.header("jumpstarter-kind"):
             case Kind.HOST:
@@ -139,37 +139,39 @@ class Guard:
             case _:
                 return await self.client_session(call)
 
-    async def _session(self, call: ServerCall[Any, Any], kind: Kind, of: type[R]) -> Session[R]:
+    async def _session(self, call: ServerCall[Any, Any], kind: Kind, of: type[R]) -> CallerSession[R]:
         try:
             return await self._known(call, kind, of)
         except JumpstarterError as error:
             said = {key: call.header(f"jumpstarter-{key}") or "" for key in ("namespace", "name")}
             fields = {"namespace": said["namespace"], kind.lower(): said["name"], "peer": call.peer}
             self.refusals.note(error, **fields)
-            self._engine.record(*stranger_refused(self._engine.clock(), error, fields))
+            self._reconciler.record(*stranger_refused(self._reconciler.clock(), error, fields))
             raise
 
-    async def _known(self, call: ServerCall[Any, Any], kind: Kind, of: type[R]) -> Session[R]:
+    async def _known(self, call: ServerCall[Any, Any], kind: Kind, of: type[R]) -> CallerSession[R]:
         caller = await self._authenticator.caller(call.metadata, kind)
         key = Key(caller.namespace, caller.name)
         if caller.is_nobody:  # also when there is such an object by now: who signed the token is not known
-            there = self._engine.view.get(of, key)
+            there = self._reconciler.committed.get(of, key)
             authorise(caller, None if there is None else (lambda _: False, ""))
         record = (
-            self._engine.view.get(of, key) if caller.subject is None else await self._engine.find(of, key)
+            self._reconciler.committed.get(of, key)
+            if caller.subject is None
+            else await self._reconciler.find(of, key)
         )
         if record is None and of is Client and caller.subject is None:
             await self._provision(caller)
-            record = self._engine.view.get(of, Key(caller.namespace, caller.name))
+            record = self._reconciler.committed.get(of, Key(caller.namespace, caller.name))
         if record is None:
             authorise(caller, None)
             raise AssertionError("nobody is authorised as nothing")
-        now = self._engine.clock()
-        authorise(caller, (partial(record.knows, now=now), record.username))
+        now = self._reconciler.clock()
+        authorise(caller, (partial(record.accepts_uid, now=now), record.username))
         _check_enabled(record)
         call.trust(f"{kind.lower()} {record.name} of {record.namespace}")
         uid = record.uid if caller.subject is None else caller.subject.uid
-        return Session(record, uid, caller.expires, caller.subject is None, self._engine)
+        return CallerSession(record, uid, caller.expires, caller.subject is None, self._reconciler)
 
     async def _provision(self, caller: Caller) -> None:
         """Make the caller a client, where users of other issuers may become one by themselves."""
@@ -178,18 +180,18 @@ class Guard:
         key = Key(caller.namespace, caller.name)
         objects.check_names(key, {})
 
-        def apply(lab: Lab, now: float) -> None:
-            if lab.get(Client, key) is None:  # several calls of theirs may have come at once
-                objects.create(lab, now, Kind.CLIENT, key, {}, username=caller.username)
+        def apply(draft: Draft, now: float) -> None:
+            if draft.get(Client, key) is None:  # several calls of theirs may have come at once
+                objects.create(draft, now, Kind.CLIENT, key, {}, username=caller.username)
 
-        await self._engine.change(apply)
+        await self._reconciler.change(apply)
         _log.info("client made for a user of another issuer", extra={"client": caller.name})
 
 
-async def subject_exists(engine: Engine, subject: Subject) -> bool:
+async def subject_exists(reconciler: Reconciler, subject: Subject) -> bool:
     """Whether there is a client, an exporter or a host with tokens that name this."""
-    record = await engine.find(objects.TYPES[subject.kind], Key(subject.namespace, subject.name))
-    return record is not None and record.knows(subject.uid, engine.clock())
+    record = await reconciler.find(objects.TYPES[subject.kind], Key(subject.namespace, subject.name))
+    return record is not None and record.accepts_uid(subject.uid, reconciler.clock())
 
 
 def _check_enabled(record: Client | Exporter | Host) -> None:

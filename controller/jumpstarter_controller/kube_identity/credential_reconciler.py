@@ -31,10 +31,10 @@ from jumpstarter_controller.kube_identity.secrets import (
     why_blocked,
 )
 from jumpstarter_controller.kube_identity.status import next_look, with_credential, with_trouble
-from jumpstarter_controller.lab import Client, Exporter, Key, Lab, Record
+from jumpstarter_controller.lab import Client, Draft, Exporter, Key, Record
 from jumpstarter_controller.lab.tables import Place
 from jumpstarter_controller.process.logs import about
-from jumpstarter_controller.reconciler.reconciler import Engine
+from jumpstarter_controller.reconciler.reconciler import Reconciler
 from jumpstarter_controller.services import objects
 from jumpstarter_controller.store import DamagedError
 from jumpstarter_controller.store.kubernetes.api import (
@@ -49,7 +49,7 @@ from jumpstarter_controller.store.kubernetes.mapping import NoRecordError
 from jumpstarter_controller.store.kubernetes.patch import merge_patch
 from jumpstarter_controller.store.kubernetes.store import KubernetesStore
 
-__all__ = ["CredentialKeeper", "SecretTokens"]
+__all__ = ["CredentialReconciler", "SecretTokens"]
 
 WORKERS = 4
 """Objects that are looked after at the same time."""
@@ -57,7 +57,7 @@ MAX_TRIES = 8
 """So often in a row others may be first."""
 PAUSE_SECONDS = 0.1
 FIRST_RETRY_SECONDS = 1.0
-LONGEST_RETRY_SECONDS = 60.0
+MAX_RETRY_SECONDS = 60.0
 LOOK_SECONDS = 30.0
 """A wall clock that was set is noticed so soon."""
 MAX_SAID = 1000
@@ -106,12 +106,12 @@ class _State:
         return self.after is self.item and self.step in {Step.KEEP, Step.BLOCKED}
 
 
-class CredentialKeeper:
+class CredentialReconciler:
     """`run` has to run, on the replica that leads."""
 
-    def __init__(self, store: KubernetesStore, engine: Engine, tokens: SecretTokens) -> None:
+    def __init__(self, store: KubernetesStore, reconciler: Reconciler, tokens: SecretTokens) -> None:
         self._store = store
-        self._engine = engine
+        self._reconciler = reconciler
         self._tokens = tokens
         self._watch = NameWatch(
             store, "secrets", SeenSecret.of, lambda name: _kind_of(name) is not None, self.notice
@@ -164,7 +164,7 @@ class CredentialKeeper:
                 self._notice((kind, Key(self._store.namespace, of)))
 
     def _take(self) -> Place | None:
-        now = self._engine.clock()
+        now = self._reconciler.clock()
         for place in [place for place, due in self._later.items() if due <= now]:
             del self._later[place]
             self._pending[place] = None
@@ -178,7 +178,7 @@ class CredentialKeeper:
             place = self._take()
             if place is None:
                 self._news = trio.Event() if self._news.is_set() else self._news
-                left = min(self._later.values(), default=math.inf) - self._engine.clock()
+                left = min(self._later.values(), default=math.inf) - self._reconciler.clock()
                 with trio.move_on_after(max(0.0, min(left, LOOK_SECONDS))):
                     await self._news.wait()
                 continue
@@ -208,7 +208,7 @@ class CredentialKeeper:
                 self._told.pop(place, None)
                 if state is None or state.step is Step.BLOCKED:
                     return None  # until somebody changes it
-                return next_look(state.content.expires, self._engine.clock(), state.content.renew_at)
+                return next_look(state.content.expires, self._reconciler.clock(), state.content.renew_at)
         except DamagedError:
             return None  # until somebody repairs it, of which the store tells
         except (UnansweredError, WrongAnswerError, JumpstarterError) as error:
@@ -222,7 +222,7 @@ class CredentialKeeper:
             _log.exception("the token of %s %s cannot be looked after", place[0].KIND, place[1])
         failures = self._failures[place] = self._failures.get(place, 0) + 1
         pause = FIRST_RETRY_SECONDS * float(2 ** min(failures - 1, 10))
-        return self._engine.clock() + min(pause, LONGEST_RETRY_SECONDS)
+        return self._reconciler.clock() + min(pause, MAX_RETRY_SECONDS)
 
     def _say(self, place: Place, why: str) -> None:
         """Once for each reason, not for each object."""
@@ -235,9 +235,9 @@ class CredentialKeeper:
 
     async def _tell(self, place: Place, why: str) -> None:
         """Have the object say so, if that can be; its token is asked for again later."""
-        item, now = self._store.latest(place), self._engine.clock()
+        item, now = self._store.latest(place), self._reconciler.clock()
         # For what an object says is news of it: a reason that is another each time must not be told all the time.
-        if item is None or now < self._told.get(place, -math.inf) + LONGEST_RETRY_SECONDS:
+        if item is None or now < self._told.get(place, -math.inf) + MAX_RETRY_SECONDS:
             return
         after = with_trouble(item, self._tokens.endpoint, why, now)
         try:
@@ -276,7 +276,7 @@ class CredentialKeeper:
         except NoRecordError:
             return None
         assert isinstance(record, Client | Exporter)
-        name, now = secret_name(kind, key.name), self._engine.clock()
+        name, now = secret_name(kind, key.name), self._reconciler.clock()
         content = await self._tokens.content(seen.token) if seen is not None and seen.token else None
         shell = None if seen is None else seen.shell
         step = next_step(
@@ -321,13 +321,13 @@ class CredentialKeeper:
         """No token from before counts any more."""
         kind, key = state.place
 
-        def apply(lab: Lab, _: float) -> str:
-            record = lab.get(kind, key)
+        def apply(draft: Draft, _: float) -> str:
+            record = draft.get(kind, key)
             if not isinstance(record, Client | Exporter) or record.uid != state.record.uid:
                 return ""  # somebody else has done it, or it is not known here yet
-            return objects.renew(lab, record).uid
+            return objects.renew(draft, record).uid
 
-        if uid := await self._engine.change(apply):
+        if uid := await self._reconciler.change(apply):
             self._rotated[state.place] = uid
             _log.warning(
                 "the Secret %s was deleted or emptied: the tokens of %s %s from before count no more",
@@ -348,7 +348,7 @@ class CredentialKeeper:
             self._tokens.endpoint,
             name,
             expires,
-            now=self._engine.clock(),
+            now=self._reconciler.clock(),
             note=self._tokens.note,
         )
         return replace(state, after=after)

@@ -11,13 +11,13 @@ from collections.abc import Sequence
 
 from jumpstarter_controller.lab import Lease
 
-__all__ = ["IN_FLIGHT_SECONDS", "surplus_of"]
+__all__ = ["IN_FLIGHT_SECONDS", "excess_leases"]
 
 IN_FLIGHT_SECONDS = 60.0
 """What has begun so long ago was made before the others, or when the limit was another: it goes on."""
 
 
-def surplus_of(leases: Sequence[Lease], most: int, now: float) -> list[Lease]:
+def excess_leases(leases: Sequence[Lease], most: int, now: float) -> list[Lease]:
     """Of leases that have not ended, those that are to end for a client to have no more than so many."""
     if len(leases) <= most:
         return []
@@ -26,6 +26,6 @@ def surplus_of(leases: Sequence[Lease], most: int, now: float) -> list[Lease]:
     for (namespace, client), count in counts.items():
         if count > most:
             owned = [one for one in leases if one.client == client and one.namespace == namespace]
-            owned.sort(key=lambda one: (one.order, one.created, one.key))
+            owned.sort(key=lambda one: (one.sequence, one.created, one.key))
             found += [one for one in owned[most:] if one.begun is None or now - one.begun < IN_FLIGHT_SECONDS]
     return found

@@ -14,7 +14,7 @@ from jumpstarter_proto.v1 import jumpstarter_pb2
 
 from jumpstarter_controller.lab import Key
 
-__all__ = ["CAPACITY", "Listener", "Listening"]
+__all__ = ["CAPACITY", "DialQueue", "DialQueues"]
 
 CAPACITY = 8
 """Connections that may wait for an exporter that is busy with its hook."""
@@ -26,7 +26,7 @@ DELIVERED_SECONDS = 3.0
 """An exporter that heard of a connection needs less to reach its router: one that died meanwhile may not have."""
 
 
-class Listener:
+class DialQueue:
     """One exporter's open Listen call."""
 
     def __init__(self, waiting: deque[jumpstarter_pb2.ListenResponse], process: str = "") -> None:
@@ -78,23 +78,23 @@ class _Left:
         return self.unproven if process and self.process and process != self.process else []
 
 
-class Listening:
+class DialQueues:
     """The listeners of all leases."""
 
     def __init__(self) -> None:
-        self._listeners: dict[Key, Listener] = {}
+        self._listeners: dict[Key, DialQueue] = {}
         self._left: dict[Key, _Left] = {}
         self._arrivals: dict[Key, trio.Event] = {}
         """Of leases for whose listener somebody waits."""
 
-    def listen(self, lease: Key, process: str = "") -> Listener:
+    def listen(self, lease: Key, process: str = "") -> DialQueue:
         """Open a queue. An older one of the same lease ends, and what waits there comes along.
 
         So does what another `process` of the exporter was sent last: it is dead, and may not have got to it.
         """
         left = self._end(lease)
         left.waiting.extendleft(reversed(left.lost_with_other_than(process)))
-        listener = self._listeners[lease] = Listener(left.waiting, process)
+        listener = self._listeners[lease] = DialQueue(left.waiting, process)
         self._arrivals.pop(lease, trio.Event()).set()
         return listener
 
@@ -123,7 +123,7 @@ class Listening:
         finally:  # others who wait still ask for another one
             self._arrivals.pop(lease, trio.Event()).set()
 
-    def close(self, lease: Key, listener: Listener) -> None:
+    def close(self, lease: Key, listener: DialQueue) -> None:
         """The call has ended; a newer one stays. What waits is kept for a while."""
         if self._listeners.get(lease) is listener:
             del self._listeners[lease]

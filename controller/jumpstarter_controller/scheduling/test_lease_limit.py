@@ -14,10 +14,10 @@ from jumpstarter_proto.client.v1 import client_pb2
 from jumpstarter_proto.rpc import RpcError, StatusCode
 from msgspec.structs import replace
 
-from jumpstarter_controller.lab import Client, Exporter, ExporterStatus, Key, Lab, Lease, Record
-from jumpstarter_controller.reconciler.reconciler import Engine
+from jumpstarter_controller.lab import Client, Draft, Exporter, ExporterStatus, Key, Lease, Record
+from jumpstarter_controller.reconciler.reconciler import Reconciler
 from jumpstarter_controller.scheduling import Presence, Scheduler
-from jumpstarter_controller.scheduling.surplus import IN_FLIGHT_SECONDS
+from jumpstarter_controller.scheduling.lease_limit import IN_FLIGHT_SECONDS
 from jumpstarter_controller.services.changes import create_lease
 from jumpstarter_controller.store import MemoryStore
 from jumpstarter_controller.store.whole import fill, lab_of
@@ -53,7 +53,7 @@ def leases(draw: st.DrawFn) -> list[Lease]:
             client=client.name,
             selector="board=rpi4",
             duration=3600.0,
-            order=draw(st.integers(0, 5)),
+            sequence=draw(st.integers(0, 5)),
             created=NOW - draw(st.sampled_from([0.0, 10.0, 1000.0])),
             begin_time=draw(st.sampled_from([None, None, None, NOW + 600.0])),
             release=draw(st.sampled_from([False, False, False, True])),
@@ -65,8 +65,8 @@ def leases(draw: st.DrawFn) -> list[Lease]:
     return found
 
 
-def lab_with(found: Iterable[Lease]) -> tuple[Lab, Presence]:
-    lab, presence = Lab(), Presence()
+def lab_with(found: Iterable[Lease]) -> tuple[Draft, Presence]:
+    lab, presence = Draft(), Presence()
     found = list(found)
     for board in BOARDS:
         held = next(
@@ -80,7 +80,7 @@ def lab_with(found: Iterable[Lease]) -> tuple[Lab, Presence]:
 
 
 def age(lease: Lease) -> tuple[int, float, Key]:
-    return lease.order, lease.created, lease.key
+    return lease.sequence, lease.created, lease.key
 
 
 def too_many(lease: Lease) -> bool:
@@ -91,7 +91,7 @@ def too_many(lease: Lease) -> bool:
 @settings(deadline=None)
 def test_the_youngest_of_too_many_end_and_nobody_elses(found: list[Lease]) -> None:
     lab, presence = lab_with(found)
-    scheduler = Scheduler(presence, most_leases=MOST)
+    scheduler = Scheduler(presence, max_leases=MOST)
     scheduler.reconcile(lab, NOW)
     after = {one.key: one for one in lab.all(Lease)}
     by_client: defaultdict[Key, list[Lease]] = defaultdict(list)
@@ -118,27 +118,27 @@ def full() -> list[Lease]:
     """As many leases of ann's as she may have, and for long."""
     mine = Lease(namespace="lab", name="l0", client="ann", selector="board=rpi4", duration=3600.0)
     return [
-        replace(mine, name=f"l{number}", order=number, exporter=board, begun=NOW - 1000.0)
+        replace(mine, name=f"l{number}", sequence=number, exporter=board, begun=NOW - 1000.0)
         for number, board in enumerate("abc", start=1)
     ]
 
 
 def test_a_lease_that_is_too_much_and_begins_later_keeps_no_board_from_others() -> None:
     mine = replace(full()[0], exporter="", begun=None)
-    later = replace(mine, name="l4", order=4, begin_time=NOW + 600.0)
-    others = replace(mine, name="l5", order=5, client="bob")
+    later = replace(mine, name="l4", sequence=4, begin_time=NOW + 600.0)
+    others = replace(mine, name="l5", sequence=5, client="bob")
     lab, presence = lab_with([*full(), later, others])
-    Scheduler(presence, most_leases=MOST).reconcile(lab, NOW)
+    Scheduler(presence, max_leases=MOST).reconcile(lab, NOW)
     board = lab.get(Exporter, BOARDS[3].key)
     assert board is not None
     assert board.lease == "l5"
 
 
 def test_a_lease_that_is_too_much_lets_go_of_the_board_that_it_was_offered() -> None:
-    offered = replace(full()[0], name="l4", order=4, exporter="d", begun=None, offered=NOW - 1.0)
+    offered = replace(full()[0], name="l4", sequence=4, exporter="d", begun=None, offered=NOW - 1.0)
     lab, presence = lab_with([*full(), offered])
     lab.put(replace(BOARDS[3], lease="l4", answers=True))
-    Scheduler(presence, most_leases=MOST).reconcile(lab, NOW)
+    Scheduler(presence, max_leases=MOST).reconcile(lab, NOW)
     after, board = lab.get(Lease, offered.key), lab.get(Exporter, BOARDS[3].key)
     assert after is not None
     assert board is not None
@@ -147,11 +147,11 @@ def test_a_lease_that_is_too_much_lets_go_of_the_board_that_it_was_offered() -> 
 
 def test_a_lease_that_is_too_much_and_damaged_keeps_its_board() -> None:
     """It cannot be written, so it does not end, and nobody else is to get what it has."""
-    young = replace(full()[0], name="l4", order=4, exporter="d", begun=NOW - 1.0)
-    others = replace(young, name="l5", order=5, client="bob", exporter="", begun=None)
+    young = replace(full()[0], name="l4", sequence=4, exporter="d", begun=NOW - 1.0)
+    others = replace(young, name="l5", sequence=5, client="bob", exporter="", begun=None)
     lab, presence = lab_with([*full(), young, others])
     lab.damaged[Lease, young.key] = "somebody has damaged it"
-    Scheduler(presence, most_leases=MOST).reconcile(lab, NOW)
+    Scheduler(presence, max_leases=MOST).reconcile(lab, NOW)
     assert lab.get(Lease, young.key) == young
     assert not getattr(lab.get(Lease, others.key), "exporter", None)
 
@@ -171,17 +171,17 @@ async def test_two_controllers_that_are_asked_at_once_end_what_is_too_much_and_a
     store = MemoryStore()
     records: list[Record] = [*CLIENTS, *BOARDS[:2]]
     fill(store, *records)
-    engines = [Engine(store, most_leases=MOST) for _ in range(2)]
+    engines = [Reconciler(store, max_leases=MOST) for _ in range(2)]
     refused = 0
 
-    async def ask(engine: Engine, number: int, chance: random.Random) -> None:
+    async def ask(reconciler: Reconciler, number: int, chance: random.Random) -> None:
         nonlocal refused
         asked = client_pb2.Lease(selector="board=rpi4")
         asked.duration.seconds = 3600
         for turn in range(MOST + 1):
             name = f"l-{number}-{turn}"
             try:
-                await engine.change(
+                await reconciler.change(
                     lambda lab, now, name=name: create_lease(
                         lab, now, CLIENTS[0], name, asked, most_open=MOST
                     )  # type: ignore[misc]
@@ -191,22 +191,22 @@ async def test_two_controllers_that_are_asked_at_once_end_what_is_too_much_and_a
                 refused += 1
             await trio.sleep(chance.random() * 0.002)
 
-    for engine in engines:
-        await nursery.start(engine.run)
+    for reconciler in engines:
+        await nursery.start(reconciler.run)
         for board in BOARDS[:2]:
-            engine.presence.connected(board.key, engine.clock())
+            reconciler.presence.connected(board.key, reconciler.clock())
     async with trio.open_nursery() as asking:
-        for number, engine in enumerate(engines):
-            asking.start_soon(ask, engine, number, random.Random(seed + number))
+        for number, reconciler in enumerate(engines):
+            asking.start_soon(ask, reconciler, number, random.Random(seed + number))
     with trio.fail_after(30):
         while True:
             kept = lab_of(store)
-            views = [{one.key: one for one in engine.view.all(Lease)} for engine in engines]
+            views = [{one.key: one for one in reconciler.committed.all(Lease)} for reconciler in engines]
             same = views[0] == views[1] == {one.key: one for one in kept.all(Lease)}
             if same and len(kept.open_leases()) <= MOST and not kept.at_odds():
                 break
-            for engine in engines:
-                await engine.change(lambda *_: None)
+            for reconciler in engines:
+                await reconciler.change(lambda *_: None)
             await trio.sleep(0.01)
     going_on = sorted(kept.open_leases(), key=age)
     assert len(going_on) == MOST

@@ -7,17 +7,17 @@ from collections.abc import Sequence
 
 from jumpstarter_controller.lab import Key, Lease
 from jumpstarter_controller.scheduling.candidates import Candidates
-from jumpstarter_controller.scheduling.line import Line, Promises, Supply, end_of
+from jumpstarter_controller.scheduling.lease_queue import ExporterPool, Line, Reservations, end_of
 
 __all__ = ["forecast"]
 
-MOST_TIMES = 16
+MAX_RESERVATION_ROUNDS = 16
 """How far one looks ahead where boards are kept for later: nobody knows when those far behind will begin."""
 _FREE, _LEAVE, _JOIN = range(3)
 
 
 def forecast(
-    waiting: Sequence[tuple[Lease, Candidates]], promises: Promises, supply: Supply, now: float
+    waiting: Sequence[tuple[Lease, Candidates]], reservations: Reservations, pool: ExporterPool, now: float
 ) -> dict[Key, float]:
     """The begin of each lease that gets an exporter, by its key.
 
@@ -25,17 +25,15 @@ def forecast(
     that are not free are not ready: nobody knows when they will be.
     """
     line = Line(waiting)
-    supply = supply.copy()
-    events: list[tuple[float, int, Key]] = [
-        (at, _FREE, key) for key, at in supply.free_at.items() if at > now
-    ]
+    pool = pool.copy()
+    events: list[tuple[float, int, Key]] = [(at, _FREE, key) for key, at in pool.free_at.items() if at > now]
     events += [(lease.expiry, _LEAVE, lease.key) for lease, _ in waiting if lease.expiry is not None]
-    joining = {lease.key: (lease, found) for lease, found in promises.later}
-    events += [(lease.begin_time, _JOIN, lease.key) for lease, _ in promises.later if lease.begin_time]
+    joining = {lease.key: (lease, found) for lease, found in reservations.later}
+    events += [(lease.begin_time, _JOIN, lease.key) for lease, _ in reservations.later if lease.begin_time]
     heapq.heapify(events)
     begins: dict[Key, float] = {}
-    while (line or joining) and promises.times <= MOST_TIMES:
-        for grant in line.grant(supply, promises, now):
+    while (line or joining) and reservations.times <= MAX_RESERVATION_ROUNDS:
+        for grant in line.grant(pool, reservations, now):
             begins[grant.lease.key] = now
             heapq.heappush(events, (end_of(grant.lease, now), _FREE, grant.exporter))
         if not events:
@@ -44,7 +42,7 @@ def forecast(
         while events and events[0][0] <= now:
             _, kind, key = heapq.heappop(events)
             if kind == _FREE:
-                supply.free.add(key)
+                pool.free.add(key)
             elif kind == _LEAVE:
                 line.leave(key)
             else:

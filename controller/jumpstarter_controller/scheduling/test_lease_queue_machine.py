@@ -21,11 +21,11 @@ from msgspec.structs import replace
 from jumpstarter_controller.lab import (
     Client,
     ConditionType,
+    Draft,
     Drain,
     Exporter,
     ExporterStatus,
     Key,
-    Lab,
     Lease,
     Policy,
     Reason,
@@ -55,11 +55,11 @@ selectors = st.sampled_from(["board=rpi4", "n=0", "n=1", "n in (0,1)", "n!=0", "
 seconds = st.sampled_from([1.0, 10.0, 30.0, 100.0])
 
 
-def again(lab: Lab) -> Lab:
+def again(draft: Draft) -> Draft:
     """As it comes back from the store."""
-    loaded = Lab()
+    loaded = Draft()
     for kind in KINDS:
-        for record in lab.all(kind):
+        for record in draft.all(kind):
             loaded.put(msgspec.json.decode(msgspec.json.encode(record), type=kind))
     loaded.commit()
     return loaded
@@ -71,7 +71,7 @@ class Machine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.now = 1_800_000_000.0
-        self.lab = Lab()
+        self.lab = Draft()
         self.presence = Presence()
         self.waiters = Waiters()
         self.scheduler = Scheduler(self.presence, self.waiters)
@@ -272,7 +272,7 @@ class Machine(RuleBasedStateMachine):
         why = [Reason("local-use", "in local use by ana")]
         self.change(lambda: changes.decline_lease(self.lab, Key(NS, name), lease.name, why, is_news=is_news))
         after = self.lease(lease.key)
-        assert (after.order, after.created) == (lease.order, lease.created), "it has lost its place"
+        assert (after.sequence, after.created) == (lease.sequence, lease.created), "it has lost its place"
         if is_news:
             assert after.exporter != name, "it was offered to who has just declined it"
             exporter = self.lab.get(Exporter, Key(NS, name))
@@ -440,7 +440,11 @@ class Machine(RuleBasedStateMachine):
             if other.exporter or other.begin_time is None or not self.now < other.begin_time < end:
                 continue
             theirs = self.priority(other, exporter)
-            if theirs is not None and mine is not None and (-theirs, other.order) < (-mine, lease.order):
+            if (
+                theirs is not None
+                and mine is not None
+                and (-theirs, other.sequence) < (-mine, lease.sequence)
+            ):
                 return True
         return False
 
@@ -456,7 +460,7 @@ class Machine(RuleBasedStateMachine):
                 if other.begin_time is not None and other.begin_time > self.now:
                     continue
                 theirs = self.priority(other, exporter)
-                if theirs is not None and (-theirs, other.order) < (-mine, lease.order):
+                if theirs is not None and (-theirs, other.sequence) < (-mine, lease.sequence):
                     assert self.is_promised(exporter, other), "a lease was passed by one behind it"
 
     @invariant()
@@ -473,7 +477,7 @@ class Machine(RuleBasedStateMachine):
                 is_later = lease.begin_time is not None and lease.begin_time > self.now
                 priority = self.priority(lease, exporter)
                 if not lease.exporter and not is_later and priority is not None:
-                    found.append((-priority, lease.order, lease.key))
+                    found.append((-priority, lease.sequence, lease.key))
             is_held_up = is_held_up and self.is_there(exporter) and not self.is_drained
             expected = min(found)[2] if found and is_held_up else None
             assert self.scheduler.wanted.get(exporter.key) == expected

@@ -12,7 +12,12 @@ from hypothesis import strategies as st
 from jumpstarter_proto.rpc import RpcError, ServerCall, StatusCode
 
 from jumpstarter_controller.lab import Key
-from jumpstarter_controller.services.instances import INSTANCE, RETURN_SECONDS, SEQUENCE, Instances
+from jumpstarter_controller.services.exporter_sessions import (
+    INSTANCE,
+    RETURN_SECONDS,
+    SEQUENCE,
+    ExporterSessions,
+)
 
 ONE = Key("lab", "one")
 
@@ -38,7 +43,7 @@ def call(
 async def test_the_process_that_is_served_stays_so_and_hears_of_the_other(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    instances = Instances()
+    instances = ExporterSessions()
     disputed = instances.opened(ONE, call("a"))
     instances.admit(ONE, call("a"))
     instances.admit(Key("lab", "two"), call("b"))
@@ -58,7 +63,7 @@ async def test_the_process_that_is_served_stays_so_and_hears_of_the_other(
 
 
 async def test_each_of_two_hears_where_the_other_is() -> None:
-    instances = Instances()
+    instances = ExporterSessions()
     instances.opened(ONE, call("a", peer="before"))
     instances.opened(ONE, call("a", peer="here"))
     with pytest.raises(RpcError, match="served by another process already, at here; stop"):
@@ -68,7 +73,7 @@ async def test_each_of_two_hears_where_the_other_is() -> None:
 
 
 async def test_a_process_that_has_gone_makes_room_at_once() -> None:
-    instances = Instances()
+    instances = ExporterSessions()
     instances.opened(ONE, call("a"))
     instances.opened(ONE, call("a"))
     instances.closed(ONE, call("a"))
@@ -82,7 +87,7 @@ async def test_a_process_that_has_gone_makes_room_at_once() -> None:
 
 
 async def test_exporters_that_do_not_say_which_process_they_are_are_let_in() -> None:
-    instances = Instances()
+    instances = ExporterSessions()
     instances.opened(ONE, call("a"))
     instances.admit(ONE, call(None))
     assert instances.is_news(ONE, call(None, "7"))
@@ -91,7 +96,7 @@ async def test_exporters_that_do_not_say_which_process_they_are_are_let_in() -> 
 
 @given(st.permutations(range(7, 15)))
 def test_an_old_status_changes_nothing_after_a_newer_one(order: list[int]) -> None:
-    instances = Instances()
+    instances = ExporterSessions()
     taken = [number for number in order if instances.is_news(ONE, call("a", str(number)))]
     assert taken == sorted(taken)
     assert taken[-1] == 14

@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from jumpstarter_controller.lab import Key, Lease
 from jumpstarter_controller.scheduling.candidates import Candidates
 
-__all__ = ["Grant", "Line", "Promises", "Supply", "end_of"]
+__all__ = ["Allocation", "ExporterPool", "Line", "Reservations", "end_of"]
 
 Rank: TypeAlias = "tuple[int, int, float, Key]"
 """Smaller is served first."""
@@ -28,7 +28,7 @@ Preference: TypeAlias = Callable[[Key], Any]
 
 
 @dataclass(frozen=True)
-class Supply:
+class ExporterPool:
     """The exporters that are there. Granting them keeps it true."""
 
     free: set[Key]
@@ -37,18 +37,18 @@ class Supply:
     """When nobody holds it any more, of all of them."""
     prefer: Preference
 
-    def copy(self) -> Supply:
+    def copy(self) -> ExporterPool:
         """To try things with."""
-        return Supply(set(self.free), dict(self.free_at), self.prefer)
+        return ExporterPool(set(self.free), dict(self.free_at), self.prefer)
 
 
-MOST_PROMISES = 32
+MAX_RESERVATIONS = 32
 """Of those who begin later, so many in the order of the line are promised an exporter: looking for one costs time."""
-FEW = 8
+SMALL_CHOICE = 8
 """So few exporters are looked at one by one."""
 
 
-class Grant(NamedTuple):
+class Allocation(NamedTuple):
     """A lease gets an exporter."""
 
     lease: Lease
@@ -64,7 +64,7 @@ def end_of(lease: Lease, now: float) -> float:
 
 
 def _rank(lease: Lease, priority: int) -> Rank:
-    return -priority, lease.order, lease.created, lease.key
+    return -priority, lease.sequence, lease.created, lease.key
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class _Promise:
     rank: Rank
 
 
-class Promises:
+class Reservations:
     """Which exporters leases that begin later will have, so that nobody behind them takes these for too long.
 
     One exporter is promised to each, in the order of the line, that is free for all of its time as far as that
@@ -96,7 +96,7 @@ class Promises:
         self.times += 1
         # Those whose begin is over stand in the line.
         still = ((one.begin_time, one, found) for one, found in self.later if (one.begin_time or now) > now)
-        later = list(islice(still, MOST_PROMISES))
+        later = list(islice(still, MAX_RESERVATIONS))
         others = Counter(key for _, _, found in later for key in found.exporters)
         for begin, lease, found in later:
             assert begin is not None
@@ -195,24 +195,24 @@ class Line:
     def _wanted(self, exporter: Key) -> int:
         return sum(level.count for level in self._at[exporter])
 
-    def grant(self, supply: Supply, promises: Promises, now: float) -> Iterator[Grant]:
+    def grant(self, pool: ExporterPool, reservations: Reservations, now: float) -> Iterator[Allocation]:
         """Give the free exporters away. Who gets one has left the line."""
-        free, free_at = supply.free, supply.free_at
+        free, free_at = pool.free, pool.free_at
         if not free or not self._here:
             return
         levels = {id(level): level for key in free for level in self._at[key]}
         if not levels:
             return
-        promises.make(free_at, now, self._wanted)
-        order = dict.fromkeys(sorted(free, key=supply.prefer))
+        reservations.make(free_at, now, self._wanted)
+        order = dict.fromkeys(sorted(free, key=pool.prefer))
         fronts = [self._front(level, free) for level in levels.values()]
         for rank, lease, level in heapq.merge(*fronts, key=lambda one: one[0]):
             if lease.key not in self._here:
                 continue
             end = end_of(lease, now)
             wanted = level.exporters
-            looked_at = sorted(wanted & free, key=supply.prefer) if len(wanted) <= FEW else order
-            possible = (key for key in looked_at if key in wanted and not promises.keeps(key, end, rank))
+            looked_at = sorted(wanted & free, key=pool.prefer) if len(wanted) <= SMALL_CHOICE else order
+            possible = (key for key in looked_at if key in wanted and not reservations.keeps(key, end, rank))
             exporter = next(possible, None)
             if exporter is None:
                 continue
@@ -220,10 +220,10 @@ class Line:
             del order[exporter]
             free_at[exporter] = end
             self.leave(lease.key)
-            if promises.breaks(exporter, end):
+            if reservations.breaks(exporter, end):
                 # What was promised to one behind it is gone; there may be another for that one.
-                promises.make(free_at, now, self._wanted)
-            yield Grant(lease, exporter, level.priority)
+                reservations.make(free_at, now, self._wanted)
+            yield Allocation(lease, exporter, level.priority)
 
     def _front(self, level: _Level, free: set[Key]) -> Iterator[tuple[Rank, Lease, _Level]]:
         if self._first(level) is None:

@@ -12,15 +12,15 @@ from jumpstarter_controller.store.kubernetes.api import UnansweredError, WrongAn
 from jumpstarter_controller.store.kubernetes.fields import Object
 from jumpstarter_controller.store.kubernetes.store import RETRIED, KubernetesStore
 
-__all__ = ["PatientApi"]
+__all__ = ["RetryingApi"]
 
 MAX_THREADS = 8
 """Requests at the same time; one that is given up keeps its thread until the server or the connection ends it."""
 FIRST_PAUSE_SECONDS = 0.1
-LONGEST_PAUSE_SECONDS = 1.0
+MAX_PAUSE_SECONDS = 1.0
 
 
-class PatientApi:
+class RetryingApi:
     """Asks again while the API server is busy. Whoever waits is not kept longer than they say."""
 
     def __init__(self, store: KubernetesStore) -> None:
@@ -59,7 +59,7 @@ class PatientApi:
                         raise
                     failure, wait = error, error.retry_seconds or pause
                 await trio.sleep(wait * random.uniform(0.8, 1.2))  # noqa: S311 - not all at once
-                pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+                pause = min(2 * pause, MAX_PAUSE_SECONDS)
         why = failure or f"nothing within {seconds:.0f} s"
         raise StoreError(
             f"the API server at {self.store.api.host} does not answer ({why}); try again"

@@ -17,7 +17,7 @@ from jumpstarter_proto.rpc import RpcError, ServerCall, StatusCode
 
 from jumpstarter_controller.lab import Key
 
-__all__ = ["INSTANCE", "SEQUENCE", "Instances"]
+__all__ = ["INSTANCE", "SEQUENCE", "ExporterSessions"]
 
 INSTANCE = "jumpstarter-exporter-instance"
 SEQUENCE = "jumpstarter-status-sequence"
@@ -46,7 +46,7 @@ class _Served:
         return self.streams > 0 or trio.current_time() < self.reserved
 
 
-class Instances:
+class ExporterSessions:
     """The processes that are served, by exporter."""
 
     def __init__(self) -> None:
