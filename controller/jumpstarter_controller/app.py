@@ -32,7 +32,7 @@ from jumpstarter_controller.process.data_folder import Addresses, DataError, Dat
 from jumpstarter_controller.process.serving import (
     EVERY_INTERFACE,
     Background,
-    Served,
+    ListeningServer,
     given_certificate,
     listen,
     metrics_on,
@@ -43,7 +43,7 @@ from jumpstarter_controller.process.serving import (
     tls_of,
 )
 from jumpstarter_controller.process.startup import SIGNALS, Startup
-from jumpstarter_controller.reconciler.lease_gc import RETENTION_SECONDS, forget_ended
+from jumpstarter_controller.reconciler.lease_gc import RETENTION_SECONDS, delete_ended_leases
 from jumpstarter_controller.reconciler.reconciler import Reconciler
 from jumpstarter_controller.replicas import Registry, SharedFilesWatch, share_files
 from jumpstarter_controller.replicas.open_store import Shared, open_store
@@ -70,7 +70,7 @@ from jumpstarter_controller.services import (
 from jumpstarter_controller.services.admin_service import AdminService
 from jumpstarter_controller.services.auth import subject_exists
 from jumpstarter_controller.services.changes import MAX_LEASES_PER_CLIENT
-from jumpstarter_controller.services.credentials import Credentials
+from jumpstarter_controller.services.credentials import CredentialIssuer
 from jumpstarter_controller.services.enrolment_service import EnrolmentService
 from jumpstarter_controller.services.router_watch import watch_routers
 from jumpstarter_controller.store import Snapshot, Store
@@ -211,7 +211,7 @@ async def _registry(settings: Settings, folder: DataFolder, shared: Shared, repl
     """Listen for other controllers of the lab. AddressError: that cannot be."""
     certificate = replica_certificate(folder.path)
     host, port = split_address(settings.replica_listen)
-    own = await trio.to_thread.run_sync(own_address, shared.place, abandon_on_cancel=True)
+    own = await trio.to_thread.run_sync(own_address, shared.url, abandon_on_cancel=True)
     # Every interface would get a port of its own, if each may choose one.
     address = settings.replica_listen if host or port else f"[{own}]:0" if ":" in own else f"{own}:0"
     listeners = await listen(address, None, peer_server_context(certificate))
@@ -272,12 +272,12 @@ async def _run(
     issuer = _issuer(folder, addresses)
     tokens = RouterTokens(random_key(folder.router_key))
     all_routers = list(settings.routers)
-    served: list[Served] = []
+    served: list[ListeningServer] = []
     journal = open_audit_log(folder, reconciler, settings.journal)
     background: list[Background] = [
         reconciler.run,
         journal.run,
-        partial(forget_ended, reconciler, settings.keep_ended),
+        partial(delete_ended_leases, reconciler, settings.keep_ended),
         partial(end.watch, tls),
     ]
     router: RouterService | None = None
@@ -287,7 +287,7 @@ async def _run(
         reached = settings.router_endpoint or reachable(settings.router_listen, router_listeners)
         all_routers.append(Router(reached))
         router = RouterService(tokens)
-        served.append(Served.public([router], router_listeners, ROUTER_OPTIONS, LAST_SECONDS))
+        served.append(ListeningServer.public([router], router_listeners, ROUTER_OPTIONS, LAST_SECONDS))
         background.append(router.limit_memory)
         lines.append(f"Router on {reached}")
     if certificate.self_signed:
@@ -299,7 +299,7 @@ async def _run(
     )
     auth = CallAuthenticator(reconciler, authenticator, configuration.provisioned)
     listening = DialQueues()
-    credentials = Credentials(issuer, addresses, accounts)
+    credentials = CredentialIssuer(issuer, addresses, accounts)
     if settings.kubernetes is not None:
         from jumpstarter_controller.kube_identity.opening import keepers_of  # noqa: PLC0415 - for who asks for it
 
@@ -321,7 +321,7 @@ async def _run(
     background.append(streams.run)
     if replica is not None:
         peers = Server([ReplicaService(reconciler, listening, streams.instances)])
-        served.append(Served(peers, replica.listeners))
+        served.append(ListeningServer(peers, replica.listeners))
         background += [partial(replica.relay, reconciler), replica.peers.run]
     health = HealthReports(reconciler)
     services = [
@@ -333,11 +333,13 @@ async def _run(
         EnrolmentService(reconciler, auth, credentials, issuers=configuration.issuers),
     ]
     served.append(
-        Served.public(services, listeners, OPTIONS, interceptors=[reconciler.counters.count, auth.greet])
+        ListeningServer.public(
+            services, listeners, OPTIONS, interceptors=[reconciler.counters.count, auth.greet]
+        )
     )
     admin = AdminService(reconciler, credentials, journal)
     folder.socket.unlink(missing_ok=True)  # ours alone: we hold the lock
-    served.append(Served(Server([admin]), [unix_listener(folder.socket)]))
+    served.append(ListeningServer(Server([admin]), [unix_listener(folder.socket)]))
     # As clients look at them; whom those believe is not ours to know where the certificate is from elsewhere.
     ca = base64.b64encode(addresses.ca.encode()).decode()
     background.append(partial(watch_routers, routers, settings.routers, Trust(ca=ca, insecure=not ca)))
@@ -359,7 +361,7 @@ async def _run(
         file = settings.configuration_file
         return "" if file is None else unread(file, configuration)
 
-    if (drain := reconciler.committed.get(Drain, Drain.PLACE)) is not None:
+    if (drain := reconciler.committed.get(Drain, Drain.KEY)) is not None:
         _log.warning("%s", drained_text(drain))
     try:
         return await serve(
@@ -386,7 +388,7 @@ def status_text(reconciler: Reconciler, journal: AuditLog, end: CertificateExpir
     there = sum(online(one, reconciler.presence, now) for one in view.all(Exporter))
     leases = list(view.open_leases())
     active = sum(lease.active for lease in leases)
-    drain = view.get(Drain, Drain.PLACE)
+    drain = view.get(Drain, Drain.KEY)
     sentences = (
         "" if drain is None else drained_text(drain),
         f"{there} of {view.count(Exporter)} exporters online",
@@ -449,7 +451,7 @@ async def administrated(data: Path) -> AsyncIterator[trio.abc.Stream]:
         reconciler = Reconciler(store, leads=lambda: shared is None)  # a controller may run elsewhere
         issuer = _issuer(folder, addresses)
         journal = open_audit_log(folder, reconciler)
-        credentials = Credentials(issuer, addresses, _accounts(store, addresses))
+        credentials = CredentialIssuer(issuer, addresses, _accounts(store, addresses))
         admin = AdminService(reconciler, credentials, journal)
         near, far = trio.testing.memory_stream_pair()
         async with trio.open_nursery() as nursery:

@@ -87,7 +87,7 @@ class Provisioning(msgspec.Struct, frozen=True):
     """Where."""
 
 
-class TopLevel(msgspec.Struct, frozen=True):
+class ConfigurationFile(msgspec.Struct, frozen=True):
     """The file."""
 
     authentication: Authentication = Authentication()
@@ -108,7 +108,7 @@ class Configuration(msgspec.Struct, frozen=True):
 def load(file: Path) -> Configuration:
     """Read and check a file. ConfigError, with the place of what is wrong."""
     document = Document(file, "authentication")
-    top = read_struct(document, TopLevel, document.data)
+    top = read_struct(document, ConfigurationFile, document.data)
     issuers: dict[str, IssuerSettings] = {}
     for index, one in enumerate(top.authentication.jwt):
         settings = _issuer(document, index, one)

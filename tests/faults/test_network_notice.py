@@ -10,7 +10,7 @@ import trio.testing
 from jumpstarter_controller.app import OPTIONS
 from jumpstarter_controller.lab import Key
 from jumpstarter_controller.router import ROUTER_OPTIONS
-from jumpstarter_controller.scheduling.presence import OFFLINE_SECONDS, Presence
+from jumpstarter_controller.scheduling.presence import OFFLINE_SECONDS, ExporterPresence
 from jumpstarter_proto.remote import KEEPALIVE, OptionError, options_of
 from jumpstarter_proto.rpc import Options, RpcError, ServerCall, StatusCode, open_channel, serve_connection
 from jumpstarter_proto.v1.jumpstarter_grpc import ControllerServiceServicer, ControllerServiceStub
@@ -90,7 +90,7 @@ async def test_both_ends_notice_in_time(server: Options, autojump_clock: trio.te
 
 
 def test_an_exporter_that_comes_back_after_a_minutes_cut_was_never_offline() -> None:
-    presence, one = Presence(), Key("lab", "one")
+    presence, one = ExporterPresence(), Key("lab", "one")
     presence.connected(one, 0.0)
     cut = 600.0
     noticed = cut + NOTICED

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 from jumpstarter_controller.process.data_folder import KubernetesLab
-from jumpstarter_controller.replicas import Claim
+from jumpstarter_controller.replicas import LeaderRecord
 from jumpstarter_controller.replicas.open_store import open_kubernetes
 from jumpstarter_controller.store import StoreError
 
@@ -139,7 +139,7 @@ def test_a_namespace_that_is_not_there_is_said_and_waited_for(lab_cluster: Clust
         store, shared = open_kubernetes(KubernetesLab(lab.namespace, str(lab_cluster.kubeconfig)))
         stack.callback(store.close)
         for write in (
-            lambda: shared.lock.write(Claim("one"), ""),
+            lambda: shared.lock.write(LeaderRecord("one"), ""),
             lambda: shared.secret.make({"a.key": b"1"}),
             lambda: shared.replicas.write("one", "192.0.2.1:1"),
         ):

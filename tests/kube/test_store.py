@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 from jumpstarter_controller.lab import (
     Client,
-    Device,
     Drain,
     Exporter,
     ExporterDevices,
@@ -23,9 +22,10 @@ from jumpstarter_controller.lab import (
     Lease,
     Policy,
     Record,
+    ReportedDevice,
     Rule,
 )
-from jumpstarter_controller.lab.tables import Place
+from jumpstarter_controller.lab.tables import RecordRef
 from jumpstarter_controller.store import (
     Change,
     Conflict,
@@ -141,7 +141,7 @@ class Reader:
         self._cursor = seen.cursor
         return seen.events
 
-    def of(self, place: Place) -> Event:
+    def of(self, place: RecordRef) -> Event:
         return self.until(lambda event: event.place == place)
 
 
@@ -612,8 +612,10 @@ def test_an_exporters_devices_are_listed_in_its_object_whenever_its_status_is_wr
     lab_cluster: Cluster, namespace: str, store: KubernetesStore, board: Exporter
 ) -> None:
     path = f"{objects(namespace, 'exporters')}/rpi4"
-    power = Device("rpi4.power", "power", "a.Power", uuid="2")
-    devices = ExporterDevices(namespace=namespace, name="rpi4", devices=(Device("rpi4", uuid="1"), power))
+    power = ReportedDevice("rpi4.power", "power", "a.Power", uuid="2")
+    devices = ExporterDevices(
+        namespace=namespace, name="rpi4", devices=(ReportedDevice("rpi4", uuid="1"), power)
+    )
     fill(store, board, devices)
     for number, status in enumerate((ExporterStatus.AVAILABLE, ExporterStatus.LEASE_READY)):
         stored = store.read(key_of(board))

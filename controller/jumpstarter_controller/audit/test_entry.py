@@ -12,7 +12,15 @@ from jumpstarter_controller.audit import AuditEntry, AuditQuery
 from jumpstarter_controller.audit.audit_file import AuditFile
 from jumpstarter_controller.audit.entry import entry_of, stranger_refused
 from jumpstarter_controller.audit.wording import entries
-from jumpstarter_controller.lab import Client, Condition, ConditionType, Exporter, ExporterStatus, Host, Lease
+from jumpstarter_controller.lab import (
+    Client,
+    ConditionType,
+    Exporter,
+    ExporterStatus,
+    Host,
+    Lease,
+    LeaseCondition,
+)
 
 WHO = {"namespace": "lab", "exporter": "one", "client": "ann", "lease": "mine", "host": "pi4", "peer": "x"}
 TOKEN = "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJhIn0.c2ln"
@@ -101,7 +109,7 @@ def test_an_exporter_that_has_registered_and_not_connected_is_not_lost() -> None
         (logging.INFO, "exporter registered with 1 devices")
     ]
     assert said(ONE, replace(ONE, status_message="other words")) == []
-    waits = Condition(ConditionType.PENDING, True, "Offline")
+    waits = LeaseCondition(ConditionType.PENDING, True, "Offline")
     assert said(LEASE, replace(LEASE, conditions=(waits,))) == [(logging.INFO, "lease waits: Offline")]
 
 

@@ -9,13 +9,13 @@ from msgspec.structs import replace
 from jumpstarter_controller.audit.wording import entries, write
 from jumpstarter_controller.lab import (
     Client,
-    Condition,
     ConditionType,
     Drain,
     Exporter,
     ExporterStatus,
     Host,
     Lease,
+    LeaseCondition,
     PairingCode,
     Policy,
     Record,
@@ -30,7 +30,7 @@ def said(before: Record | None, after: Record | None) -> list[str]:
 
 
 def waits(reason: str, message: str) -> Lease:
-    return replace(LEASE, conditions=(Condition(ConditionType.PENDING, True, reason, message),))
+    return replace(LEASE, conditions=(LeaseCondition(ConditionType.PENDING, True, reason, message),))
 
 
 def test_what_is_said_is_kept_without_what_only_debugging_wants() -> None:
@@ -47,14 +47,14 @@ def test_a_leases_life() -> None:
     assert said(offline, waits("Offline", "none is online, still")) == []
     busy = waits("NotAvailable", "all are leased")
     assert said(offline, busy) == ["lease waits: all are leased"]
-    ready = Condition(ConditionType.READY, True, "Ready")
+    ready = LeaseCondition(ConditionType.READY, True, "Ready")
     got = replace(busy, exporter="e1", begun=102.5, conditions=(*busy.conditions, ready))
     assert said(busy, got) == ["lease ready on e1 after 2.5 s"]
     longer = replace(got, duration=120.0)
     assert said(got, longer) == ["lease changed: it lasts 120 s now"]
     bobs = replace(longer, client="bob")
     assert said(longer, bobs) == ["lease transferred from ann to bob"]
-    over = Condition(ConditionType.READY, False, "Released", "it was released")
+    over = LeaseCondition(ConditionType.READY, False, "Released", "it was released")
     ended = replace(bobs, release=True, ended=130.0, conditions=(over,))
     assert said(bobs, ended) == ["lease ended: it was released"]
     assert said(ended, None) == ["lease forgotten"]
@@ -76,7 +76,7 @@ def test_a_lab_that_is_drained() -> None:
 
 
 def test_a_lease_that_can_never_be_had() -> None:
-    no = Condition(ConditionType.UNSATISFIABLE, True, "NoAccess", "no exporter matches")
+    no = LeaseCondition(ConditionType.UNSATISFIABLE, True, "NoAccess", "no exporter matches")
     assert said(None, replace(LEASE, ended=100.0, conditions=(no,))) == [
         "lease created: board=rpi4, for 60 s",
         "lease ended: no exporter matches",

@@ -26,7 +26,7 @@ from jumpstarter_controller.lab import (
     PairingCode,
     Record,
 )
-from jumpstarter_controller.lab.tables import Place
+from jumpstarter_controller.lab.tables import RecordRef
 
 __all__ = ["CarryOver", "carry_over", "dropped_codes", "valid_again"]
 
@@ -39,7 +39,7 @@ RESTORED = "it was deleted after the backup and is restored; it needs a new toke
 class CarryOver:
     """What is different from the backup, and what who restores it has to hear."""
 
-    changes: dict[Place, Record | None] = field(default_factory=dict)
+    changes: dict[RecordRef, Record | None] = field(default_factory=dict)
     sentences: list[str] = field(default_factory=list)
 
     def put(self, record: Record, backup: LabState) -> None:
@@ -80,9 +80,9 @@ def carry_over(backup: LabState, present: LabState) -> CarryOver:
         if backup.get(Exporter, devices.key) is not None:
             found.put(devices, backup)
     found.sentences += _leases(found, backup, present)
-    if (drain := present.get(Drain, Drain.PLACE)) is not None:
+    if (drain := present.get(Drain, Drain.KEY)) is not None:
         found.put(drain, backup)
-    elif (former := backup.get(Drain, Drain.PLACE)) is not None:
+    elif (former := backup.get(Drain, Drain.KEY)) is not None:
         found.remove(former)
     return found
 

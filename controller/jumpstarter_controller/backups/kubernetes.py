@@ -65,7 +65,7 @@ from jumpstarter_controller.store.whole import fill
 if TYPE_CHECKING:
     from jumpstarter_controller.store.kubernetes import KubernetesStore
 
-__all__ = ["Moved", "export_lab", "import_lab"]
+__all__ = ["MoveReport", "export_lab", "import_lab"]
 
 LEAD_SECONDS = 20.0
 """A controller that was killed leads for some seconds more."""
@@ -82,7 +82,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Moved:
+class MoveReport:
     """What was done."""
 
     namespace: str
@@ -98,7 +98,7 @@ class Moved:
     """What its user has to know."""
 
 
-async def export_lab(folder: DataFolder, target: KubernetesLab, *, overwrite: bool = False) -> Moved:
+async def export_lab(folder: DataFolder, target: KubernetesLab, *, overwrite: bool = False) -> MoveReport:
     """Move the lab of a folder to a namespace. With `overwrite` what else is there goes.
 
     Raises:
@@ -124,7 +124,7 @@ async def export_lab(folder: DataFolder, target: KubernetesLab, *, overwrite: bo
             files = _files(folder)
             secret = await _in_thread(shared.secret.read)
             _check_target(namespace, plan, _differing(secret, files), shared.secret.NAME, overwrite=overwrite)
-            own_drain = lab.get(Drain, Drain.PLACE)
+            own_drain = lab.get(Drain, Drain.KEY)
             was_drained = await _drain(store, own_drain or MOVING, request)
             await _share(shared.secret, secret, files)
             await _write(store, plan, namespace)
@@ -137,7 +137,7 @@ async def export_lab(folder: DataFolder, target: KubernetesLab, *, overwrite: bo
             sentences.append(f"replaced, or gone: {_named(plan.others)}")
         if own_drain is not None:
             sentences.append("the lab is drained; let leases begin: jumpstarter-controller resume")
-        return Moved(namespace, _counts(lab), addresses.endpoint, kept, sentences=tuple(sentences))
+        return MoveReport(namespace, _counts(lab), addresses.endpoint, kept, sentences=tuple(sentences))
 
 
 async def _begin_there(store: Store, own_drain: Drain | None, request: str, namespace: str) -> None:
@@ -151,7 +151,9 @@ async def _begin_there(store: Store, own_drain: Drain | None, request: str, name
         ) from error
 
 
-async def import_lab(folder: DataFolder, source: KubernetesLab | None, *, overwrite: bool = False) -> Moved:
+async def import_lab(
+    folder: DataFolder, source: KubernetesLab | None, *, overwrite: bool = False
+) -> MoveReport:
     """Move the lab of a namespace to a folder. With `overwrite` it takes the place of what is there, which is kept.
 
     Without `source` it is where the folder's lab was exported to. Raises as `export_lab`.
@@ -213,7 +215,9 @@ async def import_lab(folder: DataFolder, source: KubernetesLab | None, *, overwr
         if source.tokens != "own":
             sentences.append("tokens of ServiceAccounts are not valid here: whoever has one needs another")
         endpoint = addresses.endpoint if addresses else ""
-        return Moved(namespace, _counts(lab), endpoint, kept, was_done=has_all, sentences=tuple(sentences))
+        return MoveReport(
+            namespace, _counts(lab), endpoint, kept, was_done=has_all, sentences=tuple(sentences)
+        )
 
 
 def _check_stopped(folder: DataFolder, *, is_stopped: bool) -> None:
@@ -224,7 +228,7 @@ def _check_stopped(folder: DataFolder, *, is_stopped: bool) -> None:
         )
 
 
-async def _exported_before(folder: DataFolder, target: KubernetesLab) -> Moved:
+async def _exported_before(folder: DataFolder, target: KubernetesLab) -> MoveReport:
     """What the folder's lab consists of, which is in Kubernetes. BackupUsageError: in another namespace."""
     addresses = folder.addresses()
     where = addresses.kubernetes
@@ -235,11 +239,11 @@ async def _exported_before(folder: DataFolder, target: KubernetesLab) -> Moved:
     store, _ = await _in_thread(partial(open_kubernetes, where))
     with closing(store):
         lab = _lab_of(await _in_thread(store.snapshot))
-        drain = lab.get(Drain, Drain.PLACE)
+        drain = lab.get(Drain, Drain.KEY)
         if drain is not None and drain.reason == MOVING.reason:
             request = request_of(read_private(folder.signing_key))
             await _begin_there(store, None, request, store.namespace)
-        return Moved(store.namespace, _counts(lab), addresses.endpoint, was_done=True)
+        return MoveReport(store.namespace, _counts(lab), addresses.endpoint, was_done=True)
 
 
 @asynccontextmanager
@@ -363,11 +367,11 @@ async def _write(store: Store, plan: MovePlan, namespace: str) -> None:
     try:
         while written < total:
             part = [
-                one._replace(revision=revisions.get(one.place, one.revision))
+                one._replace(revision=revisions.get(one.ref, one.revision))
                 for one in plan.changes[written : written + CHANGES]
             ]
             for done in await _in_thread(partial(store.commit, part)):
-                revisions[done.place] = done.revision
+                revisions[done.ref] = done.revision
             written += len(part)
     except (StoreError, Conflict, Unknown) as error:
         raise BackupError(
@@ -397,13 +401,13 @@ async def _undrain(store: Store, request: str) -> None:
 
 async def _settle_drain(store: Store, wanted: Drain | None, request: str) -> None:
     """Have the lab drained if it was, for its administrator's reason, and else not any more."""
-    place = (Drain, Drain.PLACE)
-    stored = await _in_thread(partial(store.read, place))
+    ref = (Drain, Drain.KEY)
+    stored = await _in_thread(partial(store.read, ref))
     if stored is None and wanted is None:
         return
     revision = None if stored is None else stored.revision
     of_whom = request if wanted is None else ""  # or else the next move would take it for its own
-    await _in_thread(partial(store.commit, [Change(place, Half.SPEC, wanted, revision, of_whom)]))
+    await _in_thread(partial(store.commit, [Change(ref, Half.SPEC, wanted, revision, of_whom)]))
 
 
 def _set_aside(folder: DataFolder, lab: KubernetesLab) -> Path | None:
@@ -472,7 +476,7 @@ def _take_in(folder: DataFolder, state: LabState, files: Mapping[str, bytes]) ->
 
 def _drain_of(state: LabState) -> list[Record]:
     """The lab's own drain, not that of a move."""
-    drain = state.get(Drain, Drain.PLACE)
+    drain = state.get(Drain, Drain.KEY)
     return [] if drain is None or drain.reason in {MOVING.reason, MOVED} else [drain]
 
 
@@ -496,7 +500,7 @@ def _counts(state: LabState) -> Mapping[str, int]:
     return Counter(record.KIND for record in records_of(state))
 
 
-def _named(places: Sequence[tuple[type[Record], object]]) -> str:
-    words = [f"{kind.KIND} {shown(str(key))}" for kind, key in places[:MAX_NAMED_RECORDS]]
-    more = len(places) - len(words)
+def _named(refs: Sequence[tuple[type[Record], object]]) -> str:
+    words = [f"{kind.KIND} {shown(str(key))}" for kind, key in refs[:MAX_NAMED_RECORDS]]
+    more = len(refs) - len(words)
     return ", ".join(words) + (f" and {more} more" if more > 0 else "")

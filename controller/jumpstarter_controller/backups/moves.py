@@ -22,14 +22,14 @@ from jumpstarter_controller.lab import (
     Policy,
     Record,
 )
-from jumpstarter_controller.lab.tables import KINDS, Place
+from jumpstarter_controller.lab.tables import KINDS, RecordRef
 from jumpstarter_controller.reconciler.batch import halves_of
 from jumpstarter_controller.store import Change, Half, Snapshot
 from jumpstarter_controller.store.contract import aged, key_of
 
 __all__ = ["MOVING", "MovePlan", "is_same", "namespaces_of", "plan_of", "records_of", "request_of"]
 
-MOVING = Drain(namespace="", name=Drain.PLACE.name, reason="it is being moved; see its administrator")
+MOVING = Drain(namespace="", name=Drain.KEY.name, reason="it is being moved; see its administrator")
 """While it is under way, no lease begins, also if somebody starts a controller."""
 _ORDER: tuple[type[Record], ...] = (Policy, Client, Host, Exporter, ExporterDevices, PairingCode, Lease)
 """In which they are made: what others rest on is first."""
@@ -41,7 +41,7 @@ class MovePlan:
 
     changes: list[Change] = field(default_factory=list)
     """What makes it the lab, in order."""
-    others: list[Place] = field(default_factory=list)
+    others: list[RecordRef] = field(default_factory=list)
     """What is there of somebody else's: it is replaced, or goes."""
     done: int = 0
     """Records that are there already."""
@@ -67,35 +67,35 @@ def plan_of(state: LabState, there: Snapshot, request: str) -> MovePlan:
     """How to make the namespace of a snapshot that lab."""
     plan = MovePlan()
     wanted = {key_of(record): record for record in records_of(state)}
-    for place, record in wanted.items():
-        stored = there.records.get(place)
+    for ref, record in wanted.items():
+        stored = there.records.get(ref)
         if stored is not None and aged(stored.record, 0) == aged(record, 0):
             plan.done += 1
             continue
-        if place in there.damaged or (stored is not None and stored.request != request):
-            plan.others.append(place)
+        if ref in there.damaged or (stored is not None and stored.request != request):
+            plan.others.append(ref)
         before = None if stored is None else stored.record
         revision = None if stored is None else stored.revision
-        plan.changes += [Change(place, half, record, revision, request) for half in halves_of(before, record)]
-    extra = [place for place in there.records.keys() | there.damaged if place not in wanted]
-    for place in sorted(extra, key=lambda one: (-_rank(one), one[1])):
-        stored = there.records.get(place)
-        if place[0] is Drain:
+        plan.changes += [Change(ref, half, record, revision, request) for half in halves_of(before, record)]
+    extra = [ref for ref in there.records.keys() | there.damaged if ref not in wanted]
+    for ref in sorted(extra, key=lambda one: (-_rank(one), one[1])):
+        stored = there.records.get(ref)
+        if ref[0] is Drain:
             if (
                 stored is not None
                 and stored.request != request
-                and state.get(Drain, Drain.PLACE) != stored.record
+                and state.get(Drain, Drain.KEY) != stored.record
             ):
-                plan.others.append(place)
+                plan.others.append(ref)
             continue
-        plan.others.append(place)
+        plan.others.append(ref)
         if stored is not None:
-            plan.changes.append(Change(place, Half.SPEC, None, stored.revision, request))
+            plan.changes.append(Change(ref, Half.SPEC, None, stored.revision, request))
     return plan
 
 
-def _rank(place: Place) -> int:
-    return _ORDER.index(place[0]) if place[0] in _ORDER else -1
+def _rank(ref: RecordRef) -> int:
+    return _ORDER.index(ref[0]) if ref[0] in _ORDER else -1
 
 
 def is_same(state: LabState, records: Iterable[Record]) -> bool:

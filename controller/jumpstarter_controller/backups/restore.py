@@ -96,7 +96,7 @@ def _restore(folder: DataFolder, contents: Contents, stage: Path, *, exactly: bo
         sentences.append(
             "tokens are signed with the backup's key; those that the present key has signed are invalid"
         )
-    if carried.changes.get((Drain, Drain.PLACE), lab.get(Drain, Drain.PLACE)) is not None:
+    if carried.changes.get((Drain, Drain.KEY), lab.get(Drain, Drain.KEY)) is not None:
         sentences.append("the lab is drained; let leases begin: jumpstarter-controller resume")
     if present is None:
         sentences.append(_unknown(contents, why_not))

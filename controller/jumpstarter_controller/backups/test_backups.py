@@ -393,13 +393,13 @@ def test_nothing_is_restored_beside_a_controller_or_somebody_who_has_the_databas
 def test_a_lab_is_drained_after_a_restore_if_it_is_now_and_that_is_said(
     lab: DataFolder, tmp_path: Path, *, before: bool, after: bool
 ) -> None:
-    drain = Drain(namespace=Drain.PLACE.namespace, name=Drain.PLACE.name)
+    drain = Drain(namespace=Drain.KEY.namespace, name=Drain.KEY.name)
     write(lab, [drain] if before else [])
     path = write_backup(lab, tmp_path / "b").path
     write(lab, [drain] if after else [], gone=[] if after else [drain])
     for exactly, expected in ((False, after), (True, before)):
         done = restore(lab, path, exactly=exactly)
-        assert (load(lab.database).get(Drain, Drain.PLACE) is not None) == expected
+        assert (load(lab.database).get(Drain, Drain.KEY) is not None) == expected
         assert any("the lab is drained" in one for one in done.sentences) == expected
 
 

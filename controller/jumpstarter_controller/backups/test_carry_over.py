@@ -7,7 +7,6 @@ from msgspec.structs import replace
 from jumpstarter_controller.backups.carry_over import carry_over, dropped_codes, valid_again
 from jumpstarter_controller.lab import (
     Client,
-    Device,
     Drain,
     Exporter,
     ExporterDevices,
@@ -18,8 +17,9 @@ from jumpstarter_controller.lab import (
     Lease,
     PairingCode,
     Policy,
-    Reason,
     Record,
+    ReportedDevice,
+    UnavailableReason,
 )
 
 ANN = Client(namespace="lab", name="ann", uid="1", created=1.0, labels={"team": "a"}, username="dex:ann")
@@ -38,7 +38,7 @@ ONE = Exporter(
 )
 PI4 = Host(namespace="lab", name="pi4", uid="3", created=3.0, labels={"site": "a"}, may_label=("host",))
 RULES = Policy(namespace="lab", name="p", exporters="board")
-DEVICES = ExporterDevices(namespace="lab", name="one", devices=(Device(path="power"),))
+DEVICES = ExporterDevices(namespace="lab", name="one", devices=(ReportedDevice(path="power"),))
 MINE = Lease(namespace="lab", name="mine", client="ann", exporter="one", begun=5.0, duration=60.0)
 CODE = PairingCode(namespace="lab", name="c", kind="Exporter", subject="two", digest="d", expires=9e9)
 DRAIN = Drain(namespace="", name="lab", reason="move")
@@ -75,7 +75,7 @@ def test_what_the_lab_says_is_as_in_the_backup_and_who_somebody_is_as_now() -> N
         created=7.0,
         enabled=False,
         status=ExporterStatus.OFFLINE,
-        reasons=(Reason("x"),),
+        reasons=(UnavailableReason("x"),),
         lease="",
     )
     pi4 = replace(PI4, uid="7", labels={}, may_label=(), created=7.0)
@@ -107,7 +107,7 @@ def test_what_the_lab_says_is_as_in_the_backup_and_who_somebody_is_as_now() -> N
 def test_who_was_deleted_is_there_again_and_nobody_is_them() -> None:
     found = carry_over(view(*without(MINE)), view(RULES))
     ann, one, pi4 = (
-        found.changes.pop(place) for place in ((Client, ANN.key), (Exporter, ONE.key), (Host, PI4.key))
+        found.changes.pop(ref) for ref in ((Client, ANN.key), (Exporter, ONE.key), (Host, PI4.key))
     )
     assert isinstance(ann, Client)
     assert isinstance(one, Exporter)
@@ -163,7 +163,7 @@ def test_codes_stay_away_and_whether_the_lab_is_drained_is_as_now() -> None:
     assert found.changes == {(PairingCode, CODE.key): None, (PairingCode, used.key): None}
     assert found.sentences == ["pairing codes are not restored; make new ones for exporter lab/two"]
     assert dropped_codes(view(used)).sentences == []
-    place = (Drain, Key("", "lab"))
-    assert carry_over(view(), view(DRAIN)).changes == {place: DRAIN}
-    assert carry_over(view(DRAIN), view()).changes == {place: None}
+    ref = (Drain, Key("", "lab"))
+    assert carry_over(view(), view(DRAIN)).changes == {ref: DRAIN}
+    assert carry_over(view(DRAIN), view()).changes == {ref: None}
     assert carry_over(view(DRAIN), view(DRAIN)).changes == {}

@@ -25,7 +25,7 @@ def lab(*records: Record) -> Draft:
 
 
 def words(changes: list[Change]) -> list[str]:
-    return [f"{one.place[1].name} {one.half.value}" for one in changes]
+    return [f"{one.ref[1].name} {one.half.value}" for one in changes]
 
 
 def test_what_others_rest_on_is_first_and_older_leases_are_older() -> None:
@@ -66,7 +66,7 @@ def test_what_is_there_of_others_is_named_and_what_is_no_part_of_the_lab_goes_la
     fill(store, eve, Client(namespace="lab", name="ann", uid="another"), MOVING)
     plan = plan_of(lab(*RECORDS), store.snapshot(), KEY)
     assert set(plan.others) == {key_of(eve), key_of(ANN), key_of(MOVING)}
-    assert plan.changes[-1].place == key_of(eve)
+    assert plan.changes[-1].ref == key_of(eve)
     assert plan.changes[-1].record is None
     assert words(plan.changes).count("ann spec") == 1
     store.commit(plan.changes)

@@ -15,7 +15,7 @@ from jumpstarter_proto.tasks import single
 from jumpstarter_proto.terminal import print_error_line
 
 from jumpstarter_controller.app import administrated
-from jumpstarter_controller.process.certificate_expiry import end_warning
+from jumpstarter_controller.process.certificate_expiry import expiry_warning
 from jumpstarter_controller.process.data_folder import DataError, DataFolder, default_folder
 
 __all__ = ["CALL_SECONDS", "call_admin"]
@@ -34,7 +34,7 @@ def call_admin(data: Path | None, ask: Callable[[lab_grpc.AdminServiceStub], Awa
     async def run() -> T:
         folder = data or default_folder()
         with suppress(DataError):  # which it says itself, if it is one
-            if warning := end_warning(DataFolder(folder).addresses().certificate_ends, time.time()):
+            if warning := expiry_warning(DataFolder(folder).addresses().certificate_ends, time.time()):
                 print_error_line(f"warning: {warning}")
         async with administrated(folder) as stream, open_channel(stream) as channel:
             try:

@@ -12,7 +12,7 @@ import trio
 from jumpstarter_proto.terminal import print_error_line, print_line
 
 from jumpstarter_controller.backups import restore, write_backup
-from jumpstarter_controller.backups.kubernetes import Moved, export_lab, import_lab
+from jumpstarter_controller.backups.kubernetes import MoveReport, export_lab, import_lab
 from jumpstarter_controller.process.data_folder import DataFolder, KubernetesLab, default_folder
 
 __all__ = ["backup", "bring_back", "export", "import_"]
@@ -93,7 +93,7 @@ def import_(namespace: str, kubeconfig: Path | None, *, overwrite: bool, data: P
     return 0
 
 
-def _say_rest(done: Moved) -> None:
+def _say_rest(done: MoveReport) -> None:
     for sentence in done.sentences:
         print_line(f"- {sentence}")
     if done.kept is not None:

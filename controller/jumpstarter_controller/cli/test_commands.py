@@ -183,9 +183,9 @@ def test_a_lab_is_drained_with_a_reason_until_it_is_resumed(folder: DataFolder, 
     assert say("drain", "--reason", "new kernel", "--wait") == (
         "drained: no lease begins until `jumpstarter-controller resume`; no leases run, none wait\n"
     )
-    assert records(folder).get(Drain, Drain.PLACE).reason == "new kernel"
+    assert records(folder).get(Drain, Drain.KEY).reason == "new kernel"
     assert say("resume") == "leases begin again; no leases run, none wait\n"
-    assert records(folder).get(Drain, Drain.PLACE) is None
+    assert records(folder).get(Drain, Drain.KEY) is None
 
 
 RULES = """\

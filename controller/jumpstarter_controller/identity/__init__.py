@@ -1,16 +1,16 @@
 """Who somebody is: keys, tokens, and what a call's metadata says of its caller."""
 
-from jumpstarter_controller.identity.authenticate import Authenticator, Caller, authorise
+from jumpstarter_controller.identity.authenticate import Authenticator, VerifiedCaller, authorise
 from jumpstarter_controller.identity.enrolment import new_code, redeem, redeemed, refused
 from jumpstarter_controller.identity.keys import random_key, signing_key
 from jumpstarter_controller.identity.tokens import Subject, TokenError, TokenIssuer, expired
 
 __all__ = [
     "Authenticator",
-    "Caller",
     "Subject",
     "TokenError",
     "TokenIssuer",
+    "VerifiedCaller",
     "authorise",
     "expired",
     "new_code",

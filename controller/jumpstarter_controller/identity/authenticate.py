@@ -16,8 +16,8 @@ from jumpstarter_controller.identity.tokens import Subject, TokenError, TokenIss
 __all__ = [
     "AccountTokens",
     "Authenticator",
-    "Caller",
     "ExternalIssuer",
+    "VerifiedCaller",
     "authorise",
     "bearer",
     "name_from_username",
@@ -27,7 +27,7 @@ PREFIX = "internal:"
 
 
 @dataclass(frozen=True)
-class Caller:
+class VerifiedCaller:
     """Who says to call, by a token that is good; whether that object exists is not known yet."""
 
     kind: Kind
@@ -96,7 +96,7 @@ class Authenticator:
         self._accounts = accounts
         self._external = {one.url: one for one in external}
 
-    async def caller(self, metadata: Metadata, wanted: Kind) -> Caller:
+    async def caller(self, metadata: Metadata, wanted: Kind) -> VerifiedCaller:
         """Who calls.
 
         Raises:
@@ -127,7 +127,7 @@ class Authenticator:
             raise RpcError(
                 StatusCode.INVALID_ARGUMENT, f"object kind mismatch: this call is for a {wanted.value}"
             )
-        return Caller(wanted, namespace, name, subject, username, expires, is_nobody)
+        return VerifiedCaller(wanted, namespace, name, subject, username, expires, is_nobody)
 
     def _own(self, token: str) -> tuple[Subject, float]:
         try:
@@ -141,7 +141,7 @@ class Authenticator:
                 raise (other if reason_of(other) == ReasonCode.TOKEN_EXPIRED else error) from None
 
 
-def authorise(caller: Caller, found: tuple[Callable[[str], bool], str] | None) -> None:
+def authorise(caller: VerifiedCaller, found: tuple[Callable[[str], bool], str] | None) -> None:
     """Whether the token is that of the object.
 
     `found` says of a uid whether it is the object's, and is its username; None if there is no such object.

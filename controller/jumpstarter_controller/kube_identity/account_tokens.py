@@ -13,9 +13,9 @@ from jumpstarter_controller.kube_identity.accounts import Accounts
 from jumpstarter_controller.kube_identity.claims import account_name, claims_of
 from jumpstarter_controller.kube_identity.name_watch import NameWatch
 from jumpstarter_controller.kube_identity.review_cache import digest_of
-from jumpstarter_controller.kube_identity.secrets import KINDS, Content
+from jumpstarter_controller.kube_identity.secrets import KINDS, SecretContent
 from jumpstarter_controller.lab import Client, Exporter
-from jumpstarter_controller.services.credentials import Credentials
+from jumpstarter_controller.services.credentials import CredentialIssuer
 from jumpstarter_controller.store.kubernetes.fields import Object, dig
 from jumpstarter_controller.store.kubernetes.mapping import revision_of
 from jumpstarter_controller.store.kubernetes.store import KubernetesStore
@@ -41,10 +41,10 @@ class _SeenAccount:
 class AccountSecretTokens:
     """`SecretTokens` of a controller whose tokens are of ServiceAccounts. `run` has to run."""
 
-    def __init__(self, store: KubernetesStore, accounts: Accounts, credentials: Credentials) -> None:
+    def __init__(self, store: KubernetesStore, accounts: Accounts, credentials: CredentialIssuer) -> None:
         self._accounts = accounts
         self._credentials = credentials
-        self._reviewed: OrderedDict[bytes, Content] = OrderedDict()
+        self._reviewed: OrderedDict[bytes, SecretContent] = OrderedDict()
         self.changed: Callable[[Iterable[str]], None] = lambda _: None
         """Called with the names of accounts that are others than before; those of Secrets are the same."""
         self.watch = NameWatch(
@@ -72,22 +72,24 @@ class AccountSecretTokens:
         subject = Subject(KINDS[type(record)], record.namespace, record.name, record.uid)
         return await self._accounts.issue(subject, max(LIFETIME, self._credentials.lifetime))
 
-    async def content(self, token: str) -> Content:
+    async def content(self, token: str) -> SecretContent:
         """What a token says that is in a Secret; it may be anybody's. RpcError: nobody knows whether it is good."""
         claims, digest = claims_of(token), digest_of(token)
         if claims is None or self.endpoint not in claims.audiences:
-            return Content()
+            return SecretContent()
         await self.watch.listed.wait()
         account = self.watch.seen.get(account_name(claims.subject))
         if account is None or account.uid != claims.account_uid:
-            return Content()  # somebody has deleted the account, and its tokens are not good any more
+            return SecretContent()  # somebody has deleted the account, and its tokens are not good any more
         if (known := self._reviewed.get(digest)) is None:
             try:
                 subject, expires = await self._accounts.verify(token)
             except TokenError:
-                return Content()
+                return SecretContent()
             lifetime = claims.expires - claims.issued
-            known = self._reviewed[digest] = Content(subject, expires, expires - min(7 * DAY, lifetime / 5))
+            known = self._reviewed[digest] = SecretContent(
+                subject, expires, expires - min(7 * DAY, lifetime / 5)
+            )
             while len(self._reviewed) > MAX_REVIEWED:
                 self._reviewed.popitem(last=False)
         return known

@@ -18,8 +18,8 @@ from jumpstarter_proto.rpc import Attempts, RpcError, StatusCode
 from jumpstarter_controller.identity import Subject, TokenError, expired
 from jumpstarter_controller.kube_identity.claims import AccountClaims, account_name, audiences_of, claims_of
 from jumpstarter_controller.kube_identity.retrying_api import RetryingApi
-from jumpstarter_controller.kube_identity.review_cache import Refusal, Review, ReviewCache, digest_of
-from jumpstarter_controller.kube_identity.secrets import Owner
+from jumpstarter_controller.kube_identity.review_cache import LeaseRefusal, Review, ReviewCache, digest_of
+from jumpstarter_controller.kube_identity.secrets import SecretOwner
 from jumpstarter_controller.lab import Key
 from jumpstarter_controller.services.objects import TYPES
 from jumpstarter_controller.store import Store, StoreError
@@ -161,7 +161,7 @@ class Accounts:
                 if item is None:
                     raise StoreError(f"{kind.KIND} {key} was deleted meanwhile")
                 try:
-                    await self._make(name, Owner.of(item))
+                    await self._make(name, SecretOwner.of(item))
                 except WrongAnswerError as error:
                     if error.status != CONFLICT:
                         raise
@@ -171,7 +171,7 @@ class Accounts:
             raise self._store.refusal(error) from error
         raise StoreError(f"others change the ServiceAccount {name} all the time; try again")
 
-    async def _make(self, name: str, owner: Owner) -> None:
+    async def _make(self, name: str, owner: SecretOwner) -> None:
         try:
             account = await self._api.ask("GET", f"{self._path}/{name}", seconds=REQUEST_SECONDS)
         except WrongAnswerError as error:
@@ -309,7 +309,7 @@ class Accounts:
         return status if isinstance(status, dict) else {}
 
 
-def _refusal(why: str) -> Refusal:
+def _refusal(why: str) -> LeaseRefusal:
     """What the API server has against a token. Its words may be long, and are not for strangers."""
     if "expired" in why:
         return expired

@@ -22,17 +22,17 @@ from jumpstarter_controller.kube_identity.name_watch import NameWatch
 from jumpstarter_controller.kube_identity.secrets import (
     KEY,
     KINDS,
-    Content,
-    Owner,
+    SecretContent,
+    SecretOwner,
+    SecretStep,
     SeenSecret,
-    Step,
     next_step,
     secret_name,
     why_blocked,
 )
 from jumpstarter_controller.kube_identity.status import next_look, with_credential, with_trouble
 from jumpstarter_controller.lab import Client, Draft, Exporter, Key, Record
-from jumpstarter_controller.lab.tables import Place
+from jumpstarter_controller.lab.tables import RecordRef
 from jumpstarter_controller.process.logs import about
 from jumpstarter_controller.reconciler.reconciler import Reconciler
 from jumpstarter_controller.services import objects
@@ -82,7 +82,7 @@ class SecretTokens(Protocol):
     async def for_secret(self, record: Client | Exporter) -> tuple[str, float]:
         """A new one, and when it ends in seconds since the epoch."""
 
-    async def content(self, token: str) -> Content:
+    async def content(self, token: str) -> SecretContent:
         """What a token says that is in a Secret; it may be anybody's."""
 
 
@@ -90,20 +90,20 @@ class SecretTokens(Protocol):
 class _State:
     """An object and its Secret, and what they need."""
 
-    place: Place
+    ref: RecordRef
     record: Client | Exporter
     item: Object
     secret: Object | None
     """Without what is in it."""
-    step: Step
+    step: SecretStep
     after: Object
     """The object with the status that it is to have."""
-    content: Content
+    content: SecretContent
 
     @property
     def is_done(self) -> bool:
         """Nothing is to be written."""
-        return self.after is self.item and self.step in {Step.KEEP, Step.BLOCKED}
+        return self.after is self.item and self.step in {SecretStep.KEEP, SecretStep.BLOCKED}
 
 
 class CredentialReconciler:
@@ -116,14 +116,14 @@ class CredentialReconciler:
         self._watch = NameWatch(
             store, "secrets", SeenSecret.of, lambda name: _kind_of(name) is not None, self.notice
         )
-        self._pending: dict[Place, None] = {}
-        self._busy: set[Place] = set()
-        self._later: dict[Place, float] = {}
+        self._pending: dict[RecordRef, None] = {}
+        self._busy: set[RecordRef] = set()
+        self._later: dict[RecordRef, float] = {}
         """When to look again, though nothing has happened."""
-        self._failures: dict[Place, int] = {}
-        self._told: dict[Place, float] = {}
+        self._failures: dict[RecordRef, int] = {}
+        self._told: dict[RecordRef, float] = {}
         """When objects were last had to say why they have no token, while they have none."""
-        self._rotated: dict[Place, str] = {}
+        self._rotated: dict[RecordRef, str] = {}
         """The uid of an object whose token was rotated, and of which no token was in its Secret yet."""
         self._news = trio.Event()
         self._said: dict[str, None] = {}
@@ -133,9 +133,9 @@ class CredentialReconciler:
         """Look after them until cancelled."""
         token = trio.lowlevel.current_trio_token()
 
-        def seen(place: Place) -> None:
-            if place[0] in KINDS:
-                token.run_sync_soon(self._notice, place)
+        def seen(ref: RecordRef) -> None:
+            if ref[0] in KINDS:
+                token.run_sync_soon(self._notice, ref)
 
         self._store.on_seen = seen
         task_status.started()
@@ -143,8 +143,8 @@ class CredentialReconciler:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._watch.run)
                 await self._watch.listed.wait()
-                for place in self._store.places(*KINDS):
-                    self._notice(place)
+                for ref in self._store.refs(*KINDS):
+                    self._notice(ref)
                 for _ in range(WORKERS):
                     nursery.start_soon(self._work)
         finally:
@@ -152,8 +152,8 @@ class CredentialReconciler:
 
     # What there is to do
 
-    def _notice(self, place: Place) -> None:
-        self._pending[place] = None
+    def _notice(self, ref: RecordRef) -> None:
+        self._pending[ref] = None
         self._news.set()
 
     def notice(self, names: Iterable[str]) -> None:
@@ -163,11 +163,11 @@ class CredentialReconciler:
                 of = name.removesuffix(secret_name(kind, ""))
                 self._notice((kind, Key(self._store.namespace, of)))
 
-    def _take(self) -> Place | None:
+    def _take(self) -> RecordRef | None:
         now = self._reconciler.clock()
-        for place in [place for place, due in self._later.items() if due <= now]:
-            del self._later[place]
-            self._pending[place] = None
+        for ref in [ref for ref, due in self._later.items() if due <= now]:
+            del self._later[ref]
+            self._pending[ref] = None
         found = next((one for one in self._pending if one not in self._busy), None)
         if found is not None:
             del self._pending[found]
@@ -175,100 +175,100 @@ class CredentialReconciler:
 
     async def _work(self) -> None:
         while True:
-            place = self._take()
-            if place is None:
+            ref = self._take()
+            if ref is None:
                 self._news = trio.Event() if self._news.is_set() else self._news
                 left = min(self._later.values(), default=math.inf) - self._reconciler.clock()
                 with trio.move_on_after(max(0.0, min(left, LOOK_SECONDS))):
                     await self._news.wait()
                 continue
-            self._busy.add(place)
+            self._busy.add(ref)
             try:
-                due = await self._tend(place)
+                due = await self._tend(ref)
             finally:
-                self._busy.discard(place)
-            self._later.pop(place, None)
+                self._busy.discard(ref)
+            self._later.pop(ref, None)
             if due is not None:
-                self._later[place] = due
-            if place in self._pending:
+                self._later[ref] = due
+            if ref in self._pending:
                 self._news.set()
 
-    async def _tend(self, place: Place) -> float | None:
+    async def _tend(self, ref: RecordRef) -> float | None:
         """Do what an object needs; when to look again, in seconds since the epoch."""
         try:
             for attempt in range(MAX_TRIES):
-                state = await self._known(place)
+                state = await self._known(ref)
                 if state is not None and not state.is_done:
-                    state = await self._read(place)
+                    state = await self._read(ref)
                     if state is not None and not state.is_done:
                         await self._act(state)
                         await trio.sleep(PAUSE_SECONDS * attempt)
                         continue
-                self._failures.pop(place, None)
-                self._told.pop(place, None)
-                if state is None or state.step is Step.BLOCKED:
+                self._failures.pop(ref, None)
+                self._told.pop(ref, None)
+                if state is None or state.step is SecretStep.BLOCKED:
                     return None  # until somebody changes it
                 return next_look(state.content.expires, self._reconciler.clock(), state.content.renew_at)
         except DamagedError:
             return None  # until somebody repairs it, of which the store tells
         except (UnansweredError, WrongAnswerError, JumpstarterError) as error:
             sentence = self._store.refusal(error) if isinstance(error, WrongAnswerError) else error
-            self._say(place, str(sentence))
+            self._say(ref, str(sentence))
             if isinstance(error, WrongAnswerError) and error.status in LASTING:
-                await self._tell(place, str(sentence))
+                await self._tell(ref, str(sentence))
         except (
             Exception
         ):  # the edge of one object: a fault of ours must not take the tokens of all others away
-            _log.exception("the token of %s %s cannot be looked after", place[0].KIND, place[1])
-        failures = self._failures[place] = self._failures.get(place, 0) + 1
+            _log.exception("the token of %s %s cannot be looked after", ref[0].KIND, ref[1])
+        failures = self._failures[ref] = self._failures.get(ref, 0) + 1
         pause = FIRST_RETRY_SECONDS * float(2 ** min(failures - 1, 10))
         return self._reconciler.clock() + min(pause, MAX_RETRY_SECONDS)
 
-    def _say(self, place: Place, why: str) -> None:
+    def _say(self, ref: RecordRef, why: str) -> None:
         """Once for each reason, not for each object."""
-        reason = why.replace(secret_name(place[0], place[1].name), "*")
+        reason = why.replace(secret_name(ref[0], ref[1].name), "*")
         if reason not in self._said:
             if len(self._said) >= MAX_SAID:
                 self._said.clear()
             self._said[reason] = None
-            _log.warning("%s %s has no token in its Secret yet: %s", place[0].KIND, place[1], why)
+            _log.warning("%s %s has no token in its Secret yet: %s", ref[0].KIND, ref[1], why)
 
-    async def _tell(self, place: Place, why: str) -> None:
+    async def _tell(self, ref: RecordRef, why: str) -> None:
         """Have the object say so, if that can be; its token is asked for again later."""
-        item, now = self._store.latest(place), self._reconciler.clock()
+        item, now = self._store.latest(ref), self._reconciler.clock()
         # For what an object says is news of it: a reason that is another each time must not be told all the time.
-        if item is None or now < self._told.get(place, -math.inf) + MAX_RETRY_SECONDS:
+        if item is None or now < self._told.get(ref, -math.inf) + MAX_RETRY_SECONDS:
             return
         after = with_trouble(item, self._tokens.endpoint, why, now)
         try:
             if after is not item:
-                self._told[place] = now
-                await self._write_status(place, item, after)
+                self._told[ref] = now
+                await self._write_status(ref, item, after)
         except (UnansweredError, WrongAnswerError) as error:
-            _log.debug("%s %s does not say why it has no token: %s", place[0].KIND, place[1], error)
+            _log.debug("%s %s does not say why it has no token: %s", ref[0].KIND, ref[1], error)
 
     # What an object needs
 
-    async def _known(self, place: Place) -> _State | None:
+    async def _known(self, ref: RecordRef) -> _State | None:
         """By what was seen last, which may be old."""
-        seen = self._watch.seen.get(secret_name(place[0], place[1].name))
-        return await self._state(place, self._store.latest(place), seen)
+        seen = self._watch.seen.get(secret_name(ref[0], ref[1].name))
+        return await self._state(ref, self._store.latest(ref), seen)
 
-    async def _read(self, place: Place) -> _State | None:
+    async def _read(self, ref: RecordRef) -> _State | None:
         """By what is there now."""
-        await self._do(partial(self._store.read, place))
-        name = secret_name(place[0], place[1].name)
+        await self._do(partial(self._store.read, ref))
+        name = secret_name(ref[0], ref[1].name)
         try:
             seen = SeenSecret.of(await self._ask("GET", f"{self._watch.path}/{name}"))
         except WrongAnswerError as error:
             if error.status != MISSING:
                 raise
             seen = None
-        return await self._state(place, self._store.latest(place), seen)
+        return await self._state(ref, self._store.latest(ref), seen)
 
-    async def _state(self, place: Place, item: Object | None, seen: SeenSecret | None) -> _State | None:
+    async def _state(self, ref: RecordRef, item: Object | None, seen: SeenSecret | None) -> _State | None:
         """None: nothing is to be done, as there is no such object, or it is being deleted or is damaged."""
-        kind, key = place
+        kind, key = ref
         if item is None:
             return None
         try:
@@ -282,22 +282,21 @@ class CredentialReconciler:
         step = next_step(
             shell,
             content,
-            Owner.of(item),
+            SecretOwner.of(item),
             Subject(KINDS[kind], key.namespace, key.name, record.uid),
-            is_out=dig(item, "status", "credential", "name") == name
-            and self._rotated.get(place) != record.uid,
+            is_out=dig(item, "status", "credential", "name") == name and self._rotated.get(ref) != record.uid,
             now=now,
         )
         endpoint = self._tokens.endpoint
-        if step is Step.BLOCKED:
+        if step is SecretStep.BLOCKED:
             assert shell is not None
             after = with_trouble(item, endpoint, why_blocked(shell), now)
-        elif step in {Step.KEEP, Step.ADOPT}:
+        elif step in {SecretStep.KEEP, SecretStep.ADOPT}:
             assert content is not None
             after = with_credential(item, endpoint, name, content.expires, now=now, note=self._tokens.note)
         else:
             after = item
-        return _State(place, record, item, shell, step, after, content or Content())
+        return _State(ref, record, item, shell, step, after, content or SecretContent())
 
     # What is done
 
@@ -305,21 +304,21 @@ class CredentialReconciler:
         """One step; when others are first, none."""
         try:
             match state.step:
-                case Step.ROTATE:
+                case SecretStep.ROTATE:
                     await self._rotate(state)
-                case Step.WRITE:
+                case SecretStep.WRITE:
                     state = await self._write(state)
-                case Step.ADOPT:
+                case SecretStep.ADOPT:
                     await self._send(state, {})
             if state.after is not state.item:
-                await self._write_status(state.place, state.item, state.after)
+                await self._write_status(state.ref, state.item, state.after)
         except WrongAnswerError as error:
             if error.status not in {CONFLICT, MISSING}:
                 raise
 
     async def _rotate(self, state: _State) -> None:
         """No token from before counts any more."""
-        kind, key = state.place
+        kind, key = state.ref
 
         def apply(draft: Draft, _: float) -> str:
             record = draft.get(kind, key)
@@ -328,7 +327,7 @@ class CredentialReconciler:
             return objects.renew(draft, record).uid
 
         if uid := await self._reconciler.change(apply):
-            self._rotated[state.place] = uid
+            self._rotated[state.ref] = uid
             _log.warning(
                 "the Secret %s was deleted or emptied: the tokens of %s %s from before count no more",
                 secret_name(kind, key.name),
@@ -340,9 +339,9 @@ class CredentialReconciler:
     async def _write(self, state: _State) -> _State:
         token, expires = await self._tokens.for_secret(state.record)
         await self._send(state, {KEY: base64.b64encode(token.encode()).decode()})
-        self._rotated.pop(state.place, None)
+        self._rotated.pop(state.ref, None)
         _log.info("a new token is in its Secret", extra=about(state.record))
-        name = secret_name(state.place[0], state.place[1].name)
+        name = secret_name(state.ref[0], state.ref[1].name)
         after = with_credential(
             state.item,
             self._tokens.endpoint,
@@ -355,7 +354,7 @@ class CredentialReconciler:
 
     async def _send(self, state: _State, data: Object) -> None:
         """Write the Secret as it was read, with its owner, and with this in it."""
-        name, owner = secret_name(state.place[0], state.place[1].name), Owner.of(state.item)
+        name, owner = secret_name(state.ref[0], state.ref[1].name), SecretOwner.of(state.item)
         metadata: Object = {"ownerReferences": owner.references(state.secret)}
         if state.secret is None:
             metadata |= {"name": name, "namespace": self._store.namespace}
@@ -374,13 +373,13 @@ class CredentialReconciler:
         seen = SeenSecret.of(answer)
         self._watch.learn(name, seen, seen.revision)
 
-    async def _write_status(self, place: Place, item: Object, after: Object) -> None:
+    async def _write_status(self, ref: RecordRef, item: Object, after: Object) -> None:
         patch = merge_patch(item, after)
         patch["metadata"] = {"resourceVersion": item["metadata"]["resourceVersion"]}
 
         def write() -> None:
-            answer = self._store.send("PATCH", place, patch, kind=MERGE_PATCH, below="/status")
-            self._store.learn(place, answer)
+            answer = self._store.send("PATCH", ref, patch, kind=MERGE_PATCH, below="/status")
+            self._store.learn(ref, answer)
 
         await self._do(write)
 

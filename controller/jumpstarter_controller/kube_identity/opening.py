@@ -10,7 +10,7 @@ from jumpstarter_controller.kube_identity.own_tokens import OwnTokens
 from jumpstarter_controller.process.data_folder import Addresses
 from jumpstarter_controller.process.serving import Background
 from jumpstarter_controller.reconciler.reconciler import Reconciler
-from jumpstarter_controller.services.credentials import Credentials
+from jumpstarter_controller.services.credentials import CredentialIssuer
 from jumpstarter_controller.store import Store
 from jumpstarter_controller.store.kubernetes import KubernetesStore
 
@@ -24,7 +24,7 @@ def accounts_of(store: Store, addresses: Addresses) -> Accounts:
 
 
 def keepers_of(
-    store: Store, reconciler: Reconciler, credentials: Credentials, accounts: Accounts | None
+    store: Store, reconciler: Reconciler, credentials: CredentialIssuer, accounts: Accounts | None
 ) -> list[Background]:
     """What has to run on one replica; `accounts` make the tokens, or else the controller itself."""
     assert isinstance(store, KubernetesStore)

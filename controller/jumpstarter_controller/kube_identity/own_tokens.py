@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from jumpstarter_controller.identity import TokenError
-from jumpstarter_controller.kube_identity.secrets import Content
+from jumpstarter_controller.kube_identity.secrets import SecretContent
 from jumpstarter_controller.lab import Client, Exporter
-from jumpstarter_controller.services.credentials import Credentials
+from jumpstarter_controller.services.credentials import CredentialIssuer
 
 __all__ = ["OwnTokens"]
 
@@ -15,7 +15,7 @@ DAY = 86400.0
 class OwnTokens:
     """`SecretTokens` of a controller with its own signer."""
 
-    def __init__(self, credentials: Credentials) -> None:
+    def __init__(self, credentials: CredentialIssuer) -> None:
         self._credentials = credentials
         self.note = ""
 
@@ -28,10 +28,10 @@ class OwnTokens:
         """A new one, and when it ends in seconds since the epoch."""
         return await self._credentials.token(record)
 
-    async def content(self, token: str) -> Content:
+    async def content(self, token: str) -> SecretContent:
         """What a token says that is in a Secret; it may be anybody's."""
         try:
             subject, expires = self._credentials.signed(token)
         except TokenError:
-            return Content()
-        return Content(subject, expires, expires - min(7 * DAY, self._credentials.lifetime / 10))
+            return SecretContent()
+        return SecretContent(subject, expires, expires - min(7 * DAY, self._credentials.lifetime / 10))

@@ -20,7 +20,7 @@ __all__ = [
     "MAX_ENTRIES",
     "REFUSED_SECONDS",
     "STALE_SECONDS",
-    "Refusal",
+    "LeaseRefusal",
     "Review",
     "ReviewCache",
     "digest_of",
@@ -39,7 +39,7 @@ def digest_of(token: str) -> bytes:
     return hashlib.sha256(token.encode()).digest()
 
 
-Refusal = Callable[[], TokenError]
+LeaseRefusal = Callable[[], TokenError]
 """Makes the error anew for each who is refused: one that is raised again and again grows."""
 
 
@@ -57,9 +57,9 @@ class ReviewCache:
 
     def __init__(self) -> None:
         self._good: OrderedDict[bytes, Review] = OrderedDict()
-        self._bad: OrderedDict[bytes, tuple[Refusal, float]] = OrderedDict()
+        self._bad: OrderedDict[bytes, tuple[LeaseRefusal, float]] = OrderedDict()
 
-    def fresh(self, digest: bytes, now: float) -> Review | Refusal | None:
+    def fresh(self, digest: bytes, now: float) -> Review | LeaseRefusal | None:
         """What was said a moment ago; None: ask."""
         if (bad := self._bad.get(digest)) is not None:
             if now < bad[1] + REFUSED_SECONDS:
@@ -82,7 +82,7 @@ class ReviewCache:
             self._good.popitem(last=False)
         return review
 
-    def refuse(self, digest: bytes, refusal: Refusal, now: float) -> None:
+    def refuse(self, digest: bytes, refusal: LeaseRefusal, now: float) -> None:
         """It is not."""
         self._good.pop(digest, None)
         self._bad[digest] = refusal, now

@@ -21,9 +21,9 @@ from jumpstarter_controller.store.kubernetes.mapping import revision_of
 __all__ = [
     "KEY",
     "KINDS",
-    "Content",
-    "Owner",
-    "Step",
+    "SecretContent",
+    "SecretOwner",
+    "SecretStep",
     "content_of",
     "next_step",
     "secret_name",
@@ -44,7 +44,7 @@ def secret_name(kind: type[Record], name: str) -> str:
 
 
 @dataclass(frozen=True)
-class Owner:
+class SecretOwner:
     """The object that a Secret belongs to."""
 
     api_version: str
@@ -53,7 +53,7 @@ class Owner:
     uid: str
 
     @classmethod
-    def of(cls, item: Object) -> Owner:
+    def of(cls, item: Object) -> SecretOwner:
         """An object as an owner."""
         metadata = item["metadata"]
         return cls(item["apiVersion"], item["kind"], metadata["name"], metadata["uid"])
@@ -99,7 +99,7 @@ def _controller(secret: Object) -> Object | None:
 
 
 @dataclass(frozen=True)
-class Content:
+class SecretContent:
     """What is known of a token."""
 
     subject: Subject | None = None
@@ -138,7 +138,7 @@ def content_of(secret: Object) -> str:
         return "?"  # somebody has put something there, which is replaced
 
 
-class Step(enum.Enum):
+class SecretStep(enum.Enum):
     """What is to be done."""
 
     KEEP = "keep"
@@ -154,13 +154,13 @@ class Step(enum.Enum):
 
 def next_step(
     secret: Object | None,
-    content: Content | None,
-    owner: Owner,
+    content: SecretContent | None,
+    owner: SecretOwner,
     subject: Subject,
     *,
     is_out: bool,
     now: float,
-) -> Step:
+) -> SecretStep:
     """What is to be done with a Secret that holds this; None: no token.
 
     `is_out`: a token of this subject was in it before.
@@ -168,12 +168,12 @@ def next_step(
     if secret is not None and not (
         owner.may_take(secret) and (_type_of(secret) == OPAQUE or owner.controls(secret))
     ):
-        return Step.BLOCKED
+        return SecretStep.BLOCKED
     if secret is None or content is None:
-        return Step.ROTATE if is_out else Step.WRITE
+        return SecretStep.ROTATE if is_out else SecretStep.WRITE
     if content.subject != subject or content.renew_at <= now:
-        return Step.WRITE
-    return Step.KEEP if owner.controls(secret) else Step.ADOPT
+        return SecretStep.WRITE
+    return SecretStep.KEEP if owner.controls(secret) else SecretStep.ADOPT
 
 
 def why_blocked(secret: Object) -> str:

@@ -12,9 +12,9 @@ from jumpstarter_proto.remote import Kind
 
 from jumpstarter_controller.identity import Subject
 from jumpstarter_controller.kube_identity.secrets import (
-    Content,
-    Owner,
-    Step,
+    SecretContent,
+    SecretOwner,
+    SecretStep,
     content_of,
     next_step,
     secret_name,
@@ -29,7 +29,7 @@ from jumpstarter_controller.kube_identity.status import (
 )
 from jumpstarter_controller.lab import Client, Exporter
 
-OWNER = Owner("jumpstarter.dev/v1alpha1", "Client", "ann", "now")
+OWNER = SecretOwner("jumpstarter.dev/v1alpha1", "Client", "ann", "now")
 SUBJECT = Subject(Kind.CLIENT, "lab", "ann", "uid")
 FORMER = OWNER.reference | {"uid": "before"}
 STRANGER = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web", "uid": "1", "controller": True}
@@ -40,7 +40,7 @@ references = st.lists(
 ).filter(lambda found: sum("controller" in one for one in found) <= 1)  # an API server lets no more in
 secrets = st.none() | references.map(lambda found: {"metadata": {"name": "x", "ownerReferences": found}})
 contents = st.none() | st.builds(
-    Content,
+    SecretContent,
     st.none() | st.sampled_from([SUBJECT, Subject(Kind.CLIENT, "lab", "ann", "before")]),
     st.just(200.0),
     st.integers(0, 100).map(float),
@@ -49,7 +49,7 @@ contents = st.none() | st.builds(
 
 @given(secrets, contents, st.booleans(), st.integers(0, 100))
 def test_a_secret_ends_with_a_good_token_that_its_object_controls(
-    secret: dict[str, Any] | None, content: Content | None, is_out: bool, now: int
+    secret: dict[str, Any] | None, content: SecretContent | None, is_out: bool, now: int
 ) -> None:
     """Whatever stood there: in at most three steps, and nobody else's Secret is touched."""
     subject, taken = SUBJECT, []
@@ -57,25 +57,25 @@ def test_a_secret_ends_with_a_good_token_that_its_object_controls(
     while True:
         step = next_step(secret, content, OWNER, subject, is_out=is_out, now=now)
         taken.append(step)
-        if step in {Step.KEEP, Step.BLOCKED}:
+        if step in {SecretStep.KEEP, SecretStep.BLOCKED}:
             break
-        if step is Step.ROTATE:
+        if step is SecretStep.ROTATE:
             subject, is_out = Subject(Kind.CLIENT, "lab", "ann", "rotated"), False
             continue
         secret = {"metadata": {"name": "x", "ownerReferences": OWNER.references(secret)}}
-        content = Content(subject, 200.0, now + 1.0) if step is Step.WRITE else content
+        content = SecretContent(subject, 200.0, now + 1.0) if step is SecretStep.WRITE else content
     assert len(taken) <= 3
     assert secret is not None
     controllers = [one for one in secret["metadata"]["ownerReferences"] if one.get("controller")]
-    if taken[-1] is Step.BLOCKED:
-        assert taken == [Step.BLOCKED]
+    if taken[-1] is SecretStep.BLOCKED:
+        assert taken == [SecretStep.BLOCKED]
         assert controllers[0] == STRANGER
         assert "Deployment web" in why_blocked(secret)
     else:
         assert controllers == [OWNER.reference]
         assert content is not None
         assert (content.subject, content.renew_at > now) == (subject, True)
-        assert (Step.ROTATE in taken) == (subject != SUBJECT)
+        assert (SecretStep.ROTATE in taken) == (subject != SUBJECT)
 
 
 @given(references)

@@ -3,9 +3,7 @@
 from jumpstarter_controller.lab.records import (
     NOT_ANSWERING,
     Client,
-    Condition,
     ConditionType,
-    Device,
     Drain,
     Exporter,
     ExporterDevices,
@@ -13,20 +11,20 @@ from jumpstarter_controller.lab.records import (
     Host,
     Key,
     Lease,
+    LeaseCondition,
     PairingCode,
     Policy,
-    Reason,
     Record,
+    ReportedDevice,
     Rule,
+    UnavailableReason,
 )
 from jumpstarter_controller.lab.tables import Draft, LabState
 
 __all__ = [
     "NOT_ANSWERING",
     "Client",
-    "Condition",
     "ConditionType",
-    "Device",
     "Draft",
     "Drain",
     "Exporter",
@@ -36,9 +34,11 @@ __all__ = [
     "Key",
     "LabState",
     "Lease",
+    "LeaseCondition",
     "PairingCode",
     "Policy",
-    "Reason",
     "Record",
+    "ReportedDevice",
     "Rule",
+    "UnavailableReason",
 ]

@@ -14,9 +14,7 @@ from msgspec.structs import replace
 __all__ = [
     "NOT_ANSWERING",
     "Client",
-    "Condition",
     "ConditionType",
-    "Device",
     "Drain",
     "Exporter",
     "ExporterDevices",
@@ -24,11 +22,13 @@ __all__ = [
     "Host",
     "Key",
     "Lease",
+    "LeaseCondition",
     "PairingCode",
     "Policy",
-    "Reason",
     "Record",
+    "ReportedDevice",
     "Rule",
+    "UnavailableReason",
 ]
 
 
@@ -96,7 +96,7 @@ class ExporterStatus(enum.IntEnum):
     AFTER_LEASE_HOOK_FAILED = 7
 
 
-class Reason(msgspec.Struct, frozen=True, omit_defaults=True):
+class UnavailableReason(msgspec.Struct, frozen=True, omit_defaults=True):
     """Why an exporter is not available, for programs and for people."""
 
     code: str
@@ -123,7 +123,7 @@ class Exporter(Record, frozen=True, kw_only=True, omit_defaults=True):
     """How many device reports it registered with; none means not registered."""
     status: ExporterStatus = ExporterStatus.UNSPECIFIED
     status_message: str = ""
-    reasons: tuple[Reason, ...] = ()
+    reasons: tuple[UnavailableReason, ...] = ()
     """Why it is not available; empty where it is, and of exporters that say it in words only."""
     answers: bool = False
     """It accepts or declines each lease, which begins when it has accepted. Others take what they get."""
@@ -153,7 +153,7 @@ class Host(Record, frozen=True, kw_only=True, omit_defaults=True):
     enabled: ClassVar[bool] = True
 
 
-class Device(msgspec.Struct, frozen=True, omit_defaults=True):
+class ReportedDevice(msgspec.Struct, frozen=True, omit_defaults=True):
     """One device of an exporter, as its exporter reported it. All texts are the exporter's own words."""
 
     path: str
@@ -177,7 +177,7 @@ class ExporterDevices(Record, frozen=True, kw_only=True, omit_defaults=True):
     KIND = "devices"
     STATUS = frozenset(("devices", "omitted"))
 
-    devices: tuple[Device, ...] = ()
+    devices: tuple[ReportedDevice, ...] = ()
     omitted: int = 0
     """How many more were reported and are not kept."""
 
@@ -191,7 +191,7 @@ class ConditionType(enum.StrEnum):
     READY = "Ready"
 
 
-class Condition(msgspec.Struct, frozen=True, omit_defaults=True):
+class LeaseCondition(msgspec.Struct, frozen=True, omit_defaults=True):
     """One thing that is true or false of a lease, since when and why."""
 
     type: ConditionType
@@ -242,7 +242,7 @@ class Lease(Record, frozen=True, kw_only=True, omit_defaults=True):
     """When it was offered to its exporter, which has not accepted it yet; None for all that have begun."""
     begun: float | None = None
     ended: float | None = None
-    conditions: tuple[Condition, ...] = ()
+    conditions: tuple[LeaseCondition, ...] = ()
 
     @property
     def active(self) -> bool:
@@ -270,11 +270,11 @@ class Lease(Record, frozen=True, kw_only=True, omit_defaults=True):
             last = self.condition(ConditionType.UNSATISFIABLE) or self.condition(ConditionType.INVALID)
         return "" if last is None else last.message or last.reason
 
-    def condition(self, kind: ConditionType) -> Condition | None:
+    def condition(self, kind: ConditionType) -> LeaseCondition | None:
         """The condition of that type, if it was ever set."""
         return next((one for one in self.conditions if one.type is kind), None)
 
-    def with_condition(self, condition: Condition) -> Lease:
+    def with_condition(self, condition: LeaseCondition) -> Lease:
         """The lease with a condition updated in its place, or added as the last. Nothing new: the very same lease."""
         before = self.condition(condition.type)
         if before is None:
@@ -311,7 +311,7 @@ class Drain(Record, frozen=True, kw_only=True, omit_defaults=True):
     """While there is one, no lease begins in the whole lab: those that run go on, the others wait."""
 
     KIND = "drain"
-    PLACE: ClassVar[Key] = Key("", "lab")
+    KEY: ClassVar[Key] = Key("", "lab")
     """Of the only one."""
 
     reason: str = ""

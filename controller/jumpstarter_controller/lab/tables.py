@@ -18,10 +18,10 @@ from jumpstarter_controller.lab.records import (
     Record,
 )
 
-__all__ = ["Draft", "LabState", "Place"]
+__all__ = ["Draft", "LabState", "RecordRef"]
 
 R = TypeVar("R", bound=Record)
-Place = tuple[type[Record], Key]
+RecordRef = tuple[type[Record], Key]
 KINDS: tuple[type[Record], ...] = (Client, Exporter, ExporterDevices, Lease, Policy, PairingCode, Host, Drain)
 
 
@@ -40,7 +40,7 @@ class LabState:
         """Grows whenever labels, policies or what else decides who may have which exporter changes."""
         self.last_sequence = 0
         """Of the newest lease."""
-        self.damaged: dict[Place, str] = {}
+        self.damaged: dict[RecordRef, str] = {}
         """Records that somebody has damaged where they are kept, and why: they are here as they were before that, and
         cannot be changed."""
 
@@ -171,33 +171,33 @@ class Draft(LabState):
             kind, key, before = self._undo.pop()
             self.set(kind, key, before)
 
-    def changes(self) -> dict[Place, Record | None]:
+    def changes(self) -> dict[RecordRef, Record | None]:
         """What is different from the last commit; None is what was removed."""
         return {(kind, key): self.get(kind, key) for kind, key, _ in self._undo}
 
-    def before(self, mark: int = 0) -> dict[Place, Record | None]:
+    def before(self, mark: int = 0) -> dict[RecordRef, Record | None]:
         """What was there before the changes since that point; None where nothing was."""
-        found: dict[Place, Record | None] = {}
+        found: dict[RecordRef, Record | None] = {}
         for kind, key, record in self._undo[mark:]:
             found.setdefault((kind, key), record)
         return found
 
-    def between(self, start: int, end: int) -> dict[Place, tuple[Record | None, Record | None]]:
+    def between(self, start: int, end: int) -> dict[RecordRef, tuple[Record | None, Record | None]]:
         """What was changed between two points, as it was before and behind them."""
         later = self.before(end)
-        found: dict[Place, tuple[Record | None, Record | None]] = {}
+        found: dict[RecordRef, tuple[Record | None, Record | None]] = {}
         for kind, key, record in self._undo[start:end]:
-            place = (kind, key)
-            after = later[place] if place in later else self.get(kind, key)
-            found.setdefault(place, (record, after))
+            ref = (kind, key)
+            after = later[ref] if ref in later else self.get(kind, key)
+            found.setdefault(ref, (record, after))
         return found
 
     def restore_damaged(self) -> None:
         """Undo what was changed of damaged records since the last commit, and nothing else."""
         if self.damaged:
-            for place, before in self.before().items():
-                if place in self.damaged:
-                    self.set(*place, before)
+            for ref, before in self.before().items():
+                if ref in self.damaged:
+                    self.set(*ref, before)
 
     def touched(self, kind: type[Record]) -> set[Key]:
         """Which of a kind were changed since the last commit."""

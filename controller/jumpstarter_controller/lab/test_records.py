@@ -7,7 +7,6 @@ from msgspec.structs import replace
 
 from jumpstarter_controller.lab import (
     Client,
-    Condition,
     ConditionType,
     Draft,
     Exporter,
@@ -16,13 +15,14 @@ from jumpstarter_controller.lab import (
     Host,
     Key,
     Lease,
+    LeaseCondition,
     Policy,
     Record,
 )
 
 LEASE = Lease(namespace="lab", name="l", client="ann", duration=60.0)
-READY = Condition(ConditionType.READY, True, "Ready", "it is", 10.0, "code")
-PENDING = Condition(ConditionType.PENDING, True, "Offline", "none", 5.0)
+READY = LeaseCondition(ConditionType.READY, True, "Ready", "it is", 10.0, "code")
+PENDING = LeaseCondition(ConditionType.PENDING, True, "Offline", "none", 5.0)
 ONE = Exporter(namespace="lab", name="one", uid="1")
 
 
@@ -63,8 +63,8 @@ def test_who_has_a_board_and_who_was_only_offered_one() -> None:
 
 def test_why_a_lease_has_ended() -> None:
     over = replace(READY, holds=False, reason="Expired", message="its time is over")
-    no = Condition(ConditionType.UNSATISFIABLE, True, "NoAccess", "no exporter matches")
-    bad = Condition(ConditionType.INVALID, True, "InvalidSelector", "")
+    no = LeaseCondition(ConditionType.UNSATISFIABLE, True, "NoAccess", "no exporter matches")
+    bad = LeaseCondition(ConditionType.INVALID, True, "InvalidSelector", "")
     for conditions, outcome in (
         ((PENDING, over), "its time is over"),
         ((replace(over, message=""),), "Expired"),
@@ -122,17 +122,17 @@ def test_what_was_changed_between_two_points_and_how_it_was() -> None:
     draft.put(ONE)
     draft.commit()
     two, three = replace(ONE, devices=2), replace(ONE, devices=3)
-    place = (Exporter, ONE.key)
+    ref = (Exporter, ONE.key)
     start = draft.mark()
     draft.put(two)
     middle = draft.mark()
     draft.put(three)
     draft.put(LEASE)
-    assert draft.between(start, middle) == {place: (ONE, two)}
-    assert draft.between(middle, draft.mark()) == {place: (two, three), (Lease, LEASE.key): (None, LEASE)}
-    assert draft.before() == {place: ONE, (Lease, LEASE.key): None}
-    assert draft.before(middle) == {place: two, (Lease, LEASE.key): None}
-    assert draft.changes() == {place: three, (Lease, LEASE.key): LEASE}
+    assert draft.between(start, middle) == {ref: (ONE, two)}
+    assert draft.between(middle, draft.mark()) == {ref: (two, three), (Lease, LEASE.key): (None, LEASE)}
+    assert draft.before() == {ref: ONE, (Lease, LEASE.key): None}
+    assert draft.before(middle) == {ref: two, (Lease, LEASE.key): None}
+    assert draft.changes() == {ref: three, (Lease, LEASE.key): LEASE}
     assert draft.touched(Exporter) == {ONE.key}
     undone = draft.undone
     draft.back_to(middle)
@@ -143,7 +143,7 @@ def test_what_was_changed_between_two_points_and_how_it_was() -> None:
     )
     draft.back_to(middle)
     assert draft.undone == undone + 1, "there was nothing to undo"
-    draft.damaged[place] = "why"
+    draft.damaged[ref] = "why"
     draft.put(LEASE)
     draft.restore_damaged()
     assert (draft.get(Exporter, ONE.key), draft.get(Lease, LEASE.key)) == (ONE, LEASE)

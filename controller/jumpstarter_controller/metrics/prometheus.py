@@ -61,7 +61,7 @@ class LabCollector(Collector):
         yield from self._exporters()
         yield from self._leases()
         yield from self._hosts()
-        drain = self._reconciler.committed.get(Drain, Drain.PLACE)
+        drain = self._reconciler.committed.get(Drain, Drain.KEY)
         yield GaugeMetricFamily(
             "jumpstarter_leads", "1 where it is decided who gets which board.", int(self._reconciler.leads())
         )

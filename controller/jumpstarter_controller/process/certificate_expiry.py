@@ -17,7 +17,7 @@ from jumpstarter_proto.rpc import ServerTls
 
 from jumpstarter_controller.process.certificates import Certificate, CertificateError, renew
 
-__all__ = ["CertificateExpiry", "end_warning"]
+__all__ = ["CertificateExpiry", "expiry_warning"]
 
 WARN_SECONDS = 30 * 86400.0
 LOOK_SECONDS = 3600.0
@@ -27,7 +27,7 @@ SAY_SECONDS = 86400.0
 _log = logging.getLogger(__name__)
 
 
-def end_warning(ends: float, now: float) -> str:
+def expiry_warning(ends: float, now: float) -> str:
     """What to know of a certificate that ends then, both in seconds since the epoch; empty as long as there is time."""
     left = ends - now
     if not ends or left >= WARN_SECONDS:
@@ -55,7 +55,7 @@ class CertificateExpiry:
             return str(error)
 
     def _warning(self, now: float) -> str:
-        if found := end_warning(self._certificate.ends(), now):
+        if found := expiry_warning(self._certificate.ends(), now):
             return f"{found} ({self._certificate.chain}{self._trouble})"
         before = self._certificate.before
         if before is not None and before.chain.exists() and now < before.ends() < now + WARN_SECONDS:

@@ -96,9 +96,9 @@ class DataFolder:
         path = self.path / "replica"
         if not path.exists():
             write_private(path, secrets.token_hex(16).encode())
-        place = f"{path.read_text()} {self.path.resolve()} {self.path.stat().st_ino}"
+        text = f"{path.read_text()} {self.path.resolve()} {self.path.stat().st_ino}"
         host = re.sub(r"[^a-z0-9]+", "-", socket.gethostname().lower()).strip("-")[:50] or "host"
-        return f"{host}-{hashlib.sha256(place.encode()).hexdigest()[:8]}"
+        return f"{host}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
     @property
     def restoring(self) -> Path:

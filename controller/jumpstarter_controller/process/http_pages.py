@@ -36,12 +36,12 @@ async def serve_http(
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Answer with what `pages` make at that moment, by path, until cancelled. Closes the listeners."""
-    places = trio.CapacityLimiter(MAX_CONNECTIONS)
+    slots = trio.CapacityLimiter(MAX_CONNECTIONS)
 
     async def handle(stream: trio.abc.Stream) -> None:
         # `serve_listeners` closes the stream when this returns.
         try:
-            places.acquire_nowait()
+            slots.acquire_nowait()
         except trio.WouldBlock:
             return
         try:
@@ -50,7 +50,7 @@ async def serve_http(
         except (OSError, trio.BrokenResourceError) as error:
             _log.debug("a scraper has left: %s", error)
         finally:
-            places.release()
+            slots.release()
 
     task_status.started()
     await trio.serve_listeners(handle, list(listeners))

@@ -38,9 +38,9 @@ from jumpstarter_controller.process.startup import SIGNALS, Startup
 
 __all__ = [
     "EVERY_INTERFACE",
-    "AddressError",
     "Background",
-    "Served",
+    "ListenAddressError",
+    "ListeningServer",
     "given_certificate",
     "listen",
     "metrics_on",
@@ -63,14 +63,14 @@ Background: TypeAlias = Callable[..., Awaitable[object]]
 """A task that lasts as long as the process; takes `task_status`."""
 
 
-class AddressError(JumpstarterError):
+class ListenAddressError(JumpstarterError):
     """Nobody can listen there."""
 
     exit_code = ExitCode.USAGE
 
 
 @dataclass(frozen=True)
-class Served:
+class ListeningServer:
     """A server, and where it listens."""
 
     server: Server
@@ -87,7 +87,7 @@ class Served:
         options: Options,
         stream_seconds: float = STREAM_SECONDS,
         interceptors: Sequence[Interceptor] = (),
-    ) -> Served:
+    ) -> ListeningServer:
         """With health checking and reflection."""
         health = Health(services)
         everything = [*services, health, Reflection([*services, health])]
@@ -105,7 +105,7 @@ def split_address(address: str) -> tuple[str, int]:
     try:
         return split_host_port(address, to_listen=True, example="0.0.0.0:8082")
     except AddressSyntaxError as error:
-        raise AddressError(f"where to listen: {error}") from None
+        raise ListenAddressError(f"where to listen: {error}") from None
 
 
 async def listen(
@@ -117,7 +117,9 @@ async def listen(
     try:
         return list(await tcp_listeners(host or None, port, ssl_context=contexts))
     except OSError as error:
-        raise AddressError(f"cannot listen on {address}: {error.strerror or error}; choose another") from None
+        raise ListenAddressError(
+            f"cannot listen on {address}: {error.strerror or error}; choose another"
+        ) from None
 
 
 def reachable(address: str, listeners: Sequence[trio.abc.Listener[Any]], name: str | None = None) -> str:
@@ -155,7 +157,7 @@ def tls_of(certificate: Certificate) -> ServerTls:
 
 def probe_pages(
     page: Callable[[], Awaitable[Page]],
-    served: Sequence[Served],
+    served: Sequence[ListeningServer],
     trouble: Callable[[], str] = lambda: "",
     warning: Callable[[], str] = lambda: "",
 ) -> dict[str, Callable[[], Awaitable[Page]]]:
@@ -188,7 +190,7 @@ async def metrics_on(
 
 
 async def serve(
-    served: Sequence[Served],
+    served: Sequence[ListeningServer],
     lines: Sequence[str],
     *background: Background,
     tls: ServerTls,
@@ -246,7 +248,7 @@ async def serve(
     return ExitCode.INTERRUPTED if number == signal.SIGINT else ExitCode.OK
 
 
-async def _end(served: Sequence[Served], ended: trio.CancelScope) -> None:
+async def _end(served: Sequence[ListeningServer], ended: trio.CancelScope) -> None:
     """Say goodbye, let calls end, and then cancel `ended`."""
     for one in served:
         if one.health is not None:

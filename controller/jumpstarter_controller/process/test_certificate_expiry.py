@@ -16,7 +16,7 @@ import trustme
 from jumpstarter_proto.remote import Trust
 from jumpstarter_proto.rpc import ServerTls, server_ssl_context
 
-from jumpstarter_controller.process.certificate_expiry import LOOK_SECONDS, CertificateExpiry, end_warning
+from jumpstarter_controller.process.certificate_expiry import LOOK_SECONDS, CertificateExpiry, expiry_warning
 from jumpstarter_controller.process.certificates import Certificate, issue, own_certificate
 
 DAY = 86400.0
@@ -102,7 +102,7 @@ async def test_the_end_of_others_certificates_counts_as_ever(tmp_path: Path) -> 
     [(31 * DAY, ""), (29 * DAY, "ends in 29 days; replace it"), (-2 * DAY, "ended 2 days ago")],
 )
 def test_it_is_said_a_month_before(left: float, sentence: str) -> None:
-    found = end_warning(1e9 + left, 1e9)
+    found = expiry_warning(1e9 + left, 1e9)
     assert sentence in found
     assert bool(found) == bool(sentence)
 

@@ -14,8 +14,8 @@ from jumpstarter_controller.process.certificates import Certificate, Certificate
 from jumpstarter_controller.process.health import Health
 from jumpstarter_controller.process.http_pages import Page
 from jumpstarter_controller.process.serving import (
-    AddressError,
-    Served,
+    ListenAddressError,
+    ListeningServer,
     given_certificate,
     listen,
     probe_pages,
@@ -32,7 +32,7 @@ async def test_a_probe_is_told_what_is_and_what_will_be() -> None:
 
     said = {"trouble": "", "warning": ""}
     health, other = Health([]), Health([])
-    served = [Served(Server([]), [], one) for one in (None, health, other)]
+    served = [ListeningServer(Server([]), [], one) for one in (None, health, other)]
     pages = probe_pages(page, served, lambda: said["trouble"], lambda: said["warning"])
 
     async def asked(path: str) -> tuple[HTTPStatus, bytes]:
@@ -63,7 +63,7 @@ async def test_where_others_reach_it_is_said_as_they_write_it() -> None:
         assert reachable(address, [listener], "lab.example") == "lab.example:8082"
     assert reachable(":0", [listener], "2001:db8::1") == f"[2001:db8::1]:{port}"
     assert reachable("[2001:db8::2]:1", [listener], "other") == "[2001:db8::2]:1"
-    with pytest.raises(AddressError, match=f"cannot listen on 127.0.0.1:{port}: .*; choose another"):
+    with pytest.raises(ListenAddressError, match=f"cannot listen on 127.0.0.1:{port}: .*; choose another"):
         await listen(f"127.0.0.1:{port}", None)
     await listener.aclose()
 
@@ -71,7 +71,7 @@ async def test_where_others_reach_it_is_said_as_they_write_it() -> None:
 def test_addresses_and_certificates_that_are_none() -> None:
     assert split_address(":1") == ("", 1)
     assert split_address("[::1]:8082") == ("::1", 8082)
-    with pytest.raises(AddressError, match="where to listen: "):
+    with pytest.raises(ListenAddressError, match="where to listen: "):
         split_address("lab")
     chain, key = Path("chain.pem"), Path("key.pem")
     assert given_certificate(chain, key) == Certificate(chain, key, False)

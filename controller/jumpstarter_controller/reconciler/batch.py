@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from jumpstarter_controller.lab import Draft, Exporter, ExporterDevices, Lease, PairingCode, Policy, Record
-from jumpstarter_controller.lab.tables import Place
+from jumpstarter_controller.lab.tables import RecordRef
 from jumpstarter_controller.store.contract import Half, blank, differs
 
 __all__ = ["batch", "halves_of"]
@@ -21,20 +21,20 @@ _EXPORTERS, _LEASES, _ENDS, _REFERENCES, _BEGINNINGS = 1, 4, 5, 6, 7
 _UNORDERED = {_EXPORTERS, _LEASES, _ENDS, _REFERENCES, _BEGINNINGS}
 
 
-def batch(draft: Draft) -> list[tuple[Place, Half, Record | None, int]]:
+def batch(draft: Draft) -> list[tuple[RecordRef, Half, Record | None, int]]:
     """Which half of which record becomes what, and its stage (`Change.stage`); None: the record goes."""
     before = draft.before()
     found = []
-    for number, (place, was) in enumerate(before.items()):
-        now = draft.get(*place)
-        found += [(_rank(place, half, was, now), number, place, half, now) for half in halves_of(was, now)]
+    for number, (ref, was) in enumerate(before.items()):
+        now = draft.get(*ref)
+        found += [(_rank(ref, half, was, now), number, ref, half, now) for half in halves_of(was, now)]
     found.sort(key=lambda one: one[:2])
-    return [(place, half, now, _stage(rank, place, now)) for rank, _, place, half, now in found]
+    return [(ref, half, now, _stage(rank, ref, now)) for rank, _, ref, half, now in found]
 
 
-def _stage(rank: int, place: Place, now: Record | None) -> int:
+def _stage(rank: int, ref: RecordRef, now: Record | None) -> int:
     """Policies, codes and clients, and what goes, come one by one: what they mean to others is in their order."""
-    is_unordered = rank in _UNORDERED and now is not None and place[0] in {Exporter, ExporterDevices, Lease}
+    is_unordered = rank in _UNORDERED and now is not None and ref[0] in {Exporter, ExporterDevices, Lease}
     return rank if is_unordered else 0
 
 
@@ -48,8 +48,8 @@ def halves_of(before: Record | None, after: Record | None) -> Iterator[Half]:
         yield Half.STATUS
 
 
-def _rank(place: Place, half: Half, before: Record | None, after: Record | None) -> int:
-    kind, _ = place
+def _rank(ref: RecordRef, half: Half, before: Record | None, after: Record | None) -> int:
+    kind, _ = ref
     if kind is PairingCode:
         return 0
     if after is None:  # what belongs to it goes before it does, and leases end behind it

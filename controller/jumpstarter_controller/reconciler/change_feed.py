@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Callable, Iterable
 
 from jumpstarter_controller.lab import Exporter, Lease, Record
-from jumpstarter_controller.lab.tables import Place
+from jumpstarter_controller.lab.tables import RecordRef
 
 __all__ = ["MAX_CHANGES", "ChangeFeed"]
 
@@ -29,31 +29,31 @@ class ChangeFeed:
         self.position = 0
         """Of who knows all of it."""
         self._most = most
-        self._ring: list[tuple[Place, Record | None]] = []
+        self._ring: list[tuple[RecordRef, Record | None]] = []
         """Number n, counted from 0, is at n modulo `most`."""
         self._name = secrets.token_hex(4)
         """Another in each process, which knows nothing of what was before it."""
 
-    def note(self, places: Iterable[Place], before: Callable[[Place], Record | None]) -> None:
+    def note(self, refs: Iterable[RecordRef], before: Callable[[RecordRef], Record | None]) -> None:
         """These records change, all in the same moment."""
-        for place in places:
-            if place[0] is not Exporter and place[0] is not Lease:
+        for ref in refs:
+            if ref[0] is not Exporter and ref[0] is not Lease:
                 continue
-            change = (place, before(place))
+            change = (ref, before(ref))
             if len(self._ring) < self._most:
                 self._ring.append(change)
             else:
                 self._ring[self.position % self._most] = change
             self.position += 1
 
-    def since(self, position: int) -> dict[Place, Record | None] | None:
+    def since(self, position: int) -> dict[RecordRef, Record | None] | None:
         """Which records were touched after that position, and how each was there; None: that is not known."""
         if not self.position - len(self._ring) <= position <= self.position:
             return None
-        found: dict[Place, Record | None] = {}
+        found: dict[RecordRef, Record | None] = {}
         for number in range(position, self.position):
-            place, before = self._ring[number % self._most]
-            found.setdefault(place, before)
+            ref, before = self._ring[number % self._most]
+            found.setdefault(ref, before)
         return found
 
     def revision(self, position: int, wish: bytes) -> str:

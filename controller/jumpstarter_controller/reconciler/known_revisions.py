@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from jumpstarter_controller.lab import Record
-from jumpstarter_controller.lab.tables import Place
+from jumpstarter_controller.lab.tables import RecordRef
 from jumpstarter_controller.store.contract import Event, Snapshot, Stored
 
 __all__ = ["Known"]
@@ -17,9 +17,9 @@ MAX_DELETED = 10_000
 class Known:
     """The revision of each record as it was seen last."""
 
-    def __init__(self, records: Mapping[Place, Stored]) -> None:
-        self._revisions = {place: stored.revision for place, stored in records.items()}
-        self._gone: dict[Place, int] = {}
+    def __init__(self, records: Mapping[RecordRef, Stored]) -> None:
+        self._revisions = {ref: stored.revision for ref, stored in records.items()}
+        self._gone: dict[RecordRef, int] = {}
         """Of records that are gone, until the store has said so."""
 
     def copy(self) -> Known:
@@ -28,46 +28,46 @@ class Known:
         copy._revisions, copy._gone = dict(self._revisions), dict(self._gone)
         return copy
 
-    def distrust(self, place: Place) -> None:
+    def distrust(self, ref: RecordRef) -> None:
         """Somebody has changed it, nobody knows how: what is read of it next is new, even if its revision is not."""
-        if place in self._revisions:
-            self._revisions[place] -= 1
+        if ref in self._revisions:
+            self._revisions[ref] -= 1
 
-    def revision(self, place: Place) -> int | None:
+    def revision(self, ref: RecordRef) -> int | None:
         """What a change of it is made upon; None if there is no such record."""
-        return self._revisions.get(place)
+        return self._revisions.get(ref)
 
-    def take(self, events: Sequence[Event]) -> dict[Place, Record | None]:
+    def take(self, events: Sequence[Event]) -> dict[RecordRef, Record | None]:
         """What is new in these: each record as it is now, None where it is gone."""
-        news: dict[Place, Record | None] = {}
+        news: dict[RecordRef, Record | None] = {}
         for event in events:
-            place = event.place
-            if event.revision <= self._revisions.get(place, -1):
+            ref = event.ref
+            if event.revision <= self._revisions.get(ref, -1):
                 continue
-            if (gone := self._gone.get(place)) is not None and event.revision <= gone:
+            if (gone := self._gone.get(ref)) is not None and event.revision <= gone:
                 if event.stored is None:
-                    del self._gone[place]  # whatever else comes is newer
+                    del self._gone[ref]  # whatever else comes is newer
                 continue
-            self._gone.pop(place, None)
+            self._gone.pop(ref, None)
             if event.stored is not None:
-                self._revisions[place] = event.revision
-                news[place] = event.stored.record
+                self._revisions[ref] = event.revision
+                news[ref] = event.stored.record
                 continue
-            self._gone[place] = event.revision
+            self._gone[ref] = event.revision
             if len(self._gone) > MAX_DELETED:
                 del self._gone[next(iter(self._gone))]
-            if self._revisions.pop(place, None) is not None:
-                news[place] = None
+            if self._revisions.pop(ref, None) is not None:
+                news[ref] = None
         return news
 
-    def event(self, place: Place, stored: Stored | None) -> Event:
+    def event(self, ref: RecordRef, stored: Stored | None) -> Event:
         """What was read of a record, as an event."""
         if stored is not None:
-            return Event(place, stored.revision, stored)
-        return Event(place, self._revisions.get(place, 0) + 1, None)
+            return Event(ref, stored.revision, stored)
+        return Event(ref, self._revisions.get(ref, 0) + 1, None)
 
     def since(self, snapshot: Snapshot) -> list[Event]:
         """What a snapshot that was taken later has changed; a record that it has not, not even damaged, is gone."""
-        found = [Event(place, stored.revision, stored) for place, stored in snapshot.records.items()]
+        found = [Event(ref, stored.revision, stored) for ref, stored in snapshot.records.items()]
         gone = self._revisions.keys() - snapshot.records.keys() - snapshot.damaged
-        return [*found, *(self.event(place, None) for place in gone)]
+        return [*found, *(self.event(ref, None) for ref in gone)]

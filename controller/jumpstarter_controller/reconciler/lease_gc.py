@@ -13,7 +13,7 @@ from jumpstarter_controller.lab import Draft, Key, Lease
 from jumpstarter_controller.reconciler.reconciler import Reconciler
 from jumpstarter_controller.store import StoreError
 
-__all__ = ["MAX_ENDED_LEASES", "RETENTION_SECONDS", "forget_ended", "forgettable"]
+__all__ = ["MAX_ENDED_LEASES", "RETENTION_SECONDS", "delete_ended_leases", "leases_to_delete"]
 
 RETENTION_SECONDS = 30 * 86400.0
 MAX_ENDED_LEASES = 5000
@@ -25,7 +25,7 @@ AT_ONCE = 500
 _log = logging.getLogger(__name__)
 
 
-def forgettable(leases: Iterable[Lease], now: float, keep: float, most: int) -> list[Key]:
+def leases_to_delete(leases: Iterable[Lease], now: float, keep: float, most: int) -> list[Key]:
     """Those that ended more than `keep` seconds ago, and the oldest of what is more than `most`; oldest first."""
     ended = [(lease.ended, lease.key) for lease in leases if lease.ended is not None]
     excess = max(0, len(ended) - most)
@@ -33,7 +33,7 @@ def forgettable(leases: Iterable[Lease], now: float, keep: float, most: int) -> 
     return [key for _, key in heapq.nsmallest(max(excess, old), ended)]
 
 
-async def forget_ended(
+async def delete_ended_leases(
     reconciler: Reconciler,
     keep: float = RETENTION_SECONDS,
     most: int = MAX_ENDED_LEASES,
@@ -47,7 +47,9 @@ async def forget_ended(
     task_status.started()
     while True:
         now = reconciler.clock() - max(0.0, reconciler.clock.moved)
-        keys = forgettable(reconciler.committed.all(Lease), now, keep, most) if reconciler.leads() else []
+        keys = (
+            leases_to_delete(reconciler.committed.all(Lease), now, keep, most) if reconciler.leads() else []
+        )
         count = 0
         try:
             for start in range(0, len(keys), AT_ONCE):

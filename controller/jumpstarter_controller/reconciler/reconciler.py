@@ -31,19 +31,19 @@ from jumpstarter_controller.lab import (
     Lease,
     Record,
 )
-from jumpstarter_controller.lab.tables import KINDS, Place
+from jumpstarter_controller.lab.tables import KINDS, RecordRef
 from jumpstarter_controller.reconciler.batch import halves_of
 from jumpstarter_controller.reconciler.change_feed import ChangeFeed
 from jumpstarter_controller.reconciler.counters import Counters
 from jumpstarter_controller.reconciler.store_sync import RETRY_SECONDS, OutOfDateError, StoreSync
 from jumpstarter_controller.scheduling import (
+    ExporterPresence,
     FutureTimestamps,
-    Presence,
+    QueuePosition,
     Scheduler,
     Waiters,
     follow_clock,
 )
-from jumpstarter_controller.scheduling import Place as QueuePlace
 from jumpstarter_controller.scheduling.clock import Clock, uptime
 from jumpstarter_controller.store import Conflict, DamagedError, Half, Snapshot, Store, StoreError, Unknown
 
@@ -71,7 +71,7 @@ class _Job:
     """Of which kinds the records are on which it rests when it is refused."""
     marks: tuple[int, int] = (0, 0)
     """Of the draft, before and behind what it has changed when it was run last."""
-    writes: set[tuple[Place, Half]] = field(default_factory=set)
+    writes: set[tuple[RecordRef, Half]] = field(default_factory=set)
     """What that was; known when not all was written."""
     done: trio.Event = field(default_factory=trio.Event)
     result: Any = None
@@ -98,7 +98,7 @@ class Reconciler:
         decides nothing: another does. `replica` is which of several controllers of a lab it is; empty: it is alone.
         When others make more than `max_leases` of a client, the youngest end.
         """
-        self.presence = Presence()
+        self.presence = ExporterPresence()
         self.waiters = Waiters()
         self.clock = Clock(time.time, uptime) if clock is None else Clock(clock, steady)
         self.counters = Counters()
@@ -106,7 +106,7 @@ class Reconciler:
         self.leads = leads
         """Whether this engine decides about leases in this moment."""
         self._led = False
-        self._store_sync = StoreSync(store, self.counters, self._publish, self.look_around, snapshot)
+        self._store_sync = StoreSync(store, self.counters, self._publish, self.schedule_turn, snapshot)
         self._draft = self._store_sync.draft
         self._scheduler = Scheduler(
             self.presence, self.waiters, self._store_sync.evidence, max_leases=max_leases
@@ -130,14 +130,14 @@ class Reconciler:
             # It had no chance to be heard while we were away.
             self.presence.saw(exporter, now)
         self._jobs: list[_Job] = []
-        self._moved: dict[tuple[Place, bool], float] = {}
+        self._moved: dict[tuple[RecordRef, bool], float] = {}
         """Specs, and statuses (True), that have followed a step of the clock that others have not yet: by how much."""
         self._current: list[_Job] = []
         """Those of this turn."""
         self._work = trio.Event()
-        self._watchers: dict[Place, set[trio.Event]] = {}
-        self._queue: dict[Key, QueuePlace] | None = None
-        self._wanted: dict[Key, Key] = {}
+        self._watchers: dict[RecordRef, set[trio.Event]] = {}
+        self._queue: dict[Key, QueuePosition] | None = None
+        self._next_waiting: dict[Key, Key] = {}
         self.record: Callable[[AuditEntry, Source], None] = ignore
         """Takes what the journal is to keep."""
         self.feed = ChangeFeed()
@@ -157,7 +157,7 @@ class Reconciler:
         others = len(self._draft.damaged) - 1
         return f"{first} (and {others} more)" if others > 0 else first
 
-    def look_around(self) -> None:
+    def schedule_turn(self) -> None:
         """Something has changed beside the records."""
         self._work.set()
 
@@ -190,7 +190,7 @@ class Reconciler:
         result: T = job.result
         return result
 
-    def queue_positions(self) -> dict[Key, QueuePlace]:
+    def queue_positions(self) -> dict[Key, QueuePosition]:
         """The queue, as it stands."""
         if self._queue is None:
             self._queue = self._committed_scheduler.queue(self.committed, self.clock())
@@ -201,7 +201,7 @@ class Reconciler:
 
         Who waits for the exporter's record (`wait`) hears of a change.
         """
-        lease = self._wanted.get(exporter)
+        lease = self._next_waiting.get(exporter)
         return None if lease is None else self.committed.get(Lease, lease)
 
     def watch(self, kind: type[Record], key: Key) -> trio.Event:
@@ -261,9 +261,7 @@ class Reconciler:
             try:
                 await self._write([])
             except (StoreError, Conflict, Unknown) as error:
-                self._moved |= {
-                    (place, half is Half.STATUS): step for place, half in self._store_sync.written
-                }
+                self._moved |= {(ref, half is Half.STATUS): step for ref, half in self._store_sync.written}
                 if isinstance(error, StoreError):
                     return
             else:
@@ -308,12 +306,12 @@ class Reconciler:
                 await self._write(jobs)
             except (Conflict, Unknown, OutOfDateError):
                 jobs = self._undecided(jobs)
-                self._tell_wanted()
+                self._tell_next_waiting()
                 continue
             except StoreError as error:
                 self._fail(self._undecided(jobs), error)
                 return now + RETRY_SECONDS
-            self._tell_wanted()
+            self._tell_next_waiting()
             for job in jobs:
                 job.done.set()
             seconds = await self._store_sync.look_for_repairs()
@@ -336,7 +334,7 @@ class Reconciler:
                 if isinstance(job.error, RpcError) and _rests_on_records(job.error):
                     evidence.is_current(*job.rests_on)
             wake = self._reconcile(now)
-            while evidence.places:
+            while evidence.refs:
                 if await self._store_sync.look_for_absent():
                     break
                 wake = self._reconcile(now)
@@ -350,7 +348,7 @@ class Reconciler:
         self._led = leads
         if leads:
             return self._scheduler.reconcile(self._draft, now)
-        self._scheduler.find_wanted(self._draft, now)
+        self._scheduler.find_next_waiting(self._draft, now)
         return None
 
     def _try(self, job: _Job, now: float) -> None:
@@ -369,8 +367,8 @@ class Reconciler:
 
     def _refuse_damaged(self, job: _Job, mark: int) -> None:
         """Nothing of a change is made that changes a damaged record, too."""
-        for place in self._draft.between(mark, self._draft.mark()):
-            if (why := self._draft.damaged.get(place)) is not None:
+        for ref in self._draft.between(mark, self._draft.mark()):
+            if (why := self._draft.damaged.get(ref)) is not None:
                 self._draft.back_to(mark)
                 job.error = DamagedError(why)
                 return
@@ -381,8 +379,8 @@ class Reconciler:
         def undone() -> None:
             for job in jobs:
                 job.writes = {
-                    (place, half)
-                    for place, (before, after) in self._draft.between(*job.marks).items()
+                    (ref, half)
+                    for ref, (before, after) in self._draft.between(*job.marks).items()
                     for half in halves_of(before, after)
                 }
 
@@ -401,17 +399,17 @@ class Reconciler:
                 left.append(job)
         return left
 
-    def _tell_wanted(self) -> None:
-        before, self._wanted = self._wanted, self._scheduler.wanted
-        for exporter in before.keys() | self._wanted.keys():
-            if before.get(exporter) != self._wanted.get(exporter):
+    def _tell_next_waiting(self) -> None:
+        before, self._next_waiting = self._next_waiting, self._scheduler.next_waiting
+        for exporter in before.keys() | self._next_waiting.keys():
+            if before.get(exporter) != self._next_waiting.get(exporter):
                 self._wake((Exporter, exporter))
 
-    def _publish(self, changes: dict[Place, Record | None]) -> None:
+    def _publish(self, changes: dict[RecordRef, Record | None]) -> None:
         """Everybody sees these, which are in the store."""
         self._queue = None
         touched = set(changes)
-        self.feed.note(changes, lambda place: self.committed.get(*place))
+        self.feed.note(changes, lambda ref: self.committed.get(*ref))
         for (kind, key), record in changes.items():
             before = self.committed.get(kind, key)
             wording.write(before, record, self.tell)
@@ -428,8 +426,8 @@ class Reconciler:
             if kind is Exporter and self.replica:
                 self._note_presence(key, record)
             self.committed.set(kind, key, record)
-        for place in touched:
-            self._wake(place)
+        for ref in touched:
+            self._wake(ref)
 
     def _note_presence(self, key: Key, record: Record | None) -> None:
         """Another controller may have written what it has heard of an exporter."""
@@ -476,8 +474,8 @@ class Reconciler:
         """Have the journal keep that it happened, with whom it concerns as fields of a log's line."""
         self.record(*entry_of(self.clock() if then is None else then, sentence, fields))
 
-    def _wake(self, place: Place) -> None:
-        for event in self._watchers.pop(place, ()):
+    def _wake(self, ref: RecordRef) -> None:
+        for event in self._watchers.pop(ref, ()):
             event.set()
 
     def wake(self, kind: type[Record], key: Key) -> None:

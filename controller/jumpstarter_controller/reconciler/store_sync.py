@@ -16,11 +16,11 @@ from typing import NoReturn
 import trio
 
 from jumpstarter_controller.lab import Draft, Drain, Policy, Record
-from jumpstarter_controller.lab.tables import Place
+from jumpstarter_controller.lab.tables import RecordRef
 from jumpstarter_controller.reconciler.batch import batch
 from jumpstarter_controller.reconciler.counters import Counters
 from jumpstarter_controller.reconciler.known_revisions import Known
-from jumpstarter_controller.scheduling import Evidence
+from jumpstarter_controller.scheduling import StoreEvidence
 from jumpstarter_controller.store import (
     Change,
     Conflict,
@@ -77,7 +77,7 @@ class StoreSync:
         self,
         store: Store,
         counters: Counters,
-        publish: Callable[[dict[Place, Record | None]], None],
+        publish: Callable[[dict[RecordRef, Record | None]], None],
         has_news: Callable[[], None],
         snapshot: Snapshot | None = None,
     ) -> None:
@@ -86,8 +86,8 @@ class StoreSync:
         self.draft = Draft()
         for (kind, key), stored in snapshot.records.items():
             self.draft.set(kind, key, stored.record)
-        self.evidence = Evidence(asks=True)
-        self.written: set[tuple[Place, Half]] = set()
+        self.evidence = StoreEvidence(asks=True)
+        self.written: set[tuple[RecordRef, Half]] = set()
         """Of what `keep` was to write the last time, what is in the store."""
         self.trouble = ""
         """Why the last write was refused; empty when it was not."""
@@ -223,7 +223,7 @@ class StoreSync:
                 left = [one for one, done in zip_longest(changes, stopped.done) if done is None]
                 every: list[Conflict | Unknown] = [stopped, *stopped.also]
                 for one in every:
-                    await self._look_at(next(change for change in left if change.place == one.place), one)
+                    await self._look_at(next(change for change in left if change.ref == one.ref), one)
             raise
         except StoreError as error:
             undone()
@@ -243,7 +243,7 @@ class StoreSync:
     async def _look_for_store(self) -> None:
         """What could not be written is not wanted any more: when the store can be read, all is well."""
         try:
-            await trio.to_thread.run_sync(self._store.read, (Drain, Drain.PLACE))
+            await trio.to_thread.run_sync(self._store.read, (Drain, Drain.KEY))
         except StoreError as error:
             self._refuse(error)
         else:
@@ -260,41 +260,41 @@ class StoreSync:
 
     def _batch(self) -> list[Change]:
         changes = []
-        for place, half, record, stage in batch(self.draft):
+        for ref, half, record, stage in batch(self.draft):
             self._requests += 1
             request = f"{self._id}-{self._requests}"
-            changes.append(Change(place, half, record, self._known.revision(place), request, stage))
+            changes.append(Change(ref, half, record, self._known.revision(ref), request, stage))
         return changes
 
     def _note(self, changes: Sequence[Change], done: Sequence[Written | None]) -> None:
         """These are in the store, and in the draft if they are all of a batch's."""
         made = [(one, written) for one, written in zip(changes, done, strict=False) if written is not None]
-        self.written |= {(one.place, one.half) for one, _ in made}
+        self.written |= {(one.ref, one.half) for one, _ in made}
         whole = len(made) == len(changes)
-        if not whole and any(one.place[0] is Policy for one in changes):
+        if not whole and any(one.ref[0] is Policy for one in changes):
             self.evidence.note_policies()
-        events: dict[Place, Event] = {}
-        for change, (place, revision, age) in made:
-            earlier = events.get(place)
+        events: dict[RecordRef, Event] = {}
+        for change, (ref, revision, age) in made:
+            earlier = events.get(ref)
             if earlier is not None:
                 record = earlier.record if whole else applied(earlier.record, change, age)
             elif whole:
-                record = self.draft.get(*place)
+                record = self.draft.get(*ref)
                 if record is not None and change.revision is None:
                     record = aged(record, age)
             else:
-                before = None if change.revision is None else self.draft.get(*place)
+                before = None if change.revision is None else self.draft.get(*ref)
                 record = applied(before, change, age)
             stored = None if record is None else Stored(record, revision, change.request)
-            events[place] = Event(place, revision, stored)
+            events[ref] = Event(ref, revision, stored)
         self._take(list(events.values()))
 
     async def _look_at(self, change: Change, stopped: Conflict | Unknown) -> None:
         """See how the record is at which a batch has stopped, which may be as it was to be."""
         try:
-            stored = await trio.to_thread.run_sync(self._store.read, change.place)
+            stored = await trio.to_thread.run_sync(self._store.read, change.ref)
         except DamagedError as error:
-            self._leave_alone(change.place, error)
+            self._leave_alone(change.ref, error)
             return
         except StoreError as error:
             self._refuse(error)
@@ -304,17 +304,17 @@ class StoreSync:
         else:
             is_made = stored.request == change.request
         if is_made:
-            self.written.add((change.place, change.half))
-        self._take_foreign([self._known.event(change.place, stored)])
+            self.written.add((change.ref, change.half))
+        self._take_foreign([self._known.event(change.ref, stored)])
         self.draft.undone += 1
 
-    def _leave_alone(self, place: Place, error: DamagedError) -> None:
+    def _leave_alone(self, ref: RecordRef, error: DamagedError) -> None:
         """Somebody has damaged the record: it stays as it was, and is written no more until it can be read."""
-        kind, key = place
+        kind, key = ref
         why = f"{kind.KIND} {key} was damaged in the controller's store, and cannot be changed until it is repaired"
-        self.draft.damaged[place] = f"{why}; who runs the lab finds more in the controller's log"
+        self.draft.damaged[ref] = f"{why}; who runs the lab finds more in the controller's log"
         self.draft.undone += 1
-        self._known.distrust(place)
+        self._known.distrust(ref)
         self._repairs_due = time.monotonic() + RETRY_SECONDS
         _log.error("%s; all else goes on: %s", why, error)
 
@@ -325,26 +325,26 @@ class StoreSync:
         self._repairs_due = time.monotonic() + RETRY_SECONDS
         is_repaired = False
         due = time.monotonic() + LOOK_SECONDS
-        for place in list(self.draft.damaged)[:MAX_REPAIRS]:
+        for ref in list(self.draft.damaged)[:MAX_REPAIRS]:
             try:
-                stored = await trio.to_thread.run_sync(self._store.read, place)
+                stored = await trio.to_thread.run_sync(self._store.read, ref)
             except StoreError:
-                self.draft.damaged[place] = self.draft.damaged.pop(place)  # the next turn looks at others
+                self.draft.damaged[ref] = self.draft.damaged.pop(ref)  # the next turn looks at others
                 if time.monotonic() >= due:
                     break
                 continue
             is_repaired = True
-            self._take([self._known.event(place, stored)])
+            self._take([self._known.event(ref, stored)])
         return is_repaired
 
-    async def may_be_there(self, place: Place) -> bool:
+    async def may_be_there(self, ref: RecordRef) -> bool:
         """Whether the store has a record, also one that nobody has heard of yet. Not for a store of one thread.
 
         When cancelled, its thread is left to itself.
         """
         try:
             found = await trio.to_thread.run_sync(
-                self._store.read, place, abandon_on_cancel=True, limiter=self._finding
+                self._store.read, ref, abandon_on_cancel=True, limiter=self._finding
             )
             return found is not None
         except StoreError:
@@ -357,21 +357,21 @@ class StoreSync:
         """
         found: list[Event] = []
         due = time.monotonic() + LOOK_SECONDS
-        for number, place in enumerate(list(self.evidence.places)):
+        for number, ref in enumerate(list(self.evidence.refs)):
             if number and time.monotonic() >= due:
-                self.evidence.fail(*self.evidence.places)
+                self.evidence.fail(*self.evidence.refs)
                 break
             try:
-                stored = await trio.to_thread.run_sync(self._store.read, place)
+                stored = await trio.to_thread.run_sync(self._store.read, ref)
             except StoreError as error:
-                _log.debug("whether %s %s is gone is not known: %s", place[0].KIND, place[1], error)
-                self.evidence.fail(place)
+                _log.debug("whether %s %s is gone is not known: %s", ref[0].KIND, ref[1], error)
+                self.evidence.fail(ref)
                 continue
             if stored is None:
-                self.evidence.prove_gone(place)
+                self.evidence.prove_gone(ref)
             else:
-                self.evidence.fail(place)
-                found.append(self._known.event(place, stored))
+                self.evidence.fail(ref)
+                found.append(self._known.event(ref, stored))
         if not self._is_news(found):
             return False
         self.draft.back_to(0)
@@ -407,7 +407,7 @@ class StoreSync:
         is_open = self.evidence.is_open or self.draft.damaged or self.trouble
         return RETRY_SECONDS if is_open else None
 
-    def _take(self, events: Sequence[Event]) -> Collection[Place]:
+    def _take(self, events: Sequence[Event]) -> Collection[RecordRef]:
         """Have records as the store says that they are, and show them; which are others than before."""
         news = self._known.take(events)
         for (kind, key), record in news.items():

@@ -24,11 +24,11 @@ from jumpstarter_controller.lab import (
     Key,
     Lease,
     PairingCode,
-    Reason,
+    UnavailableReason,
 )
-from jumpstarter_controller.lab.tables import Place
+from jumpstarter_controller.lab.tables import RecordRef
 from jumpstarter_controller.reconciler.batch import batch, halves_of
-from jumpstarter_controller.scheduling import Presence, Scheduler
+from jumpstarter_controller.scheduling import ExporterPresence, Scheduler
 from jumpstarter_controller.services import changes, objects
 from jumpstarter_controller.store import Change, Half, MemoryStore
 from jumpstarter_controller.store.contract import stages
@@ -61,7 +61,7 @@ class Controller:
 
     def __post_init__(self) -> None:
         self.lab = lab_of(self.store)
-        presence = Presence()
+        presence = ExporterPresence()
         for board in BOARDS:
             presence.connected(board.key, NOW)
         self._scheduler = Scheduler(presence)
@@ -77,8 +77,8 @@ class Controller:
         self._scheduler.reconcile(self.lab, NOW)
         stored = self.store.snapshot().records
         return [
-            Change(place, half, record, stored[place].revision if place in stored else None, stage=stage)
-            for place, half, record, stage in batch(self.lab)
+            Change(ref, half, record, stored[ref].revision if ref in stored else None, stage=stage)
+            for ref, half, record, stage in batch(self.lab)
         ]
 
     def settle(self) -> None:
@@ -126,7 +126,7 @@ def answer(name: str, takes: bool) -> Operation:
             changes.accept_lease(draft, NOW, board, lease.name)
         else:
             changes.decline_lease(
-                draft, board, lease.name, [Reason("drained", "it is drained")], is_news=True
+                draft, board, lease.name, [UnavailableReason("drained", "it is drained")], is_news=True
             )
 
     return on_lease(name, apply)
@@ -174,11 +174,11 @@ def copied(store: MemoryStore) -> MemoryStore:
     return other
 
 
-def outcome(store: MemoryStore) -> dict[Place, object]:
+def outcome(store: MemoryStore) -> dict[RecordRef, object]:
     """What has come of it, but for what counts the writes."""
     return {
-        place: replace(stored.record, sequence=0) if isinstance(stored.record, Lease) else stored.record
-        for place, stored in store.snapshot().records.items()
+        ref: replace(stored.record, sequence=0) if isinstance(stored.record, Lease) else stored.record
+        for ref, stored in store.snapshot().records.items()
     }
 
 
@@ -196,7 +196,7 @@ def test_whoever_goes_on_behind_any_record_comes_to_the_same_end(operations: lis
         before = copied(store)
         whole = Controller(store)
         written = whole.decide(operation)
-        known = {place for place in before.snapshot().records if place[0] is Lease}
+        known = {ref for ref in before.snapshot().records if ref[0] is Lease}
         store.commit(written)
         whole.lab.commit()
         whole.settle()
@@ -240,7 +240,7 @@ def test_whatever_of_a_stage_is_made_the_lab_goes_on(turns: list[list[list[Opera
     ]
     for operations in [*crowd, *([one for several in turn for one in several] for turn in turns)]:
         before = copied(store)
-        known = {place for place in before.snapshot().records if place[0] is Lease}
+        known = {ref for ref in before.snapshot().records if ref[0] is Lease}
         whole = Controller(store)
         written = whole.decide(*operations)
         for count in [*range(len(written))] * 3:
@@ -270,7 +270,7 @@ def idle_beside_a_queue(store: MemoryStore) -> list[Lease]:
 def test_leases_and_exporters_of_one_turn_are_written_in_stages() -> None:
     store = fresh()
     written = Controller(store).decide(*(create(f"l{number}", "") for number in range(5)))
-    found = [[(one.place[0], one.half) for one in stage] for stage in stages(written)]
+    found = [[(one.ref[0], one.half) for one in stage] for stage in stages(written)]
     assert found[:3] == [[(Lease, Half.SPEC)] * 5, [(Exporter, Half.STATUS)] * 3, [(Lease, Half.STATUS)] * 5]
 
 
@@ -281,22 +281,22 @@ def is_decided(operation: Operation, before: MemoryStore, written: list[Change])
         operation(lab)
     except RpcError:
         return True
-    own = {(place, half) for place, was in lab.before().items() for half in halves_of(was, lab.get(*place))}
-    return own <= {(one.place, one.half) for one in written}
+    own = {(ref, half) for ref, was in lab.before().items() for half in halves_of(was, lab.get(*ref))}
+    return own <= {(one.ref, one.half) for one in written}
 
 
-def uidless(records: dict[Place, object]) -> dict[Place, object]:
+def uidless(records: dict[RecordRef, object]) -> dict[RecordRef, object]:
     """Leases have one that is drawn."""
     return {
-        place: replace(record, uid="") if isinstance(record, Lease) else record
-        for place, record in records.items()
+        ref: replace(record, uid="") if isinstance(record, Lease) else record
+        for ref, record in records.items()
     }
 
 
 def test_a_beginning_takes_the_board_first_and_an_end_gives_it_back_last() -> None:
     store = fresh()
     written = Controller(store).decide(create("l0", "a"))
-    assert [(one.place[0], one.half) for one in written] == [
+    assert [(one.ref[0], one.half) for one in written] == [
         (Lease, Half.SPEC),
         (Exporter, Half.STATUS),
         (Lease, Half.STATUS),
@@ -304,7 +304,7 @@ def test_a_beginning_takes_the_board_first_and_an_end_gives_it_back_last() -> No
     store.commit(written)
     Controller(store).settle()
     written = Controller(store).decide(release("l0"))
-    assert [(one.place[0], one.half) for one in written] == [
+    assert [(one.ref[0], one.half) for one in written] == [
         (Lease, Half.SPEC),
         (Lease, Half.STATUS),
         (Exporter, Half.STATUS),
@@ -324,7 +324,7 @@ def test_a_code_is_used_first_and_who_used_it_gets_what_it_is_for_after_a_crash(
     store.commit(Controller(store).decide(pair))
     enrol = partial(objects.enrol, now=NOW, kind=Kind.EXPORTER, text=codes[0])
     written = Controller(store).decide(lambda lab: void(enrol(lab, nonce="mine")))
-    assert written[0].place[0] is PairingCode
+    assert written[0].ref[0] is PairingCode
     store.commit(written[:1])
     lab = lab_of(store)
     with pytest.raises(RpcError, match="used"):

@@ -12,9 +12,9 @@ from jumpstarter_proto.lab.v1 import exporters_pb2 as pb
 from jumpstarter_proto.rpc import RpcError, StatusCode
 
 from jumpstarter_controller.lab import Client, Exporter, Key, LabState, Lease, Record
-from jumpstarter_controller.lab.tables import Place
+from jumpstarter_controller.lab.tables import RecordRef
 from jumpstarter_controller.reconciler.change_feed import ChangeFeed
-from jumpstarter_controller.services.viewer import Viewer
+from jumpstarter_controller.services.watch_filter import WatchFilter
 
 MOST = 8
 NAMESPACES = st.sampled_from(["lab", "other"])
@@ -61,9 +61,9 @@ class Reader:
     """What one who watches knows."""
 
     def __init__(self, wish: pb.WatchRequest) -> None:
-        self.viewer = Viewer("lab", "ann", wish)
+        self.viewer = WatchFilter("lab", "ann", wish)
         self.position: int | None = None
-        self.known: dict[Place, Record] = {}
+        self.known: dict[RecordRef, Record] = {}
         self.snapshots = 0
 
     def read(self, feed: ChangeFeed, state: LabState) -> None:
@@ -75,13 +75,13 @@ class Reader:
             return
         told = self.viewer.news(before, state)
         for one in told.records:
-            place: Place = (type(one), one.key)
-            assert self.known.get(place) is not one, "it was told that before"
-            self.known[place] = one
+            ref: RecordRef = (type(one), one.key)
+            assert self.known.get(ref) is not one, "it was told that before"
+            self.known[ref] = one
             if isinstance(one, Lease) and one.ended is not None:
-                del self.known[place]
-        for place in told.gone:
-            del self.known[place]  # KeyError: it was never told that there is one
+                del self.known[ref]
+        for ref in told.gone:
+            del self.known[ref]  # KeyError: it was never told that there is one
 
 
 class Readers(RuleBasedStateMachine):
@@ -96,10 +96,10 @@ class Readers(RuleBasedStateMachine):
 
     @rule(batch=batches)
     def change(self, batch: list[tuple[Record, bool]]) -> None:
-        made: dict[Place, Record | None] = {
+        made: dict[RecordRef, Record | None] = {
             (type(one), one.key): one if is_put else None for one, is_put in batch
         }
-        self.feed.note(made, lambda place: self.view.get(*place))
+        self.feed.note(made, lambda ref: self.view.get(*ref))
         for (kind, key), record in made.items():
             self.view.set(kind, key, record)
 
@@ -114,7 +114,7 @@ class Readers(RuleBasedStateMachine):
             if reader.viewer.shows(one)
         }
         assert reader.known == shown
-        assert {place[1].namespace for place in reader.known} <= {"lab"}
+        assert {ref[1].namespace for ref in reader.known} <= {"lab"}
 
     @invariant()
     def it_is_bounded(self) -> None:
@@ -128,7 +128,7 @@ TestReaders.settings = settings(max_examples=60, stateful_step_count=25, deadlin
 
 
 def put(feed: ChangeFeed, state: LabState, *made: Record) -> None:
-    feed.note([(type(one), one.key) for one in made], lambda place: state.get(*place))
+    feed.note([(type(one), one.key) for one in made], lambda ref: state.get(*ref))
     for one in made:
         state.set(type(one), one.key, one)
 
@@ -149,7 +149,7 @@ def test_who_is_not_too_slow_gets_no_second_snapshot_and_who_is_gets_one() -> No
 
 def test_a_lease_that_ends_is_told_of_once_more() -> None:
     feed, view = ChangeFeed(), LabState()
-    reader = Viewer("lab", "ann", pb.WatchRequest(leases=pb.LEASE_SCOPE_OWN))
+    reader = WatchFilter("lab", "ann", pb.WatchRequest(leases=pb.LEASE_SCOPE_OWN))
     mine = Lease(namespace="lab", name="x", client="ann")
     put(feed, view, mine)
     position = feed.position
@@ -194,7 +194,7 @@ def test_a_revision_of_somebody_else_is_none(text: str, off: int) -> None:
 )
 def test_what_is_no_wish_is_refused(wish: dict[str, Any], why: str) -> None:
     with pytest.raises(RpcError, match=why) as refused:
-        Viewer("lab", "ann", pb.WatchRequest(**wish))
+        WatchFilter("lab", "ann", pb.WatchRequest(**wish))
     assert refused.value.code is StatusCode.INVALID_ARGUMENT
 
 

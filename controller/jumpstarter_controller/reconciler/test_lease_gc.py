@@ -12,7 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jumpstarter_controller.lab import Client, Lease
-from jumpstarter_controller.reconciler.lease_gc import AT_ONCE, EVERY_SECONDS, forget_ended, forgettable
+from jumpstarter_controller.reconciler.lease_gc import (
+    AT_ONCE,
+    EVERY_SECONDS,
+    delete_ended_leases,
+    leases_to_delete,
+)
 from jumpstarter_controller.reconciler.reconciler import Reconciler
 from jumpstarter_controller.store import SqliteStore
 from jumpstarter_controller.store.whole import fill, lab_of
@@ -35,7 +40,7 @@ def lease(number: int, ended: float | None) -> Lease:
 )
 def test_old_ones_and_the_oldest_of_too_many(ends: list[int | None], most: int, keep: int) -> None:
     leases = [lease(number, None if end is None else float(end)) for number, end in enumerate(ends)]
-    gone = set(forgettable(leases, 100.0, float(keep), most))
+    gone = set(leases_to_delete(leases, 100.0, float(keep), most))
     stay = [one for one in leases if one.key not in gone]
     assert all(one.ended is not None for one in leases if one.key in gone)
     kept = [one.ended for one in stay if one.ended is not None]
@@ -61,7 +66,7 @@ async def test_they_go_from_the_disk_too(tmp_path: Path, mock_clock: trio.testin
     reconciler = Reconciler(store, clock=lambda: now + trio.current_time())
     async with trio.open_nursery() as nursery:
         await nursery.start(reconciler.run)
-        await nursery.start(forget_ended, reconciler, 1e6, count - 10)
+        await nursery.start(delete_ended_leases, reconciler, 1e6, count - 10)
         await until(lambda: reconciler.committed.count(Lease) == count - 10)
         now += 1e6
         await until(lambda: not reconciler.committed.count(Lease))
@@ -84,7 +89,7 @@ async def test_a_clock_that_is_set_forward_makes_nothing_old(
     )
     async with trio.open_nursery() as nursery:
         await nursery.start(reconciler.run)
-        await nursery.start(forget_ended, reconciler, 3600.0, 100)
+        await nursery.start(delete_ended_leases, reconciler, 3600.0, 100)
         ahead = 1e9
         await trio.sleep(10 * EVERY_SECONDS)
         assert reconciler.clock.moved == 1e9

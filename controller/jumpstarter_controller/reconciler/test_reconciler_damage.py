@@ -19,7 +19,7 @@ from jumpstarter_proto.rpc import RpcError
 from msgspec.structs import replace
 
 from jumpstarter_controller.lab import Client, Draft, Exporter, ExporterStatus, Key, Lease, Record
-from jumpstarter_controller.lab.tables import Place
+from jumpstarter_controller.lab.tables import RecordRef
 from jumpstarter_controller.reconciler import store_sync
 from jumpstarter_controller.reconciler.lease_gc import _removal
 from jumpstarter_controller.reconciler.reconciler import Reconciler
@@ -64,9 +64,9 @@ def store(path: Path) -> Iterator[SqliteStore]:
         yield store
 
 
-def damage(path: Path, place: Place) -> tuple[str, int]:
+def damage(path: Path, ref: RecordRef) -> tuple[str, int]:
     """What was there, and its revision."""
-    at = (place[0].KIND, *place[1])
+    at = (ref[0].KIND, *ref[1])
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
         db.execute("BEGIN IMMEDIATE")
         (last,) = db.execute("UPDATE numbers SET last = last + 1 RETURNING last").fetchone()
@@ -76,16 +76,16 @@ def damage(path: Path, place: Place) -> tuple[str, int]:
     return str(spec), int(revision)
 
 
-def repair(path: Path, place: Place, was: tuple[str, int]) -> None:
+def repair(path: Path, ref: RecordRef, was: tuple[str, int]) -> None:
     """With an editor that brings back what it had copied."""
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
-        db.execute(f"UPDATE records SET spec=?, revision=? WHERE {AT}", (*was, place[0].KIND, *place[1]))
+        db.execute(f"UPDATE records SET spec=?, revision=? WHERE {AT}", (*was, ref[0].KIND, *ref[1]))
 
 
-def status_of(path: Path, place: Place) -> dict[str, object]:
+def status_of(path: Path, ref: RecordRef) -> dict[str, object]:
     """As it is kept."""
     with closing(sqlite3.connect(path)) as db:
-        row = db.execute(f"SELECT status FROM records WHERE {AT}", (place[0].KIND, *place[1])).fetchone()
+        row = db.execute(f"SELECT status FROM records WHERE {AT}", (ref[0].KIND, *ref[1])).fetchone()
     found = json.loads(row[0])
     assert isinstance(found, dict)
     return found
@@ -252,36 +252,36 @@ class Vandalised(MemoryStore):
 
     def __init__(self) -> None:
         super().__init__()
-        self.damaged: set[Place] = set()
+        self.damaged: set[RecordRef] = set()
         self.reads = 0
 
-    def damage(self, place: Place) -> None:
-        if self._touch(place):
-            self.damaged.add(place)
+    def damage(self, ref: RecordRef) -> None:
+        if self._touch(ref):
+            self.damaged.add(ref)
 
-    def repair(self, place: Place) -> None:
-        if place in self.damaged:
-            self.damaged.discard(place)
-            self._touch(place)
+    def repair(self, ref: RecordRef) -> None:
+        if ref in self.damaged:
+            self.damaged.discard(ref)
+            self._touch(ref)
 
-    def _touch(self, place: Place) -> bool:
-        stored = super().read(place)
+    def _touch(self, ref: RecordRef) -> bool:
+        stored = super().read(ref)
         if stored is not None:
-            super().commit([Change(place, Half.SPEC, stored.record, stored.revision)])
+            super().commit([Change(ref, Half.SPEC, stored.record, stored.revision)])
         return stored is not None
 
-    def read(self, place: Place) -> Stored | None:
+    def read(self, ref: RecordRef) -> Stored | None:
         self.reads += 1
-        if place in self.damaged:
-            raise DamagedError(f"{place[0].KIND} {place[1]} is no record")
-        return super().read(place)
+        if ref in self.damaged:
+            raise DamagedError(f"{ref[0].KIND} {ref[1]} is no record")
+        return super().read(ref)
 
     def watch(self, cursor: Cursor, seconds: float) -> Seen:
         seen = super().watch(cursor, seconds)
-        return Seen([one for one in seen.events if one.place not in self.damaged], seen.cursor)
+        return Seen([one for one in seen.events if one.ref not in self.damaged], seen.cursor)
 
     def newer(self, cursor: Cursor, kinds: Collection[type[Record]]) -> Sequence[Event]:
-        return [one for one in super().newer(cursor, kinds) if one.place not in self.damaged]
+        return [one for one in super().newer(cursor, kinds) if one.ref not in self.damaged]
 
 
 async def test_a_store_that_answers_slowly_is_asked_for_few_damaged_records_in_one_turn(
@@ -382,8 +382,8 @@ def test_whatever_is_damaged_only_that_cannot_be_changed(
                         else:
                             asking.start_soon(one, reconciler, what, about)
             with trio.fail_after(WAIT):
-                for place in list(store.damaged):
-                    store.repair(place)
+                for ref in list(store.damaged):
+                    store.repair(ref)
                 while reconciler.damage or lab_of(store).at_odds():
                     await reconciler.change(lambda *_: None)
                     await trio.sleep(0.01)

@@ -25,7 +25,7 @@ from jumpstarter_controller.lab import (
     Record,
     Rule,
 )
-from jumpstarter_controller.lab.tables import Place
+from jumpstarter_controller.lab.tables import RecordRef
 from jumpstarter_controller.reconciler import store_sync
 from jumpstarter_controller.reconciler.reconciler import Reconciler
 from jumpstarter_controller.reconciler.test_reconciler_others import (
@@ -56,7 +56,7 @@ class Deaf(Shared):
 
     def __init__(self) -> None:
         super().__init__()
-        self.heard: set[Place] = set()
+        self.heard: set[RecordRef] = set()
         self.asked: list[set[type[Record]]] = []
         self.wrong = ""
         self.is_forgetful = False
@@ -68,8 +68,8 @@ class Deaf(Shared):
     def watch(self, cursor: Cursor, seconds: float) -> Seen:
         seen = super().watch(cursor, seconds)
         with self._ears:
-            self._late += [one for one in seen.events if one.place not in self.heard]
-        return Seen([one for one in seen.events if one.place in self.heard], seen.cursor)
+            self._late += [one for one in seen.events if one.ref not in self.heard]
+        return Seen([one for one in seen.events if one.ref in self.heard], seen.cursor)
 
     def newer(self, cursor: Cursor, kinds: Collection[type[Record]]) -> Sequence[Event]:
         self.asked.append(set(kinds))
@@ -80,7 +80,7 @@ class Deaf(Shared):
             raise StoreError(self.wrong)
         newer = super().newer(cursor, kinds)
         with self._ears:
-            return [*(one for one in self._late if one.place[0] in kinds), *newer]
+            return [*(one for one in self._late if one.ref[0] in kinds), *newer]
 
     def snapshot(self, *, whole: bool = True) -> Snapshot:
         if self.wrong:
@@ -333,12 +333,12 @@ async def test_what_was_heard_but_not_taken_in_yet_counts_as_looked_up(
     has_heard = threading.Event()
     read = store.read
 
-    def slow(place: Place) -> Stored | None:
+    def slow(ref: RecordRef) -> Stored | None:
         """While it looks whether a client is gone, another makes the board."""
         store.read = read  # type: ignore[method-assign]
         fill(store, BOARD)
         assert has_heard.wait(WAIT)
-        return read(place)
+        return read(ref)
 
     store.read = slow  # type: ignore[method-assign]
     reconciler._store_sync._has_news = has_heard.set

@@ -97,23 +97,23 @@ async def test_a_lease_that_somebody_else_makes_extends_and_releases_is_decided_
     caplog.set_level("INFO")
     reconciler = Reconciler(store)
     await running(reconciler, nursery)
-    place = (Lease, MINE)
-    (made,) = store.commit([Change(place, Half.SPEC, lease(), None)])
+    ref = (Lease, MINE)
+    (made,) = store.commit([Change(ref, Half.SPEC, lease(), None)])
     begun = await until(reconciler, lambda one: one is not None and one.active)
     assert begun is not None
     assert begun.exporter == "one"
     board = lab_of(store).get(Exporter, BOARD.key)
     assert board is not None
     assert board.lease == "mine"
-    stored = store.read(place)
+    stored = store.read(ref)
     assert stored is not None
     assert stored.revision > made.revision
     longer = replace(begun, duration=3600.0)
-    store.commit([Change(place, Half.SPEC, longer, stored.revision)])
+    store.commit([Change(ref, Half.SPEC, longer, stored.revision)])
     await until(reconciler, lambda one: one is not None and one.duration == 3600.0)
-    stored = store.read(place)
+    stored = store.read(ref)
     assert stored is not None
-    store.commit([Change(place, Half.SPEC, replace(longer, release=True), stored.revision)])
+    store.commit([Change(ref, Half.SPEC, replace(longer, release=True), stored.revision)])
     await until(reconciler, lambda one: one is not None and one.ended is not None)
     said = "\n".join(one.getMessage() for one in caplog.records)
     for sentence in (
@@ -232,7 +232,7 @@ async def test_a_lease_whose_client_comes_later_is_no_lease_of_nobodys(
 
     def without_clients(cursor: object, seconds: float) -> Seen:
         seen = watch(cursor, seconds)
-        return changed(seen, events=[one for one in seen.events if one.place[0] is not Client])
+        return changed(seen, events=[one for one in seen.events if one.ref[0] is not Client])
 
     monkeypatch.setattr(store, "watch", without_clients)
     store.wake()
@@ -270,7 +270,7 @@ async def test_a_write_of_which_nobody_knows_is_made_once(
     def stops(changes: Sequence[Change], commit: Callable[[Sequence[Change]], Sequence[Written]]) -> None:
         if written:
             commit(changes[:1])
-        raise Unknown(changes[0].place)
+        raise Unknown(changes[0].ref)
 
     calls = 0
 

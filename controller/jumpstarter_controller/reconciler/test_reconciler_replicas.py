@@ -11,7 +11,7 @@ import trio.testing
 from msgspec.structs import replace
 
 from jumpstarter_controller.lab import Client, Draft, Drain, Exporter, ExporterStatus, Key, Lease
-from jumpstarter_controller.lab.tables import Place
+from jumpstarter_controller.lab.tables import RecordRef
 from jumpstarter_controller.reconciler.reconciler import Reconciler
 from jumpstarter_controller.store import MemoryStore
 from jumpstarter_controller.store.contract import Stored
@@ -70,7 +70,7 @@ async def test_only_who_leads_decides_and_all_hear_of_it() -> None:
             assert lease.conditions == ()  # nobody has looked at it
         one.others_live(["other"])
         leads["one"] = True
-        one.look_around()
+        one.schedule_turn()
         assert (await until(other, has_board=True)).exporter == "one"
         assert (await until(one, has_board=True)).exporter == "one"
 
@@ -122,12 +122,12 @@ async def test_an_exporter_is_there_as_long_as_its_controller_lives() -> None:
     one.others_live(["other"])
     async with running(one):
         now[0] += 3600
-        one.look_around()
+        one.schedule_turn()
         await one.change(wish)
         assert (await until(one, has_board=True)).exporter == "one"
         one.others_live([])
         now[0] += 61
-        one.look_around()
+        one.schedule_turn()
         await one.change(lambda *_: None)
         record = one.committed.get(Exporter, ONE)
         assert record is not None
@@ -162,9 +162,9 @@ class Silent(MemoryStore):
         super().__init__()
         self.answers = threading.Event()
 
-    def read(self, place: Place) -> Stored | None:
+    def read(self, ref: RecordRef) -> Stored | None:
         assert self.answers.wait(60)
-        return super().read(place)
+        return super().read(ref)
 
 
 async def test_who_looks_in_a_store_that_does_not_answer_leaves_the_threads_of_others_alone() -> None:

@@ -62,12 +62,12 @@ class Shaken(MemoryStore):
         done, also = torn(self, changes, count, self.random, is_unsure=choice < 3)
         match choice:
             case 0:
-                raise Conflict(stopped.place, done, also)
+                raise Conflict(stopped.ref, done, also)
             case 1:
-                raise Unknown(stopped.place, done, also)
+                raise Unknown(stopped.ref, done, also)
             case 2:
                 super().commit(behind([stopped], done))
-                raise Unknown(stopped.place, done, also)
+                raise Unknown(stopped.ref, done, also)
             case _:
                 error = StoreError("the network is gone; look after it")
                 error.done = done
@@ -76,7 +76,7 @@ class Shaken(MemoryStore):
     def watch(self, cursor: Cursor, seconds: float) -> Seen:
         seen = super().watch(cursor, min(seconds, 0.01))
         for event in seen.events:
-            self._held[event.place[0]].append(event)
+            self._held[event.ref[0]].append(event)
         told: list[Event] = []
         for kind, events in self._held.items():
             if not self.is_shaken or self.random.random() < 0.5:

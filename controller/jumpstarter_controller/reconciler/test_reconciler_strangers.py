@@ -13,12 +13,12 @@ from jumpstarter_proto.lab.v1 import exporters_pb2 as pb
 from jumpstarter_controller.app import drained_text
 from jumpstarter_controller.lab import (
     Client,
-    Condition,
     ConditionType,
     Drain,
     Exporter,
     ExporterStatus,
     Lease,
+    LeaseCondition,
     PairingCode,
     Policy,
     Record,
@@ -27,7 +27,7 @@ from jumpstarter_controller.lab import (
 from jumpstarter_controller.reconciler.reconciler import Reconciler
 from jumpstarter_controller.reconciler.test_reconciler_others import ANN, BOARD
 from jumpstarter_controller.services.messages import exporter_message, lease_news
-from jumpstarter_controller.services.viewer import Viewer
+from jumpstarter_controller.services.watch_filter import WatchFilter
 from jumpstarter_controller.store import MemoryStore
 from jumpstarter_controller.store.contract import LATEST, check_bounds, key_of
 from jumpstarter_controller.store.whole import fill, overwrite
@@ -75,7 +75,9 @@ ANYTHING = st.one_of(
         offered=PERHAPS,
         begun=PERHAPS,
         ended=PERHAPS,
-        conditions=several(st.builds(Condition, st.sampled_from(ConditionType), FEW, WORDS, WORDS, TIMES)),
+        conditions=several(
+            st.builds(LeaseCondition, st.sampled_from(ConditionType), FEW, WORDS, WORDS, TIMES)
+        ),
     ),
     records(
         Exporter,
@@ -99,15 +101,15 @@ ANYTHING = st.one_of(
 
 def look(reconciler: Reconciler) -> None:
     """As clients, those who watch, and the service manager do."""
-    places = reconciler.queue_positions()
+    refs = reconciler.queue_positions()
     for lease in reconciler.committed.all(Lease):
-        lease_news(lease, places.get(lease.key), reconciler.clock()).SerializeToString()
+        lease_news(lease, refs.get(lease.key), reconciler.clock()).SerializeToString()
     for exporter in reconciler.committed.all(Exporter):
         exporter_message(exporter, is_online=True).SerializeToString()
-    Viewer("lab", "ann", pb.WatchRequest(exporters=True, leases=pb.LEASE_SCOPE_ALL, lease_filter="a=b")).all(
-        reconciler.committed
-    )
-    if (drain := reconciler.committed.get(Drain, Drain.PLACE)) is not None:
+    WatchFilter(
+        "lab", "ann", pb.WatchRequest(exporters=True, leases=pb.LEASE_SCOPE_ALL, lease_filter="a=b")
+    ).all(reconciler.committed)
+    if (drain := reconciler.committed.get(Drain, Drain.KEY)) is not None:
         drained_text(drain)
 
 

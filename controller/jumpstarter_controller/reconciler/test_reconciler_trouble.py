@@ -16,7 +16,7 @@ from jumpstarter_proto.rpc import RpcError, StatusCode
 from msgspec.structs import replace
 
 from jumpstarter_controller.lab import Client, Draft, Exporter, Key, Lease, PairingCode, Policy, Rule
-from jumpstarter_controller.lab.tables import Place
+from jumpstarter_controller.lab.tables import RecordRef
 from jumpstarter_controller.reconciler import store_sync
 from jumpstarter_controller.reconciler.reconciler import Reconciler
 from jumpstarter_controller.reconciler.test_reconciler_others import (
@@ -53,7 +53,7 @@ class Unreadable(Shared):
         super().__init__()
         self.wrong = ""
         """With all of it."""
-        self.damaged: set[Place] = set()
+        self.damaged: set[RecordRef] = set()
         self.is_forgetful = False
         self.refused = 0
         self.reads = 0
@@ -64,11 +64,11 @@ class Unreadable(Shared):
             raise StoreError(self.wrong)
         return super().snapshot(whole=whole)
 
-    def read(self, place: Place) -> Stored | None:
+    def read(self, ref: RecordRef) -> Stored | None:
         self.reads += 1
-        if place in self.damaged:
-            raise DamagedError(f"{place[0].KIND} {place[1]} is no record")
-        return super().read(place)
+        if ref in self.damaged:
+            raise DamagedError(f"{ref[0].KIND} {ref[1]} is no record")
+        return super().read(ref)
 
     def watch(self, cursor: Cursor, seconds: float) -> Seen:
         if self.is_forgetful:
@@ -187,7 +187,7 @@ async def test_a_change_that_was_stopped_where_the_turn_has_written_before_is_no
 
     def stops(changes: Sequence[Change], commit: Callable[[Sequence[Change]], Sequence[Written]]) -> None:
         """Ann's is written; then somebody else makes Bob, and is first at Ann's, too, the next time."""
-        assert [one.place for one in changes] == [key_of(ANN), key_of(BOB)]
+        assert [one.ref for one in changes] == [key_of(ANN), key_of(BOB)]
         done = commit(changes[:1])
         store.others(replace(BOB, labels={"made": "elsewhere"}))
         ann = lab_of(store).get(Client, ANN.key)
@@ -261,7 +261,7 @@ async def test_what_has_followed_a_clock_that_was_set_follows_it_once_wherever_t
         if len(changes) > 2:
             store.stops = stops
         if stopped % 2:
-            raise Conflict(changes[1].place, done)
+            raise Conflict(changes[1].ref, done)
         error = StoreError("the network is gone; look after it")
         error.done = done
         raise error
@@ -293,7 +293,7 @@ async def test_a_record_of_whose_end_nobody_knows_is_taken_away_once(
 
     def stops(changes: Sequence[Change], commit: Callable[[Sequence[Change]], Sequence[Written]]) -> None:
         commit(changes)
-        raise Unknown(changes[0].place)
+        raise Unknown(changes[0].ref)
 
     def delete(draft: Draft, _: float) -> None:
         client = draft.get(Client, BOB.key)

@@ -1,6 +1,6 @@
 """Several controllers of one lab: which of them leads, who else lives, and what they have in common."""
 
-from jumpstarter_controller.replicas.election import Claim, Election
+from jumpstarter_controller.replicas.election import Election, LeaderRecord
 from jumpstarter_controller.replicas.leadership import Leadership, Lock
 from jumpstarter_controller.replicas.members import ANNOUNCE_SECONDS, LIFETIME_SECONDS, Members, ReplicaRecord
 from jumpstarter_controller.replicas.registry import Registry, ReplicaRecords
@@ -10,8 +10,8 @@ from jumpstarter_controller.replicas.shared_files_watch import SharedFilesWatch
 __all__ = [
     "ANNOUNCE_SECONDS",
     "LIFETIME_SECONDS",
-    "Claim",
     "Election",
+    "LeaderRecord",
     "Leadership",
     "Lock",
     "Members",

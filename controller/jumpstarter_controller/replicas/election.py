@@ -18,7 +18,7 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
-__all__ = ["CLAIM_SECONDS", "LEASE_SECONDS", "MAX_DRIFT", "RENEW_SECONDS", "Claim", "Election"]
+__all__ = ["CLAIM_SECONDS", "LEASE_SECONDS", "MAX_DRIFT", "RENEW_SECONDS", "Election", "LeaderRecord"]
 
 LEASE_SECONDS = 6.0
 """A record that nobody writes again is good for so long."""
@@ -33,7 +33,7 @@ LOOK_SECONDS = 1.0
 """Between two looks of those who do not lead."""
 
 
-class Claim(NamedTuple):
+class LeaderRecord(NamedTuple):
     """What the record says."""
 
     holder: str
@@ -55,7 +55,7 @@ class Election:
         """No other process that lives may have this `identity`; one that is dead may have had it."""
         self.identity = identity
         self._clock = clock
-        self._seen: Claim | None = None
+        self._seen: LeaderRecord | None = None
         self._version = ""
         self._seen_at = -math.inf
         """When the present version was seen first."""
@@ -89,7 +89,7 @@ class Election:
         """Whether the record may be another than was seen last; otherwise it can be written as it is."""
         return self._failed or self.holder != self.identity or not self._version
 
-    def observe(self, claim: Claim | None, version: str) -> None:
+    def observe(self, claim: LeaderRecord | None, version: str) -> None:
         """The record is so, or there is none."""
         if claim is None:
             # Somebody has deleted it; whom it named before may still believe in it.
@@ -100,24 +100,24 @@ class Election:
             self._claimed_until = -math.inf
         self._failed = False
 
-    def proposal(self) -> Claim | None:
+    def proposal(self) -> LeaderRecord | None:
         """What is to be written in the place of what was seen; None: nothing."""
         seen = self._seen
         if self._has_resigned:
             return None
         if seen is None:
-            return Claim(self.identity)
+            return LeaderRecord(self.identity)
         if seen.holder == self.identity:
-            return Claim(self.identity, transitions=seen.transitions)
+            return LeaderRecord(self.identity, transitions=seen.transitions)
         if not seen.holder or self._clock() >= self._seen_at + max(seen.seconds, LEASE_SECONDS):
-            return Claim(self.identity, transitions=seen.transitions + 1)
+            return LeaderRecord(self.identity, transitions=seen.transitions + 1)
         return None
 
     def begin(self) -> None:
         """It will be asked for in a moment."""
         self._asked_at = self._clock()
 
-    def granted(self, claim: Claim, version: str) -> None:
+    def granted(self, claim: LeaderRecord, version: str) -> None:
         """What was asked for is written."""
         self._seen, self._version, self._seen_at = claim, version, self._clock()
         self._failed = False
@@ -127,14 +127,14 @@ class Election:
         """It was not written, or that is not known."""
         self._failed = True
 
-    def resign(self) -> Claim | None:
+    def resign(self) -> LeaderRecord | None:
         """Lead no more, from now on; what is to be written so that another can at once, if anything."""
         self._has_resigned = True
         self._claimed_until = -math.inf
         if self.holder != self.identity:
             return None
         assert self._seen is not None
-        return Claim("", transitions=self._seen.transitions)
+        return LeaderRecord("", transitions=self._seen.transitions)
 
     def pause(self) -> float:
         """In how many seconds the record is to be looked at again."""

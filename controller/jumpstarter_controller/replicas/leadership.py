@@ -11,7 +11,7 @@ import trio
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.tasks import collapsed
 
-from jumpstarter_controller.replicas.election import Claim, Election
+from jumpstarter_controller.replicas.election import Election, LeaderRecord
 from jumpstarter_controller.scheduling.clock import uptime
 from jumpstarter_controller.store import StoreError
 
@@ -32,10 +32,10 @@ class NotLeaderError(JumpstarterError):
 class Lock(Protocol):
     """The record, in a place that all replicas see. Blocking."""
 
-    def read(self) -> tuple[Claim | None, str]:
+    def read(self) -> tuple[LeaderRecord | None, str]:
         """What it says, and its version, empty when there is none. StoreError: it cannot be read."""
 
-    def write(self, claim: Claim, version: str) -> str | None:
+    def write(self, claim: LeaderRecord, version: str) -> str | None:
         """Write it over that version; its new one, None if another was first. StoreError: who knows."""
 
 

@@ -27,7 +27,7 @@ class Shared:
     lock: Lock
     secret: SharedSecret
     replicas: ReplicaRecords
-    place: str
+    url: str
     """URL of where that is."""
 
 

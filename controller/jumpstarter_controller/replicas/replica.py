@@ -67,7 +67,7 @@ class Replica:
     def drive(self, reconciler: Reconciler) -> None:
         """The engine learns who leads, and who else lives."""
         assert self._registry is not None
-        self.leadership.on_change = reconciler.look_around
+        self.leadership.on_change = reconciler.schedule_turn
         self._registry.on_change = lambda: reconciler.others_live(self.members.living)
         reconciler.others_live(self.members.living)
 

@@ -17,8 +17,8 @@ from jumpstarter_controller.replicas.election import (
     LEASE_SECONDS,
     MAX_DRIFT,
     RENEW_SECONDS,
-    Claim,
     Election,
+    LeaderRecord,
 )
 
 
@@ -32,7 +32,7 @@ class World:
     slowest: float
     """Seconds that a request, its answer, or a process may take at most."""
     now: float = 0.0
-    claim: Claim | None = None
+    claim: LeaderRecord | None = None
     version: int = 0
     due: list[tuple[float, int, Callable[[], None]]] = field(default_factory=list)
     numbers: itertools.count[int] = field(default_factory=itertools.count)
@@ -81,7 +81,7 @@ class Replica:
         else:
             self._then(read)
 
-    def seen(self, claim: Claim | None, version: str) -> None:
+    def seen(self, claim: LeaderRecord | None, version: str) -> None:
         self.election.observe(claim, version)
         if (wanted := self.election.proposal()) is None:
             self._then(self.look, self.election.pause() / self.rate)
@@ -89,7 +89,7 @@ class Replica:
             self.election.begin()
             self.write(wanted, self.answered)
 
-    def write(self, wanted: Claim, answered: Callable[[Claim, str], None] | None) -> None:
+    def write(self, wanted: LeaderRecord, answered: Callable[[LeaderRecord, str], None] | None) -> None:
         upon = self.election.version
 
         def arrive() -> None:
@@ -108,7 +108,7 @@ class Replica:
         # What is on its way arrives, whether who sent it lives or not.
         self.world.later(self.world.delay(), arrive)
 
-    def answered(self, claim: Claim, version: str) -> None:
+    def answered(self, claim: LeaderRecord, version: str) -> None:
         self.election.granted(claim, version)
         self._then(self.look, self.election.pause() / self.rate)
 
@@ -158,7 +158,7 @@ class Single:
 
     def __init__(self) -> None:
         self.now = 0.0
-        self.claim: Claim | None = None
+        self.claim: LeaderRecord | None = None
         self.version = 0
 
     def election(self, name: str) -> Election:
@@ -171,7 +171,7 @@ class Single:
             self.write(claim)
             election.granted(claim, str(self.version))
 
-    def write(self, claim: Claim) -> None:
+    def write(self, claim: LeaderRecord) -> None:
         self.claim = claim
         self.version += 1
 
@@ -189,7 +189,7 @@ def test_who_dies_is_followed_when_its_record_was_unchanged_for_long_enough() ->
         world.turn(second)
     assert LEASE_SECONDS <= world.now - began <= LEASE_SECONDS + 0.1
     assert [one.leads for one in (first, second)] == [False, True]
-    assert world.claim == Claim("second", transitions=1)
+    assert world.claim == LeaderRecord("second", transitions=1)
 
 
 def test_who_renews_goes_on_and_who_lets_go_is_followed_at_once() -> None:

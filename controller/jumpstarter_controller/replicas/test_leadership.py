@@ -7,7 +7,7 @@ import threading
 import trio
 import trio.testing
 
-from jumpstarter_controller.replicas import Claim, Leadership
+from jumpstarter_controller.replicas import LeaderRecord, Leadership
 from jumpstarter_controller.replicas.election import CLAIM_SECONDS, RENEW_SECONDS
 
 
@@ -18,10 +18,10 @@ class Record:
         self.over = threading.Event()
         self._version = 0
 
-    def read(self) -> tuple[Claim | None, str]:
+    def read(self) -> tuple[LeaderRecord | None, str]:
         return None, ""
 
-    def write(self, claim: Claim, version: str) -> str | None:
+    def write(self, claim: LeaderRecord, version: str) -> str | None:
         if self._version:
             assert self.over.wait(60)
         self._version += 1

@@ -13,7 +13,7 @@ from jumpstarter_controller.process.certificate_expiry import CertificateExpiry
 from jumpstarter_controller.process.certificates import CertificateError
 from jumpstarter_controller.process.serving import (
     Background,
-    Served,
+    ListeningServer,
     given_certificate,
     listen,
     metrics_on,
@@ -69,7 +69,7 @@ async def run(settings: RouterSettings) -> ExitCode:
         )
     service = RouterService(RouterTokens(file.key))
     lines = [f"Router on {endpoint}", f"For the controller: jumpstarter-controller run --router {endpoint}"]
-    served = [Served.public([service], listeners, ROUTER_OPTIONS, LAST_SECONDS)]
+    served = [ListeningServer.public([service], listeners, ROUTER_OPTIONS, LAST_SECONDS)]
     end = CertificateExpiry(certificate)
     background: list[Background] = [service.limit_memory, partial(end.watch, tls)]
     if settings.metrics_listen is not None:

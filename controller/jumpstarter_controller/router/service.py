@@ -19,8 +19,8 @@ from jumpstarter_proto.v1.router_grpc import ROUTER_SERVICE_STREAM
 
 from jumpstarter_controller.identity.authenticate import bearer
 from jumpstarter_controller.process.logs import RefusalLog
-from jumpstarter_controller.router.pairing import Pairing, TooManyError
-from jumpstarter_controller.router.tokens import Admission, RouterTokens
+from jumpstarter_controller.router.stream_pairing import StreamPairing, TooManyStreamsError
+from jumpstarter_controller.router.tokens import RouterClaims, RouterTokens
 
 __all__ = ["LAST_SECONDS", "MAX_BUFFERED_BYTES", "MAX_STREAMS", "ROUTER_OPTIONS", "RouterService"]
 
@@ -109,7 +109,7 @@ class RouterService(Servicer):
         self._tokens = tokens
         self._most_streams = most_streams
         self._most_held = most_held
-        self._pairing: Pairing[_Side] = Pairing(MAX_STREAMS_PER_TOKEN)
+        self._pairing: StreamPairing[_Side] = StreamPairing(MAX_STREAMS_PER_TOKEN)
         self._sides: set[_Side] = set()
         self.pairs = 0
         """How many are joined now."""
@@ -173,7 +173,7 @@ class RouterService(Servicer):
         name = admission.stream
         try:
             other = self._pairing.arrive(name, side)
-        except TooManyError:
+        except TooManyStreamsError:
             raise self._no_room("too many streams have this token; dial again for another") from None
         self._sides.add(side)
         try:
@@ -190,7 +190,7 @@ class RouterService(Servicer):
             StatusCode.RESOURCE_EXHAUSTED, "the router holds too much that this stream's reader does not take"
         )
 
-    def _admit(self, call: _Call) -> Admission:
+    def _admit(self, call: _Call) -> RouterClaims:
         try:
             token = bearer(call.metadata)
         except RpcError as error:

@@ -17,7 +17,6 @@ from jumpstarter_proto.rpc import Limits, RpcError, Server, ServerCall, StatusCo
 from jumpstarter_proto.v1 import router_grpc, router_pb2
 
 from jumpstarter_controller.router import ROUTER_OPTIONS, RouterService, RouterTokens
-from jumpstarter_controller.router.pairing import Pairing, TooManyError
 from jumpstarter_controller.router.service import (
     GUARD_SECONDS,
     HURRY_SECONDS,
@@ -25,6 +24,7 @@ from jumpstarter_controller.router.service import (
     MEBIBYTE,
     _Side,
 )
+from jumpstarter_controller.router.stream_pairing import StreamPairing, TooManyStreamsError
 from jumpstarter_controller.router.tokens import LEEWAY, MAX_TOKEN_LENGTH
 
 KEY = b"k" * 32
@@ -373,7 +373,7 @@ async def test_who_waits_waits_no_longer_than_its_token_counts(
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.booleans(), st.integers(0, 5)), max_size=60))
 def test_pairs_are_of_one_name_and_nobody_is_in_two(events: list[tuple[str, bool, int]]) -> None:
-    pairing: Pairing[tuple[str, int]] = Pairing(3)
+    pairing: StreamPairing[tuple[str, int]] = StreamPairing(3)
     waiting: dict[str, tuple[str, int]] = {}
     here: list[tuple[str, int]] = []
     for number, (name, leaves, which) in enumerate(events):
@@ -387,7 +387,7 @@ def test_pairs_are_of_one_name_and_nobody_is_in_two(events: list[tuple[str, bool
         side = (name, number)
         try:
             other = pairing.arrive(name, side)
-        except TooManyError:
+        except TooManyStreamsError:
             assert sum(one[0] == name for one in here) == 3
             continue
         here.append(side)

@@ -12,7 +12,7 @@ from jumpstarter_proto.rpc import RpcError, StatusCode
 
 from jumpstarter_controller.process.logs import FIELDS
 
-__all__ = ["LIFETIME", "Admission", "RouterTokens"]
+__all__ = ["LIFETIME", "RouterClaims", "RouterTokens"]
 
 ISSUER = "https://jumpstarter.dev/stream"
 AUDIENCE = "https://jumpstarter.dev/router"
@@ -24,7 +24,7 @@ MAX_TOKEN_LENGTH = 8 * 1024
 
 
 @dataclass(frozen=True)
-class Admission:
+class RouterClaims:
     """What a good token says."""
 
     stream: str
@@ -63,7 +63,7 @@ class RouterTokens:
             algorithm="HS256",
         )
 
-    def admit(self, token: str) -> Admission:
+    def admit(self, token: str) -> RouterClaims:
         """What a token is for.
 
         Raises:
@@ -95,4 +95,4 @@ class RouterTokens:
         if not isinstance(stream, str) or not stream:
             raise RpcError(StatusCode.UNAUTHENTICATED, "invalid jwt token: it names no stream")
         about = {key: value for key in FIELDS if isinstance(value := claims.get(key), str)}
-        return Admission(stream, left, about)
+        return RouterClaims(stream, left, about)

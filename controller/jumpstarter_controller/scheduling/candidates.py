@@ -12,19 +12,19 @@ from jumpstarter_proto.remote import ReasonCode
 
 from jumpstarter_controller.lab import (
     Client,
-    Condition,
     ConditionType,
     Exporter,
     Key,
     LabState,
     Lease,
+    LeaseCondition,
     Policy,
     Record,
     Rule,
 )
 from jumpstarter_controller.selectors import Selector, SelectorError, parse
 
-__all__ = ["Candidates", "Refusal", "choices", "longest", "matching", "priority_of"]
+__all__ = ["Candidates", "LeaseRefusal", "choices", "longest", "matching", "priority_of"]
 
 
 Kinds: TypeAlias = tuple[type[Record], ...]
@@ -54,7 +54,7 @@ class Candidates:
 
 
 @dataclass(frozen=True)
-class Refusal:
+class LeaseRefusal:
     """Why a lease can never have any of the exporters that there are; it ends at once, unless it waits for others."""
 
     type: ConditionType
@@ -67,28 +67,32 @@ class Refusal:
     rests_on: Kinds = ()
     """Records of these kinds; empty: on the lease alone."""
 
-    def condition(self, now: float) -> Condition:
+    def condition(self, now: float) -> LeaseCondition:
         """As a condition of the lease."""
-        return Condition(self.type, True, self.reason, self.message, now, self.code)
+        return LeaseCondition(self.type, True, self.reason, self.message, now, self.code)
 
-    def unsettled(self, now: float) -> Condition:
+    def unsettled(self, now: float) -> LeaseCondition:
         """As a condition of a lease about which it is decided when policies have settled."""
         message = f"policies have just been changed, so it is decided in a moment: {self.message}"
-        return Condition(ConditionType.PENDING, True, "PoliciesChanged", message, now)
+        return LeaseCondition(ConditionType.PENDING, True, "PoliciesChanged", message, now)
 
-    def waiting(self, now: float) -> Condition:
+    def waiting(self, now: float) -> LeaseCondition:
         """As a condition of a lease that waits for a board to appear."""
-        return Condition(ConditionType.PENDING, True, "NoBoardYet", f"no such board yet: {self.message}", now)
+        return LeaseCondition(
+            ConditionType.PENDING, True, "NoBoardYet", f"no such board yet: {self.message}", now
+        )
 
 
-def choices(state: LabState, lease: Lease) -> Candidates | Refusal:
+def choices(state: LabState, lease: Lease) -> Candidates | LeaseRefusal:
     """The exporters that a lease may have, whether they are free, online or not."""
     try:
         selector = parse(lease.selector)
     except SelectorError as error:  # of an older version; it must not keep all others waiting
-        return Refusal(ConditionType.INVALID, "InvalidSelector", f"{error}; ask with another", is_final=True)
+        return LeaseRefusal(
+            ConditionType.INVALID, "InvalidSelector", f"{error}; ask with another", is_final=True
+        )
     if not selector and not lease.exporter_name:
-        return Refusal(
+        return LeaseRefusal(
             ConditionType.INVALID,
             "InvalidSelector",
             "it names neither a selector nor an exporter; ask for one, for example board=rpi4",
@@ -96,7 +100,7 @@ def choices(state: LabState, lease: Lease) -> Candidates | Refusal:
         )
     client = state.get(Client, Key(lease.namespace, lease.client))
     if client is not None and not client.enabled:
-        return Refusal(
+        return LeaseRefusal(
             ConditionType.UNSATISFIABLE,
             "NoAccess",
             f"client {client.name} is disabled; ask who runs the lab to enable it",
@@ -104,7 +108,7 @@ def choices(state: LabState, lease: Lease) -> Candidates | Refusal:
             rests_on=(Client,),
         )
     found = _named(state, lease, selector) if lease.exporter_name else _selected(state, lease, selector)
-    if isinstance(found, Refusal):
+    if isinstance(found, LeaseRefusal):
         return found
     levels: defaultdict[int, set[Key]] = defaultdict(set)
     for exporter in found:
@@ -129,11 +133,11 @@ def matching(state: LabState, namespace: str, selector: Selector) -> list[Export
     ]
 
 
-def _named(state: LabState, lease: Lease, selector: Selector) -> list[Exporter] | Refusal:
+def _named(state: LabState, lease: Lease, selector: Selector) -> list[Exporter] | LeaseRefusal:
     exporter = state.get(Exporter, Key(lease.namespace, lease.exporter_name))
     unsatisfiable = ConditionType.UNSATISFIABLE
     if exporter is None:
-        return Refusal(
+        return LeaseRefusal(
             unsatisfiable,
             "ExporterNotFound",
             f"there is no exporter {lease.exporter_name}; see which there are with: jumpstarter exporters",
@@ -141,7 +145,7 @@ def _named(state: LabState, lease: Lease, selector: Selector) -> list[Exporter] 
             rests_on=(Exporter,),
         )
     if exporter.gone_since is not None:
-        return Refusal(
+        return LeaseRefusal(
             unsatisfiable,
             "ExporterNotFound",
             f"exporter {exporter.name} is {exporter.status_message}; choose another: jumpstarter exporters",
@@ -149,14 +153,14 @@ def _named(state: LabState, lease: Lease, selector: Selector) -> list[Exporter] 
             rests_on=(Exporter,),
         )
     if not selector.matches(exporter.labels):
-        return Refusal(
+        return LeaseRefusal(
             unsatisfiable,
             "SelectorMismatch",
             f"exporter {exporter.name} does not match {selector}; leave the selector or the name out",
             rests_on=(Exporter,),
         )
     if not exporter.enabled and not lease.allow_disabled:
-        return Refusal(
+        return LeaseRefusal(
             unsatisfiable,
             "ExporterDisabled",
             f"exporter {exporter.name} is disabled; ask who runs the lab to enable it",
@@ -165,11 +169,11 @@ def _named(state: LabState, lease: Lease, selector: Selector) -> list[Exporter] 
     return [exporter]
 
 
-def _selected(state: LabState, lease: Lease, selector: Selector) -> list[Exporter] | Refusal:
+def _selected(state: LabState, lease: Lease, selector: Selector) -> list[Exporter] | LeaseRefusal:
     found = matching(state, lease.namespace, selector)
     usable = [exporter for exporter in found if exporter.enabled or lease.allow_disabled]
     if found and not usable:
-        return Refusal(
+        return LeaseRefusal(
             ConditionType.UNSATISFIABLE,
             "AllDisabled",
             f"every exporter that matches {selector} is disabled; ask who runs the lab to enable one",
@@ -178,18 +182,18 @@ def _selected(state: LabState, lease: Lease, selector: Selector) -> list[Exporte
     return usable
 
 
-def _no_access(lease: Lease, selector: Selector, found: list[Exporter]) -> Refusal:
+def _no_access(lease: Lease, selector: Selector, found: list[Exporter]) -> LeaseRefusal:
     if not found:
         message = f"no exporter matches {selector}; see which there are with: jumpstarter exporters"
         code = ReasonCode.NO_BOARD.value
-        return Refusal(ConditionType.UNSATISFIABLE, "NoAccess", message, code=code, rests_on=(Exporter,))
+        return LeaseRefusal(ConditionType.UNSATISFIABLE, "NoAccess", message, code=code, rests_on=(Exporter,))
     names = ", ".join(sorted(exporter.name for exporter in found)[:5])
     message = (
         f"no access policy lets client {lease.client} have {names} for {lease.duration:g} s; "
         "ask for less time, or who runs the lab for access"
     )
     rests_on = (Client, Exporter, Policy)
-    return Refusal(ConditionType.UNSATISFIABLE, "NoAccess", message, rests_on=rests_on)
+    return LeaseRefusal(ConditionType.UNSATISFIABLE, "NoAccess", message, rests_on=rests_on)
 
 
 def priority_of(state: LabState, client: Client | None, exporter: Exporter, duration: float) -> int | None:

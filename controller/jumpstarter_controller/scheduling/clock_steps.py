@@ -13,7 +13,7 @@ from types import MappingProxyType
 from msgspec.structs import replace
 
 from jumpstarter_controller.lab import Client, Draft, Key, LabState, Lease, PairingCode, Record
-from jumpstarter_controller.lab.tables import Place
+from jumpstarter_controller.lab.tables import RecordRef
 from jumpstarter_controller.scheduling.clock import STEP_SECONDS
 
 __all__ = ["FutureTimestamps", "follow_clock"]
@@ -62,7 +62,7 @@ def follow_clock(
     draft: Draft,
     step: float,
     ahead: FutureTimestamps = FutureTimestamps(),
-    moved: Mapping[tuple[Place, bool], float] = MappingProxyType({}),
+    moved: Mapping[tuple[RecordRef, bool], float] = MappingProxyType({}),
 ) -> None:
     """Move all durations that have begun by the `step` of the clock, in seconds; forward is positive.
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from jumpstarter_controller.lab import Key, Lease
 from jumpstarter_controller.scheduling.candidates import Candidates
-from jumpstarter_controller.scheduling.lease_queue import ExporterPool, Line, Reservations, end_of
+from jumpstarter_controller.scheduling.lease_queue import ExporterPool, LeaseQueue, Reservations, end_of
 
 __all__ = ["forecast"]
 
@@ -24,7 +24,7 @@ def forecast(
     It makes the scheduler's own decisions, at the times when they will be due. Exporters that nobody holds and
     that are not free are not ready: nobody knows when they will be.
     """
-    line = Line(waiting)
+    lease_queue = LeaseQueue(waiting)
     pool = pool.copy()
     events: list[tuple[float, int, Key]] = [(at, _FREE, key) for key, at in pool.free_at.items() if at > now]
     events += [(lease.expiry, _LEAVE, lease.key) for lease, _ in waiting if lease.expiry is not None]
@@ -32,10 +32,10 @@ def forecast(
     events += [(lease.begin_time, _JOIN, lease.key) for lease, _ in reservations.later if lease.begin_time]
     heapq.heapify(events)
     begins: dict[Key, float] = {}
-    while (line or joining) and reservations.times <= MAX_RESERVATION_ROUNDS:
-        for grant in line.grant(pool, reservations, now):
-            begins[grant.lease.key] = now
-            heapq.heappush(events, (end_of(grant.lease, now), _FREE, grant.exporter))
+    while (lease_queue or joining) and reservations.times <= MAX_RESERVATION_ROUNDS:
+        for allocation in lease_queue.allocate(pool, reservations, now):
+            begins[allocation.lease.key] = now
+            heapq.heappush(events, (end_of(allocation.lease, now), _FREE, allocation.exporter))
         if not events:
             break
         now = events[0][0]
@@ -44,9 +44,9 @@ def forecast(
             if kind == _FREE:
                 pool.free.add(key)
             elif kind == _LEAVE:
-                line.leave(key)
+                lease_queue.leave(key)
             else:
                 lease, found = joining.pop(key)
-                line.join(lease, found)
+                lease_queue.join(lease, found)
                 heapq.heappush(events, (end_of(lease, now), _LEAVE, key))
     return begins

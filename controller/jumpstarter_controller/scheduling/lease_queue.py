@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from jumpstarter_controller.lab import Key, Lease
 from jumpstarter_controller.scheduling.candidates import Candidates
 
-__all__ = ["Allocation", "ExporterPool", "Line", "Reservations", "end_of"]
+__all__ = ["Allocation", "ExporterPool", "LeaseQueue", "Reservations", "end_of"]
 
 Rank: TypeAlias = "tuple[int, int, float, Key]"
 """Smaller is served first."""
@@ -44,7 +44,7 @@ class ExporterPool:
 
 MAX_RESERVATIONS = 32
 """Of those who begin later, so many in the order of the line are promised an exporter: looking for one costs time."""
-SMALL_CHOICE = 8
+MAX_SORTED_CANDIDATES = 8
 """So few exporters are looked at one by one."""
 
 
@@ -68,7 +68,7 @@ def _rank(lease: Lease, priority: int) -> Rank:
 
 
 @dataclass(frozen=True)
-class _Promise:
+class _Reservation:
     begin: float
     end: float
     rank: Rank
@@ -86,9 +86,9 @@ class Reservations:
         self.later = sorted(later, key=lambda one: _rank(one[0], one[1].priority))
         self.times = 0
         """How often they were made."""
-        self._made: dict[Key, list[_Promise]] = {}
+        self._made: dict[Key, list[_Reservation]] = {}
 
-    def make(self, free_at: dict[Key, float], now: float, wanted: Callable[[Key], int]) -> None:
+    def make(self, free_at: dict[Key, float], now: float, demand: Callable[[Key], int]) -> None:
         """Promise anew; exporters that are not in `free_at` cannot be counted on. `wanted` is how many wait for one."""
         self._made = {}
         if not self.later:
@@ -109,15 +109,15 @@ class Reservations:
                     and not any(one.begin < end and begin < one.end for one in self._made.get(key, ()))
                 ]
                 if possible:
-                    key = min(possible, key=lambda key: (others[key] + wanted(key), key))
-                    self._made.setdefault(key, []).append(_Promise(begin, end, _rank(lease, priority)))
+                    key = min(possible, key=lambda key: (others[key] + demand(key), key))
+                    self._made.setdefault(key, []).append(_Reservation(begin, end, _rank(lease, priority)))
                     break
 
-    def breaks(self, exporter: Key, end: float) -> bool:
+    def conflicts(self, exporter: Key, end: float) -> bool:
         """Whether a lease that has it until then is in somebody's way."""
         return any(one.begin < end for one in self._made.get(exporter, ()))
 
-    def keeps(self, exporter: Key, end: float, rank: Rank) -> bool:
+    def blocks(self, exporter: Key, end: float, rank: Rank) -> bool:
         """Whether who stands there in the line cannot have it until then."""
         return any(one.begin < end and one.rank < rank for one in self._made.get(exporter, ()))
 
@@ -134,7 +134,7 @@ class _Level:
         """Of those who are still in the line."""
 
 
-class Line:
+class LeaseQueue:
     """The line at one moment. It changes as leases join, get their exporter or leave."""
 
     def __init__(self, waiting: Iterable[tuple[Lease, Candidates]] = ()) -> None:
@@ -180,7 +180,7 @@ class Line:
             for level in found.levels:
                 self._levels[level].count -= 1
 
-    def first_at(self, exporter: Key) -> Lease | None:
+    def next_for(self, exporter: Key) -> Lease | None:
         """Who is served next there, if it were the only exporter; None if nobody wants it."""
         fronts = (self._first(level) for level in self._at.get(exporter, ()))
         first = min((one for one in fronts if one is not None), key=lambda one: one[0], default=None)
@@ -192,10 +192,10 @@ class Line:
             waiting.popleft()
         return waiting[0] if waiting else None
 
-    def _wanted(self, exporter: Key) -> int:
+    def _demand(self, exporter: Key) -> int:
         return sum(level.count for level in self._at[exporter])
 
-    def grant(self, pool: ExporterPool, reservations: Reservations, now: float) -> Iterator[Allocation]:
+    def allocate(self, pool: ExporterPool, reservations: Reservations, now: float) -> Iterator[Allocation]:
         """Give the free exporters away. Who gets one has left the line."""
         free, free_at = pool.free, pool.free_at
         if not free or not self._here:
@@ -203,7 +203,7 @@ class Line:
         levels = {id(level): level for key in free for level in self._at[key]}
         if not levels:
             return
-        reservations.make(free_at, now, self._wanted)
+        reservations.make(free_at, now, self._demand)
         order = dict.fromkeys(sorted(free, key=pool.prefer))
         fronts = [self._front(level, free) for level in levels.values()]
         for rank, lease, level in heapq.merge(*fronts, key=lambda one: one[0]):
@@ -211,8 +211,10 @@ class Line:
                 continue
             end = end_of(lease, now)
             wanted = level.exporters
-            looked_at = sorted(wanted & free, key=pool.prefer) if len(wanted) <= SMALL_CHOICE else order
-            possible = (key for key in looked_at if key in wanted and not reservations.keeps(key, end, rank))
+            looked_at = (
+                sorted(wanted & free, key=pool.prefer) if len(wanted) <= MAX_SORTED_CANDIDATES else order
+            )
+            possible = (key for key in looked_at if key in wanted and not reservations.blocks(key, end, rank))
             exporter = next(possible, None)
             if exporter is None:
                 continue
@@ -220,9 +222,9 @@ class Line:
             del order[exporter]
             free_at[exporter] = end
             self.leave(lease.key)
-            if reservations.breaks(exporter, end):
+            if reservations.conflicts(exporter, end):
                 # What was promised to one behind it is gone; there may be another for that one.
-                reservations.make(free_at, now, self._wanted)
+                reservations.make(free_at, now, self._demand)
             yield Allocation(lease, exporter, level.priority)
 
     def _front(self, level: _Level, free: set[Key]) -> Iterator[tuple[Rank, Lease, _Level]]:
@@ -234,7 +236,7 @@ class Line:
             if lease.key in self._here:
                 yield rank, lease, level
 
-    def numbers(self) -> dict[Key, int]:
+    def positions(self) -> dict[Key, int]:
         """The place of each: one more than those who are served before it where it stands best."""
         entries = sorted(
             (

@@ -11,17 +11,17 @@ from msgspec.structs import replace
 
 from jumpstarter_controller.lab import (
     NOT_ANSWERING,
-    Condition,
     ConditionType,
     Draft,
     Exporter,
     ExporterStatus,
     Key,
     Lease,
-    Reason,
+    LeaseCondition,
+    UnavailableReason,
 )
 
-__all__ = ["ANSWER_SECONDS", "accept", "assign", "settle", "withdraw"]
+__all__ = ["ANSWER_SECONDS", "accept", "assign", "update_offer", "withdraw"]
 
 ANSWER_SECONDS = 30.0
 """An exporter has so long to accept or decline a lease."""
@@ -34,7 +34,7 @@ def assign(lease: Lease, exporter: Exporter, priority: int, now: float) -> Lease
         return accept(lease, now)
     asked = f"exporter {exporter.name} is asked whether it takes the lease"
     return replace(lease, offered=now).with_condition(
-        Condition(ConditionType.PENDING, True, "Offered", asked, now)
+        LeaseCondition(ConditionType.PENDING, True, "Offered", asked, now)
     )
 
 
@@ -42,7 +42,7 @@ def accept(lease: Lease, now: float) -> Lease:
     """The lease as it begins, now; one that has begun stays as it is."""
     if lease.begun is not None:
         return lease
-    ready = Condition(ConditionType.READY, True, "Ready", f"exporter {lease.exporter} is leased", now)
+    ready = LeaseCondition(ConditionType.READY, True, "Ready", f"exporter {lease.exporter} is leased", now)
     return replace(lease, offered=None, begun=now).with_condition(ready)
 
 
@@ -51,7 +51,7 @@ def withdraw(lease: Lease) -> Lease:
     return lease if lease.offered is None else replace(lease, exporter="", priority=0, offered=None)
 
 
-def settle(draft: Draft, lease: Lease, is_there: bool, now: float) -> Lease:
+def update_offer(draft: Draft, lease: Lease, is_there: bool, now: float) -> Lease:
     """What has become of an offer, if anything has; the lease as it is then.
 
     `is_there` says whether its exporter is registered and online.
@@ -68,7 +68,7 @@ def settle(draft: Draft, lease: Lease, is_there: bool, now: float) -> Lease:
     elif now - lease.offered >= ANSWER_SECONDS:
         settled = withdraw(lease)
         why = f"it did not say within {ANSWER_SECONDS:.0f} s whether it takes lease {lease.name}"
-        reasons = (Reason(NOT_ANSWERING, why),)
+        reasons = (UnavailableReason(NOT_ANSWERING, why),)
         draft.put(replace(exporter, status=ExporterStatus.OFFLINE, status_message=why, reasons=reasons))
     else:
         return lease

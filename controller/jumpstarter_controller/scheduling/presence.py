@@ -11,13 +11,13 @@ from collections.abc import Iterable
 
 from jumpstarter_controller.lab import Key
 
-__all__ = ["OFFLINE_SECONDS", "Presence"]
+__all__ = ["OFFLINE_SECONDS", "ExporterPresence"]
 
 OFFLINE_SECONDS = 60.0
 """An exporter that has said nothing for so long is offline."""
 
 
-class Presence:
+class ExporterPresence:
     """When each exporter was last heard of, in seconds since the epoch."""
 
     def __init__(self) -> None:
@@ -27,19 +27,19 @@ class Presence:
         """Which other controller has a connection of it, as its record says."""
         self._living: frozenset[str] = frozenset()
         """Other controllers that live."""
-        self._adrift: dict[Key, None] = {}
+        self._disconnected: dict[Key, None] = {}
         """Heard of, without a connection, and not known to be offline: the few that time can take away."""
 
     def saw(self, exporter: Key, now: float) -> None:
         """It said something."""
         self._seen[exporter] = now
         if not self.is_connected(exporter):
-            self._adrift[exporter] = None
+            self._disconnected[exporter] = None
 
     def connected(self, exporter: Key, now: float) -> None:
         """A status stream of it opened."""
         self._connections[exporter] = self._connections.get(exporter, 0) + 1
-        self._adrift.pop(exporter, None)
+        self._disconnected.pop(exporter, None)
         self.saw(exporter, now)
 
     def disconnected(self, exporter: Key, now: float) -> None:
@@ -59,7 +59,7 @@ class Presence:
             self._replicas[exporter] = replica
         else:
             del self._replicas[exporter]
-        self._adrift.pop(exporter, None)
+        self._disconnected.pop(exporter, None)
         self.saw(exporter, now)
 
     def lives(self, replicas: Iterable[str], now: float) -> None:
@@ -67,7 +67,7 @@ class Presence:
         before, self._living = self._living, frozenset(replicas)
         for exporter, replica in self._replicas.items():
             if (replica in before) != (replica in self._living):
-                self._adrift.pop(exporter, None)
+                self._disconnected.pop(exporter, None)
                 self.saw(exporter, now)
 
     def forget(self, exporter: Key) -> None:
@@ -94,13 +94,13 @@ class Presence:
         seen = self._seen.get(exporter)
         return self.is_connected(exporter) or (seen is not None and abs(now - seen) <= OFFLINE_SECONDS)
 
-    def adrift(self) -> list[Key]:
+    def disconnected_exporters(self) -> list[Key]:
         """Whose presence is a matter of time: no connection, and nobody has said `settled`."""
-        return list(self._adrift)
+        return list(self._disconnected)
 
-    def settled(self, exporter: Key) -> None:
+    def confirm_offline(self, exporter: Key) -> None:
         """It is not fresh, and that is known: it stays so until it is heard of again, whatever the clock does."""
-        self._adrift.pop(exporter, None)
+        self._disconnected.pop(exporter, None)
         if exporter in self._seen:
             self._seen[exporter] = -math.inf
 
@@ -110,4 +110,4 @@ class Presence:
 
     def next_loss(self) -> float | None:
         """When the next of those who are adrift will be offline. Ask when those who are not fresh are settled."""
-        return min((self._seen[key] + OFFLINE_SECONDS for key in self._adrift), default=None)
+        return min((self._seen[key] + OFFLINE_SECONDS for key in self._disconnected), default=None)

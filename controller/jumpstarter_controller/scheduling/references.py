@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from jumpstarter_controller.lab import Condition, ConditionType, Draft, Exporter, Key, Lease
-from jumpstarter_controller.scheduling.evidence import Evidence
+from jumpstarter_controller.lab import ConditionType, Draft, Exporter, Key, Lease, LeaseCondition
+from jumpstarter_controller.scheduling.store_evidence import StoreEvidence
 
-__all__ = ["hold_to_references"]
+__all__ = ["reconcile_references"]
 
 
-def hold_to_references(draft: Draft, evidence: Evidence, now: float) -> None:
+def reconcile_references(draft: Draft, evidence: StoreEvidence, now: float) -> None:
     """Each exporter has the lease that it says it has, if that says so, too; no other lease has it."""
     for key in draft.at_odds():
         exporter = draft.get(Exporter, key)
@@ -26,7 +26,7 @@ def hold_to_references(draft: Draft, evidence: Evidence, now: float) -> None:
             _settle(draft, exporter, evidence, now)
 
 
-def _settle(draft: Draft, exporter: Exporter, evidence: Evidence, now: float) -> None:
+def _settle(draft: Draft, exporter: Exporter, evidence: StoreEvidence, now: float) -> None:
     claims = [
         one
         for one in draft.open_leases()
@@ -43,5 +43,5 @@ def _settle(draft: Draft, exporter: Exporter, evidence: Evidence, now: float) ->
             draft.put(replace(lease, exporter="", priority=0, offered=None))
         elif evidence.is_current(Exporter, Lease):
             why = f"exporter {exporter.name} was leased to lease {exporter.lease} before"
-            condition = Condition(ConditionType.READY, False, "Released", why, now)
+            condition = LeaseCondition(ConditionType.READY, False, "Released", why, now)
             draft.put(replace(lease, ended=now).with_condition(condition))

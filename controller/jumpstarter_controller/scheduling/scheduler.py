@@ -13,7 +13,6 @@ from msgspec.structs import replace
 
 from jumpstarter_controller.lab import (
     Client,
-    Condition,
     ConditionType,
     Draft,
     Drain,
@@ -22,20 +21,21 @@ from jumpstarter_controller.lab import (
     Key,
     LabState,
     Lease,
+    LeaseCondition,
     Policy,
 )
-from jumpstarter_controller.lab.tables import Place as RecordPlace
-from jumpstarter_controller.scheduling.candidates import Candidates, Refusal, choices
+from jumpstarter_controller.lab.tables import RecordRef
+from jumpstarter_controller.scheduling.candidates import Candidates, LeaseRefusal, choices
 from jumpstarter_controller.scheduling.estimate import forecast
-from jumpstarter_controller.scheduling.evidence import Evidence
 from jumpstarter_controller.scheduling.lease_limit import excess_leases
-from jumpstarter_controller.scheduling.lease_queue import ExporterPool, Line, Reservations, end_of
-from jumpstarter_controller.scheduling.offers import ANSWER_SECONDS, accept, assign, settle, withdraw
-from jumpstarter_controller.scheduling.presence import Presence
-from jumpstarter_controller.scheduling.references import hold_to_references
+from jumpstarter_controller.scheduling.lease_queue import ExporterPool, LeaseQueue, Reservations, end_of
+from jumpstarter_controller.scheduling.offers import ANSWER_SECONDS, accept, assign, update_offer, withdraw
+from jumpstarter_controller.scheduling.presence import ExporterPresence
+from jumpstarter_controller.scheduling.references import reconcile_references
+from jumpstarter_controller.scheduling.store_evidence import StoreEvidence
 from jumpstarter_controller.scheduling.waiters import PICKUP_SECONDS, WAITER_SECONDS, Waiters
 
-__all__ = ["READY_STATUSES", "Place", "Scheduler", "online"]
+__all__ = ["READY_STATUSES", "QueuePosition", "Scheduler", "online"]
 
 READY_STATUSES = frozenset((ExporterStatus.AVAILABLE, ExporterStatus.UNSPECIFIED))
 """Of an exporter that can begin a lease; those before 0.8 report none."""
@@ -43,7 +43,7 @@ MAX_REMEMBERED_CHOICES = 4096
 
 
 @dataclass(frozen=True)
-class Place:
+class QueuePosition:
     """Where a lease stands in the queue."""
 
     number: int
@@ -52,7 +52,7 @@ class Place:
     """Until it gets an exporter if every lease lasts as long as it may; None: nobody knows."""
 
 
-def online(exporter: Exporter, presence: Presence, now: float) -> bool:
+def online(exporter: Exporter, presence: ExporterPresence, now: float) -> bool:
     """Whether it is registered and there."""
     return _has_not_left(exporter) and presence.is_fresh(exporter.key, now)
 
@@ -66,20 +66,20 @@ class Scheduler:
 
     def __init__(
         self,
-        presence: Presence,
+        presence: ExporterPresence,
         waiters: Waiters | None = None,
-        evidence: Evidence | None = None,
+        evidence: StoreEvidence | None = None,
         *,
         max_leases: int | None = None,
     ) -> None:
         """`max_leases` of a client go on, if others have made more."""
         self.presence = presence
         self.waiters = waiters or Waiters()
-        self.evidence = evidence or Evidence()
+        self.evidence = evidence or StoreEvidence()
         self._max_leases = max_leases
-        self.wanted: dict[Key, Key] = {}
+        self.next_waiting: dict[Key, Key] = {}
         """By exporter that is there, not available, and nobody's: the first of those who wait and may have it."""
-        self._choices: dict[tuple[object, ...], Candidates | Refusal] = {}
+        self._choices: dict[tuple[object, ...], Candidates | LeaseRefusal] = {}
         self._generation = (-1, -1)
         self._checked = (-1, -1)
 
@@ -87,15 +87,15 @@ class Scheduler:
         """Make all decisions that are due; the time when the next one will be, None if nothing waits for time."""
         self.evidence.note_time(now)
         self._note_absence(draft, now)
-        hold_to_references(draft, self.evidence, now)
+        reconcile_references(draft, self.evidence, now)
         waiting: list[Lease] = []
         later: list[Lease] = []
         due = []
-        drain = draft.get(Drain, Drain.PLACE)
+        drain = draft.get(Drain, Drain.KEY)
         for one in draft.open_leases():
             if draft.damaged and (Lease, one.key) in draft.damaged:
                 continue
-            lease = self._settled(draft, self._noticed(draft, one, now), now)
+            lease = self._with_offer_updated(draft, self._noticed(draft, one, now), now)
             if self._may_rest_on_more(draft, lease):
                 continue
             ended = _ended(draft, lease, now) or self._abandoned(lease, now)
@@ -120,7 +120,7 @@ class Scheduler:
         if excess := self._end_excess(draft, now):
             waiting = [one for one in waiting if one.key not in excess]
             later = [one for one in later if one.key not in excess]
-        hold_to_references(draft, self.evidence, now)  # who has just ended has let go of its exporter
+        reconcile_references(draft, self.evidence, now)  # who has just ended has let go of its exporter
         due += self._place(draft, waiting, later, now)
         if (loss := self.presence.next_loss()) is not None:
             due.append(loss + 0.001)
@@ -128,10 +128,10 @@ class Scheduler:
 
     def _may_rest_on_more(self, draft: Draft, lease: Lease) -> bool:
         """Whether it rests on a record that is not here, and perhaps only not yet."""
-        places: list[RecordPlace] = [(Client, Key(lease.namespace, lease.client))]
+        refs: list[RecordRef] = [(Client, Key(lease.namespace, lease.client))]
         if lease.exporter:
-            places.append((Exporter, Key(lease.namespace, lease.exporter)))
-        missing = [one for one in places if draft.get(*one) is None]
+            refs.append((Exporter, Key(lease.namespace, lease.exporter)))
+        missing = [one for one in refs if draft.get(*one) is None]
         return any([not self.evidence.is_gone(draft, one) for one in missing])  # noqa: C419 - all are asked for
 
     def _end_excess(self, draft: Draft, now: float) -> set[Key]:
@@ -143,12 +143,12 @@ class Scheduler:
             if (Lease, lease.key) in draft.damaged or not self.evidence.is_current(Lease):
                 continue
             why = f"client {lease.client} has {self._max_leases} older leases, and may have no more"
-            condition = Condition(ConditionType.READY, False, "Released", why, now)
+            condition = LeaseCondition(ConditionType.READY, False, "Released", why, now)
             draft.put(withdraw(replace(lease, ended=now).with_condition(condition)))
             ended.add(lease.key)
         return ended
 
-    def _settled(self, draft: Draft, lease: Lease, now: float) -> Lease:
+    def _with_offer_updated(self, draft: Draft, lease: Lease, now: float) -> Lease:
         """The lease, which has begun or waits again where there is nothing to be said to an offer any more."""
         if lease.accepted and lease.begun is None:  # somebody else has written it, and it would never end
             lease = accept(lease, now)
@@ -157,7 +157,7 @@ class Scheduler:
             return lease
         exporter = draft.get(Exporter, Key(lease.namespace, lease.exporter))
         is_there = exporter is not None and online(exporter, self.presence, now)
-        return settle(draft, lease, is_there, now)
+        return update_offer(draft, lease, is_there, now)
 
     def _noticed(self, draft: Draft, lease: Lease, now: float) -> Lease:
         """The lease, which nobody has to be heard of for any more if its command knows that it has a board."""
@@ -175,7 +175,7 @@ class Scheduler:
         else:
             why = f"the command that waited for it was not heard of for {WAITER_SECONDS:.0f} s"
         return replace(lease, ended=now).with_condition(
-            Condition(ConditionType.READY, False, "Released", why, now)
+            LeaseCondition(ConditionType.READY, False, "Released", why, now)
         )
 
     def _note_absence(self, draft: Draft, now: float) -> None:
@@ -185,12 +185,12 @@ class Scheduler:
                 continue
             exporter = draft.get(Exporter, key)
             if exporter is None or exporter.status is ExporterStatus.OFFLINE or not exporter.devices:
-                self.presence.settled(key)
+                self.presence.confirm_offline(key)
                 continue
             was_here = self.presence.last_seen(key) is not None
             why = "nothing was heard of it for a minute" if was_here else "it has not connected yet"
             draft.put(replace(exporter, status=ExporterStatus.OFFLINE, status_message=why, replica=""))
-            self.presence.settled(key)
+            self.presence.confirm_offline(key)
 
     def _in_doubt(self, draft: Draft) -> list[Key]:
         """Exporters that may be absent without a record of it: few, and all of them after a change was undone."""
@@ -198,11 +198,11 @@ class Scheduler:
         changed = checked != self._checked
         self._checked = checked
         recorded = (one.key for one in draft.all(Exporter)) if changed else draft.touched(Exporter)
-        return [*self.presence.adrift(), *recorded]
+        return [*self.presence.disconnected_exporters(), *recorded]
 
     def _place(self, draft: Draft, waiting: list[Lease], later: list[Lease], now: float) -> list[float]:
         """Give exporters to those who wait; when those end who got one, and when it is decided about others."""
-        self.wanted = {}
+        self.next_waiting = {}
         expiries: list[float] = []
         queue: list[tuple[Lease, Candidates]] = []
         for lease in waiting:
@@ -218,7 +218,7 @@ class Scheduler:
                 else:
                     draft.put(lease.with_condition(found.unsettled(now)))
                     expiries.append(settled)
-        if (drain := draft.get(Drain, Drain.PLACE)) is not None:
+        if (drain := draft.get(Drain, Drain.KEY)) is not None:
             pending = _drained(drain, now)
             for lease, _ in queue:
                 draft.put(lease.with_condition(pending))
@@ -227,17 +227,17 @@ class Scheduler:
             return expiries
         pool = self._pool(draft, now)
         reservations = self._reservations(draft, later)
-        line = Line(queue)
+        lease_queue = LeaseQueue(queue)
         held_up = [key for key in pool.free_at if key not in pool.free and draft.holder(key) is None]
-        for lease, exporter, priority in line.grant(pool, reservations, now):
+        for lease, exporter, priority in lease_queue.allocate(pool, reservations, now):
             record = draft.get(Exporter, exporter)
             assert record is not None
             draft.put(replace(record, lease=lease.name))
             draft.put(assign(lease, record, priority, now))
             expiries.append(now + ANSWER_SECONDS if record.answers else end_of(lease, now))
-        firsts = ((key, line.first_at(key)) for key in held_up)
-        self.wanted = {key: first.key for key, first in firsts if first is not None}
-        why: dict[int, Condition] = {}
+        firsts = ((key, lease_queue.next_for(key)) for key in held_up)
+        self.next_waiting = {key: first.key for key, first in firsts if first is not None}
+        why: dict[int, LeaseCondition] = {}
         for lease, found in queue:
             if draft.get(Lease, lease.key) is lease:
                 if id(found) not in why:  # the same for all who want the same
@@ -245,7 +245,7 @@ class Scheduler:
                 draft.put(lease.with_condition(why[id(found)]))
         return expiries
 
-    def find_wanted(self, state: LabState, now: float) -> None:
+    def find_next_waiting(self, state: LabState, now: float) -> None:
         """Find out who is `wanted`, and decide nothing."""
         found = ((one, self.choices(state, one)) for one in state.open_leases() if not one.exporter)
         queue = [
@@ -253,12 +253,12 @@ class Scheduler:
             for one, candidates in found
             if isinstance(candidates, Candidates) and (one.begin_time is None or one.begin_time <= now)
         ]
-        self.wanted = {}
-        if queue and state.get(Drain, Drain.PLACE) is None:
-            pool, line = self._pool(state, now), Line(queue)
+        self.next_waiting = {}
+        if queue and state.get(Drain, Drain.KEY) is None:
+            pool, lease_queue = self._pool(state, now), LeaseQueue(queue)
             held_up = [key for key in pool.free_at if key not in pool.free and state.holder(key) is None]
-            firsts = ((key, line.first_at(key)) for key in held_up)
-            self.wanted = {key: first.key for key, first in firsts if first is not None}
+            firsts = ((key, lease_queue.next_for(key)) for key in held_up)
+            self.next_waiting = {key: first.key for key, first in firsts if first is not None}
 
     def _preference(self, exporter: Key) -> tuple[bool, Key]:
         """Of equals: one whose connection is open now, then by name."""
@@ -268,7 +268,7 @@ class Scheduler:
         found = ((lease, self.choices(state, lease)) for lease in later)
         return Reservations([(lease, one) for lease, one in found if isinstance(one, Candidates)])
 
-    def choices(self, state: LabState, lease: Lease) -> Candidates | Refusal:
+    def choices(self, state: LabState, lease: Lease) -> Candidates | LeaseRefusal:
         """`candidates.choices`, remembered while nothing changes that it depends on."""
         generation = (id(state), state.generation)
         if generation != self._generation:
@@ -306,7 +306,7 @@ class Scheduler:
                     free_at[key] = end_of(holder, now) if held is None else held
         return ExporterPool(free, free_at, self._preference)
 
-    def queue(self, state: LabState, now: float) -> dict[Key, Place]:
+    def queue(self, state: LabState, now: float) -> dict[Key, QueuePosition]:
         """The place and estimate of each lease that waits for an exporter."""
         waiting: list[tuple[Lease, Candidates]] = []
         later: list[Lease] = []
@@ -319,17 +319,19 @@ class Scheduler:
                 waiting.append((lease, found))
         if not waiting:
             return {}
-        if state.get(Drain, Drain.PLACE) is not None:
-            return {key: Place(number, None) for key, number in Line(waiting).numbers().items()}
+        if state.get(Drain, Drain.KEY) is not None:
+            return {
+                key: QueuePosition(number, None) for key, number in LeaseQueue(waiting).positions().items()
+            }
         reservations = self._reservations(state, later)
         begins = forecast(waiting, reservations, self._pool(state, now), now)
         return {
-            key: Place(number, begins[key] - now if key in begins else None)
-            for key, number in Line(waiting).numbers().items()
+            key: QueuePosition(number, begins[key] - now if key in begins else None)
+            for key, number in LeaseQueue(waiting).positions().items()
         }
 
 
-def _pending(state: LabState, found: Candidates, pool: ExporterPool, now: float) -> Condition:
+def _pending(state: LabState, found: Candidates, pool: ExporterPool, now: float) -> LeaseCondition:
     """Why a lease waits."""
     here = [key for key in found.exporters if key in pool.free_at]
     if not here:
@@ -347,14 +349,14 @@ def _pending(state: LabState, found: Candidates, pool: ExporterPool, now: float)
             message += "; what is kept of one was damaged: who runs the lab has to repair it"
         elif (one := next((one for one in said if one is not None and one.reasons), None)) is not None:
             message += f"; {one.name}: {one.status_message}"
-    return Condition(ConditionType.PENDING, True, reason, message, now)
+    return LeaseCondition(ConditionType.PENDING, True, reason, message, now)
 
 
-def _drained(drain: Drain, now: float) -> Condition:
+def _drained(drain: Drain, now: float) -> LeaseCondition:
     """Why all leases wait."""
     why = f" ({drain.reason})" if drain.reason else ""
     message = f"the lab is drained{why}: leases that run go on, and no lease begins until it is resumed"
-    return Condition(ConditionType.PENDING, True, "NotAvailable", message, now, ReasonCode.DRAINED.value)
+    return LeaseCondition(ConditionType.PENDING, True, "NotAvailable", message, now, ReasonCode.DRAINED.value)
 
 
 def _ended(state: LabState, lease: Lease, now: float) -> Lease | None:
@@ -372,5 +374,5 @@ def _ended(state: LabState, lease: Lease, now: float) -> Lease | None:
     else:
         return None
     return replace(lease, ended=now).with_condition(
-        Condition(ConditionType.READY, False, reason, message, now)
+        LeaseCondition(ConditionType.READY, False, reason, message, now)
     )

@@ -7,10 +7,15 @@ from collections.abc import Iterator
 import pytest
 
 from jumpstarter_controller.lab import Client, Draft, Exporter, ExporterStatus, Key, Lease
-from jumpstarter_controller.scheduling import Presence, Scheduler, TimesError, check_times
+from jumpstarter_controller.scheduling import ExporterPresence, Scheduler, TimesError, check_times
 from jumpstarter_controller.scheduling.candidates import Candidates
 from jumpstarter_controller.scheduling.estimate import MAX_RESERVATION_ROUNDS
-from jumpstarter_controller.scheduling.lease_queue import SMALL_CHOICE, ExporterPool, Line, Reservations
+from jumpstarter_controller.scheduling.lease_queue import (
+    MAX_SORTED_CANDIDATES,
+    ExporterPool,
+    LeaseQueue,
+    Reservations,
+)
 from jumpstarter_controller.scheduling.times import MAX_DURATION_SECONDS
 
 NS = "lab"
@@ -51,22 +56,22 @@ def pool(keys: list[Key], prefer: Preference) -> ExporterPool:
     return ExporterPool(set(keys), dict.fromkeys(keys, NOW), prefer)
 
 
-@pytest.mark.parametrize("few", [1, SMALL_CHOICE])
+@pytest.mark.parametrize("few", [1, MAX_SORTED_CANDIDATES])
 def test_who_wants_few_exporters_is_not_compared_with_all_that_are_free(few: int) -> None:
     keys = exporters(MANY)
     wanted = Wanted(keys[-few:])
-    line = Line([(lease(0), Candidates(((0, wanted),)))])
-    grants = list(line.grant(pool(keys, Preference()), Reservations(()), NOW))
+    lease_queue = LeaseQueue([(lease(0), Candidates(((0, wanted),)))])
+    grants = list(lease_queue.allocate(pool(keys, Preference()), Reservations(()), NOW))
     assert [one.exporter for one in grants] == [keys[-few]]
-    assert wanted.asked <= SMALL_CHOICE
+    assert wanted.asked <= MAX_SORTED_CANDIDATES
 
 
 def test_those_who_want_many_exporters_do_not_sort_them_each() -> None:
     keys = exporters(MANY)
     prefer = Preference()
     found = Candidates(((0, frozenset(keys)),))
-    line = Line([(lease(number), found) for number in range(MANY)])
-    grants = list(line.grant(pool(keys, prefer), Reservations(()), NOW))
+    lease_queue = LeaseQueue([(lease(number), found) for number in range(MANY)])
+    grants = list(lease_queue.allocate(pool(keys, prefer), Reservations(()), NOW))
     assert [(one.lease.sequence, one.exporter) for one in grants] == list(enumerate(keys))
     assert prefer.asked == MANY
 
@@ -87,7 +92,7 @@ def test_with_boards_kept_for_later_one_looks_only_so_far_ahead() -> None:
 
 
 def lab_with_one() -> tuple[Scheduler, Draft]:
-    lab, presence = Draft(), Presence()
+    lab, presence = Draft(), ExporterPresence()
     lab.put(Client(namespace=NS, name="ann", uid="1"))
     one = Exporter(
         namespace=NS,

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from jumpstarter_controller.lab import Client, Draft, Exporter, ExporterStatus, Key, Lease, Record
 from jumpstarter_controller.reconciler.reconciler import Reconciler
-from jumpstarter_controller.scheduling import Presence, Scheduler
+from jumpstarter_controller.scheduling import ExporterPresence, Scheduler
 from jumpstarter_controller.scheduling.lease_limit import IN_FLIGHT_SECONDS
 from jumpstarter_controller.services.changes import create_lease
 from jumpstarter_controller.store import MemoryStore
@@ -65,8 +65,8 @@ def leases(draw: st.DrawFn) -> list[Lease]:
     return found
 
 
-def lab_with(found: Iterable[Lease]) -> tuple[Draft, Presence]:
-    lab, presence = Draft(), Presence()
+def lab_with(found: Iterable[Lease]) -> tuple[Draft, ExporterPresence]:
+    lab, presence = Draft(), ExporterPresence()
     found = list(found)
     for board in BOARDS:
         held = next(

@@ -28,15 +28,15 @@ from jumpstarter_controller.lab import (
     Key,
     Lease,
     Policy,
-    Reason,
     Rule,
+    UnavailableReason,
 )
 from jumpstarter_controller.lab.tables import KINDS
 from jumpstarter_controller.scheduling import (
     ANSWER_SECONDS,
     PICKUP_SECONDS,
     WAITER_SECONDS,
-    Presence,
+    ExporterPresence,
     Scheduler,
     Waiters,
     follow_clock,
@@ -72,7 +72,7 @@ class Machine(RuleBasedStateMachine):
         super().__init__()
         self.now = 1_800_000_000.0
         self.lab = Draft()
-        self.presence = Presence()
+        self.presence = ExporterPresence()
         self.waiters = Waiters()
         self.scheduler = Scheduler(self.presence, self.waiters)
         self.wake: float | None = None
@@ -269,7 +269,7 @@ class Machine(RuleBasedStateMachine):
     def decline(self, name: str, is_news: bool) -> None:
         if (lease := self.offer(name)) is None:
             return
-        why = [Reason("local-use", "in local use by ana")]
+        why = [UnavailableReason("local-use", "in local use by ana")]
         self.change(lambda: changes.decline_lease(self.lab, Key(NS, name), lease.name, why, is_news=is_news))
         after = self.lease(lease.key)
         assert (after.sequence, after.created) == (lease.sequence, lease.created), "it has lost its place"
@@ -336,11 +336,11 @@ class Machine(RuleBasedStateMachine):
 
     @property
     def is_drained(self) -> bool:
-        return self.lab.get(Drain, Drain.PLACE) is not None
+        return self.lab.get(Drain, Drain.KEY) is not None
 
     @rule()
     def drain(self) -> None:
-        self.lab.put(Drain(namespace=Drain.PLACE.namespace, name=Drain.PLACE.name))
+        self.lab.put(Drain(namespace=Drain.KEY.namespace, name=Drain.KEY.name))
         running = [one for one in self.lab.open_leases() if one.accepted]
         self.decide()
         for lease in running:
@@ -348,7 +348,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule()
     def resume(self) -> None:
-        if (drain := self.lab.get(Drain, Drain.PLACE)) is not None:
+        if (drain := self.lab.get(Drain, Drain.KEY)) is not None:
             self.lab.remove(drain)
         self.decide()
 
@@ -391,7 +391,7 @@ class Machine(RuleBasedStateMachine):
         self.heard = dict.fromkeys(self.heard, self.passed)
         connected = [name for name in EXPORTERS if self.presence.is_connected(Key(NS, name))]
         self.lab = again(self.lab)
-        self.presence = Presence()
+        self.presence = ExporterPresence()
         for exporter in self.lab.all(Exporter):
             if exporter.devices and exporter.status is not ExporterStatus.OFFLINE:
                 self.presence.saw(exporter.key, self.now)
@@ -480,7 +480,7 @@ class Machine(RuleBasedStateMachine):
                     found.append((-priority, lease.sequence, lease.key))
             is_held_up = is_held_up and self.is_there(exporter) and not self.is_drained
             expected = min(found)[2] if found and is_held_up else None
-            assert self.scheduler.wanted.get(exporter.key) == expected
+            assert self.scheduler.next_waiting.get(exporter.key) == expected
 
     @invariant()
     def nothing_is_lost_or_stuck(self) -> None:
@@ -603,7 +603,7 @@ class Machine(RuleBasedStateMachine):
 
     def live_on(self, promised: dict[Key, float]) -> None:
         """A world in which nothing new happens: who is there stays there, and boards are ready when they are free."""
-        lab, presence, now = again(self.lab), Presence(), self.now
+        lab, presence, now = again(self.lab), ExporterPresence(), self.now
         for exporter in list(lab.all(Exporter)):
             if self.presence.is_fresh(exporter.key, now):
                 # A connection is preferred: keep who has one and who has none apart.

@@ -7,7 +7,7 @@ from jumpstarter_proto.client.v1 import client_pb2
 from msgspec.structs import replace
 
 from jumpstarter_controller.lab import Client, Draft, Drain, Exporter, ExporterStatus, Key, Lease
-from jumpstarter_controller.scheduling import ANSWER_SECONDS, Presence, Scheduler, follow_clock
+from jumpstarter_controller.scheduling import ANSWER_SECONDS, ExporterPresence, Scheduler, follow_clock
 from jumpstarter_controller.services import changes
 from jumpstarter_controller.services.messages import duration_of, timestamp
 
@@ -23,7 +23,7 @@ class World:
     """A lab with a lease that is offered."""
 
     def __init__(self) -> None:
-        self.lab, self.presence = Draft(), Presence()
+        self.lab, self.presence = Draft(), ExporterPresence()
         self.scheduler = Scheduler(self.presence)
         self.lab.put(ANN)
         self.lab.put(ONE)
@@ -108,7 +108,7 @@ def test_an_older_exporter_that_comes_back_has_taken_it(world: World) -> None:
 def test_a_lab_that_is_drained_takes_an_offer_back_which_is_made_again_when_it_is_resumed(
     world: World,
 ) -> None:
-    drain = Drain(namespace=Drain.PLACE.namespace, name=Drain.PLACE.name)
+    drain = Drain(namespace=Drain.KEY.namespace, name=Drain.KEY.name)
     world.lab.put(drain)
     wake = world.decide(1)
     assert (world.lease.exporter, world.lease.offered, world.lease.ended) == ("", None, None)
@@ -120,7 +120,7 @@ def test_a_lab_that_is_drained_takes_an_offer_back_which_is_made_again_when_it_i
 
 
 def test_a_lab_that_is_drained_still_says_at_once_what_can_never_be(world: World) -> None:
-    world.lab.put(Drain(namespace=Drain.PLACE.namespace, name=Drain.PLACE.name))
+    world.lab.put(Drain(namespace=Drain.KEY.namespace, name=Drain.KEY.name))
     asked = client_pb2.Lease(exporter_name="none", duration=duration_of(600))
     changes.create_lease(world.lab, NOW, ANN, "never", asked)
     world.decide(1)

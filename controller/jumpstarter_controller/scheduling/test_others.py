@@ -19,12 +19,12 @@ from jumpstarter_controller.lab import (
     Key,
     Lease,
     Policy,
-    Reason,
     Rule,
+    UnavailableReason,
 )
-from jumpstarter_controller.scheduling import Presence, Scheduler
+from jumpstarter_controller.scheduling import ExporterPresence, Scheduler
 from jumpstarter_controller.scheduling.candidates import Candidates, longest
-from jumpstarter_controller.scheduling.lease_queue import Line
+from jumpstarter_controller.scheduling.lease_queue import LeaseQueue
 
 START = 1000.0
 BOARDS = ("one", "two", "three")
@@ -39,7 +39,7 @@ class Labs:
         """In each of the `places` there are people."""
         self.now = START
         self.lab = Draft()
-        self.presence = Presence()
+        self.presence = ExporterPresence()
         self.scheduler = Scheduler(self.presence)
         self.asked = {"ours": 0, "theirs": 0}
         for where in places:
@@ -195,10 +195,10 @@ def test_a_place_in_the_line_counts_those_who_are_served_before_where_it_stands_
         (Lease(namespace="ours", name=f"l{number}", client="ann", sequence=number), candidates(levels))
         for number, (levels, _) in enumerate(wishes)
     ]
-    line = Line(waiting)
+    lease_queue = LeaseQueue(waiting)
     for (lease, _), (_, leaves) in zip(waiting, wishes, strict=True):
         if leaves:
-            line.leave(lease.key)
+            lease_queue.leave(lease.key)
     left = [one for one, (_, leaves) in zip(waiting, wishes, strict=True) if not leaves]
     expected: dict[Key, int] = {}
     for lease, found in left:
@@ -210,7 +210,7 @@ def test_a_place_in_the_line_counts_those_who_are_served_before_where_it_stands_
                 before += best is not None and (-best, other.sequence) < (-priority, lease.sequence)
             places.append(before + 1)
         expected[lease.key] = min(places)
-    assert line.numbers() == expected
+    assert lease_queue.positions() == expected
 
 
 @pytest.mark.parametrize("said", ["l1", "l2", "l3", "", "gone"])
@@ -255,7 +255,7 @@ def test_who_waits_is_told_of_an_exporter_that_nobody_has_and_that_says_why_it_i
     labs.decide(0)
     held = labs.lab.get(Exporter, Key("ours", "held"))
     assert held is not None
-    reasons = (Reason("a-code", "a sentence"),)
+    reasons = (UnavailableReason("a-code", "a sentence"),)
     labs.lab.put(replace(held, status_message="that of who has it", reasons=reasons))
     labs.do("ours", ("exporter", {**common, "name": "other", "status": away, "status_message": "no reason"}))
     labs.do(

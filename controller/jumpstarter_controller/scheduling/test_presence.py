@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from jumpstarter_controller.lab import Draft, Exporter, ExporterStatus, Key
-from jumpstarter_controller.scheduling import OFFLINE_SECONDS, Presence, Scheduler
+from jumpstarter_controller.scheduling import OFFLINE_SECONDS, ExporterPresence, Scheduler
 
 KEYS = [Key("lab", name) for name in ("a", "b", "c")]
 keys = st.sampled_from(KEYS)
@@ -110,7 +110,7 @@ def change(draft: Draft, event: str, key: Key) -> None:
 )
 def test_whoever_is_not_there_is_offline_after_each_turn(events: list[tuple[str, object]]) -> None:
     now = 1_000_000.0
-    lab, presence, plain = Draft(), Presence(), Plain()
+    lab, presence, plain = Draft(), ExporterPresence(), Plain()
     presence.lives(["other"], now)
     scheduler = Scheduler(presence)
     refuses = False

@@ -23,7 +23,7 @@ from jumpstarter_controller.lab import (
     Record,
     Rule,
 )
-from jumpstarter_controller.scheduling import Evidence, Presence, Scheduler
+from jumpstarter_controller.scheduling import ExporterPresence, Scheduler, StoreEvidence
 from jumpstarter_controller.scheduling.lease_queue import MAX_RESERVATIONS
 
 NS = "lab"
@@ -35,7 +35,7 @@ class World:
     def __init__(self) -> None:
         self.now = 1000.0
         self.lab = Draft()
-        self.presence = Presence()
+        self.presence = ExporterPresence()
         self.scheduler = Scheduler(self.presence)
         self.wake: float | None = None
         self._ids: Iterator[int] = iter(range(10_000))
@@ -166,7 +166,7 @@ def test_who_may_have_a_disabled_board_says_nothing_of_who_may_not(world: World)
 
 def test_a_board_that_says_it_has_a_lease_is_not_given_away_while_nobody_knows_of_it(world: World) -> None:
     """Another controller may have begun it, and of that only the first half has been heard."""
-    evidence = Evidence(asks=True)
+    evidence = StoreEvidence(asks=True)
     world.scheduler = Scheduler(world.presence, evidence=evidence)
     world.exporter("one", lease="theirs")
     key = world.ask()

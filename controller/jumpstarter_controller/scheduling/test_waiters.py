@@ -15,7 +15,7 @@ from jumpstarter_controller.scheduling import (
     PICKUP_SECONDS,
     WAITER_SECONDS,
     WATCHED_SECONDS,
-    Presence,
+    ExporterPresence,
     Scheduler,
     Waiters,
     follow_clock,
@@ -31,7 +31,7 @@ class Queue:
         self.now = START
         self.lab = Draft()
         self.waiters = Waiters()
-        presence = Presence()
+        presence = ExporterPresence()
         presence.connected(Key("lab", "one"), self.now)
         self.scheduler = Scheduler(presence, self.waiters)
         status = ExporterStatus.AVAILABLE

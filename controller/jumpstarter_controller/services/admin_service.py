@@ -14,7 +14,7 @@ from jumpstarter_controller.audit import AuditEntry, AuditLog, AuditQuery
 from jumpstarter_controller.lab import Client, Draft, Exporter, Host, Key, PairingCode, Policy
 from jumpstarter_controller.reconciler.reconciler import Reconciler
 from jumpstarter_controller.services import host_boards, objects
-from jumpstarter_controller.services.credentials import Credentials
+from jumpstarter_controller.services.credentials import CredentialIssuer
 from jumpstarter_controller.services.draining import (
     begin_drain,
     checked_reason,
@@ -42,7 +42,7 @@ PAGE = 500
 class AdminService(lab_grpc.AdminServiceServicer):
     """jumpstarter_sbc.lab.v1.AdminService."""
 
-    def __init__(self, reconciler: Reconciler, credentials: Credentials, journal: AuditLog) -> None:
+    def __init__(self, reconciler: Reconciler, credentials: CredentialIssuer, journal: AuditLog) -> None:
         self._reconciler = reconciler
         self._audit_log = journal
         self._credentials = credentials

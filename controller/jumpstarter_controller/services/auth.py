@@ -14,7 +14,7 @@ from jumpstarter_proto.remote import Kind, ReasonCode, refused
 from jumpstarter_proto.rpc import RpcError, ServerCall, StatusCode
 
 from jumpstarter_controller.audit.entry import stranger_refused
-from jumpstarter_controller.identity import Authenticator, Caller, Subject, authorise, expired
+from jumpstarter_controller.identity import Authenticator, Subject, VerifiedCaller, authorise, expired
 from jumpstarter_controller.lab import Client, Draft, Exporter, Host, Key, LabState
 from jumpstarter_controller.process.logs import RefusalLog
 from jumpstarter_controller.reconciler.reconciler import Reconciler
@@ -173,7 +173,7 @@ class CallAuthenticator:
         uid = record.uid if caller.subject is None else caller.subject.uid
         return CallerSession(record, uid, caller.expires, caller.subject is None, self._reconciler)
 
-    async def _provision(self, caller: Caller) -> None:
+    async def _provision(self, caller: VerifiedCaller) -> None:
         """Make the caller a client, where users of other issuers may become one by themselves."""
         if caller.namespace not in self._provisioned:
             return

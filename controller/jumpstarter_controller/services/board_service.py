@@ -16,7 +16,7 @@ from jumpstarter_controller.process.logs import about
 from jumpstarter_controller.reconciler.reconciler import Reconciler
 from jumpstarter_controller.services import host_boards
 from jumpstarter_controller.services.auth import CallAuthenticator, CallerSession
-from jumpstarter_controller.services.credentials import Credentials
+from jumpstarter_controller.services.credentials import CredentialIssuer
 
 __all__ = ["BoardService"]
 
@@ -32,7 +32,7 @@ class BoardService(boards_grpc.BoardServiceServicer):
         self,
         reconciler: Reconciler,
         auth: CallAuthenticator,
-        credentials: Credentials,
+        credentials: CredentialIssuer,
         calls: Attempts | None = None,
     ) -> None:
         self._reconciler = reconciler

@@ -23,11 +23,11 @@ from jumpstarter_controller.lab import (
     ExporterStatus,
     Key,
     Lease,
-    Reason,
+    UnavailableReason,
 )
 from jumpstarter_controller.scheduling import (
     READY_STATUSES,
-    Refusal,
+    LeaseRefusal,
     TimesError,
     accept,
     check_times,
@@ -262,8 +262,8 @@ def _check_allowed(draft: Draft, lease: Lease, client: Client) -> None:
     """
     if not lease.exporter:
         refused = choices(draft, lease)
-        if isinstance(refused, Refusal) and not isinstance(
-            choices(draft, replace(lease, duration=0.0)), Refusal
+        if isinstance(refused, LeaseRefusal) and not isinstance(
+            choices(draft, replace(lease, duration=0.0)), LeaseRefusal
         ):
             raise RpcError(StatusCode.PERMISSION_DENIED, refused.message)
         return
@@ -396,7 +396,11 @@ def unregister(draft: Draft, exporter: Key, reason: str) -> None:
 
 
 def report(
-    draft: Draft, exporter: Key, status: ExporterStatus, message: str, reasons: Iterable[Reason] = ()
+    draft: Draft,
+    exporter: Key,
+    status: ExporterStatus,
+    message: str,
+    reasons: Iterable[UnavailableReason] = (),
 ) -> None:
     """What it says of itself. Once it is available, there are no reasons, and it is tried for every lease again."""
     record = draft.get(Exporter, exporter)
@@ -412,10 +416,10 @@ def report(
         draft.put(changed)
 
 
-def reasons_of(reasons: Iterable[Reason]) -> tuple[Reason, ...]:
+def reasons_of(reasons: Iterable[UnavailableReason]) -> tuple[UnavailableReason, ...]:
     """What is kept of an exporter's reasons, whatever it sent."""
     return tuple(
-        Reason(shown(one.code, MAX_CODE_LENGTH), shown(one.sentence, MAX_MESSAGE_LENGTH))
+        UnavailableReason(shown(one.code, MAX_CODE_LENGTH), shown(one.sentence, MAX_MESSAGE_LENGTH))
         for one in islice(reasons, MAX_REASONS)
     )
 
@@ -426,7 +430,7 @@ def accept_lease(draft: Draft, now: float, exporter: Key, name: str) -> None:
 
 
 def decline_lease(
-    draft: Draft, exporter: Key, name: str, reasons: Sequence[Reason], *, is_news: bool
+    draft: Draft, exporter: Key, name: str, reasons: Sequence[UnavailableReason], *, is_news: bool
 ) -> None:
     """It does not take the lease that it was offered, and is not available for others either.
 

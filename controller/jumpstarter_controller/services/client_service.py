@@ -18,6 +18,7 @@ from jumpstarter_controller.lab import Client, Draft, Exporter, Key, Lease
 from jumpstarter_controller.reconciler.reconciler import Reconciler
 from jumpstarter_controller.scheduling import online
 from jumpstarter_controller.services import changes, objects
+from jumpstarter_controller.services.audited import audited
 from jumpstarter_controller.services.auth import CallAuthenticator
 from jumpstarter_controller.services.lease_filters import labels_of, selector_of_filter, selector_of_tags
 from jumpstarter_controller.services.messages import (
@@ -28,7 +29,6 @@ from jumpstarter_controller.services.messages import (
     namespace_of,
     timestamp,
 )
-from jumpstarter_controller.services.wishes import wish
 
 __all__ = ["ClientService"]
 
@@ -122,15 +122,15 @@ class ClientService(client_grpc.ClientServiceServicer):
 
     def _lease(self, lease: Lease) -> pb.Lease:
         waits = not lease.exporter and lease.ended is None
-        place = self._reconciler.queue_positions().get(lease.key) if waits else None
-        return lease_message(lease, place, self._reconciler.clock())
+        position = self._reconciler.queue_positions().get(lease.key) if waits else None
+        return lease_message(lease, position, self._reconciler.clock())
 
     async def CreateLease(
         self, request: pb.CreateLeaseRequest, call: ServerCall[pb.CreateLeaseRequest, pb.Lease]
     ) -> pb.Lease:
         client = await self._auth.client(call)
         waited, waits_for_board = bool(call.header(WAITS)), bool(call.header(WAITS_FOR_BOARD))
-        with wish(self._reconciler, client, "a lease", request.lease_id):
+        with audited(self._reconciler, client, "a lease", request.lease_id):
             _own(client, Key(namespace_of(request.parent), ""))
             if not request.HasField("lease"):
                 raise RpcError(StatusCode.INVALID_ARGUMENT, "the request has no lease")
@@ -154,7 +154,7 @@ class ClientService(client_grpc.ClientServiceServicer):
         self, request: pb.UpdateLeaseRequest, call: ServerCall[pb.UpdateLeaseRequest, pb.Lease]
     ) -> pb.Lease:
         client = await self._auth.client(call)
-        with wish(self._reconciler, client, "to change a lease", request.lease.name.rpartition("/")[2]):
+        with audited(self._reconciler, client, "to change a lease", request.lease.name.rpartition("/")[2]):
             key = _own(client, name_of(request.lease.name, "leases"))
             lease = await self._reconciler.change(
                 lambda lab, now: changes.update_lease(
@@ -192,7 +192,7 @@ class ClientService(client_grpc.ClientServiceServicer):
             draft.put(replace(lease, release=True))  # of one that has ended by itself it is only noted
 
         done = "lease released by its client"
-        with wish(self._reconciler, client, "to release a lease", key.name, done):
+        with audited(self._reconciler, client, "to release a lease", key.name, done):
             await self._reconciler.change(apply)
         return empty_pb2.Empty()
 

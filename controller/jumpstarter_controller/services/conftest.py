@@ -41,7 +41,7 @@ from jumpstarter_controller.services import (
 )
 from jumpstarter_controller.services.admin_service import AdminService
 from jumpstarter_controller.services.changes import MAX_LEASES_PER_CLIENT
-from jumpstarter_controller.services.credentials import Credentials
+from jumpstarter_controller.services.credentials import CredentialIssuer
 from jumpstarter_controller.store import SqliteStore
 
 SIGNING = ec.generate_private_key(ec.SECP256R1())
@@ -108,7 +108,7 @@ async def lab(tmp_path: Path, max_leases: int) -> AsyncIterator[Lab]:
     reconciler = Reconciler(store, clock=clock)
     issuer = TokenIssuer(SIGNING, "lab:1", clock=clock)
     auth = CallAuthenticator(reconciler, Authenticator(issuer))
-    credentials = Credentials(issuer, Addresses("lab:1"))
+    credentials = CredentialIssuer(issuer, Addresses("lab:1"))
     routers = Routers([Router("router:1")], token_for)
     streams = ExporterStreams(reconciler, auth)
     health = HealthReports(reconciler)

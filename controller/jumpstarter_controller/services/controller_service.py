@@ -20,13 +20,13 @@ from jumpstarter_controller.process.logs import about
 from jumpstarter_controller.reconciler.reconciler import Reconciler
 from jumpstarter_controller.selectors import SelectorError
 from jumpstarter_controller.services import changes
+from jumpstarter_controller.services.audited import audited
 from jumpstarter_controller.services.auth import CallAuthenticator
 from jumpstarter_controller.services.exporter_sessions import INSTANCE
 from jumpstarter_controller.services.exporter_streams import ExporterStreams
 from jumpstarter_controller.services.messages import lease_v1, selector_of
 from jumpstarter_controller.services.rendezvous import Rendezvous
 from jumpstarter_controller.services.routers import Routers
-from jumpstarter_controller.services.wishes import wish
 
 __all__ = ["ControllerService"]
 
@@ -274,7 +274,7 @@ class ControllerService(jumpstarter_grpc.ControllerServiceServicer):
             changes.release(draft, lease, exporter.status_message if exporter and failed else "")
 
         who = "given back by its exporter" if isinstance(caller, Exporter) else "released by its client"
-        with wish(self._reconciler, caller, "to release a lease", key.name, f"lease {who}"):
+        with audited(self._reconciler, caller, "to release a lease", key.name, f"lease {who}"):
             await self._reconciler.change(apply)
         return pb.ReleaseLeaseResponse()
 
@@ -289,7 +289,7 @@ class ControllerService(jumpstarter_grpc.ControllerServiceServicer):
         except SelectorError as error:
             raise RpcError(StatusCode.INVALID_ARGUMENT, str(error)) from None
         asked = client_pb2.Lease(selector=selector, duration=request.duration)
-        with wish(self._reconciler, client, "a lease"):
+        with audited(self._reconciler, client, "a lease"):
             lease = await self._reconciler.change(
                 lambda lab, now: changes.create_lease(lab, now, client, "", asked, most_open=self._max_leases)
             )

@@ -13,7 +13,7 @@ from jumpstarter_controller.lab import Client, Exporter, Host
 from jumpstarter_controller.process.data_folder import Addresses
 from jumpstarter_controller.process.logs import about
 
-__all__ = ["Credentials", "TokenSource"]
+__all__ = ["CredentialIssuer", "TokenSource"]
 
 _KINDS: dict[type[Client | Exporter | Host], Kind] = {
     Client: Kind.CLIENT,
@@ -30,7 +30,7 @@ class TokenSource(Protocol):
         """A token, and when it ends in seconds since the epoch. StoreError: there is none; says why."""
 
 
-class Credentials:
+class CredentialIssuer:
     """Issues them for the controller that is reached at `addresses`."""
 
     def __init__(self, issuer: TokenIssuer, addresses: Addresses, source: TokenSource | None = None) -> None:

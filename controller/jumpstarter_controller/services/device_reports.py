@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from jumpstarter_proto.v1 import jumpstarter_pb2
 
-from jumpstarter_controller.lab import Device
+from jumpstarter_controller.lab import ReportedDevice
 
 __all__ = ["devices_of"]
 
@@ -29,20 +29,22 @@ MAX_TOTAL_LENGTH = 256 * 1024
 """Characters of all texts of an exporter's devices together."""
 
 
-def devices_of(reports: Sequence[jumpstarter_pb2.DriverInstanceReport]) -> tuple[tuple[Device, ...], int]:
+def devices_of(
+    reports: Sequence[jumpstarter_pb2.DriverInstanceReport],
+) -> tuple[tuple[ReportedDevice, ...], int]:
     """The devices below the root in the order of the reports, and how many more are not kept.
 
     Parents stand before their children, as in every report; one UUID may stand in several places. What has no place in
     the tree, or is deeper, longer or more than is kept, is left out. Long reasons and descriptions are cut.
     """
-    places: dict[str, tuple[str, int]] = {}
-    found: list[Device] = []
+    refs: dict[str, tuple[str, int]] = {}
+    found: list[ReportedDevice] = []
     omitted = total = 0
     for report in reports:
         if not report.parent_uuid:
-            places[report.uuid] = "", 0
+            refs[report.uuid] = "", 0
             continue
-        name, parent = report.labels.get(NAME, ""), places.get(report.parent_uuid)
+        name, parent = report.labels.get(NAME, ""), refs.get(report.parent_uuid)
         if parent is None or not 0 < len(name) <= MAX_NAME_LENGTH or parent[1] >= MAX_DEPTH:
             omitted += 1
             continue
@@ -52,14 +54,14 @@ def devices_of(reports: Sequence[jumpstarter_pb2.DriverInstanceReport]) -> tuple
         total += len(device.reason) + len(device.description) + len(device.uuid)
         if total > MAX_TOTAL_LENGTH:
             return tuple(found), len(reports) - len(found) - sum(not one.parent_uuid for one in reports)
-        places[report.uuid] = path, parent[1] + 1
+        refs[report.uuid] = path, parent[1] + 1
         found.append(device)
     return tuple(found), omitted
 
 
-def _device(report: jumpstarter_pb2.DriverInstanceReport, path: str) -> Device:
+def _device(report: jumpstarter_pb2.DriverInstanceReport, path: str) -> ReportedDevice:
     labels = report.labels
-    return Device(
+    return ReportedDevice(
         path=path,
         interface=labels.get(INTERFACE, "")[:MAX_WORD_LENGTH],
         client=labels.get(CLIENT, "")[:MAX_WORD_LENGTH],

@@ -10,7 +10,7 @@ from jumpstarter_proto.rpc import RpcError, StatusCode
 from msgspec.structs import replace
 
 from jumpstarter_controller.lab import Draft, Drain, Lease
-from jumpstarter_controller.lab.tables import Place
+from jumpstarter_controller.lab.tables import RecordRef
 from jumpstarter_controller.reconciler.reconciler import Reconciler
 from jumpstarter_controller.services.messages import timestamp
 
@@ -33,16 +33,16 @@ def checked_reason(text: str) -> str:
 
 def begin_drain(draft: Draft, now: float, reason: str) -> None:
     """No lease begins from now on. A lab that is drained already stays so since then, and may get another reason."""
-    before = draft.get(Drain, Drain.PLACE)
+    before = draft.get(Drain, Drain.KEY)
     if before is None:
-        draft.put(Drain(namespace=Drain.PLACE.namespace, name=Drain.PLACE.name, created=now, reason=reason))
+        draft.put(Drain(namespace=Drain.KEY.namespace, name=Drain.KEY.name, created=now, reason=reason))
     elif reason and reason != before.reason:
         draft.put(replace(before, reason=reason))
 
 
 def end_drain(draft: Draft) -> None:
     """Leases begin again."""
-    drain = draft.get(Drain, Drain.PLACE)
+    drain = draft.get(Drain, Drain.KEY)
     if drain is not None:
         draft.remove(drain)
 
@@ -53,7 +53,7 @@ def drain_state(reconciler: Reconciler) -> pb.DrainState:
     active = len(_active(leases))
     now = reconciler.clock()
     waiting = sum(not one.accepted and (one.begin_time or now) <= now for one in leases)
-    drain = reconciler.committed.get(Drain, Drain.PLACE)
+    drain = reconciler.committed.get(Drain, Drain.KEY)
     if drain is None:
         return pb.DrainState(active=active, waiting=waiting)
     return pb.DrainState(
@@ -65,27 +65,27 @@ async def drain_states(reconciler: Reconciler) -> AsyncIterator[pb.DrainState]:
     """As it is now, and each time that something has changed, until no lease runs or the lab is resumed."""
     last = None
     while True:
-        places: list[Place] = [(Drain, Drain.PLACE)]
-        places += [(Lease, lease.key) for lease in _active(reconciler.committed.open_leases())]
+        refs: list[RecordRef] = [(Drain, Drain.KEY)]
+        refs += [(Lease, lease.key) for lease in _active(reconciler.committed.open_leases())]
         state = drain_state(reconciler)
         if state != last:
             yield state
             last = state
         if not state.drained or not state.active:
             return
-        await _any_change(reconciler, places)
+        await _any_change(reconciler, refs)
 
 
-async def _any_change(reconciler: Reconciler, places: Iterable[Place]) -> None:
+async def _any_change(reconciler: Reconciler, refs: Iterable[RecordRef]) -> None:
     """Until one of these records changes, or a minute at most."""
     async with trio.open_nursery() as nursery:
 
-        async def wait(place: Place) -> None:
-            await reconciler.wait(*place, LOOK_SECONDS)
+        async def wait(ref: RecordRef) -> None:
+            await reconciler.wait(*ref, LOOK_SECONDS)
             nursery.cancel_scope.cancel()
 
-        for place in places:
-            nursery.start_soon(wait, place)
+        for ref in refs:
+            nursery.start_soon(wait, ref)
 
 
 def _active(leases: Iterable[Lease]) -> list[Lease]:

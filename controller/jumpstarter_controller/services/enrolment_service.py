@@ -17,7 +17,7 @@ from jumpstarter_controller.process.logs import about
 from jumpstarter_controller.reconciler.reconciler import Reconciler
 from jumpstarter_controller.services import objects
 from jumpstarter_controller.services.auth import CallAuthenticator
-from jumpstarter_controller.services.credentials import Credentials
+from jumpstarter_controller.services.credentials import CredentialIssuer
 from jumpstarter_controller.services.messages import kind_of
 
 __all__ = ["EnrolmentService"]
@@ -38,7 +38,7 @@ class EnrolmentService(enrolment_grpc.EnrolmentServiceServicer):
         self,
         reconciler: Reconciler,
         auth: CallAuthenticator,
-        credentials: Credentials,
+        credentials: CredentialIssuer,
         attempts: Attempts | None = None,
         issuers: Sequence[IssuerSettings] = (),
     ) -> None:

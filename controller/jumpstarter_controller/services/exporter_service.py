@@ -6,7 +6,7 @@ from jumpstarter_proto.lab.v1 import exporter_grpc
 from jumpstarter_proto.lab.v1 import exporter_pb2 as pb
 from jumpstarter_proto.rpc import ServerCall
 
-from jumpstarter_controller.lab import Draft, ExporterStatus, Key, Reason
+from jumpstarter_controller.lab import Draft, ExporterStatus, Key, UnavailableReason
 from jumpstarter_controller.reconciler.reconciler import Reconciler
 from jumpstarter_controller.services import changes
 from jumpstarter_controller.services.call_reports import CallReports
@@ -66,7 +66,7 @@ class ExporterService(exporter_grpc.ExporterServiceServicer):
     ) -> pb.DeclineLeaseResponse:
         exporter = await self._streams.caller(call)
         is_news = self._streams.instances.is_news(exporter.key, call)
-        reasons = [Reason(one.code, one.sentence) for one in request.reasons]
+        reasons = [UnavailableReason(one.code, one.sentence) for one in request.reasons]
         await self._reconciler.change(
             lambda lab, _: changes.decline_lease(lab, exporter.key, request.lease, reasons, is_news=is_news)
         )
@@ -77,7 +77,7 @@ class ExporterService(exporter_grpc.ExporterServiceServicer):
         request: pb.ReportStatusRequest,
         call: ServerCall[pb.ReportStatusRequest, pb.ReportStatusResponse],
     ) -> pb.ReportStatusResponse:
-        reasons = [Reason(one.code, one.sentence) for one in request.reasons]
+        reasons = [UnavailableReason(one.code, one.sentence) for one in request.reasons]
 
         def apply(draft: Draft, exporter: Key, status: ExporterStatus) -> None:
             changes.report(draft, exporter, status, request.message, reasons)

@@ -15,7 +15,7 @@ from jumpstarter_proto.lab.v1 import exporter_pb2
 from jumpstarter_controller.lab import Exporter, Key
 from jumpstarter_controller.reconciler.reconciler import Reconciler
 
-__all__ = ["SEVERITIES", "HealthFinding", "HealthReport", "HealthReports", "health_of"]
+__all__ = ["SEVERITIES", "HealthReport", "HealthReports", "ReportedFinding", "health_of"]
 
 SEVERITIES = ("ok", "unknown", "warning", "error")
 MAX_FINDINGS = 64
@@ -31,7 +31,7 @@ _MEASURE = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
 
 @dataclass(frozen=True)
-class HealthFinding:
+class ReportedFinding:
     """One fact about a host; all texts are its exporter's own words."""
 
     key: str
@@ -46,7 +46,7 @@ class HealthFinding:
 class HealthReport:
     """What an exporter said of its host."""
 
-    findings: tuple[HealthFinding, ...]
+    findings: tuple[ReportedFinding, ...]
     omitted: int
     """How many more were reported and are not kept."""
     measures: Mapping[str, float] = field(default_factory=dict)
@@ -56,7 +56,7 @@ class HealthReport:
 
 def health_of(request: exporter_pb2.ReportHealthRequest, now: float) -> HealthReport:
     """The report as it is kept: within bounds, and with no key or number that makes no sense."""
-    found: list[HealthFinding] = []
+    found: list[ReportedFinding] = []
     total = 0
     for one in request.findings:
         if not _KEY.fullmatch(one.key):
@@ -75,8 +75,8 @@ def health_of(request: exporter_pb2.ReportHealthRequest, now: float) -> HealthRe
     return HealthReport(tuple(found), len(request.findings) - len(found), measures, now)
 
 
-def _finding(one: exporter_pb2.HealthFinding) -> HealthFinding:
-    return HealthFinding(
+def _finding(one: exporter_pb2.HealthFinding) -> ReportedFinding:
+    return ReportedFinding(
         one.key,
         one.severity if one.severity in SEVERITIES else "unknown",
         one.subject[:MAX_WORD_LENGTH],

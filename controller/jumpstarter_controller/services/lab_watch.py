@@ -15,13 +15,12 @@ from jumpstarter_proto.lab.v1 import exporters_pb2 as pb
 from jumpstarter_proto.rpc import RpcError, ServerCall, StatusCode
 
 from jumpstarter_controller.lab import Client, Exporter, Key, Lease, Record
-from jumpstarter_controller.lab.tables import Place
+from jumpstarter_controller.lab.tables import RecordRef
 from jumpstarter_controller.reconciler.reconciler import Reconciler
-from jumpstarter_controller.scheduling import Place as QueuePlace
-from jumpstarter_controller.scheduling import online
+from jumpstarter_controller.scheduling import QueuePosition, online
 from jumpstarter_controller.services import changes
-from jumpstarter_controller.services.messages import exporter_message, lease_news, place_sentence
-from jumpstarter_controller.services.viewer import Viewer, WatchChanges
+from jumpstarter_controller.services.messages import exporter_message, lease_news, position_sentence
+from jumpstarter_controller.services.watch_filter import WatchChanges, WatchFilter
 
 __all__ = ["watch_lab", "watch_lease"]
 
@@ -52,7 +51,7 @@ class _Listing:
 
     def __init__(self, reconciler: Reconciler, client: Client, wish: pb.WatchRequest, call: Call) -> None:
         self._reconciler = reconciler
-        self._viewer = Viewer(client.namespace, client.name, wish)
+        self._viewer = WatchFilter(client.namespace, client.name, wish)
         self._call = call
         self._every = Key(client.namespace, "")
         same = pb.WatchRequest()
@@ -61,7 +60,7 @@ class _Listing:
         self._wish = b"\0".join([*(part.encode() for part in client.key), same.SerializeToString()])
         self._position = reconciler.feed.position_of(wish.after, self._wish)
         """Of what was told last; None: of nothing."""
-        self._places: dict[Key, str] = {}
+        self._positions: dict[Key, str] = {}
         """Of each lease that waits, as it was told."""
         self._placed = -PLACE_SECONDS
         """When it was looked at places last."""
@@ -81,13 +80,13 @@ class _Listing:
                 took = trio.current_time() - began
                 await trio.sleep(min(max(PAUSE_SECONDS, took), MAX_PAUSE_SECONDS))
             if feed.position == self._position:
-                pause = PLACE_SECONDS if self._places else LOOK_SECONDS
+                pause = PLACE_SECONDS if self._positions else LOOK_SECONDS
                 await self._reconciler.wait(Exporter, self._every, pause)
 
-    def _told(self, before: dict[Place, Record | None] | None) -> WatchChanges:
+    def _told(self, before: dict[RecordRef, Record | None] | None) -> WatchChanges:
         view = self._reconciler.committed
         if before is None:
-            self._places.clear()
+            self._positions.clear()
             return self._viewer.all(view)
         told = self._viewer.news(before, view)
         now = trio.current_time()
@@ -100,7 +99,7 @@ class _Listing:
                 if not one.exporter
                 and one.key not in known
                 and self._viewer.shows(one)
-                and self._places.get(one.key) != _sentence(_place_of(self._reconciler, one))
+                and self._positions.get(one.key) != _sentence(_position_of(self._reconciler, one))
             ]
         return told
 
@@ -111,7 +110,7 @@ class _Listing:
         for kind, key in told.gone:
             (message.gone_leases if kind is Lease else message.gone_exporters).append(key.name)
             if kind is Lease:
-                self._places.pop(key, None)
+                self._positions.pop(key, None)
         now = self._reconciler.clock()
         for record in told.records:
             if size > PAGE_SIZE:
@@ -130,12 +129,12 @@ class _Listing:
         yield message.SerializeToString()
 
     def _lease(self, lease: Lease, now: float) -> pb.LeaseNews:
-        place = _place_of(self._reconciler, lease)
+        position = _position_of(self._reconciler, lease)
         if lease.exporter or lease.ended is not None:
-            self._places.pop(lease.key, None)
+            self._positions.pop(lease.key, None)
         else:
-            self._places[lease.key] = _sentence(place)
-        return lease_news(lease, place, now)
+            self._positions[lease.key] = _sentence(position)
+        return lease_news(lease, position, now)
 
 
 async def watch_lease(reconciler: Reconciler, client: Client, wish: pb.WatchRequest, call: Call) -> None:
@@ -169,7 +168,7 @@ class _One:
         self._key = key
         self._call = call
         self._told: Lease | None = None
-        self._place = ""
+        self._position = ""
         self._placed = -math.inf
         self.has_command = False
         """The reader is the command that waits for the lease, or has it."""
@@ -196,22 +195,22 @@ class _One:
         left = self._placed + PLACE_SECONDS - trio.current_time()
         if left > 0:
             return left
-        return 0.0 if _sentence(_place_of(self._reconciler, lease)) != self._place else PLACE_SECONDS
+        return 0.0 if _sentence(_position_of(self._reconciler, lease)) != self._position else PLACE_SECONDS
 
     async def _tell(self, lease: Lease) -> None:
-        place = _place_of(self._reconciler, lease)
-        news = lease_news(lease, place, self._reconciler.clock())
+        position = _position_of(self._reconciler, lease)
+        news = lease_news(lease, position, self._reconciler.clock())
         revision = self._reconciler.feed.revision(self._reconciler.feed.position, b"")
         await self._call.send(pb.LabNews(snapshot=self._told is None, revision=revision, leases=[news]))
-        self._told, self._place, self._placed = lease, _sentence(place), trio.current_time()
+        self._told, self._position, self._placed = lease, _sentence(position), trio.current_time()
         if self.has_command and lease.accepted:
             self._reconciler.waiters.told(self._key, self, self._reconciler.clock())
 
 
-def _place_of(reconciler: Reconciler, lease: Lease) -> QueuePlace | None:
+def _position_of(reconciler: Reconciler, lease: Lease) -> QueuePosition | None:
     waits = not lease.exporter and lease.ended is None
     return reconciler.queue_positions().get(lease.key) if waits else None
 
 
-def _sentence(place: QueuePlace | None) -> str:
-    return "" if place is None else place_sentence(place)
+def _sentence(position: QueuePosition | None) -> str:
+    return "" if position is None else position_sentence(position)

@@ -12,8 +12,8 @@ from jumpstarter_proto.rpc import RpcError, StatusCode
 from jumpstarter_proto.texts import shown
 from jumpstarter_proto.v1 import common_pb2, jumpstarter_pb2, kubernetes_pb2
 
-from jumpstarter_controller.lab import Condition, ConditionType, Exporter, Key, Lease
-from jumpstarter_controller.scheduling import Place
+from jumpstarter_controller.lab import ConditionType, Exporter, Key, Lease, LeaseCondition
+from jumpstarter_controller.scheduling import QueuePosition
 from jumpstarter_controller.selectors import Operator, Requirement, Selector, SelectorError, parse
 
 __all__ = [
@@ -27,7 +27,7 @@ __all__ = [
     "lease_v1",
     "name_of",
     "namespace_of",
-    "place_sentence",
+    "position_sentence",
     "seconds_of",
     "selector_of",
     "time_of",
@@ -95,15 +95,15 @@ def seconds_of(message: duration_pb2.Duration) -> float:
     return float(message.seconds) + message.nanos / 1e9
 
 
-def conditions_of(lease: Lease, place: Place | None) -> list[kubernetes_pb2.Condition]:
-    """Conditions in the order of their first appearance; a waiting lease's says its place in the queue."""
-    return [_condition(one, place) for one in lease.conditions]
+def conditions_of(lease: Lease, position: QueuePosition | None) -> list[kubernetes_pb2.Condition]:
+    """Conditions in the order of their first appearance; a waiting lease's says its position in the queue."""
+    return [_condition(one, position) for one in lease.conditions]
 
 
-def _condition(condition: Condition, place: Place | None) -> kubernetes_pb2.Condition:
+def _condition(condition: LeaseCondition, position: QueuePosition | None) -> kubernetes_pb2.Condition:
     message = condition.message
-    if condition.type is ConditionType.PENDING and place is not None:
-        message = f"{message}; {place_sentence(place)}"
+    if condition.type is ConditionType.PENDING and position is not None:
+        message = f"{message}; {position_sentence(position)}"
     return kubernetes_pb2.Condition(
         type=condition.type.value,
         status="True" if condition.holds else "False",
@@ -113,23 +113,23 @@ def _condition(condition: Condition, place: Place | None) -> kubernetes_pb2.Cond
     )
 
 
-def place_sentence(place: Place) -> str:
+def position_sentence(position: QueuePosition) -> str:
     """Where a lease stands in the queue, and for how long: as soon as that is another, its client is told."""
-    text = "next in the queue" if place.number == 1 else f"number {place.number} in the queue"
-    if place.seconds is None:
+    text = "next in the queue" if position.number == 1 else f"number {position.number} in the queue"
+    if position.seconds is None:
         return text
-    minutes = math.ceil(place.seconds / 60)
+    minutes = math.ceil(position.seconds / 60)
     return f"{text}, at the latest in {minutes} min" if minutes > 1 else f"{text}, at the latest in a minute"
 
 
-def lease_message(lease: Lease, place: Place | None, now: float) -> client_pb2.Lease:
+def lease_message(lease: Lease, position: QueuePosition | None, now: float) -> client_pb2.Lease:
     """A lease for the client service."""
     message = client_pb2.Lease(
         name=f"namespaces/{lease.namespace}/leases/{lease.name}",
         selector=lease.selector or "<none>",
         duration=duration_of(lease.duration),
         client=f"namespaces/{lease.namespace}/clients/{lease.client}",
-        conditions=conditions_of(lease, place),
+        conditions=conditions_of(lease, position),
         tags=lease.tags,
         context=lease.context,
         allow_disabled=lease.allow_disabled,
@@ -159,13 +159,13 @@ def code_of(lease: Lease) -> str:
     return next(filter(None, codes), "")
 
 
-def lease_news(lease: Lease, place: Place | None, now: float) -> exporters_pb2.LeaseNews:
+def lease_news(lease: Lease, position: QueuePosition | None, now: float) -> exporters_pb2.LeaseNews:
     """A lease for who watches."""
-    news = exporters_pb2.LeaseNews(lease=lease_message(lease, place, now), reason=code_of(lease))
-    if place is not None:
-        news.place = place.number
-        if place.seconds is not None:
-            news.at_the_latest.CopyFrom(duration_of(max(0.0, place.seconds)))
+    news = exporters_pb2.LeaseNews(lease=lease_message(lease, position, now), reason=code_of(lease))
+    if position is not None:
+        news.place = position.number
+        if position.seconds is not None:
+            news.at_the_latest.CopyFrom(duration_of(max(0.0, position.seconds)))
     return news
 
 
@@ -182,11 +182,11 @@ def exporter_message(exporter: Exporter, *, is_online: bool) -> client_pb2.Expor
 
 
 def lease_v1(
-    lease: Lease, exporter: Exporter | None, place: Place | None
+    lease: Lease, exporter: Exporter | None, position: QueuePosition | None
 ) -> jumpstarter_pb2.GetLeaseResponse:
     """A lease for the older client calls of the controller service."""
     message = jumpstarter_pb2.GetLeaseResponse(
-        duration=duration_of(lease.duration), conditions=conditions_of(lease, place)
+        duration=duration_of(lease.duration), conditions=conditions_of(lease, position)
     )
     selector = parse(lease.selector)
     message.selector.match_labels.update(selector.equalities)

@@ -24,10 +24,10 @@ from jumpstarter_controller.lab import (
     Key,
     Lease,
     Policy,
-    Reason,
     Rule,
+    UnavailableReason,
 )
-from jumpstarter_controller.scheduling import Presence, Scheduler
+from jumpstarter_controller.scheduling import ExporterPresence, Scheduler
 from jumpstarter_controller.services import changes
 from jumpstarter_controller.services.messages import duration_of, seconds_of, time_of, timestamp
 
@@ -57,7 +57,7 @@ def draft() -> Draft:
 def held(draft: Draft, **fields: Any) -> Lease:
     """A lease of ann's that has begun."""
     lease = changes.create_lease(draft, NOW, ANN, "", asked(**fields))
-    presence = Presence()
+    presence = ExporterPresence()
     presence.connected(Key(NS, "one"), NOW)
     Scheduler(presence).reconcile(draft, NOW)
     found = draft.get(Lease, lease.key)
@@ -198,7 +198,7 @@ def test_who_asks_in_the_same_moment_is_served_in_the_order_of_asking(draft: Dra
     names = ["z", "a", "m"]
     for name in names:
         changes.create_lease(draft, NOW, ANN, name, asked())
-    scheduler = Scheduler(Presence())
+    scheduler = Scheduler(ExporterPresence())
     scheduler.presence.connected(Key(NS, "one"), NOW)
     served = []
     for _ in names:
@@ -279,7 +279,7 @@ def test_a_lease_that_was_only_offered_still_waits(draft: Draft) -> None:
     assert one is not None
     draft.put(replace(one, answers=True))
     created = changes.create_lease(draft, NOW, ANN, "", asked(), waited=True)
-    presence = Presence()
+    presence = ExporterPresence()
     presence.connected(one.key, NOW)
     Scheduler(presence).reconcile(draft, NOW)
     offered = draft.get(Lease, created.key)
@@ -396,9 +396,9 @@ def test_an_exporter_has_a_bounded_number_of_devices(draft: Draft) -> None:
 
 
 def test_an_exporter_that_is_ready_or_leaves_has_no_reason_not_to_be(draft: Draft) -> None:
-    key, reasons = Key(NS, "one"), (Reason("local-use", "in use"),)
+    key, reasons = Key(NS, "one"), (UnavailableReason("local-use", "in use"),)
 
-    def seen() -> tuple[ExporterStatus, int, tuple[Reason, ...]]:
+    def seen() -> tuple[ExporterStatus, int, tuple[UnavailableReason, ...]]:
         record = draft.get(Exporter, key)
         assert record is not None
         return record.status, record.devices, record.reasons

@@ -191,7 +191,7 @@ async def test_devices_are_written_when_they_changed_and_go_with_their_exporter(
     commit = lab.reconciler._store_sync._store.commit
 
     def noted(changes: Sequence[Change]) -> Sequence[Written]:
-        written.extend(kind.__name__ for kind, _ in dict.fromkeys(one.place for one in changes))
+        written.extend(kind.__name__ for kind, _ in dict.fromkeys(one.ref for one in changes))
         return commit(changes)
 
     monkeypatch.setattr(lab.reconciler._store_sync._store, "commit", noted)

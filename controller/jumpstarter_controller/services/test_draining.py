@@ -116,7 +116,7 @@ async def test_it_stays_drained_in_the_next_process_and_who_waits_too(lab: Lab, 
         async with trio.open_nursery() as nursery:
             await nursery.start(reconciler.run)
             await reconciler.change(lambda _draft, _now: None)
-            drained = reconciler.committed.get(Drain, Drain.PLACE)
+            drained = reconciler.committed.get(Drain, Drain.KEY)
             assert drained is not None
             assert drained.reason == "another room"
             lease = reconciler.committed.get(Lease, Key("default", "mine"))
@@ -138,7 +138,7 @@ async def test_a_reason_that_users_cannot_be_shown_is_refused(lab: Lab, reason: 
     with pytest.raises(RpcError, match="one line") as refused:
         await drain(lab, reason)
     assert refused.value.code is StatusCode.INVALID_ARGUMENT
-    assert lab.reconciler.committed.get(Drain, Drain.PLACE) is None
+    assert lab.reconciler.committed.get(Drain, Drain.KEY) is None
 
 
 async def test_who_waits_for_the_last_lease_hears_of_its_end(lab: Lab) -> None:

@@ -23,7 +23,7 @@ from jumpstarter_controller.reconciler.reconciler import Reconciler
 from jumpstarter_controller.selectors.labels import MAX_LABELS
 from jumpstarter_controller.services import CallAuthenticator
 from jumpstarter_controller.services.admin_service import AdminService
-from jumpstarter_controller.services.credentials import Credentials
+from jumpstarter_controller.services.credentials import CredentialIssuer
 from jumpstarter_controller.services.enrolment_service import MAX_RENEWALS_PER_MINUTE, EnrolmentService
 from jumpstarter_controller.store import Change, Event, SqliteStore, StoreError, Written
 from jumpstarter_controller.store.contract import Cursor
@@ -66,7 +66,7 @@ async def running(file: Path, attempts: Attempts | None = None) -> AsyncIterator
     reconciler = Reconciler(store, clock=lambda: now[0])
     issuer = TokenIssuer(SIGNING, "lab:1", clock=lambda: now[0])
     auth = CallAuthenticator(reconciler, Authenticator(issuer))
-    credentials = Credentials(issuer, Addresses("lab:1", "PEM", "AB:CD"))
+    credentials = CredentialIssuer(issuer, Addresses("lab:1", "PEM", "AB:CD"))
     journal = open_audit_log(DataFolder(file.parent), reconciler)
     server = Server(
         [
@@ -334,7 +334,7 @@ async def test_who_could_not_be_told_that_it_was_made_is_told_the_next_time_also
         code = await lab.pair()
 
         def full(store: SqliteStore, changes: Sequence[Change]) -> Sequence[Written]:
-            if not any(one.place == (Exporter, RPI4) for one in changes):
+            if not any(one.ref == (Exporter, RPI4) for one in changes):
                 raise StoreError("the disk is full")
             return commit(store, changes)
 

@@ -14,7 +14,7 @@ from jumpstarter_proto.remote import Identity, Kind
 from jumpstarter_proto.rpc import RpcError, ServerCall, StatusCode
 from jumpstarter_proto.v1 import jumpstarter_pb2 as pb
 
-from jumpstarter_controller.lab import Draft, Exporter, ExporterStatus, PairingCode, Reason
+from jumpstarter_controller.lab import Draft, Exporter, ExporterStatus, PairingCode, UnavailableReason
 from jumpstarter_controller.reconciler.counters import Counters
 from jumpstarter_controller.services.call_reports import call_entry
 from jumpstarter_controller.services.conftest import ANN, ONE, Lab
@@ -36,7 +36,7 @@ async def busy(lab: Lab, status: str) -> Identity:
     return one
 
 
-def seen(lab: Lab) -> tuple[ExporterStatus, str, tuple[Reason, ...]]:
+def seen(lab: Lab) -> tuple[ExporterStatus, str, tuple[UnavailableReason, ...]]:
     record = lab.reconciler.committed.get(Exporter, ONE)
     assert record is not None
     return record.status, record.status_message, record.reasons
@@ -44,7 +44,11 @@ def seen(lab: Lab) -> tuple[ExporterStatus, str, tuple[Reason, ...]]:
 
 async def test_one_that_is_back_has_left_behind_why_it_was_away(lab: Lab) -> None:
     one = await busy(lab, "OFFLINE")
-    assert seen(lab) == (ExporterStatus.OFFLINE, "bye", (Reason("local-use", "in local use by ana"),))
+    assert seen(lab) == (
+        ExporterStatus.OFFLINE,
+        "bye",
+        (UnavailableReason("local-use", "in local use by ana"),),
+    )
     async with lab.controller.Status(pb.StatusRequest(), metadata=one.metadata()) as call:
         await call.receive()
         assert seen(lab) == (ExporterStatus.UNSPECIFIED, "", ())

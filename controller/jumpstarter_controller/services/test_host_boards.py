@@ -278,7 +278,7 @@ async def test_a_host_has_a_bounded_number_of_boards_and_of_calls(
 
 
 def test_a_host_that_says_the_same_again_changes_nothing_and_a_board_that_is_back_has_not_connected() -> None:
-    lab, reasons = records.Draft(), (records.Reason("local-use"),)
+    lab, reasons = records.Draft(), (records.UnavailableReason("local-use"),)
     lab.put(GIVEN)
     made = host_boards.register_board(lab, 0.0, GIVEN, "pi4-a", {"team": "x"})
     there = replace(made, devices=3, status=records.ExporterStatus.AFTER_LEASE_HOOK, reasons=reasons)

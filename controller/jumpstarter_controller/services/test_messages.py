@@ -12,8 +12,8 @@ from jumpstarter_proto.rpc import RpcError, StatusCode
 from jumpstarter_proto.v1 import jumpstarter_pb2, kubernetes_pb2
 from msgspec.structs import replace
 
-from jumpstarter_controller.lab import Condition, ConditionType, Exporter, ExporterStatus, Key, Lease
-from jumpstarter_controller.scheduling import Place
+from jumpstarter_controller.lab import ConditionType, Exporter, ExporterStatus, Key, Lease, LeaseCondition
+from jumpstarter_controller.scheduling import QueuePosition
 from jumpstarter_controller.selectors import SelectorError, parse
 from jumpstarter_controller.services import messages
 
@@ -29,9 +29,9 @@ WAITS = Lease(
     tags={"ci": "7"},
     context={"build": "9"},
     allow_disabled=True,
-    conditions=(Condition(ConditionType.PENDING, True, "Offline", "none is online", 150.9, "drained"),),
+    conditions=(LeaseCondition(ConditionType.PENDING, True, "Offline", "none is online", 150.9, "drained"),),
 )
-READY = Condition(ConditionType.READY, True, "Ready", "exporter one is leased", 205.0)
+READY = LeaseCondition(ConditionType.READY, True, "Ready", "exporter one is leased", 205.0)
 BEGUN = replace(
     WAITS,
     selector="board=rpi4,site in (a,b),!broken",
@@ -75,9 +75,9 @@ def expected(selector: str, *conditions: kubernetes_pb2.Condition, **more: Any) 
 
 def test_a_lease_that_waits() -> None:
     assert messages.lease_message(WAITS, None, 210.0) == expected("<none>", pending())
-    place = Place(2, 61.0)
+    position = QueuePosition(2, 61.0)
     with_place = pending("none is online; number 2 in the queue, at the latest in 2 min")
-    assert messages.lease_message(WAITS, place, 210.0) == expected("<none>", with_place)
+    assert messages.lease_message(WAITS, position, 210.0) == expected("<none>", with_place)
     offered = replace(WAITS, exporter="one", offered=205.0)
     assert messages.lease_message(offered, None, 210.0) == expected("<none>", pending()), (
         "it has no board yet"
@@ -107,14 +107,14 @@ def test_a_lease_that_runs_and_one_that_has_ended() -> None:
 
 
 def test_news_of_a_lease_have_its_place_and_a_word_for_programs_while_it_waits() -> None:
-    news = messages.lease_news(WAITS, Place(3, 12.5), 210.0)
+    news = messages.lease_news(WAITS, QueuePosition(3, 12.5), 210.0)
     assert (news.place, news.at_the_latest, news.reason) == (3, lasting(12.5), "drained")
-    assert news.lease == messages.lease_message(WAITS, Place(3, 12.5), 210.0)
-    assert messages.lease_news(WAITS, Place(3, -1.0), 210.0).at_the_latest == lasting(0.0)
-    assert not messages.lease_news(WAITS, Place(3, None), 210.0).HasField("at_the_latest")
+    assert news.lease == messages.lease_message(WAITS, QueuePosition(3, 12.5), 210.0)
+    assert messages.lease_news(WAITS, QueuePosition(3, -1.0), 210.0).at_the_latest == lasting(0.0)
+    assert not messages.lease_news(WAITS, QueuePosition(3, None), 210.0).HasField("at_the_latest")
     plain = messages.lease_news(BEGUN, None, 210.0)
     assert (plain.place, plain.reason) == (0, ""), "why it waited is no reason any more"
-    refused = Condition(ConditionType.UNSATISFIABLE, True, "NoAccess", "", 1.0, "no-board")
+    refused = LeaseCondition(ConditionType.UNSATISFIABLE, True, "NoAccess", "", 1.0, "no-board")
     over = replace(WAITS, ended=210.0, conditions=(*WAITS.conditions, refused))
     assert messages.lease_news(over, None, 210.0).reason == "no-board"
 
@@ -131,7 +131,7 @@ def test_news_of_a_lease_have_its_place_and_a_word_for_programs_while_it_waits()
     ],
 )
 def test_where_it_stands_in_the_queue(number: int, seconds: float | None, sentence: str) -> None:
-    assert messages.place_sentence(Place(number, seconds)) == sentence
+    assert messages.position_sentence(QueuePosition(number, seconds)) == sentence
 
 
 def test_an_exporter() -> None:
@@ -171,7 +171,7 @@ def test_a_lease_for_the_older_calls() -> None:
         conditions=messages.conditions_of(ended, None),
     )
     assert str(messages.selector_of(selector)) == str(parse(ended.selector))
-    waits = messages.lease_v1(WAITS, None, Place(1, None))
+    waits = messages.lease_v1(WAITS, None, QueuePosition(1, None))
     assert not waits.HasField("begin_time")
     assert waits.conditions[0].message == "none is online; next in the queue"
 

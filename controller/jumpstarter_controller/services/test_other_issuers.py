@@ -22,7 +22,7 @@ from jumpstarter_controller.process.data_folder import Addresses
 from jumpstarter_controller.reconciler.reconciler import Reconciler
 from jumpstarter_controller.services import CallAuthenticator, ClientService
 from jumpstarter_controller.services.conftest import SIGNING
-from jumpstarter_controller.services.credentials import Credentials
+from jumpstarter_controller.services.credentials import CredentialIssuer
 from jumpstarter_controller.services.enrolment_service import EnrolmentService
 from jumpstarter_controller.store import MemoryStore
 
@@ -63,7 +63,7 @@ async def running() -> AsyncIterator[Lab]:
     reconciler = Reconciler(MemoryStore(), clock=lambda: 1000.0)
     issuer = TokenIssuer(SIGNING, "lab:1", clock=reconciler.clock)
     auth = CallAuthenticator(reconciler, Authenticator(issuer, (Dex(),)), [HERE])
-    credentials = Credentials(issuer, Addresses("lab:1"))
+    credentials = CredentialIssuer(issuer, Addresses("lab:1"))
     server = Server(
         [ClientService(reconciler, auth, credentials.token), EnrolmentService(reconciler, auth, credentials)]
     )

@@ -23,7 +23,7 @@ from msgspec import NODEFAULT
 from msgspec.structs import fields, replace
 
 from jumpstarter_controller.lab import ExporterDevices, Key, Lease, Policy, Record
-from jumpstarter_controller.lab.tables import Place
+from jumpstarter_controller.lab.tables import RecordRef
 
 __all__ = [
     "Change",
@@ -84,7 +84,7 @@ class Stored(NamedTuple):
 class Change(NamedTuple):
     """One half of one record as it is to be, or its end."""
 
-    place: Place
+    ref: RecordRef
     half: Half
     """The end of a record is a change of its spec."""
     record: Record | None
@@ -103,7 +103,7 @@ class Change(NamedTuple):
 class Event(NamedTuple):
     """A record is so, or is gone, since that revision."""
 
-    place: Place
+    ref: RecordRef
     revision: int
     stored: Stored | None
 
@@ -116,7 +116,7 @@ class Event(NamedTuple):
 class Written(NamedTuple):
     """What came of a change: the record's revision from then on, and the age of one that was made."""
 
-    place: Place
+    ref: RecordRef
     revision: int
     age: int = 0
 
@@ -129,9 +129,9 @@ Cursor = Hashable
 class Snapshot:
     """All records at one moment."""
 
-    records: Mapping[Place, Stored]
+    records: Mapping[RecordRef, Stored]
     cursor: Cursor
-    damaged: frozenset[Place] = frozenset()
+    damaged: frozenset[RecordRef] = frozenset()
     """Places at which there is something that is no record."""
 
 
@@ -169,7 +169,7 @@ class StoreFullError(StoreError):
 
 @dataclass
 class _Stopped(Exception):  # noqa: N818 - of the two below
-    place: Place
+    ref: RecordRef
     """Of the change at which the batch stopped."""
     done: Sequence[Written | None] = field(default_factory=tuple)
     """What came of the batch's changes, as far as it got; None: of its last stage, and not made, as far as is known."""
@@ -199,7 +199,7 @@ class Store(Protocol):
             StoreError: it cannot be read; says what to do.
         """
 
-    def read(self, place: Place) -> Stored | None:
+    def read(self, ref: RecordRef) -> Stored | None:
         """The record as it is now, not as it was a moment ago.
 
         Raises:
@@ -341,6 +341,6 @@ def max_bytes(kind: type[Record]) -> int:
     return _MAX_BYTES.get(kind, MAX_HALF_BYTES)
 
 
-def key_of(record: Record) -> Place:
+def key_of(record: Record) -> RecordRef:
     """Where it stands."""
     return type(record), Key(record.namespace, record.name)

@@ -9,7 +9,7 @@ from itertools import count
 from typing import Self
 
 from jumpstarter_controller.lab import Record
-from jumpstarter_controller.lab.tables import Place
+from jumpstarter_controller.lab.tables import RecordRef
 from jumpstarter_controller.store.contract import (
     Change,
     Conflict,
@@ -34,7 +34,7 @@ class MemoryStore:
 
     def __init__(self, most_events: int = MAX_EVENTS) -> None:
         self._most_events = most_events
-        self._records: dict[Place, Stored] = {}
+        self._records: dict[RecordRef, Stored] = {}
         self._events: list[Event] = []
         self._numbers = count(1)
         self._changed = threading.Condition()
@@ -55,10 +55,10 @@ class MemoryStore:
         with self._changed:
             return Snapshot(dict(self._records), self._forgotten + len(self._events))
 
-    def read(self, place: Place) -> Stored | None:
+    def read(self, ref: RecordRef) -> Stored | None:
         """As `Store.read`."""
         with self._changed:
-            return self._records.get(place)
+            return self._records.get(ref)
 
     def commit(self, changes: Sequence[Change]) -> Sequence[Written]:
         """As `Store.commit`; keeps what was before a conflict, as Kubernetes would."""
@@ -68,28 +68,28 @@ class MemoryStore:
         return done
 
     def _make(self, change: Change, done: Sequence[Written]) -> Written:
-        place = change.place
+        ref = change.ref
         with self._changed:
-            stored = self._records.get(place)
+            stored = self._records.get(ref)
             seen = change.revision
             for one in done:
-                if one.place == place:
+                if one.ref == ref:
                     seen = stored.revision if stored is not None else None
             is_gone = stored is None and change.record is None
             if is_gone or seen != (None if stored is None else stored.revision):
-                raise Conflict(place, tuple(done))
+                raise Conflict(ref, tuple(done))
             number = next(self._numbers)
             record = applied(None if stored is None else stored.record, change, number)
-            event = Event(place, number, Stored(record, number, change.request) if record else None)
+            event = Event(ref, number, Stored(record, number, change.request) if record else None)
             if event.stored is None:
-                del self._records[place]
+                del self._records[ref]
             else:
-                self._records[place] = event.stored
+                self._records[ref] = event.stored
             self._events.append(event)
             if len(self._events) > self._most_events:
                 del self._events[0]
             self._changed.notify_all()
-            return Written(place, number, number)
+            return Written(ref, number, number)
 
     def watch(self, cursor: Cursor, seconds: float) -> Seen:
         """As `Store.watch`; gives the caller's own changes, too."""
@@ -107,7 +107,7 @@ class MemoryStore:
     def newer(self, cursor: Cursor, kinds: Collection[type[Record]]) -> Sequence[Event]:
         """As `Store.newer`."""
         with self._changed:
-            return [one for one in self._since(cursor) if one.place[0] in kinds]
+            return [one for one in self._since(cursor) if one.ref[0] in kinds]
 
     def _since(self, cursor: Cursor) -> Sequence[Event]:
         end = self._forgotten + len(self._events)

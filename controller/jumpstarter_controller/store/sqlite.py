@@ -18,7 +18,7 @@ from jumpstarter_proto.json_texts import decode_json
 from jumpstarter_proto.texts import shown
 
 from jumpstarter_controller.lab import Key, Record
-from jumpstarter_controller.lab.tables import KINDS, Place
+from jumpstarter_controller.lab.tables import KINDS, RecordRef
 from jumpstarter_controller.store.contract import (
     MAX_NAME_LENGTH,
     Change,
@@ -311,8 +311,8 @@ class SqliteStore:
         with self._lock, self._reading(self._db):
             rows = self._db.execute(_ALL).fetchall()
             last, _ = self._numbers(self._db)
-        records: dict[Place, Stored] = {}
-        damaged: set[Place] = set()
+        records: dict[RecordRef, Stored] = {}
+        damaged: set[RecordRef] = set()
         for row in rows:
             try:
                 records[_KINDS[row[0]], Key(row[1], row[2])] = _stored(row, last)
@@ -327,16 +327,16 @@ class SqliteStore:
                 ) from error
         return Snapshot(records, last, frozenset(damaged))
 
-    def read(self, place: Place) -> Stored | None:
+    def read(self, ref: RecordRef) -> Stored | None:
         """As `Store.read`."""
         with self._lock, self._reading(self._db):
             last, _ = self._numbers(self._db)
-            row = self._db.execute(_ONE, (place[0].KIND, *place[1])).fetchone()
+            row = self._db.execute(_ONE, (ref[0].KIND, *ref[1])).fetchone()
         try:
             return None if row is None else _stored(row, last)
         except ValueError as error:
             raise DamagedError(
-                f"{self._path}: {_words(place)} is damaged ({error}); repair it, or bring a backup back"
+                f"{self._path}: {_words(ref)} is damaged ({error}); repair it, or bring a backup back"
             ) from error
 
     def commit(self, changes: Sequence[Change]) -> Sequence[Written]:
@@ -346,15 +346,15 @@ class SqliteStore:
             with self._lock, self._transaction():
                 before, forgotten = self._numbers(self._db)
                 number = before
-                seen: dict[Place, int | None] = {}
+                seen: dict[RecordRef, int | None] = {}
                 has_gone = False
                 for change in changes:
                     number += 1
-                    place = change.place
-                    self._make(change, seen.get(place, change.revision), number)
-                    seen[place] = None if change.record is None else number
+                    ref = change.ref
+                    self._make(change, seen.get(ref, change.revision), number)
+                    seen[ref] = None if change.record is None else number
                     has_gone = has_gone or change.record is None
-                    done.append(Written(place, number, number))
+                    done.append(Written(ref, number, number))
                 if has_gone:
                     forgotten = self._forget(forgotten)
                 self._db.execute("UPDATE numbers SET last=?, forgotten=?", (number, forgotten))
@@ -371,7 +371,7 @@ class SqliteStore:
         return done
 
     def _make(self, change: Change, seen: int | None, number: int) -> None:
-        kind, (namespace, name) = change.place
+        kind, (namespace, name) = change.ref
         at = (kind.KIND, namespace, name)
         if change.record is None:
             made = self._db.execute(_REMOVE, (*at, seen)).rowcount
@@ -383,7 +383,7 @@ class SqliteStore:
             text = _text(change.record, change.half)
             made = self._db.execute(_SWAP[change.half], (text, number, change.request, *at, seen)).rowcount
         if not made:
-            raise Conflict(change.place)
+            raise Conflict(change.ref)
 
     def _forget(self, forgotten: int) -> int:
         """Keep no more than the youngest of what is gone; up to where all of that is forgotten."""
@@ -421,7 +421,7 @@ class SqliteStore:
         """As `Store.newer`; gives the caller's own changes, too, if others have written in between."""
         self._check_file()
         with self._lock:
-            return [one for one in self._since(self._db, cursor).events if one.place[0] in kinds]
+            return [one for one in self._since(self._db, cursor).events if one.ref[0] in kinds]
 
     def _since(self, db: sqlite3.Connection, cursor: Cursor) -> Seen:
         if not isinstance(cursor, int):
@@ -520,8 +520,8 @@ def _text(record: Record, half: Half) -> str:
     return msgspec.json.encode(fields).decode()
 
 
-def _words(place: Place) -> str:
-    kind, key = place
+def _words(ref: RecordRef) -> str:
+    kind, key = ref
     return f"{kind.KIND} {shown(str(key))}"
 
 

@@ -22,16 +22,16 @@ from msgspec.structs import replace as changed
 
 from jumpstarter_controller.lab import (
     Client,
-    Condition,
     ConditionType,
     Exporter,
     ExporterStatus,
     Key,
     Lease,
+    LeaseCondition,
     PairingCode,
     Record,
 )
-from jumpstarter_controller.lab.tables import Place
+from jumpstarter_controller.lab.tables import RecordRef
 from jumpstarter_controller.store.contract import (
     Change,
     Conflict,
@@ -93,7 +93,7 @@ def torn(
             with suppress(Conflict):
                 (told,) = MemoryStore.commit(store, behind([change], done))
                 if choice == 2:
-                    also.append(Unknown(change.place))
+                    also.append(Unknown(change.ref))
                     told = None
         done.append(told)
     return done, also
@@ -101,8 +101,8 @@ def torn(
 
 def behind(changes: Sequence[Change], done: Sequence[Written | None]) -> list[Change]:
     """The changes, if they are made behind those that are done already."""
-    revisions = {one.place: one.revision for one in done if one is not None}
-    return [one._replace(revision=revisions.get(one.place, one.revision)) for one in changes]
+    revisions = {one.ref: one.revision for one in done if one is not None}
+    return [one._replace(revision=revisions.get(one.ref, one.revision)) for one in changes]
 
 
 class Cuts(MemoryStore):
@@ -120,11 +120,11 @@ class Cuts(MemoryStore):
         stopped = changes[count]
         if self._random.random() < 0.5:
             change = behind([stopped], done)[0]
-            if any(one and one.place == stopped.place for one in done) and self.read(stopped.place) is None:
+            if any(one and one.ref == stopped.ref for one in done) and self.read(stopped.ref) is None:
                 change = change._replace(revision=None)
             with suppress(Conflict):
                 super().commit([change])
-        raise Unknown(stopped.place, done, also)
+        raise Unknown(stopped.ref, done, also)
 
 
 class Delays:
@@ -141,7 +141,7 @@ class Delays:
     def watch(self, cursor: Cursor, seconds: float) -> Seen:
         seen = self._store.watch(cursor, 0 if self._late else seconds)
         for event in seen.events:
-            self._late.setdefault(event.place[0], []).append(event)
+            self._late.setdefault(event.ref[0], []).append(event)
         told = [kind for kind in self._late if self._random.random() < 0.5]
         return replace(seen, events=[event for kind in told for event in self._late.pop(kind)])
 
@@ -189,7 +189,7 @@ def made(kind: type[Record], key: Key, text: str) -> Record:
             expires=1.5,
             redeemer=text,
         )
-    condition = Condition(ConditionType.READY, True, "Ready", text, 2.0)
+    condition = LeaseCondition(ConditionType.READY, True, "Ready", text, 2.0)
     return Lease(
         namespace=namespace,
         name=name,
@@ -217,13 +217,13 @@ class Contract(RuleBasedStateMachine):
         adapter = self._context.__enter__()  # type: ignore[attr-defined]
         self.namespace: str = adapter.namespace
         self.handles: list[Store] = [adapter.open(), adapter.open()]
-        self.model: dict[Place, Stored] = {}
-        self.newest: dict[Place, int] = {}
+        self.model: dict[RecordRef, Stored] = {}
+        self.newest: dict[RecordRef, int] = {}
         """By record: the last revision that was given, also of records that are gone."""
         self.number = 0
         self.mirrors = [dict(one.snapshot().records) for one in self.handles]
         self.cursors: list[Cursor] = [one.snapshot().cursor for one in self.handles]
-        self.gone: list[dict[Place, int]] = [{}, {}]
+        self.gone: list[dict[RecordRef, int]] = [{}, {}]
         """By handle: since when it knows that a record is gone."""
         self.ages: list[int] = []
 
@@ -242,34 +242,34 @@ class Contract(RuleBasedStateMachine):
             done = list(store.commit(changes))
         except Conflict as conflict:
             assert stops is not None, "nothing was in the way"
-            assert conflict.place == changes[stops].place  # noqa: PT017
+            assert conflict.ref == changes[stops].ref  # noqa: PT017
             done = [one for one in conflict.done if one is not None]
             assert len(done) in {0, stops}, "as far as it got, or nothing at all"
         except Unknown as unknown:
             done = [one for one in unknown.done if one is not None]
             left = changes[len(done)]
-            assert left.place == unknown.place  # noqa: PT017
-            found = store.read(left.place)
+            assert left.ref == unknown.ref  # noqa: PT017
+            found = store.read(left.ref)
             was = after[len(done) - 1] if done else self.model
-            if left.record is None and left.place in was and found is None:  # nothing else is known of it
-                known = [self.newest.get(left.place, 0), *(one.revision for one in done)]
-                done.append(Written(left.place, max(known) + 1))
+            if left.record is None and left.ref in was and found is None:  # nothing else is known of it
+                known = [self.newest.get(left.ref, 0), *(one.revision for one in done)]
+                done.append(Written(left.ref, max(known) + 1))
             elif found is not None and found.request == left.request:
-                done.append(Written(left.place, found.revision, getattr(found.record, "sequence", 0)))
+                done.append(Written(left.ref, found.revision, getattr(found.record, "sequence", 0)))
         else:
             assert stops is None, f"{changes[stops or 0]} was written over what it did not know"
             assert len(done) == len(changes)
         self._take(changes, done, after)
         for outcome in done:  # which nobody has to tell who wrote it
-            self._learn(handle, outcome.place)
+            self._learn(handle, outcome.ref)
 
     @rule(data=st.data(), handle=st.sampled_from([0, 1]), length=st.integers(2, 4))
     def commit_at_once(self, data: st.DataObject, handle: int, length: int) -> None:
         """Of changes of one stage any may be made, and it is said which."""
         drawn = [self._change(data)._replace(stage=1) for _ in range(length)]
-        changes = list({one.place: one for one in drawn}.values())
+        changes = list({one.ref: one for one in drawn}.values())
         expected = [self._expected([one]) for one in changes]
-        wrong = {one.place for one, (stops, _) in zip(changes, expected, strict=True) if stops is not None}
+        wrong = {one.ref for one, (stops, _) in zip(changes, expected, strict=True) if stops is not None}
         store = self.handles[handle]
         done: list[Written | None]
         try:
@@ -277,9 +277,9 @@ class Contract(RuleBasedStateMachine):
         except (Conflict, Unknown) as stopped:
             done = [*stopped.done, *[None] * (len(changes) - len(stopped.done))]
             for one in (stopped, *stopped.also):
-                number = next(number for number, change in enumerate(changes) if change.place == one.place)
+                number = next(number for number, change in enumerate(changes) if change.ref == one.ref)
                 assert done[number] is None
-                assert isinstance(one, Unknown) or one.place in wrong
+                assert isinstance(one, Unknown) or one.ref in wrong
                 if isinstance(one, Unknown):
                     done[number] = self._found(store, changes[number])
         else:
@@ -287,50 +287,50 @@ class Contract(RuleBasedStateMachine):
             assert len(done) == len(changes)
         for change, outcome, (_, after) in zip(changes, done, expected, strict=True):
             if outcome is not None:
-                assert change.place not in wrong
+                assert change.ref not in wrong
                 self._take([change], [outcome], after)
-                self._learn(handle, change.place)
+                self._learn(handle, change.ref)
 
     def _found(self, store: Store, change: Change) -> Written | None:
         """What came of a change of which the store does not know it; None: nothing."""
-        found = store.read(change.place)
+        found = store.read(change.ref)
         if change.record is None:
-            is_made = found is None and change.place in self.model
-            return Written(change.place, self.newest[change.place] + 1) if is_made else None
+            is_made = found is None and change.ref in self.model
+            return Written(change.ref, self.newest[change.ref] + 1) if is_made else None
         if found is None or found.request != change.request:
             return None
-        return Written(change.place, found.revision, getattr(found.record, "sequence", 0))
+        return Written(change.ref, found.revision, getattr(found.record, "sequence", 0))
 
     def _change(self, data: st.DataObject) -> Change:
         kind, name = data.draw(PLACES)
-        place: Place = (kind, Key(self.namespace, name))
-        stored = self.model.get(place)
+        ref: RecordRef = (kind, Key(self.namespace, name))
+        stored = self.model.get(ref)
         half = data.draw(st.sampled_from(Half)) if stored is not None else Half.SPEC
         goes = stored is not None and data.draw(st.integers(0, 4)) == 0
-        record = None if goes else made(kind, place[1], data.draw(TEXTS))
+        record = None if goes else made(kind, ref[1], data.draw(TEXTS))
         half = Half.SPEC if goes else half
         revision = stored.revision if stored is not None else None
         if data.draw(st.integers(0, 5)) == 0:
-            revision = data.draw(st.sampled_from([None, 0, self.newest.get(place, 1)]))
+            revision = data.draw(st.sampled_from([None, 0, self.newest.get(ref, 1)]))
         self.number += 1
-        return Change(place, half, record, revision, f"request-{self.number}")
+        return Change(ref, half, record, revision, f"request-{self.number}")
 
-    def _expected(self, changes: Sequence[Change]) -> tuple[int | None, list[dict[Place, Stored]]]:
+    def _expected(self, changes: Sequence[Change]) -> tuple[int | None, list[dict[RecordRef, Stored]]]:
         """At which change a batch has to stop, and the records after each of those before it."""
-        records, written = dict(self.model), set[Place]()
-        after: list[dict[Place, Stored]] = []
+        records, written = dict(self.model), set[RecordRef]()
+        after: list[dict[RecordRef, Stored]] = []
         for number, change in enumerate(changes):
-            stored = records.get(change.place)
+            stored = records.get(change.ref)
             seen = change.revision
-            if change.place in written:
+            if change.ref in written:
                 seen = None if stored is None else stored.revision
             if change.record is None and stored is None:
                 return number, after
             if seen != (None if stored is None else stored.revision):
                 return number, after
-            written.add(change.place)
+            written.add(change.ref)
             if change.record is None:
-                del records[change.place]
+                del records[change.ref]
             else:
                 if stored is None:
                     record = blank(change.record)
@@ -338,40 +338,40 @@ class Contract(RuleBasedStateMachine):
                     record = merged(change.record, stored.record)
                 else:
                     record = merged(stored.record, change.record)
-                records[change.place] = Stored(record, -number - 1, change.request)
+                records[change.ref] = Stored(record, -number - 1, change.request)
             after.append(dict(records))
         return None, after
 
     def _take(
-        self, changes: Sequence[Change], done: Sequence[Written], after: list[dict[Place, Stored]]
+        self, changes: Sequence[Change], done: Sequence[Written], after: list[dict[RecordRef, Stored]]
     ) -> None:
         """What was written has come of what was asked, in its order."""
         for number, (change, outcome) in enumerate(zip(changes, done, strict=False)):
-            place = change.place
-            assert outcome.place == place
-            assert outcome.revision > self.newest.get(place, -1), "an older revision than before"
-            self.newest[place] = outcome.revision
-            expected, was = after[number].get(place), self.model.get(place)
+            ref = change.ref
+            assert outcome.ref == ref
+            assert outcome.revision > self.newest.get(ref, -1), "an older revision than before"
+            self.newest[ref] = outcome.revision
+            expected, was = after[number].get(ref), self.model.get(ref)
             if expected is None:
-                self.model.pop(place)
+                self.model.pop(ref)
                 continue
             age = outcome.age if was is None else getattr(was.record, "sequence", 0)
             record = aged(expected.record, age)
             if isinstance(record, Lease) and was is None:
                 assert all(age > one for one in self.ages), "who comes later is younger"
                 self.ages.append(age)
-            self.model[place] = Stored(record, outcome.revision, change.request)
+            self.model[ref] = Stored(record, outcome.revision, change.request)
 
-    def _learn(self, handle: int, place: Place) -> None:
-        if place in self.model:
-            self.mirrors[handle][place] = self.model[place]
+    def _learn(self, handle: int, ref: RecordRef) -> None:
+        if ref in self.model:
+            self.mirrors[handle][ref] = self.model[ref]
         else:
-            self.mirrors[handle].pop(place, None)
-            self.gone[handle][place] = self.newest[place]
+            self.mirrors[handle].pop(ref, None)
+            self.gone[handle][ref] = self.newest[ref]
 
-    @rule(handle=st.sampled_from([0, 1]), place=PLACES)
-    def read(self, handle: int, place: tuple[type[Record], str]) -> None:
-        at = (place[0], Key(self.namespace, place[1]))
+    @rule(handle=st.sampled_from([0, 1]), ref=PLACES)
+    def read(self, handle: int, ref: tuple[type[Record], str]) -> None:
+        at = (ref[0], Key(self.namespace, ref[1]))
         assert self.handles[handle].read(at) == self.model.get(at)
 
     @rule(handle=st.sampled_from([0, 1]))
@@ -411,25 +411,25 @@ class Contract(RuleBasedStateMachine):
         except TooOldError:
             self.fall_behind(handle)
             return
-        assert {one.place[0] for one in events} <= kinds
+        assert {one.ref[0] for one in events} <= kinds
         self._hear(handle, events)
         mirror = self.mirrors[handle]
-        for place in self.model.keys() | mirror.keys():
-            assert place[0] not in kinds or mirror.get(place) == self.model.get(place), "it is late"
+        for ref in self.model.keys() | mirror.keys():
+            assert ref[0] not in kinds or mirror.get(ref) == self.model.get(ref), "it is late"
 
     def _hear(self, handle: int, events: Sequence[Event]) -> None:
         mirror = self.mirrors[handle]
         for event in events:
-            known = mirror.get(event.place)
-            newest = self.gone[handle].get(event.place, -1) if known is None else known.revision
+            known = mirror.get(event.ref)
+            newest = self.gone[handle].get(event.ref, -1) if known is None else known.revision
             if newest >= event.revision:
                 continue
             if event.stored is None:
-                mirror.pop(event.place, None)
-                self.gone[handle][event.place] = event.revision
+                mirror.pop(event.ref, None)
+                self.gone[handle][event.ref] = event.revision
             else:
                 assert event.stored.revision == event.revision
-                mirror[event.place] = event.stored
+                mirror[event.ref] = event.stored
 
     @invariant()
     def what_was_written_is_there(self) -> None:
@@ -464,7 +464,7 @@ class LooksAwhile(MemoryStore):
 
     def commit(self, changes: Sequence[Change]) -> Sequence[Written]:
         known = self.snapshot().records
-        revisions = (known[one.place].revision if one.place in known else None for one in changes)
+        revisions = (known[one.ref].revision if one.ref in known else None for one in changes)
         return super().commit(
             [one._replace(revision=revision) for one, revision in zip(changes, revisions, strict=True)]
         )
@@ -493,13 +493,13 @@ class DoesNotKnowAndHasWritten(MemoryStore):
 
     def commit(self, changes: Sequence[Change]) -> Sequence[Written]:
         super().commit([one._replace(request="") for one in changes[:1]])
-        raise Unknown(changes[0].place)
+        raise Unknown(changes[0].ref)
 
 
 class RefusesAndHasWritten(MemoryStore):
     def commit(self, changes: Sequence[Change]) -> Sequence[Written]:
         super().commit(changes)
-        raise Conflict(changes[0].place)
+        raise Conflict(changes[0].ref)
 
 
 class Forgets(MemoryStore):
@@ -508,9 +508,9 @@ class Forgets(MemoryStore):
     def commit(self, changes: Sequence[Change]) -> Sequence[Written]:
         done = super().commit(changes)
         for change, one in zip(changes, done, strict=True):
-            if change.revision is None and change.record is not None and one.place in self._records:
-                kept = self._records[one.place]
-                self._records[one.place] = kept._replace(record=aged(change.record, one.age))
+            if change.revision is None and change.record is not None and one.ref in self._records:
+                kept = self._records[one.ref]
+                self._records[one.ref] = kept._replace(record=aged(change.record, one.age))
         return done
 
 
@@ -545,8 +545,8 @@ class ReadsWhatWasBefore(MemoryStore):
         self._cached = super().snapshot()
         return super().commit(changes)
 
-    def read(self, place: Place) -> Stored | None:
-        return super().read(place) if self._cached is None else self._cached.records.get(place)
+    def read(self, ref: RecordRef) -> Stored | None:
+        return super().read(ref) if self._cached is None else self._cached.records.get(ref)
 
 
 class WritesBothHalves(MemoryStore):
@@ -555,10 +555,10 @@ class WritesBothHalves(MemoryStore):
     def commit(self, changes: Sequence[Change]) -> Sequence[Written]:
         done = super().commit(changes)
         for change, one in zip(changes, done, strict=True):
-            kept = self._records.get(one.place)
+            kept = self._records.get(one.ref)
             if change.revision is not None and change.record is not None and kept is not None:
                 record = aged(change.record, getattr(kept.record, "sequence", 0))
-                self._records[one.place] = kept._replace(record=record)
+                self._records[one.ref] = kept._replace(record=record)
         return done
 
 
@@ -585,8 +585,8 @@ class KnowsNothingNewer(MemoryStore):
         return seen
 
     def newer(self, cursor: Cursor, kinds: Collection[type[Record]]) -> Sequence[Event]:
-        late = {one.place for one in super().newer(self._heard, kinds)}
-        return [one for one in super().newer(cursor, kinds) if one.place not in late]
+        late = {one.ref for one in super().newer(self._heard, kinds)}
+        return [one for one in super().newer(cursor, kinds) if one.ref not in late]
 
 
 class KnowsEveryCursor(MemoryStore):

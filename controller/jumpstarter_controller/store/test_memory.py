@@ -29,4 +29,4 @@ def test_they_see_each_others_changes_also_behind_what_was_forgotten() -> None:
         fill(one, Client(namespace="lab", name=f"c{number}", uid=str(number)))
     cursor = other.snapshot().cursor
     fill(one, ANN)
-    assert {event.place for event in other.watch(cursor, 600.0).events} == {(Client, ANN.key)}
+    assert {event.ref for event in other.watch(cursor, 600.0).events} == {(Client, ANN.key)}

@@ -15,16 +15,16 @@ import pytest
 
 from jumpstarter_controller.lab import (
     Client,
-    Condition,
     ConditionType,
-    Device,
     Draft,
     Exporter,
     ExporterDevices,
     Host,
     Key,
     Lease,
+    LeaseCondition,
     Policy,
+    ReportedDevice,
     Rule,
 )
 from jumpstarter_controller.store import Change, Half, SqliteStore, StoreError, sqlite
@@ -39,7 +39,7 @@ LEASE = Lease(
     selector="board=rpi4",
     duration=1.5,
     tags={"a": "b"},
-    conditions=(Condition(ConditionType.READY, True, "Ready", "yes", 2.0),),
+    conditions=(LeaseCondition(ConditionType.READY, True, "Ready", "yes", 2.0),),
 )
 RECORDS = [
     CLIENT,
@@ -148,7 +148,9 @@ def test_a_file_of_the_first_version_goes_up_by_itself_and_the_older_program_ref
         for statement in OLD:
             db.execute(statement)
     assert loaded(path).get(Exporter, Key("lab", "e")) == Exporter(namespace="lab", name="e", devices=2)
-    devices = ExporterDevices(namespace="lab", name="e", devices=(Device("rpi4.power", "power"),), omitted=1)
+    devices = ExporterDevices(
+        namespace="lab", name="e", devices=(ReportedDevice("rpi4.power", "power"),), omitted=1
+    )
     with closing(SqliteStore(path)) as store:
         fill(store, devices)
     assert loaded(path).get(ExporterDevices, devices.key) == devices

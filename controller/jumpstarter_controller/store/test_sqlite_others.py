@@ -59,11 +59,11 @@ def test_what_another_writes_while_we_write_is_seen(
         return found
 
     monkeypatch.setattr(store, "_numbers", meanwhile)
-    places: set[object] = set()
-    while key_of(BOB) not in places:
+    refs: set[object] = set()
+    while key_of(BOB) not in refs:
         seen = store.watch(cursor, 0)
         assert seen.events, "another's change was passed over"
-        places |= {one.place for one in seen.events}
+        refs |= {one.ref for one in seen.events}
         cursor = seen.cursor
 
 
@@ -85,7 +85,7 @@ def test_a_row_with_numbers_that_were_never_given_is_named_once_and_stops_nothin
     for record in (BOB, FAY):
         other.commit(making(record))
         seen = store.watch(cursor, 0)
-        assert [one.place for one in seen.events] == [key_of(record)]
+        assert [one.ref for one in seen.events] == [key_of(record)]
         cursor = seen.cursor
     assert caplog.text.count("client lab/eve, which is no record") == 1
     for look in (store.snapshot, lambda: store.read(key_of(EVE))):
@@ -132,7 +132,7 @@ def test_no_more_of_a_row_is_read_than_shows_that_it_is_no_record(
     for record in (BOB, FAY):
         other.commit(making(record))
         seen = store.watch(cursor, 0)
-        assert [one.place for one in seen.events] == [key_of(record)]
+        assert [one.ref for one in seen.events] == [key_of(record)]
         cursor = seen.cursor
     (line,) = (one.getMessage() for one in caplog.records if "no record of a lab" in one.getMessage())
     assert why in line
@@ -153,7 +153,7 @@ def test_what_another_has_written_between_two_of_ours_is_newer(
     assert not store.newer(cursor, [Client])
     other.commit(making(EVE))
     store.commit(making(FAY))
-    assert key_of(EVE) in {one.place for one in store.newer(cursor, [Client])}
+    assert key_of(EVE) in {one.ref for one in store.newer(cursor, [Client])}
     assert not store.newer(cursor, [Exporter])
     assert not store.newer(store.snapshot().cursor, [Client])
 

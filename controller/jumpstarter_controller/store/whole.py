@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from jumpstarter_controller.lab import Draft, Record
-from jumpstarter_controller.lab.tables import Place
+from jumpstarter_controller.lab.tables import RecordRef
 from jumpstarter_controller.store.contract import Change, Half, Store, key_of
 
 __all__ = ["fill", "lab_of", "overwrite"]
@@ -19,7 +19,7 @@ def lab_of(store: Store) -> Draft:
     return draft
 
 
-def overwrite(store: Store, records: Mapping[Place, Record | None]) -> None:
+def overwrite(store: Store, records: Mapping[RecordRef, Record | None]) -> None:
     """Have both halves of these records so; None: it goes, if it is there. New leases come behind all others.
 
     Raises:
@@ -27,12 +27,12 @@ def overwrite(store: Store, records: Mapping[Place, Record | None]) -> None:
     """
     known = store.snapshot().records
     changes: list[Change] = []
-    for place, record in sorted(records.items(), key=lambda one: getattr(one[1], "sequence", 0)):
-        revision = known[place].revision if place in known else None
+    for ref, record in sorted(records.items(), key=lambda one: getattr(one[1], "sequence", 0)):
+        revision = known[ref].revision if ref in known else None
         if record is not None:
-            changes += [Change(place, half, record, revision) for half in Half]
+            changes += [Change(ref, half, record, revision) for half in Half]
         elif revision is not None:
-            changes.append(Change(place, Half.SPEC, None, revision))
+            changes.append(Change(ref, Half.SPEC, None, revision))
     store.commit(changes)
 
 

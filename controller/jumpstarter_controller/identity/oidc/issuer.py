@@ -157,14 +157,14 @@ class Issuer:
         found = await self._document(f"{self.url.rstrip('/')}/.well-known/openid-configuration")
         if found.get("issuer") != self.url:
             raise FetchError(f"its discovery document is that of {str(found.get('issuer'))[:200]!r}")
-        place = found.get("jwks_uri")
-        if not isinstance(place, str):
+        ref = found.get("jwks_uri")
+        if not isinstance(ref, str):
             raise FetchError("its discovery document names no keys (jwks_uri)")
-        document = await self._document(place)
+        document = await self._document(ref)
         try:
             self._keys.fetched(document, trio.current_time())
         except ValueError as error:
-            raise FetchError(f"{place}: {error}") from None
+            raise FetchError(f"{ref}: {error}") from None
 
     async def _document(self, url: str) -> dict[str, Any]:
         reply = await self._fetch(url, self.settings.ca)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from jumpstarter_controller.replicas import Claim
+from jumpstarter_controller.replicas import LeaderRecord
 from jumpstarter_controller.store.contract import StoreError
 from jumpstarter_controller.store.kubernetes.api import (
     MANAGER,
@@ -34,7 +34,7 @@ class LeaderLock:
         self._path = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
         self._clock = clock
 
-    def read(self) -> tuple[Claim | None, str]:
+    def read(self) -> tuple[LeaderRecord | None, str]:
         """What it says, and its version. StoreError: it cannot be read."""
         try:
             item = self._api.ask("GET", f"{self._path}/{NAME}", seconds=ANSWER_SECONDS)
@@ -46,7 +46,7 @@ class LeaderLock:
             raise StoreError(f"the API server at {self._api.host} does not answer ({error})") from error
         return _claim(item), str(item["metadata"]["resourceVersion"])
 
-    def write(self, claim: Claim, version: str) -> str | None:
+    def write(self, claim: LeaderRecord, version: str) -> str | None:
         """Write it over that version, or make it if that is empty; its version, None if another was first.
 
         StoreError: it was not written, or that is not known.
@@ -78,9 +78,9 @@ class LeaderLock:
         return str(item["metadata"]["resourceVersion"])
 
 
-def _claim(item: Object) -> Claim:
+def _claim(item: Object) -> LeaderRecord:
     spec = item.get("spec") or {}
-    return Claim(
+    return LeaderRecord(
         str(spec.get("holderIdentity") or ""),
         float(spec.get("leaseDurationSeconds") or 0),
         int(spec.get("leaseTransitions") or 0),

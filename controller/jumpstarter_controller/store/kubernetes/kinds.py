@@ -10,7 +10,6 @@ from jumpstarter_proto.durations import TimeFormatError, go_seconds
 
 from jumpstarter_controller.lab import (
     Client,
-    Condition,
     ConditionType,
     Drain,
     Exporter,
@@ -18,6 +17,7 @@ from jumpstarter_controller.lab import (
     ExporterStatus,
     Host,
     Lease,
+    LeaseCondition,
     PairingCode,
     Policy,
     Record,
@@ -162,7 +162,7 @@ class _Lease(_WithConditions):
             found["ended"] = read_time(end)
         codes = self.mark(item).get("codes", {})
         found["conditions"] = [
-            Condition(
+            LeaseCondition(
                 ConditionType(one["type"]),
                 one.get("status") == "True",
                 one.get("reason", ""),
@@ -236,7 +236,7 @@ def _listed(item: Object) -> int:
     return len(found) if isinstance(found, list) else 0
 
 
-def _lease_condition(item: Object, one: Condition) -> Object:
+def _lease_condition(item: Object, one: LeaseCondition) -> Object:
     return condition_of(item, one.type.value, one.holds, one.reason, one.message, since=one.since)
 
 

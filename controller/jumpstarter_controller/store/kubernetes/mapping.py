@@ -19,7 +19,7 @@ import msgspec
 from jumpstarter_proto.json_texts import decode_json
 
 from jumpstarter_controller.lab import Key, Record
-from jumpstarter_controller.lab.tables import Place
+from jumpstarter_controller.lab.tables import RecordRef
 from jumpstarter_controller.store.contract import Half, Stored, aged, check_bounds, defaults_of, values_of
 from jumpstarter_controller.store.kubernetes.fields import PREFIX, Field, Object, dig, note
 from jumpstarter_controller.store.kubernetes.texts import read_time
@@ -216,7 +216,7 @@ def mark_in_conditions(item: Object) -> dict[str, Any]:
     return {}
 
 
-def place_of(mapping: Mapping, item: Object) -> Place:
+def place_of(mapping: Mapping, item: Object) -> RecordRef:
     """Where its record stands. ValueError: it has no name."""
     namespace, name = (
         ("" if mapping.is_of_the_lab else dig(item, "metadata", "namespace")),

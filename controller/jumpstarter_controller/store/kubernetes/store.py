@@ -14,7 +14,7 @@ import msgspec
 from jumpstarter_proto.json_texts import decode_json
 
 from jumpstarter_controller.lab import Exporter, ExporterDevices, Lease, Record
-from jumpstarter_controller.lab.tables import Place
+from jumpstarter_controller.lab.tables import RecordRef
 from jumpstarter_controller.store.contract import (
     Change,
     Conflict,
@@ -110,19 +110,19 @@ class KubernetesStore:
         }
         self._followers = Followers(api, self._paths, self._event)
         self._lock = threading.Lock()
-        self._items: dict[Place, tuple[int, bytes]] = {}
+        self._items: dict[RecordRef, tuple[int, bytes]] = {}
         """The objects as they were last seen, as JSON without who manages which field."""
-        self._gone: dict[Place, int] = {}
+        self._gone: dict[RecordRef, int] = {}
         """Objects that are gone, at that revision at the latest."""
         self._forgotten: dict[type[Record], int] = {}
         """By kind: what was gone up to then is not known any more."""
-        self._rejected: dict[Place, str] = {}
+        self._rejected: dict[RecordRef, str] = {}
         """Objects that are no records, and why."""
-        self._unflagged: set[Place] = set()
+        self._unflagged: set[RecordRef] = set()
         """Objects whose condition does not say whether they are records."""
-        self._unlabelled: dict[Place, None] = {}
+        self._unlabelled: dict[RecordRef, None] = {}
         """Objects whose labels do not say what their status does."""
-        self._said: deque[tuple[Place, str]] = deque(maxlen=MAX_REJECTED)
+        self._said: deque[tuple[RecordRef, str]] = deque(maxlen=MAX_REJECTED)
         self._last_age = 0
         self._wakes = 0
         """How often it was woken: whoever waits for the server gives up when this changes."""
@@ -130,7 +130,7 @@ class KubernetesStore:
         self._is_away = False
         """The server has not answered the last request, however often it was made."""
         self._writers: ThreadPoolExecutor | None = None
-        self.on_seen: Callable[[Place], None] = _ignore
+        self.on_seen: Callable[[RecordRef], None] = _ignore
         """Called, in any thread, when an object is another than before, also in what is not in its record."""
 
     def expect_no_answer(self) -> None:
@@ -141,12 +141,12 @@ class KubernetesStore:
 
     def snapshot(self, *, whole: bool = True) -> Snapshot:
         """As `Store.snapshot`, without what is damaged in any case."""
-        records: dict[Place, Stored] = {}
+        records: dict[RecordRef, Stored] = {}
         versions: dict[type[Record], int] = {}
         for kind in MAPPINGS:
             events, versions[kind] = self._list(kind)
-            records |= {one.place: one.stored for one in events if one.stored is not None}
-        damaged = frozenset(place for place in self._rejected.copy() if place[0] is not Lease)
+            records |= {one.ref: one.stored for one in events if one.stored is not None}
+        damaged = frozenset(ref for ref in self._rejected.copy() if ref[0] is not Lease)
         return Snapshot(records, Versions.of(versions), damaged)
 
     def newer(self, cursor: Cursor, kinds: Collection[type[Record]]) -> Sequence[Event]:
@@ -165,74 +165,74 @@ class KubernetesStore:
         """Each object of a kind as it is now, those that are gone, and of which resource version that is."""
         items, version = self._patiently(lambda: self._api.pages(self._paths[kind]))
         mapping, events = MAPPINGS[kind], []
-        there: set[Place] = set()
+        there: set[RecordRef] = set()
         for item in items:
-            place, revision = place_of(mapping, item), revision_of(item)
-            there.add(place)
-            if (event := self._told(place, revision, self._seen(place, mapping, item))) is not None:
+            ref, revision = place_of(mapping, item), revision_of(item)
+            there.add(ref)
+            if (event := self._told(ref, revision, self._seen(ref, mapping, item))) is not None:
                 events.append(event)
         with self._lock:
-            known = {place: revision for place, (revision, _) in self._items.items() if place[0] is kind}
-            known |= {place: revision for place, revision in self._gone.items() if place[0] is kind}
-        for place, revision in known.items():
-            if place not in there and revision <= version:
-                self._forget(place, version)
-                events.append(Event(place, version, None))
+            known = {ref: revision for ref, (revision, _) in self._items.items() if ref[0] is kind}
+            known |= {ref: revision for ref, revision in self._gone.items() if ref[0] is kind}
+        for ref, revision in known.items():
+            if ref not in there and revision <= version:
+                self._forget(ref, version)
+                events.append(Event(ref, version, None))
         return events, version
 
-    def read(self, place: Place) -> Stored | None:
+    def read(self, ref: RecordRef) -> Stored | None:
         """As `Store.read`.
 
         Raises:
             DamagedError: there is an object that is no record.
             StoreError: the server does not answer.
         """
-        item = self._patiently(lambda: self._get(place))
+        item = self._patiently(lambda: self._get(ref))
         if item is None:
             return None
-        stored = self._seen(place, MAPPINGS[place[0]], item)
-        if stored is None and place[0] is not Lease:
-            self._check_damage(place)
+        stored = self._seen(ref, MAPPINGS[ref[0]], item)
+        if stored is None and ref[0] is not Lease:
+            self._check_damage(ref)
         return stored
 
-    def _check_damage(self, place: Place) -> None:
-        if why := self._rejected.get(place):
-            raise DamagedError(f"{_words(place)} is no record ({why}); correct or delete it with kubectl")
+    def _check_damage(self, ref: RecordRef) -> None:
+        if why := self._rejected.get(ref):
+            raise DamagedError(f"{_words(ref)} is no record ({why}); correct or delete it with kubectl")
 
-    def _get(self, place: Place) -> Object | None:
+    def _get(self, ref: RecordRef) -> Object | None:
         try:
-            item = self._api.ask("GET", self._path(place))
+            item = self._api.ask("GET", self._path(ref))
         except WrongAnswerError as error:
             if _is_gone(error):
-                self._forget(place)
+                self._forget(ref)
                 return None
             raise
         return item
 
-    def _path(self, place: Place) -> str:
-        return f"{self._paths[place[0]]}/{place[1].name}"
+    def _path(self, ref: RecordRef) -> str:
+        return f"{self._paths[ref[0]]}/{ref[1].name}"
 
-    def _seen(self, place: Place, mapping: KindMapping, item: Object) -> Stored | None:
+    def _seen(self, ref: RecordRef, mapping: KindMapping, item: Object) -> Stored | None:
         """The record of an object that has come from the server; None if it is none."""
         item["metadata"].pop("managedFields", None)
         revision = revision_of(item)
         with self._lock:
-            known = self._items.get(place)
+            known = self._items.get(ref)
             if known is None or known[0] <= revision:
-                self._items[place] = revision, msgspec.json.encode(item)
+                self._items[ref] = revision, msgspec.json.encode(item)
         if known is None or known[0] < revision:
-            self.on_seen(place)
+            self.on_seen(ref)
         try:
             stored = mapping.read(item)
         except NoRecordError as error:
-            self._reject(place, str(error), is_ending="deletionTimestamp" in item["metadata"])
+            self._reject(ref, str(error), is_ending="deletionTimestamp" in item["metadata"])
             stored = None
         else:
-            self._rejected.pop(place, None)
-        if mapping.flagged(item, self._rejected.get(place, ""), 0.0) is not item:
-            self._unflagged.add(place)
+            self._rejected.pop(ref, None)
+        if mapping.flagged(item, self._rejected.get(ref, ""), 0.0) is not item:
+            self._unflagged.add(ref)
         if mapping.labelled(item) is not item:
-            self._unlabelled[place] = None
+            self._unlabelled[ref] = None
         return stored
 
     def _flag(self) -> None:
@@ -241,67 +241,65 @@ class KubernetesStore:
         Whoever was first, or does not let us, is right.
         """
         while self._unflagged:
-            place = self._unflagged.pop()
-            mapping = MAPPINGS[place[0]]
+            ref = self._unflagged.pop()
+            mapping = MAPPINGS[ref[0]]
             with self._lock:
-                known = self._items.get(place)
+                known = self._items.get(ref)
             if known is None:
                 continue
             item = decode_json(known[1], dict[str, Any])
-            patch = merge_patch(item, mapping.flagged(item, self._rejected.get(place, ""), self._clock()))
+            patch = merge_patch(item, mapping.flagged(item, self._rejected.get(ref, ""), self._clock()))
             patch["metadata"] = {"resourceVersion": str(known[0])}
             try:
-                self.send("PATCH", place, patch, kind=MERGE_PATCH, below="/status")
+                self.send("PATCH", ref, patch, kind=MERGE_PATCH, below="/status")
             except (UnansweredError, WrongAnswerError) as error:
-                _log.debug("%s gets no condition: %s", _words(place), error)
+                _log.debug("%s gets no condition: %s", _words(ref), error)
 
     def _label(self) -> None:
         """Have labels say what the status does, of some objects at a time. Whoever was first is right."""
-        for place in list(self._unlabelled)[:MAX_LABELLED]:
-            del self._unlabelled[place]
+        for ref in list(self._unlabelled)[:MAX_LABELLED]:
+            del self._unlabelled[ref]
             with self._lock:
-                known = self._items.get(place)
+                known = self._items.get(ref)
             if known is None:
                 continue
             item = decode_json(known[1], dict[str, Any])
-            patch = merge_patch(item, MAPPINGS[place[0]].labelled(item))
+            patch = merge_patch(item, MAPPINGS[ref[0]].labelled(item))
             if not patch:
                 continue
             patch["metadata"]["resourceVersion"] = str(known[0])
             try:
-                self.learn(place, self.send("PATCH", place, patch, kind=MERGE_PATCH))
+                self.learn(ref, self.send("PATCH", ref, patch, kind=MERGE_PATCH))
             except (UnansweredError, WrongAnswerError) as error:
-                _log.debug("%s gets no label: %s", _words(place), error)
+                _log.debug("%s gets no label: %s", _words(ref), error)
 
-    def _reject(self, place: Place, why: str, *, is_ending: bool) -> None:
+    def _reject(self, ref: RecordRef, why: str, *, is_ending: bool) -> None:
         if is_ending:
-            self._rejected.pop(place, None)
+            self._rejected.pop(ref, None)
             return
-        self._rejected[place] = why
-        if (place, why) not in self._said:
-            self._said.append((place, why))
-            what = (
-                "and counts for nothing" if place[0] is Lease else "and what was known of it before goes on"
-            )
+        self._rejected[ref] = why
+        if (ref, why) not in self._said:
+            self._said.append((ref, why))
+            what = "and counts for nothing" if ref[0] is Lease else "and what was known of it before goes on"
             _log.warning(
                 "somebody has written %s, which is no record of a lab: %s; it is left alone, %s until it is corrected "
                 "or deleted",
-                _words(place),
+                _words(ref),
                 why,
                 what,
             )
 
-    def _forget(self, place: Place, revision: int | None = None) -> None:
+    def _forget(self, ref: RecordRef, revision: int | None = None) -> None:
         """It is gone, which whoever asks what is newer has to hear, whoever was told in between."""
         with self._lock:
-            known = self._items.get(place)
+            known = self._items.get(ref)
             if known is not None and (revision is None or known[0] <= revision):
-                del self._items[place]
-                self._gone[place] = revision or known[0]
+                del self._items[ref]
+                self._gone[ref] = revision or known[0]
             while len(self._gone) > MAX_GONE:
                 oldest = next(iter(self._gone))
                 self._forgotten[oldest[0]] = max(self._forgotten.get(oldest[0], 0), self._gone.pop(oldest))
-        self._rejected.pop(place, None)
+        self._rejected.pop(ref, None)
 
     # Watching
 
@@ -313,22 +311,22 @@ class KubernetesStore:
         self._label()
         with self._lock:
             seen = dict(cursor.by_kind)
-            self._gone = {place: one for place, one in self._gone.items() if one > seen.get(place[0], 0)}
+            self._gone = {ref: one for ref, one in self._gone.items() if one > seen.get(ref[0], 0)}
         return self._followers.since(cursor, seconds)
 
     def _event(self, kind: type[Record], word: str, item: Object) -> Event | None:
         mapping = MAPPINGS[kind]
-        place, revision = place_of(mapping, item), revision_of(item)
+        ref, revision = place_of(mapping, item), revision_of(item)
         if word == "DELETED":
-            self._forget(place, revision)
-            return Event(place, revision, None)
-        return self._told(place, revision, self._seen(place, mapping, item))
+            self._forget(ref, revision)
+            return Event(ref, revision, None)
+        return self._told(ref, revision, self._seen(ref, mapping, item))
 
-    def _told(self, place: Place, revision: int, stored: Stored | None) -> Event | None:
+    def _told(self, ref: RecordRef, revision: int, stored: Stored | None) -> Event | None:
         """What is to be said of an object: nothing of one that somebody has damaged, unless it is a lease."""
-        if stored is None and place[0] is not Lease and place in self._rejected:
+        if stored is None and ref[0] is not Lease and ref in self._rejected:
             return None
-        return Event(place, revision, stored)
+        return Event(ref, revision, stored)
 
     def wake(self) -> None:
         """As `Store.wake`."""
@@ -352,12 +350,12 @@ class KubernetesStore:
     def commit(self, changes: Sequence[Change]) -> Sequence[Written]:
         """As `Store.commit`; one request for each, those of a stage at the same time."""
         done: list[Written | None] = []
-        seen: dict[Place, int | None] = {}
+        seen: dict[RecordRef, int | None] = {}
         for stage in stages(changes):
-            outcomes = self._write_all([(one, seen.get(one.place, one.revision)) for one in stage])
+            outcomes = self._write_all([(one, seen.get(one.ref, one.revision)) for one in stage])
             for change, outcome in zip(stage, outcomes, strict=True):
                 if isinstance(outcome, Written):
-                    seen[change.place] = None if change.record is None else outcome.revision
+                    seen[change.ref] = None if change.record is None else outcome.revision
                 done.append(outcome if isinstance(outcome, Written) else None)
             stopped = [one for one in outcomes if isinstance(one, Conflict | Unknown)]
             failed = [one for one in outcomes if isinstance(one, StoreError)]
@@ -402,17 +400,17 @@ class KubernetesStore:
             return error
 
     def _write(self, change: Change, seen: int | None, age: int) -> Written:
-        place, mapping = change.place, MAPPINGS[change.place[0]]
-        if place[1].namespace != ("" if mapping.is_of_the_lab else self._namespace):
+        ref, mapping = change.ref, MAPPINGS[change.ref[0]]
+        if ref[1].namespace != ("" if mapping.is_of_the_lab else self._namespace):
             raise StoreError(
-                f"{_words(place)} cannot be kept: this controller's records are in the namespace {self._namespace}"
+                f"{_words(ref)} cannot be kept: this controller's records are in the namespace {self._namespace}"
             )
         attempt = _Attempt(self, change, seen, age)
         try:
             return self._patiently(attempt)
         except StoreError as error:
             if attempt.may_be_made:
-                raise Unknown(place) from error
+                raise Unknown(ref) from error
             raise
 
     def age(self) -> int:
@@ -421,15 +419,15 @@ class KubernetesStore:
             self._last_age = max(self._last_age + 1, round(self._clock() * 1_000_000))
             return self._last_age
 
-    def item(self, place: Place, revision: int) -> Object | None:
+    def item(self, ref: RecordRef, revision: int) -> Object | None:
         """The object as it was at that revision, if it is known or still so."""
         with self._lock:
-            known = self._items.get(place)
+            known = self._items.get(ref)
         if known is None or known[0] != revision:
-            item = self._get(place)
+            item = self._get(ref)
             if item is None or revision_of(item) != revision:
                 return None
-            self._seen(place, MAPPINGS[place[0]], item)
+            self._seen(ref, MAPPINGS[ref[0]], item)
             return item
         return decode_json(known[1], dict[str, Any])
 
@@ -440,16 +438,16 @@ class KubernetesStore:
             return item
         return with_devices(item, self.latest((ExporterDevices, record.key)) if record.devices else None)
 
-    def latest(self, place: Place) -> Object | None:
+    def latest(self, ref: RecordRef) -> Object | None:
         """The object as it was last seen."""
         with self._lock:
-            known = self._items.get(place)
+            known = self._items.get(ref)
         return None if known is None else decode_json(known[1], dict[str, Any])
 
-    def places(self, *kinds: type[Record]) -> list[Place]:
+    def refs(self, *kinds: type[Record]) -> list[RecordRef]:
         """Where there is an object of these kinds."""
         with self._lock:
-            return [place for place in self._items if place[0] in kinds]
+            return [ref for ref in self._items if ref[0] in kinds]
 
     def _patiently(self, ask: Callable[[], T]) -> T:
         """Ask again while the server is busy, for some seconds. StoreError: it stays so, or refuses; says why."""
@@ -491,7 +489,7 @@ class KubernetesStore:
         return _ServerError(refusal(self._api.host, error))
 
     @property
-    def rejected(self) -> dict[Place, str]:
+    def rejected(self) -> dict[RecordRef, str]:
         """Objects that were seen and are no records, and why."""
         return self._rejected.copy()
 
@@ -508,10 +506,10 @@ class KubernetesStore:
         return self._namespace
 
     def send(
-        self, method: str, place: Place, body: Object, *, kind: str = "application/json", below: str = ""
+        self, method: str, ref: RecordRef, body: Object, *, kind: str = "application/json", below: str = ""
     ) -> Object:
         """One request about a record's object; below it, such as `/status`. Raises as `Api.ask`."""
-        path = self._paths[place[0]] if method == "POST" else self._path(place) + below
+        path = self._paths[ref[0]] if method == "POST" else self._path(ref) + below
         query = {"fieldManager": MANAGER}
         if method != "DELETE":  # a definition that is too old drops a field with a word, and not without
             query["fieldValidation"] = "Strict"
@@ -521,24 +519,24 @@ class KubernetesStore:
         """By the store's clock."""
         return self._clock()
 
-    def learn(self, place: Place, item: Object) -> Written:
+    def learn(self, ref: RecordRef, item: Object) -> Written:
         """What came of a write."""
-        self._seen(place, MAPPINGS[place[0]], item)
-        return Written(place, revision_of(item), MAPPINGS[place[0]].age(item))
+        self._seen(ref, MAPPINGS[ref[0]], item)
+        return Written(ref, revision_of(item), MAPPINGS[ref[0]].age(item))
 
-    def tell(self, place: Place, before: Object | None, after: Object) -> None:
+    def tell(self, ref: RecordRef, before: Object | None, after: Object) -> None:
         """An object was made or changed here."""
         if self._recorder is not None:
-            self._recorder.note(MAPPINGS[place[0]], before, after)
+            self._recorder.note(MAPPINGS[ref[0]], before, after)
 
-    def check_made(self, place: Place) -> None:
+    def check_made(self, ref: RecordRef) -> None:
         """DamagedError if the object that is in the way of a new one is no record."""
-        self.read(place)
-        self._check_damage(place)
+        self.read(ref)
+        self._check_damage(ref)
 
-    def lose(self, place: Place) -> None:
+    def lose(self, ref: RecordRef) -> None:
         """It is gone."""
-        self._forget(place)
+        self._forget(ref)
 
 
 class _Attempt:
@@ -568,8 +566,8 @@ class _Attempt:
                 if self.may_be_made and (written := self._find()) is not None:
                     return written
                 if self._seen is None:
-                    self._store.check_made(self._change.place)
-                raise Conflict(self._change.place) from error
+                    self._store.check_made(self._change.ref)
+                raise Conflict(self._change.ref) from error
             self.may_be_made = self.may_be_made or (error.status in RETRIED and error.status != BUSY)
             raise
         return written
@@ -577,41 +575,41 @@ class _Attempt:
     def _find(self) -> Written | None:
         """What came of an earlier try, if it was made."""
         change, store = self._change, self._store
-        stored = store.read(change.place)
+        stored = store.read(change.ref)
         if change.record is None:
-            return Written(change.place, (self._seen or 0) + 1) if stored is None else None
+            return Written(change.ref, (self._seen or 0) + 1) if stored is None else None
         if stored is None or stored.request != change.request or not change.request:
             return None
-        return Written(change.place, stored.revision, getattr(stored.record, "sequence", 0))
+        return Written(change.ref, stored.revision, getattr(stored.record, "sequence", 0))
 
     def _send(self) -> Written:
         change, store = self._change, self._store
-        place, mapping = change.place, MAPPINGS[change.place[0]]
+        ref, mapping = change.ref, MAPPINGS[change.ref[0]]
         if change.record is None:
             if not self._seen:
-                raise Conflict(place)
-            store.send("DELETE", place, {"preconditions": {"resourceVersion": str(self._seen)}})
-            store.lose(place)
-            return Written(place, self._seen + 1)
+                raise Conflict(ref)
+            store.send("DELETE", ref, {"preconditions": {"resourceVersion": str(self._seen)}})
+            store.lose(ref)
+            return Written(ref, self._seen + 1)
         if self._seen is None:
             item = mapping.made(change.record, store.namespace, change.request, self._age)
-            made = store.send("POST", place, item)
-            store.tell(place, None, made)
-            return store.learn(place, made)
-        before = store.item(place, self._seen)
+            made = store.send("POST", ref, item)
+            store.tell(ref, None, made)
+            return store.learn(ref, made)
+        before = store.item(ref, self._seen)
         if before is None:
-            raise Conflict(place)
+            raise Conflict(ref)
         try:
             listed = store.listed(before, change)
             after = mapping.changed(listed, change.record, change.half, change.request, store.now())
         except NoRecordError:
-            raise Conflict(place) from None
+            raise Conflict(ref) from None
         patch = merge_patch(before, after)
         patch.setdefault("metadata", {})["resourceVersion"] = str(self._seen)
         below = "/status" if change.half is Half.STATUS and mapping.has_mark else ""
-        made = store.send("PATCH", place, patch, kind=MERGE_PATCH, below=below)
-        store.tell(place, before, made)
-        return store.learn(place, made)
+        made = store.send("PATCH", ref, patch, kind=MERGE_PATCH, below=below)
+        store.tell(ref, before, made)
+        return store.learn(ref, made)
 
 
 def _is_gone(error: WrongAnswerError) -> bool:
@@ -619,10 +617,10 @@ def _is_gone(error: WrongAnswerError) -> bool:
     return error.status == MISSING and "could not find the requested resource" not in error.message
 
 
-def _words(place: Place) -> str:
-    kind, key = place
+def _words(ref: RecordRef) -> str:
+    kind, key = ref
     return f"{kind.KIND} {key}"
 
 
-def _ignore(_: Place) -> None:
+def _ignore(_: RecordRef) -> None:
     """Nobody wants to know."""

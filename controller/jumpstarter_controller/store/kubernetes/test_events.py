@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from jumpstarter_controller.lab import Client, Condition, ConditionType, Exporter, ExporterStatus, Lease
+from jumpstarter_controller.lab import Client, ConditionType, Exporter, ExporterStatus, Lease, LeaseCondition
 from jumpstarter_controller.store.kubernetes.events import Bucket, News, news_of
 
 LEASE = Lease(namespace="lab", name="mine", client="ann", duration=60.0)
@@ -19,7 +19,7 @@ ANN = Client(namespace="lab", name="ann", uid="1")
 
 
 def ended(lease: Lease, kind: ConditionType, message: str) -> Lease:
-    condition = Condition(kind, kind is not ConditionType.READY, "Why", message)
+    condition = LeaseCondition(kind, kind is not ConditionType.READY, "Why", message)
     return replace(lease, ended=3.0).with_condition(condition)
 
 

@@ -13,20 +13,20 @@ from msgspec.structs import replace
 
 from jumpstarter_controller.lab import (
     Client,
-    Condition,
     ConditionType,
-    Device,
     Drain,
     Exporter,
     ExporterDevices,
     ExporterStatus,
     Host,
     Lease,
+    LeaseCondition,
     PairingCode,
     Policy,
-    Reason,
     Record,
+    ReportedDevice,
     Rule,
+    UnavailableReason,
 )
 from jumpstarter_controller.lab.tables import KINDS
 from jumpstarter_controller.store.contract import Half, aged, blank, defaults_of, merged
@@ -54,7 +54,7 @@ SELECTORS = st.sampled_from(
 )
 CONDITIONS = st.lists(
     st.builds(
-        Condition,
+        LeaseCondition,
         st.sampled_from(ConditionType),
         st.booleans(),
         st.sampled_from(["Ready", "NoAccess"]),
@@ -95,7 +95,7 @@ RECORDS: dict[type[Record], st.SearchStrategy[Record]] = {
         answers=st.booleans(),
         host=TEXTS,
         said=LABELS,
-        reasons=st.lists(st.builds(Reason, TEXTS, TEXTS), max_size=2).map(tuple),
+        reasons=st.lists(st.builds(UnavailableReason, TEXTS, TEXTS), max_size=2).map(tuple),
         gone_since=st.none() | TIMES,
         lease=TEXTS,
         replica=TEXTS,
@@ -144,7 +144,9 @@ RECORDS: dict[type[Record], st.SearchStrategy[Record]] = {
         ExporterDevices,
         **COMMON,
         omitted=st.integers(0, 3),
-        devices=st.lists(st.builds(Device, TEXTS, TEXTS, TEXTS, TEXTS, TEXTS, TEXTS), max_size=2).map(tuple),
+        devices=st.lists(st.builds(ReportedDevice, TEXTS, TEXTS, TEXTS, TEXTS, TEXTS, TEXTS), max_size=2).map(
+            tuple
+        ),
     ),
     Drain: st.builds(Drain, **(COMMON | {"namespace": st.just(""), "name": st.just("lab")}), reason=TEXTS),
 }
@@ -175,7 +177,7 @@ def full(kind: type[Record], namespace: str = "lab") -> Record:
             devices=3,
             status=ExporterStatus.AFTER_LEASE_HOOK_FAILED,
             status_message="no\u2028power",
-            reasons=(Reason("local-use", "ann is at it"), Reason("drained")),
+            reasons=(UnavailableReason("local-use", "ann is at it"), UnavailableReason("drained")),
             answers=True,
             host="pi4",
             said=labels,
@@ -204,8 +206,8 @@ def full(kind: type[Record], namespace: str = "lab") -> Record:
             begun=NOW,
             ended=NOW,
             conditions=(
-                Condition(ConditionType.PENDING, True, "NotAvailable", "busy", NOW, "all-leased"),
-                Condition(ConditionType.READY, False, "Expired", "", NOW),
+                LeaseCondition(ConditionType.PENDING, True, "NotAvailable", "busy", NOW, "all-leased"),
+                LeaseCondition(ConditionType.READY, False, "Expired", "", NOW),
             ),
         ),
         Policy(
@@ -230,7 +232,10 @@ def full(kind: type[Record], namespace: str = "lab") -> Record:
         ),
         ExporterDevices(
             **common,
-            devices=(Device("power", "power", "a.b.C", "ready", "why", "what", "u-1"), Device("x")),
+            devices=(
+                ReportedDevice("power", "power", "a.b.C", "ready", "why", "what", "u-1"),
+                ReportedDevice("x"),
+            ),
             omitted=2,
         ),
         Drain(**(common | {"namespace": "", "name": "lab"}), reason="new kernel"),

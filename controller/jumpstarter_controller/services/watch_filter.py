@@ -9,11 +9,11 @@ from jumpstarter_proto.lab.v1 import exporters_pb2 as pb
 from jumpstarter_proto.rpc import RpcError, StatusCode
 
 from jumpstarter_controller.lab import Exporter, LabState, Lease, Record
-from jumpstarter_controller.lab.tables import Place
+from jumpstarter_controller.lab.tables import RecordRef
 from jumpstarter_controller.selectors import Selector
 from jumpstarter_controller.services.lease_filters import labels_of, selector_of_filter, selector_of_tags
 
-__all__ = ["Viewer", "WatchChanges"]
+__all__ = ["WatchChanges", "WatchFilter"]
 
 
 @dataclass
@@ -21,13 +21,13 @@ class WatchChanges:
     """What is to be told: records as they are now, and what is gone."""
 
     records: list[Exporter | Lease] = field(default_factory=list)
-    gone: list[Place] = field(default_factory=list)
+    gone: list[RecordRef] = field(default_factory=list)
 
     def __bool__(self) -> bool:
         return bool(self.records or self.gone)
 
 
-class Viewer:
+class WatchFilter:
     """One who watches exporters and leases of a namespace."""
 
     def __init__(self, namespace: str, client: str, wish: pb.WatchRequest) -> None:
@@ -55,17 +55,17 @@ class Viewer:
         leases = state.open_leases() if self._scope else ()
         return WatchChanges([one for one in (*exporters, *leases) if self.shows(one)])
 
-    def news(self, before: Mapping[Place, Record | None], state: LabState) -> WatchChanges:
+    def news(self, before: Mapping[RecordRef, Record | None], state: LabState) -> WatchChanges:
         """What is not as it was, of what was or is shown."""
         told = WatchChanges()
-        for place, was in before.items():
-            now = state.get(*place)
+        for ref, was in before.items():
+            now = state.get(*ref)
             if now is was:
                 continue
             if isinstance(now, Exporter | Lease) and (self.shows(now) or self._is_last_word(was, now)):
                 told.records.append(now)
             elif self.shows(was):
-                told.gone.append(place)
+                told.gone.append(ref)
         return told
 
     def shows(self, record: Record | None) -> bool:

@@ -12,11 +12,11 @@ from jumpstarter_controller.lab import Client, Exporter
 from jumpstarter_controller.process.logs import about
 from jumpstarter_controller.reconciler.reconciler import Reconciler
 
-__all__ = ["wish"]
+__all__ = ["audited"]
 
 
 @contextmanager
-def wish(
+def audited(
     reconciler: Reconciler, caller: Client | Exporter, verb: str, lease: str = "", done: str = ""
 ) -> Iterator[None]:
     """The journal has it when the block refuses that to the caller, else what is `done`, before its effects."""

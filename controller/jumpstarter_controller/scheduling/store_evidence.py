@@ -9,9 +9,9 @@ known, it is decided again; but not for ever, where others change something all 
 from __future__ import annotations
 
 from jumpstarter_controller.lab import Draft, Record
-from jumpstarter_controller.lab.tables import Place
+from jumpstarter_controller.lab.tables import RecordRef
 
-__all__ = ["POLICY_SECONDS", "Evidence"]
+__all__ = ["POLICY_SECONDS", "StoreEvidence"]
 
 MAX_NEWER = 4
 """When so often in one turn something was newer, what rests on it waits for a later turn, and all else goes on."""
@@ -19,15 +19,15 @@ POLICY_SECONDS = 2.0
 """So long after somebody else has changed a policy nothing is decided that rests on policies."""
 
 
-class Evidence:
+class StoreEvidence:
     """What is known of the store at this moment, and what has to be looked up."""
 
     def __init__(self, *, asks: bool = False) -> None:
         """Unless it `asks`, what is in a lab is so, and what is not in it is nowhere."""
         self._asks = asks
-        self._gone: set[Place] = set()
-        self._unknown: set[Place | type[Record]] = set()
-        self.places: set[Place] = set()
+        self._gone: set[RecordRef] = set()
+        self._unknown: set[RecordRef | type[Record]] = set()
+        self.refs: set[RecordRef] = set()
         """Which have to be looked up before it can be decided: answer with `prove_gone` or `fail`."""
         self.kinds: set[type[Record]] = set()
         """What was decided rests on all records of these: if some have changed, or with `fail`, decide again."""
@@ -49,15 +49,15 @@ class Evidence:
 
     def decide_anew(self) -> None:
         """What was decided is undone, and nothing rests on anything."""
-        self.places.clear()
+        self.refs.clear()
         self.kinds.clear()
 
-    def is_gone(self, draft: Draft, place: Place) -> bool:
+    def is_gone(self, draft: Draft, ref: RecordRef) -> bool:
         """Whether that record, which the lab does not have, is nowhere."""
-        if not self._asks or place in self._gone or place in draft.before():
+        if not self._asks or ref in self._gone or ref in draft.before():
             return True
-        if place not in self._unknown:
-            self.places.add(place)
+        if ref not in self._unknown:
+            self.refs.add(ref)
         return False
 
     def is_current(self, *kinds: type[Record]) -> bool:
@@ -83,10 +83,10 @@ class Evidence:
         """Somebody else has changed policies, or not all of a batch of ours were changed."""
         self._has_new_policies = True
 
-    def prove_gone(self, place: Place) -> None:
+    def prove_gone(self, ref: RecordRef) -> None:
         """The store does not have it."""
-        self.places.discard(place)
-        self._gone.add(place)
+        self.refs.discard(ref)
+        self._gone.add(ref)
 
     def note_newer(self, *kinds: type[Record]) -> None:
         """What was decided rests on these, and something of them is newer."""
@@ -94,8 +94,8 @@ class Evidence:
         if self._newer >= MAX_NEWER:
             self.fail(*kinds)
 
-    def fail(self, *questions: Place | type[Record]) -> None:
+    def fail(self, *questions: RecordRef | type[Record]) -> None:
         """It cannot be found out at this moment."""
-        self.places.difference_update(questions)
+        self.refs.difference_update(questions)
         self.kinds.difference_update(questions)
         self._unknown.update(questions)

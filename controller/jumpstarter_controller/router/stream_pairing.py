@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from typing import Generic, TypeVar
 
-__all__ = ["Pairing", "TooManyError"]
+__all__ = ["StreamPairing", "TooManyStreamsError"]
 
 S = TypeVar("S")
 
 
-class TooManyError(Exception):
+class TooManyStreamsError(Exception):
     """There are as many streams with that name as there may be."""
 
 
-class Pairing(Generic[S]):
+class StreamPairing(Generic[S]):
     """A rendezvous by name. A third stream with a name is a new first; there are `most` of a name at a time."""
 
     def __init__(self, most: int) -> None:
@@ -34,7 +34,7 @@ class Pairing(Generic[S]):
             TooManyError: it does not come in.
         """
         if self._here[name] >= self._most:
-            raise TooManyError
+            raise TooManyStreamsError
         self._here[name] += 1
         other = self._waiting.pop(name, None)
         if other is None:
