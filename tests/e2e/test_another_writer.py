@@ -92,13 +92,13 @@ def test_a_lease_that_is_damaged_goes_on_and_nobody_else_notices(lab: Lab) -> No
         db.execute("UPDATE records SET spec = 'nothing', revision = ? WHERE kind = 'lease'", [number])
         db.execute("COMMIT")
         code, said = lab.refused("lease", "release", "mine", "--client", ann)
-        assert "lease default/mine was damaged in the controller's store" in said
+        assert "lease default/mine is damaged in the controller's store" in said
         assert (code, said.count("\n")) == (4, 1), said
         lab.ok("power", "on", "--lease", "mine", "--client", ann)
         lab.ok("lease", "create", "-l", "board=rpi4", "--lease-id", "bobs", "--client", bob)
         lab.ok("lease", "release", "bobs", "--client", bob)
         db.execute("UPDATE records SET spec = ? WHERE kind = 'lease' AND name = 'mine'", [spec])
-    lab.until(lambda: "lease default/mine is damaged no more" in lab.controller.log.read_text())
+    lab.until(lambda: "lease default/mine is repaired" in lab.controller.log.read_text())
     lab.ok("lease", "release", "mine", "--client", ann)
     lab.until(lambda: lab.status("one") == "AVAILABLE")
 

@@ -1,4 +1,4 @@
-"""What a lab consists of: its records, and the tables that hold them."""
+"""The records of a lab, and the tables that hold them."""
 
 from jumpstarter_controller.lab.records import (
     NOT_ANSWERING,

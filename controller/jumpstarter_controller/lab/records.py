@@ -33,7 +33,7 @@ __all__ = [
 
 
 class Key(NamedTuple):
-    """Which record of its kind."""
+    """Identifies a record among those of its kind."""
 
     namespace: str
     name: str
@@ -47,44 +47,44 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     KIND: ClassVar[str]
     STATUS: ClassVar[frozenset[str]] = frozenset()
-    """Its fields that say what came of it; all others are its spec, what was asked for."""
+    """Names of the fields that belong to the status. All other fields are the spec."""
 
     namespace: str
     name: str
     uid: str = ""
-    """Of tokens too: who gets a new one has new tokens, and the old ones count no more."""
+    """Tokens name it. A record with a new uid gets new tokens; tokens with the old uid are invalid."""
     created: float = 0.0
 
     @property
     def key(self) -> Key:
-        """Unique among its kind."""
+        """Unique among the records of its kind."""
         return Key(self.namespace, self.name)
 
     def accepts_uid(self, uid: str, now: float) -> bool:
-        """Whether tokens with that uid are its own, and count."""
+        """Whether tokens with that uid belong to this record and are valid."""
         return uid == self.uid
 
 
 class Client(Record, frozen=True, kw_only=True, omit_defaults=True):
-    """Who leases."""
+    """A user or a program that leases exporters."""
 
     KIND = "client"
 
     labels: dict[str, str] = {}
     username: str = ""
-    """Of an external issuer of tokens; empty: only tokens of our own."""
+    """The user of an external token issuer; empty: only tokens of this controller are accepted."""
     enabled: bool = True
     previous_uid: str = ""
-    """The uid before it had a new token made; its tokens count until `previous_uid_until`."""
+    """The uid before the client rotated its own token. Its tokens are valid until `previous_uid_until`."""
     previous_uid_until: float = 0.0
 
     def accepts_uid(self, uid: str, now: float) -> bool:
-        """Whether tokens with that uid are its own, and count."""
+        """Whether tokens with that uid belong to this record and are valid."""
         return uid == self.uid or (bool(uid) and uid == self.previous_uid and now < self.previous_uid_until)
 
 
 class ExporterStatus(enum.IntEnum):
-    """What an exporter says of itself; the numbers are the wire's."""
+    """The status that an exporter reports; the numbers are those on the wire."""
 
     UNSPECIFIED = 0
     OFFLINE = 1
@@ -100,16 +100,16 @@ class UnavailableReason(msgspec.Struct, frozen=True, omit_defaults=True):
     """Why an exporter is not available, for programs and for people."""
 
     code: str
-    """Such as "local-use"; what the exporter calls it, or `NOT_ANSWERING`."""
+    """Reported by the exporter, such as "local-use", or `NOT_ANSWERING`."""
     sentence: str = ""
 
 
 NOT_ANSWERING = "not-answering"
-"""Our own reason: the exporter did not say whether it takes a lease."""
+"""Set by the controller: the exporter did not accept or decline a lease in time."""
 
 
 class Exporter(Record, frozen=True, kw_only=True, omit_defaults=True):
-    """A board's host, as it registered itself."""
+    """A board, registered by the exporter process on its host."""
 
     KIND = "exporter"
     STATUS = frozenset(
@@ -120,70 +120,70 @@ class Exporter(Record, frozen=True, kw_only=True, omit_defaults=True):
     username: str = ""
     enabled: bool = True
     devices: int = 0
-    """How many device reports it registered with; none means not registered."""
+    """Number of device reports in its last Register; 0: it is not registered."""
     status: ExporterStatus = ExporterStatus.UNSPECIFIED
     status_message: str = ""
     reasons: tuple[UnavailableReason, ...] = ()
-    """Why it is not available; empty where it is, and of exporters that say it in words only."""
+    """Why it is not available. Empty if it is, and for exporters that report the reason as text only."""
     answers: bool = False
-    """It accepts or declines each lease, which begins when it has accepted. Others take what they get."""
+    """Whether it accepts or declines each lease. A lease then begins when it is accepted, otherwise at once."""
     host: str = ""
-    """The host that registered it as a board of its own; empty: it was made by itself."""
+    """The host that registered it as one of its boards; empty: it was created on its own."""
     said: dict[str, str] = {}
-    """The labels that its host says of it, all of which it may set."""
+    """Labels that its host has set."""
     gone_since: float | None = None
-    """When its host said that it does not have the board any more."""
+    """When its host retired the board."""
     lease: str = ""
-    """The lease that has it, or that it was offered to: nobody else can. A board is taken by a change of this alone."""
+    """Name of the lease that has the exporter, or that it is offered to. This field alone decides who has a board."""
     replica: str = ""
-    """Which of several controllers has its connection; empty: none has, or there is one controller only."""
+    """The controller replica that it is connected to; empty: none, or there is only one controller."""
 
 
 class Host(Record, frozen=True, kw_only=True, omit_defaults=True):
-    """Who may make exporters of its own boards. It has their names, and sets what it may of their labels."""
+    """A machine that registers its boards as exporters. It owns their names and may set some of their labels."""
 
     KIND = "host"
 
     labels: dict[str, str] = {}
-    """Of each of its boards, as the lab says."""
+    """Labels that the lab's administrator gives to each of its boards."""
     may_label: tuple[str, ...] = ()
-    """Keys of labels that it may set, beside those below `jumpstarter.dev/`."""
+    """Label keys that it may set, in addition to those under `jumpstarter.dev/`."""
     username: ClassVar[str] = ""
-    """Other issuers' users are no hosts."""
+    """Users of external token issuers cannot be hosts."""
     enabled: ClassVar[bool] = True
 
 
 class ReportedDevice(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One device of an exporter, as its exporter reported it. All texts are the exporter's own words."""
+    """A device, as its exporter reported it. All texts are untrusted."""
 
     path: str
     """Names from below the root, joined by dots."""
     interface: str = ""
-    """Such as "power"; empty where the exporter does not say it, as Jumpstarter's own."""
+    """Such as "power"; empty if the exporter does not report it (Jumpstarter's exporters do not)."""
     client: str = ""
-    """The class that a client of it uses."""
+    """Import path of its client class."""
     state: str = ""
-    """Such as "ready" or "missing"; empty where the exporter does not say it."""
+    """Such as "ready" or "missing"; empty if the exporter does not report it."""
     reason: str = ""
     """Why it is in that state."""
     description: str = ""
     uuid: str = ""
-    """As it was reported; that of Jumpstarter's own exporters is another in each session."""
+    """As reported. Jumpstarter's exporters report a new one in each session."""
 
 
 class ExporterDevices(Record, frozen=True, kw_only=True, omit_defaults=True):
-    """The devices of the exporter of the same name. A record of its own, because status changes more often."""
+    """Devices of the exporter of the same name. A separate record, because the exporter's status changes often."""
 
     KIND = "devices"
     STATUS = frozenset(("devices", "omitted"))
 
     devices: tuple[ReportedDevice, ...] = ()
     omitted: int = 0
-    """How many more were reported and are not kept."""
+    """Number of reported devices that were not stored."""
 
 
 class ConditionType(enum.StrEnum):
-    """Kinds of condition of a lease."""
+    """Types of lease conditions."""
 
     PENDING = "Pending"
     UNSATISFIABLE = "Unsatisfiable"
@@ -192,7 +192,7 @@ class ConditionType(enum.StrEnum):
 
 
 class LeaseCondition(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One thing that is true or false of a lease, since when and why."""
+    """A condition of a lease: its type, whether it holds, since when and why."""
 
     type: ConditionType
     holds: bool
@@ -200,11 +200,11 @@ class LeaseCondition(msgspec.Struct, frozen=True, omit_defaults=True):
     message: str = ""
     since: float = 0.0
     code: str = ""
-    """For programs, where `reason` has to be Jumpstarter's own word, which says less."""
+    """A reason code for programs. `reason` is limited to Jumpstarter's own words, which are less precise."""
 
 
 class Lease(Record, frozen=True, kw_only=True, omit_defaults=True):
-    """The right of one client to one exporter for some time: what was asked for, and what has come of it."""
+    """A client's right to use one exporter for some time: the request, and its outcome."""
 
     KIND = "lease"
     STATUS = frozenset(("exporter", "priority", "offered", "begun", "ended", "conditions"))
@@ -212,13 +212,11 @@ class Lease(Record, frozen=True, kw_only=True, omit_defaults=True):
     client: str
     """A client of the same namespace."""
     sequence: int = 0
-    """Leases are served in the order in which they were asked for, whatever happened to the clock in between.
-
-    The store says it when it makes the record."""
+    """Position in the order of creation, independent of the clock. The store assigns it."""
     selector: str = ""
     """Canonical text."""
     exporter_name: str = ""
-    """Asked for by name."""
+    """The exporter that was requested by name."""
     duration: float = 0.0
     begin_time: float | None = None
     end_time: float | None = None
@@ -226,37 +224,38 @@ class Lease(Record, frozen=True, kw_only=True, omit_defaults=True):
     context: dict[str, str] = {}
     allow_disabled: bool = False
     release: bool = False
-    """Somebody asked for its end."""
+    """Whether its end was requested."""
     release_reason: str = ""
-    """Why, if they said so."""
+    """The reason, if one was given."""
     waited: bool = False
-    """The command that asked for it waits, and does not know yet that it has a board: it has to be heard of."""
+    """A command waits for this lease and does not know yet that it has a board. The lease ends if the command stops
+    polling or watching."""
 
     waits_for_board: bool = False
-    """It waits though no exporter could ever be its own, as there may be others some time."""
+    """Wait for a matching exporter to be registered, instead of ending as unsatisfiable."""
 
     exporter: str = ""
-    """The exporter that it got; empty while it waits."""
+    """The allocated exporter; empty while the lease waits."""
     priority: int = 0
     offered: float | None = None
-    """When it was offered to its exporter, which has not accepted it yet; None for all that have begun."""
+    """When it was offered to its exporter, which has not accepted it yet; None once it has begun."""
     begun: float | None = None
     ended: float | None = None
     conditions: tuple[LeaseCondition, ...] = ()
 
     @property
     def active(self) -> bool:
-        """It holds an exporter, which nobody else can have."""
+        """Whether it holds an exporter exclusively."""
         return bool(self.exporter) and self.ended is None
 
     @property
     def accepted(self) -> bool:
-        """It has an exporter that serves it."""
+        """Whether its exporter has accepted it."""
         return bool(self.exporter) and self.offered is None
 
     @property
     def expiry(self) -> float | None:
-        """When it ends by itself; None before that can be known."""
+        """When it expires; None as long as that is not known."""
         if self.end_time is not None:
             return self.end_time
         start = self.begin_time if self.begin_time is not None else self.begun
@@ -264,18 +263,18 @@ class Lease(Record, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def outcome(self) -> str:
-        """Why it has ended, in words; empty where nobody has said it."""
+        """Why it ended, as text; empty if no condition says so."""
         last = self.condition(ConditionType.READY)
         if last is None or last.holds:
             last = self.condition(ConditionType.UNSATISFIABLE) or self.condition(ConditionType.INVALID)
         return "" if last is None else last.message or last.reason
 
     def condition(self, kind: ConditionType) -> LeaseCondition | None:
-        """The condition of that type, if it was ever set."""
+        """The condition of that type; None if it was never set."""
         return next((one for one in self.conditions if one.type is kind), None)
 
     def with_condition(self, condition: LeaseCondition) -> Lease:
-        """The lease with a condition updated in its place, or added as the last. Nothing new: the very same lease."""
+        """The lease with this condition replaced or appended; the same object if nothing changed."""
         before = self.condition(condition.type)
         if before is None:
             return replace(self, conditions=(*self.conditions, condition))
@@ -288,40 +287,40 @@ class Lease(Record, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Rule(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Who may use a policy's exporters, how urgently and how long."""
+    """Which clients may use a policy's exporters, with which priority and for how long."""
 
     clients: tuple[str, ...]
-    """Selectors on clients' labels; any of them is enough, none admits nobody."""
+    """Selectors on client labels. One match is enough; an empty tuple matches no client."""
     priority: int = 0
     maximum_duration: float | None = None
     description: str = ""
 
 
 class Policy(Record, frozen=True, kw_only=True, omit_defaults=True):
-    """Who may use which exporters. Without any policy in a namespace, everybody may use all of it."""
+    """Which clients may use which exporters. In a namespace without policies all clients may use all exporters."""
 
     KIND = "policy"
 
     exporters: str = ""
-    """Selector on exporters' labels; empty selects all."""
+    """Selector on exporter labels; empty selects all."""
     rules: tuple[Rule, ...] = ()
 
 
 class Drain(Record, frozen=True, kw_only=True, omit_defaults=True):
-    """While there is one, no lease begins in the whole lab: those that run go on, the others wait."""
+    """While this record exists no lease begins in the whole lab; active leases continue."""
 
     KIND = "drain"
     KEY: ClassVar[Key] = Key("", "lab")
-    """Of the only one."""
+    """There is at most one, with this key."""
 
     reason: str = ""
-    """What who drained the lab has said."""
+    """The reason that the administrator gave."""
 
 
 class PairingCode(Record, frozen=True, kw_only=True, omit_defaults=True):
     """A single-use code with which a new client, exporter or host gets its token. Only its hash is kept.
 
-    `name` is the code's own; `subject` what will be created, or, with `renew`, what gets a new token.
+    `name` is the name of the code, `subject` the name of the object to create or, with `renew`, of the existing object.
     """
 
     KIND = "code"
@@ -335,10 +334,10 @@ class PairingCode(Record, frozen=True, kw_only=True, omit_defaults=True):
     may_label: tuple[str, ...] = ()
     renew: bool = False
     redeemer: str = ""
-    """Hash of the nonce of who used it, and may use it again; empty while nobody has."""
+    """Hash of the nonce with which it was redeemed. Only the same nonce can redeem it again; empty: not redeemed."""
     made: str = ""
-    """The uid that they got, or get as soon as they ask again: a code is used before it gives anything."""
+    """The uid of the created object. Written before the object itself, so that a retry creates the same object."""
     replaced: str = ""
-    """The uid that was there before."""
+    """The object's uid before the renewal."""
     issued: bool = False
-    """What it was for is there, and its token may be out: when that is gone, it does not come back with this code."""
+    """Whether the object was created and its token may have been sent. A deleted object is not created again."""

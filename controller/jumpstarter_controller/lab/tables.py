@@ -26,38 +26,38 @@ KINDS: tuple[type[Record], ...] = (Client, Exporter, ExporterDevices, Lease, Pol
 
 
 class LabState:
-    """Records by kind and key. Iterating is safe while nobody awaits."""
+    """Records by kind and key. Iterate only between two checkpoints: other tasks change the tables."""
 
     def __init__(self) -> None:
         self._tables: dict[type[Record], dict[Key, Record]] = {kind: {} for kind in KINDS}
         self._claims: dict[Key, dict[Key, None]] = {}
-        """By exporter: the active leases that say that they have it; more than one if others have written them."""
+        """By exporter: the active leases that name it. There are several if another process wrote them."""
         self._crowded: dict[Key, None] = {}
         self._held: dict[Key, Key] = {}
         self._open: dict[Key, None] = {}
         self._taken: dict[Key, Key] = {}
         self.generation = 0
-        """Grows whenever labels, policies or what else decides who may have which exporter changes."""
+        """Increases with each change of labels, policies and other inputs of `candidates.choices`."""
         self.last_sequence = 0
-        """Of the newest lease."""
+        """`sequence` of the newest lease."""
         self.damaged: dict[RecordRef, str] = {}
-        """Records that somebody has damaged where they are kept, and why: they are here as they were before that, and
-        cannot be changed."""
+        """Records that are unreadable in the store, with the reason. Their last good version is kept here and cannot be
+        changed."""
 
     def get(self, kind: type[R], key: Key) -> R | None:
-        """The record, if there is one."""
+        """The record; None if there is none."""
         return cast("R | None", self._tables[kind].get(key))
 
     def all(self, kind: type[R]) -> Iterator[R]:
-        """All of a kind, of every namespace."""
+        """All records of a kind, in every namespace."""
         return cast("Iterator[R]", iter(self._tables[kind].values()))
 
     def items(self, kind: type[R]) -> Iterator[tuple[Key, R]]:
-        """All of a kind with their keys, which take longer to make than to look at."""
+        """All records of a kind with their keys. Faster than reading `key` of each record."""
         return cast("Iterator[tuple[Key, R]]", iter(self._tables[kind].items()))
 
     def count(self, kind: type[Record]) -> int:
-        """How many there are of a kind."""
+        """The number of records of a kind."""
         return len(self._tables[kind])
 
     def holder(self, exporter: Key) -> Lease | None:
@@ -66,7 +66,7 @@ class LabState:
         return None if lease is None else self.get(Lease, lease)
 
     def at_odds(self) -> list[Key]:
-        """The exporters that do not have the lease that they say they have, or that several leases say they have."""
+        """Exporters whose lease reference contradicts the leases, or that several active leases name."""
         if self._taken == self._held and not self._crowded:
             return []
         every = self._taken.keys() | self._held.keys()
@@ -75,12 +75,12 @@ class LabState:
         )
 
     def open_leases(self) -> list[Lease]:
-        """All that have not ended."""
+        """All leases that have not ended."""
         leases = (self.get(Lease, key) for key in self._open)
         return [lease for lease in leases if lease is not None]
 
     def set(self, kind: type[Record], key: Key, record: Record | None) -> None:
-        """Put, or with None remove, without a trace of what was there."""
+        """Replace a record, or remove it with None, without an entry for undo."""
         table = self._tables[kind]
         before = table.get(key)
         if record is None:
@@ -115,7 +115,7 @@ class LabState:
         self._choose(exporter)
 
     def _choose(self, exporter: Key) -> None:
-        """Of those who say that they have an exporter, the one of which it says so has it, or else the first."""
+        """Choose the holder among the leases that name an exporter: the one that it references, else the first."""
         claims = self._claims[exporter]
         if not claims:
             del self._claims[exporter]
@@ -138,16 +138,16 @@ def _generation(record: Record | None) -> object:
 
 
 class Draft(LabState):
-    """A draft. It remembers what it changed since `commit`, and can go back to any `mark`."""
+    """A lab state with uncommitted changes. It records what changed since `commit` and can undo to any `mark`."""
 
     def __init__(self) -> None:
         super().__init__()
         self._undo: list[tuple[type[Record], Key, Record | None]] = []
         self.undone = 0
-        """Grows whenever something is undone."""
+        """Increases whenever changes are undone."""
 
     def put(self, record: Record) -> None:
-        """Add or replace; putting what is there changes nothing."""
+        """Add or replace a record. Putting the same object again has no effect."""
         kind = type(record)
         if self.get(kind, record.key) is record:
             return
@@ -155,35 +155,35 @@ class Draft(LabState):
         self.set(kind, record.key, record)
 
     def remove(self, record: Record) -> None:
-        """Take it out."""
+        """Remove a record."""
         kind = type(record)
         self._undo.append((kind, record.key, self.get(kind, record.key)))
         self.set(kind, record.key, None)
 
     def mark(self) -> int:
-        """A point to come back to."""
+        """The current position in the undo log, for `back_to`."""
         return len(self._undo)
 
     def back_to(self, mark: int) -> None:
-        """Undo all that was changed after that point."""
+        """Undo all changes after that mark."""
         self.undone += len(self._undo) > mark
         while len(self._undo) > mark:
             kind, key, before = self._undo.pop()
             self.set(kind, key, before)
 
     def changes(self) -> dict[RecordRef, Record | None]:
-        """What is different from the last commit; None is what was removed."""
+        """Records that changed since the last commit; None for removed ones."""
         return {(kind, key): self.get(kind, key) for kind, key, _ in self._undo}
 
     def before(self, mark: int = 0) -> dict[RecordRef, Record | None]:
-        """What was there before the changes since that point; None where nothing was."""
+        """Changed records as they were at that mark; None where there was none."""
         found: dict[RecordRef, Record | None] = {}
         for kind, key, record in self._undo[mark:]:
             found.setdefault((kind, key), record)
         return found
 
     def between(self, start: int, end: int) -> dict[RecordRef, tuple[Record | None, Record | None]]:
-        """What was changed between two points, as it was before and behind them."""
+        """Records changed between two marks, as (before, after)."""
         later = self.before(end)
         found: dict[RecordRef, tuple[Record | None, Record | None]] = {}
         for kind, key, record in self._undo[start:end]:
@@ -193,16 +193,16 @@ class Draft(LabState):
         return found
 
     def restore_damaged(self) -> None:
-        """Undo what was changed of damaged records since the last commit, and nothing else."""
+        """Undo the changes of damaged records since the last commit, and only those."""
         if self.damaged:
             for ref, before in self.before().items():
                 if ref in self.damaged:
                     self.set(*ref, before)
 
     def touched(self, kind: type[Record]) -> set[Key]:
-        """Which of a kind were changed since the last commit."""
+        """Keys of a kind that were changed since the last commit."""
         return {key for of, key, _ in self._undo if of is kind}
 
     def commit(self) -> None:
-        """What is here counts from now on."""
+        """Accept all changes and clear the undo log."""
         self._undo.clear()

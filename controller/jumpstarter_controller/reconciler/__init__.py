@@ -1,4 +1,4 @@
-"""The changes of a lab: each runs over a draft, and counts when it is in the store."""
+"""Changes of a lab: each runs over a draft, and becomes visible when it is in the store."""
 
 from jumpstarter_controller.reconciler.reconciler import Reconciler
 

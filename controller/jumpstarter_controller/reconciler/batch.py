@@ -1,9 +1,10 @@
-"""The changes of a draft in the order in which they are written, which may stop behind any of them. No I/O.
+"""Orders the changes of a draft for writing. The store may stop after any of them. No I/O.
 
-Each beginning of it is a lab that goes on: what a request decides comes before what follows from it. A board is taken
-by its exporter's reference, then its lease begins; a lease ends, then the reference goes
-(`scheduling/references.py`). A pairing code is used before it gives anything. What is granted comes before what is
-taken away. What is of one stage has no order: different leases, or different exporters, of which the same half changes.
+Each prefix of a batch is a valid state, from which the reconciler continues: the deciding record of a request comes
+before its consequences. When a lease begins, the exporter's reference comes first and the lease's status second; when
+it ends, the other way round (`scheduling/references.py`). A pairing code is marked as used before its object is
+created. Grants come before revocations. Changes of one stage have no order: they are the same half of different leases,
+or of different exporters.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ from jumpstarter_controller.store.contract import Half, blank, differs
 __all__ = ["batch", "halves_of"]
 
 _EXPORTERS, _LEASES, _ENDS, _REFERENCES, _BEGINNINGS = 1, 4, 5, 6, 7
-"""Ranks of halves of exporters and leases."""
+"""Ranks of the halves of exporters and leases in a batch."""
 _UNORDERED = {_EXPORTERS, _LEASES, _ENDS, _REFERENCES, _BEGINNINGS}
 
 
 def batch(draft: Draft) -> list[tuple[RecordRef, Half, Record | None, int]]:
-    """Which half of which record becomes what, and its stage (`Change.stage`); None: the record goes."""
+    """The changes in order, each as (record, half, new version, stage); None: the record is deleted."""
     before = draft.before()
     found = []
     for number, (ref, was) in enumerate(before.items()):
@@ -33,13 +34,13 @@ def batch(draft: Draft) -> list[tuple[RecordRef, Half, Record | None, int]]:
 
 
 def _stage(rank: int, ref: RecordRef, now: Record | None) -> int:
-    """Policies, codes and clients, and what goes, come one by one: what they mean to others is in their order."""
+    """Policies, codes, clients and deletions have no stage, because others depend on their order."""
     is_unordered = rank in _UNORDERED and now is not None and ref[0] in {Exporter, ExporterDevices, Lease}
     return rank if is_unordered else 0
 
 
 def halves_of(before: Record | None, after: Record | None) -> Iterator[Half]:
-    """What of a record is another one; its making and its end count as its spec."""
+    """The halves of a record that differ. Creation and deletion count as changes of the spec."""
     if before is None and after is None:
         return
     if before is None or after is None or differs(before, after, Half.SPEC):
@@ -52,7 +53,7 @@ def _rank(ref: RecordRef, half: Half, before: Record | None, after: Record | Non
     kind, _ = ref
     if kind is PairingCode:
         return 0
-    if after is None:  # what belongs to it goes before it does, and leases end behind it
+    if after is None:  # its dependents are deleted before it; leases are deleted last
         return {ExporterDevices: 0, Exporter: 0, Lease: 8, Policy: 10}.get(kind, 1)
     if kind is Policy:
         return 2 if before is None else 3

@@ -1,8 +1,8 @@
-"""What has changed, for readers of any speed. No I/O.
+"""Recent changes, for readers of any speed. No I/O.
 
-A reader has a position. `since` says which records are not as they were there, each once, and how each was; what they
-are now is in the view. So nobody's queue grows: who comes late hears less often. Of what was too long ago nothing is
-kept: who was there takes everything anew.
+Each reader has a position. `since` returns the records that changed after it, each once, with its earlier version; the
+current version is in the lab state. So there is no queue per reader: a slow reader gets fewer, merged changes. Only a
+limited number of changes is kept: a reader that is further behind reads everything again.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from jumpstarter_controller.lab.tables import RecordRef
 __all__ = ["MAX_CHANGES", "ChangeFeed"]
 
 MAX_CHANGES = 2048
-"""So many are kept, each with one record as it was before."""
+"""The number of changes that are kept, each with the earlier version of its record."""
 MAX_REVISION_LENGTH = 100
-"""Characters of a revision that is looked at."""
+"""Characters."""
 
 
 class ChangeFeed:
@@ -27,15 +27,15 @@ class ChangeFeed:
 
     def __init__(self, most: int = MAX_CHANGES) -> None:
         self.position = 0
-        """Of who knows all of it."""
+        """The position of a reader that has read everything."""
         self._most = most
         self._ring: list[tuple[RecordRef, Record | None]] = []
         """Number n, counted from 0, is at n modulo `most`."""
         self._name = secrets.token_hex(4)
-        """Another in each process, which knows nothing of what was before it."""
+        """Random for each process: positions of an earlier process are unknown."""
 
     def note(self, refs: Iterable[RecordRef], before: Callable[[RecordRef], Record | None]) -> None:
-        """These records change, all in the same moment."""
+        """Add changes that are committed together."""
         for ref in refs:
             if ref[0] is not Exporter and ref[0] is not Lease:
                 continue
@@ -47,7 +47,7 @@ class ChangeFeed:
             self.position += 1
 
     def since(self, position: int) -> dict[RecordRef, Record | None] | None:
-        """Which records were touched after that position, and how each was there; None: that is not known."""
+        """Records that changed after that position, with their versions at that position; None: too long ago."""
         if not self.position - len(self._ring) <= position <= self.position:
             return None
         found: dict[RecordRef, Record | None] = {}
@@ -57,11 +57,11 @@ class ChangeFeed:
         return found
 
     def revision(self, position: int, wish: bytes) -> str:
-        """A position as its reader keeps it, who may come back with it to ask for the same."""
+        """A position as text. A reader may come back with it, to continue the same request."""
         return f"{self._name}.{position:x}.{zlib.crc32(wish):x}"
 
     def position_of(self, revision: str, wish: bytes) -> int | None:
-        """The position that is meant; None if it is of another process, another wish, or none at all."""
+        """The position that a text means; None: of another process or request, or invalid."""
         name, _, rest = revision[:MAX_REVISION_LENGTH].partition(".")
         try:
             position = int(rest.partition(".")[0], 16)

@@ -1,4 +1,4 @@
-"""What has happened since the start, in numbers. Plain counting; `metrics` says it to who asks."""
+"""Counters since the start of the controller. `metrics` exports them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WRITE_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5)
 
 
 class Histogram:
-    """How often a value was at most so large."""
+    """A cumulative histogram with fixed bounds."""
 
     def __init__(self, bounds: Sequence[float]) -> None:
         self.bounds = tuple(bounds)
@@ -27,12 +27,12 @@ class Histogram:
         self._counts = [0] * (len(self.bounds) + 1)
 
     def observe(self, value: float) -> None:
-        """One more."""
+        """Count a value."""
         self._counts[bisect.bisect_left(self.bounds, value)] += 1
         self.total += value
 
     def cumulated(self) -> list[tuple[float, int]]:
-        """Each bound, the last infinite, and how many values were not above it."""
+        """Each upper bound, the last one infinite, with the number of values up to it."""
         found, count = [], 0
         for bound, one in zip((*self.bounds, float("inf")), self._counts, strict=True):
             count += one
@@ -41,29 +41,29 @@ class Histogram:
 
 
 class Counters:
-    """The numbers of one controller."""
+    """The counters of one controller."""
 
     def __init__(self) -> None:
         self.acquisitions = {"success": 0, "failure": 0}
-        """Leases that got an exporter, and those that ended without."""
+        """Leases that got an exporter, and leases that ended without one."""
         self.waits = Histogram(WAIT_BUCKETS)
         """Seconds from when a lease could begin until it had an exporter."""
         self.writes = Histogram(WRITE_BUCKETS)
         """Seconds of each write to the disk."""
         self.failed_writes = 0
         self.requests: Counter[str] = Counter()
-        """Calls that came, by their method."""
+        """Calls by method."""
         self.watches = 0
-        """How many clients are told of changes now."""
+        """Open calls of Watch."""
         self.dials: Counter[str] = Counter()
-        """By the status of their answer."""
+        """Calls of Dial by status."""
 
     async def count(self, call: ServerCall[Any, Any]) -> None:
-        """A call came. An interceptor."""
+        """Count a call. To be used as an interceptor."""
         self.requests[call.method.path.lstrip("/")] += 1
 
     def note(self, before: Record | None, after: Record | None) -> None:
-        """A record changed."""
+        """Count a change of a record."""
         if not isinstance(after, Lease):
             return
         was = before if isinstance(before, Lease) else None

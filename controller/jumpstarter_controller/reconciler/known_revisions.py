@@ -1,4 +1,4 @@
-"""Which records a controller knows of its store, so that nothing old takes the place of something newer. No I/O."""
+"""The record revisions that a controller has seen, so that an old event never replaces a newer record. No I/O."""
 
 from __future__ import annotations
 
@@ -8,37 +8,37 @@ from jumpstarter_controller.lab import Record
 from jumpstarter_controller.lab.tables import RecordRef
 from jumpstarter_controller.store.contract import Event, Snapshot, Stored
 
-__all__ = ["Known"]
+__all__ = ["KnownRevisions"]
 
 MAX_DELETED = 10_000
-"""Nothing comes so late."""
+"""Deleted records that are remembered. Events that are later than this do not occur."""
 
 
-class Known:
-    """The revision of each record as it was seen last."""
+class KnownRevisions:
+    """The last seen revision of each record."""
 
     def __init__(self, records: Mapping[RecordRef, Stored]) -> None:
         self._revisions = {ref: stored.revision for ref, stored in records.items()}
         self._gone: dict[RecordRef, int] = {}
-        """Of records that are gone, until the store has said so."""
+        """Revisions of deleted records, until the store's event of the deletion has arrived."""
 
-    def copy(self) -> Known:
-        """As it is now."""
-        copy = Known({})
+    def copy(self) -> KnownRevisions:
+        """An independent copy."""
+        copy = KnownRevisions({})
         copy._revisions, copy._gone = dict(self._revisions), dict(self._gone)
         return copy
 
     def distrust(self, ref: RecordRef) -> None:
-        """Somebody has changed it, nobody knows how: what is read of it next is new, even if its revision is not."""
+        """Take the next read of this record as new, even if its revision is the same."""
         if ref in self._revisions:
             self._revisions[ref] -= 1
 
     def revision(self, ref: RecordRef) -> int | None:
-        """What a change of it is made upon; None if there is no such record."""
+        """The last seen revision of a record; None: there is no such record."""
         return self._revisions.get(ref)
 
     def take(self, events: Sequence[Event]) -> dict[RecordRef, Record | None]:
-        """What is new in these: each record as it is now, None where it is gone."""
+        """Take in events. Returns the records that are new; None: deleted."""
         news: dict[RecordRef, Record | None] = {}
         for event in events:
             ref = event.ref
@@ -46,7 +46,7 @@ class Known:
                 continue
             if (gone := self._gone.get(ref)) is not None and event.revision <= gone:
                 if event.stored is None:
-                    del self._gone[ref]  # whatever else comes is newer
+                    del self._gone[ref]  # all later events are newer
                 continue
             self._gone.pop(ref, None)
             if event.stored is not None:
@@ -61,13 +61,13 @@ class Known:
         return news
 
     def event(self, ref: RecordRef, stored: Stored | None) -> Event:
-        """What was read of a record, as an event."""
+        """The event for a record that was read."""
         if stored is not None:
             return Event(ref, stored.revision, stored)
         return Event(ref, self._revisions.get(ref, 0) + 1, None)
 
     def since(self, snapshot: Snapshot) -> list[Event]:
-        """What a snapshot that was taken later has changed; a record that it has not, not even damaged, is gone."""
+        """The events that lead to a later snapshot. Records that are neither in it nor damaged are deleted."""
         found = [Event(ref, stored.revision, stored) for ref, stored in snapshot.records.items()]
         gone = self._revisions.keys() - snapshot.records.keys() - snapshot.damaged
         return [*found, *(self.event(ref, None) for ref in gone)]

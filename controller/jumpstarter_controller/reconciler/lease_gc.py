@@ -1,4 +1,4 @@
-"""Leases that have ended are kept for a while, for who asks what became of them; then they go."""
+"""Deletes ended leases after a retention time, in which users can still ask for them."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ __all__ = ["MAX_ENDED_LEASES", "RETENTION_SECONDS", "delete_ended_leases", "leas
 
 RETENTION_SECONDS = 30 * 86400.0
 MAX_ENDED_LEASES = 5000
-"""More are not kept, however young."""
+"""Above this number the oldest ended leases are deleted early."""
 EVERY_SECONDS = 60.0
 AT_ONCE = 500
-"""In one change, so that others do not wait for it."""
+"""Leases that are deleted in one change, so that other changes need not wait."""
 
 _log = logging.getLogger(__name__)
 
 
 def leases_to_delete(leases: Iterable[Lease], now: float, keep: float, most: int) -> list[Key]:
-    """Those that ended more than `keep` seconds ago, and the oldest of what is more than `most`; oldest first."""
+    """Leases that ended more than `keep` seconds ago, and the oldest above the number `most`; oldest first."""
     ended = [(lease.ended, lease.key) for lease in leases if lease.ended is not None]
     excess = max(0, len(ended) - most)
     old = sum(end < now - keep for end, _ in ended)
@@ -40,9 +40,9 @@ async def delete_ended_leases(
     *,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Delete what is not kept any more, a part at a time, until cancelled.
+    """Delete old ended leases, until cancelled.
 
-    A clock that is set forward makes nothing older: it may be wrong, and what is deleted does not come back.
+    A clock that is set forward does not make leases older: it may be wrong, and a deletion cannot be undone.
     """
     task_status.started()
     while True:

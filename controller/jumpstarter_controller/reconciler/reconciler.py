@@ -1,9 +1,9 @@
-"""The lab as a running thing: changes go through one task, and count when they are in the store.
+"""Applies changes to a lab: all of them go through one task, and become visible when they are in the store.
 
-`change` runs a function over a draft. What happened meanwhile is written as one batch; then everybody sees it, and
-not before, so that nothing that was seen can be lost in a crash. Others may write to the store, too: what they have
-changed comes in by `watch`, and goes the same way out, to watchers, journal and metrics. A change that comes upon
-theirs is made again, on the records as they are then.
+`change` runs a function over a draft. The draft is written as one batch, and only then published, so that nothing that
+anybody saw can be lost in a crash. Other processes may write to the store as well. Their changes arrive by `watch` and
+are published to watchers, audit log and metrics like our own. A change that conflicts with theirs runs again on the new
+records.
 """
 
 from __future__ import annotations
@@ -52,14 +52,14 @@ __all__ = ["Reconciler"]
 T = TypeVar("T")
 R = TypeVar("R", bound=Record)
 MAX_CONFLICTS = 32
-"""Who comes upon others' changes so often in one turn is told to try again."""
+"""After this many conflicts in one turn the changes fail with UNAVAILABLE."""
 REFUSAL_KINDS = tuple(kind for kind in KINDS if kind is not ExporterDevices)
-"""Of these kinds are the records for which requests are refused. None is for devices, which are large."""
+"""Kinds of records that a rejection may depend on. Devices, which are large, are never a reason."""
 MAX_SLEEP_SECONDS = 30.0
-"""A wall clock that was set, or an exporter's presence that changed without a record, is noticed so soon."""
+"""The longest pause between two turns: bounds how late a clock that was set, or an absent exporter, is noticed."""
 
 FIND_SECONDS = 1.0
-"""So late may be what another controller of the lab has acknowledged."""
+"""How long `find` waits for a record that another controller has just acknowledged."""
 
 _log = logging.getLogger(__name__)
 
@@ -68,18 +68,18 @@ _log = logging.getLogger(__name__)
 class _Job:
     change: Callable[[Draft, float], Any]
     rests_on: Collection[type[Record]]
-    """Of which kinds the records are on which it rests when it is refused."""
+    """Kinds of the records that a rejection of this change depends on."""
     marks: tuple[int, int] = (0, 0)
-    """Of the draft, before and behind what it has changed when it was run last."""
+    """Undo marks of the draft, before and after this change ran."""
     writes: set[tuple[RecordRef, Half]] = field(default_factory=set)
-    """What that was; known when not all was written."""
+    """What the change wrote. Set only if a batch was cut."""
     done: trio.Event = field(default_factory=trio.Event)
     result: Any = None
     error: BaseException | None = None
 
 
 class Reconciler:
-    """Holds a lab in memory and in a store. `run` has to run."""
+    """Holds the committed state of a lab, and applies changes to it. Works only while `run` is running."""
 
     def __init__(
         self,
@@ -92,11 +92,16 @@ class Reconciler:
         leads: Callable[[], bool] = lambda: True,
         replica: str = "",
     ) -> None:
-        """`clock` is the wall clock; a given one is never set in the middle, unless there is a `steady` one, too.
+        """Load the lab.
 
-        `snapshot` is the store's, where it was taken already. While it does not lead it makes what it is asked for, and
-        decides nothing: another does. `replica` is which of several controllers of a lab it is; empty: it is alone.
-        When others make more than `max_leases` of a client, the youngest end.
+        Args:
+            store: Where the records are.
+            clock: The wall clock. Without `steady` it never jumps.
+            steady: A monotonic clock.
+            max_leases: Clients that have more leases than this (made by other writers) lose the youngest ones.
+            snapshot: A snapshot of the store, if one was already taken.
+            leads: Whether this controller is the leader. Otherwise it applies changes, but does not schedule.
+            replica: The name of this controller among several of one lab; empty: it is the only one.
         """
         self.presence = ExporterPresence()
         self.waiters = Waiters()
@@ -104,7 +109,7 @@ class Reconciler:
         self.counters = Counters()
         self.replica = replica
         self.leads = leads
-        """Whether this engine decides about leases in this moment."""
+        """Whether this controller schedules leases at this moment."""
         self._led = False
         self._store_sync = StoreSync(store, self.counters, self._publish, self.schedule_turn, snapshot)
         self._draft = self._store_sync.draft
@@ -113,7 +118,7 @@ class Reconciler:
         )
         self._committed_scheduler = Scheduler(self.presence)
         self.committed = LabState()
-        """What is acknowledged."""
+        """The records that are in the store."""
         for kind in KINDS:
             for record in self._draft.all(kind):
                 self.committed.set(kind, record.key, record)
@@ -121,44 +126,44 @@ class Reconciler:
         self._ahead = FutureTimestamps.of(self.committed, now)
         if self._ahead.newest:
             _log.warning(
-                "the clock is %.0f s behind what was written last; leases from before wait for it to be set",
+                "the clock is %.0f s behind the newest stored time; earlier leases keep their end until it is set",
                 self._ahead.newest - now,
             )
         for one in self.committed.all(Exporter) if replica else ():
             self._note_replica(one.key, one, now)
         for exporter in self._online_at_the_end():
-            # It had no chance to be heard while we were away.
+            # It could not reach us while the controller was down.
             self.presence.saw(exporter, now)
         self._jobs: list[_Job] = []
         self._moved: dict[tuple[RecordRef, bool], float] = {}
-        """Specs, and statuses (True), that have followed a step of the clock that others have not yet: by how much."""
+        """Specs, and statuses (True), that already followed a step of the clock when the batch was cut: by how much."""
         self._current: list[_Job] = []
-        """Those of this turn."""
+        """The changes of this turn."""
         self._work = trio.Event()
         self._watchers: dict[RecordRef, set[trio.Event]] = {}
         self._queue: dict[Key, QueuePosition] | None = None
         self._next_waiting: dict[Key, Key] = {}
         self.record: Callable[[AuditEntry, Source], None] = ignore
-        """Takes what the journal is to keep."""
+        """Receives the entries for the audit log."""
         self.feed = ChangeFeed()
         """What of `view` has changed."""
         self.failed = trio.Event()
-        """The engine has ended: no change will be made any more."""
+        """Set when `run` has ended: no more changes are made."""
 
     @property
     def trouble(self) -> str:
-        """Why the last write was refused, or what others write cannot be read; empty when all is well."""
+        """Why the store cannot be written or watched; empty: it can."""
         return self._store_sync.trouble or self._store_sync.deafness
 
     @property
     def damage(self) -> str:
-        """Which records somebody has damaged; empty when there is none."""
+        """Which records in the store are damaged; empty: none."""
         first = next(iter(self._draft.damaged.values()), "")
         others = len(self._draft.damaged) - 1
         return f"{first} (and {others} more)" if others > 0 else first
 
     def schedule_turn(self) -> None:
-        """Something has changed beside the records."""
+        """Run a turn soon: something outside of the records has changed."""
         self._work.set()
 
     def _online_at_the_end(self) -> list[Key]:
@@ -171,13 +176,13 @@ class Reconciler:
     async def change(
         self, change: Callable[[Draft, float], T], *, rests_on: Collection[type[Record]] = REFUSAL_KINDS
     ) -> T:
-        """Run `change(lab, now)` over the draft and return its result when it is on the disk.
+        """Run `change(draft, now)` and return its result when the draft is in the store.
 
-        What it raises comes back, and nothing of it is kept. When cancelled, the change is made nevertheless.
-        Before it is refused the store is asked for records of the kinds on which that rests, if it has newer ones.
+        If it raises, its changes are undone and the exception is raised here. Before that, the store is checked for
+        newer records of the kinds in `rests_on`. If the caller is cancelled, the change is still made.
 
         Raises:
-            StoreError: the disk does not take it; nothing was changed.
+            StoreError: the store did not accept the change; nothing was changed.
         """
         if self.failed.is_set():
             raise RpcError(StatusCode.UNAVAILABLE, "the controller is shutting down; try again")
@@ -191,30 +196,30 @@ class Reconciler:
         return result
 
     def queue_positions(self) -> dict[Key, QueuePosition]:
-        """The queue, as it stands."""
+        """The queue positions of all waiting leases."""
         if self._queue is None:
             self._queue = self._committed_scheduler.queue(self.committed, self.clock())
         return self._queue
 
     def waiting_for(self, exporter: Key) -> Lease | None:
-        """The first of the leases that wait for an exporter which is not available, and has none; None for nobody.
+        """The first lease that waits for this exporter, if it is neither leased nor available; None: no lease.
 
-        Who waits for the exporter's record (`wait`) hears of a change.
+        A change of it wakes everyone who waits for the exporter's record (`wait`).
         """
         lease = self._next_waiting.get(exporter)
         return None if lease is None else self.committed.get(Lease, lease)
 
     def watch(self, kind: type[Record], key: Key) -> trio.Event:
-        """An event that is set with the next change of that record; get it before looking.
+        """An event that is set when that record changes next. Call this before reading the record.
 
-        An Exporter without a name is all of its namespace, with their leases.
+        The key of an Exporter without a name stands for all exporters of the namespace, and their leases.
         """
         event = trio.Event()
         self._watchers.setdefault((kind, key), set()).add(event)
         return event
 
     def unwatch(self, kind: type[Record], key: Key, event: trio.Event) -> None:
-        """Nobody waits for it any more."""
+        """Drop an event of `watch`."""
         events = self._watchers.get((kind, key))
         if events is not None:
             events.discard(event)
@@ -222,7 +227,7 @@ class Reconciler:
                 del self._watchers[(kind, key)]
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Make changes and timed decisions until cancelled."""
+        """Make changes and scheduled decisions, until cancelled."""
         task_status.started()
         try:
             async with trio.open_nursery() as nursery:
@@ -243,18 +248,18 @@ class Reconciler:
                 await self._work.wait()
 
     def heard_of(self, lease: Lease) -> None:
-        """The command that waits for a lease has asked for it, and knows of its board if there is one."""
+        """The command that waits for this lease has polled it, and so knows of its board if it has one."""
         self.waiters.heard(lease, self.clock())
         if lease.accepted:
             self._work.set()
 
     async def _follow_clock(self) -> None:
-        """The wall clock was set: what lasts a time goes on lasting it. When it cannot be written, next time."""
+        """If the wall clock was set, keep the length of running durations. If that cannot be written, try next turn."""
         for _ in range(MAX_CONFLICTS):
             step = self.clock.step()
             if not step and not self._moved:
                 return
-            if not self.leads():  # who leads has the records follow
+            if not self.leads():  # the leader adjusts the records
                 self._moved = {}
                 break
             follow_clock(self._draft, step, self._ahead, self._moved)
@@ -274,7 +279,7 @@ class Reconciler:
         self.presence.shift(step)
         self.waiters.shift(step)
         _log.warning(
-            "the clock was set %s by %.0f s; leases that run last as long as they were to last",
+            "the clock was set %s by %.0f s; active leases keep their duration",
             "forward" if step > 0 else "back",
             abs(step),
         )
@@ -290,16 +295,16 @@ class Reconciler:
             now = self.clock()
             try:
                 wake = await self._decide(jobs, now)
-            except (
-                Exception
-            ):  # the edge of one turn: a fault of ours ends the changes that brought it about, not the lab
+            except Exception:  # a bug fails the changes that triggered it, and not the whole controller
                 if not jobs:
                     raise
-                # A fault of ours that a change brought about: the change goes, and the lab stays.
                 _log.exception("a change cannot be scheduled")
                 self._draft.back_to(0)
                 self._fail(
-                    jobs, RpcError(StatusCode.INTERNAL, "the controller cannot do this; its log says why")
+                    jobs,
+                    RpcError(
+                        StatusCode.INTERNAL, "internal error of the controller; its log has the details"
+                    ),
                 )
                 return now
             try:
@@ -319,12 +324,12 @@ class Reconciler:
             return min((one for one in times if one is not None), default=None)
         self._fail(
             jobs,
-            RpcError(StatusCode.UNAVAILABLE, "others change the same records all the time; try again"),
+            RpcError(StatusCode.UNAVAILABLE, "other writers keep changing the same records; try again"),
         )
         return self.clock() + RETRY_SECONDS
 
     async def _decide(self, jobs: list[_Job], now: float) -> float | None:
-        """Have all that is to be written in the draft, and noted on what it rests; when there is more to decide."""
+        """Run the changes and the scheduler on the draft, and look up missing records. Returns the next due time."""
         evidence = self._store_sync.evidence
         while True:
             evidence.decide_anew()
@@ -344,7 +349,7 @@ class Reconciler:
     def _reconcile(self, now: float) -> float | None:
         leads = self.leads()
         if leads and not self._led:
-            self._draft.undone += 1  # what others have decided until now is looked at as if it was new
+            self._draft.undone += 1  # the new leader checks everything that the former one decided
         self._led = leads
         if leads:
             return self._scheduler.reconcile(self._draft, now)
@@ -352,12 +357,12 @@ class Reconciler:
         return None
 
     def _try(self, job: _Job, now: float) -> None:
-        """Make a change on the draft, and note what of that is its own."""
+        """Run a change on the draft, and record its undo marks."""
         mark = self._draft.mark()
         job.error = None
         try:
             job.result = job.change(self._draft, now)
-        except Exception as error:  # its caller's, whatever it is; the others go on
+        except Exception as error:  # raised in the caller's task; the other changes continue
             self._draft.back_to(mark)
             job.error = error
         else:
@@ -366,7 +371,7 @@ class Reconciler:
         job.marks = (mark, self._draft.mark())
 
     def _refuse_damaged(self, job: _Job, mark: int) -> None:
-        """Nothing of a change is made that changes a damaged record, too."""
+        """Undo and reject a change that touches a damaged record."""
         for ref in self._draft.between(mark, self._draft.mark()):
             if (why := self._draft.damaged.get(ref)) is not None:
                 self._draft.back_to(mark)
@@ -374,7 +379,7 @@ class Reconciler:
                 return
 
     async def _write(self, jobs: list[_Job]) -> None:
-        """Keep what is in the draft, and show it; whose each change is, is noted first. Raises as `StoreSync.keep`."""
+        """Write and publish the draft. If the batch is cut, note what each change wrote. Raises as `StoreSync.keep`."""
 
         def undone() -> None:
             for job in jobs:
@@ -385,12 +390,12 @@ class Reconciler:
                 }
 
         self._queue = None
-        # A write is shielded: without this, who is cancelled would try again as often as others get ahead.
+        # The write is shielded. Without this checkpoint a cancelled task would retry after each conflict.
         await trio.lowlevel.checkpoint_if_cancelled()
         await self._store_sync.keep(undone)
 
     def _undecided(self, jobs: list[_Job]) -> list[_Job]:
-        """Those of which something was not written; the others hear that all of it was."""
+        """The changes that were not completely written. The others are done."""
         left = []
         for job in jobs:
             if job.writes and job.writes <= self._store_sync.written:
@@ -406,7 +411,7 @@ class Reconciler:
                 self._wake((Exporter, exporter))
 
     def _publish(self, changes: dict[RecordRef, Record | None]) -> None:
-        """Everybody sees these, which are in the store."""
+        """Update `committed` with records that are in the store, and wake all watchers."""
         self._queue = None
         touched = set(changes)
         self.feed.note(changes, lambda ref: self.committed.get(*ref))
@@ -414,7 +419,7 @@ class Reconciler:
             before = self.committed.get(kind, key)
             wording.write(before, record, self.tell)
             self.counters.note(before, record)
-            # What holds an exporter, or held it, is news for that exporter.
+            # A lease that holds or held an exporter wakes the watchers of that exporter.
             if kind is Lease:
                 self.waiters.written(key, record if isinstance(record, Lease) else None)
             if kind is Lease or kind is Exporter:
@@ -430,7 +435,7 @@ class Reconciler:
             self._wake(ref)
 
     def _note_presence(self, key: Key, record: Record | None) -> None:
-        """Another controller may have written what it has heard of an exporter."""
+        """Update the exporter's presence from a record that another controller may have written."""
         now, before = self.clock(), self.committed.get(Exporter, key)
         if isinstance(record, Exporter) and record.status is not ExporterStatus.OFFLINE:
             is_said = record.status is not (ExporterStatus.OFFLINE if before is None else before.status)
@@ -443,24 +448,24 @@ class Reconciler:
         self.presence.elsewhere(key, "" if replica == self.replica else replica, now)
 
     def others_live(self, replicas: Iterable[str]) -> None:
-        """These other controllers of the lab live."""
+        """Set which other controllers of the lab are alive."""
         self.presence.lives(replicas, self.clock())
         self._queue = None
         self._work.set()
 
     def heard_elsewhere(self, waiters: Mapping[Key, bool]) -> None:
-        """Another controller has heard of commands that wait for leases; True: they know of their boards."""
+        """Another controller has heard from waiting commands; True: the command knows of its board."""
         for lease, knows in waiters.items():
             self.waiters.heard_elsewhere(lease, self.clock(), knows=knows)
         if any(waiters.values()):
             self._work.set()
 
     def waiters_to_tell(self) -> dict[Key, bool]:
-        """What the controller that leads is to be told by `heard_elsewhere`."""
+        """The arguments for `heard_elsewhere` of the controller that leads."""
         return self.waiters.to_tell(self.committed.open_leases(), self.clock())
 
     async def find(self, kind: type[R], key: Key) -> R | None:
-        """That record. One that another controller has just made may take a moment to be seen here."""
+        """The record; None: there is none. Waits a moment for one that another controller has just created."""
         found = self.committed.get(kind, key)
         if found is None and self.replica:
             with trio.move_on_after(FIND_SECONDS):
@@ -471,7 +476,7 @@ class Reconciler:
         return found
 
     def tell(self, sentence: str, fields: Mapping[str, str], then: float | None = None) -> None:
-        """Have the journal keep that it happened, with whom it concerns as fields of a log's line."""
+        """Add an entry to the audit log. `fields` name the objects concerned, as in a log line."""
         self.record(*entry_of(self.clock() if then is None else then, sentence, fields))
 
     def _wake(self, ref: RecordRef) -> None:
@@ -479,7 +484,7 @@ class Reconciler:
             event.set()
 
     def wake(self, kind: type[Record], key: Key) -> None:
-        """Whoever waits for that record looks again: there is news that is not in it."""
+        """Wake everyone who waits for that record, though the record itself has not changed."""
         self._wake((kind, key))
 
     @staticmethod
@@ -490,7 +495,7 @@ class Reconciler:
                 job.done.set()
 
     async def wait(self, kind: type[Record], key: Key, seconds: float) -> None:
-        """Until that record changes, or the lease that holds that exporter, at most so long."""
+        """Wait until that record changes, or the lease that holds that exporter, at most `seconds`."""
         event = self.watch(kind, key)
         try:
             with trio.move_on_after(seconds):
@@ -500,5 +505,5 @@ class Reconciler:
 
 
 def _rests_on_records(error: RpcError) -> bool:
-    """Whether a request that is refused would not be if records were others."""
+    """Whether the rejection of a request depends on records, and not on the request alone."""
     return error.code is not StatusCode.INVALID_ARGUMENT and reason_of(error) != ReasonCode.BAD_WISH.value

@@ -1,6 +1,6 @@
-"""A draft of a lab, and the store that it is kept in: batches go in, and what others have written comes out.
+"""Keeps a draft in sync with its store: writes batches, and takes in what other processes have written.
 
-What the store does not take, or what somebody else was first at, leaves the draft as the store has it.
+After a rejected or conflicting write the draft contains what the store contains.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from jumpstarter_controller.lab import Draft, Drain, Policy, Record
 from jumpstarter_controller.lab.tables import RecordRef
 from jumpstarter_controller.reconciler.batch import batch
 from jumpstarter_controller.reconciler.counters import Counters
-from jumpstarter_controller.reconciler.known_revisions import Known
+from jumpstarter_controller.reconciler.known_revisions import KnownRevisions
 from jumpstarter_controller.scheduling import StoreEvidence
 from jumpstarter_controller.store import (
     Change,
@@ -41,29 +41,29 @@ __all__ = ["RETRY_SECONDS", "OutOfDateError", "StoreSync"]
 
 RETRY_SECONDS = 1.0
 WATCH_SECONDS = 60.0
-"""Then the store is asked anew."""
+"""The longest time of one call of `Store.watch`."""
 END_SECONDS = 1.0
-"""So long a watch may take to end when it has been told to."""
+"""How long a watch may take to end after `wake`."""
 MAX_FINDING = 8
-"""Threads that look whether there is a record of which nobody has heard."""
+"""Threads of `may_be_there`."""
 MAX_REPAIRS = 16
-"""So many damaged records are looked at in one turn."""
+"""Damaged records that are checked in one turn."""
 LOOK_SECONDS = 1.0
-"""When a turn has looked up records for so long, the others wait for a later turn: all requests wait for this one."""
+"""After this time of lookups in one turn the remaining ones wait for a later turn, as all requests wait meanwhile."""
 
 _log = logging.getLogger(__name__)
 
 
 class OutOfDateError(Exception):
-    """It has to be decided again."""
+    """The decisions depend on outdated records and have to be made again."""
 
 
 class _NotKnownError(Exception):
-    """Whether something is newer cannot be read."""
+    """It cannot be read whether there are newer records."""
 
 
 class _NewerError(Exception):
-    """Something is newer."""
+    """There are newer records."""
 
     def __init__(self, events: Sequence[Event]) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ class _NewerError(Exception):
 
 
 class StoreSync:
-    """One task changes the draft and calls `begin` and `keep`; `follow` has to run beside it."""
+    """One task changes the draft and calls `begin` and `keep`, while `follow` runs in another."""
 
     def __init__(
         self,
@@ -81,47 +81,47 @@ class StoreSync:
         has_news: Callable[[], None],
         snapshot: Snapshot | None = None,
     ) -> None:
-        """`publish` gets records that are in the store now, None for those that are gone; `has_news`: call `begin`."""
+        """`publish` receives the records that are now in the store (None: deleted). `has_news` asks to call `begin`."""
         snapshot = snapshot or store.snapshot()
         self.draft = Draft()
         for (kind, key), stored in snapshot.records.items():
             self.draft.set(kind, key, stored.record)
         self.evidence = StoreEvidence(asks=True)
         self.written: set[tuple[RecordRef, Half]] = set()
-        """Of what `keep` was to write the last time, what is in the store."""
+        """What the last call of `keep` has written."""
         self.trouble = ""
-        """Why the last write was refused; empty when it was not."""
+        """Why the last write failed; empty: it did not."""
         self._trouble_passes = False
         self.deafness = ""
-        """Why it cannot be read what others have changed; empty when it can."""
+        """Why changes of other writers cannot be read; empty: they can."""
         self._unheard = ""
-        """Why not all of that can be read, though some can."""
+        """Why some of them cannot be read, though others can."""
         self._store = store
-        self._tally = counters
+        self._counters = counters
         self._publish = publish
         self._has_news = has_news
         self._cursor = snapshot.cursor
-        self._known = Known(snapshot.records)
+        self._known = KnownRevisions(snapshot.records)
         self._foreign: list[Event] = []
         self._watching = trio.CapacityLimiter(1)
-        """Taken as long as a thread looks what others change, even one that nobody waits for any more."""
+        """Held as long as a thread runs `Store.watch`, even if its task was cancelled."""
         self._finding = trio.CapacityLimiter(MAX_FINDING)
-        """Not the threads of all others: one that looks while the store does not answer takes long."""
+        """Separate from the default limiter, as these threads block while the store does not answer."""
         self._repairs_due = 0.0
         self._id = secrets.token_hex(4)
         self._requests = 0
 
     async def follow(self) -> NoReturn:
-        """Take in what others write. What cannot be read is said once, and tried again every second.
+        """Take in what others write. A read error is logged once, and the read is repeated every second.
 
-        When cancelled, nothing waits for others any more: neither its thread, nor a write that is under way. A thread
-        that takes longer than `END_SECONDS` to end is left to itself.
+        When cancelled, it ends the thread in `Store.watch` and the waiting of a write in progress. A thread that does
+        not end within `END_SECONDS` is abandoned.
         """
         try:
             await self._follow()
         finally:
             self._store.wake()
-            # Whoever watches the store next would be woken in its place.
+            # Otherwise the next watcher of the store would be woken instead.
             with trio.CancelScope(shield=True), trio.move_on_after(END_SECONDS):
                 async with self._watching:
                     pass
@@ -133,23 +133,23 @@ class StoreSync:
             except StoreError as error:
                 if str(error) != self.deafness:
                     self.deafness = str(error)
-                    _log.error("what others have changed cannot be read: %s", error)
+                    _log.error("changes of other writers cannot be read: %s", error)
                 await trio.sleep(RETRY_SECONDS)
                 continue
             if self.deafness and not self._unheard:
                 self.deafness = ""
-                _log.warning("what others have changed can be read again")
+                _log.warning("changes of other writers can be read again")
             if events:
                 self._foreign.extend(events)
                 self._has_news()
 
     async def _others(self) -> Sequence[Event]:
-        """What they have changed since the last time, after a while perhaps nothing. StoreError: it cannot be read."""
+        """Changes of others since the last call; may be empty after a time-out. StoreError: they cannot be read."""
         try:
             seen = await trio.to_thread.run_sync(
                 self._store.watch,
                 self._cursor,
-                RETRY_SECONDS if self.deafness else WATCH_SECONDS,  # that it can be read again is known soon
+                RETRY_SECONDS if self.deafness else WATCH_SECONDS,  # notice soon that it can be read again
                 abandon_on_cancel=True,
                 limiter=self._watching,
             )
@@ -164,26 +164,26 @@ class StoreSync:
         return seen.events
 
     def begin(self) -> None:
-        """Have others' changes in the draft, and show them."""
+        """Apply the changes of others to the draft, and publish them."""
         events, self._foreign = self._foreign, []
         self._take_foreign(events)
 
     def _take_foreign(self, events: Sequence[Event]) -> None:
         if news := self._take(events):
-            self.draft.undone += 1  # nobody has looked at them
+            self.draft.undone += 1  # the scheduler has not seen them
             if any(kind is Policy for kind, _ in news):
                 self.evidence.note_policies()
 
     async def keep(self, undone: Callable[[], None]) -> None:
-        """Write the draft's changes, and show them. Where that stops, the draft has what was written, and no more.
+        """Write the changes of the draft, and publish them. If the batch is cut, the draft keeps what was written.
 
-        `undone` is called before the draft is taken back to that.
+        `undone` is called before the rest of the draft is undone.
 
         Raises:
-            Conflict, Unknown: somebody else has changed a record; the draft has theirs.
-            OutOfDateError: what was decided rests on what others have changed, which the draft has, or on what cannot
-                be known; nothing was written.
-            StoreError: it cannot be kept.
+            Conflict, Unknown: another writer changed a record; the draft has that version.
+            OutOfDateError: the decisions depend on records that others have changed (the draft has them), or that
+                cannot be read; nothing was written.
+            StoreError: the store cannot be written.
         """
         self.written = set()
         self.draft.restore_damaged()
@@ -201,7 +201,7 @@ class StoreSync:
             raise OutOfDateError
         began = time.perf_counter()
         try:
-            # Shielded: a write that is under way ends, and whoever waits for it learns how.
+            # Shielded: a write in progress completes, and its callers get the result.
             with trio.CancelScope(shield=True):
                 done = await trio.to_thread.run_sync(self._commit, self._cursor, changes, kinds)
         except (_NewerError, _NotKnownError) as error:
@@ -211,7 +211,7 @@ class StoreSync:
                 self._take_foreign(error.events)
                 self.evidence.note_newer(*kinds)
             else:
-                _log.debug("what is decided has to wait: %s", error.__cause__)
+                _log.debug("the decisions are delayed: %s", error.__cause__)
                 self.evidence.fail(*kinds)
             raise OutOfDateError from error
         except (Conflict, Unknown) as stopped:
@@ -219,7 +219,7 @@ class StoreSync:
             self.draft.back_to(0)
             self._note(changes, stopped.done)
             with trio.CancelScope(shield=True):
-                # A store that makes all of a batch or nothing may stop behind some that are not made.
+                # A store with transactions may stop at a later change than the first one that was not made.
                 left = [one for one, done in zip_longest(changes, stopped.done) if done is None]
                 every: list[Conflict | Unknown] = [stopped, *stopped.also]
                 for one in every:
@@ -234,14 +234,14 @@ class StoreSync:
         self.draft.commit()
         if not changes:
             return
-        self._tally.writes.observe(time.perf_counter() - began)
+        self._counters.writes.observe(time.perf_counter() - began)
         if self.trouble:
             self.trouble = ""
             _log.warning("the store can be written to again")
         self._note(changes, done)
 
     async def _look_for_store(self) -> None:
-        """What could not be written is not wanted any more: when the store can be read, all is well."""
+        """The failed change is obsolete: clear `trouble` when the store can be read."""
         try:
             await trio.to_thread.run_sync(self._store.read, (Drain, Drain.KEY))
         except StoreError as error:
@@ -251,12 +251,12 @@ class StoreSync:
             _log.warning("the store answers again")
 
     def _refuse(self, error: StoreError) -> None:
-        """A write came to nothing: it is tried every second, and said once."""
+        """A write failed: log it once. It is repeated every second."""
         self._trouble_passes = error.passes
         if str(error) != self.trouble:
             self.trouble = str(error)
             _log.error("%s", error)
-        self._tally.failed_writes += 1
+        self._counters.failed_writes += 1
 
     def _batch(self) -> list[Change]:
         changes = []
@@ -267,7 +267,7 @@ class StoreSync:
         return changes
 
     def _note(self, changes: Sequence[Change], done: Sequence[Written | None]) -> None:
-        """These are in the store, and in the draft if they are all of a batch's."""
+        """Publish the changes of a batch that were written. If the batch was cut, apply them to the draft first."""
         made = [(one, written) for one, written in zip(changes, done, strict=False) if written is not None]
         self.written |= {(one.ref, one.half) for one, _ in made}
         whole = len(made) == len(changes)
@@ -290,7 +290,7 @@ class StoreSync:
         self._take(list(events.values()))
 
     async def _look_at(self, change: Change, stopped: Conflict | Unknown) -> None:
-        """See how the record is at which a batch has stopped, which may be as it was to be."""
+        """Read the record at which a batch stopped. It may have been written nevertheless."""
         try:
             stored = await trio.to_thread.run_sync(self._store.read, change.ref)
         except DamagedError as error:
@@ -299,7 +299,7 @@ class StoreSync:
         except StoreError as error:
             self._refuse(error)
             raise
-        if stored is None:  # who has taken it away is not said
+        if stored is None:  # unknown who deleted it
             is_made = change.record is None and isinstance(stopped, Unknown)
         else:
             is_made = stored.request == change.request
@@ -309,17 +309,17 @@ class StoreSync:
         self.draft.undone += 1
 
     def _leave_alone(self, ref: RecordRef, error: DamagedError) -> None:
-        """Somebody has damaged the record: it stays as it was, and is written no more until it can be read."""
+        """The record is damaged: keep its last version, and do not write it until it can be read again."""
         kind, key = ref
-        why = f"{kind.KIND} {key} was damaged in the controller's store, and cannot be changed until it is repaired"
-        self.draft.damaged[ref] = f"{why}; who runs the lab finds more in the controller's log"
+        why = f"{kind.KIND} {key} is damaged in the controller's store, and cannot be changed until it is repaired"
+        self.draft.damaged[ref] = f"{why}; the controller's log has details for the lab's administrator"
         self.draft.undone += 1
         self._known.distrust(ref)
         self._repairs_due = time.monotonic() + RETRY_SECONDS
-        _log.error("%s; all else goes on: %s", why, error)
+        _log.error("%s; other records are not affected: %s", why, error)
 
     async def _is_repaired(self) -> bool:
-        """Whether a record that was damaged can be read again."""
+        """Check damaged records. Returns whether one of them can be read again."""
         if not self.draft.damaged or time.monotonic() < self._repairs_due:
             return False
         self._repairs_due = time.monotonic() + RETRY_SECONDS
@@ -338,9 +338,9 @@ class StoreSync:
         return is_repaired
 
     async def may_be_there(self, ref: RecordRef) -> bool:
-        """Whether the store has a record, also one that nobody has heard of yet. Not for a store of one thread.
+        """Whether the store has that record, even if it is not known here yet. Not for a store of one thread.
 
-        When cancelled, its thread is left to itself.
+        When cancelled, its thread is abandoned.
         """
         try:
             found = await trio.to_thread.run_sync(
@@ -351,9 +351,9 @@ class StoreSync:
             return True
 
     async def look_for_absent(self) -> bool:
-        """Look for the records that may be absent. Whether one is there: the draft has it, and no changes of its own.
+        """Look up the records that the decisions take for missing. Returns True if one exists.
 
-        One that cannot be read is neither there nor gone, and keeps nothing else waiting.
+        The draft then contains it, and its own changes are undone. A record that cannot be read stays unknown.
         """
         found: list[Event] = []
         due = time.monotonic() + LOOK_SECONDS
@@ -364,7 +364,7 @@ class StoreSync:
             try:
                 stored = await trio.to_thread.run_sync(self._store.read, ref)
             except StoreError as error:
-                _log.debug("whether %s %s is gone is not known: %s", ref[0].KIND, ref[1], error)
+                _log.debug("unknown whether %s %s exists: %s", ref[0].KIND, ref[1], error)
                 self.evidence.fail(ref)
                 continue
             if stored is None:
@@ -384,7 +384,7 @@ class StoreSync:
     def _commit(
         self, cursor: Cursor, changes: Sequence[Change], kinds: Collection[type[Record]]
     ) -> Sequence[Written]:
-        """In a thread: write changes, if what was decided still rests on all records of these kinds as they are now."""
+        """In a thread: write the changes, unless the store has newer records of these kinds."""
         if kinds:
             try:
                 newer = self._newer(cursor, kinds)
@@ -401,19 +401,19 @@ class StoreSync:
             return self._known.since(self._store.snapshot(whole=False))
 
     async def look_for_repairs(self) -> float | None:
-        """See which damaged records are repaired; seconds until it is to be decided again, if not only upon news."""
+        """Check damaged records. Returns the seconds until the next turn; None: no turn is needed without news."""
         if await self._is_repaired():
             return 0.0
         is_open = self.evidence.is_open or self.draft.damaged or self.trouble
         return RETRY_SECONDS if is_open else None
 
     def _take(self, events: Sequence[Event]) -> Collection[RecordRef]:
-        """Have records as the store says that they are, and show them; which are others than before."""
+        """Apply events of the store to the draft, and publish them. Returns the records that have changed."""
         news = self._known.take(events)
         for (kind, key), record in news.items():
             if self.draft.damaged.pop((kind, key), None) is not None:
                 self.draft.undone += 1
-                _log.warning("%s %s is damaged no more", kind.KIND, key)
+                _log.warning("%s %s is repaired", kind.KIND, key)
             if self.draft.get(kind, key) is not record:
                 self.draft.set(kind, key, record)
         if news:

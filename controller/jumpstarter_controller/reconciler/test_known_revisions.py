@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from jumpstarter_controller.lab import Client, Key
 from jumpstarter_controller.lab.tables import RecordRef
-from jumpstarter_controller.reconciler.known_revisions import MAX_DELETED, Known
+from jumpstarter_controller.reconciler.known_revisions import MAX_DELETED, KnownRevisions
 from jumpstarter_controller.store import Event, Stored
 
 
 def test_of_records_that_are_gone_the_last_ones_are_remembered_and_no_more() -> None:
-    known = Known({})
+    known = KnownRevisions({})
     refs: list[RecordRef] = [(Client, Key("lab", f"c{number}")) for number in range(MAX_DELETED + 10)]
     for number, ref in enumerate(refs):
         revision = 2 * number + 1

@@ -106,7 +106,7 @@ async def test_a_change_that_cannot_be_scheduled_goes_and_the_lab_stays(
     await nursery.start(reconciler.run)
     await reconciler.change(put(ANN, BOARD))
     broken = lease("broken", created="yesterday")  # what no service lets through, and no order has
-    with pytest.raises(RpcError, match="its log says why"):
+    with pytest.raises(RpcError, match="its log has the details"):
         await reconciler.change(put(broken, lease("other")))
     await reconciler.change(put(lease("good")))
     assert [one.name for one in reconciler.committed.all(Lease)] == ["good"]

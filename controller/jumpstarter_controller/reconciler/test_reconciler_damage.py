@@ -116,9 +116,7 @@ async def test_a_damaged_record_is_refused_with_a_sentence_and_is_followed_again
         asking.start_soon(ask, ANN)
         asking.start_soon(ask, BOB)
     assert outcomes["bob"] == "kept"
-    said = (
-        "client lab/ann was damaged in the controller's store, and cannot be changed until it is repaired; "
-    )
+    said = "client lab/ann is damaged in the controller's store, and cannot be changed until it is repaired; "
     assert outcomes["ann"].startswith(said)
     assert str(path) not in outcomes["ann"]
     assert reconciler.committed.get(Client, ANN.key) == ANN, "it is as it was"
@@ -140,7 +138,7 @@ async def test_a_damaged_record_is_refused_with_a_sentence_and_is_followed_again
     await reconciler.change(put(replace(repaired, username="ann@lab")))
     kept = lab_of(store)
     assert kept.get(Client, ANN.key) == replace(repaired, username="ann@lab")
-    assert caplog.text.count("client lab/ann is damaged no more") == 1
+    assert caplog.text.count("client lab/ann is repaired") == 1
 
 
 async def test_a_damaged_record_that_is_taken_away_is_gone(
@@ -174,7 +172,7 @@ async def test_a_lease_does_not_get_a_board_whose_record_is_damaged_and_says_why
     assert not waiting.exporter
     assert waiting.conditions[-1].message == (
         "no exporter that it may have is ready yet; "
-        "what is kept of one was damaged: who runs the lab has to repair it"
+        "the record of one is damaged: the lab's administrator has to repair it"
     )
     repair(path, key_of(BOARD), was)
     await until(reconciler, lambda one: one is not None and one.active)

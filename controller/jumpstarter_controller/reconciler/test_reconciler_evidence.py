@@ -284,7 +284,7 @@ async def test_while_policies_change_nobody_is_refused_for_them(
     assert waiting is not None
     assert (waiting.ended, waiting.exporter) == (None, "")
     assert waiting.conditions[-1].message.startswith(
-        "policies have just been changed, so it is decided in a moment: no access policy lets client ann have one"
+        "policies have just changed, so the decision is delayed for a moment: no access policy lets client ann have one"
     )
     now[0] += POLICY_SECONDS * 0.9
     if is_granted:

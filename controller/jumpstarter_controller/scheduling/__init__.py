@@ -1,4 +1,4 @@
-"""Who gets which exporter, and when: decisions without I/O over the records of a lab."""
+"""The scheduler: which lease gets which exporter, and when. Decisions over the records of a lab, without I/O."""
 
 from jumpstarter_controller.scheduling.candidates import LeaseRefusal, choices, longest
 from jumpstarter_controller.scheduling.clock_steps import FutureTimestamps, follow_clock

@@ -1,4 +1,4 @@
-"""Which exporters a lease could ever have: by its selector, by name, and by the policies of its namespace."""
+"""Which exporters a lease may have at all, according to its selector or exporter name and the access policies."""
 
 from __future__ import annotations
 
@@ -32,62 +32,62 @@ Kinds: TypeAlias = tuple[type[Record], ...]
 
 @dataclass(frozen=True)
 class Candidates:
-    """What a lease may choose from."""
+    """The exporters that a lease may have."""
 
     levels: tuple[tuple[int, frozenset[Key]], ...]
-    """The exporters by the priority that policies give to this client there, the highest first."""
+    """Exporters by the priority that policies give this client for them; the highest priority first."""
 
     @property
     def priority(self) -> int:
-        """The best that the lease has anywhere."""
+        """The highest priority that the lease has for any exporter."""
         return self.levels[0][0]
 
     @property
     def exporters(self) -> Iterator[Key]:
-        """All of them."""
+        """All candidates."""
         for _, exporters in self.levels:
             yield from exporters
 
     def first_of(self, others: frozenset[Key]) -> int | None:
-        """The best priority that it has at any of these; None if it wants none of them."""
+        """The highest priority for one of these exporters; None if none of them is a candidate."""
         return next((priority for priority, mine in self.levels if not mine.isdisjoint(others)), None)
 
 
 @dataclass(frozen=True)
 class LeaseRefusal:
-    """Why a lease can never have any of the exporters that there are; it ends at once, unless it waits for others."""
+    """Why a lease may have none of the existing exporters. It ends, unless it waits for new exporters."""
 
     type: ConditionType
     reason: str
     message: str
     is_final: bool = False
-    """Whatever exporters there will be, it can have none."""
+    """Whether no future exporter can change that."""
     code: str = ""
-    """The condition's."""
+    """Reason code of the condition."""
     rests_on: Kinds = ()
-    """Records of these kinds; empty: on the lease alone."""
+    """Kinds of the records that the refusal depends on; empty: on the lease alone."""
 
     def condition(self, now: float) -> LeaseCondition:
-        """As a condition of the lease."""
+        """The refusal as a condition of the lease."""
         return LeaseCondition(self.type, True, self.reason, self.message, now, self.code)
 
     def unsettled(self, now: float) -> LeaseCondition:
-        """As a condition of a lease about which it is decided when policies have settled."""
-        message = f"policies have just been changed, so it is decided in a moment: {self.message}"
+        """The condition of a lease that waits until recent policy changes are complete."""
+        message = f"policies have just changed, so the decision is delayed for a moment: {self.message}"
         return LeaseCondition(ConditionType.PENDING, True, "PoliciesChanged", message, now)
 
     def waiting(self, now: float) -> LeaseCondition:
-        """As a condition of a lease that waits for a board to appear."""
+        """The condition of a lease that waits for a matching exporter to be registered."""
         return LeaseCondition(
             ConditionType.PENDING, True, "NoBoardYet", f"no such board yet: {self.message}", now
         )
 
 
 def choices(state: LabState, lease: Lease) -> Candidates | LeaseRefusal:
-    """The exporters that a lease may have, whether they are free, online or not."""
+    """The exporters that a lease may have, whether or not they are free or online."""
     try:
         selector = parse(lease.selector)
-    except SelectorError as error:  # of an older version; it must not keep all others waiting
+    except SelectorError as error:  # stored by an older version; other leases must not wait for it
         return LeaseRefusal(
             ConditionType.INVALID, "InvalidSelector", f"{error}; ask with another", is_final=True
         )
@@ -95,7 +95,7 @@ def choices(state: LabState, lease: Lease) -> Candidates | LeaseRefusal:
         return LeaseRefusal(
             ConditionType.INVALID,
             "InvalidSelector",
-            "it names neither a selector nor an exporter; ask for one, for example board=rpi4",
+            "it has neither a selector nor an exporter name; give one, for example board=rpi4",
             is_final=True,
         )
     client = state.get(Client, Key(lease.namespace, lease.client))
@@ -123,7 +123,7 @@ def choices(state: LabState, lease: Lease) -> Candidates | LeaseRefusal:
 
 
 def matching(state: LabState, namespace: str, selector: Selector) -> list[Exporter]:
-    """Exporters of a namespace that a selector matches; not those that are gone for good."""
+    """Exporters of a namespace that a selector matches, without retired ones."""
     return [
         exporter
         for exporter in state.all(Exporter)
@@ -197,7 +197,7 @@ def _no_access(lease: Lease, selector: Selector, found: list[Exporter]) -> Lease
 
 
 def priority_of(state: LabState, client: Client | None, exporter: Exporter, duration: float) -> int | None:
-    """The best priority that policies give for so long; None if none does. Without policies everybody has 0."""
+    """The highest priority that policies give for this duration; None: no access. Without policies it is 0."""
     policies = [policy for policy in state.all(Policy) if policy.namespace == exporter.namespace]
     if not policies:
         return 0
@@ -206,7 +206,7 @@ def priority_of(state: LabState, client: Client | None, exporter: Exporter, dura
 
 
 def longest(state: LabState, client: Client | None, exporter: Exporter) -> float:
-    """For how many seconds policies let a client have an exporter: 0 for not at all, inf without a limit."""
+    """The longest duration, in seconds, for which policies give a client an exporter. 0: no access, inf: no limit."""
     policies = [policy for policy in state.all(Policy) if policy.namespace == exporter.namespace]
     if not policies:
         return math.inf
@@ -218,7 +218,7 @@ def _longest(rule: Rule) -> float:
 
 
 def _rules(policies: list[Policy], client: Client | None, exporter: Exporter) -> Iterator[Rule]:
-    """Those that are about this client and this exporter."""
+    """The rules that apply to this client and this exporter."""
     if client is None:
         return
     for policy in policies:
@@ -229,7 +229,7 @@ def _rules(policies: list[Policy], client: Client | None, exporter: Exporter) ->
 
 
 def _matches(selector: str, labels: Mapping[str, str]) -> bool:
-    """Whether it selects them. What somebody else has written and cannot be parsed selects nothing."""
+    """Whether the selector matches the labels. An invalid selector, written by others, matches nothing."""
     try:
         return parse(selector).matches(labels)
     except SelectorError:

@@ -1,7 +1,7 @@
-"""A wall clock that is set: what lasts a time still lasts it, what has a time of day keeps that.
+"""Adjusts records when the wall clock is set: durations keep their length, times of day stay.
 
-A computer without a clock of its own starts years behind, until it has asked the network. What was written before that
-start is right already when the clock becomes so, and must not move with it.
+A computer without a battery-backed clock starts years in the past, until it gets the time from the network. Times that
+were written before that start are correct once the clock is, and must not be moved.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from jumpstarter_controller.scheduling.clock import STEP_SECONDS
 __all__ = ["FutureTimestamps", "follow_clock"]
 
 TOLERANCE_SECONDS = 60.0
-"""A clock that is so little behind what was written may have been right before, and was set back a little since."""
+"""A clock that is behind the newest written time by less than this was probably set back a little, and is correct."""
 
 
 @dataclass(frozen=True)
 class FutureTimestamps:
-    """Times that were written by a clock that was ahead of the one that we started with."""
+    """Times in the records that are later than the clock was when the controller started."""
 
     newest: float = 0.0
-    """When the clock is as far, it is right."""
+    """The latest of them. A clock that reaches it is correct."""
     times: Mapping[tuple[type[Record], Key], float] = field(default_factory=dict)
 
     @classmethod
     def of(cls, state: LabState, now: float) -> FutureTimestamps:
-        """Of a lab that was just loaded; nothing, if the clock can be right."""
+        """The future times of a lab that was just loaded; empty if the clock may be correct."""
         found = [
             time
             for lease in state.all(Lease)
@@ -50,11 +50,11 @@ class FutureTimestamps:
         return cls(newest, times)
 
     def has(self, record: Record, time: float) -> bool:
-        """Whether that time of a record is one of them, and not newer."""
+        """Whether this time of a record is one of them."""
         return self.times.get((type(record), record.key)) == time
 
     def at(self, now: float) -> FutureTimestamps:
-        """What is left of them when the clock was set."""
+        """The times that are still in the future at `now`."""
         return FutureTimestamps() if now >= self.newest - TOLERANCE_SECONDS else self
 
 
@@ -64,12 +64,11 @@ def follow_clock(
     ahead: FutureTimestamps = FutureTimestamps(),
     moved: Mapping[tuple[RecordRef, bool], float] = MappingProxyType({}),
 ) -> None:
-    """Move all durations that have begun by the `step` of the clock, in seconds; forward is positive.
+    """Move the times of running durations by `step` seconds; positive if the clock was set forward.
 
-    A lease that has begun ends after its duration, unless an end was asked for by the time of day. A lease that begins
-    later begins at its time of day. Pairing codes, and tokens that were replaced, last as long as was said. What was
-    written `ahead` of our clock stays. Of a record that was `moved` already, by so much, its spec or (True) its status
-    has the rest to go: no more than once, wherever the store has stopped.
+    An active lease ends after its duration, unless its end was requested as a time of day. A future lease begins at
+    its time of day. Pairing codes and replaced tokens keep their validity. Times in `ahead` are not moved. `moved` says
+    by how much specs, and statuses (True), were moved already, before the store cut the batch: they move by the rest.
     """
 
     def rest(record: Record, *, of_status: bool) -> float:

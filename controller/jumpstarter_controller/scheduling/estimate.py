@@ -1,4 +1,4 @@
-"""When those who wait will get an exporter, if every lease lasts as long as it may and nothing new happens. No I/O."""
+"""Estimates when waiting leases get an exporter, if no lease ends early and no new one is created. No I/O."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from jumpstarter_controller.scheduling.lease_queue import ExporterPool, LeaseQue
 __all__ = ["forecast"]
 
 MAX_RESERVATION_ROUNDS = 16
-"""How far one looks ahead where boards are kept for later: nobody knows when those far behind will begin."""
+"""Limits the look-ahead where exporters are reserved: the estimate for leases far behind is unknown."""
 _FREE, _LEAVE, _JOIN = range(3)
 
 
 def forecast(
     waiting: Sequence[tuple[Lease, Candidates]], reservations: Reservations, pool: ExporterPool, now: float
 ) -> dict[Key, float]:
-    """The begin of each lease that gets an exporter, by its key.
+    """The estimated begin of each lease, by its key. Leases without an estimate are missing.
 
-    It makes the scheduler's own decisions, at the times when they will be due. Exporters that nobody holds and
-    that are not free are not ready: nobody knows when they will be.
+    It simulates the scheduler's decisions at the times when they will be due. For exporters that are neither leased
+    nor free it is unknown when they will be ready, so they are left out.
     """
     lease_queue = LeaseQueue(waiting)
     pool = pool.copy()

@@ -1,7 +1,7 @@
-"""Leases that are more than their client may have, because others have made some at the same moment. No I/O.
+"""Leases above their client's limit, created at the same moment by several controllers or other writers. No I/O.
 
-A request for one too many is refused. What several controllers, or other writers, make at once is noticed when all of
-it is known: the youngest end, and everybody who decides it says the same.
+Each controller rejects a request above the limit that it sees. Leases that several writers created at once are noticed
+afterwards: the youngest ones end. All controllers choose the same ones.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from jumpstarter_controller.lab import Lease
 __all__ = ["IN_FLIGHT_SECONDS", "excess_leases"]
 
 IN_FLIGHT_SECONDS = 60.0
-"""What has begun so long ago was made before the others, or when the limit was another: it goes on."""
+"""A lease that began longer ago was not created at the same moment (or under another limit), and continues."""
 
 
 def excess_leases(leases: Sequence[Lease], most: int, now: float) -> list[Lease]:
-    """Of leases that have not ended, those that are to end for a client to have no more than so many."""
+    """Of these open leases, the ones that have to end so that each client has at most `most`."""
     if len(leases) <= most:
         return []
-    counts = Counter((one.namespace, one.client) for one in leases)  # done each time, so it has to be quick
+    counts = Counter((one.namespace, one.client) for one in leases)  # runs in each turn: keep it fast
     found: list[Lease] = []
     for (namespace, client), count in counts.items():
         if count > most:

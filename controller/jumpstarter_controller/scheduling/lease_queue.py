@@ -1,8 +1,8 @@
-"""Those who wait, in the order in which they are served, and what is promised to leases that begin later. No I/O.
+"""The queue of waiting leases, and the reservations of leases that begin later. No I/O.
 
-An exporter goes to the lease that has the highest priority *there*, and among equals to the oldest. A lease passes
-one in front of it only where that one could not have the exporter anyway: it is not among its candidates, or is
-promised to somebody else before the lease would be over.
+An exporter is allocated to the lease with the highest priority *for that exporter*, and among equals to the oldest. A
+lease overtakes an earlier one only if the earlier one cannot have that exporter: it is not one of its candidates, or it
+is reserved from a time before that lease would end.
 """
 
 from __future__ import annotations
@@ -22,34 +22,34 @@ from jumpstarter_controller.scheduling.candidates import Candidates
 __all__ = ["Allocation", "ExporterPool", "LeaseQueue", "Reservations", "end_of"]
 
 Rank: TypeAlias = "tuple[int, int, float, Key]"
-"""Smaller is served first."""
+"""Sort key of a waiting lease; the smallest is served first."""
 Preference: TypeAlias = Callable[[Key], Any]
-"""Smaller is the better exporter."""
+"""Sort key of an exporter; the smallest is preferred."""
 
 
 @dataclass(frozen=True)
 class ExporterPool:
-    """The exporters that are there. Granting them keeps it true."""
+    """The exporters that are online. `LeaseQueue.allocate` updates it."""
 
     free: set[Key]
-    """Can be had now."""
+    """Exporters that can be allocated now."""
     free_at: dict[Key, float]
-    """When nobody holds it any more, of all of them."""
+    """For each online exporter, when its current lease ends."""
     prefer: Preference
 
     def copy(self) -> ExporterPool:
-        """To try things with."""
+        """A copy to simulate allocations with."""
         return ExporterPool(set(self.free), dict(self.free_at), self.prefer)
 
 
 MAX_RESERVATIONS = 32
-"""Of those who begin later, so many in the order of the line are promised an exporter: looking for one costs time."""
+"""Number of future leases, in queue order, for which an exporter is reserved. Each search takes time."""
 MAX_SORTED_CANDIDATES = 8
-"""So few exporters are looked at one by one."""
+"""Up to this number of candidates they are sorted for each lease; above it, all free exporters are sorted once."""
 
 
 class Allocation(NamedTuple):
-    """A lease gets an exporter."""
+    """An exporter that was allocated to a lease."""
 
     lease: Lease
     exporter: Key
@@ -57,7 +57,7 @@ class Allocation(NamedTuple):
 
 
 def end_of(lease: Lease, now: float) -> float:
-    """When a lease that gets an exporter now will be over."""
+    """When a lease that begins now expires."""
     end = replace(lease, begun=now).expiry
     assert end is not None
     return end
@@ -75,26 +75,32 @@ class _Reservation:
 
 
 class Reservations:
-    """Which exporters leases that begin later will have, so that nobody behind them takes these for too long.
+    """Exporters that are reserved for leases that begin later, against leases behind these in the queue.
 
-    One exporter is promised to each, in the order of the line, that is free for all of its time as far as that
-    is known; of several the one that the fewest others want. A lease for which there is none has no promise: it
-    waits in the line when its time has come.
+    In queue order each future lease reserves one exporter that is free for its whole duration as far as is known; of
+    several, the one with the least demand. A lease without such an exporter has no reservation and joins the queue at
+    its begin time.
     """
 
     def __init__(self, later: Sequence[tuple[Lease, Candidates]]) -> None:
         self.later = sorted(later, key=lambda one: _rank(one[0], one[1].priority))
         self.times = 0
-        """How often they were made."""
+        """How often `make` has computed reservations."""
         self._made: dict[Key, list[_Reservation]] = {}
 
     def make(self, free_at: dict[Key, float], now: float, demand: Callable[[Key], int]) -> None:
-        """Promise anew; exporters that are not in `free_at` cannot be counted on. `wanted` is how many wait for one."""
+        """Compute all reservations again.
+
+        Args:
+            free_at: When each exporter becomes free. Exporters that are not in it are not reserved.
+            now: The time, in seconds since the epoch.
+            demand: How many leases wait for an exporter.
+        """
         self._made = {}
         if not self.later:
             return
         self.times += 1
-        # Those whose begin is over stand in the line.
+        # Leases whose begin time has passed are in the queue.
         still = ((one.begin_time, one, found) for one, found in self.later if (one.begin_time or now) > now)
         later = list(islice(still, MAX_RESERVATIONS))
         others = Counter(key for _, _, found in later for key in found.exporters)
@@ -114,28 +120,28 @@ class Reservations:
                     break
 
     def conflicts(self, exporter: Key, end: float) -> bool:
-        """Whether a lease that has it until then is in somebody's way."""
+        """Whether a lease that keeps the exporter until `end` overlaps a reservation."""
         return any(one.begin < end for one in self._made.get(exporter, ()))
 
     def blocks(self, exporter: Key, end: float, rank: Rank) -> bool:
-        """Whether who stands there in the line cannot have it until then."""
+        """Whether an earlier lease's reservation prevents a lease of this rank from having the exporter until `end`."""
         return any(one.begin < end and one.rank < rank for one in self._made.get(exporter, ()))
 
 
 class _Level:
-    """All leases that want the same exporters with the same priority, in their order."""
+    """All leases with the same candidates at the same priority, in queue order."""
 
     def __init__(self, priority: int, exporters: frozenset[Key]) -> None:
         self.priority = priority
         self.exporters = exporters
         self.waiting: deque[tuple[Rank, Lease]] = deque()
-        """Some of them may have left the line since."""
+        """May contain leases that have left the queue."""
         self.count = 0
-        """Of those who are still in the line."""
+        """Number of leases that are still in the queue."""
 
 
 class LeaseQueue:
-    """The line at one moment. It changes as leases join, get their exporter or leave."""
+    """The waiting leases. Leases leave it when they are allocated an exporter."""
 
     def __init__(self, waiting: Iterable[tuple[Lease, Candidates]] = ()) -> None:
         self._levels: dict[tuple[int, frozenset[Key]], _Level] = {}
@@ -165,7 +171,7 @@ class LeaseQueue:
         return level
 
     def join(self, lease: Lease, found: Candidates) -> None:
-        """One more, at its place."""
+        """Add a lease at the position that its rank gives."""
         self._here[lease.key] = found
         for priority, exporters in found.levels:
             level = self._level(priority, exporters)
@@ -174,14 +180,14 @@ class LeaseQueue:
             level.count += 1
 
     def leave(self, lease: Key) -> None:
-        """It waits no more."""
+        """Remove a lease."""
         found = self._here.pop(lease, None)
         if found is not None:
             for level in found.levels:
                 self._levels[level].count -= 1
 
     def next_for(self, exporter: Key) -> Lease | None:
-        """Who is served next there, if it were the only exporter; None if nobody wants it."""
+        """The lease that this exporter would be allocated to if it were the only one; None if none waits for it."""
         fronts = (self._first(level) for level in self._at.get(exporter, ()))
         first = min((one for one in fronts if one is not None), key=lambda one: one[0], default=None)
         return None if first is None else first[1]
@@ -196,7 +202,7 @@ class LeaseQueue:
         return sum(level.count for level in self._at[exporter])
 
     def allocate(self, pool: ExporterPool, reservations: Reservations, now: float) -> Iterator[Allocation]:
-        """Give the free exporters away. Who gets one has left the line."""
+        """Allocate the free exporters. A lease that gets one leaves the queue."""
         free, free_at = pool.free, pool.free_at
         if not free or not self._here:
             return
@@ -223,7 +229,7 @@ class LeaseQueue:
             free_at[exporter] = end
             self.leave(lease.key)
             if reservations.conflicts(exporter, end):
-                # What was promised to one behind it is gone; there may be another for that one.
+                # A lease behind it loses its reservation; another exporter may be free for that one.
                 reservations.make(free_at, now, self._demand)
             yield Allocation(lease, exporter, level.priority)
 
@@ -237,7 +243,7 @@ class LeaseQueue:
                 yield rank, lease, level
 
     def positions(self) -> dict[Key, int]:
-        """The place of each: one more than those who are served before it where it stands best."""
+        """The position of each lease: one more than the number of leases that are served before it at best."""
         entries = sorted(
             (
                 (rank, lease.key, level)
@@ -250,7 +256,7 @@ class LeaseQueue:
         passed: Counter[tuple[Candidates, int]] = Counter()
         numbers: dict[Key, int] = {}
         for rank, key, level in entries:
-            # Of others with several priorities, only where they first meet this one counts: nobody counts twice.
+            # A lease with several priorities counts only at the first one that competes with this lease.
             ahead = sum(
                 count
                 for (other, priority), count in passed.items()

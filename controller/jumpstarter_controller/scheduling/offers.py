@@ -1,8 +1,8 @@
-"""A lease that an exporter is to accept or to decline, before it begins. No I/O.
+"""Offers: a lease that its exporter has to accept before it begins. No I/O.
 
-Exporters that answer are offered a lease: nobody else gets the exporter meanwhile, and the lease's time does not run.
-One that is declined, or whose exporter goes away, is in the queue again at its place, with its age. An exporter that
-does not answer in time is as one that went away: it has to say again that it is available.
+A lease is offered to exporters that can answer. Meanwhile no other lease gets the exporter, and the lease's duration
+does not run. If the exporter declines or disconnects, the lease returns to its position in the queue. An exporter that
+does not answer in time counts as disconnected until it reports AVAILABLE again.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from jumpstarter_controller.lab import (
 __all__ = ["ANSWER_SECONDS", "accept", "assign", "update_offer", "withdraw"]
 
 ANSWER_SECONDS = 30.0
-"""An exporter has so long to accept or decline a lease."""
+"""How long an exporter has to accept or decline a lease."""
 
 
 def assign(lease: Lease, exporter: Exporter, priority: int, now: float) -> Lease:
-    """The lease with that exporter: begun, or offered to one that answers."""
+    """The lease with that exporter: offered, or begun at once if the exporter does not answer offers."""
     lease = replace(lease, exporter=exporter.name, priority=priority)
     if not exporter.answers:
         return accept(lease, now)
@@ -39,7 +39,7 @@ def assign(lease: Lease, exporter: Exporter, priority: int, now: float) -> Lease
 
 
 def accept(lease: Lease, now: float) -> Lease:
-    """The lease as it begins, now; one that has begun stays as it is."""
+    """The lease, begun now. A lease that has begun is returned unchanged."""
     if lease.begun is not None:
         return lease
     ready = LeaseCondition(ConditionType.READY, True, "Ready", f"exporter {lease.exporter} is leased", now)
@@ -47,12 +47,12 @@ def accept(lease: Lease, now: float) -> Lease:
 
 
 def withdraw(lease: Lease) -> Lease:
-    """The lease without the exporter that it was offered to; one that has begun stays as it is."""
+    """The lease without its offer. A lease that has begun is returned unchanged."""
     return lease if lease.offered is None else replace(lease, exporter="", priority=0, offered=None)
 
 
 def update_offer(draft: Draft, lease: Lease, is_there: bool, now: float) -> Lease:
-    """What has become of an offer, if anything has; the lease as it is then.
+    """Update an offered lease: accepted, expired or withdrawn. Returns the lease as it is then.
 
     `is_there` says whether its exporter is registered and online.
     """
@@ -61,9 +61,9 @@ def update_offer(draft: Draft, lease: Lease, is_there: bool, now: float) -> Leas
         return lease
     if exporter is None or not is_there:
         settled = withdraw(lease)
-    elif not exporter.answers:  # an older version of it has come back
+    elif not exporter.answers:  # it reconnected with an older version
         settled = accept(lease, now)
-    elif lease.offered > now:  # it was written by a clock that was ahead
+    elif lease.offered > now:  # written while the clock was ahead
         settled = replace(lease, offered=now)
     elif now - lease.offered >= ANSWER_SECONDS:
         settled = withdraw(lease)

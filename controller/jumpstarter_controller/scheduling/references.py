@@ -1,7 +1,8 @@
-"""Which lease has an exporter, as the exporter says: the one record that decides it. No I/O.
+"""Makes leases consistent with the lease references of exporters. No I/O.
 
-A lease begins with its exporter's reference to it, then with its own status; it ends with its status, then the
-reference goes. What was written last before a crash, or by somebody else, is brought together again here.
+The reference in the exporter's record alone decides which lease has it. When a lease begins, the reference is written
+first and the lease's status second; when it ends, the status first and the reference second. A crash in between, or
+another writer, can leave the two inconsistent.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ __all__ = ["reconcile_references"]
 
 
 def reconcile_references(draft: Draft, evidence: StoreEvidence, now: float) -> None:
-    """Each exporter has the lease that it says it has, if that says so, too; no other lease has it."""
+    """Give each exporter to the lease that it references, and take it from all other leases."""
     for key in draft.at_odds():
         exporter = draft.get(Exporter, key)
         if exporter is None:
-            continue  # its lease ends
+            continue  # the exporter was deleted: its lease ends
         lease = Key(exporter.namespace, exporter.lease)
         is_known = not exporter.lease or draft.get(Lease, lease) is not None
         if is_known or evidence.is_gone(draft, (Lease, lease)):
@@ -33,7 +34,7 @@ def _settle(draft: Draft, exporter: Exporter, evidence: StoreEvidence, now: floa
         if (one.namespace, one.exporter) == (exporter.namespace, exporter.name)
     ]
     rightful = next((one for one in claims if one.name == exporter.lease), None)
-    if rightful is None:  # as records of before 0.2 are, whose exporters say nothing
+    if rightful is None:  # records from before 0.2 have no reference
         rightful = min(claims, key=lambda one: (one.sequence, one.key), default=None)
         draft.put(replace(exporter, lease="" if rightful is None else rightful.name))
     for lease in claims:

@@ -1,7 +1,7 @@
-"""The decisions about leases: which ends, which waits, which gets what. No I/O, no clock of its own.
+"""Decides which leases end, which wait and which get an exporter. No I/O, no clock of its own.
 
-Who waits stands in the line (`line.py`): the highest priority first, then the oldest. Conditions and their reasons
-are those of Jumpstarter's controller.
+Waiting leases are in a queue (`lease_queue.py`): the highest priority first, then the oldest. Conditions and their
+reasons are those of Jumpstarter's controller.
 """
 
 from __future__ import annotations
@@ -38,22 +38,22 @@ from jumpstarter_controller.scheduling.waiters import PICKUP_SECONDS, WAITER_SEC
 __all__ = ["READY_STATUSES", "QueuePosition", "Scheduler", "online"]
 
 READY_STATUSES = frozenset((ExporterStatus.AVAILABLE, ExporterStatus.UNSPECIFIED))
-"""Of an exporter that can begin a lease; those before 0.8 report none."""
+"""Statuses in which an exporter can begin a lease. Exporters before 0.8 report no status (UNSPECIFIED)."""
 MAX_REMEMBERED_CHOICES = 4096
 
 
 @dataclass(frozen=True)
 class QueuePosition:
-    """Where a lease stands in the queue."""
+    """The position of a lease in the queue."""
 
     number: int
     """1 is next."""
     seconds: float | None
-    """Until it gets an exporter if every lease lasts as long as it may; None: nobody knows."""
+    """Estimated time until it gets an exporter, if no lease ends early; None: unknown."""
 
 
 def online(exporter: Exporter, presence: ExporterPresence, now: float) -> bool:
-    """Whether it is registered and there."""
+    """Whether it is registered, and connected or recently seen."""
     return _has_not_left(exporter) and presence.is_fresh(exporter.key, now)
 
 
@@ -62,7 +62,7 @@ def _has_not_left(exporter: Exporter) -> bool:
 
 
 class Scheduler:
-    """Reconciles a lab with the time. It keeps nothing that a restart would lose, but what it found out already."""
+    """Makes all decisions that are due. Its only state is a cache, which a restart may lose."""
 
     def __init__(
         self,
@@ -72,19 +72,19 @@ class Scheduler:
         *,
         max_leases: int | None = None,
     ) -> None:
-        """`max_leases` of a client go on, if others have made more."""
+        """With `max_leases`, clients that have more leases than that (made by other writers) lose the youngest ones."""
         self.presence = presence
         self.waiters = waiters or Waiters()
         self.evidence = evidence or StoreEvidence()
         self._max_leases = max_leases
         self.next_waiting: dict[Key, Key] = {}
-        """By exporter that is there, not available, and nobody's: the first of those who wait and may have it."""
+        """For each online exporter that is neither leased nor available: the first waiting lease that may have it."""
         self._choices: dict[tuple[object, ...], Candidates | LeaseRefusal] = {}
         self._generation = (-1, -1)
         self._checked = (-1, -1)
 
     def reconcile(self, draft: Draft, now: float) -> float | None:
-        """Make all decisions that are due; the time when the next one will be, None if nothing waits for time."""
+        """Make all decisions that are due. Returns when the next one is due; None if none depends on time."""
         self.evidence.note_time(now)
         self._note_absence(draft, now)
         reconcile_references(draft, self.evidence, now)
@@ -120,14 +120,14 @@ class Scheduler:
         if excess := self._end_excess(draft, now):
             waiting = [one for one in waiting if one.key not in excess]
             later = [one for one in later if one.key not in excess]
-        reconcile_references(draft, self.evidence, now)  # who has just ended has let go of its exporter
+        reconcile_references(draft, self.evidence, now)  # leases that ended above release their exporters
         due += self._place(draft, waiting, later, now)
         if (loss := self.presence.next_loss()) is not None:
             due.append(loss + 0.001)
         return min(due, default=None)
 
     def _may_rest_on_more(self, draft: Draft, lease: Lease) -> bool:
-        """Whether it rests on a record that is not here, and perhaps only not yet."""
+        """Whether it depends on a record that is missing here, but may exist in the store."""
         refs: list[RecordRef] = [(Client, Key(lease.namespace, lease.client))]
         if lease.exporter:
             refs.append((Exporter, Key(lease.namespace, lease.exporter)))
@@ -135,7 +135,7 @@ class Scheduler:
         return any([not self.evidence.is_gone(draft, one) for one in missing])  # noqa: C419 - all are asked for
 
     def _end_excess(self, draft: Draft, now: float) -> set[Key]:
-        """End the youngest leases of clients that have too many; which these are."""
+        """End the youngest leases of clients that have too many. Returns their keys."""
         ended: set[Key] = set()
         if self._max_leases is None:
             return ended
@@ -149,8 +149,8 @@ class Scheduler:
         return ended
 
     def _with_offer_updated(self, draft: Draft, lease: Lease, now: float) -> Lease:
-        """The lease, which has begun or waits again where there is nothing to be said to an offer any more."""
-        if lease.accepted and lease.begun is None:  # somebody else has written it, and it would never end
+        """The lease; begun, or waiting again, if its offer was accepted, expired or lost its exporter."""
+        if lease.accepted and lease.begun is None:  # written so by another process: it would never end
             lease = accept(lease, now)
             draft.put(lease)
         if lease.offered is None:
@@ -160,14 +160,14 @@ class Scheduler:
         return update_offer(draft, lease, is_there, now)
 
     def _noticed(self, draft: Draft, lease: Lease, now: float) -> Lease:
-        """The lease, which nobody has to be heard of for any more if its command knows that it has a board."""
+        """The lease; no longer marked as `waited` if its command knows that it has a board."""
         if lease.waited and lease.accepted and self.waiters.is_picked_up(lease.key, now):
             lease = replace(lease, waited=False)
             draft.put(lease)
         return lease
 
     def _abandoned(self, lease: Lease, now: float) -> Lease | None:
-        """The lease as it ends because the command that waited for it is gone; None if it goes on."""
+        """The ended lease if the command that waited for it is gone; None if the lease continues."""
         if not lease.waited or self.waiters.limit(lease, now) > now:
             return None
         if lease.accepted:
@@ -179,7 +179,7 @@ class Scheduler:
         )
 
     def _note_absence(self, draft: Draft, now: float) -> None:
-        """Exporters that have not been heard of are offline, whatever they last said."""
+        """Mark exporters offline that are neither connected nor were seen recently, whatever status they reported."""
         for key in self._in_doubt(draft):
             if self.presence.is_fresh(key, now):
                 continue
@@ -193,7 +193,7 @@ class Scheduler:
             self.presence.confirm_offline(key)
 
     def _in_doubt(self, draft: Draft) -> list[Key]:
-        """Exporters that may be absent without a record of it: few, and all of them after a change was undone."""
+        """Exporters whose status may be outdated: usually few, but all of them after changes were undone."""
         checked = (id(draft), draft.undone)
         changed = checked != self._checked
         self._checked = checked
@@ -201,7 +201,7 @@ class Scheduler:
         return [*self.presence.disconnected_exporters(), *recorded]
 
     def _place(self, draft: Draft, waiting: list[Lease], later: list[Lease], now: float) -> list[float]:
-        """Give exporters to those who wait; when those end who got one, and when it is decided about others."""
+        """Allocate exporters to waiting leases. Returns when the new leases end, and when to decide about others."""
         self.next_waiting = {}
         expiries: list[float] = []
         queue: list[tuple[Lease, Candidates]] = []
@@ -240,13 +240,13 @@ class Scheduler:
         why: dict[int, LeaseCondition] = {}
         for lease, found in queue:
             if draft.get(Lease, lease.key) is lease:
-                if id(found) not in why:  # the same for all who want the same
+                if id(found) not in why:  # the same for all leases with the same candidates
                     why[id(found)] = _pending(draft, found, pool, now)
                 draft.put(lease.with_condition(why[id(found)]))
         return expiries
 
     def find_next_waiting(self, state: LabState, now: float) -> None:
-        """Find out who is `wanted`, and decide nothing."""
+        """Update `next_waiting` without deciding anything."""
         found = ((one, self.choices(state, one)) for one in state.open_leases() if not one.exporter)
         queue = [
             (one, candidates)
@@ -261,7 +261,7 @@ class Scheduler:
             self.next_waiting = {key: first.key for key, first in firsts if first is not None}
 
     def _preference(self, exporter: Key) -> tuple[bool, Key]:
-        """Of equals: one whose connection is open now, then by name."""
+        """Prefer connected exporters, then sort by name."""
         return not self.presence.is_connected(exporter), exporter
 
     def _reservations(self, state: LabState, later: list[Lease]) -> Reservations:
@@ -269,7 +269,7 @@ class Scheduler:
         return Reservations([(lease, one) for lease, one in found if isinstance(one, Candidates)])
 
     def choices(self, state: LabState, lease: Lease) -> Candidates | LeaseRefusal:
-        """`candidates.choices`, remembered while nothing changes that it depends on."""
+        """`candidates.choices`, cached until one of its inputs changes."""
         generation = (id(state), state.generation)
         if generation != self._generation:
             self._choices.clear()
@@ -293,7 +293,7 @@ class Scheduler:
         free: set[Key] = set()
         free_at: dict[Key, float] = {}
         damaged = {key for kind, key in state.damaged if kind is Exporter}
-        for key, exporter in state.items(Exporter):  # all of them each time, so it has to be quick
+        for key, exporter in state.items(Exporter):  # runs for every exporter in each turn: keep it fast
             if _has_not_left(exporter) and self.presence.is_fresh(key, now):
                 holder = state.holder(key)
                 if holder is None:
@@ -301,13 +301,13 @@ class Scheduler:
                     is_ready = exporter.status in READY_STATUSES and not exporter.lease
                     if is_ready and key not in damaged:
                         free.add(key)
-                else:  # who is offered it has it for the whole time from when it is accepted
+                else:  # an offered lease will have its whole duration from its acceptance on
                     held = holder.expiry
                     free_at[key] = end_of(holder, now) if held is None else held
         return ExporterPool(free, free_at, self._preference)
 
     def queue(self, state: LabState, now: float) -> dict[Key, QueuePosition]:
-        """The place and estimate of each lease that waits for an exporter."""
+        """The queue position and the estimated wait of each waiting lease."""
         waiting: list[tuple[Lease, Candidates]] = []
         later: list[Lease] = []
         for lease in state.open_leases():
@@ -332,7 +332,7 @@ class Scheduler:
 
 
 def _pending(state: LabState, found: Candidates, pool: ExporterPool, now: float) -> LeaseCondition:
-    """Why a lease waits."""
+    """The condition that says why a lease waits."""
     here = [key for key in found.exporters if key in pool.free_at]
     if not here:
         reason, message = "Offline", "none of the exporters that it may have is online"
@@ -340,33 +340,33 @@ def _pending(state: LabState, found: Candidates, pool: ExporterPool, now: float)
         reason, message = "NotAvailable", "all exporters that it may have are leased"
     elif any(key in pool.free for key in here):
         reason = "NotAvailable"
-        message = "what is free is promised to a lease that begins before this one would end"
+        message = "the free exporters are reserved for a lease that begins before this one would end"
     else:
         reason, message = "NotReady", "no exporter that it may have is ready yet"
         left = sorted(key for key in here if state.holder(key) is None)
         said = (state.get(Exporter, key) for key in left)
         if any((Exporter, key) in state.damaged for key in left):
-            message += "; what is kept of one was damaged: who runs the lab has to repair it"
+            message += "; the record of one is damaged: the lab's administrator has to repair it"
         elif (one := next((one for one in said if one is not None and one.reasons), None)) is not None:
             message += f"; {one.name}: {one.status_message}"
     return LeaseCondition(ConditionType.PENDING, True, reason, message, now)
 
 
 def _drained(drain: Drain, now: float) -> LeaseCondition:
-    """Why all leases wait."""
+    """The condition of all waiting leases while the lab is drained."""
     why = f" ({drain.reason})" if drain.reason else ""
     message = f"the lab is drained{why}: leases that run go on, and no lease begins until it is resumed"
     return LeaseCondition(ConditionType.PENDING, True, "NotAvailable", message, now, ReasonCode.DRAINED.value)
 
 
 def _ended(state: LabState, lease: Lease, now: float) -> Lease | None:
-    """The lease as it ends now, None if it goes on."""
+    """The lease, ended now; None if it continues."""
     if lease.release:
         reason, message = "Released", lease.release_reason or "it was released"
     elif lease.expiry is not None and lease.expiry <= now:
         reason, message = "Expired", "its time is over"
     elif state.get(Client, Key(lease.namespace, lease.client)) is None:
-        is_news = not lease.conditions  # nobody has decided about it yet, nor heard of that client
+        is_news = not lease.conditions  # first decision about it: the client may never have existed
         is_gone = "there is no client {}" if is_news else "client {} was deleted"
         reason, message = "Released", is_gone.format(lease.client)
     elif lease.exporter and state.get(Exporter, Key(lease.namespace, lease.exporter)) is None:

@@ -1,26 +1,24 @@
-"""Which combinations of begin, end and duration a lease may ask for."""
+"""Validates the begin time, end time and duration of a lease request."""
 
 from __future__ import annotations
 
 __all__ = ["MAX_DURATION_SECONDS", "TimesError", "check_times"]
 
 MAX_DURATION_SECONDS = 10 * 365 * 86400.0
-"""Seconds. Longer is a mistake, and later arithmetic stays in range."""
+"""A longer lease is a mistake. The limit keeps later arithmetic in range."""
 
 
 class TimesError(ValueError):
-    """A lease that cannot be so."""
+    """The times of a lease are invalid."""
 
 
 def check_times(
     begin: float | None, end: float | None, duration: float | None, now: float
 ) -> tuple[float | None, float | None, float]:
-    """Begin, end and duration of a lease in seconds, with begin and duration worked out where they can be.
-
-    Ten years from now nobody knows what will be, and a lease that waits so long only fills the disk.
+    """Begin, end and duration of a lease in seconds; a missing begin or duration is computed from the others.
 
     Raises:
-        TimesError: says which of them is missing, too much or wrong.
+        TimesError: one of them is missing, out of range or contradicts the others.
     """
     for word, time in (("begin_time", begin), ("end_time", end)):
         if time is not None and not now - MAX_DURATION_SECONDS < time < now + MAX_DURATION_SECONDS:

@@ -1,12 +1,12 @@
-"""Leases that a command waits for, and when each command was last heard of.
+"""Tracks commands that wait for a lease, and when each was last heard from.
 
-A command that was killed cannot give its lease back. One that waits watches it, or asks again every few
-seconds; when it does not any more, its lease leaves the queue, and what it got meanwhile goes to others. In memory:
-after a restart, each has the whole time again.
+A command that was killed cannot release its lease. A waiting command watches its lease or polls it every few seconds;
+if it stops, the lease leaves the queue, or its exporter goes to another lease. All of this is in memory: after a
+restart each command has the full time again.
 
-That a watch is open says that its command waits, but not that it has read what was sent to it last: a connection to a
-computer that sleeps takes much, and stands for a while. So who is told of their board, and says nothing, is believed
-to know it when the watch has lasted longer than a connection whose other end is silent would.
+An open watch proves that the command waits, but not that it has read the last message: the connection to a suspended
+computer stays open for a while and buffers data. So a command counts as informed of its board only if its watch is
+still open after the time in which a silent connection would have been closed.
 """
 
 from __future__ import annotations
@@ -19,43 +19,43 @@ from jumpstarter_controller.lab import Key, Lease
 __all__ = ["PICKUP_SECONDS", "WAITER_SECONDS", "WATCHED_SECONDS", "Waiters"]
 
 WAITER_SECONDS = 60.0
-"""A command that has not been heard of for so long is gone."""
+"""A command that was not heard from for this long is gone."""
 PICKUP_SECONDS = 30.0
-"""A command that waits has so long to see that it has got a board, if it was heard of just before."""
+"""The time that a waiting command has to notice its board, if it was heard from just before."""
 WATCHED_SECONDS = 60.0
-"""A watch that is open so long after its command was told of its board has an end that reads. A controller cuts
-connections that have been silent for 50 s (`app.OPTIONS`)."""
+"""If a watch is still open this long after the board was announced on it, the command has read the message. A
+controller closes connections that were silent for 50 s (`app.OPTIONS`)."""
 
 
 TELL_SECONDS = 20.0
-"""That a command was heard of is told for so long."""
+"""How long other controllers are told that a command was heard from."""
 
 
 class Waiters:
-    """By lease. Times are in seconds since the epoch."""
+    """The waiting commands, by lease. Times are in seconds since the epoch."""
 
     def __init__(self) -> None:
         self._heard: dict[Key, float] = {}
         self._picked_up: dict[Key, None] = {}
         self._watches: dict[Key, dict[object, float]] = {}
-        """Those that are open, each with when the news of their board was sent to it, infinite before."""
+        """Open watches, each with the time when the board was announced on it; infinite before that."""
 
     def heard(self, lease: Lease, now: float) -> None:
-        """Its command has asked for it, and knows of its board if it has one."""
+        """Its command has polled it, so it knows of the board if the lease has one."""
         self._heard[lease.key] = now
         if lease.accepted:
             self._picked_up[lease.key] = None
 
     def heard_elsewhere(self, lease: Key, now: float, *, knows: bool) -> None:
-        """Another controller has heard of its command, which `knows` of its board or not."""
+        """Another controller has heard from its command; `knows`: the command knows of its board."""
         self._heard[lease] = now
         if knows:
             self._picked_up[lease] = None
 
     def to_tell(self, leases: Iterable[Lease], now: float) -> dict[Key, bool]:
-        """Of which leases another controller that decides is to be told: their commands watch, or have been heard of.
+        """Leases whose commands watch or were heard from here, for the controller that leads.
 
-        True: the command knows of its board.
+        The value is True if the command knows of its board.
         """
         found = {}
         for lease in leases:
@@ -70,16 +70,16 @@ class Waiters:
         return found
 
     def watched(self, lease: Key, watch: object) -> None:
-        """Its command watches it, until `unwatched`."""
+        """Its command has opened a watch, until `unwatched`."""
         self._watches.setdefault(lease, {})[watch] = math.inf
 
     def told(self, lease: Key, watch: object, now: float) -> None:
-        """It was sent to that watch that it has its board."""
+        """The board was announced on that watch."""
         watches = self._watches[lease]
         watches[watch] = min(watches[watch], now)
 
     def unwatched(self, lease: Key, watch: object, now: float) -> None:
-        """That watch has ended."""
+        """The watch has ended."""
         watches = self._watches[lease]
         del watches[watch]
         if not watches:
@@ -88,14 +88,14 @@ class Waiters:
                 self._heard[lease] = now
 
     def is_picked_up(self, lease: Key, now: float) -> bool:
-        """Whether nobody has to be heard of any more."""
+        """Whether the command knows of its board."""
         return lease in self._picked_up or now >= self._first_told(lease) + WATCHED_SECONDS
 
     def _first_told(self, lease: Key) -> float:
         return min(self._watches.get(lease, {}).values(), default=math.inf)
 
     def limit(self, lease: Lease, now: float) -> float:
-        """When the lease ends unless its command is heard of."""
+        """When the lease ends unless its command is heard from."""
         if lease.key in self._watches:
             self._heard[lease.key] = now
             if lease.begun is None:
@@ -107,13 +107,13 @@ class Waiters:
         return limit if lease.begun is None else max(limit, lease.begun + PICKUP_SECONDS)
 
     def written(self, key: Key, lease: Lease | None) -> None:
-        """A lease is so on the disk: nobody has to be heard of any more for one that has ended or was picked up."""
+        """The lease was committed. Drop the state of leases that ended or whose commands know of their board."""
         if lease is None or not lease.waited or lease.ended is not None:
             self._heard.pop(key, None)
             self._picked_up.pop(key, None)
 
     def shift(self, seconds: float) -> None:
-        """The clock was set forward by so many seconds."""
+        """The clock was set forward by this many seconds."""
         self._heard = {key: heard + seconds for key, heard in self._heard.items()}
         for watches in self._watches.values():
             for watch in watches:
