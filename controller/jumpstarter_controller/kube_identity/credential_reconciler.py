@@ -16,6 +16,7 @@ from typing import Protocol, TypeVar
 
 import trio
 from jumpstarter_proto.errors import JumpstarterError
+from jumpstarter_proto.notifications import Broadcast
 
 from jumpstarter_controller.identity import Subject
 from jumpstarter_controller.kube_identity.name_watch import NameWatch
@@ -125,7 +126,7 @@ class CredentialReconciler:
         """When objects were last had to say why they have no token, while they have none."""
         self._rotated: dict[RecordRef, str] = {}
         """The uid of an object whose token was rotated, and of which no token was in its Secret yet."""
-        self._news = trio.Event()
+        self._news = Broadcast()
         self._said: dict[str, None] = {}
         self._threads = trio.CapacityLimiter(WORKERS)
 
@@ -154,7 +155,7 @@ class CredentialReconciler:
 
     def _notice(self, ref: RecordRef) -> None:
         self._pending[ref] = None
-        self._news.set()
+        self._news.notify()
 
     def notice(self, names: Iterable[str]) -> None:
         """What is called so, and belongs to a client or an exporter, is another than before."""
@@ -177,7 +178,6 @@ class CredentialReconciler:
         while True:
             ref = self._take()
             if ref is None:
-                self._news = trio.Event() if self._news.is_set() else self._news
                 left = min(self._later.values(), default=math.inf) - self._reconciler.clock()
                 with trio.move_on_after(max(0.0, min(left, LOOK_SECONDS))):
                     await self._news.wait()
@@ -191,7 +191,7 @@ class CredentialReconciler:
             if due is not None:
                 self._later[ref] = due
             if ref in self._pending:
-                self._news.set()
+                self._news.notify()
 
     async def _tend(self, ref: RecordRef) -> float | None:
         """Do what an object needs; when to look again, in seconds since the epoch."""

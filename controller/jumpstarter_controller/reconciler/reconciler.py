@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn, TypeVar
 
 import trio
+from jumpstarter_proto.notifications import AutoResetEvent
 from jumpstarter_proto.remote import ReasonCode, reason_of
 from jumpstarter_proto.rpc import RpcError, StatusCode
 
@@ -139,7 +140,7 @@ class Reconciler:
         """Specs, and statuses (True), that already followed a step of the clock when the batch was cut: by how much."""
         self._current: list[_Job] = []
         """The changes of this turn."""
-        self._work = trio.Event()
+        self._work = AutoResetEvent()
         self._watchers: dict[RecordRef, set[trio.Event]] = {}
         self._queue: dict[Key, QueuePosition] | None = None
         self._next_waiting: dict[Key, Key] = {}
@@ -285,7 +286,6 @@ class Reconciler:
         )
 
     async def _turn(self) -> float | None:
-        self._work = trio.Event()
         self._store_sync.begin()
         self._store_sync.evidence.begin()
         await self._follow_clock()

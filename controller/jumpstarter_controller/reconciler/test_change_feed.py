@@ -186,8 +186,8 @@ def test_a_revision_of_somebody_else_is_none(text: str, off: int) -> None:
 @pytest.mark.parametrize(
     ("wish", "why"),
     [
-        ({}, "watch what"),
-        ({"leases": 77}, "77 is no scope"),
+        ({}, "nothing to watch"),
+        ({"leases": 77}, "77 is not a lease scope"),
         ({"exporters": True, "exporter_filter": "=="}, "=="),
         ({"leases": 1, "tag_filter": "a in b"}, "a in b"),
     ],

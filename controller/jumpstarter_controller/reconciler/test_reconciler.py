@@ -322,7 +322,7 @@ async def test_a_computer_that_starts_years_behind_prolongs_no_lease_when_it_lea
     old = lease("long", duration=600.0, begun=1e9 - 100, exporter="one", created=1e9 - 100)
     fill(disk, ANN, BOARD, two, old)
     clocks = Clocks(disk, ahead=right - 1e8)
-    assert "behind what was written last" in caplog.text
+    assert "behind the newest stored time" in caplog.text
     reconciler = clocks.reconciler
     await nursery.start(reconciler.run)
     for board in (BOARD, two):

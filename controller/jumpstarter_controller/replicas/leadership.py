@@ -1,4 +1,4 @@
-"""Leads a lab, or waits to: the task that reads and writes the record of who leads."""
+"""The task that takes part in the leader election of a lab's controllers."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import NoReturn, Protocol, TypeVar
 
 import trio
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
+from jumpstarter_proto.notifications import Broadcast
 from jumpstarter_proto.tasks import collapsed
 
 from jumpstarter_controller.replicas.election import Election, LeaderRecord
@@ -24,46 +25,50 @@ _log = logging.getLogger(__name__)
 
 
 class NotLeaderError(JumpstarterError):
-    """Another leads."""
+    """Another controller leads the lab."""
 
     exit_code = ExitCode.FAILED
 
 
 class Lock(Protocol):
-    """The record, in a place that all replicas see. Blocking."""
+    """The leader record, which all replicas share. Blocking."""
 
     def read(self) -> tuple[LeaderRecord | None, str]:
-        """What it says, and its version, empty when there is none. StoreError: it cannot be read."""
+        """The record and its version; empty if there is none. StoreError: it cannot be read."""
 
     def write(self, claim: LeaderRecord, version: str) -> str | None:
-        """Write it over that version; its new one, None if another was first. StoreError: who knows."""
+        """Replace that version of the record. Returns the new version; None: it was changed by another replica.
+
+        Raises:
+            StoreError: it is unknown whether it was written.
+        """
 
 
 class Leadership:
-    """One replica's. `run` has to run."""
+    """One replica's part in the election. Works only while `run` is running."""
 
     def __init__(self, lock: Lock, identity: str, *, clock: Callable[[], float] = uptime) -> None:
         self.trouble = ""
-        """Why the record cannot be read or written; empty when it can."""
+        """Why the record cannot be read or written; empty: it can."""
         self.on_change: Callable[[], None] = lambda: None
-        """Called when it begins to lead, and when another does."""
+        """Called when this replica becomes the leader, and when it is no longer the leader."""
         self._lock = lock
         self._election = Election(identity, clock)
         self._limiter = trio.CapacityLimiter(1)
-        self._changed = trio.Event()
+        self._changed = Broadcast()
         self._said = False
 
     def leads(self) -> bool:
-        """Whether this replica leads in this moment."""
+        """Whether this replica is the leader at this moment."""
         return self._election.leads
 
     @property
     def holder(self) -> str:
-        """Who leads, as far as is known; empty for nobody."""
+        """The leader, as far as is known; empty: none."""
         return self._election.holder
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> NoReturn:
-        """Lead, or wait to, until cancelled. The record still says so then: see `resign`."""
+        """Take part in the election until cancelled. The record keeps its holder then: see `resign`."""
         task_status.started()
         while True:
             try:
@@ -72,7 +77,7 @@ class Leadership:
                 self._election.refused()
                 if str(error) != self.trouble:
                     self.trouble = str(error)
-                    _log.warning("which controller leads cannot be seen or said: %s", error)
+                    _log.warning("the leader record cannot be read or written: %s", error)
             else:
                 self.trouble = ""
             self._tell()
@@ -94,34 +99,33 @@ class Leadership:
         return await trio.to_thread.run_sync(ask, abandon_on_cancel=True, limiter=self._limiter)
 
     def _tell(self) -> None:
-        self._changed.set()
-        self._changed = trio.Event()
+        self._changed.notify()
         leads = self.leads()
         if leads != self._said:
             self._said = leads
-            _log.info("this controller leads the lab" if leads else "this controller leads the lab no more")
+            _log.info("this controller leads the lab" if leads else "this controller no longer leads the lab")
             self.on_change()
 
     async def until_leads(self, say: Callable[[str], None]) -> None:
-        """Until this replica leads; what it waits for is said."""
+        """Wait until this replica leads; `say` is called with the reason for waiting."""
         while not self.leads():
             if self.trouble:
                 say(self.trouble)
             elif self.holder:
-                say(f"controller {self.holder} leads this lab; this one takes over when that ends")
+                say(f"controller {self.holder} leads this lab; this one takes over when it ends")
             await self._changed.wait()
 
     async def until_followed(self) -> NoReturn:
-        """Until another leads. FollowedError: it does."""
+        """Wait until another replica leads, then raise NotLeaderError."""
         while not self.holder or self.holder == self._election.identity:
             await self._changed.wait()
         raise NotLeaderError(
-            f"controller {self.holder} leads this lab now, as this one could not say in time that it is there; "
-            "it ends, and can be started again"
+            f"controller {self.holder} leads this lab now, because this one could not renew the leader record in time; "
+            "it stops, and can be started again"
         )
 
     async def until_known(self, say: Callable[[str], None]) -> None:
-        """Until it is known who leads; what stands against that is said."""
+        """Wait until the leader is known; `say` is called with the reason for waiting."""
         while not self.leads() and (self.trouble or self.holder in {"", self._election.identity}):
             if self.trouble:
                 say(self.trouble)
@@ -130,11 +134,11 @@ class Leadership:
     async def until_open(
         self, controllers: Callable[[], Collection[str]], say: Callable[[str], None]
     ) -> None:
-        """Until this replica leads, or one of the `controllers` does: a command that moves the lab wants it alone."""
+        """Wait until a controller leads, and not a command that moves the lab to or from the cluster."""
         while not self.leads() and self.holder not in controllers():
             if self.holder:
                 say(
-                    f"{self.holder}, which is no controller that lives, has this lab; this one serves after that"
+                    f"{self.holder}, which is not a running controller, holds this lab; this one serves after that"
                 )
             await self._changed.wait()
 
@@ -144,7 +148,7 @@ class Leadership:
         *,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> NoReturn:
-        """Run new `tasks` whenever this replica begins to lead, and end them when it does not any more."""
+        """Run new `tasks` whenever this replica becomes the leader, and cancel them when it no longer is."""
         task_status.started()
         while True:
             while not self.leads():
@@ -154,7 +158,9 @@ class Leadership:
                     for task in tasks():
                         nursery.start_soon(task)
                     while (left := self._election.left) > 0:
-                        with trio.move_on_after(left):  # whoever does not answer keeps nothing running
+                        with trio.move_on_after(
+                            left
+                        ):  # bounded by the claim, even if the API server does not answer
                             await self._changed.wait()
                     nursery.cancel_scope.cancel()
 

@@ -1,6 +1,6 @@
-"""Connections between the controllers of a lab: TLS with one certificate, whose key only they have, on both ends.
+"""Connections between the controllers of a lab: mutual TLS with one shared certificate.
 
-Who shows another certificate is refused before a call is read, and is told nothing.
+A peer with another certificate is rejected in the handshake.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import NoReturn
 
 import trio
 from jumpstarter_proto.lab.v1.replicas_grpc import ReplicaServiceStub
+from jumpstarter_proto.notifications import AutoResetEvent
 from jumpstarter_proto.remote import EndpointError, split_endpoint
 from jumpstarter_proto.rpc import RpcError, StatusCode, connect_tcp, open_channel, server_ssl_context
 
@@ -23,15 +24,15 @@ from jumpstarter_controller.replicas.members import Members
 __all__ = ["CONNECT_SECONDS", "Peers", "peer_server_context"]
 
 CONNECT_SECONDS = 3.0
-"""One that does not answer by then is dead, whatever its record says."""
+"""A controller that does not answer within this time is dead, whatever its record says."""
 RETRY_SECONDS = 2.0
-"""Between two calls of one that was silent."""
+"""Between two attempts to reach a controller that did not answer."""
 
 _log = logging.getLogger(__name__)
 
 
 def peer_server_context(certificate: Certificate) -> ssl.SSLContext:
-    """For connections of other replicas, and of nobody else."""
+    """A TLS context for a server that accepts other replicas only."""
     context = server_ssl_context(certificate.chain, certificate.key)
     context.verify_mode = ssl.CERT_REQUIRED
     context.load_verify_locations(certificate.chain)
@@ -48,30 +49,29 @@ def _client_context(chain: Path, key: Path) -> ssl.SSLContext:
 
 
 class Peers:
-    """The other replicas, to be called."""
+    """Clients for the other replicas."""
 
     def __init__(self, members: Members, certificate: Certificate) -> None:
         self.members = members
         self._context = _client_context(certificate.chain, certificate.key)
         self._silent: dict[str, str] = {}
-        """Names of those that did not answer the last time, and where."""
-        self._news = trio.Event()
+        """Replicas that did not answer the last call, with their address at that time."""
+        self._news = AutoResetEvent()
 
     def names(self) -> list[str]:
-        """Of those that may live."""
+        """Names of the replicas that may be alive."""
         return list(self.members.known)
 
     def answers(self, name: str) -> bool:
-        """Whether it did, when it was last called where it is now; also if it never was."""
+        """Whether it answered the last call at its present address, or was never called."""
         return name not in self._silent or self._silent[name] != self.members.known.get(name)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> NoReturn:
-        """Until cancelled, see who of the silent answers again, so that no call has to find out."""
+        """Reconnect to silent replicas until cancelled, so that no call has to wait for a time-out."""
         task_status.started()
         while True:
             self._silent = {name: one for name, one in self._silent.items() if not self.answers(name)}
             if not self._silent:
-                self._news = trio.Event()
                 await self._news.wait()
             await trio.sleep(RETRY_SECONDS)
             for name in list(self._silent):
@@ -81,15 +81,15 @@ class Peers:
 
     @asynccontextmanager
     async def reach(self, name: str) -> AsyncIterator[ReplicaServiceStub]:
-        """A connection to one of them. RpcError: UNAVAILABLE, it cannot be reached, or is none."""
+        """A stub for one of them. RpcError: UNAVAILABLE, it is unknown or cannot be reached."""
         address = self.members.known.get(name)
         if address is None:
-            raise RpcError(StatusCode.UNAVAILABLE, f"controller {name} is not there")
+            raise RpcError(StatusCode.UNAVAILABLE, f"controller {name} is unknown")
         try:
             host, port = split_endpoint(address)
         except EndpointError as error:
             raise RpcError(
-                StatusCode.UNAVAILABLE, f"controller {name} says wrongly where it is: {error}"
+                StatusCode.UNAVAILABLE, f"controller {name} has an invalid address: {error}"
             ) from None
         try:
             stream = await connect_tcp(host, port, ssl_context=self._context, timeout=CONNECT_SECONDS)

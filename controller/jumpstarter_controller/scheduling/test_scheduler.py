@@ -286,7 +286,7 @@ def test_a_board_is_kept_for_who_asked_before_for_later(world: World) -> None:
     world.step(50)
     long = world.ask(duration=51.0, sequence=2)
     assert world.reason(long) == ("Pending", True, "NotAvailable")
-    assert "promised" in world.lease(long).conditions[-1].message
+    assert "reserved" in world.lease(long).conditions[-1].message
     assert world.scheduler.queue(world.lab, world.now)[long].seconds == 110.0
     short = world.ask(duration=50.0, sequence=3)
     assert world.lease(short).active, "it is over in time"
@@ -368,7 +368,7 @@ def test_a_bounded_number_of_leases_is_promised_a_board(world: World) -> None:
         world.exporter(f"e{number:02}", labels={"board": "rpi4", "n": str(number)})
         world.ask(selector=f"n={number}", begin_time=1010.0, sequence=number + 1)
     kept = world.ask(selector="n=0", sequence=100)
-    assert "promised" in world.lease(kept).conditions[-1].message
+    assert "reserved" in world.lease(kept).conditions[-1].message
     free = world.ask(selector=f"n={MAX_RESERVATIONS}", sequence=101)
     assert world.lease(free).active
 

@@ -1,4 +1,4 @@
-"""What clients and exporters wish of a lease, as the journal has it: who it was, and what was refused to them."""
+"""Records requests about leases in the audit log: who made them, and which were rejected."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["audited"]
 def audited(
     reconciler: Reconciler, caller: Client | Exporter, verb: str, lease: str = "", done: str = ""
 ) -> Iterator[None]:
-    """The journal has it when the block refuses that to the caller, else what is `done`, before its effects."""
+    """Add an entry to the audit log: the rejection if the block raises, else the text `done`."""
     fields, then = about(caller, lease=lease), reconciler.clock()
     try:
         yield

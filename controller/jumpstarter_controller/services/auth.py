@@ -1,4 +1,4 @@
-"""Who calls: from a call's metadata to the record of a client, an exporter or a host, and how long that holds."""
+"""Authenticates calls: from the metadata of a call to the record of the client, exporter or host that makes it."""
 
 from __future__ import annotations
 
@@ -26,34 +26,34 @@ _log = logging.getLogger(__name__)
 
 R = TypeVar("R", Client, Exporter, Host)
 LOOK_SECONDS = 30.0
-"""A token's end is noticed so soon, also when the wall clock was set."""
+"""The longest pause between two checks of a token, so that a change of the wall clock is noticed."""
 MIN_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
 class CallerSession(Generic[R]):
-    """Somebody whose token was good when their call began. A call that stays open asks again."""
+    """An authenticated caller. A call that stays open checks again that the token is still valid."""
 
     record: R
     uid: str
-    """Of the token, or of the record as another issuer's user found it."""
+    """The uid in the token; with an external token, the uid of the record when the call began."""
     expires: float
     """When the token ends, in seconds since the epoch."""
     external: bool
-    """Another issuer's token."""
+    """Whether the token is from an external issuer."""
     reconciler: Reconciler
 
     def pause(self, most: float) -> float:
-        """How long to wait until the next `check`, at most so many seconds."""
+        """Seconds to wait until the next `check`, at most `most`."""
         left = self.expires - self.reconciler.clock()
         return max(MIN_SECONDS, min(most, left))
 
     def check(self, state: LabState | None = None) -> None:
-        """Whether the token still counts, by a draft or else by what is acknowledged.
+        """Check that the token is still valid, in this state or else in the committed one.
 
         Raises:
-            RpcError: its owner was deleted, disabled or has a new token.
-            TokenError: its time is over.
+            RpcError: the caller was deleted or disabled, or has a new token.
+            TokenError: the token has expired.
         """
         record = (state or self.reconciler.committed).get(type(self.record), self.record.key)
         word = type(self.record).KIND
@@ -68,28 +68,28 @@ class CallerSession(Generic[R]):
             raise expired()
 
     async def watch(self) -> NoReturn:
-        """Wait until the token counts no more, and raise as `check` does."""
+        """Wait until the token is no longer valid, and raise as `check` does."""
         while True:
             self.check()
             await self.reconciler.wait(type(self.record), self.record.key, self.pause(LOOK_SECONDS))
 
 
 class CallAuthenticator:
-    """Lets in who has a valid token of an object that exists and is enabled."""
+    """Accepts callers with a valid token of a client, exporter or host that exists and is enabled."""
 
     def __init__(
         self, reconciler: Reconciler, authenticator: Authenticator, provisioned: Collection[str] = ()
     ) -> None:
-        """`provisioned` are the namespaces where users of other issuers become clients when they first call."""
+        """In the namespaces `provisioned`, users of external issuers become clients with their first call."""
         self._reconciler = reconciler
         self._authenticator = authenticator
         self._provisioned = provisioned
         self.refusals = RefusalLog(_log)
 
     async def greet(self, call: ServerCall[Any, Any]) -> None:
-        """Authenticate a connection's first caller before its message is read, which may be large; refuse nobody.
+        """Authenticate the first caller of a connection, before its message (which may be large) is read.
 
-        An interceptor. What is wrong with a caller is said by the call itself, for some are open to everybody.
+        To be used as an interceptor. It rejects no call, because some calls need no token; the call itself does.
         """
         if call.is_authenticated or call.header("authorization") is None:
             return
@@ -102,27 +102,27 @@ class CallAuthenticator:
                 await self._known(call, Kind.CLIENT, Client)
 
     async def client(self, call: ServerCall[Any, Any]) -> Client:
-        """The calling client. RpcError says why it is none."""
+        """The calling client. RpcError: it cannot be authenticated."""
         return (await self.client_session(call)).record
 
     async def exporter(self, call: ServerCall[Any, Any]) -> Exporter:
-        """The calling exporter. RpcError says why it is none."""
+        """The calling exporter. RpcError: it cannot be authenticated."""
         return (await self.exporter_session(call)).record
 
     async def client_session(self, call: ServerCall[Any, Any]) -> CallerSession[Client]:
-        """The same, for a call that may take a while."""
+        """Like `client`, for a call that stays open."""
         return await self._session(call, Kind.CLIENT, Client)
 
     async def exporter_session(self, call: ServerCall[Any, Any]) -> CallerSession[Exporter]:
-        """The same, for a call that may take a while."""
+        """Like `exporter`, for a call that stays open."""
         return await self._session(call, Kind.EXPORTER, Exporter)
 
     async def host_session(self, call: ServerCall[Any, Any]) -> CallerSession[Host]:
-        """The calling host. RpcError says why it is none."""
+        """The calling host. RpcError: it cannot be authenticated."""
         return await self._session(call, Kind.HOST, Host)
 
     async def either(self, call: ServerCall[Any, Any]) -> Client | Exporter:
-        """By the call's own word for what it is."""
+        """The calling client or exporter, according to the call's `jumpstarter-kind`."""
         if call.header("jumpstarter-kind") == Kind.EXPORTER:
             return await self.exporter(call)
         return await self.client(call)
@@ -130,7 +130,7 @@ class CallAuthenticator:
     async def any_session(
         self, call: ServerCall[Any, Any]
     ) -> CallerSession[Client] | CallerSession[Exporter] | CallerSession[Host]:
-        """Whoever calls, by the call's own word for what it is. RpcError says why it is nobody."""
+        """The caller, according to the call's `jumpstarter-kind`. RpcError: it cannot be authenticated."""
         match call.header("jumpstarter-kind"):
             case Kind.HOST:
                 return await self.host_session(call)
@@ -152,7 +152,7 @@ class CallAuthenticator:
     async def _known(self, call: ServerCall[Any, Any], kind: Kind, of: type[R]) -> CallerSession[R]:
         caller = await self._authenticator.caller(call.metadata, kind)
         key = Key(caller.namespace, caller.name)
-        if caller.is_nobody:  # also when there is such an object by now: who signed the token is not known
+        if caller.is_nobody:  # even if such an object exists now: the signer of the token is unknown
             there = self._reconciler.committed.get(of, key)
             authorise(caller, None if there is None else (lambda _: False, ""))
         record = (
@@ -174,22 +174,22 @@ class CallAuthenticator:
         return CallerSession(record, uid, caller.expires, caller.subject is None, self._reconciler)
 
     async def _provision(self, caller: VerifiedCaller) -> None:
-        """Make the caller a client, where users of other issuers may become one by themselves."""
+        """Create a client for a user of an external issuer, in namespaces where that is allowed."""
         if caller.namespace not in self._provisioned:
             return
         key = Key(caller.namespace, caller.name)
         objects.check_names(key, {})
 
         def apply(draft: Draft, now: float) -> None:
-            if draft.get(Client, key) is None:  # several calls of theirs may have come at once
+            if draft.get(Client, key) is None:  # several first calls may arrive at once
                 objects.create(draft, now, Kind.CLIENT, key, {}, username=caller.username)
 
         await self._reconciler.change(apply)
-        _log.info("client made for a user of another issuer", extra={"client": caller.name})
+        _log.info("client created for a user of an external issuer", extra={"client": caller.name})
 
 
 async def subject_exists(reconciler: Reconciler, subject: Subject) -> bool:
-    """Whether there is a client, an exporter or a host with tokens that name this."""
+    """Whether the client, exporter or host that a token names exists, with the token's uid."""
     record = await reconciler.find(objects.TYPES[subject.kind], Key(subject.namespace, subject.name))
     return record is not None and record.accepts_uid(subject.uid, reconciler.clock())
 

@@ -1,4 +1,4 @@
-"""What the services do to a lab: each a function over a draft, run by `Reconciler.change`."""
+"""The changes that services make to a lab: functions over a draft, for `Reconciler.change`."""
 
 from __future__ import annotations
 
@@ -54,10 +54,10 @@ __all__ = [
 ]
 
 OWN_PREFIX = "jumpstarter.dev/"
-"""Labels that an exporter sets for itself; all others are the lab's."""
+"""Labels with this prefix are set by the exporter itself, all others by the lab."""
 MAX_TAGS = 10
 MAX_LEASES_PER_CLIENT = 256
-"""Of one client, unless its controller was told another number."""
+"""The default limit of open leases of a client."""
 MAX_CONTEXT = 8
 MAX_DEVICES = 4096
 MAX_REASONS = 16
@@ -66,11 +66,11 @@ MAX_MESSAGE_LENGTH = 1024
 
 
 _LISTS = {"lease": "lease list", "exporter": "exporters"}
-"""The command that shows all of a kind."""
+"""The command that lists all objects of a kind."""
 
 
 def not_found(kind: str, name: str) -> RpcError:
-    """As a Kubernetes API would say it, and what to do."""
+    """The error for a missing object, in the words of a Kubernetes API, with the next step."""
     return refused(
         StatusCode.UNKNOWN,
         f'{kind}s.jumpstarter.dev "{shown(name)}" not found; see which there are: jumpstarter {_LISTS.get(kind, kind)}',
@@ -93,13 +93,14 @@ def create_lease(
     waited: bool = False,
     waits_for_board: bool = False,
 ) -> Lease:
-    """A new lease of a client, not scheduled yet. With `waited`, its command has to be heard of until it has a board.
+    """Add a lease of a client. The scheduler handles it afterwards.
 
-    With `waits_for_board` it does not end because there is no board that it could have.
+    With `waited`, it ends if the command that waits for it stops polling or watching before it has a board. With
+    `waits_for_board`, it waits if no existing board matches.
 
     Raises:
-        RpcError: INVALID_ARGUMENT for what is missing or no tag, UNKNOWN for what makes no sense,
-            RESOURCE_EXHAUSTED for one lease too many.
+        RpcError: INVALID_ARGUMENT, something is missing or a tag is invalid; UNKNOWN, another value is invalid;
+            RESOURCE_EXHAUSTED, the client has too many leases.
     """
     if not asked.selector and not asked.exporter_name:
         raise RpcError(
@@ -110,7 +111,7 @@ def create_lease(
     context = _context(asked.context)
     try:
         selector = parse(asked.selector)
-        parse(str(selector))  # which is kept: it may be longer than what was written
+        parse(str(selector))  # the canonical text is stored, and may be longer than the request's
     except SelectorError as error:
         raise _unknown(error) from None
     begin, end, duration = _times(asked, now)
@@ -153,7 +154,7 @@ def _check_number(draft: Draft, client: Client, most_open: int, way_out: str) ->
     if sum(one.client == name and one.namespace == namespace for one in draft.open_leases()) >= most_open:
         raise RpcError(
             StatusCode.RESOURCE_EXHAUSTED,
-            f"client {client.name} has {most_open} leases that have not ended, and may have no more; {way_out}",
+            f"client {client.name} has {most_open} leases that have not ended, which is the limit; {way_out}",
         )
 
 
@@ -163,7 +164,7 @@ def _check_name(what: str, name: str) -> None:
     except LabelError:
         raise RpcError(
             StatusCode.UNKNOWN,
-            f"'{shown(name, 80)}' is no name for {what}; use letters, digits and '-', at most 63",
+            f"'{shown(name, 80)}' is not a valid name for {what}; use at most 63 letters, digits and '-'",
         ) from None
 
 
@@ -180,7 +181,7 @@ def _times(asked: client_pb2.Lease, now: float) -> tuple[float | None, float | N
 
 
 def _context(context: Mapping[str, str]) -> dict[str, str]:
-    """What an exporter's hooks get as they are, so nothing that is not text."""
+    """Check the context, which the exporter's hooks get unchanged: only short printable text is accepted."""
     found = dict(context)
     if len(found) > MAX_CONTEXT or any(len(k) > 32 or len(v) > 64 for k, v in found.items()):
         raise RpcError(
@@ -215,7 +216,7 @@ def _tags(tags: Mapping[str, str]) -> dict[str, str]:
 
 
 def owned(draft: Draft, client: Client, key: Key, call: str) -> Lease:
-    """A lease of that client; RpcError UNKNOWN if there is none, or `permission denied`."""
+    """The client's lease. RpcError: UNKNOWN, it does not exist or belongs to another client."""
     lease = draft.get(Lease, key)
     if lease is None:
         raise not_found("lease", key.name)
@@ -237,7 +238,7 @@ def update_lease(
     *,
     most_open: int = MAX_LEASES_PER_CLIENT,
 ) -> Lease:
-    """Change duration, begin, end or owner, whichever the message has. RpcError says why not."""
+    """Change the duration, begin, end or owner, as far as `asked` has them. RpcError: the change is not possible."""
     lease = owned(draft, client, key, "UpdateLease")
     if lease.ended is not None:
         raise RpcError(
@@ -250,15 +251,15 @@ def update_lease(
     if asked.client:
         lease = replace(lease, client=_new_owner(draft, lease, asked.client, most_open))
     if lease.accepted:
-        lease = replace(lease, waited=False)  # somebody looks after it
+        lease = replace(lease, waited=False)  # its user evidently knows of it
     draft.put(lease)
     return lease
 
 
 def _check_allowed(draft: Draft, lease: Lease, client: Client) -> None:
-    """Whether policies let a client have a lease for as long as it now is.
+    """Check that policies allow the lease's new duration.
 
-    One that waits may be for any of several exporters; it stays as it was if none of them may be had so long.
+    A waiting lease may match several exporters. The change is rejected if policies allow none of them for so long.
     """
     if not lease.exporter:
         refused = choices(draft, lease)
@@ -269,7 +270,7 @@ def _check_allowed(draft: Draft, lease: Lease, client: Client) -> None:
         return
     exporter = draft.get(Exporter, Key(lease.namespace, lease.exporter))
     if exporter is None:
-        return  # it ends in this very moment
+        return  # the exporter was deleted: the lease ends in this turn
     begun = lease.begun if lease.begun is not None else lease.expiry
     seconds = max(lease.duration, (lease.expiry or 0.0) - (begun or 0.0))
     most = longest(draft, client, exporter)
@@ -340,7 +341,7 @@ def _new_owner(draft: Draft, lease: Lease, resource: str, most_open: int) -> str
 
 
 def release(draft: Draft, lease: Lease, reason: str = "") -> None:
-    """Ask for its end, and say why; the scheduler ends it in the same breath. An ended one stays as it is."""
+    """Request the end of a lease; the scheduler ends it in the same turn. A lease that has ended is not changed."""
     if lease.ended is None and not lease.release:
         draft.put(replace(lease, release=True, release_reason=shown(reason, MAX_MESSAGE_LENGTH)))
 
@@ -353,9 +354,9 @@ def register(
     *,
     answers: bool = False,
 ) -> Exporter:
-    """Take an exporter's own labels and its devices; the lab's labels stay.
+    """Store the devices of an exporter, and its own labels. Labels that the lab has set stay.
 
-    `answers`: it accepts or declines each lease.
+    `answers`: whether it accepts or declines each lease.
     """
     record = draft.get(Exporter, exporter)
     if record is None:
@@ -363,7 +364,7 @@ def register(
     devices = len(reports)
     if devices > MAX_DEVICES:
         raise RpcError(StatusCode.INVALID_ARGUMENT, f"an exporter has at most {MAX_DEVICES} devices")
-    # Those of a host's board are the host's to say, which may not say everything.
+    # The labels of a host's board are set by BoardService, which checks which ones the host may set.
     merged = record.labels if record.host else _with_own_labels(record, labels)
     changed = replace(record, labels=merged, devices=devices, answers=answers, gone_since=None)
     if changed != record:
@@ -388,9 +389,9 @@ def _with_own_labels(record: Exporter, labels: Mapping[str, str]) -> dict[str, s
 
 
 def unregister(draft: Draft, exporter: Key, reason: str) -> None:
-    """It leaves: no devices, offline."""
+    """Mark an exporter offline, without devices."""
     record = draft.get(Exporter, exporter)
-    if record is not None and record.gone_since is None:  # or else that is the last that is to be said of it
+    if record is not None and record.gone_since is None:  # a retired board keeps that status
         text = shown(reason, MAX_MESSAGE_LENGTH) or "Exporter unregistered"
         draft.put(replace(record, devices=0, status=ExporterStatus.OFFLINE, status_message=text, reasons=()))
 
@@ -402,7 +403,7 @@ def report(
     message: str,
     reasons: Iterable[UnavailableReason] = (),
 ) -> None:
-    """What it says of itself. Once it is available, there are no reasons, and it is tried for every lease again."""
+    """Store the status of an exporter. When it is available, its reasons are cleared and it can get leases again."""
     record = draft.get(Exporter, exporter)
     if record is None:
         raise not_found("exporter", exporter.name)
@@ -417,7 +418,7 @@ def report(
 
 
 def reasons_of(reasons: Iterable[UnavailableReason]) -> tuple[UnavailableReason, ...]:
-    """What is kept of an exporter's reasons, whatever it sent."""
+    """The reasons that an exporter sent, limited in number and length."""
     return tuple(
         UnavailableReason(shown(one.code, MAX_CODE_LENGTH), shown(one.sentence, MAX_MESSAGE_LENGTH))
         for one in islice(reasons, MAX_REASONS)
@@ -425,19 +426,19 @@ def reasons_of(reasons: Iterable[UnavailableReason]) -> tuple[UnavailableReason,
 
 
 def accept_lease(draft: Draft, now: float, exporter: Key, name: str) -> None:
-    """It takes the lease that it was offered, which begins. Once more is as good."""
+    """The exporter accepts the lease that it was offered: the lease begins. Idempotent."""
     draft.put(accept(_offered(draft, exporter, name), now))
 
 
 def decline_lease(
     draft: Draft, exporter: Key, name: str, reasons: Sequence[UnavailableReason], *, is_news: bool
 ) -> None:
-    """It does not take the lease that it was offered, and is not available for others either.
+    """The exporter declines the lease that it was offered, and is not available for other leases either.
 
-    Without `is_news` it has been available again since; then only the lease is concerned.
+    Without `is_news` the exporter has reported a newer status since: then only the offer is withdrawn.
 
     Raises:
-        RpcError: FAILED_PRECONDITION, it was not offered, or was accepted; INVALID_ARGUMENT, there is no reason.
+        RpcError: FAILED_PRECONDITION, the lease was not offered or was accepted; INVALID_ARGUMENT, no reason is given.
     """
     lease = _offered(draft, exporter, name)
     if lease.offered is None:
@@ -447,7 +448,7 @@ def decline_lease(
     if not reasons:
         raise RpcError(StatusCode.INVALID_ARGUMENT, "a lease is declined with at least one reason")
     draft.put(withdraw(lease))
-    if is_news:  # its status keeps it from being tried again
+    if is_news:  # this status prevents another offer
         report(draft, exporter, ExporterStatus.AFTER_LEASE_HOOK, reasons[0].sentence, reasons)
 
 
@@ -456,6 +457,6 @@ def _offered(draft: Draft, exporter: Key, name: str) -> Lease:
     if lease is None or lease.name != name:
         raise RpcError(
             StatusCode.FAILED_PRECONDITION,
-            f"lease {shown(name)} is not this exporter's, or not any more; go on with what the controller says",
+            f"lease {shown(name)} is not assigned to this exporter, or no longer; follow the controller's assignment",
         )
     return lease

@@ -1,6 +1,6 @@
-"""Who listens for connections to which lease: the queues between Dial and Listen.
+"""The queues between Dial and Listen: connections that clients have dialled, for the exporter of each lease.
 
-They are in memory only: exporters open them again after a restart, and clients dial again.
+They are in memory only: after a restart exporters call Listen again, and clients dial again.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 import trio
+from jumpstarter_proto.notifications import AutoResetEvent
 from jumpstarter_proto.rpc import RpcError, StatusCode
 from jumpstarter_proto.v1 import jumpstarter_pb2
 
@@ -17,56 +18,55 @@ from jumpstarter_controller.lab import Key
 __all__ = ["CAPACITY", "DialQueue", "DialQueues"]
 
 CAPACITY = 8
-"""Connections that may wait for an exporter that is busy with its hook."""
+"""Connections that may wait while the exporter runs its hook."""
 RETURN_SECONDS = 30.0
-"""An exporter whose call has ended has so long to listen again, and gets what still waited for it."""
+"""How long the queue is kept after an exporter's Listen has ended."""
 
 
 DELIVERED_SECONDS = 3.0
-"""An exporter that heard of a connection needs less to reach its router: one that died meanwhile may not have."""
+"""An exporter reaches the router within this time. One that died earlier may not have taken the connection."""
 
 
 class DialQueue:
-    """One exporter's open Listen call."""
+    """The open Listen call of an exporter, and its queue."""
 
     def __init__(self, waiting: deque[jumpstarter_pb2.ListenResponse], process: str = "") -> None:
-        """`process` is which one of the exporter's it is, if that is known."""
+        """`process` is the instance id of the exporter's process, if it is known."""
         self.waiting = waiting
         self.process = process
         self.replaced = False
-        self.changed = trio.Event()
+        self.changed = AutoResetEvent()
         self._delivered: deque[tuple[float, jumpstarter_pb2.ListenResponse]] = deque(maxlen=CAPACITY)
 
     def delivered(self, connection: jumpstarter_pb2.ListenResponse) -> None:
-        """Its exporter has been sent that."""
+        """The connection was sent to the exporter."""
         self._delivered.append((trio.current_time(), connection))
 
     @property
     def unproven(self) -> list[jumpstarter_pb2.ListenResponse]:
-        """What was sent just now: if its process is dead, its client waits at the router for nobody."""
+        """Connections that were sent just now. If the exporter's process is dead, the clients wait in vain."""
         since = trio.current_time() - DELIVERED_SECONDS
         return [connection for at, connection in self._delivered if at >= since]
 
     def wake(self) -> None:
-        """Something was put, or it was replaced."""
+        """Wake `next`: a connection was added, or this call was replaced."""
         self.changed.set()
 
     async def next(self) -> jumpstarter_pb2.ListenResponse | None:
-        """The next connection; None when another call has taken over."""
+        """Wait for the next connection; None: a newer Listen has replaced this one."""
         while True:
-            # Before it looks, and not between: a newer call may take what waits while others have their turn.
+            # Checkpoint before reading the queue: a newer call may take it over while other tasks run.
             await trio.lowlevel.checkpoint()
             if self.replaced:
                 return None
             if self.waiting:
                 return self.waiting.popleft()
-            self.changed = trio.Event()
             await self.changed.wait()
 
 
 @dataclass
 class _Left:
-    """What waits where nobody listens, and until when it is kept."""
+    """The queue of an exporter that does not listen, and until when it is kept."""
 
     until: float = 0.0
     waiting: deque[jumpstarter_pb2.ListenResponse] = field(default_factory=deque)
@@ -74,23 +74,23 @@ class _Left:
     unproven: list[jumpstarter_pb2.ListenResponse] = field(default_factory=list)
 
     def lost_with_other_than(self, process: str) -> list[jumpstarter_pb2.ListenResponse]:
-        """What the process before this one was sent last; nothing where it is the same, or nobody knows."""
+        """Connections that were sent to a dead earlier process; empty if it is the same process, or unknown."""
         return self.unproven if process and self.process and process != self.process else []
 
 
 class DialQueues:
-    """The listeners of all leases."""
+    """The queues of all leases."""
 
     def __init__(self) -> None:
         self._listeners: dict[Key, DialQueue] = {}
         self._left: dict[Key, _Left] = {}
         self._arrivals: dict[Key, trio.Event] = {}
-        """Of leases for whose listener somebody waits."""
+        """Leases with callers that wait for a Listen."""
 
     def listen(self, lease: Key, process: str = "") -> DialQueue:
-        """Open a queue. An older one of the same lease ends, and what waits there comes along.
+        """Open the queue of a Listen call. An older call of the same lease ends, and its queue is taken over.
 
-        So does what another `process` of the exporter was sent last: it is dead, and may not have got to it.
+        Connections that were just sent to another `process` of the exporter are sent again: that process is dead.
         """
         left = self._end(lease)
         left.waiting.extendleft(reversed(left.lost_with_other_than(process)))
@@ -99,14 +99,14 @@ class DialQueues:
         return listener
 
     def take(self, lease: Key, process: str = "") -> list[jumpstarter_pb2.ListenResponse]:
-        """End the call of its exporter, which listens at another controller now; what that is to deliver, in order."""
+        """The exporter listens at another controller now: end its call here. Returns the queue to hand over."""
         left = self._end(lease)
         found = [*left.lost_with_other_than(process), *left.waiting]
         left.waiting.clear()
         return found
 
     def _end(self, lease: Key) -> _Left:
-        """End the call of its exporter, if there is one; what it leaves."""
+        """End the exporter's Listen call, if there is one. Returns its queue."""
         before = self._listeners.pop(lease, None)
         if before is None:
             return self._take_left(lease)
@@ -115,22 +115,22 @@ class DialQueues:
         return _Left(0.0, before.waiting, before.process, before.unproven)
 
     async def until(self, lease: Key, seconds: float) -> None:
-        """Wait until an exporter listens for connections to it, but not longer than that."""
+        """Wait until the lease's exporter listens, at most `seconds`."""
         try:
             with trio.move_on_after(seconds):
                 while lease not in self._listeners:
                     await self._arrivals.setdefault(lease, trio.Event()).wait()
-        finally:  # others who wait still ask for another one
+        finally:  # other waiting tasks create a new event
             self._arrivals.pop(lease, trio.Event()).set()
 
     def close(self, lease: Key, listener: DialQueue) -> None:
-        """The call has ended; a newer one stays. What waits is kept for a while."""
+        """The Listen call has ended. Its queue is kept for a while; a newer call is not affected."""
         if self._listeners.get(lease) is listener:
             del self._listeners[lease]
             self._keep(lease, _Left(0.0, listener.waiting, listener.process, listener.unproven))
 
     def put_back(self, lease: Key, connection: jumpstarter_pb2.ListenResponse) -> None:
-        """A connection could not be delivered: whoever listens, or listens next, gets it before all others."""
+        """A connection could not be delivered: put it at the front of the queue."""
         listener = self._listeners.get(lease)
         if listener is not None:
             listener.waiting.appendleft(connection)
@@ -152,14 +152,14 @@ class DialQueues:
             self._left[lease] = left
 
     def has(self, lease: Key) -> bool:
-        """Whether an exporter listens for connections to it."""
+        """Whether the lease's exporter listens."""
         return lease in self._listeners
 
     def push(self, lease: Key, connection: jumpstarter_pb2.ListenResponse) -> None:
-        """Hand a connection to the exporter.
+        """Add a connection to the queue.
 
         Raises:
-            RpcError: UNAVAILABLE, nobody listens; RESOURCE_EXHAUSTED, too many wait already.
+            RpcError: UNAVAILABLE, the exporter does not listen; RESOURCE_EXHAUSTED, the queue is full.
         """
         listener = self._listeners.get(lease)
         if listener is None:

@@ -1,8 +1,8 @@
-"""Which process of an exporter is served: two with one identity would take each other's leases and statuses away.
+"""Serves one process of each exporter: two with the same identity would overwrite each other's leases and statuses.
 
-The one whose status stream is open has it. Another is refused until that stream has ended; the one that is served is
-told that somebody tried. Exporters that do not say which process they are, as Jumpstarter's, are not kept apart. In
-memory only: after a restart, whoever comes first.
+The process with the open status stream is served. Another one is rejected until that stream ends, and the served
+process is notified of the attempt. Exporters that send no instance id, such as Jumpstarter's, are not told apart. This
+is in memory only: after a restart the first process is served.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ INSTANCE = "jumpstarter-exporter-instance"
 SEQUENCE = "jumpstarter-status-sequence"
 
 RETURN_SECONDS = 5.0
-"""A process that was told of another has so long to open its status stream again."""
+"""How long a process that was notified of another one has to open its status stream again."""
 
 _log = logging.getLogger(__name__)
 
@@ -34,12 +34,12 @@ class _Served:
     peer: str
     streams: int = 0
     sequence: int = 0
-    """Of the last status that was taken."""
+    """Sequence number of the last accepted status."""
     disputed: trio.Event = field(default_factory=trio.Event)
     by: str = ""
-    """Where another process tried."""
+    """Address of the other process."""
     reserved: float = -math.inf
-    """Until then it has it without a stream."""
+    """Until this time it stays the served process, even without a stream."""
 
     @property
     def is_held(self) -> bool:
@@ -47,17 +47,17 @@ class _Served:
 
 
 class ExporterSessions:
-    """The processes that are served, by exporter."""
+    """The process that is served, for each exporter."""
 
     def __init__(self) -> None:
         self._served: dict[Key, _Served] = {}
 
     def admit(self, exporter: Key, call: ServerCall[Any, Any]) -> None:
-        """Let this process's call in. RpcError as `admit_process`."""
+        """Check that this call's process may be served. Raises as `admit_process`."""
         self.admit_process(exporter, call.header(INSTANCE) or "", call.peer)
 
     def admit_process(self, exporter: Key, instance: str, peer: str) -> None:
-        """Let a process in that calls from `peer`.
+        """Check that a process that calls from `peer` may be served.
 
         Raises:
             RpcError: ALREADY_EXISTS, another process is served.
@@ -68,7 +68,7 @@ class ExporterSessions:
         served.by = peer or "elsewhere"
         served.disputed.set()
         _log.warning(
-            "two processes are exporter %s: one at %s is served, one at %s is refused",
+            "two processes use the identity of exporter %s: the one at %s is served, the one at %s is rejected",
             exporter.name,
             served.peer or "elsewhere",
             served.by,
@@ -81,7 +81,7 @@ class ExporterSessions:
         )
 
     def opened(self, exporter: Key, call: ServerCall[Any, Any]) -> trio.Event:
-        """A status stream of a process that was let in. The event is set when another process tries."""
+        """A status stream was opened by an admitted process. The event is set when another process tries."""
         instance = call.header(INSTANCE) or ""
         served = self._served.get(exporter)
         if served is None or served.instance != instance:
@@ -98,18 +98,18 @@ class ExporterSessions:
             served.streams -= 1
 
     def dispute(self, exporter: Key) -> RpcError:
-        """What the process that is served is told, at the end of its status stream: it comes back at once."""
+        """The error that ends the status stream of the served process. It reconnects at once."""
         served = self._served.get(exporter)
         if served is not None:
             served.reserved = trio.current_time() + RETURN_SECONDS
         return RpcError(
             StatusCode.ABORTED,
-            f"another process, at {served.by if served else 'elsewhere'}, says that it is exporter {exporter.name}; "
-            "this one is served, stop the other",
+            f"another process, at {served.by if served else 'elsewhere'}, uses the identity of {exporter.name}; "
+            "this process is served, stop the other",
         )
 
     def is_news(self, exporter: Key, call: ServerCall[Any, Any]) -> bool:
-        """Whether a status is newer than the last one of this process, which may have been thought lost on the way."""
+        """Whether a status is newer than the last accepted one of this process. A late retry of a call is not."""
         number = call.header(SEQUENCE) or ""
         instance = call.header(INSTANCE)
         if not instance or not number.isdecimal() or len(number) > 18:

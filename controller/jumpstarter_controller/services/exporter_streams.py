@@ -12,6 +12,7 @@ import trio
 from google.protobuf.message import Message
 from jumpstarter_proto.errors import JumpstarterError
 from jumpstarter_proto.lab.v1 import replicas_pb2 as pb
+from jumpstarter_proto.notifications import AutoResetEvent
 from jumpstarter_proto.rpc import RpcError, ServerCall, StatusCode
 from msgspec.structs import replace
 
@@ -40,20 +41,20 @@ M = TypeVar("M", bound=Message)
 
 
 class ExporterStreams:
-    """The status streams of all exporters, and which process of each is served."""
+    """Serves the status streams of all exporters, for one process of each exporter at a time."""
 
     def __init__(self, reconciler: Reconciler, auth: CallAuthenticator, peers: Peers | None = None) -> None:
-        """`peers` are the other controllers of the lab; None: there are none."""
+        """`peers` are the other controllers of the lab; None: this is the only one."""
         self._reconciler = reconciler
         self._auth = auth
         self._peers = peers
         self.instances = ExporterSessions()
         self._unsure: dict[Key, float] = {}
-        """Whose record may not say where they are connected, and when to look at that."""
-        self._news = trio.Event()
+        """Exporters whose record may name the wrong controller, and when to check it."""
+        self._news = AutoResetEvent()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> NoReturn:
-        """Until cancelled, have records say which exporters are not connected to this controller any more."""
+        """Keep the `replica` field of exporter records up to date, until cancelled."""
         reconciler = self._reconciler
         since = trio.current_time() + OFFLINE_SECONDS
         self._unsure = {
@@ -66,17 +67,15 @@ class ExporterStreams:
             now = trio.current_time()
             due = [key for key, when in self._unsure.items() if when <= now][:MAX_AT_ONCE]
             if due:
-                for (
-                    key
-                ) in due:  # before: one that comes and goes while this is written is looked at once more
+                # Deleted first: an exporter that reconnects during the write is checked once more.
+                for key in due:
                     del self._unsure[key]
                 try:
                     await reconciler.change(partial(self._say, due))
                 except JumpstarterError as error:
-                    _log.debug("where exporters are connected cannot be said: %s", error)
+                    _log.debug("the controller that exporters are connected to cannot be written: %s", error)
                     self._unsure |= dict.fromkeys(due, trio.current_time() + RETRY_SECONDS)
                 continue
-            self._news = trio.Event()
             with trio.move_on_at(min(self._unsure.values(), default=math.inf)):
                 await self._news.wait()
 
@@ -96,17 +95,21 @@ class ExporterStreams:
             self._news.set()
 
     async def caller(self, call: ServerCall[Any, Any]) -> Exporter:
-        """The calling exporter, if this process of it is served. RpcError says why not."""
+        """The calling exporter. RpcError: it is not authenticated, or another process of it is served."""
         exporter = await self._auth.exporter(call)
         await self.admit(exporter.key, call)
         return exporter
 
     async def admit(self, exporter: Key, call: ServerCall[Any, Any]) -> None:
-        """RpcError ALREADY_EXISTS, if another process of that exporter is served, here or by another controller."""
+        """Check that no other process of the exporter is served, here or at another controller.
+
+        Raises:
+            RpcError: ALREADY_EXISTS, another process is served.
+        """
         try:
             self.instances.admit(exporter, call)
         except RpcError:
-            self._reconciler.wake(Exporter, exporter)  # the one that is served is told
+            self._reconciler.wake(Exporter, exporter)  # notify the process that is served
             raise
         process = call.header(INSTANCE)
         record = self._reconciler.committed.get(Exporter, exporter)
@@ -131,7 +134,7 @@ class ExporterStreams:
         except RpcError as error:
             if error.code is StatusCode.ALREADY_EXISTS:
                 raise
-            _log.debug("controller %s does not say whom it serves: %s", exporter.replica, error)
+            _log.debug("controller %s did not answer which process it serves: %s", exporter.replica, error)
 
     async def report(
         self,
@@ -139,15 +142,16 @@ class ExporterStreams:
         number: int,
         apply: Callable[[Draft, Key, ExporterStatus], None],
     ) -> None:
-        """Write down what the calling exporter says of itself, unless it has said something newer.
+        """Store the status that the calling exporter reports, unless it has reported a newer one.
 
-        RpcError INVALID_ARGUMENT when `number` is no status.
+        Raises:
+            RpcError: INVALID_ARGUMENT, `number` is not a status.
         """
         exporter = await self.caller(call)
         try:
             status = ExporterStatus(number)
         except ValueError:
-            raise RpcError(StatusCode.INVALID_ARGUMENT, f"{number} is no status of an exporter") from None
+            raise RpcError(StatusCode.INVALID_ARGUMENT, f"{number} is not an exporter status") from None
         if not self.instances.is_news(exporter.key, call):
             return
         self._reconciler.presence.saw(exporter.key, self._reconciler.clock())
@@ -156,9 +160,9 @@ class ExporterStreams:
     async def serve(
         self, call: ServerCall[Any, M], current: Callable[[Key], M], between: Callable[[M, M], M | None]
     ) -> None:
-        """Send what is `current` and each change of it, until cancelled or refused.
+        """Send the `current` message and each new version of it, until cancelled or rejected.
 
-        `between` is what has to be said between two of them, if anything.
+        `between` returns a message to send between two versions, if one is needed.
         """
         session = await self._auth.exporter_session(call)
         exporter = session.record
@@ -173,7 +177,7 @@ class ExporterStreams:
             except StoreError as error:
                 if not reconciler.replica:
                     raise
-                _log.debug("that an exporter is connected here is said later: %s", error)
+                _log.debug("the exporter's connection is written later: %s", error)
                 self._look_at(key, RETRY_SECONDS)
             sent: M | None = None
             is_known = False
@@ -198,9 +202,10 @@ class ExporterStreams:
             self._look_at(key, RETURN_SECONDS)
 
     def _check_known(self, key: Key, *, is_known: bool) -> bool:
-        """Whether its record has said that it is connected to this controller.
+        """Whether its record names this controller, or did so before (`is_known`).
 
-        RpcError ABORTED: it did, and another controller has taken it for gone since.
+        Raises:
+            RpcError: ABORTED, another controller has marked the exporter offline since.
         """
         record = self._reconciler.committed.get(Exporter, key)
         if record is None or not self._reconciler.replica or record.replica == self._reconciler.replica:
@@ -209,13 +214,13 @@ class ExporterStreams:
             if record.status is ExporterStatus.OFFLINE:
                 raise RpcError(
                     StatusCode.ABORTED,
-                    f"{record.status_message or 'it was thought to be gone'}; connect again",
+                    f"{record.status_message or 'the exporter was marked offline'}; connect again",
                 )
             self._look_at(key, 0.0)
         return is_known
 
     def _check_answers(self, key: Key) -> None:
-        """Whoever did not answer an offer has to introduce itself again."""
+        """An exporter that did not answer an offer has to register again."""
         record = self._reconciler.committed.get(Exporter, key)
         for reason in record.reasons if record is not None else ():
             if reason.code == NOT_ANSWERING:
@@ -223,7 +228,7 @@ class ExporterStreams:
 
 
 def _back_online(key: Key, replica: str) -> Callable[[Draft, float], None]:
-    """It is connected to `replica`, and not offline any more: exporters before 0.8 report nothing."""
+    """Set the exporter's controller, and clear OFFLINE: exporters before 0.8 report no status."""
 
     def apply(draft: Draft, _: float) -> None:
         record = draft.get(Exporter, key)

@@ -1,4 +1,4 @@
-"""Where a client's Dial and an exporter's Listen meet, which may be calls to different controllers of a lab."""
+"""Connects a client's Dial with the exporter's Listen, which may be calls to different controllers of a lab."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from jumpstarter_controller.services.dial_queues import DialQueues
 __all__ = ["Push", "Rendezvous"]
 
 Push = Callable[[jumpstarter_pb2.ListenResponse], Awaitable[None]]
-"""Hands a connection to the exporter. RpcError: UNAVAILABLE, it listens no more; RESOURCE_EXHAUSTED, too many wait."""
+"""Sends a connection to the exporter. RpcError: UNAVAILABLE, it no longer listens; RESOURCE_EXHAUSTED, queue full."""
 GRACE_SECONDS = 3.0
-"""For another controller to answer, beyond the time that it was given."""
+"""Extra time for another controller to answer, in addition to the time in the request."""
 
 _log = logging.getLogger(__name__)
 
 
 class Rendezvous:
-    """Asks the other controllers, if there are `peers`, for what is not here."""
+    """Finds the controller at which a lease's exporter listens: this one, or one of the `peers`."""
 
     def __init__(self, listening: DialQueues, peers: Peers | None = None) -> None:
         self.listening = listening
@@ -40,9 +40,9 @@ class Rendezvous:
 
     @asynccontextmanager
     async def found(self, lease: Key, seconds: float) -> AsyncIterator[Push]:
-        """How the lease's exporter is handed connections, as soon as it listens somewhere, within so many seconds.
+        """Wait at most `seconds` until the lease's exporter listens at some controller.
 
-        When it does not, pushing says so.
+        Returns the function that sends it a connection. If it does not listen, that function raises UNAVAILABLE.
         """
         others = [] if self.listening.has(lease) else self._others
         if not others:
@@ -60,7 +60,7 @@ class Rendezvous:
                 nursery.cancel_scope.cancel()
 
     async def is_listening(self, lease: Key, seconds: float) -> bool:
-        """Whether its exporter listens somewhere, within so many seconds."""
+        """Wait at most `seconds` until the lease's exporter listens at some controller; whether it does."""
         async with self.found(lease, seconds) as push:
             return self.listening.has(lease) or isinstance(push, _PushThere)
 
@@ -84,17 +84,17 @@ class Rendezvous:
                     push = _PushThere(peer, lease)
                 search.end(push)
                 if push is not None:
-                    await trio.sleep_forever()  # the connection stays until it was used
+                    await trio.sleep_forever()  # keep the connection open until it is used
         except RpcError as error:
-            _log.info("controller %s does not say whether an exporter listens there: %s", name, error)
+            _log.info("controller %s did not answer whether an exporter listens there: %s", name, error)
             if push is None:
                 search.end(None)
 
     async def take(self, lease: Key, process: str) -> None:
-        """The exporter listens here now: no other controller has its calls, nor what waits for it.
+        """The exporter listens here now: end its calls at the other controllers, and take over their queues.
 
-        Once begun it comes to its end, cancelled or not: what another controller has handed over is nowhere else.
-        Whoever listens then, or next, gets it.
+        It is shielded from cancellation, because a queue that was handed over exists nowhere else. The present or the
+        next Listen gets it.
         """
         async with trio.open_nursery() as nursery:
             for name in self._others:
@@ -110,11 +110,11 @@ class Rendezvous:
                     for one in reversed(answer.waiting):
                         self.listening.put_back(lease, _connection(one))
             except RpcError as error:
-                _log.info("controller %s may still have a call of an exporter: %s", name, error)
+                _log.info("controller %s may still have an exporter's Listen call: %s", name, error)
 
 
 class _Search:
-    """Whoever finds it first has found it; it is over when somebody has, or nobody."""
+    """Collects the results of several searches: the first success wins; it is over then, or when all have failed."""
 
     def __init__(self, tasks: int) -> None:
         self.over = trio.Event()

@@ -84,9 +84,9 @@ NONSENSE: list[tuple[StatusCode, str, client_pb2.Lease]] = [
     (StatusCode.UNKNOWN, "is not allowed", asked(selector="a in (\x1b[2J")),
     (StatusCode.UNKNOWN, "at most 8192", asked(selector="a" * 100_000)),
     (StatusCode.UNKNOWN, "at most 8192", asked(selector=",".join(f"k{n}!=x" for n in range(900)))),
-    (StatusCode.UNKNOWN, "no name for an exporter", asked(selector="", exporter_name="a/b")),
-    (StatusCode.UNKNOWN, "no name for an exporter", asked(selector="", exporter_name="x" * 100_000)),
-    (StatusCode.UNKNOWN, "no name for an exporter", asked(selector="", exporter_name="a\nb\x1b[2J")),
+    (StatusCode.UNKNOWN, "not a valid name for an exporter", asked(selector="", exporter_name="a/b")),
+    (StatusCode.UNKNOWN, "not a valid name for an exporter", asked(selector="", exporter_name="x" * 100_000)),
+    (StatusCode.UNKNOWN, "not a valid name for an exporter", asked(selector="", exporter_name="a\nb\x1b[2J")),
     (StatusCode.INVALID_ARGUMENT, "at most 10 tags", asked(tags={f"t{n}": "v" for n in range(10_000)})),
     (StatusCode.INVALID_ARGUMENT, "tags:", asked(tags={"t": "v" * 100_000})),
     (StatusCode.INVALID_ARGUMENT, "at most 10 tags", asked(tags={f"t{n}": "v" for n in range(11)})),
@@ -125,7 +125,7 @@ def test_what_makes_no_sense_is_refused(
 def test_names_that_are_none(draft: Draft, name: str) -> None:
     refused(
         StatusCode.UNKNOWN,
-        "no name for a lease",
+        "not a valid name for a lease",
         lambda: changes.create_lease(draft, NOW, ANN, name, asked()),
     )
 

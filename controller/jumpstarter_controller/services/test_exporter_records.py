@@ -65,7 +65,7 @@ async def test_a_status_that_is_none_is_refused_and_changes_nothing(lab: Lab) ->
     before = seen(lab)
     report = pb.ReportStatusRequest(message="what")
     report.status = cast("Any", 99)
-    with pytest.raises(RpcError, match="99 is no status of an exporter") as refused:
+    with pytest.raises(RpcError, match="99 is not an exporter status") as refused:
         await lab.controller.ReportStatus(report, metadata=one.metadata())
     assert (refused.value.code, seen(lab)) == (StatusCode.INVALID_ARGUMENT, before)
 

@@ -51,7 +51,7 @@ async def test_the_process_that_is_served_stays_so_and_hears_of_the_other(
         instances.admit(ONE, call("b"))
     assert caught.value.code is StatusCode.ALREADY_EXISTS
     assert disputed.is_set()
-    assert "says that it is exporter one" in instances.dispute(ONE).details
+    assert "uses the identity of one" in instances.dispute(ONE).details
     instances.closed(ONE, call("a"))
     with pytest.raises(RpcError):
         instances.admit(ONE, call("b"))
@@ -68,7 +68,7 @@ async def test_each_of_two_hears_where_the_other_is() -> None:
     instances.opened(ONE, call("a", peer="here"))
     with pytest.raises(RpcError, match="served by another process already, at here; stop"):
         instances.admit(ONE, call("b", peer="there"))
-    assert instances.dispute(ONE).details.startswith("another process, at there, says that it is")
+    assert instances.dispute(ONE).details.startswith("another process, at there, uses the identity of")
     assert instances.is_news(ONE, call("a", "9" * 19)), "no number of ours is so long"
 
 

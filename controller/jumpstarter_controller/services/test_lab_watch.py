@@ -206,8 +206,8 @@ async def test_a_revision_that_is_none_gets_a_snapshot(
 @pytest.mark.parametrize(
     ("wish", "why"),
     [
-        ({}, "watch what"),
-        ({"leases": 9}, "9 is no scope"),
+        ({}, "nothing to watch"),
+        ({"leases": 9}, "9 is not a lease scope"),
         ({"lease": "mine", "exporters": True}, "with nothing else"),
         ({"exporters": True, "waits": True}, "with nothing else"),
         ({"exporters": True, "exporter_filter": "a in b"}, "a in b"),

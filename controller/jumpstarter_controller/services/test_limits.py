@@ -47,6 +47,6 @@ async def test_one_more_is_refused(lab: Lab, way: Callable[[Lab, Identity], Awai
     await lab.leased(ann, one)
     if way is give:
         await create(lab, bob)
-    with pytest.raises(RpcError, match="has 1 leases that have not ended, and may have no more") as refused:
+    with pytest.raises(RpcError, match="has 1 leases that have not ended, which is the limit") as refused:
         await way(lab, ann)
     assert refused.value.code is StatusCode.RESOURCE_EXHAUSTED

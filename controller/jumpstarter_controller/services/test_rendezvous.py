@@ -304,7 +304,7 @@ async def test_a_process_that_is_served_hears_at_once_of_another(
         with pytest.raises(RpcError) as refused:
             await controller.Register(pb.RegisterRequest(), metadata=metadata)
         assert refused.value.code is StatusCode.ALREADY_EXISTS
-        with pytest.raises(RpcError, match="this one is served, stop the other") as told:
+        with pytest.raises(RpcError, match="this process is served, stop the other") as told:
             await served.receive()
         assert told.value.code is StatusCode.ABORTED
         assert trio.current_time() - began < 1

@@ -248,7 +248,7 @@ async def test_nobody_else_is_answered(tmp_path: Path, who: str, monkeypatch: py
 async def test_a_controller_that_says_wrongly_where_it_is_cannot_be_reached(tmp_path: Path) -> None:
     peers = peers_at(replica_certificate(tmp_path), other="2001:db8::1:8090")
     with pytest.raises(
-        RpcError, match=r"other says wrongly where it is: .* has to stand in brackets"
+        RpcError, match=r"other has an invalid address: .* has to stand in brackets"
     ) as caught:
         async with peers.reach("other"):
             pass

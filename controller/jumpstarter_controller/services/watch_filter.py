@@ -1,4 +1,4 @@
-"""What of a lab's changes one Watch is told: its wish, its namespace, and nothing else. No I/O."""
+"""Which of a lab's changes a call of Watch gets: those of its namespace that match its request. No I/O."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["WatchChanges", "WatchFilter"]
 
 @dataclass
 class WatchChanges:
-    """What is to be told: records as they are now, and what is gone."""
+    """Changes to send: current records, and references of records that are gone."""
 
     records: list[Exporter | Lease] = field(default_factory=list)
     gone: list[RecordRef] = field(default_factory=list)
@@ -28,35 +28,37 @@ class WatchChanges:
 
 
 class WatchFilter:
-    """One who watches exporters and leases of a namespace."""
+    """Selects the exporters and leases of a namespace that a Watch request asks for."""
 
     def __init__(self, namespace: str, client: str, wish: pb.WatchRequest) -> None:
-        """RpcError INVALID_ARGUMENT: it is no wish."""
+        """RpcError: INVALID_ARGUMENT, the request is invalid."""
         self._namespace = namespace
         self._client = client
         self._exporters = wish.exporters
         self._scope = wish.leases
         if wish.leases not in pb.LeaseScope.values():
-            raise RpcError(StatusCode.INVALID_ARGUMENT, f"{wish.leases} is no scope of leases")
+            raise RpcError(StatusCode.INVALID_ARGUMENT, f"{wish.leases} is not a lease scope")
         if not wish.exporters and not wish.leases:
-            raise RpcError(StatusCode.INVALID_ARGUMENT, "watch what? Ask for exporters, leases or one lease")
+            raise RpcError(
+                StatusCode.INVALID_ARGUMENT, "nothing to watch; ask for exporters, leases or one lease"
+            )
         self._exporter_filter = selector_of_filter(wish.exporter_filter)
         self._lease_filter = selector_of_filter(wish.lease_filter)
         self._tag_filter = selector_of_tags(wish.tag_filter)
 
     @property
     def sees_places(self) -> bool:
-        """Whether it is told of leases that wait, which may move in the queue without a change of their own."""
+        """Whether it includes waiting leases, whose queue position may change without a change of their record."""
         return self._scope in (pb.LEASE_SCOPE_OWN, pb.LEASE_SCOPE_ALL)
 
     def all(self, state: LabState) -> WatchChanges:
-        """Everything that is shown now."""
+        """All matching records."""
         exporters = state.all(Exporter) if self._exporters else ()
         leases = state.open_leases() if self._scope else ()
         return WatchChanges([one for one in (*exporters, *leases) if self.shows(one)])
 
     def news(self, before: Mapping[RecordRef, Record | None], state: LabState) -> WatchChanges:
-        """What is not as it was, of what was or is shown."""
+        """Changes of records that match now, or matched in their earlier version `before`."""
         told = WatchChanges()
         for ref, was in before.items():
             now = state.get(*ref)
@@ -69,7 +71,7 @@ class WatchFilter:
         return told
 
     def shows(self, record: Record | None) -> bool:
-        """Whether it is part of what is watched."""
+        """Whether the record matches."""
         if record is None or record.namespace != self._namespace:
             return False
         if isinstance(record, Exporter):
@@ -77,7 +79,7 @@ class WatchFilter:
         return isinstance(record, Lease) and record.ended is None and self._means(record)
 
     def _is_last_word(self, was: Record | None, now: Record) -> bool:
-        """Of a lease that was shown and has ended, or ended before it could be."""
+        """Whether this is the end of a matching lease, which is sent once."""
         if not isinstance(now, Lease) or now.ended is None or now.namespace != self._namespace:
             return False
         if was is None:
