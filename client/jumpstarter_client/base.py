@@ -23,7 +23,7 @@ from jumpstarter_proto.value import JSON, from_value, to_value
 
 from jumpstarter_client.blocking import BlockingPortal
 from jumpstarter_client.blocking_stream import BlockingStream, blocking_stream
-from jumpstarter_client.connection import Connection
+from jumpstarter_client.connection import ExporterConnection
 from jumpstarter_client.errors import ConnectError, DriverError, ExporterNotReady, call_error, streaming_error
 from jumpstarter_client.logs import entries, is_of_hook, line_of
 from jumpstarter_client.node import Node
@@ -63,7 +63,7 @@ class DriverClient:
 
     interface: ClassVar[str] = ""
 
-    def __init__(self, node: Node, connection: Connection) -> None:
+    def __init__(self, node: Node, connection: ExporterConnection) -> None:
         self.node = node
         """The device in the exporter's report."""
         self.connection = connection
@@ -293,7 +293,7 @@ class DriverClient:
 class StubClient(DriverClient):
     """A device whose client class cannot be loaded. Its children work; its own methods fail with the reason."""
 
-    def __init__(self, node: Node, connection: Connection, reason: str) -> None:
+    def __init__(self, node: Node, connection: ExporterConnection, reason: str) -> None:
         super().__init__(node, connection)
         self.stub_reason = reason
 

@@ -13,11 +13,11 @@ from jumpstarter_proto.v1.router_grpc import RouterServiceStub
 from jumpstarter_client.blocking import BlockingPortal
 from jumpstarter_client.transport import ReconnectingChannel
 
-__all__ = ["Connection"]
+__all__ = ["ExporterConnection"]
 
 
 @dataclass(eq=False)
-class Connection:
+class ExporterConnection:
     """What all driver clients of one tree share."""
 
     channel: Caller

@@ -11,7 +11,7 @@ from jumpstarter_proto.lab.v1.host_pb2 import ListBoardsRequest
 from jumpstarter_proto.rpc import Caller, RpcError
 
 from jumpstarter_client.blocking import BlockingPortal
-from jumpstarter_client.connection import Connection
+from jumpstarter_client.connection import ExporterConnection
 from jumpstarter_client.errors import ConnectError
 from jumpstarter_client.node import Allowed, Node
 from jumpstarter_client.tree import build_tree
@@ -67,7 +67,7 @@ async def list_boards(channel: Caller, allowed: Allowed) -> list[HostBoard]:
             f"the exporter lists more than {MAX_BOARDS} boards, or one without a name; choose one: --board NAME"
         )
     async with BlockingPortal.open() as portal:
-        connection = Connection(channel, portal)
+        connection = ExporterConnection(channel, portal)
         return [
             HostBoard(
                 one.name,

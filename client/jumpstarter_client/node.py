@@ -19,7 +19,7 @@ from jumpstarter_client.manifests import client_classes
 
 if TYPE_CHECKING:
     from jumpstarter_client.base import DriverClient
-    from jumpstarter_client.connection import Connection
+    from jumpstarter_client.connection import ExporterConnection
 
 __all__ = ["INTERFACE", "Allowed", "Node", "import_client"]
 
@@ -49,7 +49,7 @@ class Allowed:
         return cls(patterns, unsafe=unsafe)
 
     def find(self, class_path: str) -> tuple[str, str]:
-        """The class of an installed driver package that serves a class path of a report, and its interface.
+        """Return the class of an installed driver package for a class path of a report, and its interface.
 
         Both are empty if no package has it. Entry points are read only for a class that no driver folder has.
         """
@@ -113,7 +113,7 @@ class Node:
         self,
         report: jumpstarter_pb2.DriverInstanceReport,
         parent: Node | None,
-        connection: Connection,
+        connection: ExporterConnection,
         allowed: Allowed,
         name: str,
     ) -> None:

@@ -15,7 +15,7 @@ from jumpstarter_proto.rpc import RpcError
 from jumpstarter_proto.tasks import collapsed
 from jumpstarter_proto.value import JSON
 
-from jumpstarter_client.connection import Connection
+from jumpstarter_client.connection import ExporterConnection
 from jumpstarter_client.errors import DriverError, streaming_error
 
 __all__ = ["ReceiveBytes", "SendBytes", "open_resource"]
@@ -42,7 +42,7 @@ class SendBytes(Protocol):
 
 @asynccontextmanager
 async def open_resource(
-    connection: Connection, uuid: str, stream: ReceiveBytes | SendBytes, content_encoding: str | None
+    connection: ExporterConnection, uuid: str, stream: ReceiveBytes | SendBytes, content_encoding: str | None
 ) -> AsyncIterator[dict[str, JSON]]:
     """Offer `stream` to the driver, and yield the handle to pass to it, which works once.
 

@@ -5,17 +5,17 @@ from typing import cast
 import pytest
 from jumpstarter_proto.v1 import jumpstarter_pb2
 
-from jumpstarter_client.cli.device_selection import find, select
-from jumpstarter_client.cli.options import UnknownDeviceError, UsageError
-from jumpstarter_client.connection import Connection
+from jumpstarter_client.command_errors import UnknownDeviceError, UsageError
+from jumpstarter_client.connection import ExporterConnection
+from jumpstarter_client.devices.selection import find, select
 from jumpstarter_client.errors import ConnectError, DriverError
 from jumpstarter_client.node import Allowed, Node
-from jumpstarter_client.pytest_plugin.boards import keep_own
+from jumpstarter_client.pytest_plugin.boards import select_worker_board
 from jumpstarter_client.tree import build_tree
 
 POWER = "jumpstarter_driver_power.client.PowerClient"
 GROUP = "jumpstarter_driver_composite.client.CompositeClient"
-NOWHERE = cast("Connection", None)
+NOWHERE = cast("ExporterConnection", None)
 
 Row = tuple[str, str, str, str]
 
@@ -166,7 +166,7 @@ def test_a_class_that_cannot_be_loaded_is_a_stub_that_explains_itself_when_used(
 
 def test_what_a_process_left_out_does_not_come_back_with_the_next_report() -> None:
     root = tree()
-    keep_own(root, 1, 2)
+    select_worker_board(root, 1, 2)
     assert set(root.children) == {"rpi5", "spare"}
     fresh = report(
         *[

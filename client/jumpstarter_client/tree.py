@@ -20,7 +20,7 @@ from jumpstarter_proto.v1.jumpstarter_grpc import ExporterServiceStub
 
 from jumpstarter_client.base import DriverClient
 from jumpstarter_client.blocking import BlockingPortal
-from jumpstarter_client.connection import Connection
+from jumpstarter_client.connection import ExporterConnection
 from jumpstarter_client.errors import ConnectError
 from jumpstarter_client.node import NAME, Allowed, Node
 from jumpstarter_client.session_status import wait_ready
@@ -57,7 +57,7 @@ async def open_client(
         ConnectError: the report is not a valid tree.
     """
     async with BlockingPortal.open() as portal:
-        connection = Connection(channel, portal)
+        connection = ExporterConnection(channel, portal)
         report = await connection.exporter.GetReport(empty_pb2.Empty(), timeout=timeout)
         allowed = allowed or Allowed.from_environment()
         root = build_tree(report, connection, allowed)
@@ -74,7 +74,9 @@ async def open_client(
                 await trio.to_thread.run_sync(connection.stack.close)
 
 
-def build_tree(report: jumpstarter_pb2.GetReportResponse, connection: Connection, allowed: Allowed) -> Node:
+def build_tree(
+    report: jumpstarter_pb2.GetReportResponse, connection: ExporterConnection, allowed: Allowed
+) -> Node:
     """Return the root of a report. One UUID may appear in several places, so parents are found by position.
 
     Raises:
@@ -109,7 +111,7 @@ def build_tree(report: jumpstarter_pb2.GetReportResponse, connection: Connection
     return root
 
 
-async def resync(root: Node, connection: Connection, allowed: Allowed, fresh: Channel) -> None:
+async def resync(root: Node, connection: ExporterConnection, allowed: Allowed, fresh: Channel) -> None:
     """Update the tree below `root` if the session behind the new connection `fresh` is another one.
 
     Raises:
@@ -130,7 +132,7 @@ async def resync(root: Node, connection: Connection, allowed: Allowed, fresh: Ch
 
 
 async def _follow_later(
-    channel: ReconnectingChannel, root: Node, connection: Connection, allowed: Allowed
+    channel: ReconnectingChannel, root: Node, connection: ExporterConnection, allowed: Allowed
 ) -> None:
     with connection.follow_scope:
         await trio.sleep(FOLLOW_AFTER_SECONDS)
@@ -138,7 +140,7 @@ async def _follow_later(
 
 
 async def follow_changes(
-    channel: ReconnectingChannel, root: Node, connection: Connection, allowed: Allowed
+    channel: ReconnectingChannel, root: Node, connection: ExporterConnection, allowed: Allowed
 ) -> None:
     """Update the tree from each report that the exporter sends. Never connects by itself.
 
@@ -158,7 +160,9 @@ async def follow_changes(
         await trio.sleep(FOLLOW_RETRY_SECONDS)
 
 
-async def _follow_connection(channel: Caller, root: Node, connection: Connection, allowed: Allowed) -> None:
+async def _follow_connection(
+    channel: Caller, root: Node, connection: ExporterConnection, allowed: Allowed
+) -> None:
     # Most commands end before this; they do not load these modules.
     from jumpstarter_proto.lab.v1.devices_grpc import DevicesServiceStub  # noqa: PLC0415
     from jumpstarter_proto.lab.v1.devices_pb2 import WatchReportRequest  # noqa: PLC0415

@@ -10,7 +10,7 @@ import pytest
 import trio
 from jumpstarter_client.base import DriverClient
 from jumpstarter_client.yamltest.events import RunEnded
-from jumpstarter_client.yamltest.machine import Outcome
+from jumpstarter_client.yamltest.machine import RunOutcome
 from jumpstarter_client.yamltest.reader import read
 from jumpstarter_client.yamltest.run import Runner
 from jumpstarter_exporter.composite import Composite
@@ -65,7 +65,7 @@ async def test_power_is_switched_cycled_and_measured(tmp_path: Path) -> None:
 """
     async with devices() as root:
         ended = await run(root, tmp_path, steps)
-    assert ended.outcome is Outcome.PASSED, ended.reason
+    assert ended.outcome is RunOutcome.PASSED, ended.reason
     readings = [step.result for step in ended.steps if step.title.startswith("power.read")]
     assert [reading["current"] > 0 for reading in readings] == [True, False]
     assert said(ended) == [f"from {readings[0]} to {readings[1]}"]
@@ -85,7 +85,7 @@ async def test_storage_is_switched_written_and_read(tmp_path: Path) -> None:
 """
     async with devices() as root:
         ended = await run(root, tmp_path, steps)
-    assert ended.outcome is Outcome.PASSED, ended.reason
+    assert ended.outcome is RunOutcome.PASSED, ended.reason
     back = tmp_path / "results" / "back.img"
     assert said(ended) == [str(back)]
     assert back.read_bytes()[: 1 << 20] == (tmp_path / "card.img").read_bytes()
@@ -110,7 +110,7 @@ async def test_a_shell_is_reached_and_its_commands_have_the_status_that_is_wante
 """
     async with devices() as root:
         ended = await run(root, tmp_path, steps)
-        assert ended.outcome is Outcome.FAILED
+        assert ended.outcome is RunOutcome.FAILED
         assert "`false` ended with status 1, not 0" in ended.reason
         assert said(ended) == ["one\ntwo"]
         monkeypatch.delenv("BOARD_PASSWORD", raising=False)
@@ -130,5 +130,5 @@ async def test_a_service_is_connected_to_and_answers(tmp_path: Path) -> None:
     async with devices() as root:
         ended = await run(root, tmp_path, steps)
     assert said(ended) == ["it said hello, you"]
-    assert ended.outcome is Outcome.FAILED
-    assert "not done in 0.2 s" in ended.reason
+    assert ended.outcome is RunOutcome.FAILED
+    assert "not finished within 0.2 s" in ended.reason

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 from jumpstarter_client.cli.driver import KINDS, driver
-from jumpstarter_client.cli.options import Options, UsageError
+from jumpstarter_client.cli.options import GlobalOptions
+from jumpstarter_client.command_errors import UsageError
 from jumpstarter_proto.errors import JumpstarterError
 
 from tests.support.driver_packages import describe_installed
@@ -29,7 +30,7 @@ def run(*command: str | Path, folder: Path) -> str:
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_is_written_works(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert driver(["new", "lab-thing", "--kind", kind], Options()) == 0
+    assert driver(["new", "lab-thing", "--kind", kind], GlobalOptions()) == 0
     folder = tmp_path / "lab-thing"
     assert "2 passed" in run("-m", "pytest", "-q", "-p", "no:cacheprovider", folder=folder)
     describe_installed(folder)
@@ -48,7 +49,7 @@ def test_what_is_written_has_the_style_and_the_types_of_this_project(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    driver(["new", "relay", "--kind", kind], Options())
+    driver(["new", "relay", "--kind", kind], GlobalOptions())
     source = tmp_path / "relay" / "relay_driver" / "driver.py"
     ruff = Path(sys.executable).with_name("ruff")
     subprocess.run([ruff, "check", "--isolated", "--line-length", "120", tmp_path], check=True)
@@ -73,7 +74,7 @@ def test_wrong_words_are_one_sentence(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError, match=complaint):
-        driver(words, Options())
+        driver(words, GlobalOptions())
     assert list(tmp_path.iterdir()) == []
 
 
@@ -81,5 +82,5 @@ def test_a_folder_that_is_there_is_left_alone(tmp_path: Path, monkeypatch: pytes
     monkeypatch.chdir(tmp_path)
     (tmp_path / "relay").mkdir()
     with pytest.raises(JumpstarterError, match="relay exists already"):
-        driver(["new", "relay", "--kind", "power"], Options())
+        driver(["new", "relay", "--kind", "power"], GlobalOptions())
     assert list((tmp_path / "relay").iterdir()) == []

@@ -17,7 +17,7 @@ from google.protobuf import struct_pb2
 from jumpstarter_client import logs, tree
 from jumpstarter_client.cli import devices
 from jumpstarter_client.cli.output import write_data
-from jumpstarter_client.connection import Connection as ClientConnection
+from jumpstarter_client.connection import ExporterConnection
 from jumpstarter_client.controller.exporter_view import exporter_views
 from jumpstarter_client.controller.lab_snapshot import LabSnapshot
 from jumpstarter_client.controller.lease_view import describe
@@ -232,7 +232,7 @@ def _report(data: bytes) -> None:
         report = _parse(jumpstarter_pb2.GetReportResponse, data)
         kept, omitted = devices_of(report.reports)  # as a controller keeps them
         assert len(kept) + omitted == sum(bool(one.parent_uuid) for one in report.reports)
-        root = tree.build_tree(report, cast("ClientConnection", None), Allowed())
+        root = tree.build_tree(report, cast("ExporterConnection", None), Allowed())
     except (RpcError, ConnectError):
         return
     with redirect_stdout(io.StringIO()) as out:

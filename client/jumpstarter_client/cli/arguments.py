@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from jumpstarter_client.cli.options import UsageError, nearest
+from jumpstarter_client.cli.options import Option
+from jumpstarter_client.command_errors import UsageError, nearest
 
 __all__ = ["Arguments", "asks_for_help", "parse_arguments"]
 
@@ -39,14 +40,14 @@ def asks_for_help(arguments: list[str]) -> bool:
     return any(word in ("-h", "--help") for word in arguments)
 
 
-def parse_arguments(
-    command: str, arguments: list[str], valued: Mapping[str, str] = {}, flags: Mapping[str, str] = {}
-) -> Arguments:
-    """Parse arguments. `valued` and `flags` map each spelling of an option to the name it is stored under.
+def parse_arguments(command: str, arguments: list[str], options: Sequence[Option] = ()) -> Arguments:
+    """Parse the arguments of a command by its table of options.
 
     Raises:
         UsageError: an option is unknown, or its value is missing.
     """
+    valued = {name: option.field for option in options if option.metavar for name in option.names}
+    flags = {name: option.field for option in options if not option.metavar for name in option.names}
     found = Arguments()
     words = iter(arguments)
     for word in words:

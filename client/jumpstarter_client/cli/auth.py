@@ -12,9 +12,10 @@ from jumpstarter_proto.remote import read_claims
 from jumpstarter_proto.terminal import print_line
 
 from jumpstarter_client.cli.arguments import parse_arguments
-from jumpstarter_client.cli.options import Options, UsageError, nearest, take_output
+from jumpstarter_client.cli.options import GlobalOptions, take_output
 from jumpstarter_client.cli.output import write_data
 from jumpstarter_client.cli.run_trio import run_trio
+from jumpstarter_client.command_errors import UsageError, nearest
 from jumpstarter_client.controller.client_login import check_token
 from jumpstarter_client.controller.controller_client import ControllerClient
 from jumpstarter_client.controller.token_renewal import refresh_tokens
@@ -29,15 +30,15 @@ __all__ = ["auth"]
 _VERBS = ("status", "rotate", "refresh")
 
 
-def auth(arguments: list[str], options: Options) -> ExitCode:
+def auth(arguments: list[str], options: GlobalOptions) -> ExitCode:
     """Run the command. The exit code is DENIED if the controller rejects the token."""
     verb, *rest = arguments
     if verb not in _VERBS:
         raise UsageError(f"`auth` has no verb {verb!r}{nearest(verb, _VERBS)}")
     output, rest = take_output(rest, ("json", "yaml"))
-    given = parse_arguments(f"auth {verb}", rest)
-    if given.words:
-        raise UsageError(f"`auth {verb}` takes no {given.words[0]!r}; name a configuration with --client")
+    parsed = parse_arguments(f"auth {verb}", rest)
+    if parsed.words:
+        raise UsageError(f"`auth {verb}` takes no {parsed.words[0]!r}; name a configuration with --client")
 
     config = load(options.client, os.environ)
     if verb == "rotate":

@@ -12,12 +12,12 @@ from jumpstarter_proto.errors import ExitCode
 from jumpstarter_proto.terminal import print_text
 
 if TYPE_CHECKING:
-    from jumpstarter_client.cli.options import Options
+    from jumpstarter_client.cli.options import GlobalOptions
 
-__all__ = ["COMMANDS", "INTERNAL_COMMANDS", "Command", "canonical"]
+__all__ = ["COMMANDS", "INTERNAL_COMMANDS", "CommandEntry", "canonical"]
 
 
-class Command(NamedTuple):
+class CommandEntry(NamedTuple):
     """One command, and where its function is."""
 
     module: str
@@ -32,7 +32,7 @@ class Command(NamedTuple):
     has_help: bool = True
     """Its help is in `help_texts`; otherwise the command prints it."""
 
-    def run(self, arguments: list[str], options: Options) -> int | None:
+    def run(self, arguments: list[str], options: GlobalOptions) -> int | None:
         """Print the help if it is requested; otherwise import the command and run it. Returns the exit code."""
         own = (
             arguments[:1] if self.function == "shell" else arguments
@@ -48,39 +48,41 @@ class Command(NamedTuple):
 
 
 COMMANDS = {
-    "devices": Command("devices", "devices", "list the devices of the exporter with their states"),
-    "shell": Command("shell", "shell", "start a shell, or run a command, that is connected to the exporter"),
-    "test": Command("test", "test", "run tests that are written in YAML", least_arguments=1),
-    "exporters": Command(
+    "devices": CommandEntry("devices", "devices", "list the devices of the exporter with their states"),
+    "shell": CommandEntry(
+        "shell", "shell", "start a shell, or run a command, that is connected to the exporter"
+    ),
+    "test": CommandEntry("test", "test", "run tests that are written in YAML", least_arguments=1),
+    "exporters": CommandEntry(
         "exporters", "exporters", "list the boards of a controller and who uses them", ("show",)
     ),
-    "lease": Command(
+    "lease": CommandEntry(
         "lease",
         "lease",
         "keep a board of a controller for longer than one command",
         ("create", "list", "show", "extend", "transfer", "release"),
         least_arguments=1,
     ),
-    "login": Command("login", "login", "log in to a controller"),
-    "auth": Command(
+    "login": CommandEntry("login", "login", "log in to a controller"),
+    "auth": CommandEntry(
         "auth", "auth", "show or replace your token for a controller", ("status", "rotate", "refresh"), 1
     ),
-    "config": Command("config", "config", "manage the configurations of controllers", ("client",), 2),
-    "completion": Command(
+    "config": CommandEntry("config", "config", "manage the configurations of controllers", ("client",), 2),
+    "completion": CommandEntry(
         "completion",
         "completion",
         "print completion for bash, zsh or fish",
         ("bash", "zsh", "fish"),
         has_help=False,
     ),
-    "driver": Command(
+    "driver": CommandEntry(
         "driver", "driver", "create a Python package for your own driver", ("new",), least_arguments=1
     ),
-    "version": Command("help", "version", "print the version", has_help=False),
+    "version": CommandEntry("help", "version", "print the version", has_help=False),
 }
 """In the order of `jumpstarter --help`. Every other first word is the interface of a driver."""
 
-INTERNAL_COMMANDS = {"__complete": Command("completion", "complete", has_help=False)}
+INTERNAL_COMMANDS = {"__complete": CommandEntry("completion", "complete", has_help=False)}
 """Called by the scripts of `jumpstarter completion`."""
 
 _ALIASES = {"leases": "lease", "l": "lease", "exporter": "exporters", "e": "exporters", "conf": "config"}

@@ -7,7 +7,8 @@ import importlib
 from jumpstarter_proto.terminal import print_line, print_text
 
 from jumpstarter_client.cli.commands import COMMANDS, canonical
-from jumpstarter_client.cli.options import BY_NAME, Options, UsageError, nearest, split
+from jumpstarter_client.cli.options import BY_NAME, GlobalOptions, split
+from jumpstarter_client.command_errors import UsageError, nearest
 from jumpstarter_client.manifests import interfaces
 
 __all__ = ["complete", "completion"]
@@ -53,7 +54,7 @@ MAX_WORDS = 1000
 """Peers choose the words; a longer list is cut."""
 
 
-def completion(arguments: list[str], _: Options) -> int:
+def completion(arguments: list[str], _: GlobalOptions) -> int:
     """Run the command: print the script of a shell."""
     if not arguments or arguments[0] in ("-h", "--help"):
         print_text(HELP)
@@ -65,7 +66,7 @@ def completion(arguments: list[str], _: Options) -> int:
     return 0
 
 
-def complete(words: list[str], _: Options) -> int:
+def complete(words: list[str], _: GlobalOptions) -> int:
     """Print the words that may follow `words`, one per line."""
     fitting = [word for word in _fitting(words) if _can_be_typed(word)]
     for word in fitting[:MAX_WORDS]:
@@ -126,7 +127,7 @@ def _fitting(words: list[str]) -> list[str]:
     return []
 
 
-def _values(function: str, options: Options, *arguments: str) -> list[str]:
+def _values(function: str, options: GlobalOptions, *arguments: str) -> list[str]:
     """Call a function of `completion_values`, which is loaded only now: it needs the whole client."""
     values: list[str] = getattr(
         importlib.import_module("jumpstarter_client.cli.completion_values"), function

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import trio
 from jumpstarter_proto.errors import JumpstarterError
 
-from jumpstarter_client.cli.options import LOG_LEVELS, SYSTEM_EXPORTERS, Options
+from jumpstarter_client.cli.options import LOG_LEVELS, SYSTEM_EXPORTERS, GlobalOptions
 from jumpstarter_client.cli.run_trio import run_trio
 from jumpstarter_client.connections.connect import connect_async
 from jumpstarter_client.connections.endpoint import BuiltIn, candidates
@@ -41,7 +41,7 @@ ASK_SECONDS = 1.0
 """The time limit for a peer, because the user waits for the prompt."""
 
 
-def leases(options: Options) -> list[str]:
+def leases(options: GlobalOptions) -> list[str]:
     """Return the names of the client's leases."""
 
     async def ask(calls: ControllerCalls, controller: ControllerClient) -> list[str]:
@@ -50,7 +50,7 @@ def leases(options: Options) -> list[str]:
     return _ask_controller(options, ask)
 
 
-def exporters(options: Options) -> list[str]:
+def exporters(options: GlobalOptions) -> list[str]:
     """Return the names of the controller's exporters."""
 
     async def ask(calls: ControllerCalls, _: ControllerClient) -> list[str]:
@@ -59,7 +59,7 @@ def exporters(options: Options) -> list[str]:
     return _ask_controller(options, ask)
 
 
-def labels(options: Options) -> list[str]:
+def labels(options: GlobalOptions) -> list[str]:
     """Return the labels of the controller's exporters, as selectors."""
 
     async def ask(calls: ControllerCalls, _: ControllerClient) -> list[str]:
@@ -68,12 +68,12 @@ def labels(options: Options) -> list[str]:
     return _ask_controller(options, ask)
 
 
-def configurations(_: Options) -> list[str]:
+def configurations(_: GlobalOptions) -> list[str]:
     """Return the aliases of the client configurations."""
     return ConfigFiles(config_home(os.environ)).aliases()
 
 
-def local_exporters(_: Options) -> list[str]:
+def local_exporters(_: GlobalOptions) -> list[str]:
     """Return the names of the exporter configurations of this machine."""
     found: set[str] = set()
     for folder in (str(config_home(os.environ) / "exporters"), SYSTEM_EXPORTERS):
@@ -82,22 +82,22 @@ def local_exporters(_: Options) -> list[str]:
     return sorted(found)
 
 
-def named_exporters(options: Options) -> list[str]:
+def named_exporters(options: GlobalOptions) -> list[str]:
     """Return the values for --exporter: configurations of this machine, and exporters of the controller."""
     return [*local_exporters(options), *exporters(options)]
 
 
-def boards(options: Options) -> list[str]:
+def boards(options: GlobalOptions) -> list[str]:
     """Return the names of the host's boards, or else of its exporter configurations."""
     return [board for board, _ in _roots(options) if board] or local_exporters(options)
 
 
-def log_levels(_: Options) -> list[str]:
+def log_levels(_: GlobalOptions) -> list[str]:
     """Return the values for --log-level."""
     return list(LOG_LEVELS)
 
 
-def devices(options: Options, interface: str) -> list[str]:
+def devices(options: GlobalOptions, interface: str) -> list[str]:
     """Return names for the devices of a running exporter; none is started for completion."""
     names = [
         (board or node.path.partition(".")[0], f"{board}.{node.path}" if board else node.path)
@@ -110,7 +110,7 @@ def devices(options: Options, interface: str) -> list[str]:
     return sorted({top if tops.count(top) == 1 else path for top, path in names})
 
 
-def _roots(options: Options) -> list[tuple[str, Node]]:
+def _roots(options: GlobalOptions) -> list[tuple[str, Node]]:
     """Return the root of the only running board, without a name, or the roots of several by name."""
 
     async def ask() -> list[tuple[str, Node]]:
@@ -131,7 +131,7 @@ def _roots(options: Options) -> list[tuple[str, Node]]:
 
 
 def _ask_controller(
-    options: Options, question: Callable[[ControllerCalls, ControllerClient], Awaitable[list[str]]]
+    options: GlobalOptions, question: Callable[[ControllerCalls, ControllerClient], Awaitable[list[str]]]
 ) -> list[str]:
     async def ask() -> list[str]:
         with trio.move_on_after(ASK_SECONDS):

@@ -13,8 +13,10 @@ from jumpstarter_proto.remote import Identity, Kind, Trust, split_endpoint
 from jumpstarter_proto.terminal import print_error_line, print_line, print_text
 
 from jumpstarter_client.cli.arguments import Arguments, parse_arguments
-from jumpstarter_client.cli.options import Options, UsageError, nearest, take_output
+from jumpstarter_client.cli.command_options import CONFIG_CREATE
+from jumpstarter_client.cli.options import GlobalOptions, take_output
 from jumpstarter_client.cli.output import table, write_data
+from jumpstarter_client.command_errors import UsageError, nearest
 from jumpstarter_client.identity.client_config import ClientConfig, config_home, load
 from jumpstarter_client.identity.config_files import ConfigFiles
 
@@ -32,21 +34,10 @@ _VERBS = {
     "show": "show",
 }
 _NOUNS = ("client", "clients", "c")
-_VALUED = {
-    "-e": "--endpoint",
-    "--endpoint": "--endpoint",
-    "--name": "--name",
-    "--namespace": "--namespace",
-    "--token-file": "--token-file",
-    "--ca": "--ca",
-    "-a": "--allow",
-    "--allow": "--allow",
-}
-_FLAGS = {"-k": "--insecure-tls", "--insecure-tls": "--insecure-tls", "--unsafe": "--unsafe"}
 MAX_TOKEN = 64 * 1024
 
 
-def config(arguments: list[str], options: Options) -> ExitCode:
+def config(arguments: list[str], options: GlobalOptions) -> ExitCode:
     """Run the command."""
     noun, word, *rest = arguments
     if noun not in _NOUNS:
@@ -57,19 +48,15 @@ def config(arguments: list[str], options: Options) -> ExitCode:
     output, rest = take_output(rest, ("json", "yaml", "name", "path"))
     output = output or options.output
     command = f"config client {verb}"
-    given = (
-        parse_arguments(command, rest, _VALUED, _FLAGS)
-        if verb == "create"
-        else parse_arguments(command, rest)
-    )
-    if len(given.words) > 1:
-        raise UsageError(f"`{command}` takes one name; {given.words[1]!r} is too much")
+    parsed = parse_arguments(command, rest, CONFIG_CREATE if verb == "create" else ())
+    if len(parsed.words) > 1:
+        raise UsageError(f"`{command}` takes one name; {parsed.words[1]!r} is too much")
 
     files = ConfigFiles(config_home(os.environ))
     if verb == "list":
         _list(files, output)
         return ExitCode.OK
-    name = given.words[0] if given.words else None
+    name = parsed.words[0] if parsed.words else None
     if verb == "show":
         _show(name or options.client, output)
         return ExitCode.OK
@@ -77,7 +64,7 @@ def config(arguments: list[str], options: Options) -> ExitCode:
         raise UsageError(f"no configuration named; use `jumpstarter {command} NAME`")
     match verb:
         case "create":
-            path = _create(name, given, files)
+            path = _create(name, parsed, files)
             sentence = f"created {path}; `jumpstarter config client list` lists all"
         case "delete":
             path = files.delete(name)
@@ -90,27 +77,27 @@ def config(arguments: list[str], options: Options) -> ExitCode:
     return ExitCode.OK
 
 
-def _create(name: str, given: Arguments, files: ConfigFiles) -> Path:
+def _create(name: str, parsed: Arguments, files: ConfigFiles) -> Path:
 
     path = files.path(name)
     if path.exists():
         raise UsageError(
             f"the configuration {name!r} already exists; delete it first: jumpstarter config client delete {name}"
         )
-    endpoint = given.one("--endpoint")
+    endpoint = parsed.one("--endpoint")
     if not endpoint:
         raise UsageError("no controller named; use --endpoint HOST:PORT")
     split_endpoint(endpoint)
-    ca = given.one("--ca")
-    trust = Trust(ca=_ca(ca) if ca else "", insecure="--insecure-tls" in given.flags)
+    ca = parsed.one("--ca")
+    trust = Trust(ca=_ca(ca) if ca else "", insecure="--insecure-tls" in parsed.flags)
     identity = Identity(
         Kind.CLIENT,
-        given.one("--namespace") or "default",
-        given.one("--name") or name,
-        _token(given.one("--token-file")),
+        parsed.one("--namespace") or "default",
+        parsed.one("--name") or name,
+        _token(parsed.one("--token-file")),
     )
-    allow = [part for text in given.values.get("--allow", []) for part in text.split(",") if part]
-    unsafe = "--unsafe" in given.flags
+    allow = [part for text in parsed.values.get("--allow", []) for part in text.split(",") if part]
+    unsafe = "--unsafe" in parsed.flags
     return files.save(name, ClientConfig(endpoint, identity, trust, allow=tuple(allow), unsafe=unsafe))
 
 

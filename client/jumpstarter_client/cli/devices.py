@@ -9,13 +9,9 @@ from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.terminal import Styled, print_line
 from jumpstarter_proto.texts import cells, padded, shown
 
-from jumpstarter_client.cli.options import (
-    Options,
-    UsageError,
-    take_name,
-    take_output,
-)
+from jumpstarter_client.cli.options import GlobalOptions, take_name, take_output
 from jumpstarter_client.cli.output import write_data
+from jumpstarter_client.command_errors import UsageError
 from jumpstarter_client.connections.connect import connect
 from jumpstarter_client.connections.endpoint import selected_board
 from jumpstarter_client.host_boards import HostBoard, board_use
@@ -24,7 +20,7 @@ from jumpstarter_client.node import Node
 __all__ = ["devices"]
 
 
-def devices(arguments: list[str], options: Options) -> ExitCode:
+def devices(arguments: list[str], options: GlobalOptions) -> ExitCode:
     """Run the command."""
     output, rest = take_output(take_name(arguments, options))
     if rest:
@@ -110,9 +106,9 @@ def _tree(root: Node, board: HostBoard) -> list[list[str | Styled]]:
         interface = node.interface if node.interface != "composite" else ""
         why = f": {node.reason}" if node.reason else ""
         # The state of a group is shown only if it has a reason.
-        told: list[str | Styled] = [Styled(node.state, style), why] if interface or why else []
+        state: list[str | Styled] = [Styled(node.state, style), why] if interface or why else []
         lead = f"{padded(text, width)}  {padded(interface, 8)} "
-        lines.append([lead, *told] if (node.state and told) or why else [lead.rstrip()])
+        lines.append([lead, *state] if (node.state and state) or why else [lead.rstrip()])
     return lines
 
 

@@ -13,7 +13,9 @@ from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.terminal import print_line
 
 from jumpstarter_client.cli.arguments import parse_arguments
-from jumpstarter_client.cli.options import Options, UsageError, nearest
+from jumpstarter_client.cli.command_options import DRIVER_NEW
+from jumpstarter_client.cli.options import GlobalOptions
+from jumpstarter_client.command_errors import UsageError, nearest
 
 __all__ = ["KINDS", "driver"]
 
@@ -25,16 +27,16 @@ class DriverFilesError(JumpstarterError):
     """The package cannot be written."""
 
 
-def driver(arguments: list[str], _: Options) -> ExitCode:
+def driver(arguments: list[str], _: GlobalOptions) -> ExitCode:
     """Run the command."""
     verb, *rest = arguments
     if verb != "new":
         raise UsageError(f"`driver` has no verb {verb!r}{nearest(verb, ('new',))}")
-    given = parse_arguments("driver new", rest, {"--kind": "--kind"})
-    kind = given.one("--kind")
-    if len(given.words) != 1 or kind is None or kind not in KINDS:
+    parsed = parse_arguments("driver new", rest, DRIVER_NEW)
+    kind = parsed.one("--kind")
+    if len(parsed.words) != 1 or kind is None or kind not in KINDS:
         raise UsageError(f"`driver new` takes one NAME, and --kind {'|'.join(KINDS)}")
-    [name] = given.words
+    [name] = parsed.words
     if not _NAME.fullmatch(name):
         raise UsageError(
             f"the name {name!r} is invalid: use small letters, digits and hyphens, such as lab-relay"

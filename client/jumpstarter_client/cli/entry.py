@@ -14,7 +14,8 @@ from jumpstarter_proto.standard_streams import StandardOutputError, contains_out
 from jumpstarter_proto.terminal import print_error_text
 
 from jumpstarter_client.cli.commands import COMMANDS, INTERNAL_COMMANDS, canonical
-from jumpstarter_client.cli.options import Options, UsageError, split
+from jumpstarter_client.cli.options import GlobalOptions, split
+from jumpstarter_client.command_errors import UsageError
 
 __all__ = ["run", "start", "start_j"]
 
@@ -22,7 +23,7 @@ MAX_ERROR_LENGTH = 16 * 1024
 """In characters; longer error messages are cut."""
 
 
-def run(command: Callable[[list[str], Options], int | None]) -> NoReturn:
+def run(command: Callable[[list[str], GlobalOptions], int | None]) -> NoReturn:
     """Run a command with the arguments of the process, and exit. User errors are one message, without a traceback."""
     # A command ends before the garbage collector finds anything.
     gc.disable()
@@ -33,8 +34,8 @@ def run(command: Callable[[list[str], Options], int | None]) -> NoReturn:
     sys.exit(code)
 
 
-def _run(command: Callable[[list[str], Options], int | None]) -> int:
-    options = Options()
+def _run(command: Callable[[list[str], GlobalOptions], int | None]) -> int:
+    options = GlobalOptions()
     try:
         arguments = sys.argv[1:]
         if arguments[:1] != ["__complete"]:  # its options may be incomplete
@@ -47,7 +48,7 @@ def _run(command: Callable[[list[str], Options], int | None]) -> int:
         return _explain(error, options)
 
 
-def _explain(error: BaseException, options: Options) -> ExitCode:
+def _explain(error: BaseException, options: GlobalOptions) -> ExitCode:
     """Print the error as one message if a user can act on it; raise a bug again."""
     if options.log_level == "debug":
         import traceback  # noqa: PLC0415
@@ -83,8 +84,8 @@ def _main_error(error: BaseException) -> BaseException:
     """Return one error of a group: of several failed tasks, one with an error for users."""
     if not isinstance(error, BaseExceptionGroup):
         return error
-    explained = error.subgroup((JumpstarterError, KeyboardInterrupt)) or error
-    return _main_error(explained.exceptions[0])
+    known = error.subgroup((JumpstarterError, KeyboardInterrupt)) or error
+    return _main_error(known.exceptions[0])
 
 
 def _exit_on_signal() -> None:
@@ -98,7 +99,7 @@ def _exit_on_signal() -> None:
             signal.signal(number, end)
 
 
-def start(arguments: list[str], options: Options) -> int | None:
+def start(arguments: list[str], options: GlobalOptions) -> int | None:
     """Run `jumpstarter …`."""
     if arguments and arguments[0].partition("=")[0] in ("-o", "--output"):
         # Before or after the command, it means the same.
@@ -121,7 +122,7 @@ def start(arguments: list[str], options: Options) -> int | None:
     return run_verb(word, rest, options)
 
 
-def start_j(arguments: list[str], options: Options) -> int | None:
+def start_j(arguments: list[str], options: GlobalOptions) -> int | None:
     """Run `j …`."""
     from jumpstarter_client.cli.tree import run_tree  # noqa: PLC0415
 

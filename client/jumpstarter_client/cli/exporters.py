@@ -11,10 +11,12 @@ from jumpstarter_proto.lab.v1.exporters_pb2 import LEASE_SCOPE_HELD, WatchReques
 from jumpstarter_proto.terminal import print_error_line, print_line, print_text
 
 from jumpstarter_client.cli.arguments import parse_arguments
-from jumpstarter_client.cli.options import Options, UsageError, take_output
+from jumpstarter_client.cli.command_options import EXPORTERS
+from jumpstarter_client.cli.options import GlobalOptions, take_output
 from jumpstarter_client.cli.output import table, write_data
 from jumpstarter_client.cli.run_trio import run_trio
 from jumpstarter_client.cli.watch_output import Watched, watch
+from jumpstarter_client.command_errors import UsageError
 from jumpstarter_client.controller.controller_client import ControllerClient
 from jumpstarter_client.controller.exporter_view import (
     ExporterView,
@@ -38,16 +40,13 @@ if TYPE_CHECKING:
 __all__ = ["exporters"]
 
 
-def exporters(arguments: list[str], options: Options) -> ExitCode:
+def exporters(arguments: list[str], options: GlobalOptions) -> ExitCode:
     """Run the command."""
     output, rest = take_output(arguments)
     output = output or options.output
-    # Options of Jumpstarter's own client; this client always shows disabled exporters and leases.
-    given = parse_arguments(
-        "exporters", rest, {"--with": "--with"}, {"--watch": "--watch", "--allow-disabled": "all"}
-    )
-    name = _name_to_show(given.words, options)
-    watch = "--watch" in given.flags
+    parsed = parse_arguments("exporters", rest, EXPORTERS)
+    name = _name_to_show(parsed.words, options)
+    watch = "--watch" in parsed.flags
     if watch and name:
         raise UsageError("--watch works for the list only; remove `show`")
     if watch and output in ("yaml", "name"):
@@ -83,7 +82,7 @@ def exporters(arguments: list[str], options: Options) -> ExitCode:
     return ExitCode.OK
 
 
-def _name_to_show(words: list[str], options: Options) -> str:
+def _name_to_show(words: list[str], options: GlobalOptions) -> str:
     """Return the exporter of `exporters show`; empty for the list."""
     if not words:
         return ""
@@ -106,16 +105,16 @@ def _show(controller: ControllerClient, name: str, output: str | None) -> ExitCo
     async def ask() -> tuple[ExporterView, ExporterDetails | None]:
         async with controller.open() as calls:
             exporter = await calls.get_exporter(name)
-            (seen,) = exporter_views([exporter], [one async for one in calls.leases()])
-            return seen, await calls.exporter_details(name)
+            (view,) = exporter_views([exporter], [one async for one in calls.leases()])
+            return view, await calls.exporter_details(name)
 
-    seen, details = run_trio(ask)
+    view, details = run_trio(ask)
     if output == "name":
-        print_line(seen.name)
+        print_line(view.name)
     elif output:
-        write_data(_as_data(seen, details), output)
+        write_data(_as_data(view, details), output)
     else:
-        for line in describe_exporter(seen, details):
+        for line in describe_exporter(view, details):
             print_line(line)
         if details is not None and details.devices:
             titles = ("DEVICE", "INTERFACE", "STATE", "REASON")
@@ -123,9 +122,9 @@ def _show(controller: ControllerClient, name: str, output: str | None) -> ExitCo
     return ExitCode.OK
 
 
-def _as_data(seen: ExporterView, details: ExporterDetails | None) -> dict[str, object]:
+def _as_data(view: ExporterView, details: ExporterDetails | None) -> dict[str, object]:
 
-    return seen.as_data() | details_as_data(details, Allowed())
+    return view.as_data() | details_as_data(details, Allowed())
 
 
 async def _look(calls: ControllerCalls, selector: str) -> list[ExporterView]:
@@ -153,7 +152,7 @@ def _table(found: list[ExporterView]) -> str:
 async def _watch(controller: ControllerClient, selector: str, output: str | None) -> None:
     """Watch until cancelled, also through interruptions of the controller."""
 
-    def seen(known: LabSnapshot) -> list[ExporterView]:
+    def view(known: LabSnapshot) -> list[ExporterView]:
         return exporter_views(known.exporters.values(), [one.lease for one in known.leases.values()])
 
     def changed(
@@ -169,7 +168,7 @@ async def _watch(controller: ControllerClient, selector: str, output: str | None
         controller,
         Watched(
             request=WatchRequest(exporters=True, exporter_filter=selector, leases=LEASE_SCOPE_HELD),
-            of=seen,
+            of=view,
             ask=lambda calls: _look(calls, selector),
             changes=changed,
             table=_table,

@@ -10,8 +10,8 @@ from jumpstarter_proto.installed import installed_version
 from jumpstarter_proto.terminal import print_line, print_text
 
 from jumpstarter_client.cli.commands import COMMANDS
-from jumpstarter_client.cli.options import OPTIONS, Options, UsageError, take_output
-from jumpstarter_client.cli.output import write_data
+from jumpstarter_client.cli.options import OPTIONS, GlobalOptions, take_output
+from jumpstarter_client.command_errors import UsageError
 from jumpstarter_client.manifests import interfaces
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def print_interface_help(interface: str, known: dict[str, Verb]) -> None:
     print_line(f"  jumpstarter {interface} {next(iter(known))} --help")
 
 
-def version(arguments: list[str], options: Options) -> int:
+def version(arguments: list[str], options: GlobalOptions) -> int:
     """Run `jumpstarter version`."""
     if any(word in ("-h", "--help") for word in arguments):
         print_text("Usage: jumpstarter version [-o json|yaml|name]\n\n  jumpstarter version -o json\n")
@@ -84,6 +84,8 @@ def version(arguments: list[str], options: Options) -> int:
         raise UsageError(f"`version` takes no {rest[0]!r}; try `jumpstarter version`")
     number = installed_version()
     if output in ("json", "yaml"):
+        from jumpstarter_client.cli.output import write_data  # noqa: PLC0415 - not for --help
+
         write_data({"version": number, "python": platform.python_version()}, output)
     elif output == "name":
         print_line(number)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from jumpstarter_client.cli import command_options
+from jumpstarter_client.cli.command_options import help_lines
+
 __all__ = ["HELP"]
 
 DEVICES = """Usage: jumpstarter devices [-o json|yaml|name]
@@ -52,14 +55,7 @@ Run tests that are written in YAML. All files are checked, also against the devi
   jumpstarter test --schema > jumpstarter-test.schema.json
 
 Options:
-  --set NAME=VALUE     set a variable of the tests
-  --board NAME         use this board, or BOARD.DEVICE, instead of the one that a test names
-  --results DIR        create the folder of the run here (jumpstarter-results); it has consoles, times and a summary
-  --no-results         keep no files
-  --junit FILE         write results for CI
-  --check              check the files, without an exporter
-  --steps, --schema    print the installed steps, or the JSON Schema of test files
-  -o json|yaml|name    print the results as data
+@TEST@  -o json|yaml|name    print the results as data
 
 Ctrl-C ends the current step and continues with `always:`; a second Ctrl-C ends that as well.
 Exit codes: 0 passed, 1 failed, 7 all skipped, 130 interrupted, 2 to 5 could not run (docs/exit-codes.md).
@@ -98,23 +94,12 @@ Inside `jumpstarter shell`, the lease of the shell needs no name: jumpstarter le
 
 Options of create:
   -l SELECTOR            labels of the board: k=v, k!=v, 'k in (a,b)', k, '!k'; joined with commas
-  -n, --exporter NAME    one board, by the name of its exporter
   --duration TIME        such as 90 (seconds), 30m, 1h30m, 1d (default: 30m)
-  --begin-time TIME      start time in ISO 8601; the command does not wait for it
-  --lease-id NAME        name of the lease
-  --tag KEY=VALUE        tag for `list --tag-filter KEY=VALUE`; may be repeated
-  --context KEY=VALUE    passed to the exporter's hooks
-  --allow-disabled       also boards that are disabled
-  --no-wait              do not wait until the board is ready
-  --wait-for-board       wait if no such board exists yet
+@LEASE_CREATE@  --wait-for-board       wait if no such board exists yet
   --acquisition-timeout TIME   how long to wait (default: 2h)
 Options of list and release:
   -l SELECTOR            leases that were requested with these labels
-  --tag-filter SELECTOR  leases with these tags
-  -A, --all-clients      leases of all clients (list)
-  -a, --all              list: also ended leases; release: all your leases
-  --watch                show changes, places in the queue, and how each lease ends (list)
-"""
+@LEASE_LIST@"""
 
 LOGIN = """Usage: jumpstarter login [HOST:PORT] [--pairing-code | --name NAME | --issuer URL] [OPTION ...]
 
@@ -133,23 +118,10 @@ Codes and tokens are prompted for, or read from stdin or a file; never from the 
 machine can read.
 
 Options:
-  --tls-fingerprint HEX    SHA-256 of a self-signed certificate; the controller prints it when it starts
-  --alias ALIAS            name of the configuration (default: the name of the client)
-  --namespace NAMESPACE    namespace of the client (default: `default`)
-  --allow PATTERN          client classes of other packages that may be loaded (default: `jumpstarter_driver_*`)
-  --unsafe                 allow all client classes that an exporter names
-With a pairing code:
-  --pairing-code           prompt for the code, or take it from JMP_PAIRING_CODE
-  --code-file FILE         read the code from this file
-With a token:
-  --name NAME              name of the client; the token may be in JMP_TOKEN
-  --token-file FILE        read the token from this file
-With an OpenID provider:
-  --issuer URL             which provider, if the controller accepts several or does not list them
-  --client-id ID           OAuth client id (default: `jumpstarter-cli`)
-  --browser                use the browser of this machine instead of a code on a web page
-  --callback-port PORT     fixed port for the redirect of that browser, if the provider requires one
-"""
+@LOGIN@With a pairing code:
+@LOGIN_BY_CODE@With a token:
+@LOGIN_BY_TOKEN@With an OpenID provider:
+@LOGIN_BY_ISSUER@"""
 
 AUTH = """Usage: jumpstarter auth status|rotate|refresh [-o json|yaml] [--client FILE]
 
@@ -175,14 +147,7 @@ Jumpstarter's own format, in ~/.config/jumpstarter/clients. `jumpstarter login` 
   jumpstarter config client create lab --endpoint lab.example:8082 --name ann --token-file token --ca ca.pem
 
 Options of create:
-  -e, --endpoint HOST:PORT   address of the controller
-  --name NAME                name of the client (default: NAME of the configuration)
-  --namespace NAME           namespace of the client (default: `default`)
-  --token-file FILE          read the token from this file instead of standard input
-  --ca FILE                  trust certificates that are issued by this CA (PEM)
-  -k, --insecure-tls         trust any certificate of the controller
-  -a, --allow PATTERN        client classes of other packages that may be loaded; --unsafe: all
-"""
+@CONFIG_CREATE@"""
 
 DRIVER = """Usage: jumpstarter driver new NAME --kind power|serial|storage|network
 
@@ -194,7 +159,19 @@ Create a Python package for your own driver in the new folder NAME, with a test 
   pip install .            # on the host of the exporter; then use `type: lab-relay.LabRelay`
 """
 
-HELP = {
+_TABLES = {
+    "@CONFIG_CREATE@": help_lines(command_options.CONFIG_CREATE, 26),
+    "@LEASE_CREATE@": help_lines(command_options.LEASE_CREATE, 22),
+    "@LEASE_LIST@": help_lines(command_options.LEASE_LIST, 22),
+    "@LOGIN@": help_lines(command_options.LOGIN, 24),
+    "@LOGIN_BY_CODE@": help_lines(command_options.LOGIN_BY_CODE, 24),
+    "@LOGIN_BY_TOKEN@": help_lines(command_options.LOGIN_BY_TOKEN, 24),
+    "@LOGIN_BY_ISSUER@": help_lines(command_options.LOGIN_BY_ISSUER, 24),
+    "@TEST@": help_lines(command_options.TEST, 20),
+}
+"""The lines of options, which come from their tables."""
+
+_TEXTS = {
     "devices": DEVICES,
     "shell": SHELL,
     "test": TEST,
@@ -205,4 +182,13 @@ HELP = {
     "config": CONFIG,
     "driver": DRIVER,
 }
+
+
+def _with_options(text: str) -> str:
+    for placeholder, lines in _TABLES.items():
+        text = text.replace(placeholder, lines)
+    return text
+
+
+HELP = {command: _with_options(text) for command, text in _TEXTS.items()}
 """By command."""

@@ -10,6 +10,7 @@ from jumpstarter_proto.terminal import print_error_line, print_line, print_text
 
 from jumpstarter_client.cli import lease_changes
 from jumpstarter_client.cli.arguments import Arguments
+from jumpstarter_client.cli.command_options import LEASE_CREATE, LEASE_LIST
 from jumpstarter_client.cli.lease_common import (
     call_controller,
     controller_of,
@@ -22,9 +23,10 @@ from jumpstarter_client.cli.lease_common import (
     status_text,
 )
 from jumpstarter_client.cli.lease_list_watch import watch_leases
-from jumpstarter_client.cli.options import Options, UsageError, nearest, take_output
+from jumpstarter_client.cli.options import GlobalOptions, take_output
 from jumpstarter_client.cli.output import write_data
 from jumpstarter_client.cli.run_trio import run_trio
+from jumpstarter_client.command_errors import UsageError, nearest
 from jumpstarter_client.controller.controller_client import short_name
 from jumpstarter_client.controller.lease_view import as_data, describe
 from jumpstarter_client.lease import lease as leases
@@ -57,7 +59,7 @@ _VERBS = {
 }
 
 
-def lease(arguments: list[str], options: Options) -> ExitCode:
+def lease(arguments: list[str], options: GlobalOptions) -> ExitCode:
     """Run the command."""
     word, rest = arguments[0], arguments[1:]
     if word not in _VERBS:
@@ -69,20 +71,16 @@ def lease(arguments: list[str], options: Options) -> ExitCode:
         return lease_changes.change(verb, rest, options)
     match verb:
         case "create":
-            return _create(parse_verb("create", rest, _CREATE, ("--allow-disabled", "--no-wait")), options)
+            return _create(parse_verb("create", rest, LEASE_CREATE), options)
         case "list":
-            flags = ("-a", "--all", "-A", "--all-clients", "--watch")
-            return _list(parse_verb("list", rest, ("--tag-filter",), flags), options)
+            return _list(parse_verb("list", rest, LEASE_LIST), options)
         case _:
             return _show(parse_verb("show", rest), options)
 
 
-_CREATE = ("-n", "--name", "--begin-time", "--lease-id", "--tag", "--context")
-
-
-def _create(given: Arguments, options: Options) -> ExitCode:
-    require_no_words(given, "create")
-    exporter = given.one("--name") or options.exporter or options.exporter_name or ""
+def _create(parsed: Arguments, options: GlobalOptions) -> ExitCode:
+    require_no_words(parsed, "create")
+    exporter = parsed.one("--name") or options.exporter or options.exporter_name or ""
     if not options.selector and not exporter:
         raise UsageError(
             "no board selected; use labels (-l board=rpi4) or the name of an exporter (-n rpi4-1), see "
@@ -92,15 +90,15 @@ def _create(given: Arguments, options: Options) -> ExitCode:
     duration = seconds(options.duration) if options.duration else DEFAULT_DURATION_SECONDS
     patience = seconds(options.acquisition_timeout) if options.acquisition_timeout else None
     request = LeaseRequest(options.selector or "", exporter, duration=duration).to_message()
-    begin = given.one("--begin-time")
+    begin = parsed.one("--begin-time")
     if begin:
         request.begin_time.FromSeconds(int(parse_time(begin).timestamp()))
-    request.tags.update(given.pairs("--tag"))
-    request.context.update(given.pairs("--context"))
-    request.allow_disabled = "--allow-disabled" in given.flags
+    request.tags.update(parsed.pairs("--tag"))
+    request.context.update(parsed.pairs("--context"))
+    request.allow_disabled = "--allow-disabled" in parsed.flags
     controller = controller_of(options)
-    name = given.one("--lease-id") or leases.new_lease_name()
-    waits = "--no-wait" not in given.flags and not begin
+    name = parsed.one("--lease-id") or leases.new_lease_name()
+    waits = "--no-wait" not in parsed.flags and not begin
 
     async def ask() -> pb.Lease:
         made = await leases.create_lease(
@@ -128,21 +126,21 @@ def _create(given: Arguments, options: Options) -> ExitCode:
     return ExitCode.OK
 
 
-def _list(given: Arguments, options: Options) -> ExitCode:
-    require_no_words(given, "list")
+def _list(parsed: Arguments, options: GlobalOptions) -> ExitCode:
+    require_no_words(parsed, "list")
 
-    everybody, ended = "--all-clients" in given.flags, "--all" in given.flags
-    if "--watch" in given.flags:
+    everybody, ended = "--all-clients" in parsed.flags, "--all" in parsed.flags
+    if "--watch" in parsed.flags:
         if ended:
             raise UsageError("--watch shows active leases and how each ends; remove -a")
         if options.output in ("yaml", "name"):
             raise UsageError("--watch supports -o json only")
 
-        return watch_leases(given, options, everybody=everybody)
+        return watch_leases(parsed, options, everybody=everybody)
     controller = controller_of(options)
     found = call_controller(
         controller,
-        lambda calls: selected_leases(calls, controller, given, options, everybody=everybody, ended=ended),
+        lambda calls: selected_leases(calls, controller, parsed, options, everybody=everybody, ended=ended),
     )
     now = time.time()
     if options.output == "name":
@@ -158,9 +156,9 @@ def _list(given: Arguments, options: Options) -> ExitCode:
     return ExitCode.OK
 
 
-def _show(given: Arguments, options: Options) -> ExitCode:
-    name = lease_name(given, options, "show")
-    require_no_words(given, "show")
+def _show(parsed: Arguments, options: GlobalOptions) -> ExitCode:
+    name = lease_name(parsed, options, "show")
+    require_no_words(parsed, "show")
 
     one = call_controller(controller_of(options), lambda calls: calls.get_lease(name))
     print_lease(one, options, "\n".join(describe(one, time.time())))

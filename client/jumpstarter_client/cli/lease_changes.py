@@ -10,6 +10,7 @@ from jumpstarter_proto.rpc import RpcError
 from jumpstarter_proto.terminal import print_line
 
 from jumpstarter_client.cli.arguments import Arguments
+from jumpstarter_client.cli.command_options import LEASE_EXTEND, LEASE_RELEASE, LEASE_UPDATE
 from jumpstarter_client.cli.lease_common import (
     call_controller,
     controller_of,
@@ -21,7 +22,8 @@ from jumpstarter_client.cli.lease_common import (
     selected_leases,
     status_text,
 )
-from jumpstarter_client.cli.options import Options, UsageError
+from jumpstarter_client.cli.options import GlobalOptions
+from jumpstarter_client.command_errors import UsageError
 from jumpstarter_client.controller.controller_client import short_name, translate_errors
 from jumpstarter_client.errors import NotFoundError
 from jumpstarter_client.times import parse_time, seconds
@@ -34,28 +36,28 @@ if TYPE_CHECKING:
 __all__ = ["change"]
 
 
-def change(verb: str, arguments: list[str], options: Options) -> ExitCode:
+def change(verb: str, arguments: list[str], options: GlobalOptions) -> ExitCode:
     """Run one of the four commands."""
     match verb:
         case "extend":
-            return _extend(parse_verb("extend", arguments, ("--by", "--total")), options)
+            return _extend(parse_verb("extend", arguments, LEASE_EXTEND), options)
         case "update":
-            return _update(parse_verb("update", arguments, ("--begin-time", "--to-client")), options)
+            return _update(parse_verb("update", arguments, LEASE_UPDATE), options)
         case "transfer":
             return _transfer(parse_verb("transfer", arguments), options)
         case _:
-            return _release(parse_verb("release", arguments, ("--tag-filter",), ("-a", "--all")), options)
+            return _release(parse_verb("release", arguments, LEASE_RELEASE), options)
 
 
-def _extend(given: Arguments, options: Options) -> ExitCode:
-    total = given.one("--total") or options.duration
-    by = given.one("--by")
+def _extend(parsed: Arguments, options: GlobalOptions) -> ExitCode:
+    total = parsed.one("--total") or options.duration
+    by = parsed.one("--by")
     if not total and not by:
-        if not given.words or (len(given.words) == 1 and not implied_lease(options)):
+        if not parsed.words or (len(parsed.words) == 1 and not implied_lease(options)):
             raise UsageError("no time given; for example `jumpstarter lease extend NAME 30m`")
-        by = given.words.pop()
-    name = lease_name(given, options, "extend")
-    require_no_words(given, "extend")
+        by = parsed.words.pop()
+    name = lease_name(parsed, options, "extend")
+    require_no_words(parsed, "extend")
     if total and by:
         raise UsageError("--total sets the whole duration, a time alone is added; use one of them")
 
@@ -72,11 +74,11 @@ def _extend(given: Arguments, options: Options) -> ExitCode:
     return ExitCode.OK
 
 
-def _update(given: Arguments, options: Options) -> ExitCode:
+def _update(parsed: Arguments, options: GlobalOptions) -> ExitCode:
     """Set the duration, the start or the owner, as Jumpstarter's own client does."""
-    name = lease_name(given, options, "update")
-    require_no_words(given, "update")
-    begin, client = given.one("--begin-time"), given.one("--to-client")
+    name = lease_name(parsed, options, "update")
+    require_no_words(parsed, "update")
+    begin, client = parsed.one("--begin-time"), parsed.one("--to-client")
     if not options.duration and not begin and not client:
         raise UsageError("`lease update` changes --duration, --begin-time or --to-client; give one of them")
 
@@ -100,22 +102,22 @@ def _update(given: Arguments, options: Options) -> ExitCode:
     return ExitCode.OK
 
 
-def _transfer(given: Arguments, options: Options) -> ExitCode:
-    name = lease_name(given, options, "transfer", 1)
-    if not given.words:
+def _transfer(parsed: Arguments, options: GlobalOptions) -> ExitCode:
+    name = lease_name(parsed, options, "transfer", 1)
+    if not parsed.words:
         raise UsageError("no client named; use `jumpstarter lease transfer NAME CLIENT`")
-    client = given.words.pop(0)
-    require_no_words(given, "transfer")
+    client = parsed.words.pop(0)
+    require_no_words(parsed, "transfer")
     one = call_controller(controller_of(options), lambda calls: calls.transfer_lease(name, client))
     print_lease(one, options, f"{name} now belongs to {client}")
     return ExitCode.OK
 
 
-def _release(given: Arguments, options: Options) -> ExitCode:
-    many = bool(options.selector or "--all" in given.flags or given.one("--tag-filter"))
-    names = list(given.words)
+def _release(parsed: Arguments, options: GlobalOptions) -> ExitCode:
+    many = bool(options.selector or "--all" in parsed.flags or parsed.one("--tag-filter"))
+    names = list(parsed.words)
     if not many and not names:
-        names = [lease_name(given, options, "release")]
+        names = [lease_name(parsed, options, "release")]
     if many and names:
         raise UsageError("name leases or select them with -l, --tag-filter or --all, not both")
 
@@ -125,7 +127,7 @@ def _release(given: Arguments, options: Options) -> ExitCode:
     async def release(calls: ControllerCalls) -> list[str]:
         found = names
         if many:
-            mine = await selected_leases(calls, controller, given, options, everybody=False, ended=False)
+            mine = await selected_leases(calls, controller, parsed, options, everybody=False, ended=False)
             found = [short_name(one.name) for one in mine]
         for name in found:
             try:
@@ -140,7 +142,7 @@ def _release(given: Arguments, options: Options) -> ExitCode:
     found = call_controller(controller, release)
     if failures:
         raise _combined(failures)
-    if not found and "--all" not in given.flags:
+    if not found and "--all" not in parsed.flags:
         raise NotFoundError("none of your leases matches (see: jumpstarter lease list)")
     return ExitCode.OK
 

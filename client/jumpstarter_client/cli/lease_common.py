@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from jumpstarter_proto.client.v1 import client_pb2 as pb
 from jumpstarter_proto.terminal import print_line, print_text
 
 from jumpstarter_client.cli.arguments import Arguments, parse_arguments
-from jumpstarter_client.cli.options import Options, UsageError
+from jumpstarter_client.cli.options import GlobalOptions, Option
 from jumpstarter_client.cli.output import table, write_data
 from jumpstarter_client.cli.run_trio import run_trio
+from jumpstarter_client.command_errors import UsageError
 from jumpstarter_client.controller.controller_client import ControllerCalls, ControllerClient, short_name
 from jumpstarter_client.controller.lease_view import as_data, expiry, lease_status, remaining, selector_of
 from jumpstarter_client.identity.client_config import load
@@ -33,30 +34,22 @@ __all__ = [
 ]
 
 T = TypeVar("T")
-_LONG = {"-n": "--name", "-a": "--all", "-A": "--all-clients"}
 
 
-def parse_verb(
-    verb: str, arguments: list[str], valued: tuple[str, ...] = (), flags: tuple[str, ...] = ()
-) -> Arguments:
+def parse_verb(verb: str, arguments: list[str], options: Sequence[Option] = ()) -> Arguments:
     """Parse the arguments of a verb of `lease`."""
-    return parse_arguments(
-        f"lease {verb}",
-        arguments,
-        {name: _LONG.get(name, name) for name in valued},
-        {name: _LONG.get(name, name) for name in flags},
-    )
+    return parse_arguments(f"lease {verb}", arguments, options)
 
 
-def controller_of(options: Options) -> ControllerClient:
+def controller_of(options: GlobalOptions) -> ControllerClient:
     """Return the controller of the selected client configuration."""
     return ControllerClient(load(options.client, os.environ))
 
 
-def lease_name(given: Arguments, options: Options, verb: str, others: int = 0) -> str:
+def lease_name(parsed: Arguments, options: GlobalOptions, verb: str, others: int = 0) -> str:
     """Return the named lease: the first word if there are more than `others`; else the lease of the shell."""
-    if len(given.words) > others:
-        return given.words.pop(0)
+    if len(parsed.words) > others:
+        return parsed.words.pop(0)
     if name := implied_lease(options):
         return name
     raise UsageError(f"no lease named; use `jumpstarter lease {verb} NAME` (see: jumpstarter lease list)")
@@ -72,20 +65,20 @@ def call_controller(controller: ControllerClient, question: Callable[[Controller
     return run_trio(main)
 
 
-def implied_lease(options: Options) -> str | None:
+def implied_lease(options: GlobalOptions) -> str | None:
     """Return the lease from --lease or JMP_LEASE."""
     return options.lease or os.environ.get("JMP_LEASE")
 
 
-def require_no_words(given: Arguments, verb: str) -> None:
+def require_no_words(parsed: Arguments, verb: str) -> None:
     """Raise UsageError if words are left over."""
-    if given.words:
+    if parsed.words:
         raise UsageError(
-            f"unexpected argument {given.words[0]!r} of `lease {verb}`; `jumpstarter lease --help` shows examples"
+            f"unexpected argument {parsed.words[0]!r} of `lease {verb}`; `jumpstarter lease --help` shows examples"
         )
 
 
-def print_lease(one: pb.Lease, options: Options, sentence: str) -> None:
+def print_lease(one: pb.Lease, options: GlobalOptions, sentence: str) -> None:
     """Print a lease in the selected format; `sentence` is for people."""
     if options.output == "name":
         print_line(short_name(one.name))
@@ -106,8 +99,8 @@ def status_text(one: pb.Lease) -> str:
 async def selected_leases(
     calls: ControllerCalls,
     controller: ControllerClient,
-    given: Arguments,
-    options: Options,
+    parsed: Arguments,
+    options: GlobalOptions,
     *,
     everybody: bool,
     ended: bool,
@@ -116,7 +109,7 @@ async def selected_leases(
     return [
         one
         async for one in calls.leases(
-            options.selector or "", tags=given.one("--tag-filter") or "", ended_too=ended
+            options.selector or "", tags=parsed.one("--tag-filter") or "", ended_too=ended
         )
         if everybody or one.client == controller.own_name
     ]

@@ -13,7 +13,7 @@ from jumpstarter_proto.lab.v1.exporters_pb2 import LEASE_SCOPE_ALL, LEASE_SCOPE_
 
 from jumpstarter_client.cli.arguments import Arguments
 from jumpstarter_client.cli.lease_common import controller_of, lease_table, selected_leases, status_text
-from jumpstarter_client.cli.options import Options
+from jumpstarter_client.cli.options import GlobalOptions
 from jumpstarter_client.cli.run_trio import run_trio
 from jumpstarter_client.cli.watch_output import Watched, watch
 from jumpstarter_client.controller.controller_client import short_name
@@ -69,8 +69,11 @@ def lease_changes(
     """Yield a sentence and data for each lease that has changed."""
     old = {one.name: one for one in before or () if not one.has_ended}
     for one in found:
-        was = old.pop(one.name, None)
-        if was is None or (was.sentence, was.queue_position) != (one.sentence, one.queue_position):
+        previous = old.pop(one.name, None)
+        if previous is None or (previous.sentence, previous.queue_position) != (
+            one.sentence,
+            one.queue_position,
+        ):
             yield one.sentence, _data(one)
     for gone in old.values():  # it was deleted, or transferred to somebody else
         yield (
@@ -83,7 +86,7 @@ def _data(one: WatchedLease) -> dict[str, object]:
     return as_data(one.now, time.time()) | {"queue_position": one.queue_position}
 
 
-def watch_leases(given: Arguments, options: Options, *, everybody: bool) -> ExitCode:
+def watch_leases(parsed: Arguments, options: GlobalOptions, *, everybody: bool) -> ExitCode:
     """Watch until Ctrl-C."""
     controller = controller_of(options)
 
@@ -93,22 +96,22 @@ def watch_leases(given: Arguments, options: Options, *, everybody: bool) -> Exit
         before = shown.copy()
         shown.clear()
         for name, news in sorted({**known.leases, **known.ended}.items()):
-            was, found = before.get(name), WatchedLease(news.lease, news.place or None)
-            is_same = was is not None and (was.record, was.queue_position) == (
+            previous, found = before.get(name), WatchedLease(news.lease, news.place or None)
+            is_same = previous is not None and (previous.record, previous.queue_position) == (
                 found.record,
                 found.queue_position,
             )
-            shown[name] = was if was is not None and is_same else found
+            shown[name] = previous if previous is not None and is_same else found
         return list(shown.values())
 
     async def look(calls: ControllerCalls) -> list[WatchedLease]:
-        found = await selected_leases(calls, controller, given, options, everybody=everybody, ended=False)
+        found = await selected_leases(calls, controller, parsed, options, everybody=everybody, ended=False)
         return [WatchedLease(one) for one in found]
 
     request = WatchRequest(
         leases=LEASE_SCOPE_ALL if everybody else LEASE_SCOPE_OWN,
         lease_filter=options.selector or "",
-        tag_filter=given.one("--tag-filter") or "",
+        tag_filter=parsed.one("--tag-filter") or "",
     )
 
     def table(found: list[WatchedLease]) -> str:

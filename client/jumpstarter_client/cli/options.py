@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from jumpstarter_proto.errors import ExitCode, JumpstarterError
-from jumpstarter_proto.texts import shown
+from jumpstarter_client.command_errors import UsageError
 
 if TYPE_CHECKING:
     from jumpstarter_client.lease.request import LeaseRequest
 
 __all__ = [
     "ArgumentsError",
-    "Options",
-    "UnknownDeviceError",
-    "UsageError",
-    "nearest",
+    "GlobalOptions",
     "split",
     "take_name",
     "take_output",
@@ -29,26 +24,12 @@ FORMATS = ("json", "yaml", "name")
 SYSTEM_EXPORTERS = "/etc/jumpstarter/exporters"
 
 
-class UsageError(JumpstarterError):
-    """The command line is invalid."""
-
-    status = "INVALID_ARGUMENT"
-    exit_code = ExitCode.USAGE
-
-
 class ArgumentsError(UsageError):
     """A verb's arguments do not fit its signature."""
 
 
-class UnknownDeviceError(JumpstarterError):
-    """No device has that name."""
-
-    status = "NOT_FOUND"
-    exit_code = ExitCode.NOT_FOUND
-
-
 @dataclass
-class Options:
+class GlobalOptions:
     """Where to connect, and what to print."""
 
     host: str | None = None
@@ -136,7 +117,7 @@ class Option:
 
     names: tuple[str, ...]
     field: str
-    """The attribute of `Options`, or the name under which a command's `Arguments` have it."""
+    """The attribute of `GlobalOptions`, or the name under which a command's `Arguments` have it."""
     metavar: str = ""
     """The placeholder of its value in help; empty for a flag."""
     help: str = ""
@@ -222,7 +203,7 @@ OPTIONS = (
 BY_NAME = {name: option for option in OPTIONS for name in option.names}
 
 
-def split(arguments: list[str]) -> tuple[Options, list[str]]:
+def split(arguments: list[str]) -> tuple[GlobalOptions, list[str]]:
     """Take the options of every command out of the arguments before `--`; return the rest in order.
 
     `-o` stays, because it names a file for some verbs (see `take_output`).
@@ -230,7 +211,7 @@ def split(arguments: list[str]) -> tuple[Options, list[str]]:
     Raises:
         UsageError: a value is missing or invalid, or two options contradict each other.
     """
-    options, rest = Options(), []
+    options, rest = GlobalOptions(), []
     words = iter(arguments)
     for word in words:
         if word == "--":
@@ -292,7 +273,7 @@ def _exporter_folders() -> tuple[str, str]:
     return str(config_home(os.environ) / "exporters"), SYSTEM_EXPORTERS
 
 
-def take_name(arguments: list[str], options: Options) -> list[str]:
+def take_name(arguments: list[str], options: GlobalOptions) -> list[str]:
     """Take `-n NAME`, an exporter of a controller, out of the arguments of a command. Verbs may use `-n` differently.
 
     Raises:
@@ -337,16 +318,3 @@ def take_output(arguments: list[str], formats: tuple[str, ...] = FORMATS) -> tup
             raise UsageError(f"{name} takes one of {', '.join(formats)}, not {value!r}")
         return value, arguments[:index] + arguments[end:]
     return None, arguments
-
-
-def nearest(word: str, known: Iterable[str], also: Iterable[str] = ()) -> str:
-    """Return `; did you mean …` and the list of known words, for the end of an error.
-
-    Words in `also` may be guessed, but are not listed.
-    """
-    import difflib  # noqa: PLC0415 - only who mistypes pays for it
-
-    names = sorted(known)
-    close = difflib.get_close_matches(word, [*also, *names], n=1)
-    guess = f"; did you mean {close[0]!r}" if close else ""
-    return f"{guess}; there is {', '.join(map(shown, names))}" if names else guess

@@ -19,7 +19,8 @@ from jumpstarter_proto.terminal import print_error_line, print_text
 from jumpstarter_proto.v1.jumpstarter_grpc import ExporterServiceStub
 
 from jumpstarter_client.blocking import PortalThread
-from jumpstarter_client.cli.options import Options, UsageError, take_name
+from jumpstarter_client.cli.options import GlobalOptions, take_name
+from jumpstarter_client.command_errors import UsageError
 from jumpstarter_client.connections.connect import open_host
 from jumpstarter_client.connections.local_use import hold_board
 from jumpstarter_client.status_line import print_message
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
     from jumpstarter_proto.rpc import Caller
 
-    from jumpstarter_client.lease.board import Board
+    from jumpstarter_client.lease.board import ReadyBoard
 
 __all__ = ["shell"]
 
@@ -37,7 +38,7 @@ GREETING_SECONDS = 5.0
 MAX_GREETING = 16 * 1024
 
 
-def shell(arguments: list[str], options: Options) -> int:
+def shell(arguments: list[str], options: GlobalOptions) -> int:
     """Run the command. As in any shell, exit code 126 means not executable, and 127 not found."""
     own = arguments[: arguments.index("--")] if "--" in arguments else arguments
     own = take_name(own, options)
@@ -46,7 +47,7 @@ def shell(arguments: list[str], options: Options) -> int:
         raise UsageError(f"`shell` has no option {own[0]}; `jumpstarter shell --help` lists the options")
 
     request = options.lease_request()
-    boards: list[Board] = []
+    boards: list[ReadyBoard] = []
     child = _Child()
     host_context = open_host(
         options.host,
@@ -90,7 +91,7 @@ async def _greeting(channel: Caller) -> str:
     return report.motd[:MAX_GREETING]
 
 
-def _lease_environment(board: Board, labels: dict[str, str]) -> dict[str, str]:
+def _lease_environment(board: ReadyBoard, labels: dict[str, str]) -> dict[str, str]:
     """Return the environment variables of a leased board."""
     config = board.lease.config
     return {

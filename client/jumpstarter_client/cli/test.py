@@ -9,6 +9,7 @@ import sys
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,12 +19,16 @@ from jumpstarter_proto.documents import Document
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.terminal import print_line, print_text
 
-from jumpstarter_client.cli.options import Options, UsageError, nearest, take_name, take_output
+from jumpstarter_client.cli.arguments import parse_arguments
+from jumpstarter_client.cli.command_options import TEST
+from jumpstarter_client.cli.options import GlobalOptions, take_name, take_output
 from jumpstarter_client.cli.output import write_data
+from jumpstarter_client.cli.run_trio import run_trio
+from jumpstarter_client.command_errors import UsageError
 from jumpstarter_client.connections.connect import connect_async
 from jumpstarter_client.lease.monitor import LeaseEndedError
 from jumpstarter_client.yamltest.files import facts, folder_name, summary_line, write_folder, write_junit
-from jumpstarter_client.yamltest.machine import Outcome
+from jumpstarter_client.yamltest.machine import RunOutcome
 from jumpstarter_client.yamltest.reader import read
 from jumpstarter_client.yamltest.report import ConsoleReporter
 from jumpstarter_client.yamltest.run import Runner
@@ -52,7 +57,7 @@ class _Run:
     output: str | None = None
 
 
-def test(arguments: list[str], options: Options) -> ExitCode:
+def test(arguments: list[str], options: GlobalOptions) -> ExitCode:
     """Run the command."""
     if "--schema" in arguments:
         return _print_schema()
@@ -66,56 +71,28 @@ def test(arguments: list[str], options: Options) -> ExitCode:
             print_line(f"{one.document.file}: good")
         return ExitCode.OK
 
-    return trio.run(_run, tests, run, options)
+    return run_trio(partial(_run, tests, run, options))
 
 
 def _parse(arguments: list[str]) -> _Run:
-    run = _Run()
-    run.output, arguments = take_output(arguments)
-    words = iter(arguments)
-    for word in words:
-        name, equals, value = word.partition("=")
-        if name in ("--set", "--board", "--results", "--junit"):
-            value = value if equals else next(words, "")
-            if not value:
-                raise UsageError(f"{name} needs a value; `jumpstarter test --help` shows examples")
-            _take(run, name, value)
-        elif word == "--no-results":
-            run.results = None
-        elif word == "--check":
-            run.check = True
-        elif word.startswith("-"):
-            known = (
-                "--set",
-                "--board",
-                "--results",
-                "--no-results",
-                "--junit",
-                "--check",
-                "--steps",
-                "--schema",
-            )
-            raise UsageError(f"`test` has no option {word!r}{nearest(word, known)}")
-        else:
-            run.files.append(Path(word))
-    if not run.files:
+    output, arguments = take_output(arguments)
+    parsed = parse_arguments("test", arguments, TEST)
+    if not parsed.words:
         raise UsageError("no test named; name a YAML file (see: jumpstarter test --help)")
+    run = _Run(files=[Path(word) for word in parsed.words], output=output, check="--check" in parsed.flags)
+    for text in parsed.values.get("--set", []):
+        variable, equals, value = text.partition("=")
+        if not equals:
+            raise UsageError(f"--set takes NAME=VALUE, not {text!r}")
+        run.variables[variable] = value
+    run.board = parsed.one("--board")
+    if results := parsed.one("--results"):
+        run.results = Path(results)
+    if "--no-results" in parsed.flags:
+        run.results = None
+    if junit := parsed.one("--junit"):
+        run.junit = Path(junit)
     return run
-
-
-def _take(run: _Run, name: str, value: str) -> None:
-    match name:
-        case "--set":
-            variable, equals, text = value.partition("=")
-            if not equals:
-                raise UsageError(f"--set takes NAME=VALUE, not {value!r}")
-            run.variables[variable] = text
-        case "--board":
-            run.board = value
-        case "--results":
-            run.results = Path(value)
-        case "--junit":
-            run.junit = Path(value)
 
 
 def _given(file: Path, run: _Run) -> dict[str, str]:
@@ -141,7 +118,7 @@ def _print_steps() -> ExitCode:
     return ExitCode.OK
 
 
-async def _run(tests: list[BoardTest], run: _Run, options: Options) -> ExitCode:
+async def _run(tests: list[BoardTest], run: _Run, options: GlobalOptions) -> ExitCode:
 
     folder = _new_folder(run.results) if run.results else None
     ended: list[RunEnded] = []
@@ -161,7 +138,7 @@ async def _run(tests: list[BoardTest], run: _Run, options: Options) -> ExitCode:
 
 
 async def _run_all(
-    tests: list[BoardTest], run: _Run, options: Options, folder: Path | None, ended: list[RunEnded]
+    tests: list[BoardTest], run: _Run, options: GlobalOptions, folder: Path | None, ended: list[RunEnded]
 ) -> None:
 
     output = sys.stdout if run.output is None else sys.stderr
@@ -197,10 +174,10 @@ async def _run_all(
                     ended.append(result)
                     if own is not None:
                         write_folder(own, result)
-                    if result.outcome is Outcome.INTERRUPTED:
+                    if result.outcome is RunOutcome.INTERRUPTED:
                         break
                 nursery.cancel_scope.cancel()
-        return result.outcome is not Outcome.INTERRUPTED
+        return result.outcome is not RunOutcome.INTERRUPTED
 
     tests = [replace(one, board=run.board) if run.board else one for one in tests]
     try:

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jumpstarter_client.cli.completion import SCRIPTS, complete
-from jumpstarter_client.cli.options import Options
+from jumpstarter_client.cli.options import GlobalOptions
 
 NAMES = [
     "a$(touch made)",
@@ -56,7 +56,7 @@ def offered(
     for name in [*NAMES, *HIDDEN]:
         (folder / f"{name}.yaml").write_text("")
     monkeypatch.setattr("jumpstarter_client.cli.completion_values.exporters", lambda _options: [])
-    complete(["--exporter"], Options())
+    complete(["--exporter"], GlobalOptions())
     return capsys.readouterr().out
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from jumpstarter_client.cli import options as module
-from jumpstarter_client.cli.options import Options, UsageError, split, take_name, take_output
+from jumpstarter_client.cli.options import GlobalOptions, split, take_name, take_output
+from jumpstarter_client.command_errors import UsageError
 from jumpstarter_client.lease.request import LeaseRequest
 
 CLIENT = """
@@ -35,27 +36,27 @@ def test_options_stand_anywhere_in_front_of_two_hyphens() -> None:
     words = "--log-level=DEBUG power on -l a=b rpi4 --selector c=d --exporter-logs -o json -- --board x"
     options, rest = split(words.split())
     assert rest == ["power", "on", "rpi4", "-o", "json", "--", "--board", "x"]
-    assert options == Options(selector="a=b,c=d", log_level="debug", exporter_logs=True)
+    assert options == GlobalOptions(selector="a=b,c=d", log_level="debug", exporter_logs=True)
 
 
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        ("--socket a.sock", Options(host="a.sock")),
-        ("--exporter-config a.yaml", Options(config="a.yaml")),
-        ("--client-config ann", Options(client="ann")),
-        ("--override", Options(override="1")),
-        ("--override=force", Options(override="force")),
-        ("--board rpi4 --host h:1", Options(board="rpi4", host="h:1")),
-        ("-l a=b --wait-for-board", Options(selector="a=b", wait_for_board=True)),
-        ("--exporter desk", Options(exporter="desk", config="desk")),
-        ("--exporter rack", Options(exporter="rack", config="rack")),
-        ("--exporter ./x", Options(exporter="./x", config="./x")),
-        ("--exporter x.yml", Options(exporter="x.yml", config="x.yml")),
-        ("--exporter pi-1", Options(exporter="pi-1", exporter_name="pi-1")),
+        ("--socket a.sock", GlobalOptions(host="a.sock")),
+        ("--exporter-config a.yaml", GlobalOptions(config="a.yaml")),
+        ("--client-config ann", GlobalOptions(client="ann")),
+        ("--override", GlobalOptions(override="1")),
+        ("--override=force", GlobalOptions(override="force")),
+        ("--board rpi4 --host h:1", GlobalOptions(board="rpi4", host="h:1")),
+        ("-l a=b --wait-for-board", GlobalOptions(selector="a=b", wait_for_board=True)),
+        ("--exporter desk", GlobalOptions(exporter="desk", config="desk")),
+        ("--exporter rack", GlobalOptions(exporter="rack", config="rack")),
+        ("--exporter ./x", GlobalOptions(exporter="./x", config="./x")),
+        ("--exporter x.yml", GlobalOptions(exporter="x.yml", config="x.yml")),
+        ("--exporter pi-1", GlobalOptions(exporter="pi-1", exporter_name="pi-1")),
         (
             "--exporter-name pi-1 --duration 1h --acquisition-timeout 1m --dial-timeout 2s --retry-timeout 3s",
-            Options(
+            GlobalOptions(
                 exporter_name="pi-1",
                 duration="1h",
                 acquisition_timeout="1m",
@@ -65,7 +66,7 @@ def test_options_stand_anywhere_in_front_of_two_hyphens() -> None:
         ),
     ],
 )
-def test_what_options_say(words: str, expected: Options) -> None:
+def test_what_options_say(words: str, expected: GlobalOptions) -> None:
     assert split(["devices", *words.split()]) == (expected, ["devices"])
 
 
@@ -99,10 +100,10 @@ def test_what_does_not_go_together(words: str, sentence: str) -> None:
 def test_a_board_of_a_controller_is_wanted_if_options_or_the_environment_say_so(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert Options().lease_request() is None
-    assert Options(host="h:1", client="ann").lease_request() is None
-    assert Options(client="ann").lease_request() == LeaseRequest(client="ann")
-    asked = Options(
+    assert GlobalOptions().lease_request() is None
+    assert GlobalOptions(host="h:1", client="ann").lease_request() is None
+    assert GlobalOptions(client="ann").lease_request() == LeaseRequest(client="ann")
+    asked = GlobalOptions(
         selector="a=b",
         exporter_name="pi-1",
         duration="1h",
@@ -125,19 +126,21 @@ def test_a_board_of_a_controller_is_wanted_if_options_or_the_environment_say_so(
         wait_for_board=True,
     )
     monkeypatch.setenv("JMP_LEASE", "mine")
-    assert Options().lease_request() == LeaseRequest(lease="mine")
-    assert Options(selector="a=b").lease_request() == LeaseRequest(selector="a=b")
-    assert Options(config="desk").lease_request() is None
+    assert GlobalOptions().lease_request() == LeaseRequest(lease="mine")
+    assert GlobalOptions(selector="a=b").lease_request() == LeaseRequest(selector="a=b")
+    assert GlobalOptions(config="desk").lease_request() is None
     with pytest.raises(UsageError, match="unset JMP_LEASE"):
-        Options(override="1").lease_request()
+        GlobalOptions(override="1").lease_request()
     monkeypatch.setenv("JUMPSTARTER_HOST", "/run/lease.sock")
-    assert Options().lease_request() is None, "it is the shell's"
-    assert Options(client="ann").lease_request() is None
-    assert Options(lease="other").lease_request() == LeaseRequest(lease="other")
+    assert GlobalOptions().lease_request() is None, "it is the shell's"
+    assert GlobalOptions(client="ann").lease_request() is None
+    assert GlobalOptions(lease="other").lease_request() == LeaseRequest(lease="other")
 
 
-@pytest.mark.parametrize("options", [Options(), Options(lease="x"), Options(lease="x", selector="a=b")])
-def test_only_for_a_board_that_is_asked_for_one_can_wait(options: Options) -> None:
+@pytest.mark.parametrize(
+    "options", [GlobalOptions(), GlobalOptions(lease="x"), GlobalOptions(lease="x", selector="a=b")]
+)
+def test_only_for_a_board_that_is_asked_for_one_can_wait(options: GlobalOptions) -> None:
     options.wait_for_board = True
     with pytest.raises(UsageError, match="add -l SELECTOR"):
         options.lease_request()
@@ -161,7 +164,7 @@ def test_an_exporter_that_is_not_on_this_machine_may_be_a_controllers(home: Path
 
 
 def test_a_commands_own_words_may_name_a_controllers_exporter() -> None:
-    options = Options()
+    options = GlobalOptions()
     assert take_name(["a", "-n", "pi-1", "b"], options) == ["a", "b"]
     assert options.exporter_name == "pi-1"
     assert take_name(["--name=pi-2"], options) == []
@@ -169,8 +172,8 @@ def test_a_commands_own_words_may_name_a_controllers_exporter() -> None:
     assert take_name(["a", "b"], options) == ["a", "b"]
     for words in (["-n"], ["-n", "-o"], ["--name="]):
         with pytest.raises(UsageError, match="needs the name of a controller's exporter"):
-            take_name(words, Options())
-    for other in (Options(host="h:1"), Options(config="a.yaml")):
+            take_name(words, GlobalOptions())
+    for other in (GlobalOptions(host="h:1"), GlobalOptions(config="a.yaml")):
         with pytest.raises(UsageError, match="use one"):
             take_name(["-n", "pi-1"], other)
 

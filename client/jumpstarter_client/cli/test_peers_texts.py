@@ -15,7 +15,7 @@ from jumpstarter_proto.rpc import RpcError, StatusCode
 
 from jumpstarter_client.cli import entry
 from jumpstarter_client.cli.conftest import Command
-from jumpstarter_client.cli.options import Options
+from jumpstarter_client.cli.options import GlobalOptions
 from jumpstarter_client.cli.output import table, write_data
 from jumpstarter_client.conftest import FakeExporter
 from jumpstarter_client.status_line import print_message
@@ -25,12 +25,12 @@ SHOWN = "evil\\x1b[2J\\rname\\u202e"
 
 
 def test_errors(capsys: pytest.CaptureFixture[str]) -> None:
-    entry._explain(RpcError(StatusCode.UNKNOWN, f"no {EVIL}; these are:\n  one\n  two"), Options())
+    entry._explain(RpcError(StatusCode.UNKNOWN, f"no {EVIL}; these are:\n  one\n  two"), GlobalOptions())
     assert capsys.readouterr().err == f"error: no {SHOWN}; these are:\n  one\n  two\n"
 
 
 def test_a_peers_line_is_no_message_of_ours(capsys: pytest.CaptureFixture[str]) -> None:
-    entry._explain(RpcError(StatusCode.UNKNOWN, "no\nerror: log in again at evil.example\n"), Options())
+    entry._explain(RpcError(StatusCode.UNKNOWN, "no\nerror: log in again at evil.example\n"), GlobalOptions())
     assert capsys.readouterr().err == "error: no\n  error: log in again at evil.example\n  \n"
 
 

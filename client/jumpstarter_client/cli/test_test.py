@@ -96,7 +96,7 @@ def test_a_board_that_is_named_counts_before_that_of_the_test(
         ((), "no test named"),
         (("passes.yaml", "--set", "x"), "--set takes NAME=VALUE, not 'x'"),
         (("passes.yaml", "--junit"), "--junit needs a value"),
-        (("passes.yaml", "--chek"), "`test` has no option '--chek'; did you mean '--check'"),
+        (("passes.yaml", "--chek"), "`test` has no option --chek; did you mean '--check'"),
     ],
 )
 def test_wrong_words_are_one_sentence(command: Command, words: tuple[str, ...], sentence: str) -> None:

@@ -8,8 +8,9 @@ from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.terminal import print_line, print_text
 from jumpstarter_proto.texts import cells, padded, shown
 
-from jumpstarter_client.cli.options import Options, UsageError, nearest
+from jumpstarter_client.cli.options import GlobalOptions
 from jumpstarter_client.cli.verbs import call_verb
+from jumpstarter_client.command_errors import UsageError, nearest
 from jumpstarter_client.node import Node
 from jumpstarter_client.verb import Verb, verbs
 
@@ -20,7 +21,7 @@ MAX_DESCRIPTION = 2000
 """Characters of a description; it comes from the exporter."""
 
 
-def run_tree(arguments: list[str], options: Options) -> ExitCode:
+def run_tree(arguments: list[str], options: GlobalOptions) -> ExitCode:
     """Run the command."""
     if not options.host and not options.config and not os.environ.get("JUMPSTARTER_HOST"):
         raise UsageError(
@@ -37,7 +38,7 @@ def run_tree(arguments: list[str], options: Options) -> ExitCode:
     except JumpstarterError as error:
         if not (boards := getattr(error, "boards", None)):
             raise
-        from jumpstarter_client.cli.board_choice import choose_board_of_tree  # noqa: PLC0415 - only a host of several
+        from jumpstarter_client.devices.board_selection import choose_board_of_tree  # noqa: PLC0415 - only a host of several
 
         board, words = choose_board_of_tree(boards, arguments)
         title = "j" if len(words) == len(arguments) else f"j {board.name}"
@@ -45,7 +46,7 @@ def run_tree(arguments: list[str], options: Options) -> ExitCode:
             return _run_below(root.node, words, title, options)
 
 
-def _run_below(node: Node, arguments: list[str], title: str, options: Options) -> ExitCode:
+def _run_below(node: Node, arguments: list[str], title: str, options: GlobalOptions) -> ExitCode:
     words = list(arguments)
     while words and words[0] in node.children:
         node = node.children[words.pop(0)]

@@ -18,8 +18,9 @@ from jumpstarter_proto.texts import shown
 
 from jumpstarter_client.base import DriverClient
 from jumpstarter_client.cli.commands import COMMANDS
-from jumpstarter_client.cli.device_selection import select
-from jumpstarter_client.cli.options import ArgumentsError, Options, UsageError, nearest, take_output
+from jumpstarter_client.cli.options import ArgumentsError, GlobalOptions, take_output
+from jumpstarter_client.command_errors import UsageError, nearest
+from jumpstarter_client.devices.selection import select
 from jumpstarter_client.manifests import interface_client, interfaces
 from jumpstarter_client.node import Node, import_client
 from jumpstarter_client.verb import Verb, verbs
@@ -42,7 +43,7 @@ def client_class(interface: str) -> type[DriverClient]:
     return import_client(path)
 
 
-def run_verb(interface: str, arguments: list[str], options: Options) -> ExitCode:
+def run_verb(interface: str, arguments: list[str], options: GlobalOptions) -> ExitCode:
     """Run a verb of an interface."""
     known = verbs(client_class(interface))
     if not arguments or arguments[0] in ("-h", "--help"):
@@ -71,7 +72,7 @@ def run_verb(interface: str, arguments: list[str], options: Options) -> ExitCode
     except JumpstarterError as error:
         if not (boards := getattr(error, "boards", None)):
             raise
-        from jumpstarter_client.cli.board_choice import choose_board  # noqa: PLC0415 - only a host of several
+        from jumpstarter_client.devices.board_selection import choose_board  # noqa: PLC0415 - only a host of several
 
         board, rest = choose_board(boards, interface, rest, _takes_arguments(verb))
         with connect(options.host, board=board.name) as root:
@@ -79,7 +80,9 @@ def run_verb(interface: str, arguments: list[str], options: Options) -> ExitCode
     return ExitCode.OK
 
 
-def _run_on(root: Node, interface: str, word: str, given: list[str], *, verb: Verb, options: Options) -> None:
+def _run_on(
+    root: Node, interface: str, word: str, given: list[str], *, verb: Verb, options: GlobalOptions
+) -> None:
     node, rest = select(root, interface, given, _takes_arguments(verb))
     if reason := getattr(node.client, "stub_reason", None):
         raise JumpstarterError(f"{node.path} cannot be used: {reason}")
@@ -96,7 +99,9 @@ def _run_on(root: Node, interface: str, word: str, given: list[str], *, verb: Ve
         raise
 
 
-def call_verb(client: DriverClient, verb: Verb, arguments: list[str], title: str, options: Options) -> None:
+def call_verb(
+    client: DriverClient, verb: Verb, arguments: list[str], title: str, options: GlobalOptions
+) -> None:
     """Parse the arguments of a verb, call it, and print the result."""
     output = options.output
     if not _has_own_output(verb):
@@ -121,7 +126,7 @@ def call_verb(client: DriverClient, verb: Verb, arguments: list[str], title: str
     sys.stdout.flush()
 
 
-def _run_without_device(verb: Verb, arguments: list[str], title: str, options: Options) -> ExitCode:
+def _run_without_device(verb: Verb, arguments: list[str], title: str, options: GlobalOptions) -> ExitCode:
     """Run a verb that needs no exporter. Its result may have an exit code."""
     from jumpstarter_client.cli.output import write_result  # noqa: PLC0415 - as above
     from jumpstarter_client.cli.parser import parse  # noqa: PLC0415

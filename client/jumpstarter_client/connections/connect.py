@@ -51,7 +51,7 @@ from jumpstarter_client.transport import ReconnectingChannel, open_reconnecting
 from jumpstarter_client.tree import open_client
 
 if TYPE_CHECKING:
-    from jumpstarter_client.lease.board import Board
+    from jumpstarter_client.lease.board import ReadyBoard
 
 __all__ = ["connect", "connect_async", "env", "open_host"]
 
@@ -119,7 +119,7 @@ def _leased_board(
     request: LeaseRequest,
     on_message: Callable[[str], None] | None,
     on_lease_end: Callable[[str], None] | None = None,
-) -> AbstractAsyncContextManager[Board]:
+) -> AbstractAsyncContextManager[ReadyBoard]:
     from jumpstarter_client.identity.client_config import load  # noqa: PLC0415
     from jumpstarter_client.lease.board import lease_board  # noqa: PLC0415 - local use needs none of them
     from jumpstarter_client.status_line import print_message  # noqa: PLC0415
@@ -281,7 +281,7 @@ async def open_host(
     board: str | None = None,
     request: LeaseRequest | None = None,
     on_message: Callable[[str], None] | None = None,
-    on_leased: Callable[[Board], None] | None = None,
+    on_leased: Callable[[ReadyBoard], None] | None = None,
     on_lease_end: Callable[[str], None] | None = None,
 ) -> AsyncIterator[str]:
     """Make the exporter reachable for other processes during the block, and yield their JUMPSTARTER_HOST.

@@ -26,12 +26,12 @@ MAX_MESSAGE_LENGTH = 400
 async def hold_board(
     host: str, board: str | None, on_message: Callable[[str], None]
 ) -> AsyncIterator[DriverClient]:
-    """The root of the board's devices. `told` gets what its user has to hear meanwhile.
+    """Connect, hold the board during the block, and yield the root of its devices.
 
-    An exporter that is not ours knows no such use; it is connected to all the same.
+    `on_message` gets messages for the user. Exporters of Jumpstarter 0.9 have no local use; they are connected as well.
 
     Raises:
-        RpcError: PERMISSION_DENIED, somebody else has the board; or what `connect_async` raises.
+        RpcError: PERMISSION_DENIED, somebody else uses the board; or what `connect_async` raises.
     """
     with collapsed():
         async with connect_async(host, board=board) as client, trio.open_nursery() as nursery:

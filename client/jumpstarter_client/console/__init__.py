@@ -1,8 +1,8 @@
-"""Talking to a board over its console: wait for text, log in, run commands.
+"""Use a board over its console: wait for text, log in, run commands.
 
 `Expect` works on any trio byte stream, `Shell` on an `Expect`, and `ConsoleSession` offers both to plain code and to
-trio tasks alike; a serial client's `console()` opens one. What they decide is decided by parts without input, output
-or clock: `Matcher`, `Login` and `Command`.
+trio tasks alike; a serial client's `console()` opens one. Their
+logic is in classes without I/O or clock: `Matcher`, `LoginMachine` and `Command`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Reading a device's console before there is one: a port on the board itself comes with the board's power."""
+"""Attaches to the console of a device, also before its port exists: a port on the board appears with its power."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ __all__ = ["Watchable", "attach"]
 
 @runtime_checkable
 class _Attachable(Protocol):
-    """A client whose console can be read from before its port is there."""
+    """A client that can attach to a console before its port exists."""
 
     def attach_async(self) -> AbstractAsyncContextManager[trio.abc.HalfCloseableStream]:
-        """The console from now on."""
+        """Open the console."""
 
 
 @runtime_checkable
 class Watchable(Protocol):
-    """A client that knows how much its console has said, and so when all of that has come."""
+    """A client that knows the position of its console, and so when all output has arrived."""
 
     def watch_async(self) -> AsyncGenerator[tuple[int, bytes], None]:
-        """What the console says from now on, each piece with the console's position behind it, the first one empty.
+        """Yield the output from now on, each piece with the position after it; the first piece is empty.
 
-        Raises NotImplementedError where the exporter does not know this.
+        Raises NotImplementedError if the exporter does not support it.
         """
 
     async def position_async(self) -> int:
-        """The console's position now: bytes that it has said."""
+        """Return the position: how many bytes the console has printed."""
 
 
 def attach(client: DriverClient) -> AbstractAsyncContextManager[trio.abc.HalfCloseableStream]:
-    """A device's console from now on, whether its port is there or comes later; of any client with a `connect`.
+    """Open the console of a device; its port may appear later. Works with any client that has `connect`.
 
-    Raises DriverError when it cannot be opened.
+    Raises DriverError if it cannot be opened.
     """
     return client.attach_async() if isinstance(client, _Attachable) else client.stream_async("connect")

@@ -1,4 +1,4 @@
-"""One command on a shell that is reached over a console, as a machine without input, output or clock.
+"""One command on a shell over a console, as a state machine without I/O or clock.
 
 The command is typed between two `echo`s of a word that is new each time, the second with the exit status. The word
 is typed in two quoted halves, so the terminal's echo of the line is never taken for it, and it is found even when
@@ -24,13 +24,13 @@ from dataclasses import dataclass
 
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
 
-from jumpstarter_client.console.escapes import SEQUENCE, EscapeFilter, bare_text
+from jumpstarter_client.console.escapes import SEQUENCE, EscapeFilter, strip_escapes
 from jumpstarter_client.console.kernel import (
     MESSAGE,
     REBOOT,
     RESTART,
-    interruptible,
-    separate,
+    interleaved_pattern,
+    strip_printk,
     without_messages,
 )
 
@@ -38,25 +38,25 @@ __all__ = [
     "COMMAND_BYTES",
     "Command",
     "CommandFailed",
+    "CommandStage",
     "CommandTooLong",
     "Result",
-    "Stage",
     "Suspicion",
     "at_login",
     "named",
 ]
 
-KEEP = 16 << 20
-"""Bytes of output that are kept; older ones are dropped."""
+MAX_OUTPUT_BYTES = 16 << 20
+"""How much output is kept; older output is dropped."""
 COMMAND_BYTES = 64 << 10
-"""Length of a command: what is longer is a file."""
+"""The longest command; longer ones belong into a file."""
 LINE_BYTES = 250
-"""Length of a typed line, Enter not counted: POSIX promises 255 with it."""
-_PIECE_BYTES = 160
-_NAMED = 80
-"""Characters of a command that a message names."""
-_OVERLAP = 4096
-"""How far back a word may begin that ends in new data, kernel messages in it included."""
+"""The longest typed line without Enter: POSIX guarantees 255 bytes with it."""
+_MAX_PIECE_BYTES = 160
+_MAX_NAMED_LENGTH = 80
+"""How much of a command a message quotes, in characters."""
+_OVERLAP_BYTES = 4096
+"""How far back a marker may start that ends in new data, with kernel messages in it."""
 
 _EVAL = "${funcstack-command} eval"
 """`command eval`. In zsh, where `command` is for programs alone, `funcstack` exists and is empty, which leaves `eval`.
@@ -67,16 +67,16 @@ _MESSAGES = re.compile(MESSAGE)
 _UNFINISHED = re.compile(rb"\[[^\r\n]*\r*$")
 
 
-class Stage(enum.Enum):
-    """Where a command is; it only goes forward."""
+class CommandStage(enum.Enum):
+    """The stage of a command."""
 
-    TYPED = "the shell has not taken the command yet"
+    TYPED = "the shell has not read the command yet"
     RUNNING = "the command runs"
     DONE = "the command has ended"
 
 
 class Suspicion(enum.Enum):
-    """What the output looks like, were it not for a command that may print anything."""
+    """What the output looks like. A command may print the same, so this is only a suspicion."""
 
     NONE = "nothing unusual"
     KERNEL = "a kernel started"
@@ -85,7 +85,7 @@ class Suspicion(enum.Enum):
 
 
 class CommandFailed(JumpstarterError):  # noqa: N818 - says what happened
-    """A command on the board ended with another exit code than 0."""
+    """A command on the board ended with an exit code other than 0."""
 
     def __init__(self, message: str, result: Result) -> None:
         super().__init__(message)
@@ -93,7 +93,7 @@ class CommandFailed(JumpstarterError):  # noqa: N818 - says what happened
 
 
 class CommandTooLong(JumpstarterError):  # noqa: N818 - says what it is
-    """A command has more bytes than the board's end of the console takes; none was sent."""
+    """A command is too long for the console; nothing was sent."""
 
     status = "INVALID_ARGUMENT"
     exit_code = ExitCode.USAGE
@@ -101,7 +101,7 @@ class CommandTooLong(JumpstarterError):  # noqa: N818 - says what it is
 
 @dataclass(frozen=True)
 class Result:
-    """What a command has left behind."""
+    """The result of a command."""
 
     command: str
     output: str
@@ -109,38 +109,38 @@ class Result:
     exit_code: int
     """0 to 255."""
     kernel: str = ""
-    """Kernel messages that came meanwhile, or that the command printed (`dmesg`), a line each."""
+    """Kernel messages during the command, or printed by it (`dmesg`), one per line."""
     dropped: int = 0
-    """Bytes that are missing at the start of `output`, because the command printed more than 16 MiB."""
+    """How many bytes are missing at the start of `output`, because the command printed more than 16 MiB."""
 
     def check(self) -> str:
-        """The output, of a command that ended with 0.
+        """Return the output if the exit code is 0.
 
         Raises:
-            CommandFailed: it ended with something else.
+            CommandFailed: the exit code is not 0.
         """
         if self.exit_code == ExitCode.OK:
             return self.output
         last = "".join(f"\n  | {line}" for line in self.output.splitlines()[-10:])
-        said = f"; it printed:{last}" if last else " and printed nothing"
-        raise CommandFailed(f"{named(self.command)} ended with exit code {self.exit_code}{said}", self)
+        quoted = f"; it printed:{last}" if last else " and printed nothing"
+        raise CommandFailed(f"{named(self.command)} ended with exit code {self.exit_code}{quoted}", self)
 
 
 class Command:
-    """A command from being typed to its result. `token` is a word that nothing prints by chance."""
+    """A command, from its input to its result. `token` is a random word that marks its start and end."""
 
     def __init__(self, command: str, token: str) -> None:
         if "\0" in command:
             raise ValueError("a command cannot hold a NUL character")
         if (size := len(command.encode())) > COMMAND_BYTES:
             raise CommandTooLong(
-                f"the command has {size} bytes, a console takes {COMMAND_BYTES}; put it into a file on the board"
+                f"the command has {size} bytes, more than {COMMAND_BYTES}; put it into a file on the board"
             )
         self.command = command
-        self.stage = Stage.TYPED
+        self.stage = CommandStage.TYPED
         self.result: Result | None = None
         self.rest = b""
-        """What came after the command's end."""
+        """Output after the end of the command."""
         self._token = token
         self._buffer = bytearray()
         self._dropped = 0
@@ -149,25 +149,27 @@ class Command:
         self._late = b""
         # A message that breaks into a character leaves half of it at the end of a piece.
         self._returns = ""
-        """Carriage returns at the end of what was taken."""
+        """Carriage returns at the end of the taken output."""
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._sign = Suspicion.NONE
         self._marker = f"JS{token}=".encode()
         between = rb"(?:" + MESSAGE + rb"|" + SEQUENCE + rb")*?"
         self._first = re.compile(
-            interruptible(f"JS{token}+".encode()) + between + rb"\r*(?:" + SEQUENCE + rb")*\n"
+            interleaved_pattern(f"JS{token}+".encode()) + between + rb"\r*(?:" + SEQUENCE + rb")*\n"
         )
         digits = rb"((?:" + between + rb"\d){1,3})"
-        self._last = re.compile(interruptible(self._marker) + digits + between + rb";(?:\r*\n)?", re.DOTALL)
+        self._last = re.compile(
+            interleaved_pattern(self._marker) + digits + between + rb";(?:\r*\n)?", re.DOTALL
+        )
 
     @property
     def typed(self) -> str:
-        """The line to type, without Enter. The blank in front keeps it out of the history of many shells."""
+        """The line to type, without Enter. The leading blank keeps it out of the history of many shells."""
         return self._between_words(self._at_once if self._is_short else self._assembled)
 
     @property
     def preparation(self) -> list[Command]:
-        """Commands to run before, in order, and each with exit status 0; none for one that fits into a line."""
+        """Commands to run first, in order, each with exit status 0; empty if the command fits into one line."""
         if self._is_short:
             return []
         text = _octal(self.command) if _has_controls(self.command) else self.command
@@ -191,7 +193,7 @@ class Command:
 
     @property
     def _assembled(self) -> str:
-        """Runs what the pieces make; the variable is gone before the command begins."""
+        """Run the assembled command; the variable is unset before the command starts."""
         name = self._variable
         text = f'$(printf %b "${name}")' if _has_controls(self.command) else f"${name}"
         return f'{_EVAL} "unset {name};{text}"'
@@ -201,79 +203,79 @@ class Command:
 
     @property
     def suspicion(self) -> Suspicion:
-        """Why the command may never end: of use when nothing comes for a while, or too long."""
-        if at_login(self._buffer[-_OVERLAP:]):
+        """Why the command may never end; used after a time without output, or at the time limit."""
+        if at_login(self._buffer[-_OVERLAP_BYTES:]):
             return Suspicion.LOGIN
         return self._sign
 
     @property
     def restarted(self) -> bool:
-        """Whether what looks like a start of the board came while the command ran."""
+        """Whether the output looks like a boot of the board."""
         return self._sign is not Suspicion.NONE
 
     @property
     def is_unknown_to_a_boot_loader(self) -> bool:
-        """Whether a boot loader took the line: it has an `echo`, and no `eval`."""
+        """Whether a boot loader read the line: it has `echo`, but no `eval`."""
         return self.result is not None and self.result.output == _NO_EVAL
 
     def feed(self, data: bytes) -> None:
-        """The console printed this."""
-        searched = max(0, len(self._buffer) - _OVERLAP)
+        """Handle output of the console."""
+        searched = max(0, len(self._buffer) - _OVERLAP_BYTES)
         self._buffer += data
-        if self.stage is Stage.TYPED and (first := self._first.search(self._buffer, searched)):
-            # A message that broke into the word comes first in what is reported.
+        if self.stage is CommandStage.TYPED and (first := self._first.search(self._buffer, searched)):
+            # A kernel message inside the marker is reported first.
             messages = b"".join(found[0] for found in _MESSAGES.finditer(first[0]))
             self._buffer[: first.end()] = messages.lstrip(b"\r\n")
             searched = 0
-            self.stage = Stage.RUNNING
-        if self.stage is Stage.RUNNING and (last := self._last.search(self._buffer, searched)):
+            self.stage = CommandStage.RUNNING
+        if self.stage is CommandStage.RUNNING and (last := self._last.search(self._buffer, searched)):
             self._end(last)
             return
-        if self.stage is Stage.RUNNING:
+        if self.stage is CommandStage.RUNNING:
             self._look_for_signs(searched)
-        excess = len(self._buffer) - KEEP
+        excess = len(self._buffer) - MAX_OUTPUT_BYTES
         if excess > 0:
             del self._buffer[:excess]
             self._taken = max(0, self._taken - excess)
             self._dropped += excess
 
     def take(self) -> tuple[str, str]:
-        """Output and kernel messages that came since the last `take`: whole lines, and all once it has ended.
+        """Return output and kernel messages since the last `take`: whole lines, and everything after the end.
 
-        A carriage return ends a line as well, and comes with what follows it: progress is seen as it is made.
+        A carriage return ends a line, too, so that progress bars are reported as they are drawn.
         """
-        if self.stage is Stage.DONE:
+        if self.stage is CommandStage.DONE:
             end, late = self._end_of_output, self._late
             self._late = b""
-        elif self.stage is Stage.RUNNING and not self._may_be_ending():
+        elif self.stage is CommandStage.RUNNING and not self._may_be_ending():
             end, late = self._end_of_lines(), b""
         else:
             return "", ""
-        output, messages = separate(bytes(self._buffer[self._taken : end]))
+        output, messages = strip_printk(bytes(self._buffer[self._taken : end]))
         self._taken = max(self._taken, end)
-        taken = self._returns + self._decoder.decode(output, self.stage is Stage.DONE)
-        # A message may have stood between them and the rest of a line end.
-        whole = taken if self.stage is Stage.DONE else taken.rstrip("\r")
+        taken = self._returns + self._decoder.decode(output, self.stage is CommandStage.DONE)
+        # A message may have separated them from the rest of the line end.
+        whole = taken if self.stage is CommandStage.DONE else taken.rstrip("\r")
         self._returns = taken[len(whole) :]
         return _plain(whole), _text(messages + late)
 
     def _end(self, last: re.Match[bytes]) -> None:
         self._end_of_output = last.start()
         self._late = b"".join(found[0].lstrip(b"\r\n") for found in _MESSAGES.finditer(last[0]))
-        output, messages = separate(bytes(self._buffer[: last.start()]))
+        output, messages = strip_printk(bytes(self._buffer[: last.start()]))
         self.result = Result(
             command=self.command,
             output=_text(output),
-            exit_code=int(bare_text(without_messages(last[1]))),
+            exit_code=int(strip_escapes(without_messages(last[1]))),
             kernel=_text(messages + self._late),
             dropped=self._dropped,
         )
         self.rest = bytes(self._buffer[last.end() :])
-        self.stage = Stage.DONE
+        self.stage = CommandStage.DONE
 
     def _may_be_ending(self) -> bool:
-        """Whether the word at the end may have begun, with a kernel message in it."""
-        tail = EscapeFilter().feed(without_messages(bytes(self._buffer[-_OVERLAP:])))
+        """Whether the end marker may have started, with a kernel message in it."""
+        tail = EscapeFilter().feed(without_messages(bytes(self._buffer[-_OVERLAP_BYTES:])))
         tail = _UNFINISHED.sub(b"", tail)
         tail = tail.rstrip(b"\r\n").rstrip(b"0123456789")
         return any(tail.endswith(self._marker[:size]) for size in range(1, len(self._marker) + 1))
@@ -281,7 +283,7 @@ class Command:
     def _end_of_lines(self) -> int:
         end = self._buffer.rfind(b"\n") + 1
         returned = self._buffer.rfind(b"\r", end, len(self._buffer) - 1) + 1
-        # Those at the very end may be a part of a line end.
+        # A carriage return at the very end may belong to a line end.
         return returned if self._buffer[returned:].strip(b"\r") and returned else end
 
     def _look_for_signs(self, start: int) -> None:
@@ -292,8 +294,8 @@ class Command:
 
 
 def at_login(tail: bytes | bytearray) -> bool:
-    """Whether a console that printed this is at a login prompt, kernel messages behind it or not."""
-    return _LOGIN.search(without_messages(bare_text(tail))) is not None
+    """Whether the output ends with a login prompt; kernel messages may follow the prompt."""
+    return _LOGIN.search(without_messages(strip_escapes(tail))) is not None
 
 
 def _text(data: bytes) -> str:
@@ -305,7 +307,7 @@ def _plain(text: str) -> str:
 
 
 class _Assignment(Command):
-    """A piece of a command on its way into the variable."""
+    """A command that appends one piece to the variable."""
 
     def __init__(self, command: str, token: str, line: str) -> None:
         super().__init__(command, token)
@@ -318,22 +320,22 @@ class _Assignment(Command):
 
     @property
     def preparation(self) -> list[Command]:
-        """It is a short one."""
+        """Nothing: it is short."""
         return []
 
 
 def named(command: str) -> str:
-    """A command as messages name it."""
-    return repr(command if len(command) <= _NAMED else f"{command[: _NAMED - 3]}...")
+    """Quote a command for a message."""
+    return repr(command if len(command) <= _MAX_NAMED_LENGTH else f"{command[: _MAX_NAMED_LENGTH - 3]}...")
 
 
 def _pieces(text: str) -> list[str]:
-    """The text in pieces, as long as their lines allow."""
+    """Split the text into pieces that fit into a line."""
     pieces = [""]
     size = 0
     for char in text:
         width = 5 if char == "'" else len(char.encode())  # a quote is quoted as '"'"'
-        if size + width > _PIECE_BYTES:
+        if size + width > _MAX_PIECE_BYTES:
             pieces.append("")
             size = 0
         pieces[-1] += char
@@ -346,14 +348,14 @@ def _has_controls(command: str) -> bool:
 
 
 def _octal(command: str) -> str:
-    """For `printf %b`: no line editing takes a byte of it for a key."""
+    """Encode for `printf %b`, so that line editors treat no byte as a key."""
     return "".join(
         f"\\0{ord(char):03o}" if ord(char) < 0x20 or char in "\x7f\\" else char for char in command
     )
 
 
 def _word(command: str) -> str:
-    """The command as one word of a shell's line."""
+    """Quote the command as one word of a shell line."""
     if not _has_controls(command):
         return shlex.quote(command)
     return f'"$(printf %b {shlex.quote(_octal(command))})"'

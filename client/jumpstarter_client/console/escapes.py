@@ -1,21 +1,21 @@
-"""Escape sequences of terminals: colours, moves of the cursor, titles. They are no text, for whoever waits for text.
+"""Removes terminal escape sequences, such as colours, cursor moves and titles, from output.
 
-Recognised are the forms of ECMA-48 (CSI such as colours and "erase to the end of the line", OSC such as systemd's
+It recognises the forms of ECMA-48 (CSI such as colours and "erase to the end of the line", OSC such as systemd's
 3008, DCS, SOS, PM, APC, and those of two or three bytes) and the two palette sequences of Linux's own console. The
-8-bit forms are not: in UTF-8 their bytes are parts of characters.
+8-bit forms are not recognised, because in UTF-8 their bytes are parts of characters.
 
-What only begins as a sequence is text but for its ESC: boards switch on with noise on the line, and noise must not
-hide what follows. So strings (OSC, DCS) end where a line ends, and are bounded.
+An incomplete sequence is text, without its ESC: boards print noise when they are switched on, which must not hide the
+output after it. So strings (OSC, DCS) end at the end of a line, and their length is limited.
 """
 
 from __future__ import annotations
 
 import re
 
-__all__ = ["SEQUENCE", "EscapeFilter", "bare_text", "wire_offset"]
+__all__ = ["SEQUENCE", "EscapeFilter", "raw_offset", "strip_escapes"]
 
 _STRING_BYTES = 4096
-"""Length of what a string may hold."""
+"""The longest content of a string sequence."""
 _PARAMETER_BYTES = 64
 _STRING = rb"[^\x07\x18\x1a\x1b\r\n]{0,%d}" % _STRING_BYTES
 _PARAMETERS = rb"[0-?]{0,%d}[ -/]{0,8}" % _PARAMETER_BYTES
@@ -27,7 +27,7 @@ SEQUENCE = (
     rb"|[ -/]{1,8}[0-~]"
     rb"|[0-OQ-WYZ\\`-~])"
 )
-"""One whole sequence, for use in other expressions."""
+"""A whole sequence, for use in other expressions."""
 
 _NO_TEXT = re.compile(SEQUENCE + rb"|\x1b")
 _UNFINISHED = re.compile(
@@ -36,13 +36,13 @@ _UNFINISHED = re.compile(
 _UNFINISHED_BYTES = _STRING_BYTES + 3
 
 
-def bare_text(data: bytes | bytearray) -> bytes:
-    """Without sequences, when no more comes: one that is cut off at the end loses its ESC alone."""
+def strip_escapes(data: bytes | bytearray) -> bytes:
+    """Remove sequences from complete output; an incomplete one at the end only loses its ESC."""
     return _NO_TEXT.sub(b"", data)
 
 
-def wire_offset(data: bytes | bytearray, offset: int, *, after: bool = False) -> int:
-    """Where in `data` the byte is that is at `offset` of its bare text; with `after`, the end of the one before it."""
+def raw_offset(data: bytes | bytearray, offset: int, *, after: bool = False) -> int:
+    """Return where in `data` the byte at `offset` of the stripped text is; with `after`, the end of the one before."""
     removed = 0
     for found in _NO_TEXT.finditer(data):
         at = found.start() - removed
@@ -53,15 +53,15 @@ def wire_offset(data: bytes | bytearray, offset: int, *, after: bool = False) ->
 
 
 class EscapeFilter:
-    """Takes sequences out of what comes in pieces, also where one is cut in two. It holds back 4 KiB at most."""
+    """Removes sequences from output in pieces, also split ones. It holds back at most 4 KiB."""
 
     def __init__(self) -> None:
         self._held = b""
 
     def feed(self, data: bytes | bytearray) -> bytes:
-        """The text of this piece; what may still become a sequence waits for the next one."""
+        """Return the text of a piece. A possible start of a sequence waits for the next piece."""
         whole = self._held + data
-        # The first ESC of an unfinished string may have another one behind it, its last.
+        # An unfinished string may end with a second ESC.
         end = len(whole)
         for start in _escapes(whole[-_UNFINISHED_BYTES:]):
             at = max(0, len(whole) - _UNFINISHED_BYTES) + start

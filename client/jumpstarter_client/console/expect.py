@@ -13,53 +13,53 @@ from jumpstarter_client.console.matcher import Match, Matcher, Pattern, plain, w
 
 __all__ = ["ByteStream", "ConsoleClosed", "ConsoleError", "Expect", "ExpectTimeout", "quote"]
 
-_LINES = 10
-"""Lines of the console that an error quotes."""
+_MAX_QUOTED_LINES = 10
+"""How many lines of the console an error quotes."""
 
 
 class ByteStream(Protocol):
     """The two halves of a trio stream that a console needs."""
 
     async def receive_some(self) -> bytes | bytearray:
-        """What has come; b"" at the end."""
+        """Return received data; b"" at the end."""
 
     async def send_all(self, data: bytes) -> None:
-        """Send all of it."""
+        """Send all data."""
 
 
 class ConsoleError(JumpstarterError):
-    """Root of what can go wrong on a console; the message ends with its last lines."""
+    """The base class of console errors; the message ends with the last lines of the console."""
 
 
 class ExpectTimeout(ConsoleError):  # noqa: N818 - says what happened
-    """What was waited for did not come in time."""
+    """The expected text was not printed in time."""
 
     status = "DEADLINE_EXCEEDED"
     exit_code = ExitCode.TIMEOUT
 
 
 class ConsoleClosed(ConsoleError):  # noqa: N818 - says what happened
-    """The console ended: the exporter closed it, or the connection broke."""
+    """The console ended: the exporter closed it, or the connection was lost."""
 
     status = "UNAVAILABLE"
     exit_code = ExitCode.UNAVAILABLE
 
 
 def quote(tail: bytes) -> str:
-    """The last lines of a console, as the end of an error's message."""
+    """Quote the last lines of a console, for the end of an error message."""
     lines = [line.rstrip() for line in plain(tail).splitlines()]
     while lines and not lines[-1]:
         lines.pop()
     if not lines:
         return "; the console printed nothing: is the board switched on?"
-    return "; the console's last lines:\n" + "\n".join(f"  | {line}" for line in lines[-_LINES:])
+    return "; the console's last lines:\n" + "\n".join(f"  | {line}" for line in lines[-_MAX_QUOTED_LINES:])
 
 
 class Expect:
-    """One user of a console. One task at a time may wait; another one may type meanwhile.
+    """One user of a console. One task at a time may wait, and another one may type meanwhile.
 
-    The console is read only while somebody waits. `on_data` gets all that is read, as it comes, for a transcript. The
-    stream stays its opener's to close.
+    The console is read only during waits. `on_data` is called with all data, for a transcript. The owner of the stream
+    closes it.
     """
 
     def __init__(self, stream: ByteStream, *, on_data: Callable[[bytes], None] | None = None) -> None:
@@ -69,17 +69,17 @@ class Expect:
         self.on_data = on_data
 
     def keep_secret(self, *secrets: str | None) -> None:
-        """Leave these out of what errors quote, should the board have echoed them."""
+        """Remove these texts from quoted output, in case the board echoes them."""
         self._secrets.update(secret for secret in secrets if secret)
 
     async def expect(self, *patterns: Pattern, timeout: float) -> Match:
-        """Wait until one of the patterns has come, at most `timeout` seconds.
+        """Wait until one of the patterns is printed, at most `timeout` seconds.
 
-        Patterns are literal text, bytes, or compiled regular expressions. The match uses what came up to its end; a
-        cancelled or timed-out wait uses nothing, so the next one sees it again.
+        Patterns are literal text, bytes, or compiled regular expressions. A match consumes all output up to its end. A
+        cancelled or timed-out wait consumes nothing, so the next wait sees the output again.
 
         Raises:
-            ExpectTimeout: none came; the message names them and quotes the last lines.
+            ExpectTimeout: no pattern was printed; the message names the patterns and quotes the last lines.
             ConsoleClosed: the console ended.
         """
         with trio.move_on_after(timeout):
@@ -90,7 +90,7 @@ class Expect:
         raise ExpectTimeout(f"{wanted} did not come within {timeout:g} s{quote(self.tail())}")
 
     async def receive(self) -> bytes:
-        """What has come and no match has used, at least one byte, waiting for it if need be.
+        """Return output that no match has consumed; waits for at least one byte.
 
         Raises:
             ConsoleClosed: the console ended.
@@ -100,11 +100,11 @@ class Expect:
         return self._matcher.take()
 
     def unread(self, data: bytes) -> None:
-        """Put back what `receive` gave, for the next who waits."""
+        """Put back output of `receive`, for the next wait."""
         self._matcher.unread(data)
 
     async def send(self, data: str | bytes) -> None:
-        """Type this, as it is.
+        """Type this text unchanged.
 
         Raises:
             ConsoleClosed: the console ended.
@@ -115,11 +115,11 @@ class Expect:
             raise self._closed(error) from error
 
     async def send_line(self, text: str = "") -> None:
-        """Type this and Enter (a carriage return, as the key sends)."""
+        """Type this text and Enter (a carriage return)."""
         await self.send(text + "\r")
 
     def tail(self, size: int = 4096) -> bytes:
-        """What was read last, for messages; at most 4 KiB, and without secrets."""
+        """Return the last output, at most 4 KiB and without secrets, for messages."""
         return without_secrets(self._matcher.tail(), self._secrets)[-size:]
 
     async def _read(self) -> None:

@@ -1,4 +1,4 @@
-"""Logging in over a console in whatever state it is, as a machine without input, output or clock.
+"""A login over a console in any state, as a state machine without I/O or clock.
 
     LISTENING --login prompt--> NAMED --password prompt--> PASSWORD_GIVEN --"Current password"--> CURRENT_GIVEN
         |                         |                             |   |                                  |
@@ -7,12 +7,12 @@
                                      |
                                      +-- the probe's answer --> LOGGED_IN
 
-Every prompt is acted on once it is the last thing on the console, and escape sequences are no part of it. Words such as
-"Permission denied" decide nothing: any program may print them; what decides is the prompt that follows.
+A prompt counts when it is the last text on the console, without escape sequences. Words such as "Permission denied"
+decide nothing, because any program may print them; the prompt that follows decides.
 
-A shell is known by what it does, not by its prompt: the probe is an `echo` whose answer differs from what was typed,
-and which only a shell that has `eval` runs; a boot loader answers with its `version`. While a boot loader runs nothing
-is typed, since any key stops it; should that have happened all the same, it is told to boot.
+A shell is recognised by its behaviour, not by its prompt: the probe is an `echo` whose output differs from the typed
+text, and which only a shell with `eval` runs; a boot loader prints its `version` instead. While a boot loader runs,
+nothing is typed, because any key stops it. If it was stopped all the same, it is told to boot.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from jumpstarter_proto.errors import ExitCode, JumpstarterError
 
 from jumpstarter_client.console.command import at_login
 from jumpstarter_client.console.escapes import EscapeFilter
-from jumpstarter_client.console.kernel import REBOOT, RESTART, interruptible, without_messages
+from jumpstarter_client.console.kernel import REBOOT, RESTART, interleaved_pattern, without_messages
 from jumpstarter_client.console.matcher import plain, without_secrets
 from jumpstarter_client.console.prompts import (
     LoaderPrompt,
@@ -34,22 +34,22 @@ from jumpstarter_client.console.prompts import (
     password_prompt,
 )
 
-__all__ = ["Login", "LoginRefused", "LoginState", "Probe", "ShellProbe"]
+__all__ = ["LoginMachine", "LoginRefused", "LoginState", "Probe", "ShellProbe"]
 
 ENTER = b"\r"
 CTRL_C = b"\x03"
-_KEEP = 4096
-_QUIET = 0.3
-"""Seconds without output after which a console waits for input."""
-_BETWEEN = 2.0
-"""The same while a board may be booting."""
-_SLOW = 5.0
-"""The same while a program may be starting: login checks passwords slowly on purpose."""
-_LOADING = 10.0
-"""The same for a boot loader."""
-_LOADER_PROMPT = 1.0
-"""The same where a boot loader seems to have stopped at its prompt."""
-_TRIES = 3
+_MAX_SEEN_BYTES = 4096
+_QUIET_SECONDS = 0.3
+"""After so long without output, the console waits for input."""
+_BOOT_QUIET_SECONDS = 2.0
+"""While the board may be booting."""
+_PROGRAM_QUIET_SECONDS = 5.0
+"""While a program may be starting, or login checks a password, which it does slowly on purpose."""
+_LOADER_QUIET_SECONDS = 10.0
+"""While a boot loader runs."""
+_LOADER_PROMPT_SECONDS = 1.0
+"""If a boot loader seems to be at its prompt."""
+_MAX_NAME_PROMPTS = 3
 
 _REFUSED = re.compile(
     rb"[^\r\n]*(?:Login incorrect|Authentication failure|Permission denied|Login timed out)[^\r\n]*"
@@ -63,14 +63,14 @@ _COUNTDOWN = re.compile(rb"stop autoboot|[Aa]utoboot(?:ing)? in ")
 
 
 class LoginRefused(JumpstarterError):  # noqa: N818 - says what happened
-    """The board does not take the user name or the password."""
+    """The board rejected the user name or the password."""
 
     status = "PERMISSION_DENIED"
     exit_code = ExitCode.DENIED
 
 
 class LoginState(enum.Enum):
-    """What was typed last, and so what its answer means."""
+    """What was typed last, which decides what the output means."""
 
     LISTENING = "no prompt has come"
     NAMED = "the board was given the user name"
@@ -78,7 +78,7 @@ class LoginState(enum.Enum):
     CURRENT_GIVEN = "the board was given the current password, to change it"
     NEW_GIVEN = "the board was given the new password"
     CONFIRMED = "the board was given the new password twice"
-    PROBING = "the board was asked whether a shell is there"
+    PROBING = "the board was prompt whether a shell is there"
     LOGGED_IN = "a shell answers"
 
 
@@ -97,31 +97,31 @@ _LOGGING_IN = {_S.NAMED, _S.PASSWORD_GIVEN, _S.CURRENT_GIVEN, _S.NEW_GIVEN, _S.C
 
 
 class Probe:
-    """An `echo` that tells a shell or boot loader from everything else that echoes."""
+    """An `echo` command whose output only a shell or a boot loader prints."""
 
     def __init__(self, token: str) -> None:
         self.typed = f" echo 'JS''{token}?'".encode() + ENTER
-        self.answer = re.compile(interruptible(f"JS{token}?".encode()))
-        """What to expect."""
+        self.answer = re.compile(interleaved_pattern(f"JS{token}?".encode()))
+        """The pattern of its output."""
 
     def answered(self, data: bytes | bytearray) -> bool:
-        """Whether its answer is in what the console printed."""
+        """Whether the console printed the output."""
         return self.answer.search(data) is not None
 
 
 class ShellProbe(Probe):
-    """The same for a POSIX shell alone: a boot loader, which has no `eval`, says its version instead."""
+    """A probe that only a POSIX shell answers: a boot loader has no `eval` and prints its version instead."""
 
     def __init__(self, token: str) -> None:
         super().__init__(token)
         self.typed = f" eval : && echo 'JS''{token}?' || version".encode() + ENTER
 
 
-class Login:
-    """A login from whatever is on the console to a shell that answers.
+class LoginMachine:
+    """A login, from any state of the console to a shell that answers.
 
-    `new_password` is for a board that wants another one; a board that has it already, from an earlier login, is logged
-    in with it. `loader_prompt` is what the board's boot loader prompts with, if it is an unusual one.
+    `new_password` is for a board that requires a new password; if it was set by an earlier login, it is used to log in.
+    `loader_prompt` is the prompt of the board's boot loader if it is an unusual one.
     """
 
     def __init__(
@@ -136,42 +136,46 @@ class Login:
         self.state = LoginState.LISTENING
         self._user = user
         self._passwords = [one for one in (password, new_password) if one is not None]
-        """Those to try, in order; the first one is the one that counts now."""
+        """The passwords to try, in order; the first one is the current one."""
         self._new_password = new_password
         self._loader_prompt = LoaderPrompt(loader_prompt)
         self._probe = ShellProbe(token)
         self._filter = EscapeFilter()
         self._seen = bytearray()
-        """Bare text since something was typed."""
+        """The text without escape sequences since the last input."""
         self._in_loader = False
         self._refusal = ""
-        """What sounded like a refusal, since the name was given."""
+        """A line that looks like a rejection, since the user name was typed."""
         self._must_change = ""
-        """What sounded like a demand for another password."""
+        """A line that looks like a request to change the password."""
         self._names = 0
         self._pokes = 0
 
     @property
-    def patience(self) -> float:
-        """Seconds without output after which `silence` is to be called."""
+    def quiet_seconds(self) -> float:
+        """Seconds without output after which `silence` has to be called."""
         line = self._last_line()
         if self._in_loader:
-            return _LOADER_PROMPT if self._loader_prompt.likely(line) else _LOADING
+            return _LOADER_PROMPT_SECONDS if self._loader_prompt.likely(line) else _LOADER_QUIET_SECONDS
         if self.state is not LoginState.PROBING and is_prompt(line):
-            return _QUIET
+            return _QUIET_SECONDS
         if self.state is not LoginState.LISTENING:
-            return _SLOW
-        return _BETWEEN if self._answered else min(_QUIET * 2**self._pokes, _SLOW)
+            return _PROGRAM_QUIET_SECONDS
+        return (
+            _BOOT_QUIET_SECONDS
+            if self._answered
+            else min(_QUIET_SECONDS * 2**self._pokes, _PROGRAM_QUIET_SECONDS)
+        )
 
     def feed(self, data: bytes) -> bytes:
-        """The console printed this; the answer is what to type, if anything.
+        """Handle output of the console, and return what to type.
 
         Raises:
-            LoginRefused: the user name or the password is wrong, a password or a new one is needed, or the board stands
-                at its boot loader's prompt.
+            LoginRefused: the user name or the password is wrong, a password or a new one is required, or the board is
+                at the prompt of its boot loader.
         """
         self._seen += self._filter.feed(data)
-        del self._seen[:-_KEEP]
+        del self._seen[:-_MAX_SEEN_BYTES]
         if self.state is LoginState.PROBING and self._probe.answered(self._seen):
             self._enter(LoginState.LOGGED_IN)
             return b""
@@ -188,17 +192,17 @@ class Login:
         if at_login(self._seen):
             self._in_loader = False
             return self._give_name()
-        if asked := password_prompt(line):
-            return self._give_password(asked)
+        if prompt := password_prompt(line):
+            return self._give_password(prompt)
         if self._loader_prompt.certain(line):
             return self._leave_loader(line)
         return b""
 
     def silence(self) -> bytes:
-        """Nothing came for `patience` seconds; the answer is what to type.
+        """Handle that nothing was printed for `quiet_seconds`, and return what to type.
 
         Raises:
-            LoginRefused: the board stands at its boot loader's prompt.
+            LoginRefused: the board is at the prompt of its boot loader.
         """
         line = self._last_line()
         if self._in_loader and self._loader_prompt.likely(line):
@@ -207,7 +211,7 @@ class Login:
             self._pokes += 1
             return self._type(ENTER)
         if self.state is LoginState.PROBING:
-            # Something else took it. Shells throw away what is typed just behind Ctrl-C, so listen first.
+            # Another program received the probe. Shells discard input right after Ctrl-C, so listen first.
             self._enter(LoginState.LISTENING)
             return self._type(CTRL_C)
         self._enter(LoginState.PROBING)
@@ -215,81 +219,79 @@ class Login:
 
     @property
     def _answered(self) -> bool:
-        """Whether somebody, not the kernel, said something since Enter was pressed."""
+        """Whether there was output, other than kernel messages, since Enter was typed."""
         return self._pokes > 0 and bool(without_messages(bytes(self._seen)))
 
     def _listen_to_words(self) -> None:
-        seen = without_messages(bytes(self._seen))
-        if found := _REFUSED.search(seen):
+        text = without_messages(bytes(self._seen))
+        if found := _REFUSED.search(text):
             self._refusal = plain(found[0]).strip()
-        if found := _MUST_CHANGE.search(seen):
+        if found := _MUST_CHANGE.search(text):
             self._must_change = plain(found[0]).strip()
 
     def _give_name(self) -> bytes:
         if self._refusal:
             if len(self._passwords) < 2:
                 raise LoginRefused(
-                    f"the board refuses to log {self._user!r} in ({self._refusal}); check the name and the password"
+                    f"the board rejected the login of {self._user!r} ({self._refusal}); check the name and the password"
                 )
             del self._passwords[0]  # it may have been changed before
-        elif self._names == _TRIES:
+        elif self._names == _MAX_NAME_PROMPTS:
             raise LoginRefused(
-                f"the board asks for a user name again and again; it does not take {self._user!r}"
+                f"the board repeats its login prompt; it does not accept the user {self._user!r}"
             )
         self._names += 1
         self._refusal = self._must_change = ""
         self._enter(LoginState.NAMED)
         return self._type(self._user.encode() + ENTER)
 
-    def _give_password(self, asked: PasswordPrompt) -> bytes:
+    def _give_password(self, prompt: PasswordPrompt) -> bytes:
         self._in_loader = False
         if self.state is LoginState.PROBING:
             self._enter(LoginState.LISTENING)
         if self.state not in _LOGGING_IN:
-            # Somebody else's login, half done: an empty password ends it.
+            # An unfinished login of somebody else: an empty password ends it.
             return self._type(ENTER)
-        if asked is PasswordPrompt.PASSWORD and self.state is LoginState.NAMED:
+        if prompt is PasswordPrompt.PASSWORD and self.state is LoginState.NAMED:
             if not self._passwords:
-                raise LoginRefused(f"the board asks for a password of {self._user!r}; give one")
+                raise LoginRefused(f"the board asks for the password of {self._user!r}; pass one")
             return self._type_secret(LoginState.PASSWORD_GIVEN, self._passwords[0])
-        if asked is PasswordPrompt.PASSWORD and not self._must_change:
-            raise LoginRefused(f"the board does not take the password of {self._user!r}; check it")
-        return self._change_password(asked)
+        if prompt is PasswordPrompt.PASSWORD and not self._must_change:
+            raise LoginRefused(f"the board rejected the password of {self._user!r}; check it")
+        return self._change_password(prompt)
 
-    def _change_password(self, asked: PasswordPrompt) -> bytes:
+    def _change_password(self, prompt: PasswordPrompt) -> bytes:
         if self._new_password is None:
             said = f" ({self._must_change})" if self._must_change else ""
             raise LoginRefused(
-                f"the board wants a new password of {self._user!r}{said}; give `new_password`, or change it on the "
+                f"the board requires a new password for {self._user!r}{said}; pass `new_password`, or change it on the "
                 "console once"
             )
-        if self.state is LoginState.PASSWORD_GIVEN and asked in (
+        if self.state is LoginState.PASSWORD_GIVEN and prompt in (
             PasswordPrompt.CURRENT,
             PasswordPrompt.PASSWORD,
         ):
             return self._type_secret(LoginState.CURRENT_GIVEN, self._passwords[0])
-        if self.state is LoginState.NEW_GIVEN and asked is PasswordPrompt.AGAIN:
+        if self.state is LoginState.NEW_GIVEN and prompt is PasswordPrompt.AGAIN:
             self._passwords = [self._new_password]
             return self._type_secret(LoginState.CONFIRMED, self._new_password)
-        if asked is PasswordPrompt.NEW and self.state in (
+        if prompt is PasswordPrompt.NEW and self.state in (
             LoginState.NAMED,
             LoginState.PASSWORD_GIVEN,
             LoginState.CURRENT_GIVEN,
         ):
             return self._type_secret(LoginState.NEW_GIVEN, self._new_password)
         said = f" ({words})" if (words := self._line_before()) else ""
-        raise LoginRefused(
-            f"the board does not take the new password of {self._user!r}{said}; choose another one"
-        )
+        raise LoginRefused(f"the board rejected the new password of {self._user!r}{said}; choose another one")
 
     def _leave_loader(self, line: str) -> bytes:
         if not (self._in_loader and self._pokes):
             raise self._at_loader(line)
-        return self._type(b"boot" + ENTER)  # a key of ours has stopped it
+        return self._type(b"boot" + ENTER)  # our input stopped it
 
     def _at_loader(self, line: str) -> LoginRefused:
         return LoginRefused(
-            f"the board stands at its boot loader's prompt {line.strip()!r}; let it `boot` first, or power-cycle it"
+            f"the board is at the prompt of its boot loader, {line.strip()!r}; type `boot` first, or power-cycle it"
         )
 
     def _follow_boot(self) -> None:
@@ -302,13 +304,13 @@ class Login:
         return plain(without_messages(bytes(self._seen))).rpartition("\n")[2]
 
     def _line_before(self) -> str:
-        """What the board said in front of the prompt, without secrets."""
+        """Return the line before the prompt, without secrets."""
         lines = plain(without_messages(bytes(self._seen))).split("\n")[:-1]
         said = next((line.strip() for line in reversed(lines) if line.strip()), "")
         return without_secrets(said.encode(), [*self._passwords, self._new_password or ""]).decode()
 
     def _type(self, keys: bytes) -> bytes:
-        self._seen.clear()  # what was there has been answered
+        self._seen.clear()  # the previous output is handled
         return keys
 
     def _type_secret(self, state: LoginState, secret: str) -> bytes:

@@ -1,8 +1,7 @@
-"""Finds patterns in what a console prints, however it is cut into pieces. No input, output or clock.
+"""Finds patterns in the output of a console, which arrives in pieces of any size. No I/O or clock.
 
-Consoles send what they like: half a UTF-8 character now and the rest later, invalid bytes, escape sequences. Nothing
-of that raises here, and memory stays bounded. Escape sequences are no text: what is searched, and what a match
-reports, is without them.
+The output may contain split UTF-8 characters, invalid bytes and escape sequences. None of that raises an error, and
+memory is bounded. Escape sequences are removed from the searched text and from matches.
 """
 
 from __future__ import annotations
@@ -14,18 +13,18 @@ from dataclasses import dataclass, field
 
 from jumpstarter_proto.errors import JumpstarterUsageError
 
-from jumpstarter_client.console.escapes import EscapeFilter, bare_text, wire_offset
+from jumpstarter_client.console.escapes import EscapeFilter, raw_offset, strip_escapes
 
-__all__ = ["KEEP", "Match", "Matcher", "Pattern", "plain", "without_secrets"]
+__all__ = ["MIN_KEPT_BYTES", "Match", "Matcher", "Pattern", "plain", "without_secrets"]
 
 Pattern = str | bytes | re.Pattern[str] | re.Pattern[bytes]
-"""A str or bytes is searched for as it is; compiled ones are regular expressions."""
+"""Literal str or bytes, or a compiled regular expression."""
 
-KEEP = 1 << 20
-"""Bytes that at least wait for a match; of more than twice as many, the oldest are dropped."""
-_SPAN = 1 << 16
-"""Length of what a regular expression can match, in bytes or characters."""
-_RECENT = 4096
+MIN_KEPT_BYTES = 1 << 20
+"""How many bytes are kept for a match at least; from twice as many, the oldest are dropped."""
+_MAX_MATCH_LENGTH = 1 << 16
+"""The longest match of a regular expression, in bytes or characters."""
+_TAIL_BYTES = 4096
 
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ufffd]+")
 _LINE_END = re.compile(r"\r*\n\r*|\r+")
@@ -33,16 +32,16 @@ _NAMES_ESCAPE = re.compile(r"\x1b|\\x1[bB]|\\033")
 
 
 def plain(data: bytes) -> str:
-    """As text for people: no escape sequences or control characters, lines end with a line feed.
+    """Convert output to text without escape sequences and control characters; lines end with a line feed.
 
-    A carriage return ends a line as well: what a progress bar draws over is a line of its own.
+    A carriage return ends a line, too, so that each state of a progress bar is a line.
     """
     text = EscapeFilter().feed(data).decode("utf-8", "replace")
     return _CONTROLS.sub("", _LINE_END.sub("\n", text))
 
 
 def without_secrets(data: bytes, secrets: Iterable[str]) -> bytes:
-    """With stars where a secret stands as a word of its own: `root` as a password leaves `rootfs` as it is."""
+    """Replace secrets by stars where they are whole words: the password `root` does not change `rootfs`."""
     for secret in secrets:
         if secret:
             data = re.sub(rb"(?<!\w)" + re.escape(secret.encode()) + rb"(?!\w)", b"***", data)
@@ -51,20 +50,20 @@ def without_secrets(data: bytes, secrets: Iterable[str]) -> bytes:
 
 @dataclass(frozen=True)
 class Match:
-    """Where a pattern was found. Invalid UTF-8 shows as U+FFFD; escape sequences are left out."""
+    """A match. Invalid UTF-8 is shown as U+FFFD; escape sequences are removed."""
 
     index: int
-    """Which of the patterns, from 0."""
+    """The index of the pattern, from 0."""
     text: str
-    """What it matched."""
+    """The matched text."""
     before: str
-    """What came since the last match, without `text`."""
+    """The output between the last match and `text`."""
     groups: tuple[str | None, ...] = ()
-    """The groups of a regular expression; None for one that took no part."""
+    """The groups of a regular expression; None for a group that did not take part."""
     named: dict[str, str | None] = field(default_factory=dict)
     """Its named groups."""
     dropped: int = 0
-    """Bytes that are missing at the start of `before`, because more came than is kept."""
+    """How many bytes are missing at the start of `before`, because more was printed than is kept."""
 
 
 @dataclass(frozen=True)
@@ -78,22 +77,21 @@ class _Found:
 
 
 class Matcher:
-    r"""The bytes that no match has used yet.
+    r"""The output that no match has consumed yet.
 
-    A match uses everything up to its end. Of several patterns the one found furthest to the front wins, at the same
-    place the one that was named first. A regular expression sees what has come so far: one that could go on (`\d+`)
-    matches a part, unless it names what follows. It matches 64 KiB at most.
+    A match consumes everything up to its end. The pattern that is found first in the output wins; at the same position,
+    the one that was named first. A regular expression sees the output so far: one that could continue (`\d+`) matches
+    a part, unless it includes what follows. A match has at most 64 KiB.
 
-    Escape sequences are no text, wherever they stand. A pattern that names ESC itself is searched for in the bytes as
-    they came.
+    Escape sequences are ignored. A pattern that contains ESC is searched in the raw output.
     """
 
-    def __init__(self, keep: int = KEEP) -> None:
+    def __init__(self, keep: int = MIN_KEPT_BYTES) -> None:
         self._keep = keep
         self._wire = _Searched()
-        """What has come."""
+        """The raw output."""
         self._bare = _Searched()
-        """The same without escape sequences."""
+        """The output without escape sequences."""
         self._filter = EscapeFilter()
         self._recent = bytearray()
         self._dropped = 0
@@ -102,9 +100,9 @@ class Matcher:
         return len(self._wire.data)
 
     def feed(self, data: bytes) -> None:
-        """The console printed this."""
+        """Handle output of the console."""
         self._recent += data
-        del self._recent[:-_RECENT]
+        del self._recent[:-_TAIL_BYTES]
         self._add(data)
         if len(self) > 2 * self._keep:
             excess = len(self) - self._keep
@@ -112,24 +110,24 @@ class Matcher:
             self._dropped += excess
 
     def unread(self, data: bytes) -> None:
-        """Put back what `take` gave: the next match sees it first."""
+        """Put back output of `take`: the next match sees it first."""
         rest = bytes(self._wire.data)
         self._use(len(rest))
         self._add(data + rest)
 
     def take(self) -> bytes:
-        """All that no match has used, as it came; it is used now."""
+        """Return and consume all raw output."""
         data = bytes(self._wire.data)
         self._use(len(data))
         self._dropped = 0
         return data
 
-    def tail(self, size: int = _RECENT) -> bytes:
-        """What was seen last, used or not: at most `size` bytes, and at most 4 KiB."""
+    def tail(self, size: int = _TAIL_BYTES) -> bytes:
+        """Return the last output, consumed or not: at most `size` bytes, and at most 4 KiB."""
         return bytes(self._recent[-size:]) if size > 0 else b""
 
     def match(self, patterns: Sequence[Pattern]) -> Match | None:
-        """The first match, or None until more is fed.
+        """Return the first match, or None if more output is needed.
 
         Raises:
             JumpstarterUsageError: there is no pattern, or one is empty.
@@ -151,7 +149,7 @@ class Matcher:
         match = Match(
             index=index,
             text=_readable(searched.data[found.start : found.end]),
-            before=_readable(bare_text(self._wire.data[:start])),
+            before=_readable(strip_escapes(self._wire.data[:start])),
             groups=found.groups,
             named=found.named,
             dropped=self._dropped,
@@ -161,11 +159,11 @@ class Matcher:
         return match
 
     def _on_the_wire(self, searched: _Searched, found: _Found) -> tuple[int, int]:
-        """The place in the bytes as they came; sequences in front of it are before it, those behind it stay."""
+        """Return the position in the raw output; sequences before the match are skipped, those after it stay."""
         if searched is self._wire:
             return found.start, found.end
-        end = wire_offset(self._wire.data, found.end, after=True)
-        return (end if found.start == found.end else wire_offset(self._wire.data, found.start)), end
+        end = raw_offset(self._wire.data, found.end, after=True)
+        return (end if found.start == found.end else raw_offset(self._wire.data, found.start)), end
 
     def _add(self, data: bytes) -> None:
         self._wire.data += data
@@ -178,7 +176,7 @@ class Matcher:
 
 
 class _Searched:
-    """Bytes that patterns are searched in, again each time that there are more of them."""
+    """Output in which patterns are searched, again whenever there is more."""
 
     def __init__(self) -> None:
         self.data = bytearray()
@@ -188,15 +186,15 @@ class _Searched:
         self._looked: dict[re.Pattern[str] | re.Pattern[bytes], int] = {}
 
     def find(self, pattern: Pattern) -> _Found | None:
-        """Where it is first. Raises JumpstarterUsageError for an empty one."""
+        """Find the first match of a pattern. Raises JumpstarterUsageError if it is empty."""
         if isinstance(pattern, str | bytes):
             literal = pattern.encode() if isinstance(pattern, str) else pattern
             if not literal:
                 raise JumpstarterUsageError("an empty pattern matches nothing and everything; name some text")
             start = self.data.find(literal)
             return None if start < 0 else _Found(start, start + len(literal))
-        # Where it has been searched for already, only a match that reaches into what is new can begin.
-        start = max(0, self._looked.get(pattern, 0) - _SPAN)
+        # In searched output, only a match that reaches into the new output can start.
+        start = max(0, self._looked.get(pattern, 0) - _MAX_MATCH_LENGTH)
         if isinstance(pattern.pattern, bytes):
             raw = re.compile(pattern).search(self.data, start)
             self._looked[pattern] = len(self.data)
@@ -228,7 +226,7 @@ class _Searched:
         )
 
     def _as_text(self) -> str:
-        """The data as text of which each part leads back to its bytes; without a character that is not whole."""
+        """Decode the data so that it can be encoded back to the same bytes; an incomplete character is left out."""
         if self._decoded < len(self.data):
             self._text += self._decoder.decode(bytes(self.data[self._decoded :]))
             self._decoded = len(self.data)

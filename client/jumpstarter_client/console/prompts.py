@@ -1,4 +1,4 @@
-"""What the prompts of boards look like: of login programs, of shells, and of boot loaders. All work on bare text."""
+"""Recognises prompts of login programs, shells and boot loaders, in text without escape sequences."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _BANNER = re.compile(rb"(?:^|[\r\n])" + LOADER)
 
 
 def password_prompt(line: str) -> PasswordPrompt | None:
-    """Which password a console asks for whose last line this is."""
+    """Return which password the last line of a console asks for, or None."""
     if not _ASKS.search(line):
         return None
     if _AGAIN.search(line):
@@ -42,27 +42,27 @@ def password_prompt(line: str) -> PasswordPrompt | None:
 
 
 def is_prompt(line: str) -> bool:
-    """Whether it ends as prompts of shells and boot loaders do."""
+    """Whether the line ends like a prompt of a shell or a boot loader."""
     return _PROMPT.search(line) is not None
 
 
 def is_loader_banner(data: bytes | bytearray) -> bool:
-    """Whether a boot loader says its version in this, as it does when it starts and when it is asked."""
+    """Whether the output has the version line of a boot loader, which it prints at its start and for `version`."""
     return _BANNER.search(data) is not None
 
 
 class LoaderPrompt:
-    """A boot loader's prompt: a usual one, the one that a lab gives, and those of vendors where one is likely."""
+    """The prompt of a boot loader: a common one, the configured one, or one that looks like a vendor's."""
 
     def __init__(self, given: str | None = None) -> None:
         self._given = (given or "").strip()
 
     def certain(self, line: str) -> bool:
-        """Whether it is one, whatever came before."""
+        """Whether the line is certainly a prompt of a boot loader."""
         if self._given and line.strip() == self._given:
             return True
         return _USUAL_PROMPT.search(line) is not None
 
     def likely(self, line: str) -> bool:
-        """Whether it is one, if a boot loader is what runs."""
+        """Whether the line is a prompt if a boot loader is running."""
         return self.certain(line) or _VENDOR_PROMPT.search(line) is not None

@@ -1,4 +1,4 @@
-"""A console for plain code and trio tasks alike: one object that waits, types, logs in and runs commands."""
+"""A console for plain code and trio tasks: wait for text, type, log in, and run commands."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["ConsoleSession"]
 class ConsoleSession:
     """`Expect` and `Shell` of one stream, as twins: `session.run("ls")`, or `await session.run.aio("ls")`.
 
-    The stream stays its opener's to close.
+    The owner of the stream closes it.
     """
 
     def __init__(
@@ -29,13 +29,13 @@ class ConsoleSession:
         loader_prompt: str | None = None,
     ) -> None:
         self.expecting = Expect(stream, on_data=on_data)
-        """What this session reads and types with, for trio tasks."""
+        """The `Expect` of this session, for trio tasks."""
         self.shell = Shell(self.expecting, loader_prompt=loader_prompt)
         self._portal = portal
 
     @property
     def portal(self) -> BlockingPortal:
-        """To the loop that the stream belongs to."""
+        """The portal to the loop of the stream."""
         return self._portal
 
     @twin
@@ -45,12 +45,12 @@ class ConsoleSession:
 
     @twin
     async def send(self, data: str | bytes) -> None:
-        """Type this, as it is."""
+        """Type this text unchanged."""
         await self.expecting.send(data)
 
     @twin
     async def send_line(self, text: str = "") -> None:
-        """Type this and Enter."""
+        """Type this text and Enter."""
         await self.expecting.send_line(text)
 
     @twin

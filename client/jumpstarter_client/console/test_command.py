@@ -11,8 +11,15 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from jumpstarter_client.console.command import Command, CommandFailed, Result, Stage, Suspicion, at_login
-from jumpstarter_client.console.kernel import separate
+from jumpstarter_client.console.command import (
+    Command,
+    CommandFailed,
+    CommandStage,
+    Result,
+    Suspicion,
+    at_login,
+)
+from jumpstarter_client.console.kernel import strip_printk
 
 TOKEN = "0badcafe"
 MESSAGE = b"[   12.345678] usb 1-1: new high-speed USB device\r\n"
@@ -34,7 +41,7 @@ def fed(data: bytes, cuts: list[int] | None = None, command: str = "make") -> Co
 
 def test_output_and_exit_code() -> None:
     running = fed(answer(b"one\r\ntwo\r\n", 3))
-    assert running.stage is Stage.DONE
+    assert running.stage is CommandStage.DONE
     assert running.result == Result("make", "one\ntwo\n", 3)
     assert running.rest == b"# "
 
@@ -46,7 +53,7 @@ def test_output_without_a_last_line_end_is_kept_as_it_is() -> None:
 def test_echo_alone_is_no_answer() -> None:
     running = Command("make", TOKEN)
     running.feed(b"# " + running.typed.encode() + b"\r\n")
-    assert running.stage is Stage.TYPED
+    assert running.stage is CommandStage.TYPED
 
 
 @given(
@@ -175,7 +182,7 @@ def test_nothing_that_a_console_prints_raises(chunks: list[bytes]) -> None:
 
 def test_logs_that_a_program_prints_stay_its_output() -> None:
     log = b"Jan 1 rpi4 kernel: [   12.345678] usb 1-1\r\n"
-    assert separate(log) == (log, b"")
+    assert strip_printk(log) == (log, b"")
 
 
 def test_message_from_before_the_output_is_not_lost() -> None:
@@ -184,7 +191,7 @@ def test_message_from_before_the_output_is_not_lost() -> None:
 
 
 def test_long_output_is_bounded_and_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jumpstarter_client.console.command.KEEP", 4096)
+    monkeypatch.setattr("jumpstarter_client.console.command.MAX_OUTPUT_BYTES", 4096)
     start, end = answer(b"|").split(b"|")
     running = Command("make", TOKEN)
     running.feed(start)
@@ -254,7 +261,7 @@ def test_command_with_nul_is_refused() -> None:
 )
 def test_signs_of_a_reboot(printed: bytes, suspicion: Suspicion) -> None:
     running = fed(answer(printed).partition(b"JS" + TOKEN.encode() + b"=")[0])
-    assert running.stage is Stage.RUNNING
+    assert running.stage is CommandStage.RUNNING
     assert running.suspicion is suspicion
 
 

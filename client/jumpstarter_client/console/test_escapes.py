@@ -10,8 +10,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from jumpstarter_client.console.command import Command
-from jumpstarter_client.console.escapes import EscapeFilter, bare_text
-from jumpstarter_client.console.login import Login, LoginRefused, LoginState
+from jumpstarter_client.console.escapes import EscapeFilter, strip_escapes
+from jumpstarter_client.console.login import LoginMachine, LoginRefused, LoginState
 from jumpstarter_client.console.matcher import Matcher, Pattern, plain
 
 SYSTEMD = b"\x1b]3008;start=9d2c;user=root;hostname=rpi4;type=shell;cwd=/root\x1b\\"
@@ -40,7 +40,7 @@ def test_text_is_what_is_left_without_sequences(
     data = with_sequences(text, where)
     escapes = EscapeFilter()
     assert b"".join(escapes.feed(piece) for piece in pieces(data, cuts)) == text
-    assert bare_text(data) == text
+    assert strip_escapes(data) == text
 
 
 @given(
@@ -52,7 +52,7 @@ def test_how_it_is_cut_changes_nothing_and_what_is_held_back_comes_with_the_line
     data = b"".join(parts) + b"\r\n"
     escapes = EscapeFilter()
     text = b"".join(escapes.feed(piece) for piece in pieces(data, cuts))
-    assert text == bare_text(data)
+    assert text == strip_escapes(data)
     assert text.endswith(b"\r\n")
 
 
@@ -84,7 +84,7 @@ def test_pattern_matches_as_in_the_bare_text(
         found = found or matcher.match([pattern])
     assert found is not None
     assert found == plain.match([pattern])
-    assert bare_text(matcher.take()) == b"rest"
+    assert strip_escapes(matcher.take()) == b"rest"
 
 
 @given(where=sequences, cuts=cuts)
@@ -121,7 +121,7 @@ def test_an_expression_that_matches_nothing_does_not_cut_a_sequence_in_two() -> 
 @given(where=sequences, cuts=cuts)
 @example(where=[(80, b"\x1b[0m"), (80, b"\x1b[K"), (80, SYSTEMD)], cuts=[])
 def test_login_prompt_is_one_with_sequences_in_it(where: list[tuple[int, bytes]], cuts: list[int]) -> None:
-    login = Login("root", "secret", "cafe")
+    login = LoginMachine("root", "secret", "cafe")
     prompt = with_sequences(b"Debian GNU/Linux\r\nrpi4 login: ", where)
     assert b"".join(login.feed(piece) for piece in pieces(prompt, cuts)) == b"root\r"
     password = with_sequences(b"root\r\nPassword: ", where)
@@ -137,7 +137,7 @@ def test_login_prompt_is_one_with_sequences_in_it(where: list[tuple[int, bytes]]
 def test_boot_loader_and_refusal_are_known_with_sequences_in_their_words(
     where: list[tuple[int, bytes]], cuts: list[int]
 ) -> None:
-    login = Login("root", "secret", "cafe")
+    login = LoginMachine("root", "secret", "cafe")
     login.silence()
     for piece in pieces(with_sequences(b"\r\nHit any key to stop autoboot:  0 ", where), cuts):
         assert login.feed(piece) == b""
@@ -159,7 +159,7 @@ def test_command_is_known_by_its_words_with_sequences_in_them(
         running.feed(piece)
     assert running.result is not None
     assert running.result.exit_code == 42
-    assert bare_text(running.result.output.encode()) == b"done\n"
+    assert strip_escapes(running.result.output.encode()) == b"done\n"
 
 
 def test_text_for_people_has_no_rest_of_a_sequence() -> None:

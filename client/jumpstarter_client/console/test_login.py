@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jumpstarter_client.console.login import CTRL_C, Login, LoginRefused, LoginState, ShellProbe
+from jumpstarter_client.console.login import CTRL_C, LoginMachine, LoginRefused, LoginState, ShellProbe
 
 PROBE = ShellProbe("cafe").typed
 ANSWER = b"JScafe?\r\n# "
@@ -22,11 +22,11 @@ OLD, NEW = "raspberry", "n3w secret"
 
 def login(
     password: str | None = None, *, new_password: str | None = None, loader_prompt: str | None = None
-) -> Login:
-    return Login("root", password, "cafe", new_password=new_password, loader_prompt=loader_prompt)
+) -> LoginMachine:
+    return LoginMachine("root", password, "cafe", new_password=new_password, loader_prompt=loader_prompt)
 
 
-def played(machine: Login, *printed: bytes | None) -> list[bytes]:
+def played(machine: LoginMachine, *printed: bytes | None) -> list[bytes]:
     """What is typed after each piece; None is silence."""
     return [machine.silence() if piece is None else machine.feed(piece) for piece in printed]
 
@@ -36,7 +36,7 @@ def test_login_prompt_name_password_probe() -> None:
     assert machine.feed(b"Debian GNU/Linux\r\nrpi4 login: ") == b"root\r"
     assert machine.feed(b"root\r\nPassword: ") == b"secret\r"
     assert machine.feed(b"\r\nLast login: Mon\r\nroot@rpi4:~# ") == b""
-    assert machine.patience < 1
+    assert machine.quiet_seconds < 1
     assert machine.silence() == PROBE
     assert machine.feed(PROBE) == b""
     assert machine.state.name == "PROBING"
@@ -48,7 +48,7 @@ def test_silent_console_gets_enter_and_a_shell_that_is_there_is_probed() -> None
     machine = login()
     assert machine.silence() == b"\r"
     machine.feed(b"\r\n\x1b[1m# \x1b[0m")
-    assert machine.patience < 1
+    assert machine.quiet_seconds < 1
     assert machine.silence() == PROBE
     machine.feed(ANSWER)
     assert machine.state is LoginState.LOGGED_IN
@@ -58,7 +58,7 @@ def test_silence_stays_silent_and_is_asked_less_and_less_often() -> None:
     machine = login()
     waited = []
     for _ in range(8):
-        waited.append(machine.patience)
+        waited.append(machine.quiet_seconds)
         assert machine.silence() == b"\r"
     assert waited == sorted(waited)
     assert waited[-1] == 5
@@ -77,7 +77,7 @@ def test_name_is_not_followed_by_a_probe_that_could_be_taken_for_the_password() 
     machine = login("secret")
     machine.feed(b"rpi4 login: ")
     machine.feed(b"root\r\n")
-    assert machine.patience >= 5
+    assert machine.quiet_seconds >= 5
 
 
 @pytest.mark.parametrize("words", [b"\r\nLogin incorrect\r\nrpi4 login: ", b"\r\nPassword: "])
@@ -92,7 +92,7 @@ def test_wrong_password_is_told_at_once(words: bytes) -> None:
 def test_password_that_was_not_given_is_asked_for() -> None:
     machine = login()
     machine.feed(b"rpi4 login: ")
-    with pytest.raises(LoginRefused, match=r"asks for a password of 'root'; give one"):
+    with pytest.raises(LoginRefused, match=r"asks for the password of 'root'; pass one"):
         machine.feed(b"root\r\nPassword: ")
 
 
@@ -100,7 +100,7 @@ def test_name_that_is_asked_for_again_and_again() -> None:
     machine = login()
     for _ in range(3):
         assert machine.feed(b"\r\nrpi4 login: ") == b"root\r"
-    with pytest.raises(LoginRefused, match="again and again"):
+    with pytest.raises(LoginRefused, match="repeats its login prompt"):
         machine.feed(b"\r\nrpi4 login: ")
 
 
@@ -133,9 +133,9 @@ def test_program_that_does_not_answer_the_probe_gets_ctrl_c() -> None:
 def test_nothing_is_typed_while_a_boot_loader_runs() -> None:
     machine = login()
     assert machine.feed(b"\r\nU-Boot 2024.01\r\nHit any key to stop autoboot:  2 ") == b""
-    assert machine.patience >= 10
+    assert machine.quiet_seconds >= 10
     machine.feed(b"\r\nStarting kernel ...\r\n")
-    assert machine.patience < 1
+    assert machine.quiet_seconds < 1
 
 
 def test_boot_loader_that_a_key_stopped_is_told_to_boot() -> None:
@@ -147,7 +147,7 @@ def test_boot_loader_that_a_key_stopped_is_told_to_boot() -> None:
 def test_boot_loader_that_somebody_stopped_is_left_alone() -> None:
     machine = login()
     machine.silence()
-    with pytest.raises(LoginRefused, match="boot loader's prompt"):
+    with pytest.raises(LoginRefused, match="prompt of its boot loader"):
         machine.feed(b"\r\n=> ")
 
 
@@ -166,7 +166,7 @@ def test_a_shell_decides_and_not_what_was_said_on_the_way_to_it(prompt: bytes) -
 def test_a_login_prompt_after_words_of_refusal_decides_too() -> None:
     machine = login("secret")
     played(machine, b"rpi4 login: ", b"Password: ", b"\r\nLogin incorrect\r\n")
-    with pytest.raises(LoginRefused, match=r"refuses to log 'root' in \(Login incorrect\); check"):
+    with pytest.raises(LoginRefused, match=r"rejected the login of 'root' \(Login incorrect\); check"):
         machine.feed(b"rpi4 login: ")
 
 
@@ -210,7 +210,8 @@ def test_forced_change_without_a_new_password_is_named(current: bytes, new: byte
         machine = login(OLD)
         played(machine, b"rpi4 login: ", b"Password: ")
         with pytest.raises(
-            LoginRefused, match=r"wants a new password of 'root' \(You are required .*\); give `new_password`"
+            LoginRefused,
+            match=r"requires a new password for 'root' \(You are required .*\); pass `new_password`",
         ) as caught:
             machine.feed(CHANGE + prompt)
         assert OLD not in str(caught.value)
@@ -220,9 +221,7 @@ def test_new_password_that_the_board_does_not_take_is_named_with_the_reason() ->
     machine = login(OLD, new_password=NEW)
     played(machine, b"rpi4 login: ", b"Password: ", CHANGE + b"Current password: ")
     played(machine, b"\r\nNew password: ")
-    with pytest.raises(
-        LoginRefused, match=r"does not take the new password .*\(\*\*\* is too short\)"
-    ) as caught:
+    with pytest.raises(LoginRefused, match=r"rejected the new password .*\(\*\*\* is too short\)") as caught:
         machine.feed(b"\r\nn3w secret is too short\r\nNew password: ")
     assert NEW not in str(caught.value)
 
@@ -251,14 +250,14 @@ def test_answer_to_version_tells_a_boot_loader_from_a_shell(prompt: bytes, versi
     machine = login()
     assert played(machine, None, b"\r\n" + prompt, None) == [b"\r", b"", PROBE]
     with pytest.raises(
-        LoginRefused, match=f"boot loader's prompt '{prompt.decode().strip()}'; let it `boot` first"
+        LoginRefused, match=f"prompt of its boot loader, '{prompt.decode().strip()}'; type `boot` first"
     ):
         machine.feed(PROBE + b"\n" + version + prompt)
 
 
 @pytest.mark.parametrize("prompt", [b"=> ", b"U-Boot> ", b"barebox@Phytec phyCORE:/ "])
 def test_prompts_that_only_boot_loaders_have(prompt: bytes) -> None:
-    with pytest.raises(LoginRefused, match="boot loader's prompt"):
+    with pytest.raises(LoginRefused, match="prompt of its boot loader"):
         played(login(), None, b"\r\n" + prompt)
 
 
@@ -275,7 +274,7 @@ def test_demands_for_another_password_are_quoted(words: bytes) -> None:
     machine = login(OLD)
     played(machine, b"rpi4 login: ", b"Password: ")
     with pytest.raises(
-        LoginRefused, match=rf"wants a new password of 'root' \({re.escape(words.decode())}\)"
+        LoginRefused, match=rf"requires a new password for 'root' \({re.escape(words.decode())}\)"
     ):
         machine.feed(b"\r\n" + words + b"\r\nCurrent password: ")
 
@@ -289,7 +288,7 @@ def test_what_the_board_said_before_tells_a_boot_loader_that_our_key_stopped(
     assert played(machine, None, b"\r\n" + said) == [b"\r", b""]
     typed = machine.feed(b"\r\n" + prompt)
     if not typed:
-        assert machine.patience <= 1
+        assert machine.quiet_seconds <= 1
         typed = machine.silence()
     assert typed == b"boot\r"
 
@@ -300,14 +299,14 @@ def test_what_the_board_said_before_tells_a_boot_loader_that_our_key_stopped(
 def test_progress_of_a_boot_loader_is_no_prompt(line: bytes) -> None:
     machine = login()
     played(machine, None, b"\r\nU-Boot 2013.01 (Mar 02)\r\n" + line)
-    assert machine.patience >= 10
+    assert machine.quiet_seconds >= 10
 
 
 @pytest.mark.parametrize("given", ["\n[lab] $ ", "[lab] $"])
 def test_a_boot_loaders_prompt_can_be_given(given: str) -> None:
     machine = login(loader_prompt=given)
     machine.silence()
-    with pytest.raises(LoginRefused, match="boot loader's prompt"):
+    with pytest.raises(LoginRefused, match="prompt of its boot loader"):
         machine.feed(b"\r\n[lab] $ ")
     assert login().feed(b"\r\n[lab] $ ") == b""
 
@@ -355,7 +354,7 @@ def test_no_order_of_prompts_leaves_the_table(
         for piece in pieces:
             if machine.state is LoginState.LOGGED_IN:
                 return
-            assert machine.patience > 0
+            assert machine.quiet_seconds > 0
             assert (machine.silence() if piece is None else machine.feed(piece)) in known
     except LoginRefused:
         return

@@ -37,8 +37,8 @@ class TokenRejectedError(RpcError):
 
 async def enrol_with_code(endpoint: str, trust: Trust, code: str) -> ClientConfig:
     """Redeem a pairing code, which works once. RpcError if the controller rejects it."""
-    member = await enrol(endpoint, trust, Kind.CLIENT, code)
-    return ClientConfig(member.endpoint, member.identity, member.trust)
+    enrolled = await enrol(endpoint, trust, Kind.CLIENT, code)
+    return ClientConfig(enrolled.endpoint, enrolled.identity, enrolled.trust)
 
 
 async def log_in_with_token(endpoint: str, trust: Trust, identity: Identity) -> ClientConfig:

@@ -329,9 +329,9 @@ def translate_errors() -> Iterator[None]:
     except RpcError as error:
         if means(error, ReasonCode.TOKEN_EXPIRED):
             sentence = f"{error.details}; log in again with: jumpstarter login"
-            said = RpcError(error.code, sentence, error.trailing_metadata)
-            said.exit_code = ExitCode.DENIED
-            raise said from error
+            explained = RpcError(error.code, sentence, error.trailing_metadata)
+            explained.exit_code = ExitCode.DENIED
+            raise explained from error
         if is_not_found(error):
             error.exit_code = ExitCode.NOT_FOUND
         elif means(error, ReasonCode.NOT_YOURS, ReasonCode.BAD_TOKEN):

@@ -131,13 +131,13 @@ def exporter_changes(
     """Yield each changed exporter with a sentence about its new state."""
     old = {one.name: one for one in before}
     for one in after:
-        was = old.pop(one.name, None)
-        if was is None:
+        previous = old.pop(one.name, None)
+        if previous is None:
             yield one, f"{one.name} is new, {one.status_text}"
-        elif was.labels != one.labels and was.status_text == one.status_text:
+        elif previous.labels != one.labels and previous.status_text == one.status_text:
             labels = ",".join(f"{key}={value}" for key, value in sorted(one.labels.items()))
             yield one, f"{one.name} has the labels {labels or '(none)'}"
-        elif was.status_text != one.status_text:
+        elif previous.status_text != one.status_text:
             yield one, f"{one.name} is {one.status_text}"
     for gone in old.values():
         yield gone, f"{gone.name} is deleted"
@@ -194,9 +194,10 @@ def _health_rows(details: ExporterDetails) -> Iterator[tuple[str, str]]:
 
 def _counted(problems: Sequence[HealthFinding]) -> str:
     errors = sum(one.severity == "error" for one in problems)
-    said = ((errors, "error"), (len(problems) - errors, "warning"))
+    counts = ((errors, "error"), (len(problems) - errors, "warning"))
     return (
-        " and ".join(f"{count} {what}{'' if count == 1 else 's'}" for count, what in said if count) or "good"
+        " and ".join(f"{count} {what}{'' if count == 1 else 's'}" for count, what in counts if count)
+        or "good"
     )
 
 
@@ -216,18 +217,18 @@ def _interface(device: Device, allowed: Allowed) -> str:
     return device.interface or allowed.interface(device.client)
 
 
-def describe_exporter(seen: ExporterView, details: ExporterDetails | None) -> Iterator[str]:
+def describe_exporter(view: ExporterView, details: ExporterDetails | None) -> Iterator[str]:
     """Describe an exporter, without its devices, in lines."""
     rows = [
-        ("name", seen.name),
-        ("state", f"{seen.state_text}: {seen.reason}" if seen.reason and not seen.lease else seen.state_text),
+        ("name", view.name),
+        ("state", f"{view.state_text}: {view.reason}" if view.reason and not view.lease else view.state_text),
         ("host", details.host if details else ""),
-        ("held by", seen.client),
-        ("lease", seen.lease),
-        ("until", format_time(seen.until) if seen.until is not None else ""),
+        ("held by", view.client),
+        ("lease", view.lease),
+        ("until", format_time(view.until) if view.until is not None else ""),
         *(("reason", f"{one.sentence} ({one.code})") for one in (details.reasons if details else ())),
         *(_health_rows(details) if details else ()),
-        *(("label", f"{key}={value}") for key, value in sorted(seen.labels.items())),
+        *(("label", f"{key}={value}") for key, value in sorted(view.labels.items())),
     ]
     if details is None:
         rows.append(("devices", UNKNOWN_DEVICES))

@@ -39,10 +39,10 @@ from jumpstarter_client.transport import (
 
 if TYPE_CHECKING:
     from jumpstarter_client.identity.client_config import ClientConfig
-    from jumpstarter_client.lease.lease import Lease
+    from jumpstarter_client.lease.lease import HeldLease
     from jumpstarter_client.lease.request import LeaseRequest
 
-__all__ = ["Board", "SessionLog", "end_session", "lease_board", "warn_of_hook"]
+__all__ = ["ReadyBoard", "SessionLogPrinter", "end_session", "lease_board", "warn_of_hook"]
 
 LABELS_SECONDS = 5.0
 
@@ -50,13 +50,13 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass
-class Board:
+class ReadyBoard:
     """A leased board that is ready for commands."""
 
-    lease: Lease
+    lease: HeldLease
     channel: ReconnectingChannel
     monitor: LeaseMonitor
-    log: SessionLog
+    log: SessionLogPrinter
 
     async def labels(self) -> dict[str, str]:
         """Ask the controller for the exporter's labels. Empty if it does not answer within `LABELS_SECONDS`."""
@@ -76,7 +76,7 @@ async def lease_board(
     *,
     on_message: MessageHandler = print_message,
     on_lease_end: Callable[[str], None] = lambda _: None,
-) -> AsyncIterator[Board]:
+) -> AsyncIterator[ReadyBoard]:
     """Lease a board and connect to it; at the end, end its session and release the lease.
 
     An existing lease is used and not released. If a new board is not reachable, it is released and another one is
@@ -110,7 +110,7 @@ async def lease_board(
 
 async def _connect_board(
     stack: AsyncExitStack, config: ClientConfig, request: LeaseRequest, on_message: MessageHandler
-) -> tuple[trio.Nursery, Board]:
+) -> tuple[trio.Nursery, ReadyBoard]:
     started = trio.current_time()
     while True:
         async with AsyncExitStack() as attempt:
@@ -121,7 +121,7 @@ async def _connect_board(
             channel = await attempt.enter_async_context(open_reconnecting(lease.connect))
             nursery = await attempt.enter_async_context(trio.open_nursery())
             attempt.callback(nursery.cancel_scope.cancel)
-            log = SessionLog(channel, everything=request.all_logs, hooks=lease.is_owned)
+            log = SessionLogPrinter(channel, everything=request.all_logs, hooks=lease.is_owned)
             nursery.start_soon(log.run)
             monitor = LeaseMonitor(
                 lease.controller, lease.record, lease.name, on_message, on_update=lease.mark_acknowledged
@@ -144,7 +144,7 @@ async def _connect_board(
                 raise
             warn_of_hook(report, on_message)
             await stack.enter_async_context(attempt.pop_all())
-            return nursery, Board(lease, channel, monitor, log)
+            return nursery, ReadyBoard(lease, channel, monitor, log)
 
 
 async def _ready(
@@ -180,7 +180,7 @@ async def _ready(
 class _HookWarning:
     """Warns once if the lease will end before its beforeLease hook, whose usual duration the exporter reports."""
 
-    def __init__(self, lease: Lease, on_message: MessageHandler) -> None:
+    def __init__(self, lease: HeldLease, on_message: MessageHandler) -> None:
         left = remaining(lease.record, time.time())
         self._ends = math.inf if left is None else trio.current_time() + left
         self._on_message: MessageHandler | None = on_message
@@ -197,7 +197,7 @@ class _HookWarning:
             self._on_message = None
 
 
-async def _watch(board: Board, on_lease_end: Callable[[str], None]) -> None:
+async def _watch(board: ReadyBoard, on_lease_end: Callable[[str], None]) -> None:
     end_reason = await board.monitor.run()
     board.channel.shut_down(LeaseEndedError(end_reason))
     on_lease_end(end_reason)
@@ -210,7 +210,7 @@ async def _poll_when_disconnected(channel: ReconnectingChannel, monitor: LeaseMo
         await monitor.poll()
 
 
-async def _raise_lease_end(board: Board, error: JumpstarterError) -> None:
+async def _raise_lease_end(board: ReadyBoard, error: JumpstarterError) -> None:
     """Raise LeaseEndedError instead of `error` if the end of the lease caused it."""
     if error.exit_code not in (ExitCode.UNAVAILABLE, ExitCode.DENIED) and not isinstance(error, FinalError):
         return
@@ -220,7 +220,7 @@ async def _raise_lease_end(board: Board, error: JumpstarterError) -> None:
         raise LeaseEndedError(board.monitor.end_reason) from error
 
 
-async def _end_session_of(board: Board, on_message: MessageHandler) -> None:
+async def _end_session_of(board: ReadyBoard, on_message: MessageHandler) -> None:
     if board.lease.is_owned and not board.monitor.end_reason and board.channel.shutdown_reason is None:
         await end_session(board.channel, board.log, on_message)
 
@@ -251,7 +251,7 @@ _OF_HOOK = frozenset(
 )
 
 
-class SessionLog:
+class SessionLogPrinter:
     """Prints the log of the session on standard error: all of it, only hook output and notices, or nothing."""
 
     def __init__(self, channel: ReconnectingChannel, *, hooks: bool, everything: bool) -> None:
@@ -289,7 +289,9 @@ def warn_of_hook(report: GetStatusResponse | None, on_message: MessageHandler) -
         on_message(f"warning: {report.message.removeprefix(HOOK_WARNING)}")
 
 
-async def end_session(channel: ReconnectingChannel, log: SessionLog, on_message: MessageHandler) -> None:
+async def end_session(
+    channel: ReconnectingChannel, log: SessionLogPrinter, on_message: MessageHandler
+) -> None:
     """End the session and wait until its afterLease hook has finished.
 
     Does not wait for a session that is not reachable: releasing the lease ends it as well.
@@ -311,19 +313,19 @@ async def end_session(channel: ReconnectingChannel, log: SessionLog, on_message:
     warn_of_hook(report, on_message)
 
 
-async def _ended(channel: ReconnectingChannel, log: SessionLog) -> GetStatusResponse | None:
+async def _ended(channel: ReconnectingChannel, log: SessionLogPrinter) -> GetStatusResponse | None:
     """Return the status after the hook, an empty one without a session, or None after `END_SECONDS`."""
     exporter = ExporterServiceStub(channel)
-    asked: Channel | None = None
+    requested_on: Channel | None = None
     ran = False
     with trio.move_on_after(END_SECONDS):
         while True:
             with trio.fail_after(CALL_SECONDS):
                 # A restarted exporter does not know of the first request; a second one is harmless.
-                if (connection := await channel.wait_connected()) is not asked:
+                if (connection := await channel.wait_connected()) is not requested_on:
                     if not await _repeat(partial(request_end, channel)):
                         return GetStatusResponse()
-                    asked = connection
+                    requested_on = connection
                 report = await _repeat(partial(exporter.GetStatus, GetStatusRequest()))
             if report.status in _ENDED:
                 # The hook may have ended before the first status; without a hook there is no output to wait for.

@@ -36,7 +36,7 @@ from jumpstarter_client.transport import FinalError
 __all__ = [
     "UNREACHABLE_CODES",
     "AcquisitionTimeoutError",
-    "Lease",
+    "HeldLease",
     "LeaseRejectedError",
     "ProgressHandler",
     "acknowledge_lease",
@@ -91,21 +91,21 @@ async def create_lease(
         RpcError: the controller rejected the lease, or is not reachable.
     """
     backoff = Backoff(0.2, POLL_SECONDS)
-    asked = False
+    is_repeated = False
     deadline = trio.current_time() + RELEASE_SECONDS
     while True:
         try:
             async with controller.open() as calls:
-                if asked:  # the controller may have received the first request
+                if is_repeated:  # the controller may have received the first request
                     try:
                         return await calls.get_lease(name)
                     except RpcError as error:
                         if not is_not_found(error):
                             raise
-                asked = True
+                is_repeated = True
                 return await calls.create_lease(name, lease, waits=waits, for_board=for_board)
         except RpcError as error:
-            if error.code not in UNREACHABLE_CODES or not asked or trio.current_time() > deadline:
+            if error.code not in UNREACHABLE_CODES or not is_repeated or trio.current_time() > deadline:
                 raise
             _log.info("lost the connection to the controller while creating a lease: %s", error)
         await trio.sleep(backoff.next())
@@ -260,7 +260,7 @@ for the acknowledgement."""
 _log = logging.getLogger(__name__)
 
 
-class Lease:
+class HeldLease:
     """A lease that is ready, and connections to its board."""
 
     def __init__(self, controller: ControllerClient, record: pb.Lease, *, is_owned: bool) -> None:
@@ -381,7 +381,7 @@ class NoLeaseError(JumpstarterError):
 @asynccontextmanager
 async def acquire_lease(
     config: ClientConfig, request: LeaseRequest, *, on_progress: ProgressHandler = lambda _: None
-) -> AsyncIterator[Lease]:
+) -> AsyncIterator[HeldLease]:
     """Hold a lease during the block: create one or use an existing one, and wait until it is ready.
 
     A lease that was created here is released when the block ends in any way, also when cancelled.
@@ -418,7 +418,7 @@ async def acquire_lease(
                 raise
             with collapsed():
                 async with trio.open_nursery() as nursery:
-                    held = Lease(controller, ready, is_owned=is_new)
+                    held = HeldLease(controller, ready, is_owned=is_new)
                     nursery.start_soon(_acknowledge, held)
                     yield held
                     nursery.cancel_scope.cancel()
@@ -429,7 +429,7 @@ async def acquire_lease(
                 await release_lease(controller, name)
 
 
-async def _acknowledge(lease: Lease) -> None:
+async def _acknowledge(lease: HeldLease) -> None:
     """Acknowledge a lease that is held for a while, unless that has happened; failures are only logged."""
     await trio.sleep(ACKNOWLEDGE_SECONDS)
     if lease.is_acknowledged:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from typing import Any, TypeAlias
 
 import trio
@@ -22,6 +23,7 @@ from jumpstarter_proto.rpc import (
     socket_folder,
     unix_listener,
 )
+from jumpstarter_proto.tasks import first_of
 from jumpstarter_proto.v1.jumpstarter_grpc import ExporterServiceServicer
 from jumpstarter_proto.v1.router_grpc import RouterServiceServicer
 
@@ -82,18 +84,13 @@ async def _reject(near: _PrefetchedStream, error: JumpstarterError) -> None:
         rejected.set()
         raise RpcError(status.code, status.details)
 
+    async def linger() -> None:
+        await rejected.wait()
+        await trio.sleep(REJECTION_LINGER_SECONDS)
+
     services = (ExporterServiceServicer(), RouterServiceServicer())
     with trio.move_on_after(REJECTION_SECONDS):
-        async with trio.open_nursery() as nursery:
-
-            async def serve() -> None:
-                await serve_connection(near, services, interceptors=[reject])
-                nursery.cancel_scope.cancel()
-
-            nursery.start_soon(serve)
-            await rejected.wait()
-            await trio.sleep(REJECTION_LINGER_SECONDS)
-            nursery.cancel_scope.cancel()
+        await first_of(partial(serve_connection, near, services, interceptors=[reject]), linger)
 
 
 class _PrefetchedStream(trio.abc.HalfCloseableStream):

@@ -13,7 +13,7 @@ from jumpstarter_proto.tasks import collapsed
 from jumpstarter_proto.v1 import common_pb2, jumpstarter_pb2
 
 from jumpstarter_client.conftest import FakeExporter
-from jumpstarter_client.lease.board import END_SECONDS, SessionLog, end_session, warn_of_hook
+from jumpstarter_client.lease.board import END_SECONDS, SessionLogPrinter, end_session, warn_of_hook
 from jumpstarter_client.transport import ReconnectingChannel, open_reconnecting
 
 LEASED, HOOK, FAILED, AVAILABLE = (
@@ -67,7 +67,7 @@ async def connected(session: FakeExporter) -> AsyncIterator[ReconnectingChannel]
 
 async def end(session: FakeExporter, on_message: Callable[[str], None], *, everything: bool = False) -> None:
     async with connected(session) as channel, trio.open_nursery() as nursery:
-        log = SessionLog(channel, hooks=True, everything=everything)
+        log = SessionLogPrinter(channel, hooks=True, everything=everything)
         nursery.start_soon(log.run)
         await trio.testing.wait_all_tasks_blocked()
         await end_session(channel, log, on_message)

@@ -17,7 +17,7 @@ from jumpstarter_client.lease.board import (
     CALL_SECONDS,
     LOG_DRAIN_SECONDS,
     LOG_QUIET_SECONDS,
-    SessionLog,
+    SessionLogPrinter,
     end_session,
 )
 from jumpstarter_client.lease.conftest import BoardExporter
@@ -85,7 +85,7 @@ async def test_the_last_lines_of_a_hook_are_waited_for_but_not_for_ever(
     lines: float, seconds: float, autojump_clock: trio.testing.MockClock, capfd: pytest.CaptureFixture[str]
 ) -> None:
     async with reached(Chatty(lines)) as channel, trio.open_nursery() as nursery:
-        log = SessionLog(channel, hooks=True, everything=False)
+        log = SessionLogPrinter(channel, hooks=True, everything=False)
         nursery.start_soon(log.run)
         await trio.testing.wait_all_tasks_blocked()
         begun = trio.current_time()
@@ -108,7 +108,7 @@ async def test_a_hook_that_is_over_before_anybody_asks_is_heard_to_its_end(
             return jumpstarter_pb2.GetStatusResponse(status=self.status, previous_status=before)
 
     async with reached(Quick(1)) as channel, trio.open_nursery() as nursery:
-        log = SessionLog(channel, hooks=True, everything=False)
+        log = SessionLogPrinter(channel, hooks=True, everything=False)
         nursery.start_soon(log.run)
         await trio.testing.wait_all_tasks_blocked()
         await end_session(channel, log, pytest.fail)
@@ -130,7 +130,7 @@ async def test_a_hook_that_was_seen_to_run_is_heard_to_its_end(
             return jumpstarter_pb2.GetStatusResponse(status=HOOK if self.asked == 1 else self.status)
 
     async with reached(ExporterView(9)) as channel, trio.open_nursery() as nursery:
-        log = SessionLog(channel, hooks=True, everything=False)
+        log = SessionLogPrinter(channel, hooks=True, everything=False)
         nursery.start_soon(log.run)
         await trio.testing.wait_all_tasks_blocked()
         await end_session(channel, log, pytest.fail)
@@ -157,7 +157,7 @@ async def test_a_hook_is_waited_for_over_another_connection_when_one_breaks_duri
     session.after = HOOK
     told: list[str] = []
     async with reached(session) as channel:
-        log = SessionLog(channel, hooks=True, everything=False)
+        log = SessionLogPrinter(channel, hooks=True, everything=False)
         with trio.fail_after(100):
             await end_session(channel, log, told.append)
     assert told == ["warning: the afterLease hook failed"]
@@ -185,7 +185,7 @@ async def test_a_wish_to_end_is_told_again_when_the_connection_breaks_during_it(
     session.after = FAILED
     told: list[str] = []
     async with reached(session) as channel:
-        log = SessionLog(channel, hooks=True, everything=False)
+        log = SessionLogPrinter(channel, hooks=True, everything=False)
         with trio.fail_after(100):
             await end_session(channel, log, told.append)
     assert session.asked == 2
@@ -210,7 +210,7 @@ async def test_an_exporter_that_is_restarted_after_it_has_heard_the_wish_hears_i
     told: list[str] = []
     async with reached(session) as channel:
         with trio.fail_after(CALL_SECONDS):
-            await end_session(channel, SessionLog(channel, hooks=True, everything=False), told.append)
+            await end_session(channel, SessionLogPrinter(channel, hooks=True, everything=False), told.append)
     assert session.ended == 2
     assert told == ["warning: the afterLease hook failed"]
 
@@ -228,7 +228,7 @@ async def test_a_session_that_cannot_be_reached_any_more_holds_nobody_up(
     told: list[str] = []
     async with reached(session) as channel:
         began = trio.current_time()
-        await end_session(channel, SessionLog(channel, hooks=True, everything=False), told.append)
+        await end_session(channel, SessionLogPrinter(channel, hooks=True, everything=False), told.append)
     assert trio.current_time() - began <= CALL_SECONDS
     assert told == []
 
@@ -238,7 +238,7 @@ async def test_a_log_is_not_read_any_longer_when_its_reader_is_cancelled(
 ) -> None:
     session = Chatty(0)
     async with reached(session) as channel:
-        log = SessionLog(channel, hooks=True, everything=False)
+        log = SessionLogPrinter(channel, hooks=True, everything=False)
         with trio.move_on_after(1):
             await log.run()
         await trio.testing.wait_all_tasks_blocked()
@@ -257,7 +257,7 @@ async def test_a_session_that_stops_answering_while_its_hook_runs_is_left(
     session = Stuck()
     session.after = common_pb2.EXPORTER_STATUS_AFTER_LEASE_HOOK
     async with reached(session) as channel:
-        log = SessionLog(channel, hooks=True, everything=False)
+        log = SessionLogPrinter(channel, hooks=True, everything=False)
         with trio.fail_after(100):
             await end_session(channel, log, pytest.fail)
     assert trio.current_time() == pytest.approx(10 + CALL_SECONDS, abs=1)

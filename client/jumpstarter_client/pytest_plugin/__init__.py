@@ -1,8 +1,8 @@
-"""Boards in pytest. Installed as a plugin; nothing is connected, or even imported, before a test asks for it.
+"""Boards in pytest. The plugin imports and connects nothing before a test uses it.
 
 Fixtures: `jumpstarter` (blocking, for the session), `jumpstarter_async` (for tests of pytest-trio) and
 `jumpstarter_host`, the address that both use. The marker `jumpstarter(requires=[...], labels={...})` skips a test
-whose hardware is not there. The consoles' output during a failing test is part of its report.
+if the hardware does not meet the requirements. The report of a failed test has the output of the consoles.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ import pytest
 
 if TYPE_CHECKING:
     from jumpstarter_client.base import DriverClient
-    from jumpstarter_client.lease.board import Board
+    from jumpstarter_client.lease.board import ReadyBoard
     from jumpstarter_client.node import Allowed
-    from jumpstarter_client.pytest_plugin.consoles import Consoles
+    from jumpstarter_client.pytest_plugin.consoles import ConsoleTails
 
 __all__ = ["JumpstarterTest"]
 
-_CONSOLES: pytest.StashKey[Consoles | None] = pytest.StashKey()
+_CONSOLES: pytest.StashKey[ConsoleTails | None] = pytest.StashKey()
 _SINCE: pytest.StashKey[dict[str, int]] = pytest.StashKey()
-_NOTICES: pytest.StashKey[list[str]] = pytest.StashKey()
-"""What a leased board's users have to hear, such as its end; of the session."""
+_MESSAGES: pytest.StashKey[list[str]] = pytest.StashKey()
+"""The messages about the lease of the session, such as its end."""
 _ALLOWED: pytest.StashKey[Allowed] = pytest.StashKey()
-"""The client classes that the configuration lets a leased board's drivers load."""
-_TOLD: pytest.StashKey[int] = pytest.StashKey()
-"""How many of them there were when a test began."""
+"""The client classes that the configuration allows for a leased board."""
+_MESSAGES_BEFORE: pytest.StashKey[int] = pytest.StashKey()
+"""The number of messages when a test started."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Our options."""
+    """Add the options of this plugin."""
     group = parser.getgroup("jumpstarter", "boards")
     options = [
-        ("exporter", "a socket, HOST:PORT, or a YAML file from which an exporter is started for the session"),
+        ("exporter", "a socket, HOST:PORT, or a YAML file to start an exporter from for the session"),
         ("board", "one of the boards of a host that serves several"),
         ("selector", "labels of a board to lease from a controller"),
         ("lease", "a lease to use"),
@@ -54,7 +54,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Our marker."""
+    """Add the marker of this plugin."""
     config.addinivalue_line(
         "markers",
         "jumpstarter(requires=[], labels={}): interfaces and labels that the hardware must have, or it is skipped",
@@ -62,7 +62,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A marked test asks for its requirements before anything else."""
+    """Check the requirements of marked tests before their other fixtures."""
     for item in items:
         if item.get_closest_marker("jumpstarter") is not None and isinstance(item, pytest.Function):
             item.fixturenames.insert(0, "_jumpstarter_requirements")
@@ -70,30 +70,30 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @contextmanager
 def _explained() -> Iterator[None]:
-    """What a user can act on is told in a sentence, and not with our stack."""
+    """Report errors for users as a message, without a traceback."""
     from jumpstarter_proto.errors import JumpstarterError
 
     try:
         yield
     except JumpstarterError as error:
-        said = str(error)
+        message = str(error)
         if getattr(error, "boards", None):
-            said += "; for pytest, --jumpstarter-board NAME or JUMPSTARTER_BOARD"
-        raise pytest.fail.Exception(said, pytrace=False) from None  # or it would be told twice
+            message += "; for pytest, --jumpstarter-board NAME or JUMPSTARTER_BOARD"
+        raise pytest.fail.Exception(message, pytrace=False) from None  # otherwise the error is printed twice
 
 
 @pytest.fixture(scope="session")
 def jumpstarter_host(pytestconfig: pytest.Config) -> Iterator[str]:
-    """Where the exporter is reached. One that is started for the session serves a private socket."""
+    """The address of the exporter. An exporter that is started for the session has a private socket."""
     from jumpstarter_client.blocking import PortalThread
     from jumpstarter_client.connections.connect import open_host
     from jumpstarter_client.pytest_plugin.boards import target
 
     names = ("exporter", "selector", "lease", "duration")
     exporter, selector, lease, duration = (_option(pytestconfig, name) for name in names)
-    notices = pytestconfig.stash.setdefault(_NOTICES, [])
+    messages = pytestconfig.stash.setdefault(_MESSAGES, [])
 
-    def leased(board: Board) -> None:
+    def leased(board: ReadyBoard) -> None:
         pytestconfig.stash[_ALLOWED] = board.lease.config.allowed()
 
     with ExitStack() as stack:
@@ -109,8 +109,8 @@ def jumpstarter_host(pytestconfig: pytest.Config) -> Iterator[str]:
                         board=board,
                         request=where.request,
                         on_leased=leased,
-                        on_message=notices.append,
-                        on_lease_end=notices.append,
+                        on_message=messages.append,
+                        on_lease_end=messages.append,
                     )
                 )
             )
@@ -119,9 +119,9 @@ def jumpstarter_host(pytestconfig: pytest.Config) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def jumpstarter(jumpstarter_host: str, pytestconfig: pytest.Config) -> Iterator[DriverClient]:
-    """The devices: `jumpstarter.rpi4.power.on()`. With pytest-xdist each process has one board, its own."""
+    """The devices: `jumpstarter.rpi4.power.on()`. With pytest-xdist each process has its own board."""
     from jumpstarter_client.connections.connect import connect
-    from jumpstarter_client.pytest_plugin.boards import keep_own
+    from jumpstarter_client.pytest_plugin.boards import select_worker_board
     from jumpstarter_client.pytest_plugin.consoles import watch
 
     with ExitStack() as stack:
@@ -134,7 +134,7 @@ def jumpstarter(jumpstarter_host: str, pytestconfig: pytest.Config) -> Iterator[
                 )
             )
             if not (_option(pytestconfig, "selector") or _option(pytestconfig, "lease")):
-                keep_own(root.node, *_workers(pytestconfig))
+                select_worker_board(root.node, *_workers(pytestconfig))
         if not pytestconfig.getoption("no_jumpstarter_consoles"):
             pytestconfig.stash[_CONSOLES] = stack.enter_context(root.portal.context(watch(root.node)))
         yield root
@@ -146,14 +146,14 @@ async def _async_root(
     jumpstarter_host: str, jumpstarter: DriverClient, pytestconfig: pytest.Config
 ) -> AsyncIterator[DriverClient]:
     """The devices, for trio: `await jumpstarter_async.rpi4.power.on.aio()`."""
-    # Beside the blocking one, which reads the consoles for the reports.
+    # `jumpstarter` is used as well, because it reads the consoles for the reports.
     from jumpstarter_client.connections.connect import connect_async
-    from jumpstarter_client.pytest_plugin.boards import keep_own
+    from jumpstarter_client.pytest_plugin.boards import select_worker_board
 
     allowed = pytestconfig.stash.get(_ALLOWED, None)
     board = _option(pytestconfig, "board")
     async with connect_async(jumpstarter_host, board=board, allowed=allowed) as root:
-        keep_own(root.node, *_workers(pytestconfig))
+        select_worker_board(root.node, *_workers(pytestconfig))
         yield root
 
 
@@ -187,32 +187,32 @@ def _jumpstarter_requirements(request: pytest.FixtureRequest, jumpstarter: Drive
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """A test begins: what its consoles say belongs to it."""
+    """Record the position of the consoles at the start of a test."""
     consoles = item.config.stash.get(_CONSOLES, None)
     item.stash[_SINCE] = consoles.marks() if consoles else {}
-    item.stash[_TOLD] = len(item.config.stash.get(_NOTICES, []))
+    item.stash[_MESSAGES_BEFORE] = len(item.config.stash.get(_MESSAGES, []))
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Show what the consoles said during a test that failed."""
+    """Add the output of the consoles to the report of a failed test."""
     report = yield
     consoles = item.config.stash.get(_CONSOLES, None)
     if report.failed and consoles is not None:
         consoles.settle()
         for path, text in consoles.since(item.stash.get(_SINCE, {})):
             report.sections.append((f"console {path}", text))
-    notices = item.config.stash.get(_NOTICES, [])[item.stash.get(_TOLD, 0) :]
-    if report.failed and notices:
-        report.sections.append(("lease", "\n".join(notices)))
+    messages = item.config.stash.get(_MESSAGES, [])[item.stash.get(_MESSAGES_BEFORE, 0) :]
+    if report.failed and messages:
+        report.sections.append(("lease", "\n".join(messages)))
     return report
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Say what happened to the lease of the session's board."""
-    if notices := config.stash.get(_NOTICES, []):
+    """Print the messages about the lease of the session."""
+    if messages := config.stash.get(_MESSAGES, []):
         terminalreporter.section("jumpstarter lease")
-        for sentence in notices:
+        for sentence in messages:
             terminalreporter.write_line(sentence)
 
 
@@ -244,7 +244,7 @@ def _option(config: pytest.Config, name: str) -> str | None:
         return given
     found: str = config.getini(f"jumpstarter_{name}")
     if name == "exporter" and found and config.inipath is not None:
-        # A file is named from where it is written, wherever pytest is started; a host or a name stays as it is.
+        # A file is relative to the configuration file; a host or a name stays unchanged.
         file = config.inipath.parent / Path(found).expanduser()
         if file.suffix in (".yaml", ".yml") or file.exists():
             return str(file)
@@ -252,7 +252,7 @@ def _option(config: pytest.Config, name: str) -> str | None:
 
 
 def _workers(config: pytest.Config) -> tuple[int, int]:
-    """Which of how many processes of pytest-xdist this is; (0, 1) without."""
+    """Return the number of this pytest-xdist process and of all processes; (0, 1) without pytest-xdist."""
     given = getattr(config, "workerinput", None)
     if given is None:
         return 0, 1

@@ -1,4 +1,4 @@
-"""Which exporter a test session uses, and which of its boards each of several processes."""
+"""Which exporter a test session uses, and which board each pytest-xdist process uses."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from jumpstarter_client.errors import ConnectError
 from jumpstarter_client.lease.request import LeaseRequest
 from jumpstarter_client.node import Node
 
-__all__ = ["Target", "keep_own", "target"]
+__all__ = ["Target", "select_worker_board", "target"]
 
 
 @dataclass(frozen=True)
 class Target:
-    """An exporter that runs, the file to start one from, or a controller's board; none is the usual order."""
+    """A running exporter, a file to start one from, or a board to lease; empty means the usual order."""
 
     host: str | None = None
     config: str | None = None
     request: LeaseRequest | None = None
-    """Each of several processes leases one of its own."""
+    """Each process leases its own board."""
 
 
 def target(
@@ -30,12 +30,12 @@ def target(
     *,
     board: str | None = None,
 ) -> Target:
-    """What the options mean.
+    """Return the target that the options select.
 
     Raises:
-        ConnectError: an exporter or a board of a host, and a lease are asked for, or several processes would each
-            start an exporter for one hardware.
-        TimeFormatError: the duration is none.
+        ConnectError: the options contradict each other, or several processes would start an exporter for the same
+            hardware.
+        TimeFormatError: the duration is invalid.
     """
     if selector or lease:
         if exporter:
@@ -66,13 +66,13 @@ def target(
     return Target(config=exporter)
 
 
-def keep_own(root: Node, worker: int, workers: int) -> None:
-    """Leave only the board of one of several processes in the tree.
+def select_worker_board(root: Node, worker: int, workers: int) -> None:
+    """Keep only the board of one process in the tree.
 
-    Boards are what stands at the top of the tree with devices below; an exporter without such is one board.
+    A board is a top-level node with devices below. An exporter without such nodes is one board.
 
     Raises:
-        ConnectError: there is no board left for this process.
+        ConnectError: there are more processes than boards.
     """
     if workers == 1:
         return

@@ -1,4 +1,4 @@
-"""What the consoles say while tests run, for the reports of those that fail."""
+"""Reads consoles while tests run, for the reports of failed tests."""
 
 from __future__ import annotations
 
@@ -14,36 +14,36 @@ from jumpstarter_client.console.attach import Watchable, attach
 from jumpstarter_client.console.matcher import plain
 from jumpstarter_client.node import Node
 
-__all__ = ["Consoles", "watch"]
+__all__ = ["ConsoleTails", "watch"]
 
 _log = logging.getLogger(__name__)
-KEPT = 256 * 1024
-"""Bytes of each console that are kept."""
-LINES = 200
-"""Most lines of a console in a report."""
+MAX_KEPT_BYTES = 256 * 1024
+"""How much output of each console is kept."""
+MAX_REPORT_LINES = 200
+"""How many lines of a console a report has at most."""
 SETTLE_SECONDS = 2.0
-"""What is on its way is not waited for any longer."""
+"""The longest wait for output in transit."""
 QUIET_SECONDS = 0.2
-"""Where an exporter does not tell how much there is (Jumpstarter 0.9's), all is here when nothing came for so long."""
+"""For exporters that report no position (Jumpstarter 0.9): after so long without output, all of it has arrived."""
 
 
 class _Tail:
-    """The end of what a console has said."""
+    """The last output of a console."""
 
     def __init__(self) -> None:
         self.data = bytearray()
         self.count = 0
-        """Bytes since the beginning."""
+        """The number of bytes since the start."""
         self.note = ""
         self.position: int | None = None
-        """The console's own, behind what has come; None while it is not known."""
+        """The position of the console after the received output; None if unknown."""
         self.tells_position = True
         self._changed = trio.lowlevel.ParkingLot()
 
     def add(self, data: bytes | bytearray, position: int | None = None) -> None:
         self.data += data
         self.count += len(data)
-        del self.data[:-KEPT]
+        del self.data[:-MAX_KEPT_BYTES]
         self.position = position
         self._changed.unpark_all()
 
@@ -56,7 +56,7 @@ class _Tail:
         self._changed.unpark_all()
 
     async def reach(self, position: int) -> None:
-        """Wait until all up to this position has come, or nothing comes any more."""
+        """Wait until the output up to this position has arrived, or the console has ended."""
         while self.tells_position and not self.note and (self.position is None or self.position < position):
             await self._changed.park()
 
@@ -65,12 +65,12 @@ class _Tail:
         return bytes(self.data[-missing:]) if missing else b""
 
 
-class Consoles:
-    """The tails of all consoles of an exporter. Filled in its loop, read in the thread of the tests."""
+class ConsoleTails:
+    """The last output of all consoles. Filled in the trio loop, read in the thread of the tests."""
 
     def __init__(self, root: Node, client: DriverClient) -> None:
         self._client = client
-        # One that stands at several places of the tree is read once.
+        # A console at several places of the tree is read once.
         nodes = {node.uuid: node for node in root.walk() if node.interface == "serial"}
         self.nodes = {node.path: node for node in nodes.values()}
         self._tails = {path: _Tail() for path in self.nodes}
@@ -84,14 +84,14 @@ class Consoles:
         return all(tail.tells_position for tail in self._tails.values())
 
     def marks(self) -> dict[str, int]:
-        """How much each has said until now. What the test before has caused counts, though it is on its way yet."""
+        """Return the positions of all consoles, including output of the previous test that is in transit."""
         if self._tell_positions or self._counts() != self._marked:
             self.settle()
         self._marked = self._counts()
         return dict(self._marked)
 
     def settle(self) -> None:
-        """Wait for all that the exporter has read of the consoles until now, if there are any."""
+        """Wait for all output that the exporter has read so far."""
         if self._tails:
             self._client.portal.call(self._settle)
 
@@ -110,7 +110,7 @@ class Consoles:
         try:
             await tail.reach(await client.position_async())
         except JumpstarterError as error:
-            _log.debug("the position of %s: %s", node.path, error)  # who reads it says what is wrong
+            _log.debug("the position of %s: %s", node.path, error)  # the reader reports the error
 
     async def _quiet(self) -> None:
         before: dict[str, int] | None = None
@@ -119,11 +119,11 @@ class Consoles:
             await trio.sleep(QUIET_SECONDS)
 
     def since(self, marks: dict[str, int]) -> Iterator[tuple[str, str]]:
-        """What each has said since then, as text that harms no terminal."""
+        """Yield the output of each console since `marks`, as printable text."""
         for path, tail in self._tails.items():
             lines = plain(tail.since(marks.get(path, 0))).splitlines()
-            if len(lines) > LINES:
-                lines = [f"... {len(lines) - LINES} lines before", *lines[-LINES:]]
+            if len(lines) > MAX_REPORT_LINES:
+                lines = [f"... {len(lines) - MAX_REPORT_LINES} lines before", *lines[-MAX_REPORT_LINES:]]
             if tail.note:
                 lines.append(f"({tail.note})")
             if lines:
@@ -154,9 +154,9 @@ class Consoles:
 
 
 @asynccontextmanager
-async def watch(root: Node) -> AsyncIterator[Consoles]:
-    """Read all consoles while the block lasts."""
-    consoles = Consoles(root, root.client)
+async def watch(root: Node) -> AsyncIterator[ConsoleTails]:
+    """Read all consoles during the block."""
+    consoles = ConsoleTails(root, root.client)
     async with trio.open_nursery() as nursery:
         for node in consoles.nodes.values():
             nursery.start_soon(consoles.read, node)

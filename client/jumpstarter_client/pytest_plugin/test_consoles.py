@@ -11,7 +11,7 @@ import trio
 from trio.testing import MockClock, memory_stream_pair, wait_all_tasks_blocked
 
 from jumpstarter_client.errors import ConnectError
-from jumpstarter_client.pytest_plugin.consoles import SETTLE_SECONDS, Consoles, watch
+from jumpstarter_client.pytest_plugin.consoles import SETTLE_SECONDS, ConsoleTails, watch
 
 
 class Console:
@@ -53,7 +53,7 @@ def root_of(console: Console, paths: tuple[str, ...] = ("rpi4.serial",)) -> Any:
     return SimpleNamespace(walk=lambda: nodes, client=None)
 
 
-async def settle(consoles: Consoles) -> None:
+async def settle(consoles: ConsoleTails) -> None:
     await consoles._settle()
 
 

@@ -15,6 +15,7 @@ import trio
 from jumpstarter_proto.errors import JumpstarterError
 from jumpstarter_proto.notifications import Broadcast
 from jumpstarter_proto.rpc import Channel, ClientCall, Message, Metadata, Method, RpcError, StatusCode
+from jumpstarter_proto.tasks import collapsed
 
 from jumpstarter_client.transport.connection_state import ConnectionState, ConnectionStateMachine, FinalError
 
@@ -49,19 +50,14 @@ async def open_reconnecting(
     If a connection is lost before a call could use it, the channel tries again for `retry_seconds`. Leaving the block
     shuts the channel down.
     """
-    failure: BaseException | None = None
-    # A plain nursery would wrap an exception of the block into a group.
-    async with trio.open_nursery() as nursery:
-        channel = ReconnectingChannel(dial, nursery, retry_seconds)
-        try:
-            yield channel
-        except BaseException as error:  # raised again below, outside of the nursery
-            failure = error
-        finally:
-            channel.close()
-            nursery.cancel_scope.cancel()
-    if failure is not None:
-        raise failure
+    with collapsed():
+        async with trio.open_nursery() as nursery:
+            channel = ReconnectingChannel(dial, nursery, retry_seconds)
+            try:
+                yield channel
+            finally:
+                channel.close()
+                nursery.cancel_scope.cancel()
 
 
 class ReconnectingChannel:

@@ -1,7 +1,7 @@
 """Tests of boards, written in YAML: read, checked, run and reported.
 
-`model` is what a file says, `reader` reads it, `machine` decides what comes next, `run` does it on a board, and
-`report` tells people and machines. Steps come from driver folders (`steps`).
+`model` is the content of a file, `reader` reads it, `machine` decides the next step, `run` executes it on a board, and
+`report` prints the progress. Steps come from driver folders (`steps`).
 """
 
 from __future__ import annotations

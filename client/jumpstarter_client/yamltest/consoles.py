@@ -1,4 +1,4 @@
-"""The consoles of a test: read from its begin to its end, so that nothing is lost between two steps."""
+"""The consoles of a test, read from its start to its end, so that no output between two steps is lost."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from jumpstarter_client.base import DriverClient
 from jumpstarter_client.console.attach import attach
 from jumpstarter_client.console.expect import Expect
 
-__all__ = ["Consoles"]
+__all__ = ["RunConsoles"]
 
-KEPT = 4 * 1024 * 1024
-"""Bytes that wait for a step to look at them; older ones are only in the log."""
+MAX_BUFFERED_BYTES = 4 * 1024 * 1024
+"""How much output is kept for a later step; older output is only in the log."""
 
 
-class Consoles:
-    """Opens a console for each device that asks, and keeps it until `nursery` ends."""
+class RunConsoles:
+    """Opens consoles of devices and reads them until `nursery` ends."""
 
     def __init__(self, nursery: trio.Nursery, folder: Path | None) -> None:
         self.logs: dict[str, Path] = {}
@@ -29,23 +29,23 @@ class Consoles:
         self._open: dict[str, Expect] = {}
         self._reading: list[trio.CancelScope] = []
         self._held = trio.Semaphore(0)
-        """One for each console that was left."""
+        """Released once for each closed console."""
         self._lost: JumpstarterError | None = None
 
     async def open(self, client: DriverClient) -> None:
-        """Begin to read a device's console. Raises DriverError when it cannot be opened."""
+        """Open the console of a device. Raises DriverError if it cannot be opened."""
         if client.uuid not in self._open:
             self._open[client.uuid] = await self._nursery.start(self._hold, client)
 
     def of(self, client: DriverClient) -> Expect:
-        """The device's console."""
+        """Return the console of a device."""
         return self._open[client.uuid]
 
     async def leave(self) -> None:
-        """Read no more, and wait until the devices have taken what the test has sent, as `stream_async` does.
+        """Stop reading, and wait until the devices have received all sent data, as `stream_async` does.
 
         Raises:
-            DriverError: one of them has not.
+            DriverError: a device may not have received all data.
         """
         for reading in self._reading:
             reading.cancel()
@@ -57,15 +57,13 @@ class Consoles:
     async def _hold(self, client: DriverClient, *, task_status: trio.TaskStatus[Expect]) -> None:
         reading = trio.CancelScope()
         try:
-            async with attach(
-                client
-            ) as stream:  # its port may come with a later step that switches the board on
-                tap = _Tap(stream)
+            async with attach(client) as stream:  # a later step may switch on the board, and so its port
+                tap = _BufferedStream(stream)
                 self._reading.append(reading)
                 task_status.started(Expect(tap))
                 with reading:
                     await self._read(stream, tap, self._log(client))
-                    await trio.sleep_forever()  # what has arrived can still be looked at
+                    await trio.sleep_forever()  # received output can still be read
         except JumpstarterError as error:
             if not reading.cancel_called:
                 raise
@@ -73,11 +71,13 @@ class Consoles:
         finally:
             self._held.release()
 
-    async def _read(self, stream: trio.abc.HalfCloseableStream, tap: _Tap, log: IO[bytes] | None) -> None:
+    async def _read(
+        self, stream: trio.abc.HalfCloseableStream, tap: _BufferedStream, log: IO[bytes] | None
+    ) -> None:
         try:
             while data := await stream.receive_some():
                 if log is not None:
-                    # As it came, at once: a log that is read while the test runs has all of it.
+                    # Unbuffered, so that the log is complete while the test runs.
                     log.write(data)
                 tap.arrived(data)
             tap.ended(trio.EndOfChannel())
@@ -96,8 +96,8 @@ class Consoles:
         return path.open("ab", buffering=0)
 
 
-class _Tap(trio.abc.HalfCloseableStream):
-    """What a console has said since somebody looked last; sending goes through."""
+class _BufferedStream(trio.abc.HalfCloseableStream):
+    """Buffers the output of a console until a step reads it; sending goes straight to the device."""
 
     def __init__(self, stream: trio.abc.HalfCloseableStream) -> None:
         self._stream = stream
@@ -107,7 +107,7 @@ class _Tap(trio.abc.HalfCloseableStream):
 
     def arrived(self, data: bytes | bytearray) -> None:
         self._waiting += data
-        del self._waiting[:-KEPT]
+        del self._waiting[:-MAX_BUFFERED_BYTES]
         self._changed.unpark_all()
 
     def ended(self, why: Exception) -> None:

@@ -1,4 +1,4 @@
-"""What happens in a test, for those who tell it."""
+"""The events of a test run, for reports."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 from jumpstarter_proto.errors import ExitCode
 
-from jumpstarter_client.yamltest.machine import Outcome, Phase
+from jumpstarter_client.yamltest.machine import RunOutcome, RunPhase
 from jumpstarter_client.yamltest.model import BoardTest
 
 __all__ = ["Event", "RunEnded", "RunStarted", "StepEnded", "StepSaid", "StepStarted"]
@@ -15,18 +15,18 @@ __all__ = ["Event", "RunEnded", "RunStarted", "StepEnded", "StepSaid", "StepStar
 
 @dataclass(frozen=True)
 class RunStarted:
-    """A test begins."""
+    """A test starts."""
 
     test: BoardTest
 
 
 @dataclass(frozen=True)
 class StepStarted:
-    """A try of a step begins."""
+    """An attempt of a step starts."""
 
     title: str
     device: str
-    phase: Phase
+    phase: RunPhase
     attempt: int
     depth: int
 
@@ -40,34 +40,34 @@ class StepSaid:
 
 @dataclass(frozen=True)
 class StepEnded:
-    """A try of a step is over."""
+    """An attempt of a step has ended."""
 
     title: str
     device: str
-    phase: Phase
+    phase: RunPhase
     attempt: int
-    outcome: Outcome
+    outcome: RunOutcome
     reason: str
     seconds: float
     result: Any = None
     said: tuple[str, ...] = ()
     line: int | None = None
-    """Where it is in the file."""
+    """Its line in the file."""
 
 
 @dataclass(frozen=True)
 class RunEnded:
-    """A test is over."""
+    """A test has ended."""
 
     test: BoardTest
-    outcome: Outcome
+    outcome: RunOutcome
     reason: str
     seconds: float
     steps: tuple[StepEnded, ...] = ()
     consoles: tuple[str, ...] = ()
-    """Files of the run's folder."""
+    """The console logs in the folder of the run."""
     exit_code: ExitCode = ExitCode.OK
-    """Of a command that runs this test alone."""
+    """The exit code of a command that runs only this test."""
 
 
 Event: TypeAlias = RunStarted | StepStarted | StepSaid | StepEnded | RunEnded

@@ -1,4 +1,4 @@
-"""What a run leaves behind: a folder for people, a result for machines, JUnit XML for CI."""
+"""The files of a run: a folder with a summary, the result as JSON, and JUnit XML for CI."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from jumpstarter_proto.texts import printable
 
 from jumpstarter_client.console.matcher import plain
 from jumpstarter_client.yamltest.events import RunEnded, StepEnded
-from jumpstarter_client.yamltest.machine import Outcome, Phase
+from jumpstarter_client.yamltest.machine import RunOutcome, RunPhase
 from jumpstarter_client.yamltest.report import MARKS, duration, first_line, totals
 
 __all__ = ["facts", "folder_name", "summary_line", "write_folder", "write_junit"]
 
 TAIL_LINES = 40
-"""Lines of each console at the end of a summary of a test that did not pass."""
+"""How many lines of each console the summary of a failed test has."""
 
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def folder_name(name: str, taken: set[str]) -> SafeName:
-    """A folder for a test of that name, not one of those that are taken."""
+    """Return a folder name for a test that is not taken, and add it to `taken`."""
     plain = re.sub(r"[^\w.-]+", "-", name).strip("-.") or "test"
     found, count = safe_name(plain), 1
     while found in taken:
@@ -37,7 +37,7 @@ def folder_name(name: str, taken: set[str]) -> SafeName:
 
 
 def write_folder(folder: Path, ended: RunEnded) -> None:
-    """`summary.txt` and `result.json`; the consoles' logs are there already."""
+    """Write `summary.txt` and `result.json` beside the logs of the consoles."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "summary.txt").write_text(
         "\n".join(map(printable, _summary(folder, ended))) + "\n", encoding="utf-8"
@@ -57,7 +57,7 @@ def _summary(folder: Path, ended: RunEnded) -> Iterator[str]:
     yield ""
     cleaning = False
     for step in ended.steps:
-        if step.phase is Phase.ALWAYS and not cleaning:
+        if step.phase is RunPhase.ALWAYS and not cleaning:
             cleaning = True
             yield "always:"
         again = f" (try {step.attempt})" if step.attempt > 1 else ""
@@ -71,7 +71,7 @@ def _summary(folder: Path, ended: RunEnded) -> Iterator[str]:
         path = Path(name)
         shown = path.relative_to(folder) if path.is_relative_to(folder) else path
         yield ""
-        if ended.outcome is Outcome.PASSED:
+        if ended.outcome is RunOutcome.PASSED:
             yield f"console: {shown}"
             continue
         lines = plain(path.read_bytes()).splitlines()
@@ -85,7 +85,7 @@ def _short(result: object) -> str:
 
 
 def facts(ended: RunEnded) -> dict[str, Any]:
-    """A test's result as data."""
+    """Return the result of a test as data."""
     return {
         "name": ended.test.name,
         "file": str(ended.test.document.file),
@@ -112,12 +112,12 @@ def facts(ended: RunEnded) -> dict[str, Any]:
 
 
 def write_junit(file: Path, ended: list[RunEnded]) -> None:
-    """One test case for each test, with its steps as its output."""
+    """Write JUnit XML: one test case per test, with its steps as output."""
     counted = {
         "tests": len(ended),
-        "failures": sum(one.outcome is Outcome.FAILED for one in ended),
-        "errors": sum(one.outcome in (Outcome.ERROR, Outcome.INTERRUPTED) for one in ended),
-        "skipped": sum(one.outcome is Outcome.SKIPPED for one in ended),
+        "failures": sum(one.outcome is RunOutcome.FAILED for one in ended),
+        "errors": sum(one.outcome in (RunOutcome.ERROR, RunOutcome.INTERRUPTED) for one in ended),
+        "skipped": sum(one.outcome is RunOutcome.SKIPPED for one in ended),
     }
     attributes = {key: str(value) for key, value in counted.items()}
     attributes["time"] = f"{sum(one.seconds for one in ended):.3f}"
@@ -135,11 +135,11 @@ def write_junit(file: Path, ended: list[RunEnded]) -> None:
             },
         )
         match one.outcome:
-            case Outcome.FAILED:
+            case RunOutcome.FAILED:
                 SubElement(case, "failure", {"message": _text(one.reason)})
-            case Outcome.ERROR | Outcome.INTERRUPTED:
+            case RunOutcome.ERROR | RunOutcome.INTERRUPTED:
                 SubElement(case, "error", {"message": _text(one.reason), "type": one.outcome.value})
-            case Outcome.SKIPPED:
+            case RunOutcome.SKIPPED:
                 SubElement(case, "skipped", {"message": _text(one.reason)})
         SubElement(case, "system-out").text = _text("\n".join(map(_line, one.steps)))
     indent(suites)
@@ -152,10 +152,10 @@ def _line(step: StepEnded) -> str:
 
 
 def _text(text: str) -> str:
-    """In its lines, and nothing in it that a viewer would obey, or XML cannot hold."""
+    """Remove control characters, and characters that XML does not allow."""
     return _NOT_XML.sub("�", printable(text))
 
 
 def summary_line(ended: list[RunEnded], folder: Path | None) -> str:
-    """The last line of a run."""
+    """Return the last line of a run."""
     return totals(ended) + (f"; see {folder}" if folder else "")

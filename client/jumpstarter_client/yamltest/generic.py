@@ -1,4 +1,4 @@
-"""Steps that belong to no driver."""
+"""Steps that do not belong to a driver."""
 
 from __future__ import annotations
 

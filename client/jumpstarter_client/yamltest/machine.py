@@ -1,7 +1,7 @@
-"""What comes next in a test: steps, tries, clean-up. No I/O, no clock; `run` carries it out.
+"""The order of steps, retries and clean-up in a test. No I/O, no clock; `run` executes it.
 
-`next` says what to do; the answer is `succeeded` or `failed`, or `stopped` when the whole test is over early.
-Whatever happens, each step of `always` is done once, in order, unless a second `stopped` comes.
+`next` returns what to do. Report the result with `succeeded` or `failed`, or with `stopped` if the whole test ends
+early. Each step of `always` runs once, in order, unless `stopped` is called a second time.
 """
 
 from __future__ import annotations
@@ -11,25 +11,25 @@ from dataclasses import dataclass
 
 from jumpstarter_proto.errors import JumpstarterUsageError
 
-from jumpstarter_client.yamltest.model import Call, Group, Item
+from jumpstarter_client.yamltest.model import Group, Item, StepCall
 
-__all__ = ["CleanUp", "Do", "End", "Machine", "Outcome", "Pause", "Phase"]
+__all__ = ["CleanUp", "Do", "EndTest", "RetryPause", "RunMachine", "RunOutcome", "RunPhase"]
 
 
-class Outcome(enum.Enum):
-    """How a test, or one of its steps, ended."""
+class RunOutcome(enum.Enum):
+    """The outcome of a test or a step."""
 
     PASSED = "passed"
     FAILED = "failed"
     SKIPPED = "skipped"
-    """The hardware lacks what the test requires."""
+    """The hardware does not meet the requirements of the test."""
     ERROR = "error"
-    """It could not be run, or not to its end: the exporter or a device is gone, say."""
+    """It could not run or finish, for example because the exporter or a device is gone."""
     INTERRUPTED = "interrupted"
 
 
-class Phase(enum.Enum):
-    """Where a test is."""
+class RunPhase(enum.Enum):
+    """The phase of a test."""
 
     STEPS = "steps"
     ALWAYS = "always"
@@ -40,68 +40,68 @@ class Phase(enum.Enum):
 class Do:
     """Run this step."""
 
-    call: Call
+    call: StepCall
     attempt: int
-    """From 1, of the step itself."""
+    """The attempt of the step, from 1."""
     depth: int
-    """How many groups it is in."""
+    """The number of groups around it."""
 
 
 @dataclass(frozen=True)
-class Pause:
-    """Wait before the next try."""
+class RetryPause:
+    """Wait before the next attempt."""
 
     seconds: float
 
 
 @dataclass(frozen=True)
 class CleanUp:
-    """From here on, `always`; said once."""
+    """The steps of `always` follow; returned once."""
 
 
 @dataclass(frozen=True)
-class End:
-    """The test is over."""
+class EndTest:
+    """The test has ended."""
 
-    outcome: Outcome
+    outcome: RunOutcome
     reason: str
 
 
 @dataclass
 class _Frame:
-    """A list of steps that is being done; of a group, or of the test itself."""
+    """A running list of steps, of a group or of the test."""
 
     items: tuple[Item, ...]
     group: Group | None = None
     index: int = 0
     attempt: int = 1
-    """Of the step at `index`."""
+    """The attempt of the step at `index`."""
 
 
-class Machine:
-    """One test."""
+class RunMachine:
+    """The state machine of one test."""
 
     def __init__(self, steps: tuple[Item, ...], always: tuple[Item, ...]) -> None:
-        self.phase = Phase.STEPS
-        self.outcome = Outcome.PASSED
+        self.phase = RunPhase.STEPS
+        self.outcome = RunOutcome.PASSED
         self.reason = ""
         self._always = always
         self._frames = [_Frame(steps)]
         self._pause: float | None = None
-        self._is_doing = False
-        self._is_news = False
-        """The phase has changed, and nobody was told."""
+        self._is_running = False
+        self._cleanup_is_new = False
+        """The phase has changed to clean-up, and `next` has not returned that yet."""
 
-    def next(self) -> Do | Pause | CleanUp | End:
-        """What to do now. JumpstarterUsageError while the last step has not been answered."""
-        if self._is_doing:
-            raise JumpstarterUsageError("the step before was neither succeeded nor failed")
+    def next(self) -> Do | RetryPause | CleanUp | EndTest:
+        """Return what to do now. JumpstarterUsageError if the result of the last step is missing."""
+        if self._is_running:
+            raise JumpstarterUsageError("the result of the previous step is missing")
         if self._pause is not None:
             seconds, self._pause = self._pause, None
-            return Pause(seconds)
-        while self.phase is not Phase.OVER:
-            if self._is_news:
-                self._is_news = False
+            return RetryPause(seconds)
+        while self.phase is not RunPhase.OVER:
+            if self._cleanup_is_new:
+                self._cleanup_is_new = False
                 return CleanUp()
             frame = self._frames[-1]
             if frame.index == len(frame.items):
@@ -110,19 +110,19 @@ class Machine:
             item = frame.items[frame.index]
             if isinstance(item, Group):
                 self._frames.append(_Frame(item.steps, item))
-            elif isinstance(item, Call):
-                self._is_doing = True
+            elif isinstance(item, StepCall):
+                self._is_running = True
                 return Do(item, frame.attempt, len(self._frames) - 1)
-        return End(self.outcome, self.reason)
+        return EndTest(self.outcome, self.reason)
 
     def succeeded(self) -> None:
-        """The step is done."""
-        self._answered()
-        self._go_on()
+        """Record that the step succeeded."""
+        self._finish_step()
+        self._advance()
 
-    def failed(self, reason: str, outcome: Outcome = Outcome.FAILED) -> None:
-        """The step's try has failed: it is tried again, or its group is, or the test has failed."""
-        self._answered()
+    def failed(self, reason: str, outcome: RunOutcome = RunOutcome.FAILED) -> None:
+        """Record that the attempt failed: the step or its group is retried, or the test has failed."""
+        self._finish_step()
         while True:
             frame = self._frames[-1]
             item = frame.items[frame.index]
@@ -134,49 +134,49 @@ class Machine:
                 break
             self._frames.pop()
         self._note(outcome, reason)
-        if self.phase is Phase.STEPS:
+        if self.phase is RunPhase.STEPS:
             self._begin_always()
         else:
-            self._go_on()  # the rest of the clean-up still matters
+            self._advance()  # the rest of the clean-up still runs
 
-    def stopped(self, outcome: Outcome, reason: str) -> None:
-        """The test ends here: on to the clean-up, or out of it."""
-        self._is_doing = False
+    def stopped(self, outcome: RunOutcome, reason: str) -> None:
+        """End the test: start the clean-up, or leave it."""
+        self._is_running = False
         self._pause = None
         self._note(outcome, reason)
-        if self.phase is Phase.STEPS:
+        if self.phase is RunPhase.STEPS:
             self._begin_always()
         else:
-            self.phase = Phase.OVER
+            self.phase = RunPhase.OVER
 
-    def _answered(self) -> None:
-        if not self._is_doing:
-            raise JumpstarterUsageError("there is no step to answer for")
-        self._is_doing = False
+    def _finish_step(self) -> None:
+        if not self._is_running:
+            raise JumpstarterUsageError("no step is running")
+        self._is_running = False
 
-    def _go_on(self) -> None:
+    def _advance(self) -> None:
         frame = self._frames[-1]
         frame.index += 1
         frame.attempt = 1
 
     def _leave(self) -> None:
-        """A list of steps is done."""
+        """Leave a finished list of steps."""
         if len(self._frames) > 1:
             self._frames.pop()
-            self._go_on()
-        elif self.phase is Phase.STEPS:
+            self._advance()
+        elif self.phase is RunPhase.STEPS:
             self._begin_always()
         else:
-            self.phase = Phase.OVER
+            self.phase = RunPhase.OVER
 
     def _begin_always(self) -> None:
-        self.phase = Phase.ALWAYS
-        self._is_news = True
+        self.phase = RunPhase.ALWAYS
+        self._cleanup_is_new = True
         self._frames = [_Frame(self._always)]
 
-    def _note(self, outcome: Outcome, reason: str) -> None:
-        """The first thing that went wrong is what the test ends with; an interruption is said in any case."""
-        if self.outcome is Outcome.PASSED or outcome is Outcome.INTERRUPTED:
+    def _note(self, outcome: RunOutcome, reason: str) -> None:
+        """Record an outcome: the first failure decides, and an interruption overrides it."""
+        if self.outcome is RunOutcome.PASSED or outcome is RunOutcome.INTERRUPTED:
             if self.reason and reason:
                 reason = f"{reason}; before: {self.reason}"
             self.outcome, self.reason = outcome, reason

@@ -1,4 +1,4 @@
-"""What a test file says, checked as far as that goes without a board."""
+"""The content of a test file, checked as far as possible without a board."""
 
 from __future__ import annotations
 
@@ -8,56 +8,56 @@ from typing import Any
 
 from jumpstarter_proto.documents import Document, PathInFile
 
-from jumpstarter_client.yamltest.steps import Step
+from jumpstarter_client.yamltest.steps import StepType
 
-__all__ = ["BoardTest", "Call", "Group", "Item", "Requires", "calls"]
+__all__ = ["BoardTest", "Group", "Item", "Requires", "StepCall", "calls"]
 
 
 @dataclass(frozen=True)
 class Requires:
-    """What hardware must have for the test to make sense on it."""
+    """The requirements of a test on the hardware."""
 
     interfaces: tuple[str, ...] = ()
     labels: dict[str, str] = field(default_factory=dict)
-    """All of one device or of the exporter."""
+    """One device, or the exporter, must have all of them."""
 
 
 @dataclass(frozen=True, eq=False)
 class Item:
-    """Something to do, once or again."""
+    """A step or a group, with its retries."""
 
     place: PathInFile
     title: str
     retries: int
-    """How often to try again when it fails."""
+    """How many times to retry after a failure."""
     delay: float
-    """Seconds between tries."""
+    """Seconds between attempts."""
 
 
 @dataclass(frozen=True, eq=False)
-class Call(Item):
+class StepCall(Item):
     """One step."""
 
-    step: Step
+    step: StepType
     given: Any
     """Its value in the file, with references to variables."""
     device: str | None
     seconds: float
-    """For one try."""
+    """The time limit for one attempt."""
     capture: str | None
-    """The variable that keeps the result."""
+    """The variable for the result."""
 
 
 @dataclass(frozen=True, eq=False)
 class Group(Item):
-    """Steps that are tried again together."""
+    """Steps that are retried together."""
 
     steps: tuple[Item, ...]
 
 
 @dataclass(frozen=True)
 class BoardTest:
-    """One file."""
+    """A test file."""
 
     document: Document
     name: str
@@ -66,15 +66,15 @@ class BoardTest:
     requires: Requires
     variables: dict[str, Any]
     seconds: float | None
-    """For all steps together, without those of `always`."""
+    """The time limit for all steps, without `always`."""
     steps: tuple[Item, ...]
     always: tuple[Item, ...]
 
 
-def calls(items: tuple[Item, ...]) -> Iterator[Call]:
-    """Every step in there, groups opened, in order."""
+def calls(items: tuple[Item, ...]) -> Iterator[StepCall]:
+    """Yield every step in order, also those in groups."""
     for item in items:
         if isinstance(item, Group):
             yield from calls(item.steps)
-        elif isinstance(item, Call):
+        elif isinstance(item, StepCall):
             yield item

@@ -1,4 +1,4 @@
-"""Reads a test file, strictly: every fault has its line and column, and no board is needed to find it."""
+"""Reads test files strictly: every error has its line and column and is found without a board."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 from jumpstarter_proto.documents import Document, PathInFile, check_keys, check_value, kind_of, nearest
 from jumpstarter_proto.durations import decimal_seconds
 
-from jumpstarter_client.yamltest.model import BoardTest, Call, Group, Item, Requires
-from jumpstarter_client.yamltest.steps import Step, known_steps
+from jumpstarter_client.yamltest.model import BoardTest, Group, Item, Requires, StepCall
+from jumpstarter_client.yamltest.steps import StepType, known_steps
 from jumpstarter_client.yamltest.variables import UnknownVariableError, names, substitute
 
 __all__ = ["TOP", "locate", "read"]
@@ -30,15 +30,15 @@ TOP = frozenset(
     }
 )
 COMMON = frozenset({"name", "device", "timeout", "retries", "delay", "capture"})
-"""Keys of every step, beside the one that says what it does."""
+"""The keys of every step, beside its action."""
 GROUP = frozenset({"name", "retries", "delay", "group"})
 
 
 def read(file: Path, given: Mapping[str, Any] | None = None) -> BoardTest:
-    """A test, with the variables that were `given` for it.
+    """Read a test, with the `given` values of its variables.
 
     Raises:
-        ConfigError: an unknown step or key, a wrong type, a variable that nothing sets, or no YAML at all.
+        ConfigError: a step or key is unknown, a type is wrong, a variable is not set, or the file is not YAML.
     """
     return _Reader(Document(file, "steps"), dict(given or {})).test()
 
@@ -48,9 +48,9 @@ class _Reader:
         self._document = document
         self._given = given
         self._known: dict[str, Any] = {}
-        """Variables whose values are known before the test runs."""
+        """The variables that have a value before the test runs."""
         self._captured: set[str] = set()
-        """Those that steps before this one set."""
+        """The variables that earlier steps set."""
 
     def test(self) -> BoardTest:
         document, data = self._document, self._document.data
@@ -77,7 +77,7 @@ class _Reader:
         )
 
     def _resolved(self, variables: dict[str, Any]) -> dict[str, Any]:
-        """Variables may use those above them."""
+        """Resolve variables; each may use the ones above it."""
         resolved: dict[str, Any] = {}
         for name, value in variables.items():
             try:
@@ -135,13 +135,13 @@ class _Reader:
             data = {data: None}
         if not isinstance(data, Mapping):
             raise document.error(
-                place, f"this is {kind_of(data)}; a step begins with what it does, as `power.on:`"
+                place, f"this is {kind_of(data)}; a step starts with its action, such as `power.on:`"
             )
         if "group" in data:
             return self._group(data, place)
         does = [key for key in data if key not in COMMON]
         if not does:
-            raise document.error(place, "this step does nothing; say what, as `power.on:`")
+            raise document.error(place, "this step has no action; add one, such as `power.on:`")
         for key in does:
             if key not in known:
                 raise document.error(
@@ -149,7 +149,8 @@ class _Reader:
                 )
         if len(does) > 1:
             raise document.error(
-                (*place, does[1]), f"a step does one thing, and this does {' and '.join(does)}; write two"
+                (*place, does[1]),
+                f"a step has one action, and this one has {' and '.join(does)}; write several steps",
             )
         return self._call(known[does[0]], data, place)
 
@@ -165,7 +166,7 @@ class _Reader:
             raise self._document.error((*place, "retries"), f"retries is {retries}; it takes 0 to 1000")
         return retries, self._duration(data.get("delay", 0), (*place, "delay"))
 
-    def _call(self, step: Step, data: Mapping[str, Any], place: PathInFile) -> Call:
+    def _call(self, step: StepType, data: Mapping[str, Any], place: PathInFile) -> StepCall:
         document = self._document
         where, given = (*place, step.name), data[step.name]
         for name in names(given):
@@ -192,26 +193,26 @@ class _Reader:
             named = check_value(
                 document, self._known_value(device, (*place, "device")), str, (*place, "device")
             )
-        return Call(place, title, *self._tries(data, place), step, given, named, seconds, capture)
+        return StepCall(place, title, *self._tries(data, place), step, given, named, seconds, capture)
 
-    def _check_files(self, step: Step, arguments: dict[str, Any], place: PathInFile) -> None:
+    def _check_files(self, step: StepType, arguments: dict[str, Any], place: PathInFile) -> None:
         for key in step.files:
             name = arguments.get(key)
             if not isinstance(name, str) or "://" in name:
                 continue
             path = locate(self._document.file, name)
             if not path.is_file():
-                raise self._document.error(place, f"there is no file {path}; check the path")
+                raise self._document.error(place, f"file {path} not found; check the path")
 
 
 def locate(test: Path, name: str) -> Path:
-    """A file that a test names: beside the test, or else in the current folder."""
+    """Find a file that a test names: beside the test, or else in the current folder."""
     beside = test.parent / Path(name).expanduser()
     here = Path(name).expanduser()
     return here if here.is_file() and not beside.is_file() else beside
 
 
-def _title(step: Step, given: Any) -> str:
+def _title(step: StepType, given: Any) -> str:
     if isinstance(given, Mapping):
         given = next(iter(given.values()), None)
     text = "" if given is None else " ".join(str(given).split())

@@ -8,16 +8,16 @@ from jumpstarter_proto.terminal import Styled, print_line
 
 from jumpstarter_client.status_line import TerminalLine
 from jumpstarter_client.yamltest.events import Event, RunEnded, RunStarted, StepEnded, StepSaid, StepStarted
-from jumpstarter_client.yamltest.machine import Outcome, Phase
+from jumpstarter_client.yamltest.machine import RunOutcome, RunPhase
 
 __all__ = ["MARKS", "ConsoleReporter", "duration", "first_line", "totals"]
 
 MARKS = {
-    Outcome.PASSED: ("✓", "ok", "32"),
-    Outcome.FAILED: ("✗", "FAILED", "31"),
-    Outcome.ERROR: ("✗", "ERROR", "31"),
-    Outcome.SKIPPED: ("-", "skipped", "33"),
-    Outcome.INTERRUPTED: ("!", "interrupted", "33"),
+    RunOutcome.PASSED: ("✓", "ok", "32"),
+    RunOutcome.FAILED: ("✗", "FAILED", "31"),
+    RunOutcome.ERROR: ("✗", "ERROR", "31"),
+    RunOutcome.SKIPPED: ("-", "skipped", "33"),
+    RunOutcome.INTERRUPTED: ("!", "interrupted", "33"),
 }
 
 
@@ -56,7 +56,7 @@ class ConsoleReporter:
 
     def _begin(self, event: StepStarted) -> None:
         self._depth = event.depth
-        if event.phase is Phase.ALWAYS and not self._cleaning:
+        if event.phase is RunPhase.ALWAYS and not self._cleaning:
             self._cleaning = True
             self._write("  always:")
         if self._live:
@@ -96,5 +96,5 @@ def first_line(reason: str) -> str:
 
 def totals(ended: list[RunEnded]) -> str:
     """Count the outcomes, in one line."""
-    counts = {outcome: sum(one.outcome is outcome for one in ended) for outcome in Outcome}
+    counts = {outcome: sum(one.outcome is outcome for one in ended) for outcome in RunOutcome}
     return ", ".join(f"{count} {outcome.value}" for outcome, count in counts.items() if count) or "no tests"

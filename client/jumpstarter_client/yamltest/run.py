@@ -1,7 +1,7 @@
 """Runs a test on the devices of an exporter.
 
-A board is touched only after everything was checked that can be. Cancelling `run`, or a signal through
-`interrupt`, ends the step that runs and goes on with `always`, for `CLEANUP_SECONDS` at most.
+Everything that can be checked in advance is checked before a board is used. Cancelling `run`, or a signal through
+`interrupt`, ends the running step and continues with `always`, for at most `CLEANUP_SECONDS`.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.tasks import collapsed
 
 from jumpstarter_client.base import DriverClient
-from jumpstarter_client.cli.device_selection import select
 from jumpstarter_client.console.expect import Expect
+from jumpstarter_client.devices.selection import select
 from jumpstarter_client.errors import NotFoundError
 from jumpstarter_client.node import Node
 from jumpstarter_client.requirements import missing_interfaces, unmet_requirement
-from jumpstarter_client.yamltest.consoles import Consoles
+from jumpstarter_client.yamltest.consoles import RunConsoles
 from jumpstarter_client.yamltest.events import (
     Event,
     RunEnded,
@@ -31,37 +31,45 @@ from jumpstarter_client.yamltest.events import (
     StepSaid,
     StepStarted,
 )
-from jumpstarter_client.yamltest.machine import CleanUp, Do, End, Machine, Outcome, Pause, Phase
-from jumpstarter_client.yamltest.model import BoardTest, Call, calls
+from jumpstarter_client.yamltest.machine import (
+    CleanUp,
+    Do,
+    EndTest,
+    RetryPause,
+    RunMachine,
+    RunOutcome,
+    RunPhase,
+)
+from jumpstarter_client.yamltest.model import BoardTest, StepCall, calls
 from jumpstarter_client.yamltest.reader import locate
 from jumpstarter_client.yamltest.variables import UnknownVariableError, substitute
 
 __all__ = ["CLEANUP_SECONDS", "Runner"]
 
 CLEANUP_SECONDS = 300.0
-"""For all of `always` together; each of its steps has its own time, too."""
+"""The time limit for all steps of `always`; each step has its own limit, too."""
 
-MOMENT = 1.0
-"""Seconds that a step whose time is over has to say so itself."""
+STEP_GRACE_SECONDS = 1.0
+"""How much longer a step may run than its limit, to fail with its own message."""
 
 _UNUSABLE = frozenset({"missing"})
 _NOT_THE_BOARD = frozenset({ExitCode.UNAVAILABLE, ExitCode.DENIED, ExitCode.LEASE_ENDED})
-"""A step that ends so says nothing of the board: the test could not be run."""
+"""With these exit codes a step says nothing about the board: the test could not run."""
 _EXIT_CODES = {
-    Outcome.PASSED: ExitCode.OK,
-    Outcome.FAILED: ExitCode.FAILED,
-    Outcome.SKIPPED: ExitCode.SKIPPED,
-    Outcome.INTERRUPTED: ExitCode.INTERRUPTED,
+    RunOutcome.PASSED: ExitCode.OK,
+    RunOutcome.FAILED: ExitCode.FAILED,
+    RunOutcome.SKIPPED: ExitCode.SKIPPED,
+    RunOutcome.INTERRUPTED: ExitCode.INTERRUPTED,
 }
 
 
 @dataclass
 class _Context:
-    """What the steps of one test share."""
+    """The shared state of the steps of one test."""
 
     test: BoardTest
     root: Node
-    consoles: Consoles
+    consoles: RunConsoles
     folder: Path | None
     variables: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
@@ -74,7 +82,7 @@ class _Context:
     def output_file(self, path: str) -> Path:
         file = (self.folder or Path.cwd()) / Path(path).expanduser()
         if self.folder is not None and file.is_relative_to(self.folder):
-            file.parent.mkdir(parents=True, exist_ok=True)  # nothing may have been put there before
+            file.parent.mkdir(parents=True, exist_ok=True)  # the folder may not exist yet
         return file
 
     def say(self, text: str) -> None:
@@ -89,7 +97,7 @@ class _Context:
 
 
 class Runner:
-    """One test, once."""
+    """Runs one test once."""
 
     def __init__(
         self, test: BoardTest, root: Node, *, tell: Callable[[Event], None], folder: Path | None = None
@@ -98,7 +106,7 @@ class Runner:
         self._root = root
         self._tell = tell
         self._folder = folder
-        self._machine = Machine(test.steps, test.always)
+        self._machine = RunMachine(test.steps, test.always)
         self._steps: list[StepEnded] = []
         self._main = trio.CancelScope()
         self._cleanup = trio.CancelScope(shield=True)
@@ -106,37 +114,37 @@ class Runner:
         self._loss: JumpstarterError | None = None
         self._is_cleaning = False
         self._exit_code = ExitCode.FAILED
-        """If the test could not be run."""
+        """The exit code if the test could not run."""
 
     def interrupt(self, reason: str) -> None:
-        """End the test: the first time goes on to the clean-up, the second leaves that, too."""
+        """End the test: the first call starts the clean-up, the second one ends that, too."""
         if self._is_cleaning:
             self._cleanup.cancel()
         self._interruption = reason
         self._main.cancel()
 
     def lose_board(self, error: JumpstarterError) -> None:
-        """The board is somebody else's from now on: fail the step that runs, one that only waits, too, and clean up."""
+        """Handle the end of the lease: fail the running step, also one that only waits, and clean up."""
         if self._loss is None:
             self._loss = error
             self._main.cancel()
 
     async def run(self) -> RunEnded:
-        """Run it. When cancelled, cleans up first."""
+        """Run the test and return its result. A cancellation cleans up first."""
         started = trio.current_time()
         self._tell(RunStarted(self._test))
         consoles: tuple[str, ...] = ()
         try:
             devices = self._devices()
         except JumpstarterError as error:
-            outcome, reason = Outcome.ERROR, str(error)
+            outcome, reason = RunOutcome.ERROR, str(error)
             self._exit_code = error.exit_code
         else:
             required = self._test.requires
             if reason := unmet_requirement(
                 self._root, required.interfaces, required.labels, self._around(devices)
             ):
-                outcome = Outcome.SKIPPED
+                outcome = RunOutcome.SKIPPED
             else:
                 outcome, reason, consoles = await self._run_on(devices)
         ended = RunEnded(
@@ -146,16 +154,16 @@ class Runner:
             trio.current_time() - started,
             tuple(self._steps),
             consoles,
-            self._exit_code if outcome is Outcome.ERROR else _EXIT_CODES[outcome],
+            self._exit_code if outcome is RunOutcome.ERROR else _EXIT_CODES[outcome],
         )
         self._tell(ended)
         return ended
 
     # --- before a board is touched
 
-    def _devices(self) -> dict[Call, Node]:
-        """The device of each step. JumpstarterError when there is none, with the step's place in the file."""
-        found: dict[Call, Node] = {}
+    def _devices(self) -> dict[StepCall, Node]:
+        """Find the device of each step. JumpstarterError with the position in the file if there is none."""
+        found: dict[StepCall, Node] = {}
         absent = missing_interfaces(self._root, self._test.requires.interfaces)
         for call in calls(self._test.steps + self._test.always):
             interface = call.step.interface
@@ -173,8 +181,8 @@ class Runner:
             found[call] = node
         return found
 
-    def _around(self, devices: dict[Call, Node]) -> list[Node]:
-        """The test's devices and what they belong to; all devices for a test that uses none."""
+    def _around(self, devices: dict[StepCall, Node]) -> list[Node]:
+        """Return the devices of the test and the devices above them; all devices for a test that uses none."""
         nodes = []
         for node in devices.values() or self._root.walk():
             above: Node | None = node
@@ -185,13 +193,13 @@ class Runner:
 
     # --- on the board
 
-    async def _run_on(self, devices: dict[Call, Node]) -> tuple[Outcome, str, tuple[str, ...]]:
+    async def _run_on(self, devices: dict[StepCall, Node]) -> tuple[RunOutcome, str, tuple[str, ...]]:
         machine = self._machine
-        untaken: JumpstarterError | None = None
+        unreceived: JumpstarterError | None = None
         with collapsed():
             async with trio.open_nursery() as nursery:
                 folder = None if self._folder is None else self._folder / "consoles"
-                consoles = Consoles(nursery, folder)
+                consoles = RunConsoles(nursery, folder)
                 context = _Context(
                     self._test,
                     self._root,
@@ -204,30 +212,30 @@ class Runner:
                     await self._run_main(context, devices)
                 finally:
                     self._is_cleaning = True
-                    if machine.phase is Phase.STEPS:
-                        machine.stopped(Outcome.INTERRUPTED, "the run was cancelled")
+                    if machine.phase is RunPhase.STEPS:
+                        machine.stopped(RunOutcome.INTERRUPTED, "the run was cancelled")
                     with self._cleanup:
                         self._cleanup.deadline = trio.current_time() + CLEANUP_SECONDS
-                        await self._go_on(context, devices)
-                    if machine.phase is Phase.ALWAYS:
+                        await self._run_steps(context, devices)
+                    if machine.phase is RunPhase.ALWAYS:
                         why = self._interruption and "interrupted again"
                         machine.stopped(
-                            Outcome.INTERRUPTED if why else Outcome.ERROR,
+                            RunOutcome.INTERRUPTED if why else RunOutcome.ERROR,
                             f"the clean-up was not finished: {why or f'it took longer than {CLEANUP_SECONDS:g} s'}",
                         )
                     try:
                         await consoles.leave()
                     except JumpstarterError as error:
-                        untaken = error
+                        unreceived = error
                     nursery.cancel_scope.cancel()
         end = machine.next()
-        assert isinstance(end, End)
-        if untaken is not None and end.outcome is Outcome.PASSED:
-            end = End(Outcome.ERROR, _sentence(untaken))
-            self._exit_code = untaken.exit_code
+        assert isinstance(end, EndTest)
+        if unreceived is not None and end.outcome is RunOutcome.PASSED:
+            end = EndTest(RunOutcome.ERROR, _sentence(unreceived))
+            self._exit_code = unreceived.exit_code
         return end.outcome, end.reason, tuple(str(path) for path in consoles.logs.values())
 
-    async def _run_main(self, context: _Context, devices: dict[Call, Node]) -> None:
+    async def _run_main(self, context: _Context, devices: dict[StepCall, Node]) -> None:
         machine, seconds = self._machine, self._test.seconds
         with self._main:
             if seconds is not None:
@@ -238,32 +246,32 @@ class Runner:
                         await context.consoles.open(node.client)
             except JumpstarterError as error:
                 self._exit_code = error.exit_code
-                machine.stopped(Outcome.ERROR, _sentence(error))
+                machine.stopped(RunOutcome.ERROR, _sentence(error))
                 return
-            await self._go_on(context, devices)
-        if machine.phase is Phase.STEPS:
+            await self._run_steps(context, devices)
+        if machine.phase is RunPhase.STEPS:
             if self._interruption:
-                machine.stopped(Outcome.INTERRUPTED, self._interruption)
+                machine.stopped(RunOutcome.INTERRUPTED, self._interruption)
             elif self._loss is not None:
                 self._exit_code = self._loss.exit_code
-                machine.stopped(Outcome.ERROR, _sentence(self._loss))
+                machine.stopped(RunOutcome.ERROR, _sentence(self._loss))
             else:
-                machine.stopped(Outcome.FAILED, f"the test was not done in its {seconds:g} s")
+                machine.stopped(RunOutcome.FAILED, f"the test did not finish within {seconds:g} s")
 
-    async def _go_on(self, context: _Context, devices: dict[Call, Node]) -> None:
-        """Until the clean-up, or until its end."""
+    async def _run_steps(self, context: _Context, devices: dict[StepCall, Node]) -> None:
+        """Run steps until the clean-up starts, or until it ends."""
         while True:
             match self._machine.next():
                 case Do() as do:
                     await self._do(do, context, devices)
-                case Pause(seconds):
+                case RetryPause(seconds):
                     await trio.sleep(seconds)
                 case CleanUp() if self._is_cleaning:
                     pass
-                case CleanUp() | End():
+                case CleanUp() | EndTest():
                     return
 
-    async def _do(self, do: Do, context: _Context, devices: dict[Call, Node]) -> None:
+    async def _do(self, do: Do, context: _Context, devices: dict[StepCall, Node]) -> None:
         call, phase = do.call, self._machine.phase
         node = devices.get(call)
         device = node.path if node else ""
@@ -271,27 +279,25 @@ class Runner:
         title = _title(call, context.variables)
         self._tell(StepStarted(title, device, phase, do.attempt, do.depth))
         started = trio.current_time()
-        outcome, reason, result = Outcome.INTERRUPTED, "", None
+        outcome, reason, result = RunOutcome.INTERRUPTED, "", None
         try:
             result = await self._attempt(call, context, node)
-            outcome = Outcome.PASSED
+            outcome = RunOutcome.PASSED
             self._machine.succeeded()
         except trio.TooSlowError:
-            outcome, reason = Outcome.FAILED, f"not done in {call.seconds:g} s"
+            outcome, reason = RunOutcome.FAILED, f"not finished within {call.seconds:g} s"
             self._machine.failed(f"{title}: {reason}")
         except (JumpstarterError, OSError, ValueError, trio.BrokenResourceError) as error:
             code = getattr(error, "exit_code", ExitCode.FAILED)
-            outcome = Outcome.ERROR if code in _NOT_THE_BOARD else Outcome.FAILED
+            outcome = RunOutcome.ERROR if code in _NOT_THE_BOARD else RunOutcome.FAILED
             reason = _sentence(error)
-            was_good = self._machine.outcome is Outcome.PASSED
+            was_good = self._machine.outcome is RunOutcome.PASSED
             self._machine.failed(f"{title}: {reason}", outcome)
-            if (
-                was_good and self._machine.outcome is Outcome.ERROR
-            ):  # the test ends with this, whatever follows
+            if was_good and self._machine.outcome is RunOutcome.ERROR:  # the first failure decides
                 self._exit_code = code
         except trio.Cancelled:
             if self._loss is not None and not self._interruption:
-                outcome, reason = Outcome.ERROR, _sentence(self._loss)
+                outcome, reason = RunOutcome.ERROR, _sentence(self._loss)
             raise
         finally:
             ended = StepEnded(
@@ -300,7 +306,7 @@ class Runner:
                 phase,
                 do.attempt,
                 outcome,
-                reason or ("interrupted" if outcome is Outcome.INTERRUPTED else ""),
+                reason or ("interrupted" if outcome is RunOutcome.INTERRUPTED else ""),
                 trio.current_time() - started,
                 result,
                 tuple(context.said),
@@ -309,25 +315,25 @@ class Runner:
             self._steps.append(ended)
             self._tell(ended)
 
-    async def _attempt(self, call: Call, context: _Context, node: Node | None) -> object:
+    async def _attempt(self, call: StepCall, context: _Context, node: Node | None) -> object:
         step, document = call.step, self._test.document
         place = (*call.place, step.name)
         arguments = step.arguments(document, substitute(call.given, context.variables), place)
         leading = (node.client, context) if node else (context,)
         context.seconds = call.seconds
-        # A step that knows its time can say more about what did not come than that it is over.
-        with collapsed(), trio.fail_after(call.seconds + MOMENT):
+        # A step that knows its limit fails with a better message.
+        with collapsed(), trio.fail_after(call.seconds + STEP_GRACE_SECONDS):
             result = await step.function(*leading, **arguments)
         if call.capture:
             context.variables[call.capture] = result
         return result
 
 
-def _title(call: Call, variables: dict[str, Any]) -> str:
+def _title(call: StepCall, variables: dict[str, Any]) -> str:
     try:
         title = " ".join(str(substitute(call.title, variables)).split())
     except UnknownVariableError:
-        return call.title  # the step itself says it
+        return call.title  # the step reports the error itself
     return title if len(title) <= 80 else f"{title[:77]}..."
 
 
@@ -338,5 +344,5 @@ def _sentence(error: BaseException) -> str:
 def _named(root: Node, device: str) -> Node:
     paths = {node.path: node for node in root.walk() if node.path}
     if device not in paths:
-        raise NotFoundError(f"there is no device {device!r}; {nearest(device, paths)}")
+        raise NotFoundError(f"no device {device!r}; {nearest(device, paths)}")
     return paths[device]

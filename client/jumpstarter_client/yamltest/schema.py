@@ -1,4 +1,4 @@
-"""The JSON Schema of test files, for editors: made of the steps that are installed."""
+"""The JSON Schema of test files, for editors, made from the installed steps."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from jumpstarter_proto.durations import DECIMAL_PATTERN
 
-from jumpstarter_client.yamltest.steps import Step, known_steps
+from jumpstarter_client.yamltest.steps import StepType, known_steps
 
 __all__ = ["schema"]
 
@@ -24,7 +24,7 @@ _REFERENCE = {"type": "string", "pattern": r"\$\{[^}]+\}"}
 
 
 def schema() -> dict[str, Any]:
-    """As a JSON document."""
+    """Return the schema as a JSON document."""
     steps = known_steps()
     common: dict[str, Any] = {
         "name": {"type": "string", "description": "What the report calls this step."},
@@ -96,7 +96,7 @@ def schema() -> dict[str, Any]:
     }
 
 
-def _step(step: Step) -> dict[str, Any]:
+def _step(step: StepType) -> dict[str, Any]:
     if step.whole:
         return {"type": "object", "description": step.help}
     fields = msgspec.structs.fields(step.keys)
@@ -114,7 +114,7 @@ def _step(step: Step) -> dict[str, Any]:
 
 
 def _or_reference(hint: Any) -> dict[str, Any]:
-    """What fits the type, or a reference to a variable that does."""
+    """Return the schema of a type, or of a reference to a variable."""
     found = msgspec.json.schema(hint, schema_hook=_hook)
     if found in ({}, {"type": "string"}):
         return found

@@ -7,9 +7,9 @@ async def on(client: PowerClient, context: StepContext) -> None:
     await client.on.aio()
 ```
 
-It is `power.on:` in a test. Parameters after the first two are the step's keys, their hints its types; a value
-that is no mapping is the first one's. What a step returns is its result, which `capture` can keep. Steps raise
-JumpstarterError when they fail, and are cancelled when their time is over.
+In a test it is `power.on:`. Parameters after the first two are the keys of the step, with their type hints; a value
+that is not a mapping is for the first key. The return value is the result, which `capture` stores. Steps raise
+JumpstarterError if they fail, and are cancelled at their time limit.
 """
 
 from __future__ import annotations
@@ -30,61 +30,61 @@ from jumpstarter_client.base import DriverClient
 if TYPE_CHECKING:
     from jumpstarter_client.console.expect import Expect
 
-__all__ = ["Step", "StepContext", "known_steps", "step"]
+__all__ = ["StepContext", "StepType", "known_steps", "step"]
 
 STEP_SECONDS = 60.0
 
 
 class StepContext(Protocol):
-    """What a step gets besides its device."""
+    """What a step can use, besides its device."""
 
     variables: dict[str, Any]
     seconds: float
-    """The time of the step that runs; it is cancelled a moment later."""
+    """The time limit of the running step; it is cancelled shortly after it."""
 
     def input_file(self, path: str) -> str:
-        """The path relative to the test's file, or a URL as it is."""
+        """Resolve a path relative to the test file; a URL is returned unchanged."""
 
     def output_file(self, path: str) -> Path:
-        """Where a file that a step makes goes: into the run's folder, unless the path is absolute."""
+        """Return the path for an output file: in the folder of the run, unless the path is absolute."""
 
     def say(self, text: str) -> None:
-        """A line for the report."""
+        """Add a line to the report."""
 
     def client(self, device: str) -> DriverClient:
-        """Any device's client. NotFoundError when there is none of that name."""
+        """Return the client of any device. NotFoundError if there is no such device."""
 
     def console(self, client: DriverClient) -> Expect:
-        """The device's console, which has been read since the test began."""
+        """Return the console of a device, which is read since the start of the test."""
 
 
 StepFunction = Callable[..., Awaitable[object]]
 
 
 @dataclass(frozen=True)
-class Step:
-    """A kind of step."""
+class StepType:
+    """A type of step."""
 
     name: str
-    """As written in a test: `power.on`, or `log` for one that needs no device."""
+    """As written in a test: `power.on`, or `log` for a step without a device."""
     interface: str
-    """Of its device; empty when it has none."""
+    """The interface of its device; empty without a device."""
     function: StepFunction
     seconds: float
-    """Its time, unless the test says another."""
+    """The time limit, unless the test sets another one."""
     files: tuple[str, ...] = ()
-    """Parameters that name files (or URLs), which must be there before the test begins."""
+    """The parameters that name files or URLs; files must exist before the test starts."""
     whole: bool = False
-    """A mapping is its first parameter's value, too."""
+    """A mapping is the value of the first parameter."""
 
     @cached_property
     def help(self) -> str:
-        """What it does, in a sentence."""
+        """The first paragraph of its docstring."""
         return " ".join((inspect.getdoc(self.function) or "").split("\n\n", 1)[0].split())
 
     @cached_property
     def keys(self) -> type[msgspec.Struct]:
-        """Its parameters, as a type."""
+        """Its parameters as a type."""
         hints = get_type_hints(self.function, include_extras=True)
         leading = 2 if self.interface else 1
         fields: list[Any] = []
@@ -95,17 +95,17 @@ class Step:
 
     @cached_property
     def first(self) -> str | None:
-        """The key that a value without a key is for."""
+        """The key for a value without a key."""
         fields = msgspec.structs.fields(self.keys)
         return fields[0].encode_name if fields else None
 
     def arguments(
         self, document: Document, given: Any, path: PathInFile, *, types: bool = True
     ) -> dict[str, Any]:
-        """What a test says for this step, checked and converted; without `types`, only the keys are checked.
+        """Check and convert the value of this step in a test. Without `types`, only the keys are checked.
 
         Raises:
-            ConfigError: an unknown key, a missing one, or one of the wrong type.
+            ConfigError: a key is unknown or missing, or has the wrong type.
         """
         fields = {field.encode_name: field for field in msgspec.structs.fields(self.keys)}
         given, place = self.spelled_out(document, given, path)
@@ -123,13 +123,13 @@ class Step:
     def spelled_out(
         self, document: Document, given: Any, path: PathInFile
     ) -> tuple[dict[str, Any], Callable[[str], PathInFile]]:
-        """The step's keys and values, and where in the file each is."""
+        """Return the keys and values of the step, and a function for their positions in the file."""
         if given is None:
             return {}, lambda _key: path
         if isinstance(given, Mapping) and not self.whole:
             return dict(given), lambda key: (*path, key)
         if self.first is None:
-            raise document.error(path, f"{self.name} takes no value; leave {given!r} out")
+            raise document.error(path, f"{self.name} takes no value; remove {given!r}")
         return {self.first: given}, lambda _key: path
 
 
@@ -138,7 +138,7 @@ def _hyphens(name: str) -> str:
 
 
 @overload
-def step(function: StepFunction) -> Step: ...
+def step(function: StepFunction) -> StepType: ...
 @overload
 def step(
     *,
@@ -146,7 +146,7 @@ def step(
     seconds: float = STEP_SECONDS,
     files: tuple[str, ...] = (),
     whole: bool = False,
-) -> Callable[[StepFunction], Step]: ...
+) -> Callable[[StepFunction], StepType]: ...
 def step(
     function: StepFunction | None = None,
     *,
@@ -154,28 +154,28 @@ def step(
     seconds: float = STEP_SECONDS,
     files: tuple[str, ...] = (),
     whole: bool = False,
-) -> Step | Callable[[StepFunction], Step]:
+) -> StepType | Callable[[StepFunction], StepType]:
     """Make a step of a function of a driver folder's `steps.py`."""
 
-    def make(function: StepFunction) -> Step:
+    def make(function: StepFunction) -> StepType:
         word = _hyphens(name or function.__name__)
         # The interface is the folder's, and known once the folder is scanned.
-        return Step(word, "", function, seconds, files, whole)
+        return StepType(word, "", function, seconds, files, whole)
 
     return make if function is None else make(function)
 
 
 @cache
-def known_steps() -> dict[str, Step]:
-    """Every step that there is, by its name in tests."""
+def known_steps() -> dict[str, StepType]:
+    """Return all installed steps by their name in tests."""
     from jumpstarter_client.yamltest import generic  # noqa: PLC0415 - it makes its steps with this module
 
-    found = {one.name: one for one in vars(generic).values() if isinstance(one, Step)}
+    found = {one.name: one for one in vars(generic).values() if isinstance(one, StepType)}
     for package in driver_packages.all_packages():
         interface = package.manifest.interface
         module = driver_packages.steps_module(package)
         for one in [] if module is None else vars(module).values():
-            if isinstance(one, Step):
+            if isinstance(one, StepType):
                 name = f"{interface}.{one.name}"
                 found.setdefault(name, replace(one, name=name, interface=interface))
     driver_packages.report_problems()

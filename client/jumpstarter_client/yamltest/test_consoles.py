@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import trio
 
-from jumpstarter_client.yamltest.consoles import Consoles
+from jumpstarter_client.yamltest.consoles import RunConsoles
 
 
 @pytest.mark.parametrize(
@@ -20,7 +20,7 @@ async def test_a_devices_name_names_no_file_elsewhere(
 ) -> None:
     folder = tmp_path / "results" / "boot"
     device: Any = SimpleNamespace(path=path)
-    consoles = Consoles(nursery, folder)
+    consoles = RunConsoles(nursery, folder)
     log = consoles._log(device)
     assert log is not None
     log.close()

@@ -12,22 +12,24 @@ from jumpstarter_proto.errors import ExitCode
 
 from jumpstarter_client.yamltest.events import RunEnded, RunStarted, StepEnded, StepSaid, StepStarted
 from jumpstarter_client.yamltest.files import facts, folder_name, summary_line, write_folder, write_junit
-from jumpstarter_client.yamltest.machine import Outcome, Phase
+from jumpstarter_client.yamltest.machine import RunOutcome, RunPhase
 from jumpstarter_client.yamltest.reader import read
 from jumpstarter_client.yamltest.report import ConsoleReporter, duration
 
 
-def ended(folder: Path, outcome: Outcome, *steps: StepEnded, reason: str = "", consoles: int = 0) -> RunEnded:
+def ended(
+    folder: Path, outcome: RunOutcome, *steps: StepEnded, reason: str = "", consoles: int = 0
+) -> RunEnded:
     file = folder / f"{outcome.value}.yaml"
     file.write_text(f"name: it is {outcome.value}\ndescription: what it is for\nsteps: [power.on]\n")
     logs = tuple(str(folder / "run" / "consoles" / f"{number}.log") for number in range(consoles))
     return RunEnded(read(file, None), outcome, reason, 61.5, steps, logs, ExitCode.OK)
 
 
-def step(title: str, outcome: Outcome = Outcome.PASSED, **more: object) -> StepEnded:
+def step(title: str, outcome: RunOutcome = RunOutcome.PASSED, **more: object) -> StepEnded:
     given = {
         "device": "rpi4.power",
-        "phase": Phase.STEPS,
+        "phase": RunPhase.STEPS,
         "attempt": 1,
         "reason": "",
         "seconds": 0.25,
@@ -40,11 +42,11 @@ def test_a_folder_has_a_summary_for_people_and_a_result_for_machines(tmp_path: P
     folder = tmp_path / "run"
     steps = (
         step("power.on", said=("1.5 A",), result={"voltage": 5}),
-        step("serial.expect: x", Outcome.FAILED, attempt=2, reason="it did not come\nlast: y"),
-        step("log: bye", phase=Phase.ALWAYS, device="", line=9, result="z" * 300),
-        step("power.off", phase=Phase.ALWAYS, line=10),
+        step("serial.expect: x", RunOutcome.FAILED, attempt=2, reason="it did not come\nlast: y"),
+        step("log: bye", phase=RunPhase.ALWAYS, device="", line=9, result="z" * 300),
+        step("power.off", phase=RunPhase.ALWAYS, line=10),
     )
-    run = ended(tmp_path, Outcome.FAILED, *steps, reason="serial.expect\nlast: y", consoles=1)
+    run = ended(tmp_path, RunOutcome.FAILED, *steps, reason="serial.expect\nlast: y", consoles=1)
     (folder / "consoles").mkdir(parents=True)
     Path(run.consoles[0]).write_bytes(b"".join(b"line %d\r\n" % number for number in range(1, 61)))
     write_folder(folder, run)
@@ -91,13 +93,13 @@ def test_a_folder_has_a_summary_for_people_and_a_result_for_machines(tmp_path: P
 
 def test_consoles_of_a_test_that_passed_are_only_named(tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    run = ended(tmp_path, Outcome.PASSED, step("power.on"), consoles=1)
+    run = ended(tmp_path, RunOutcome.PASSED, step("power.on"), consoles=1)
     write_folder(folder, run)
     assert (folder / "summary.txt").read_text().splitlines()[-2:] == ["", "console: consoles/0.log"]
 
 
 def test_ci_gets_a_case_for_each_test_and_counts_what_could_not_be_run_as_errors(tmp_path: Path) -> None:
-    runs = [ended(tmp_path, outcome, step("power.on"), reason="why\x1b") for outcome in Outcome]
+    runs = [ended(tmp_path, outcome, step("power.on"), reason="why\x1b") for outcome in RunOutcome]
     file = tmp_path / "out" / "junit.xml"
     write_junit(file, runs)
     suites = ElementTree.parse(file).getroot()
@@ -123,7 +125,7 @@ def test_ci_gets_a_case_for_each_test_and_counts_what_could_not_be_run_as_errors
 
 
 def test_the_last_line_counts_outcomes_and_says_where_all_is(tmp_path: Path) -> None:
-    runs = [ended(tmp_path, one) for one in (Outcome.PASSED, Outcome.SKIPPED, Outcome.PASSED)]
+    runs = [ended(tmp_path, one) for one in (RunOutcome.PASSED, RunOutcome.SKIPPED, RunOutcome.PASSED)]
     assert summary_line(runs, Path("results/x")) == "2 passed, 1 skipped; see results/x"
     assert summary_line([], None) == "no tests"
 
@@ -150,17 +152,17 @@ def test_durations_are_for_people(seconds: float, text: str) -> None:
 
 def test_what_happens_is_told_in_lines(tmp_path: Path) -> None:
     output = io.StringIO()
-    run = ended(tmp_path, Outcome.FAILED, reason="power.off: stuck\nmore")
+    run = ended(tmp_path, RunOutcome.FAILED, reason="power.off: stuck\nmore")
     reporter = ConsoleReporter(output, live=False, colour=False)
     for _ in range(2):
         reporter.report(RunStarted(run.test))
-        reporter.report(StepStarted("power.on", "rpi4.power", Phase.STEPS, 1, 1))
+        reporter.report(StepStarted("power.on", "rpi4.power", RunPhase.STEPS, 1, 1))
         reporter.report(StepSaid("one\ntwo"))
         reporter.report(step("power.on", seconds=1))
         for _ in range(2):
-            reporter.report(StepStarted("power.off", "", Phase.ALWAYS, 1, 0))
+            reporter.report(StepStarted("power.off", "", RunPhase.ALWAYS, 1, 0))
             reporter.report(
-                step("power.off", Outcome.FAILED, device="", phase=Phase.ALWAYS, reason="stuck\nmore")
+                step("power.off", RunOutcome.FAILED, device="", phase=RunPhase.ALWAYS, reason="stuck\nmore")
             )
         reporter.report(run)
     once = [
@@ -182,7 +184,7 @@ def test_on_a_terminal_the_step_that_runs_is_drawn_over(
     monkeypatch.setenv("TERM", "xterm")
     output = io.StringIO()
     reporter = ConsoleReporter(output, live=True, colour=True)
-    reporter.report(StepStarted("power.on", "rpi4.power", Phase.STEPS, 3, 1))
+    reporter.report(StepStarted("power.on", "rpi4.power", RunPhase.STEPS, 3, 1))
     assert "    … power.on (try 3)" in output.getvalue()
     assert "\n" not in output.getvalue()
     reporter.report(step("power.on"))

@@ -8,7 +8,7 @@ from jumpstarter_proto.documents import ConfigError
 from jumpstarter_proto.durations import decimal_seconds
 from jumpstarter_proto.errors import ExitCode
 
-from jumpstarter_client.yamltest.model import BoardTest, Call, Group
+from jumpstarter_client.yamltest.model import BoardTest, Group, StepCall
 from jumpstarter_client.yamltest.reader import locate, read
 from jumpstarter_client.yamltest.variables import substitute
 
@@ -53,13 +53,13 @@ always:
     assert (found.name, found.board, found.seconds) == ("boot hello.img", "rpi4", 300.0)
     assert found.requires.interfaces == ("power",)
     flash, on, again, run, log = found.steps
-    assert isinstance(flash, Call)
+    assert isinstance(flash, StepCall)
     assert (flash.step.name, flash.given, flash.seconds) == ("storage.flash", "${image}", 90.0)
-    assert isinstance(on, Call)
+    assert isinstance(on, StepCall)
     assert on.given is None
     assert isinstance(again, Group)
     assert (again.title, again.retries, again.delay, len(again.steps)) == ("reach the prompt", 2, 0.5, 2)
-    assert isinstance(run, Call)
+    assert isinstance(run, StepCall)
     assert run.capture == "kernel"
     assert [one.title for one in found.always] == ["power.off"]
     assert log.title == "log the kernel is ${kernel}"
@@ -78,10 +78,10 @@ always:
         ),
         ("steps:\n  - power.cycle: [1]", ":2:5: steps[0].power.cycle: Expected"),
         ("steps: [{storage.flash: }]", "storage.flash needs 'image'; add it"),
-        ("steps: [{storage.flash: nothing.img}]", "there is no file"),
-        ("steps: [{power.on: 5}]", "power.on takes no value; leave 5 out"),
-        ("steps: [{power.on: , power.off: }]", "a step does one thing"),
-        ("steps: [{timeout: 5}]", "this step does nothing"),
+        ("steps: [{storage.flash: nothing.img}]", "not found; check the path"),
+        ("steps: [{power.on: 5}]", "power.on takes no value; remove 5"),
+        ("steps: [{power.on: , power.off: }]", "a step has one action"),
+        ("steps: [{timeout: 5}]", "this step has no action"),
         ("steps: [{power.on: , timeout: soon}]", "'soon' is not a duration"),
         ("steps: [{power.on: , retries: -1}]", "retries is -1"),
         ("steps: [{power.on: , retries: 1001}]", "retries is 1001; it takes 0 to 1000"),
@@ -95,7 +95,7 @@ always:
         ("stepps: []", "unknown key 'stepps'; did you mean 'steps'?"),
         ("steps: []", "the test has no steps"),
         ("steps: {power.on: }", "it takes a list of steps"),
-        ("steps: [5]", "a step begins with what it does"),
+        ("steps: [5]", "a step starts with its action"),
         ("steps: [{group: [], device: a}]", "unknown key 'device' beside `group`"),
         ("requires: {interface: [power]}\nsteps: [power.on]", "did you mean 'interfaces'?"),
         ("- power.on", "the file is no mapping"),

@@ -15,9 +15,9 @@ from jumpstarter_client.base import DriverClient
 from jumpstarter_client.conftest import POWER, FakeExporter, echo, entry, serving
 from jumpstarter_client.lease.monitor import LeaseEndedError
 from jumpstarter_client.yamltest.events import Event, RunEnded, StepEnded
-from jumpstarter_client.yamltest.machine import Outcome
+from jumpstarter_client.yamltest.machine import RunOutcome
 from jumpstarter_client.yamltest.reader import read
-from jumpstarter_client.yamltest.run import CLEANUP_SECONDS, MOMENT, Runner
+from jumpstarter_client.yamltest.run import CLEANUP_SECONDS, STEP_GRACE_SECONDS, Runner
 
 SERIAL = "jumpstarter_driver_pyserial.client.PySerialClient"
 OFF = "\n  - wait: 3\n  - call: {device: rpi4.power, method: 'off'}"
@@ -36,7 +36,7 @@ class Run:
             return await self.runner.run()
 
     @property
-    def steps(self) -> list[tuple[str, Outcome]]:
+    def steps(self) -> list[tuple[str, RunOutcome]]:
         return [(one.title.split()[0], one.outcome) for one in self.events if isinstance(one, StepEnded)]
 
 
@@ -50,9 +50,9 @@ async def test_a_run_that_is_cancelled_cleans_up_first(
     assert trio.current_time() == pytest.approx(13)
     assert [method for _, method, _ in exporter.called] == ["off"]
     assert run.steps == [
-        ("wait", Outcome.INTERRUPTED),
-        ("wait", Outcome.PASSED),
-        ("call", Outcome.PASSED),
+        ("wait", RunOutcome.INTERRUPTED),
+        ("wait", RunOutcome.PASSED),
+        ("call", RunOutcome.PASSED),
     ]
 
 
@@ -78,7 +78,7 @@ async def test_labels_that_a_test_requires_are_those_of_one_device_that_it_uses(
     async with serving(exporter) as root:
         run = Run(root, tmp_path / "a.yaml", f"requires: {{labels: {labels}}}\nsteps: [power.on]")
         ended = await run.run()
-    assert ended.outcome is (Outcome.SKIPPED if lacks else Outcome.PASSED)
+    assert ended.outcome is (RunOutcome.SKIPPED if lacks else RunOutcome.PASSED)
     assert ended.exit_code is (ExitCode.SKIPPED if lacks else ExitCode.OK)
     assert ended.reason.startswith(lacks)
     assert len(exporter.called) == (not lacks)
@@ -96,7 +96,7 @@ async def test_a_device_that_is_not_there_is_an_error_at_its_step_before_anythin
     async with serving(exporter) as root:
         run = Run(root, tmp_path / "a.yaml", "steps:\n  - power.on\n  - serial.send: x\n")
         ended = await run.run()
-    assert (ended.outcome, exporter.called) == (Outcome.ERROR, [])
+    assert (ended.outcome, exporter.called) == (RunOutcome.ERROR, [])
     assert "a.yaml:3" in ended.reason
     assert "serial is missing: there is no /dev/ttyUSB0" in ended.reason
 
@@ -134,11 +134,11 @@ async def test_an_interruption_goes_on_to_the_clean_up_and_another_one_leaves_th
     async with trio.open_nursery() as nursery:
         nursery.start_soon(interrupt)
         ended = await run.run()
-    assert ended.outcome is Outcome.INTERRUPTED
+    assert ended.outcome is RunOutcome.INTERRUPTED
     assert ended.seconds == pytest.approx(30)
     assert ended.reason.startswith("the clean-up was not finished: interrupted again; before: Ctrl-C")
     assert [method for _, method, _ in exporter.called] == ["off"]
-    assert run.steps[-1] == ("wait", Outcome.INTERRUPTED)
+    assert run.steps[-1] == ("wait", RunOutcome.INTERRUPTED)
 
 
 async def test_an_interruption_is_the_outcome_of_a_test_whose_clean_up_is_done(
@@ -151,7 +151,7 @@ async def test_an_interruption_is_the_outcome_of_a_test_whose_clean_up_is_done(
         run.runner.interrupt("SIGTERM")
     ended = run.events[-1]
     assert isinstance(ended, RunEnded)
-    assert (ended.outcome, ended.reason) == (Outcome.INTERRUPTED, "SIGTERM")
+    assert (ended.outcome, ended.reason) == (RunOutcome.INTERRUPTED, "SIGTERM")
     assert ended.seconds == pytest.approx(13)
 
 
@@ -176,12 +176,12 @@ async def test_a_board_that_is_lost_is_why_the_step_that_runs_could_not_be_done_
     assert isinstance(ended, RunEnded)
     assert [one.title.split()[0] for one in steps] == ["wait", "wait", "call"]
     if is_interrupted:
-        assert (steps[0].outcome, steps[0].reason) == (Outcome.INTERRUPTED, "interrupted")
-        assert (ended.outcome, ended.reason) == (Outcome.INTERRUPTED, "Ctrl-C")
+        assert (steps[0].outcome, steps[0].reason) == (RunOutcome.INTERRUPTED, "interrupted")
+        assert (ended.outcome, ended.reason) == (RunOutcome.INTERRUPTED, "Ctrl-C")
         assert ended.exit_code is ExitCode.INTERRUPTED
     else:
-        assert (steps[0].outcome, steps[0].reason) == (Outcome.ERROR, why)
-        assert (ended.outcome, ended.reason) == (Outcome.ERROR, why)
+        assert (steps[0].outcome, steps[0].reason) == (RunOutcome.ERROR, why)
+        assert (ended.outcome, ended.reason) == (RunOutcome.ERROR, why)
         assert ended.exit_code is ExitCode.LEASE_ENDED
 
 
@@ -241,7 +241,7 @@ async def test_a_try_that_another_one_made_good_is_no_part_of_the_exit_code(
     exporter.methods["on"] = once
     text = "steps:\n  - call: {device: rpi4.power, method: 'on'}\n    retries: 1\nalways:\n  - wait: 10h\n"
     ended = await Run(root, tmp_path / "a.yaml", text).run()
-    assert (ended.outcome, ended.exit_code) == (Outcome.ERROR, ExitCode.FAILED)
+    assert (ended.outcome, ended.exit_code) == (RunOutcome.ERROR, ExitCode.FAILED)
 
 
 @pytest.mark.parametrize("code", CODES)
@@ -261,7 +261,7 @@ async def test_a_console_that_cannot_be_opened_is_the_exit_code_and_no_step_is_b
             "steps:\n  - serial.send: hello\nalways:\n  - call: {device: rpi4.power, method: 'off'}\n",
         )
         ended = await run.run()
-    assert (ended.outcome, ended.exit_code) == (Outcome.ERROR, CODES[code])
+    assert (ended.outcome, ended.exit_code) == (RunOutcome.ERROR, CODES[code])
     assert [title for title, _ in run.steps] == ["call"]
 
 
@@ -270,7 +270,7 @@ async def test_a_clean_up_has_its_time_and_no_more(
 ) -> None:
     run = Run(root, tmp_path / "a.yaml", "steps:\n  - log: done\nalways:\n  - wait: 10h\n")
     ended = await run.run()
-    assert ended.outcome is Outcome.ERROR
+    assert ended.outcome is RunOutcome.ERROR
     assert ended.seconds == pytest.approx(CLEANUP_SECONDS)
     assert "the clean-up was not finished: it took longer than 300 s" in ended.reason
 
@@ -280,7 +280,7 @@ async def test_a_test_has_its_time_and_no_more(
 ) -> None:
     run = Run(root, tmp_path / "a.yaml", f"timeout: 20\nsteps:\n  - wait: 1000\nalways:{OFF}\n")
     ended = await run.run()
-    assert (ended.outcome, ended.reason) == (Outcome.FAILED, "the test was not done in its 20 s")
+    assert (ended.outcome, ended.reason) == (RunOutcome.FAILED, "the test did not finish within 20 s")
     assert ended.seconds == pytest.approx(23)
     assert exporter.called
 
@@ -291,9 +291,9 @@ async def test_a_step_has_its_time_and_a_moment_to_say_more(
     exporter.methods["on"] = trio.sleep_forever
     text = "steps:\n  - call: {device: rpi4.power, method: 'on'}\n    timeout: 5\n"
     ended = await Run(root, tmp_path / "a.yaml", text).run()
-    assert ended.outcome is Outcome.FAILED
-    assert "not done in 5 s" in ended.reason
-    assert ended.seconds == pytest.approx(5 + MOMENT)
+    assert ended.outcome is RunOutcome.FAILED
+    assert "not finished within 5 s" in ended.reason
+    assert ended.seconds == pytest.approx(5 + STEP_GRACE_SECONDS)
 
 
 async def test_consoles_are_read_until_the_end_of_the_test_and_not_longer(
@@ -304,5 +304,5 @@ async def test_consoles_are_read_until_the_end_of_the_test_and_not_longer(
     text = "steps:\n  - serial.send: hello\n  - serial.expect: hello\n"
     async with serving(exporter) as fresh:
         ended = await Run(fresh, tmp_path / "a.yaml", text).run()
-    assert (ended.outcome, ended.reason) == (Outcome.PASSED, "")
+    assert (ended.outcome, ended.reason) == (RunOutcome.PASSED, "")
     assert ended.seconds < 1

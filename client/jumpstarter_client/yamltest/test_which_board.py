@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from jumpstarter_proto.errors import JumpstarterError
 
-from jumpstarter_client.cli.options import UnknownDeviceError
-from jumpstarter_client.cli.test_board_choice import GONE, ROCK, board, switch
+from jumpstarter_client.command_errors import UnknownDeviceError
+from jumpstarter_client.devices.test_board_selection import GONE, ROCK, board, switch
 from jumpstarter_client.yamltest.model import calls
 from jumpstarter_client.yamltest.reader import read
 from jumpstarter_client.yamltest.which_board import choose_board_of_test

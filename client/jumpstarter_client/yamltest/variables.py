@@ -1,4 +1,4 @@
-"""`${name}` in what a test says. `$${` is a plain `${`; a `$` alone means nothing."""
+"""Replaces `${name}` in tests. `$${` stands for `${`; a single `$` has no meaning."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _REFERENCE = re.compile(r"\$(\$\{)|\$\{\s*([A-Za-z_][\w-]*)\s*\}")
 
 
 class UnknownVariableError(ValueError):
-    """A reference to a variable that nothing has set."""
+    """A reference to a variable that is not set."""
 
     def __init__(self, name: str, known: Mapping[str, object]) -> None:
         there = f"there are {', '.join(sorted(known))}" if known else "none is set"
@@ -21,12 +21,12 @@ class UnknownVariableError(ValueError):
 
 
 def substitute(value: Any, variables: Mapping[str, Any]) -> Any:
-    """The value with its references replaced, in lists and mappings too.
+    """Replace the references in a value, also in lists and mappings.
 
-    A text that is one reference and nothing else becomes the variable's value with its type.
+    A text that is only one reference becomes the value of the variable with its type.
 
     Raises:
-        UnknownVariableError: see there.
+        UnknownVariableError: a variable is not set.
     """
     if isinstance(value, str):
         return _text(value, variables)
@@ -38,7 +38,7 @@ def substitute(value: Any, variables: Mapping[str, Any]) -> Any:
 
 
 def names(value: Any) -> Iterator[str]:
-    """The variables that a value refers to."""
+    """Yield the variables that a value refers to."""
     if isinstance(value, str):
         yield from (found[2] for found in _REFERENCE.finditer(value) if found[2])
     elif isinstance(value, list):

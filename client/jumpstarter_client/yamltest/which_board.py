@@ -1,4 +1,4 @@
-"""Which of a host's boards a test means: the one that it names, or the only one that has its devices."""
+"""Which of several boards a test uses: the named one, or the only one with its devices."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ from dataclasses import replace
 from jumpstarter_proto.errors import JumpstarterError
 from jumpstarter_proto.texts import shown
 
-from jumpstarter_client.cli.board_choice import check_served
-from jumpstarter_client.cli.device_selection import select
-from jumpstarter_client.cli.options import UnknownDeviceError, UsageError
+from jumpstarter_client.command_errors import UnknownDeviceError, UsageError
+from jumpstarter_client.devices.board_selection import check_served
+from jumpstarter_client.devices.selection import select
 from jumpstarter_client.host_boards import HostBoard
 from jumpstarter_client.node import Node
 from jumpstarter_client.requirements import missing_interfaces, unmet_requirement
-from jumpstarter_client.yamltest.model import BoardTest, Call, Group, Item, calls
+from jumpstarter_client.yamltest.model import BoardTest, Group, Item, StepCall, calls
 
 __all__ = ["choose_board_of_test"]
 
-_SENTENCE = 400
+MAX_REASON_LENGTH = 400
 
 
 def choose_board_of_test(boards: Sequence[HostBoard], test: BoardTest) -> tuple[HostBoard, BoardTest]:
-    """The board, and the test for that board alone.
+    """Return the board, and the test with names for that board only.
 
-    The test's `board`, and the `device` of a step, may name it, as BOARD or BOARD.DEVICE.
+    The `board` of the test, and the `device` of a step, may name it, as BOARD or BOARD.DEVICE.
 
-    A test whose requirements no board meets is given to the first, on which it is skipped.
+    If no board meets the requirements of the test, the first board is returned, on which the test is skipped.
 
     Raises:
         UnknownDeviceError: no board has the devices of its steps.
-        UsageError: several have; names them.
-        JumpstarterError: the board that it names is not served; says why.
+        UsageError: several boards have them; the message lists the boards.
+        JumpstarterError: the named board is not served; the message has the reason.
     """
     for word in (test.board, *(call.device for call in calls(test.steps + test.always))):
         if word:
@@ -51,18 +51,18 @@ def choose_board_of_test(boards: Sequence[HostBoard], test: BoardTest) -> tuple[
         raise UsageError(
             f"{test.document.file}: each of the boards {names} has what the test uses; choose one: --board NAME"
         )
-    if named:  # whatever is wrong is told of that board, with the step's place in the file
+    if named:  # errors then name that board, with the position of the step in the file
         return named[0][0], named[0][2]
     if served and all(_is_to_be_skipped(root, test) for _, root in served):
         return served[0][0], test
-    told = "; ".join(f"{shown(board.name)}: {shown(why, _SENTENCE)}" for board, _, why in whys)
+    told = "; ".join(f"{shown(board.name)}: {shown(why, MAX_REASON_LENGTH)}" for board, _, why in whys)
     raise UnknownDeviceError(
         f"{test.document.file}: no board of this host has what the test uses ({told or 'none is served'})"
     )
 
 
 def _on_board_named(board: HostBoard, test: BoardTest) -> BoardTest | None:
-    """The test for that board, if its `board` or the `device` of a step is the board's name, or begins with it."""
+    """Return the test for that board if its `board` or the `device` of a step names the board; otherwise None."""
     words = [test.board, *(call.device for call in calls(test.steps + test.always))]
     if all(_without_name(board, word) == word for word in words):
         return None
@@ -79,21 +79,21 @@ def _items_on_board(board: HostBoard, items: tuple[Item, ...]) -> tuple[Item, ..
         replace(item, steps=_items_on_board(board, item.steps))
         if isinstance(item, Group)
         else replace(item, device=_without_name(board, item.device))
-        if isinstance(item, Call)
+        if isinstance(item, StepCall)
         else item
         for item in items
     )
 
 
 def _without_name(board: HostBoard, word: str | None) -> str | None:
-    """What the word means on a host with that board only; None where it is the board."""
+    """Remove the name of the board from a word; None if the word is the board itself."""
     if word == board.name:
         return None
     return word.removeprefix(f"{board.name}.") or word if word else word
 
 
 def _mismatch(root: Node, test: BoardTest) -> str:
-    """Why the test does not fit a board; empty if it does. A device that cannot be used now is that device still."""
+    """Return why the test does not fit a board; empty if it does. Devices that are not usable now count as well."""
     if why := unmet_requirement(root, test.requires.interfaces, test.requires.labels):
         return why
     for call in calls(test.steps + test.always):

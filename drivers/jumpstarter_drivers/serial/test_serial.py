@@ -20,8 +20,8 @@ from jumpstarter_client import base
 from jumpstarter_client.adapters import spawn
 from jumpstarter_client.console import LoginRefused
 from jumpstarter_client.errors import DriverError, ExporterNotReady
-from jumpstarter_client.yamltest.consoles import Consoles
-from jumpstarter_client.yamltest.machine import Outcome
+from jumpstarter_client.yamltest.consoles import RunConsoles
+from jumpstarter_client.yamltest.machine import RunOutcome
 from jumpstarter_client.yamltest.reader import read
 from jumpstarter_client.yamltest.run import Runner
 from jumpstarter_exporter.driver import Driver
@@ -185,7 +185,7 @@ async def test_boot_loaders_prompt_of_the_configuration_reaches_a_login(cable: C
         client.console.aio() as console,
     ):
         cable.write(b"\r\n[lab] $ ")
-        with pytest.raises(LoginRefused, match=r"boot loader's prompt '\[lab\] \$'"):
+        with pytest.raises(LoginRefused, match=r"prompt of its boot loader, '\[lab\] \$'"):
             await console.login.aio(timeout=20)
 
 
@@ -206,7 +206,7 @@ async def test_console_of_a_test_is_read_from_the_first_byte_of_a_port_that_come
     """What `expect:` sees when an earlier step switches the board on."""
     cable.pull_out()
     async with serve_async(driver(cable, port_wait=0)) as client, trio.open_nursery() as nursery:
-        consoles = Consoles(nursery, tmp_path)
+        consoles = RunConsoles(nursery, tmp_path)
         await consoles.open(client)
         await _waits(client, for_port=True)
         cable.plug_in()
@@ -349,7 +349,7 @@ def test_leaving_a_console_waits_until_the_port_has_what_was_written(
             assert came.strip() == f"poweroff {index}".encode()
 
 
-async def run_test(client: Any, file: Path, line: str) -> tuple[Outcome, str]:
+async def run_test(client: Any, file: Path, line: str) -> tuple[RunOutcome, str]:
     file.write_text(f"steps:\n  - serial.send: '{line}'\n")
     ended = await Runner(read(file, None), client.node, tell=lambda _: None).run()
     return ended.outcome, ended.reason
@@ -358,7 +358,7 @@ async def run_test(client: Any, file: Path, line: str) -> tuple[Outcome, str]:
 async def test_the_last_line_of_a_test_reaches_the_port(cable: Cable, tmp_path: Path) -> None:
     line = "poweroff" * 20
     async with serve_async(driver(cable, cps=400)) as client:
-        assert await run_test(client, tmp_path / "a.yaml", line) == (Outcome.PASSED, "")
+        assert await run_test(client, tmp_path / "a.yaml", line) == (RunOutcome.PASSED, "")
     assert (await cable.receive(len(line))).decode() == line
 
 
@@ -368,7 +368,7 @@ async def test_a_test_whose_last_line_the_port_does_not_take_is_no_success(
     monkeypatch.setattr(base, "LEAVE_SECONDS", 0.2)
     async with serve_async(driver(cable, cps=1)) as client:
         outcome, reason = await run_test(client, tmp_path / "a.yaml", "poweroff")
-    assert outcome is Outcome.ERROR
+    assert outcome is RunOutcome.ERROR
     assert "may not have received all sent data" in reason
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import trio
 from jumpstarter_client.yamltest.events import Event, RunEnded
-from jumpstarter_client.yamltest.machine import Outcome
+from jumpstarter_client.yamltest.machine import RunOutcome
 from jumpstarter_client.yamltest.reader import read
 from jumpstarter_client.yamltest.run import Runner
 from PIL import Image, ImageDraw
@@ -188,6 +188,6 @@ async def test_step_that_waits_in_vain_leaves_the_last_picture(reference: Path, 
     text = "steps:\n  - video.wait: {like: login.png, region: [0, 0, 320, 360]}\n    timeout: 1s\n"
     async with scripted_camera(stream=films(boot)) as camera:
         ended, results = await run_steps(camera, tmp_path, text)
-    assert ended.outcome is Outcome.FAILED
+    assert ended.outcome is RunOutcome.FAILED
     assert "showed nothing like" in ended.reason
     assert (results / "no-match.jpg").read_bytes() == boot

@@ -32,7 +32,7 @@ def odd(**config: Any) -> Iterator[Any]:
 def test_login_and_commands_on_a_board_with_all_quirks() -> None:
     with odd(root_password=OLD, change_password=True) as client:
         with pytest.raises(
-            LoginRefused, match=r"wants a new password of 'root' \(You are required.*`new_password`"
+            LoginRefused, match=r"requires a new password for 'root' \(You are required.*`new_password`"
         ):
             client.serial.run("uname -s", password=OLD)
         for _ in range(2):  # the second time it has the new password already
@@ -61,7 +61,7 @@ def test_boot_loader_of_a_vendor_is_no_shell(prompt: str) -> None:
         while console.expect(prompt, "autoboot", "\b", timeout=20).index != 0:
             console.send(" ")
         with pytest.raises(
-            LoginRefused, match=f"boot loader's prompt {prompt.strip()!r}; let it `boot` first"
+            LoginRefused, match=f"prompt of its boot loader, {prompt.strip()!r}; type `boot` first"
         ):
             console.login(timeout=20)
         console.send_line("boot")

@@ -10,10 +10,10 @@ from jumpstarter_proto.errors import JumpstarterError
 from jumpstarter_proto.rpc import Channel
 from jumpstarter_proto.v1.jumpstarter_pb2 import DriverInstanceReport, GetReportResponse
 
-from jumpstarter_client.cli.board_choice import choose_board, choose_board_of_tree
 from jumpstarter_client.cli.conftest import Command
-from jumpstarter_client.cli.options import UnknownDeviceError, UsageError
+from jumpstarter_client.command_errors import UnknownDeviceError, UsageError
 from jumpstarter_client.conftest import POWER, FakeExporter, entry
+from jumpstarter_client.devices.board_selection import choose_board, choose_board_of_tree
 from jumpstarter_client.host_boards import HostBoard
 from jumpstarter_client.node import Allowed
 from jumpstarter_client.tree import build_tree

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from jumpstarter_proto.texts import shown
 
-from jumpstarter_client.cli.options import UnknownDeviceError, UsageError, nearest
+from jumpstarter_client.command_errors import UnknownDeviceError, UsageError, nearest
 from jumpstarter_client.node import INTERFACE, Node
 
 __all__ = ["available", "check_created", "find", "select", "with_interface"]

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from jumpstarter_proto.errors import JumpstarterError
 from jumpstarter_proto.texts import shown
 
-from jumpstarter_client.cli.device_selection import available, check_created, find, with_interface
-from jumpstarter_client.cli.options import UnknownDeviceError, UsageError, nearest
+from jumpstarter_client.command_errors import UnknownDeviceError, UsageError, nearest
+from jumpstarter_client.devices.selection import available, check_created, find, with_interface
 from jumpstarter_client.host_boards import HostBoard
 from jumpstarter_client.node import Node
 
