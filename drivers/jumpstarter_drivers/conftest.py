@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from jumpstarter_exporter.devices.state import Lifecycle
+from jumpstarter_exporter.device_state import Lifecycle
 
 Lifecycle.strict = True

@@ -11,10 +11,10 @@ import trio.testing
 from jumpstarter_client.transport import open_reconnecting
 from jumpstarter_client.tree import open_client
 from jumpstarter_exporter.composite import Composite
-from jumpstarter_exporter.devices.cores import living
+from jumpstarter_exporter.devices.cores import managed_cores
 from jumpstarter_exporter.devices.inventory import BoardDevices
 from jumpstarter_exporter.devices.spec import Spec
-from jumpstarter_exporter.session import Session
+from jumpstarter_exporter.session.session import Session
 from jumpstarter_proto.rpc import Channel, open_channel
 from jumpstarter_proto.tasks import collapsed
 
@@ -25,7 +25,7 @@ async def test_devices_that_come_go_or_are_missing_do_so_in_a_tree_that_is_open(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     board = BoardDevices("lab", Spec(Composite, children={"power": Spec(MockPower), "old": Spec(MockPower)}))
-    async with living(board), Session(board) as session:
+    async with managed_cores(board), Session(board) as session:
 
         @asynccontextmanager
         async def dial() -> AsyncIterator[Channel]:
@@ -39,7 +39,7 @@ async def test_devices_that_come_go_or_are_missing_do_so_in_a_tree_that_is_open(
 
         async with open_reconnecting(dial) as channel, open_client(channel) as root:
             power = root.children["power"]
-            board.slots["power"].life.core.missing("unplugged")
+            board.slots["power"].lifecycle.core.missing("unplugged")
             board.replace(Spec(Composite, children={"power": Spec(MockPower), "new": Spec(MockPower)}))
             await trio.sleep(2)
             assert (power.node.state, power.node.reason) == ("missing", "unplugged")

@@ -14,7 +14,7 @@ from jumpstarter_client.yamltest.machine import RunOutcome
 from jumpstarter_client.yamltest.reader import read
 from jumpstarter_client.yamltest.run import Runner
 from jumpstarter_exporter.composite import Composite
-from jumpstarter_exporter.devices.cores import keeping_open, living
+from jumpstarter_exporter.devices.cores import keeping_open, managed_cores
 from jumpstarter_exporter.devices.inventory import BoardDevices
 from jumpstarter_exporter.devices.spec import Spec, parts_of
 from jumpstarter_proto.tasks import collapsed
@@ -32,7 +32,7 @@ async def devices() -> AsyncIterator[DriverClient]:
     board = Spec(VirtualBoard, BOARD, parts_of(VirtualBoard, BOARD))
     spec = Spec(Composite, children={"rpi4": board, "net": Spec(EchoNetwork)})
     with collapsed():
-        async with living(lab := BoardDevices("lab", spec)), trio.open_nursery() as nursery:
+        async with managed_cores(lab := BoardDevices("lab", spec)), trio.open_nursery() as nursery:
             nursery.start_soon(keeping_open, lab)
             async with serve_async(lab) as root:
                 yield root

@@ -18,11 +18,11 @@ from jumpstarter_client.base import DriverClient
 from jumpstarter_client.blocking import PortalThread
 from jumpstarter_client.tree import open_client
 from jumpstarter_exporter.devices import Spec
-from jumpstarter_exporter.devices.cores import keeping_open, living
+from jumpstarter_exporter.devices.cores import keeping_open, managed_cores
 from jumpstarter_exporter.devices.inventory import BoardDevices
 from jumpstarter_exporter.devices.spec import parts_of
 from jumpstarter_exporter.driver import Driver
-from jumpstarter_exporter.session import Session
+from jumpstarter_exporter.session.session import Session
 from jumpstarter_proto.rpc import open_channel
 from jumpstarter_proto.tasks import collapsed
 
@@ -34,7 +34,7 @@ async def host(kind: type[Driver], **values: Any) -> AsyncIterator[BoardDevices]
     """A device, with its parts, that outlives the sessions in the block, as it does in an exporter."""
     devices = BoardDevices("test", Spec(kind, values, parts_of(kind, values)))
     with collapsed():
-        async with living(devices), trio.open_nursery() as nursery:
+        async with managed_cores(devices), trio.open_nursery() as nursery:
             nursery.start_soon(keeping_open, devices)
             yield devices
             nursery.cancel_scope.cancel()

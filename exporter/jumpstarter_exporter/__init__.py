@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from jumpstarter_exporter.composite import Composite, Proxy
     from jumpstarter_exporter.core import Core
-    from jumpstarter_exporter.devices.state import State
+    from jumpstarter_exporter.decorators import export, export_stream
+    from jumpstarter_exporter.device_state import State
     from jumpstarter_exporter.driver import Driver
     from jumpstarter_exporter.errors import (
         DeviceBusy,
@@ -19,9 +20,8 @@ if TYPE_CHECKING:
         DeviceMissing,
         ResourceError,
     )
-    from jumpstarter_exporter.markers import export, export_stream
     from jumpstarter_exporter.resources import Sink, Source
-    from jumpstarter_exporter.session import Session
+    from jumpstarter_exporter.session.session import Session
 
 __all__ = [
     "Composite",
@@ -51,12 +51,12 @@ _HOMES = {
     "Driver": "driver",
     "Proxy": "composite",
     "ResourceError": "errors",
-    "Session": "session",
+    "Session": "session.session",
     "Sink": "resources",
     "Source": "resources",
-    "State": "devices.state",
-    "export": "markers",
-    "export_stream": "markers",
+    "State": "device_state",
+    "export": "decorators",
+    "export_stream": "decorators",
 }
 
 

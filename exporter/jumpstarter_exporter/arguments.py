@@ -1,8 +1,8 @@
-"""Turns what arrives on the wire into what a method's type hints ask for.
+"""Converts the arguments of a call to the types of a method's hints.
 
-Arguments arrive as JSON values whose numbers are all floats. A plan is made once for each method; a parameter
-without a hint, or with `Any` or `JSON`, takes its value as it arrived. Anything else goes through msgspec:
-5.0 becomes 5 for an `int`, text becomes an enum, a UUID or a path, a dict becomes a dataclass.
+Arguments arrive as JSON values whose numbers are all floats. A plan is made once for each method. A parameter without
+a hint, or with `Any` or `JSON`, gets its value unchanged. Other values are converted by msgspec: 5.0 becomes 5 for an
+`int`, text becomes an enum, a UUID or a path, a dict becomes a dataclass.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["Plan", "hints", "plan"]
 class _Parameter:
     name: str
     hint: Any
-    """`Any` for a value that is passed on as it arrived."""
+    """`Any` for a value that is passed on unchanged."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def plan(function: Callable[..., Any], method: str) -> Plan:
     """Read a method's signature. `method` is its name in messages.
 
     Raises:
-        JumpstarterUsageError: a hint names what does not exist at run time.
+        JumpstarterUsageError: a hint names something that does not exist at run time.
     """
     annotations = hints(function)
     parameters: list[_Parameter] = []
@@ -88,8 +88,8 @@ def hints(function: Callable[..., Any]) -> dict[str, Any]:
     """Evaluated annotations of a function or class.
 
     Raises:
-        JumpstarterUsageError: one names what does not exist at run time, such as an import for type checkers
-            only.
+        JumpstarterUsageError: one names something that does not exist at run time, such as an import for type
+            checkers.
     """
     try:
         return inspect.get_annotations(function, eval_str=True)

@@ -1,4 +1,4 @@
-"""Devices without hardware: a group under one name, a second name for a device elsewhere, one that cannot be made."""
+"""Devices without hardware: a group, a second name for another device, and a device that cannot be created."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Composite(Driver):
 
 @dataclass(kw_only=True, eq=False)
 class Unavailable(Driver):
-    """Stands in the tree for a device that could not be made, as failed; its children work without it."""
+    """Replaces a device that could not be created; it is failed, and its children work without it."""
 
     client: ClassVar[str] = Composite.client
 
@@ -39,7 +39,7 @@ class Unavailable(Driver):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.life.failed(self.reason)
+        self.lifecycle.failed(self.reason)
 
 
 @dataclass(kw_only=True, eq=False)

@@ -23,9 +23,9 @@ from jumpstarter_proto.v1.jumpstarter_grpc import ExporterServiceStub
 from jumpstarter_proto.v1.router_grpc import RouterServiceStub
 from jumpstarter_proto.value import JSON, from_value, to_value
 
-from jumpstarter_exporter.devices.state import Lifecycle
+from jumpstarter_exporter.device_state import Lifecycle
 from jumpstarter_exporter.driver import Driver
-from jumpstarter_exporter.session import Session
+from jumpstarter_exporter.session.session import Session
 
 Lifecycle.strict = True
 

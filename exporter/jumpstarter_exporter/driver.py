@@ -18,14 +18,14 @@ import trio
 from jumpstarter_proto.errors import JumpstarterUsageError
 from jumpstarter_proto.value import JSON
 
-from jumpstarter_exporter.devices.state import Lifecycle, State
+from jumpstarter_exporter.decorators import export, export_stream
+from jumpstarter_exporter.device_state import Lifecycle, State
 from jumpstarter_exporter.errors import DeviceBusy, DeviceError, DeviceFailed, DeviceMissing, ResourceError
 from jumpstarter_exporter.grpc_interface import GrpcInterface
-from jumpstarter_exporter.guests import in_thread
-from jumpstarter_exporter.markers import export, export_stream
+from jumpstarter_exporter.isolation import in_thread
 from jumpstarter_exporter.resources import Resources, Sink, Source
 from jumpstarter_exporter.threads import DeviceThreads
-from jumpstarter_exporter.view import sees_since
+from jumpstarter_exporter.visibility import sees_since
 
 if TYPE_CHECKING:
     from jumpstarter_exporter.devices import Spec
@@ -57,20 +57,20 @@ class Driver(ABC):
     """
 
     client: ClassVar[str]
-    """Import path of the class that drives it for users, as Jumpstarter 0.9 knows it."""
+    """Import path of the client class, as Jumpstarter 0.9 knows it."""
     interface: ClassVar[str] = ""
     """The word after `jumpstarter` on the command line: power, serial, network, storage..."""
     grpc_interfaces: ClassVar[tuple[GrpcInterface, ...]] = ()
     """The gRPC services by which programs drive it, beside DriverCall; the first is the one that reports describe."""
     packages: ClassVar[tuple[str, ...]] = ()
-    """Python packages that it imports with its first use only; a configuration without one of them names it."""
+    """Python packages that it imports at its first use; a configuration reports a missing one by name."""
 
     core_of: ClassVar[type[Any] | None] = None
     """The class, a `core.Core`, of what lives as long as the device's hardware, and not only as long as a session."""
 
     waits_for_hardware: ClassVar[bool] = False
-    """Whether it, and its core, may be opened while the hardware is not there, stay open when it goes, and notice that
-    it is back. Others are opened anew then."""
+    """Whether it, and its core, may be opened while the hardware is missing, stay open when it is unplugged, and
+    notice its return. Other drivers are opened again."""
 
     uuid: UUID = field(default_factory=uuid4)
     labels: dict[str, str] = field(default_factory=dict)
@@ -81,23 +81,23 @@ class Driver(ABC):
     children: dict[str, Driver] = field(default_factory=dict)
 
     logger: logging.Logger = field(init=False, repr=False)
-    """What it is told goes to the users' log streams."""
-    life: Lifecycle = field(init=False, repr=False, default_factory=Lifecycle)
-    """Its state; the three methods below are how a driver changes it."""
+    """Its messages go to the users' log streams."""
+    lifecycle: Lifecycle = field(init=False, repr=False, default_factory=Lifecycle)
+    """Its state; drivers change it with `missing`, `failed` and `ready` below."""
     resources: Resources = field(init=False, repr=False, default_factory=Resources)
-    """Files on their way to and from users;
+    """Files on their way to and from users; drivers use `read_resource` and `write_resource`.
 
     `read_resource` and `write_resource` are how a driver uses them.
     """
 
     core: Any = field(init=False, repr=False, default=None)
-    """The device's core, of the class `core_of`, once the driver is part of a tree. It is open before the driver is."""
+    """The device's core, of the class `core_of`, once the driver is in a tree. It is open before the driver is."""
 
     threads: DeviceThreads = field(init=False, repr=False, default_factory=DeviceThreads)
     """Its worker threads, which plain methods and `in_thread` share."""
 
     def __post_init__(self) -> None:
-        """Check the configuration; must not touch hardware. ValueError for values that make no sense."""
+        """Check the configuration without touching hardware. ValueError for invalid values."""
         self.logger = logging.getLogger(f"driver.{type(self).__name__}")
         level = self.log_level.upper()
         if level not in logging.getLevelNamesMapping():
@@ -108,11 +108,12 @@ class Driver(ABC):
         self._nursery: trio.Nursery | None = None
         self._opener: Callable[[], Awaitable[None]] | None = None
         self.tree_path = ""
-        """Names from the top of the device tree, joined by dots; known when it is a part of one."""
+        """Names from the top of the device tree, joined by dots; set when it is in one."""
         self.session_since = 0.0
-        """From when on this session's users may see what was recorded, in seconds since 1970; 0 is everything."""
+        """Recordings from this time on are visible to the session's users, in seconds since the epoch; 0 is
+        everything."""
         self.parent_driver: Driver | None = None
-        """The driver of which it is a child; known when both are made, after their `__post_init__`."""
+        """The driver whose child it is; set after the `__post_init__` of both."""
 
     @classmethod
     def parts(cls, values: Mapping[str, Any]) -> Mapping[str, Spec]:
@@ -135,12 +136,12 @@ class Driver(ABC):
 
     @property
     def visible_since(self) -> float:
-        """From when on the current call's user may see what was recorded, in seconds since 1970; 0 is everything."""
+        """The start of recordings that the current call's user may see, in seconds since the epoch; 0 is everything."""
         return sees_since(self.session_since)
 
     @property
     def opens_at_start(self) -> bool:
-        """Whether a daemon opens it when it starts, and again after a failure, without waiting for a user."""
+        """Whether a daemon opens it at its start, and again after a failure, without waiting for a user."""
         return False
 
     async def open(self) -> None:  # noqa: B027 - many drivers have nothing to acquire
@@ -149,20 +150,20 @@ class Driver(ABC):
         Parents are open before their children. Raise DeviceMissing, DeviceBusy, OSError...
         """
 
-    async def close(self) -> None:  # noqa: B027 - the same
+    async def close(self) -> None:  # noqa: B027 - as above
         """Release the hardware. Called once for every `open`, also one that failed half-way or was cancelled.
 
         It runs shielded and has `jumpstarter_exporter.devices.opening.CLOSE_SECONDS`; children are closed before.
         """
 
-    async def end_session(self) -> None:  # noqa: B027 - the same
+    async def end_session(self) -> None:  # noqa: B027 - as above
         """Leave the board as the configuration wants it between sessions.
 
         Called once at the end of a session that has used the device, while it is open.
         """
 
-    async def reset(self) -> None:  # noqa: B027 - the same
-        """Bring the device into the state in which a new user should find it, on the user's request."""
+    async def reset(self) -> None:  # noqa: B027 - as above
+        """Bring the device into the state that a new user expects, on the user's request."""
 
     def describe_hardware(self) -> str:
         """What hardware it would use, and how, in one sentence for `jumpstarter-exporter check`; empty for none.
@@ -173,7 +174,7 @@ class Driver(ABC):
         return ""
 
     def extra_labels(self) -> dict[str, str]:
-        """More labels for the report, found out by the driver."""
+        """Further labels for the report, determined by the driver."""
         return {}
 
     @property
@@ -198,7 +199,7 @@ class Driver(ABC):
     async def in_thread(self, function: Callable[..., T], *arguments: Any) -> T:
         """Run what blocks in one of the device's worker threads. Cancellation is too late once it has begun.
 
-        A user who leaves waits `guests.GRACE` seconds for it; then the device is `failed` until it returns.
+        A user who leaves waits `isolation.GRACE_SECONDS` for it; then the device is `failed` until it returns.
         """
         return await in_thread(self.threads, function, *arguments)
 
@@ -208,28 +209,28 @@ class Driver(ABC):
         self._opener = opener
 
     def attach(self, nursery: trio.Nursery | None) -> None:
-        """Give the driver its nursery, or take it away; for the tree."""
+        """Set or remove the driver's nursery; for the tree."""
         self._nursery = nursery
 
     def missing(self, reason: str) -> None:
-        """Say that the hardware went away. The driver stays open and says `ready()` when it is back."""
-        self.life.missing(reason)
+        """Report that the hardware is gone. The driver stays open and calls `ready()` when it is back."""
+        self.lifecycle.missing(reason)
 
     def failed(self, reason: str) -> None:
-        """Say that the hardware broke. The next use closes the driver and opens it again."""
-        self.life.failed(reason)
+        """Report that the hardware is broken. The next use closes the driver and opens it again."""
+        self.lifecycle.failed(reason)
 
     def ready(self) -> None:
-        """Say that the hardware is there and works (again)."""
-        self.life.ready()
+        """Report that the hardware is there and works (again)."""
+        self.lifecycle.ready()
 
     def exclusive(self, what: str) -> AbstractContextManager[None]:
-        """Hold the device for a `with` block; `what` is the state's reason, such as "being flashed".
+        """Hold the device exclusively for a `with` block; `what` is the state's reason, such as "being flashed".
 
         Raises:
-            DeviceBusy: it is held already; says for what.
+            DeviceBusy: it is already held; the message says for what.
         """
-        return self.life.exclusive(what)
+        return self.lifecycle.exclusive(what)
 
     def read_resource(self, handle: dict[str, JSON]) -> AbstractAsyncContextManager[Source]:
         """The file that a user (or a URL) sends, as plain bytes; `handle` is the argument of the call.

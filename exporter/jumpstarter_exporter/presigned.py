@@ -1,6 +1,6 @@
 """Files behind URLs, which the exporter fetches or uploads itself, so that they do not pass through the user.
 
-For users of a lease or of the network (`reach`) that does not go to the exporter's own host.
+For users of a lease or of the network (`reach`), URLs of the exporter's own host are refused.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from jumpstarter_proto.value import JSON
 
 from jumpstarter_exporter.user_reach import current_reach
 
-__all__ = ["REDIRECTS", "PresignedError", "PresignedTimeout", "Request", "get", "put"]
+__all__ = ["REDIRECTS", "PresignedError", "PresignedRequest", "PresignedTimeout", "get", "put"]
 
 TOTAL_SECONDS = 7200.0
-"""For one file."""
+"""Time limit for one file."""
 IDLE_SECONDS = 60.0
-"""A server that says nothing for so long has gone."""
+"""A server that sends nothing for so long is considered gone."""
 
 PresignedError = TransferError
 PresignedTimeout = TransferTimeout
 
 
-class Request(transfer.Request):
+class PresignedRequest(transfer.Request):
     """What to do with which URL, as a handle says it."""
 
     @classmethod
-    def of(cls, handle: Mapping[str, JSON], method: Literal["GET", "PUT"]) -> Request:
+    def of(cls, handle: Mapping[str, JSON], method: Literal["GET", "PUT"]) -> PresignedRequest:
         """Read a handle. ValueError for one that is not made for `method` or is no http(s) URL."""
         url, headers, wanted = handle.get("url"), handle.get("headers") or {}, handle.get("method")
         if wanted != method:
@@ -42,12 +42,14 @@ class Request(transfer.Request):
         return request
 
 
-def get(request: Request) -> AbstractAsyncContextManager[tuple[Callable[[], Awaitable[bytes]], int | None]]:
+def get(
+    request: PresignedRequest,
+) -> AbstractAsyncContextManager[tuple[Callable[[], Awaitable[bytes]], int | None]]:
     """See `transfer.get`; for the user whose call this is."""
     return transfer.get(request, _limits())
 
 
-def put(request: Request) -> AbstractAsyncContextManager[Callable[[bytes], Awaitable[None]]]:
+def put(request: PresignedRequest) -> AbstractAsyncContextManager[Callable[[bytes], Awaitable[None]]]:
     """See `transfer.put`; the same."""
     return transfer.put(request, _limits())
 

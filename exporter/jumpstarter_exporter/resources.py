@@ -1,12 +1,12 @@
 """Files on their way between a user and a driver.
 
-A user who wants a driver to have a file opens a stream to that driver, gets a *handle*, and passes the handle
-as an argument of a call. Here is the driver's end of it: a table of what is on offer to one driver, and the
-plain-bytes `Source` and `Sink` that it reads and writes. A handle may also be a URL that the exporter fetches
-from or uploads to.
+A user who wants to pass a file to a driver opens a stream to that driver, gets a *handle*, and passes the handle as an
+argument of a call. This is the driver's end: a table of the files that are offered to one driver, and the plain-bytes
+`Source` and `Sink` that it reads and writes. A handle may also be a URL that the exporter fetches or uploads to
+(`presigned`).
 
-Each offer is good for one use. Between the stream and the driver at most `DEPTH` chunks wait, each way, so a
-slow driver slows its user down. The end of a file and a cut are different things: a cut raises
+Each offer can be used once. Up to `MAX_WAITING_CHUNKS` chunks wait between stream and driver in each direction, so
+that a slow driver slows its user down. The end of a file and an interruption are different: an interruption raises
 `ResourceError`.
 """
 
@@ -23,26 +23,26 @@ from jumpstarter_proto.value import JSON
 
 from jumpstarter_exporter.errors import ResourceError
 
-__all__ = ["CHUNK", "DEPTH", "Pipe", "Resources", "Sink", "Source", "encoding_named"]
+__all__ = ["MAX_CHUNK_BYTES", "MAX_WAITING_CHUNKS", "Pipe", "Resources", "Sink", "Source", "encoding_named"]
 
-DEPTH = 32
-CHUNK = 65536
-"""Upper bound in bytes of a chunk that travels to a user."""
+MAX_WAITING_CHUNKS = 32
+MAX_CHUNK_BYTES = 65536
+"""Upper limit in bytes of a chunk that is sent to a user."""
 _BATCH = 1024 * 1024
-"""About what one visit to a worker thread brings back, in bytes."""
+"""The approximate number of bytes that one call in a worker thread returns."""
 
 _codec_threads = trio.CapacityLimiter(2)
-"""For the whole process: it is work for the CPU, and small hosts have few."""
+"""For the whole process: it is CPU work, and small hosts have few cores."""
 
 _CUT = "the connection was lost before the whole file had arrived; send it again"
 
 
 class Source:
-    """Iterate it once for the file's plain bytes, in non-empty chunks.
+    """Iterate once to read the file's plain bytes, in non-empty chunks.
 
     Raises while iterating:
-        ResourceError: the file was cut before its end.
-        ContentError: its compressed content is damaged or ends too early.
+        ResourceError: the file was interrupted before its end.
+        ContentError: its compressed content is damaged or incomplete.
     """
 
     def __init__(
@@ -52,21 +52,21 @@ class Source:
         size_hint: int | None = None,
     ) -> None:
         self.size_hint = size_hint
-        """Bytes that will come, where that is known beforehand."""
+        """The number of bytes that will come, if it is known."""
         self.received = 0
-        """Bytes that have come, before they were decompressed."""
+        """The number of bytes received, before decompression."""
         self._source = receive
         self._codec = codec
         self._pieces: Iterator[bytes] | None = None
 
     @property
     def trailing(self) -> int:
-        """Bytes of other data behind compressed content, which are left out; complete at the end."""
+        """Bytes of other data after compressed content, which are left out; complete at the end."""
         return self._codec.trailing if self._codec else 0
 
     @property
     def trailing_end(self) -> bytes:
-        """The last of it."""
+        """The last of these bytes."""
         return self._codec.trailing_end if self._codec else b""
 
     def __aiter__(self) -> Source:
@@ -90,7 +90,7 @@ class Source:
             if self._pieces is None:
                 chunk = await self._receive()
                 if not chunk:
-                    codec.finish()  # raises when the content is not complete
+                    codec.finish()  # raises if the content is incomplete
                     raise StopAsyncIteration
                 self._pieces = codec.feed(chunk)
             piece = await trio.to_thread.run_sync(_batch, self._pieces, limiter=_codec_threads)
@@ -101,7 +101,7 @@ class Source:
 
 
 class Sink:
-    """Where a driver writes a file's plain bytes."""
+    """The file that a driver writes, as plain bytes."""
 
     def __init__(self, send: Callable[[bytes], Awaitable[None]], codec: Codec | None) -> None:
         self._send = send
@@ -111,7 +111,7 @@ class Sink:
         """Send a chunk of any size; waits while the receiver is slow.
 
         Raises:
-            ResourceError: the receiver went away.
+            ResourceError: the receiver is gone.
         """
         if self._codec is None:
             await self._send_plain(bytes(data))
@@ -126,12 +126,12 @@ class Sink:
             await self._send_plain(await trio.to_thread.run_sync(self._codec.finish, limiter=_codec_threads))
 
     async def _send_plain(self, data: bytes) -> None:
-        for start in range(0, len(data), CHUNK):
-            await self._send(data if len(data) <= CHUNK else data[start : start + CHUNK])
+        for start in range(0, len(data), MAX_CHUNK_BYTES):
+            await self._send(data if len(data) <= MAX_CHUNK_BYTES else data[start : start + MAX_CHUNK_BYTES])
 
 
 def _batch(pieces: Iterator[bytes]) -> bytes:
-    """Exhaust a codec's output, or stop at a good amount; less than `_BATCH` means exhausted."""
+    """Read a codec's output until it is exhausted or long enough; less than `_BATCH` bytes mean exhausted."""
     taken: list[bytes] = []
     length = 0
     while length < _BATCH:
@@ -145,23 +145,23 @@ def _batch(pieces: Iterator[bytes]) -> bytes:
 
 @dataclass(eq=False)
 class Pipe:
-    """Between a user's stream and a driver.
+    """Connects a user's stream with a driver.
 
-    The user's end is for the stream's handler, the other for a driver.
+    The stream's handler uses the user's end, the driver the other.
     """
 
     uuid: UUID = field(default_factory=uuid4)
 
     def __post_init__(self) -> None:
-        self._inward, self._to_driver = trio.open_memory_channel[bytes](DEPTH)
-        self._from_driver, self._outward = trio.open_memory_channel[bytes](DEPTH)
+        self._inward, self._to_driver = trio.open_memory_channel[bytes](MAX_WAITING_CHUNKS)
+        self._from_driver, self._outward = trio.open_memory_channel[bytes](MAX_WAITING_CHUNKS)
         self._complete = False
         self._driver_failed = False
 
     # The user's end.
 
     async def from_user(self, chunk: bytes) -> bool:
-        """Pass a chunk on, or find that the driver wants no more."""
+        """Pass a chunk on; False if the driver wants no more."""
         try:
             await self._inward.send(chunk)
         except trio.BrokenResourceError:
@@ -174,14 +174,14 @@ class Pipe:
         self._inward.close()
 
     def user_cut(self) -> None:
-        """No more of the file will arrive, and it is not all there."""
+        """The file was interrupted: no more will arrive."""
         self._inward.close()
 
     async def to_user(self) -> bytes:
         """The driver's next chunk; b"" at its end.
 
         Raises:
-            ResourceError: the driver gave up before the end.
+            ResourceError: the driver stopped before the end.
         """
         try:
             return await self._outward.receive()
@@ -193,9 +193,9 @@ class Pipe:
             return b""
 
     def user_left(self) -> None:
-        """The user's stream is over, in order or not.
+        """The user's stream has ended, with or without an error.
 
-        A driver that waits for the rest learns that it was cut.
+        A driver that waits for the rest gets an interruption.
         """
         self._inward.close()
         self._outward.close()
@@ -203,7 +203,7 @@ class Pipe:
     # The driver's end.
 
     async def receive(self) -> bytes:
-        """The user's next chunk; b"" at the end of the file. ResourceError when it was cut."""
+        """The user's next chunk; b"" at the end of the file. ResourceError if it was interrupted."""
         try:
             return await self._to_driver.receive()
         except trio.EndOfChannel:
@@ -212,28 +212,28 @@ class Pipe:
             raise ResourceError(_CUT) from None
 
     async def send(self, chunk: bytes) -> None:
-        """Pass a chunk to the user. ResourceError when there is nobody."""
+        """Pass a chunk to the user. ResourceError if the user is gone."""
         try:
             await self._from_driver.send(chunk)
         except trio.BrokenResourceError:
             raise ResourceError("the receiver of the file went away before its end; try again") from None
 
     def driver_left(self, *, failed: bool) -> None:
-        """The driver's call is done with it."""
+        """The driver's call has finished with it."""
         self._driver_failed = failed
         self._to_driver.close()
         self._from_driver.close()
 
 
 class Resources:
-    """What is on offer to one driver."""
+    """The files that are offered to one driver."""
 
     def __init__(self) -> None:
         self._pipes: dict[UUID, Pipe] = {}
 
     @contextmanager
     def offer(self) -> Iterator[Pipe]:
-        """Have a pipe on offer for as long as the user's stream lives."""
+        """Offer a pipe for as long as the user's stream is open."""
         pipe = Pipe()
         self._pipes[pipe.uuid] = pipe
         try:
@@ -298,14 +298,14 @@ class Resources:
         pipe = self._pipes.pop(uuid, None)
         if pipe is None:
             raise ResourceError(
-                f"no resource {uuid} waits on this device; a handle is good for one call, "
+                f"no resource {uuid} is offered to this device; a handle can be used for one call, "
                 "to the device that it was opened for, while its stream is open"
             )
         return pipe
 
 
 def encoding_named(name: JSON) -> Encoding | None:
-    """The encoding of that name; None for no name. ValueError for one that nobody knows."""
+    """The encoding with that name; None for no name. ValueError for an unknown one."""
     if not name:
         return None
     try:
@@ -325,13 +325,13 @@ def _kind(handle: object) -> str:
 async def _presigned_source(handle: Mapping[str, JSON]) -> AsyncIterator[Source]:
     from jumpstarter_exporter import presigned  # noqa: PLC0415 - most exporters never fetch a URL
 
-    async with presigned.get(presigned.Request.of(handle, "GET")) as (receive, length):
+    async with presigned.get(presigned.PresignedRequest.of(handle, "GET")) as (receive, length):
         yield Source(receive, None, length)
 
 
 @asynccontextmanager
 async def _presigned_sink(handle: Mapping[str, JSON]) -> AsyncIterator[Sink]:
-    from jumpstarter_exporter import presigned  # noqa: PLC0415 - the same
+    from jumpstarter_exporter import presigned  # noqa: PLC0415 - as above
 
-    async with presigned.put(presigned.Request.of(handle, "PUT")) as send:
+    async with presigned.put(presigned.PresignedRequest.of(handle, "PUT")) as send:
         yield Sink(send, None)

@@ -1,7 +1,7 @@
-"""The exporter's status as its users see it: one state machine without I/O.
+"""The exporter's status as its users see it: a state machine without I/O.
 
-The values are the wire's. Each update, also one that repeats the status, grows the version by one, so that a
-watcher can tell that it missed some.
+The values are those on the wire. Each update increases the version by one, also if the status is the same, so that a
+watcher notices missed updates.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 from jumpstarter_proto.errors import JumpstarterUsageError
 
-__all__ = ["TRANSITIONS", "Reason", "Report", "Status", "StatusMachine"]
+__all__ = ["TRANSITIONS", "Status", "StatusMachine", "StatusReason", "StatusReport"]
 
 
 class Status(enum.IntEnum):
-    """`jumpstarter.v1.ExporterStatus`, except UNSPECIFIED, which nobody is in."""
+    """`jumpstarter.v1.ExporterStatus` without UNSPECIFIED, which is never used."""
 
     OFFLINE = 1
     AVAILABLE = 2
@@ -45,11 +45,11 @@ TRANSITIONS: dict[Status, frozenset[Status]] = {
     Status.BEFORE_LEASE_HOOK_FAILED: frozenset({Status.AVAILABLE, Status.OFFLINE}),
     Status.AFTER_LEASE_HOOK_FAILED: frozenset({Status.AVAILABLE, Status.OFFLINE}),
 }
-"""The ways between them. A status may also follow itself, with another message; nothing follows OFFLINE."""
+"""The statuses that may follow each status. A status may repeat with another message; nothing follows OFFLINE."""
 
 
 @dataclass(frozen=True)
-class Reason:
+class StatusReason:
     """Why a board is not available."""
 
     code: str
@@ -59,8 +59,8 @@ class Reason:
 
 
 @dataclass(frozen=True)
-class Report:
-    """What GetStatus tells."""
+class StatusReport:
+    """What GetStatus returns."""
 
     status: Status
     message: str
@@ -73,39 +73,39 @@ class StatusMachine:
     """One session's status."""
 
     def __init__(self) -> None:
-        self._report = Report(Status.AVAILABLE, "", 0, None)
-        self._told = -1
-        self.on_change: Callable[[Report], None] | None = None
-        """Called with each update, right after it; it must not raise."""
-        self.on_tell: Callable[[], None] | None = None
-        """Called when somebody was told; it must not raise."""
+        self._report = StatusReport(Status.AVAILABLE, "", 0, None)
+        self._read_version = -1
+        self.on_change: Callable[[StatusReport], None] | None = None
+        """Called after each update; it must not raise."""
+        self.on_read: Callable[[], None] | None = None
+        """Called when a user has read the status; it must not raise."""
 
     @property
-    def report(self) -> Report:
-        """As it is now."""
+    def report(self) -> StatusReport:
+        """The current status."""
         return self._report
 
     @property
-    def is_told(self) -> bool:
-        """Whether somebody was told of the newest update."""
-        return self._told == self._report.version
+    def is_read(self) -> bool:
+        """Whether a user has read the newest update."""
+        return self._read_version == self._report.version
 
-    def tell(self) -> Report:
-        """As it is now, for a user."""
-        self._told = self._report.version
-        if self.on_tell is not None:
-            self.on_tell()
+    def read(self) -> StatusReport:
+        """Read the current status for a user."""
+        self._read_version = self._report.version
+        if self.on_read is not None:
+            self.on_read()
         return self._report
 
-    def become(self, status: Status, message: str = "") -> None:
-        """Move on.
+    def change(self, status: Status, message: str = "") -> None:
+        """Change the status.
 
         Raises:
-            JumpstarterUsageError: there is no way from here to there; nothing has changed.
+            JumpstarterUsageError: the table forbids it; nothing has changed.
         """
         now = self._report
         if status is not now.status and status not in TRANSITIONS[now.status]:
-            raise JumpstarterUsageError(f"an exporter that is {now.status.name} cannot become {status.name}")
-        self._report = Report(status, message, now.version + 1, now.status)
+            raise JumpstarterUsageError(f"an exporter that is {now.status.name} cannot change {status.name}")
+        self._report = StatusReport(status, message, now.version + 1, now.status)
         if self.on_change is not None:
             self.on_change(self._report)

@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from jumpstarter_exporter import presigned
-from jumpstarter_exporter.presigned import PresignedError, PresignedTimeout, Request
+from jumpstarter_exporter.presigned import PresignedError, PresignedRequest, PresignedTimeout
 from jumpstarter_exporter.resources import Resources
 
 BODY = bytes(range(256)) * 20_000
@@ -240,9 +240,9 @@ async def test_a_driver_that_fails_breaks_the_upload_off(server: Server) -> None
 @pytest.mark.parametrize("url", ["ftp://x/y", "http://", "/etc/passwd", "http://x:99999/", "https:///path"])
 def test_what_is_no_url(url: str) -> None:
     with pytest.raises(ValueError, match="no http or https URL"):
-        Request.of(handle(url), "GET")
+        PresignedRequest.of(handle(url), "GET")
 
 
 def test_text_that_http_cannot_carry_is_encoded_and_nothing_else() -> None:
-    request = Request("GET", "http://x/ä b%2f~'?q=ü&sig=%2B+#fragment", {})
+    request = PresignedRequest("GET", "http://x/ä b%2f~'?q=ü&sig=%2B+#fragment", {})
     assert request.target == "/%C3%A4%20b%2f~'?q=%C3%BC&sig=%2B+"

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from jumpstarter_proto.errors import JumpstarterUsageError
 from jumpstarter_proto.v1 import common_pb2
 
-from jumpstarter_exporter.status import TRANSITIONS, Report, Status, StatusMachine
+from jumpstarter_exporter.status import TRANSITIONS, Status, StatusMachine, StatusReport
 
 
 @given(st.lists(st.tuples(st.sampled_from(Status), st.text())))
@@ -17,11 +17,11 @@ def test_only_ways_of_the_table_are_gone_and_each_counts_one(steps: list[tuple[S
     for status, message in steps:
         before = machine.report
         if status is before.status or status in TRANSITIONS[before.status]:
-            machine.become(status, message)
-            assert machine.report == Report(status, message, before.version + 1, before.status)
+            machine.change(status, message)
+            assert machine.report == StatusReport(status, message, before.version + 1, before.status)
         else:
             with pytest.raises(JumpstarterUsageError):
-                machine.become(status, message)
+                machine.change(status, message)
             assert machine.report == before
 
 
@@ -46,21 +46,21 @@ def test_a_lease_goes_its_way_and_no_other(line: str) -> None:
 def test_whether_somebody_was_told_of_the_newest_is_known() -> None:
     machine = StatusMachine()
     told: list[int] = []
-    changes: list[Report] = []
-    machine.on_tell, machine.on_change = (lambda: told.append(1)), changes.append
-    assert not machine.is_told
-    assert machine.tell() == machine.report
-    assert (machine.is_told, told, changes) == (True, [1], [])
-    machine.become(Status.LEASE_READY, "Ready for commands")
-    assert (machine.is_told, told, changes) == (False, [1], [machine.report])
-    assert machine.tell().message == "Ready for commands"
-    assert (machine.is_told, told) == (True, [1, 1])
-    machine.become(Status.LEASE_READY, "still")
-    assert not machine.is_told, "the same status with other words is another"
+    changes: list[StatusReport] = []
+    machine.on_read, machine.on_change = (lambda: told.append(1)), changes.append
+    assert not machine.is_read
+    assert machine.read() == machine.report
+    assert (machine.is_read, told, changes) == (True, [1], [])
+    machine.change(Status.LEASE_READY, "Ready for commands")
+    assert (machine.is_read, told, changes) == (False, [1], [machine.report])
+    assert machine.read().message == "Ready for commands"
+    assert (machine.is_read, told) == (True, [1, 1])
+    machine.change(Status.LEASE_READY, "still")
+    assert not machine.is_read, "the same status with other words is another"
 
 
 def test_a_fresh_one_is_available_at_version_0_and_has_no_previous() -> None:
-    assert StatusMachine().report == Report(Status.AVAILABLE, "", 0, None)
+    assert StatusMachine().report == StatusReport(Status.AVAILABLE, "", 0, None)
 
 
 def test_values_are_the_wires() -> None:
@@ -79,5 +79,5 @@ def test_a_lease_with_hooks_passes() -> None:
         Status.AVAILABLE,
         Status.AVAILABLE,
     ):
-        machine.become(status)
+        machine.change(status)
     assert machine.report.version == 5

@@ -22,8 +22,8 @@ from jumpstarter_exporter.composite import Composite
 from jumpstarter_exporter.devices.inventory import BoardDevices, Inventory
 from jumpstarter_exporter.devices.spec import Spec
 from jumpstarter_exporter.driver import Driver, export
-from jumpstarter_exporter.session import Session
-from jumpstarter_exporter.test_borrowing import Users, until
+from jumpstarter_exporter.session.session import Session
+from jumpstarter_exporter.session.test_borrowing import Users, until
 from jumpstarter_exporter.threads import BoardThreads, DeviceThreads, HeldThread
 
 
@@ -130,7 +130,7 @@ async def test_a_call_that_waits_for_a_thread_ends_with_its_deadline(
         with pytest.raises(RpcError) as caught:
             await one.call("d0", "answer", timeout=0.05)
         assert caught.value.code is StatusCode.DEADLINE_EXCEEDED
-        assert not bad.slots["d0"].life.is_stuck
+        assert not bad.slots["d0"].lifecycle.is_stuck
         go_on.set()
 
 

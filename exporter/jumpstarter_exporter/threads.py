@@ -1,7 +1,7 @@
-"""Worker threads for code of drivers: so many for each board, and of these so many for each device.
+"""Limits the worker threads for drivers' code: for each board, and for each of its devices.
 
-What blocks on one board takes no thread from another board, nor from the exporter itself. Each thread is held under
-the name of a device and a method, so that whoever gets none is told who has them. No I/O is here.
+Blocking code of one board takes no thread from another board or from the exporter itself. Each thread is held under
+the name of a device and a method, so that the error for a call without a thread names them. No I/O here.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ __all__ = [
 MAX_DEVICE_THREADS = 16
 """Worker threads of one device."""
 MAX_BOARD_THREADS = 64
-"""Worker threads of all devices of a board together. A device that has none gets its first one above this limit."""
+"""Worker threads of all devices of a board together. A device without a thread gets its first one above this limit."""
 THREAD_WAIT_SECONDS = 30.0
 """A call that has no thread by then fails."""
 _MAX_NAMED_HOLDERS = 4
 
 running_method: contextvars.ContextVar[str] = contextvars.ContextVar("running_method")
-"""What of a driver the current task runs, as users know it, such as `on()`; set by `guests`."""
+"""The driver's method that the current task runs, as users know it, such as `on()`; set by `isolation`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,11 +44,11 @@ class HeldThread:
     method: str
     """As users know it, such as `on()`."""
     since: datetime.datetime = field(default_factory=datetime.datetime.now)
-    """In the host's time, for people at the host."""
+    """In the host's local time."""
 
 
 class BoardThreads:
-    """The worker threads of one board. All methods are for one trio loop."""
+    """The worker threads of one board. All methods are called in one trio loop."""
 
     def __init__(self) -> None:
         self.held: dict[HeldThread, None] = {}
@@ -56,20 +56,20 @@ class BoardThreads:
         self._waiting: dict[_Waiter, None] = {}
 
     def may_have(self, device: DeviceThreads) -> bool:
-        """Whether there is a thread for this device now."""
+        """Whether a thread is available for this device now."""
         if device.count >= MAX_DEVICE_THREADS:
             return False
         return device.count == 0 or len(self.held) < MAX_BOARD_THREADS
 
     def take(self, device: DeviceThreads, method: str) -> HeldThread:
-        """Count a thread; whether there is one has been asked before."""
+        """Count a thread; `may_have` must have been checked before."""
         held = HeldThread(device, method)
         self.held[held] = None
         device.count += 1
         return held
 
     async def wait(self, device: DeviceThreads, method: str) -> HeldThread:
-        """Wait in the board's line for a thread. When cancelled, none is held."""
+        """Wait in the board's queue for a thread. After a cancellation none is held."""
         waiter = _Waiter(device, method)
         self._waiting[waiter] = None
         try:
@@ -83,7 +83,7 @@ class BoardThreads:
         return waiter.held
 
     def release(self, held: HeldThread) -> None:
-        """The thread is free; whoever has waited longest among those who may have it gets it."""
+        """Free the thread; the first waiter that may have it gets it."""
         del self.held[held]
         held.device.count -= 1
         for waiter in [*self._waiting]:
@@ -93,7 +93,7 @@ class BoardThreads:
                 waiter.granted.set()
 
     def holders(self, device: DeviceThreads) -> str:
-        """In words: what keeps this device from a thread, and since when."""
+        """A sentence: which methods use the threads, and since when."""
         is_full = device.count >= MAX_DEVICE_THREADS
         held = [one for one in self.held if one.device is device] if is_full else list(self.held)
         groups: dict[tuple[DeviceThreads, str], list[HeldThread]] = {}
@@ -111,27 +111,27 @@ class BoardThreads:
 
 
 class DeviceThreads:
-    """The worker threads of one device, which are its board's."""
+    """One device's share of its board's worker threads."""
 
     def __init__(self, path: str = "", board: BoardThreads | None = None) -> None:
-        """`path` is for users; without a `board` the device is one of its own."""
+        """`path` is for messages; without a `board` the device is a board of its own."""
         self.path = path
         self.count = 0
-        """Those in use."""
+        """The number of threads in use."""
         self.board = BoardThreads() if board is None else board
 
     def label(self, method: str) -> str:
-        """The method of this device, for users."""
+        """The name of this device's method, for users."""
         return f"{self.path}: {method}" if self.path else method
 
     async def acquire(self, what: str = "a thread", *, is_patient: bool = False) -> HeldThread:
-        """Take a thread, which has to be given to `release`; for `running_method`, or else for `what`.
+        """Take a thread, which must be passed to `release`, for `running_method` or else for `what`.
 
-        When cancelled, none is held. It lets others run only if it has to wait, and with `is_patient` it waits
-        without a bound.
+        After a cancellation none is held. It is a checkpoint only if it has to wait; with `is_patient` it waits
+        without limit.
 
         Raises:
-            DeviceBusy: there was none within `THREAD_WAIT_SECONDS`; its message names who has them.
+            DeviceBusy: none was available within `THREAD_WAIT_SECONDS`; the message names their holders.
         """
         method = running_method.get(what)
         await trio.lowlevel.checkpoint_if_cancelled()
@@ -145,7 +145,7 @@ class DeviceThreads:
         )
 
     def release(self, held: HeldThread) -> None:
-        """Give a thread back."""
+        """Return a thread."""
         self.board.release(held)
 
 

@@ -1,7 +1,7 @@
-"""How far the user of a connection reaches with the exporter's own hands: its URLs, fetched and uploaded to.
+"""Limits which hosts the exporter contacts for a user: URLs that it fetches or uploads to.
 
-Local users may as well fetch themselves. Who comes through a controller or the network gets a limit for all calls
-of the connection; drivers know nothing of it.
+Local users can fetch URLs themselves. Users of a controller or of the network get a limit for all calls of the
+connection, which drivers do not see.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ _reach: ContextVar[Reach] = ContextVar("reach", default=EVERYWHERE)
 
 
 def current_reach() -> Reach:
-    """That of the user whose call this task serves."""
+    """The limit of the user whose call this task serves."""
     return _reach.get()
 
 
 def limit_reach(reach: Reach) -> None:
-    """For the rest of a task."""
+    """Set the limit for the rest of a task."""
     _reach.set(reach)
 
 
 @contextmanager
 def reach_limited_to(reach: Reach) -> Iterator[None]:
-    """For the tasks that are started in the block: those of a server or of one connection."""
+    """Set the limit for tasks that are started in the block: those of a server or of one connection."""
     token = _reach.set(reach)
     try:
         yield

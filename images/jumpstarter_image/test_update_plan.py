@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from jumpstarter_exporter.boards.events import Lease, Phase, Reason
+from jumpstarter_exporter.boards.events import ServedLease, ServingPhase, WithheldReason
 from jumpstarter_exporter.boards.occupancy import Occupancy
 from jumpstarter_proto.errors import ExitCode
 
@@ -102,13 +102,13 @@ def test_room_is_counted_with_some_to_spare() -> None:
 def test_what_the_exporter_says_of_a_boards_use_is_understood() -> None:
     """The sentences are those of the exporter itself."""
     free, leased, local, drained = (Occupancy() for _ in range(4))
-    leased.assigned(Lease("lease-1", "ann"), 0.0)
-    leased.became(Phase.LEASED)
+    leased.assigned(ServedLease("lease-1", "ann"), 0.0)
+    leased.became(ServingPhase.LEASED)
     local.local_call(object(), "bob", 0.0)
-    drained.withhold(Reason.DRAINED, "by root")
+    drained.withhold(WithheldReason.DRAINED, "by root")
     both = Occupancy()
-    both.withhold(Reason.HARDWARE, "power is missing")
-    both.withhold(Reason.DRAINED, "")
+    both.withhold(WithheldReason.HARDWARE, "power is missing")
+    both.withhold(WithheldReason.DRAINED, "")
     boards = [
         (name, board.sentence)
         for name, board in (("f", free), ("l", leased), ("u", local), ("d", drained), ("b", both))

@@ -21,7 +21,7 @@ from typing import Any
 
 import trio
 from jumpstarter_exporter.registration.controller import STEADY_SECONDS
-from jumpstarter_exporter.registration.patience import Patience
+from jumpstarter_exporter.registration.retry_policy import RetryPolicy
 from jumpstarter_proto.errors import JumpstarterError
 from jumpstarter_proto.remote import Identity, Kind, Trust, open_controller
 from jumpstarter_proto.rpc import RpcError
@@ -86,7 +86,7 @@ class Swarm:
         self, configuration: dict[str, Any], *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
         """One exporter, for ever."""
-        number, patience = len(self._connected), Patience()
+        number, patience = len(self._connected), RetryPolicy()
         self._connected.append(0.0)
 
         def connected() -> None:

@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 import trio
 import yaml
-from jumpstarter_exporter.registration.controller import Calls, Controller
-from jumpstarter_exporter.registration.tenant import Tenant
-from jumpstarter_exporter.status import Reason, Status
+from jumpstarter_exporter.registration.controller import ControllerCalls, ControllerConnection
+from jumpstarter_exporter.registration.lease_assignment import LeaseAssignment
+from jumpstarter_exporter.status import Status, StatusReason
 from jumpstarter_proto.remote import Identity, Kind, Trust
 from jumpstarter_proto.v1.jumpstarter_pb2 import DriverInstanceReport
 
 from tests.e2e.lab import LIMIT, Lab
 
-LOCAL_USE = Reason("local-use", "in local use by ana")
+LOCAL_USE = StatusReason("local-use", "in local use by ana")
 
 
 @pytest.fixture(scope="module")
@@ -27,55 +27,55 @@ def lab() -> Iterator[Lab]:
         yield lab
 
 
-def controller_of(lab: Lab, name: str) -> Controller:
+def controller_of(lab: Lab, name: str) -> ControllerConnection:
     """A new exporter's, which runs in this process."""
     file: Path = lab.home / f"{name}.yaml"
     lab.admin("exporter", "create", name, "--label", "board=bench", "--save", file)
     said = yaml.safe_load(file.read_text())
     identity = Identity(Kind.EXPORTER, said["metadata"]["namespace"], name, said["token"])
-    return Controller(said["endpoint"], Trust(ca=said["tls"]["ca"]), identity)
+    return ControllerConnection(said["endpoint"], Trust(ca=said["tls"]["ca"]), identity)
 
 
 class Desk:
     """An exporter that is asked."""
 
-    def __init__(self, controller: Controller) -> None:
+    def __init__(self, controller: ControllerConnection) -> None:
         self.controller = controller
-        self.reasons: Sequence[Reason] = ()
-        self.offered: list[Tenant] = []
-        self.waits: Tenant | None = None
-        self.tenant: Tenant | None = None
+        self.reasons: Sequence[StatusReason] = ()
+        self.offered: list[LeaseAssignment] = []
+        self.waits: LeaseAssignment | None = None
+        self.tenant: LeaseAssignment | None = None
         self._news = trio.Event()
 
     def _happened(self) -> None:
         self._news.set()
         self._news = trio.Event()
 
-    async def introduce(self, calls: Calls) -> None:
+    async def introduce(self, calls: ControllerCalls) -> None:
         await calls.register({}, [DriverInstanceReport(uuid="1")])
         await calls.report(Status.AVAILABLE, "")
 
-    def answer(self, tenant: Tenant) -> Sequence[Reason]:
+    def answer(self, tenant: LeaseAssignment) -> Sequence[StatusReason]:
         self.offered.append(tenant)
         return self.reasons
 
-    def told(self, tenant: Tenant | None) -> None:
+    def told(self, tenant: LeaseAssignment | None) -> None:
         self.tenant = tenant
         self._happened()
 
-    def note(self, waits: Tenant | None) -> None:
+    def note(self, waits: LeaseAssignment | None) -> None:
         self.waits = waits
         self._happened()
 
     async def run(self) -> None:
         await self.controller.follow(self.introduce, self.told, answer=self.answer, waits=self.note)
 
-    async def until_leased(self) -> Tenant:
+    async def until_leased(self) -> LeaseAssignment:
         while self.tenant is None:
             await self._news.wait()
         return self.tenant
 
-    async def until_declined(self) -> Tenant:
+    async def until_declined(self) -> LeaseAssignment:
         while self.waits is None:
             await self._news.wait()
         return self.waits
@@ -97,7 +97,7 @@ async def test_a_board_in_local_use_declines_and_the_lease_goes_on(lab: Lab) -> 
                     "lease", "create", "-l", "board=bench", "--no-wait", "--duration", "1h", "-o", "name"
                 )
             ).strip()
-            assert await desk.until_declined() == Tenant(name, "ann")
+            assert await desk.until_declined() == LeaseAssignment(name, "ann")
             shown = json.loads(await command("exporters", "show", "desk", "-o", "json"))
             assert (shown["state"], shown["reason"]) == ("busy", "in local use by ana")
             assert shown["reasons"] == [{"code": "local-use", "sentence": "in local use by ana"}]

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import trio
 import yaml
-from jumpstarter_exporter.config import places
+from jumpstarter_exporter import paths
 from jumpstarter_exporter.serve import host as module
 from jumpstarter_exporter.serve.test_discovery import CP2102, FT232R, Bench, relay
 
@@ -37,8 +37,8 @@ def bench(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
     host.enrol()
     monkeypatch.setenv("JUMPSTARTER_STATE_DIRECTORY", str(host.state))
     monkeypatch.setenv("JMP_CLIENT_CONFIG_HOME", str(tmp_path / "config"))
-    monkeypatch.setattr(places, "SYSTEM", tmp_path / "none" / "exporters")
-    monkeypatch.setattr(module, "end_in_time", lambda *_: None)
+    monkeypatch.setattr(paths, "SYSTEM_CONFIG_FOLDER", tmp_path / "none" / "exporters")
+    monkeypatch.setattr(module, "limit_shutdown_time", lambda *_: None)
     return Bench(tmp_path)
 
 
@@ -117,8 +117,8 @@ async def test_a_discovered_board_of_a_host_that_was_not_paired_is_leased_with_a
     config, state = tmp_path / "config", tmp_path / "state"
     monkeypatch.setenv("JUMPSTARTER_STATE_DIRECTORY", str(state))
     monkeypatch.setenv("JMP_CLIENT_CONFIG_HOME", str(config))
-    monkeypatch.setattr(places, "SYSTEM", tmp_path / "none" / "exporters")
-    monkeypatch.setattr(module, "end_in_time", lambda *_: None)
+    monkeypatch.setattr(paths, "SYSTEM_CONFIG_FOLDER", tmp_path / "none" / "exporters")
+    monkeypatch.setattr(module, "limit_shutdown_time", lambda *_: None)
     bench = Bench(tmp_path)
     (config / "profiles.d").mkdir()
     (config / "profiles.d" / "relay.yaml").write_text(relay())

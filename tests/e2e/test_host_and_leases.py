@@ -65,7 +65,7 @@ def test_nobody_at_the_host_switches_a_board_that_somebody_has_leased(lab: Lab) 
     assert "power" in lab.ok("devices", JUMPSTARTER_HOST=door(lab))
     lab.ok("power", "off", "--override", JUMPSTARTER_HOST=door(lab))
     words = ("power", "on", "--client", lab.home / "ann.yaml", "--lease", lease(lab), "--exporter-logs")
-    assert "of this host takes part in the lease, with --override" in lab.run(*words).stderr
+    assert "on the exporter's host uses the lease with --override" in lab.run(*words).stderr
 
 
 def test_who_has_leased_a_board_reads_who_takes_part(lab: Lab) -> None:
@@ -78,7 +78,7 @@ def test_who_has_leased_a_board_reads_who_takes_part(lab: Lab) -> None:
     lab.ok("power", "on", "--override", JUMPSTARTER_HOST=door(lab))
     (lab.home / "done").touch()
     _, said = shell.communicate(timeout=60)
-    assert said.count(" of this host takes part in the lease, with --override") == 1, said
+    assert said.count(" on the exporter's host uses the lease with --override") == 1, said
     assert "INFO" not in said, "the rest is for --exporter-logs"
 
 
@@ -163,7 +163,7 @@ def test_an_exporter_that_is_drained_to_its_end_ends_after_its_lease(lab: Lab) -
     lab.until(lambda: lab.status("one") == "LEASE_READY")
     said = exporter_command(lab, "drain", "--exit").stdout
     assert said.startswith("one: leased by ann (")
-    assert "ending after the leases that run (one: leased by ann (" in daemon.log.read_text()
+    assert "ending after the current leases (one: leased by ann (" in daemon.log.read_text()
     assert said.endswith("\nthe exporter ends when no lease is served any more\n")
     assert daemon.process.poll() is None
     lab.ok("lease", "release", lease(lab), "--client", lab.home / "ann.yaml")

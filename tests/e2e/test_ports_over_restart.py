@@ -17,7 +17,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from jumpstarter_exporter.recording import Cursor, Folder, Kind, Record
+from jumpstarter_exporter.recording import ConsoleRecord, Cursor, RecordingFolder, RecordKind
 from jumpstarter_proto.process.descriptor_table import name_of
 
 from tests.interop import exporters
@@ -114,12 +114,12 @@ class Host:
             finally:
                 process.kill()
 
-    def recorded(self, text: bytes) -> list[Record]:
+    def recorded(self, text: bytes) -> list[ConsoleRecord]:
         """The recording, as soon as that is in it."""
         end = time.monotonic() + LIMIT
         while time.monotonic() < end:
             for folder in (self._home / "state" / "consoles").glob("*"):
-                records, _ = Folder(folder).read(Cursor(0, 0))
+                records, _ = RecordingFolder(folder).read(Cursor(0, 0))
                 if text in b"".join(record.data for record in records):
                     return records
             time.sleep(0.02)
@@ -182,12 +182,12 @@ def test_a_port_is_never_closed_and_what_comes_meanwhile_is_recorded(
         host.recorded(b"after; ")
         assert host.systemd.until_stored(1) == stored
         stop(process, signal.SIGTERM)
-    told = [record.data for record in records if record.kind is Kind.NOTE]
+    told = [record.data for record in records if record.kind is RecordKind.NOTE]
     assert told == [
         b"the port was opened",
         b"the port stayed open while the exporter was started again; what came meanwhile follows",
     ]
-    gaps = [record.data for record in records if record.kind is Kind.GAP]
+    gaps = [record.data for record in records if record.kind is RecordKind.GAP]
     assert gaps == ([] if end == "stopped" else [KILLED])
     assert records[-1].data == b"meanwhile; "
     assert not host.cable.was_closed.is_set()
@@ -218,7 +218,7 @@ def test_more_than_the_kernel_keeps_is_marked(tmp_path: Path, stack: ExitStack) 
     with host.started() as process:
         records = host.recorded(b"y" * 4000)
         stop(process, signal.SIGTERM)
-    gaps = [record.data for record in records if record.kind is Kind.GAP]
+    gaps = [record.data for record in records if record.kind is RecordKind.GAP]
     assert gaps == [
         KILLED,
         b"bytes may be missing in what follows: more came than the kernel keeps of a port",

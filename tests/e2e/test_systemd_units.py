@@ -145,7 +145,7 @@ def test_the_socket_is_where_the_exporter_and_its_users_look_for_it() -> None:
     folders = exporter["RuntimeDirectory"][0].split()
     assert {f"/run/{folder}" for folder in folders} == {
         str(sockets.SYSTEM.parent),
-        str(sockets.of_board(sockets.SYSTEM, "rpi4").parent),
+        str(sockets.board_socket_path(sockets.SYSTEM, "rpi4").parent),
     }
 
 

@@ -51,7 +51,7 @@ def test_a_lease_outlives_the_tokens_of_its_client_and_its_exporter(lab: Lab) ->
     assert lab.ok("lease", "release", "mine", "--client", ann)
     lab.until(lambda: lab.status("one") == "AVAILABLE")
     log = board.log.read_text()
-    assert "there is a new token, as the one before was about to end" in log
+    assert "the token was renewed" in log
     assert "token is expired" not in log
     assert "eyJ" not in log + lab.controller.log.read_text()
 
@@ -69,5 +69,5 @@ def test_a_host_and_its_boards_are_who_they_are_beyond_the_end_of_their_tokens(l
     lab.until(lambda: time.time() > max(end_of(first), end_of(before)) + 1)
     ann = lab.client("ann")
     lab.ok("power", "on", "-l", "board=rpi4", "--client", ann)
-    assert "has a new token, as the one before was about to end" in daemon.log.read_text()
+    assert "was renewed" in daemon.log.read_text()
     assert "token is expired" not in daemon.log.read_text()

@@ -121,7 +121,7 @@ def test_sighup_takes_up_a_changed_file_after_the_lease(lab: Lab) -> None:
     lab.until(lambda: "one: changes after lease " in daemon.log.read_text())
     assert shell.do("j power on") == (0, "")
     shell.end()
-    lab.until(lambda: "the board one is served as it is configured now" in daemon.log.read_text())
+    lab.until(lambda: "the board one is served with its new configuration" in daemon.log.read_text())
     lab.until(lambda: free(lab))
     assert daemon.process.poll() is None
 
@@ -166,7 +166,7 @@ def test_an_exporter_that_is_deleted_in_a_lease_puts_its_board_in_order(lab: Lab
 def test_an_exporter_that_was_deleted_says_so_and_is_taken_back(lab: Lab) -> None:
     daemon = lab.exporter("one")
     lab.admin("exporter", "delete", "one")
-    lab.until(lambda: "does not take this exporter" in daemon.log.read_text())
+    lab.until(lambda: "rejected this exporter" in daemon.log.read_text())
     said = [line for line in daemon.log.read_text().splitlines() if line.startswith("ERROR")]
     assert len(said) == 1, said
     assert daemon.process.poll() is None

@@ -284,7 +284,7 @@ def _recorded(data: bytes) -> None:
 
 
 def _recordings() -> list[bytes]:
-    pieces = [records.encode(records.Record(1, kind, b"abc")) for kind in records.Kind]
+    pieces = [records.encode(records.ConsoleRecord(1, kind, b"abc")) for kind in records.RecordKind]
     return [b"".join(pieces), *pieces]
 
 

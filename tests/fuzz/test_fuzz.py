@@ -43,12 +43,12 @@ def unchecked_frame(frame: bytes) -> tuple[Any, bytes]:
     return parsed.frame_type, parsed.payload
 
 
-def unchecked_sum(data: bytes, start: int = 0) -> list[records.Record]:
+def unchecked_sum(data: bytes, start: int = 0) -> list[records.ConsoleRecord]:
     found = []
     while start + records._HEADER.size <= len(data):
         size, kind, time = records._HEADER.unpack_from(data, start)
         start += records._HEADER.size + size + records._SUM.size
-        found.append(records.Record(time, records.Kind(kind), data[start - size : start]))
+        found.append(records.ConsoleRecord(time, records.RecordKind(kind), data[start - size : start]))
     return found
 
 

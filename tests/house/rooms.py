@@ -46,9 +46,10 @@ class Module:
 
         `from a import b` gives `a` and `a.b`, since b may be a module.
         """
-        return {name for node in ast.walk(self.tree) for name in self._names(node)}
+        return {name for node in ast.walk(self.tree) for name in self.names(node)}
 
-    def _names(self, node: ast.AST) -> Iterator[str]:
+    def names(self, node: ast.AST) -> Iterator[str]:
+        """What one import statement names, absolute; nothing for other statements."""
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):

@@ -284,7 +284,7 @@ def test_a_lease_has_the_board_alone_in_each_phase(board: Board, ann: Person) ->
     board.becomes("LEASE_READY")
     board.refuses(why=f"{leased}leased)")
     assert board.use("power", "off", "--override").returncode == 0
-    shell.until(f"{ME} of this host takes part in the lease, with --override")
+    shell.until(f"{ME} on the exporter's host uses the lease with --override")
     board.go_on("inside")
     board.becomes("AFTER_LEASE_HOOK")
     board.refuses(why=f"{leased}cleaning)")
@@ -470,7 +470,7 @@ def test_a_change_waits_for_the_end_of_a_lease(board: Board, ann: Person) -> Non
     assert board.exporter.status == "LEASE_READY"
     board.go_on("inside")
     shell.end()
-    board.logs("is served as it is configured now")
+    board.logs("is served with its new configuration")
     assert "spare" in board.use("devices").stdout
     is_over(board, shell.lease)
     assert "OFFLINE" not in [status for status, _ in board.exporter.statuses]

@@ -20,9 +20,9 @@ from google.protobuf import descriptor_pb2, descriptor_pool
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor, ServiceDescriptor
 from jumpstarter_exporter.arguments import hints
 from jumpstarter_exporter.composite import Composite
+from jumpstarter_exporter.decorators import Exported, ExportKind, exported
 from jumpstarter_exporter.driver import Driver
 from jumpstarter_exporter.grpc_interface import GrpcInterface, jumpstarter_interface
-from jumpstarter_exporter.markers import Exported, Kind, exported
 from jumpstarter_proto.annotations.annotations_pb2 import resource_handle
 from jumpstarter_proto.value import JSON
 
@@ -114,7 +114,7 @@ def test_procedures_are_the_exported_methods(path: Path) -> None:
 
 def check(procedure: MethodDescriptor, method: Exported) -> None:
     streams = (procedure.client_streaming, procedure.server_streaming)
-    if method.kind is Kind.STREAM:
+    if method.kind is ExportKind.STREAM:
         assert streams == (True, True), procedure.full_name
         for message in (procedure.input_type, procedure.output_type):
             assert message.name == "StreamData", procedure.full_name
@@ -122,7 +122,7 @@ def check(procedure: MethodDescriptor, method: Exported) -> None:
                 ("payload", 1, FieldDescriptor.TYPE_BYTES)
             ]
         return
-    assert streams == (False, method.kind is Kind.STREAMING), procedure.full_name
+    assert streams == (False, method.kind is ExportKind.STREAMING), procedure.full_name
     found = hints(method.function)
     parameters = list(inspect.signature(method.function).parameters.values())[1:]
     if not parameters:
@@ -138,7 +138,7 @@ def check(procedure: MethodDescriptor, method: Exported) -> None:
         else:
             check_field(field, found[parameter.name])
     result = found["return"]
-    if method.kind is Kind.STREAMING:
+    if method.kind is ExportKind.STREAMING:
         assert get_origin(result) in (AsyncIterator, AsyncGenerator, Iterator), procedure.full_name
         result = get_args(result)[0]
     check_result(procedure.output_type, result)

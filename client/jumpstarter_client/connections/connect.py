@@ -254,7 +254,7 @@ def _socket_of_daemon(error: JumpstarterError) -> str:
 @asynccontextmanager
 async def _open_built_in(config: str | Path | None) -> AsyncIterator[_BuiltInExporter]:
     try:
-        embedded = importlib.import_module("jumpstarter_exporter.embedded")
+        embedded = importlib.import_module("jumpstarter_exporter.serve.embedded")
     except ImportError as error:
         raise ConnectError(
             f"no exporter is running here, and no built-in exporter is installed ({error}); name one with --host, "

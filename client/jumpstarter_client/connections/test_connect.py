@@ -223,7 +223,7 @@ async def test_an_exporter_is_built_in_when_nothing_runs(tmp_path: Path) -> None
 async def test_where_there_is_none_a_controllers_board_is_a_way_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jumpstarter_exporter.config.places.SYSTEM", tmp_path / "etc")
+    monkeypatch.setattr("jumpstarter_exporter.paths.SYSTEM_CONFIG_FOLDER", tmp_path / "etc")
     with pytest.raises(ConnectError, match="or lease a board from a controller: -l board=rpi4") as caught:
         async with connect_async():
             pass

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from jumpstarter_client.errors import DriverError
 from jumpstarter_exporter.config import ConfigError, build, load
-from jumpstarter_exporter.tree import TreeError
+from jumpstarter_exporter.session.tree import TreeError
 
 from jumpstarter_drivers.composite.client import CompositeClient
 from jumpstarter_drivers.composite.driver import Composite, Proxy

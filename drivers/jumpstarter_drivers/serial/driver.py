@@ -16,7 +16,13 @@ import trio
 from jumpstarter_exporter.core import Core
 from jumpstarter_exporter.driver import DeviceBusy, DeviceMissing, Driver, export, export_stream
 from jumpstarter_exporter.grpc_interface import GrpcInterface, jumpstarter_interface
-from jumpstarter_exporter.recording import Folder, Record, Recorder, TakenError, state_directory
+from jumpstarter_exporter.recording import (
+    ConsoleRecord,
+    Recorder,
+    RecordingFolder,
+    TakenError,
+    state_directory,
+)
 from jumpstarter_proto.file_names import safe_name
 from jumpstarter_proto.value import JSON
 
@@ -181,7 +187,7 @@ class SerialCore(Core["PySerial"]):
 def _moved(former: Path, folder: Path) -> Path:
     """Where a recording is that an exporter began under the name that it had before devices had UUIDs."""
     if former.is_dir() and not folder.exists():
-        recording = Folder(former)
+        recording = RecordingFolder(former)
         try:
             recording.open()
             former.rename(folder)
@@ -397,7 +403,7 @@ class PySerial(Driver):
         return console
 
 
-def _parts(batch: list[Record]) -> Iterator[list[dict[str, JSON]]]:
+def _parts(batch: list[ConsoleRecord]) -> Iterator[list[dict[str, JSON]]]:
     """A batch in messages that are not too large."""
     part: list[dict[str, JSON]] = []
     size = 0

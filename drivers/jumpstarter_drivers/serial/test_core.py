@@ -12,12 +12,12 @@ import pytest
 import trio
 from jumpstarter_client.tree import open_client
 from jumpstarter_exporter.composite import Composite
-from jumpstarter_exporter.devices.cores import keeping_open, living
+from jumpstarter_exporter.device_state import State
+from jumpstarter_exporter.devices.cores import keeping_open, managed_cores
 from jumpstarter_exporter.devices.inventory import BoardDevices, Inventory
 from jumpstarter_exporter.devices.spec import Spec
-from jumpstarter_exporter.devices.state import State
-from jumpstarter_exporter.recording import Folder, Recorder
-from jumpstarter_exporter.session import Session
+from jumpstarter_exporter.recording import Recorder, RecordingFolder
+from jumpstarter_exporter.session.session import Session
 from jumpstarter_proto.rpc import open_channel
 from trio.testing import memory_stream_pair
 
@@ -40,7 +40,7 @@ def devices(url: str, **values: Any) -> BoardDevices:
 @asynccontextmanager
 async def exporter(board: BoardDevices) -> AsyncIterator[SerialCore]:
     """The host, for a time with several sessions."""
-    async with living(board), trio.open_nursery() as nursery:
+    async with managed_cores(board), trio.open_nursery() as nursery:
         nursery.start_soon(keeping_open, board)
         slot = board.slots["console"].core
         assert slot is not None
@@ -164,7 +164,7 @@ async def test_a_recording_from_before_devices_had_uuids_is_found_again(cable: C
 async def test_a_recording_of_another_exporter_that_runs_is_left_to_it(cable: Cable, state: Path) -> None:
     board = devices(str(cable.path))
     config = PySerial(url=str(cable.path))
-    former = Folder(state / "consoles" / config.recording_name("console"))
+    former = RecordingFolder(state / "consoles" / config.recording_name("console"))
     former.open()
     try:
         async with exporter(board) as core:

@@ -1,8 +1,8 @@
-"""Who serves the board of a configuration file: one daemon alone, or commands with a built-in exporter, side by side.
+"""Who serves the board of a configuration file: one daemon alone, or commands with built-in exporters side by side.
 
-A lock says it, of a file in a folder that every user of the host can reach, so that nobody switches a board beside an
-exporter that has it. Its name is made of the configuration's path; what is in it is for the sentence of those who
-find it taken. The kernel lets the lock go with its process, however that ends.
+It is a lock on a file in a folder that all users of the host can reach, so that nobody switches a board that another
+exporter uses. The file's name is made from the configuration's path; its content says who has the board, for the error
+message. The kernel releases the lock when the process ends, in whatever way.
 """
 
 from __future__ import annotations
@@ -22,14 +22,21 @@ import trio
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.json_texts import parse_json
 
-__all__ = ["BoardTakenError", "Holder", "beside_others", "claimed", "holder", "sweep"]
+__all__ = [
+    "BoardTakenError",
+    "Holder",
+    "claim_holder",
+    "exclusive_claim",
+    "remove_stale_claims",
+    "shared_claim",
+]
 
-FOLDERS = (Path("/run/lock"), Path("/tmp"))  # noqa: S108 - whose file it is is looked at
+FOLDERS = (Path("/run/lock"), Path("/tmp"))  # noqa: S108 - the file's owner is checked
 _PREFIX = "jumpstarter-board-"
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-"""Anybody can put a link or a pipe there."""
+"""Any user can put a link or a pipe there."""
 WAIT_SECONDS = 3.0
-"""A daemon waits so long for commands to end, and then serves the board beside them until they do."""
+"""A daemon waits this long for commands to end; then it serves the board beside them."""
 _LOOK_SECONDS = 0.2
 _MAX_TEXT = 4096
 _log = logging.getLogger(__name__)
@@ -44,15 +51,15 @@ class BoardTakenError(JumpstarterError):
     def __init__(self, message: str, socket: str = "") -> None:
         super().__init__(message)
         self.socket = socket
-        """Where it serves the users of this host; empty where it does not, or nobody says so who can be believed."""
+        """The socket where it serves users of the host; empty if there is none or the file's owner is not trusted."""
 
 
 @contextmanager
-def beside_others(file: Path) -> Iterator[None]:
-    """Use the board of a file for the block, unless a daemon has it.
+def shared_claim(file: Path) -> Iterator[None]:
+    """Use a file's board in the block, unless a daemon has it.
 
     Raises:
-        BoardTakenError: one has it; says how to get at the board.
+        BoardTakenError: a daemon has it; the message says how to use the board.
     """
     path = _place(file)
     descriptor = _locked(path, fcntl.LOCK_SH)
@@ -69,15 +76,15 @@ class Holder:
     """The daemon that has a board."""
 
     process: str
-    """Its number; empty if nobody who can be believed says so."""
+    """Its process number; empty if it is unknown or the file's owner is not trusted."""
     error: BoardTakenError
-    """What those are told who would use the board while it has it."""
+    """The error for others who want to use the board."""
 
 
-def holder(file: Path) -> Holder | None:
-    """Who has the board of a file, at this moment; None if it is free, or commands use it.
+def claim_holder(file: Path) -> Holder | None:
+    """Who has a file's board now; None if it is free or used by commands.
 
-    Nothing is changed, but the lock is taken for an instant.
+    The lock is taken for an instant; nothing else changes.
     """
     path = _place(file)
     process = _told(path).get("process", "")
@@ -96,7 +103,7 @@ def holder(file: Path) -> Holder | None:
 
 
 class _Claim:
-    """A daemon's hold on the board of one file."""
+    """A daemon's lock on the board of one file."""
 
     def __init__(self, file: Path, told: dict[str, str]) -> None:
         self._path = _place(file)
@@ -104,33 +111,34 @@ class _Claim:
         self._descriptor: int | None = None
 
     def take(self) -> bool:
-        """Whether it is ours."""
+        """Try to take the lock; True if this process has it."""
         if self._descriptor is None:
             self._descriptor = _locked(self._path, fcntl.LOCK_EX)
             if self._descriptor is not None:
-                with suppress(OSError):  # whoever finds it taken is told less
+                with suppress(OSError):  # the error message for others has less detail then
                     told = {"process": str(os.getpid()), **self._told}
                     _write(self._path, self._descriptor, json.dumps(told).encode())
         return self._descriptor is not None
 
     async def keep_trying(self) -> None:
-        """Until it is ours."""
-        while not self.take():  # noqa: ASYNC110 - nothing tells when another process lets a lock go
+        """Wait until this process has the lock."""
+        while not self.take():  # noqa: ASYNC110 - the kernel sends no event when a lock is released
             await trio.sleep(_LOOK_SECONDS)
 
     def leave(self) -> None:
-        """Let others have it."""
+        """Release the lock."""
         if self._descriptor is not None:
             _leave(self._descriptor, self._path)
 
 
 @asynccontextmanager
-async def claimed(
+async def exclusive_claim(
     file: Path, *, socket: str = "", endpoint: str = "", exporter: str = ""
 ) -> AsyncIterator[None]:
-    """Have the board of a file for the block, which begins when no command has it any more, or after `WAIT_SECONDS`.
+    """Hold a file's board in the block.
 
-    `socket`, or the controller's `endpoint` and the name of the `exporter` there, are what others are told.
+    The block begins when no command uses the board, or after `WAIT_SECONDS`. `socket`, or the controller's `endpoint`
+    and the name of the `exporter` there, go to the error message for others.
 
     Raises:
         BoardTakenError: another daemon has it.
@@ -140,10 +148,12 @@ async def claimed(
         with trio.move_on_after(WAIT_SECONDS):
             await claim.keep_trying()
         if not claim.take():
-            # Only a daemon's lock shuts out a command's; one that was killed may have left its words there.
-            if (held := holder(file)) is not None and held.process:
+            # Only a daemon's lock excludes commands; the text may be left from a daemon that was killed.
+            if (held := claim_holder(file)) is not None and held.process:
                 raise held.error
-            _log.warning("commands of this host use the board of %s, too, until they end", file)
+            _log.warning(
+                "commands of this host are still using the board of %s; it is served beside them", file
+            )
         async with trio.open_nursery() as nursery:
             nursery.start_soon(claim.keep_trying)
             yield
@@ -152,8 +162,8 @@ async def claimed(
         claim.leave()
 
 
-def sweep() -> None:
-    """Remove the files of those that were killed, as far as they are ours to remove."""
+def remove_stale_claims() -> None:
+    """Remove lock files that killed processes of this user left behind."""
     for folder in FOLDERS:
         for path in folder.glob(f"{_PREFIX}*"):
             with suppress(OSError):
@@ -168,7 +178,7 @@ def _place(file: Path) -> Path:
 
 
 def _locked(path: Path, kind: int) -> int | None:
-    """The descriptor of the lock; None if others have it."""
+    """The lock's descriptor; None if others have the lock."""
     while True:
         try:
             descriptor = os.open(path, _OPEN)
@@ -176,11 +186,11 @@ def _locked(path: Path, kind: int) -> int | None:
             try:
                 flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
                 descriptor = os.open(path, flags, 0o644)
-                # Others have to see the lock, whatever the umask of a service is.
+                # Other users must be able to open it, whatever the service's umask is.
                 os.fchmod(descriptor, 0o644)
             except FileExistsError:
                 continue
-        except OSError as error:  # somebody has put something else there, which must lock out nobody
+        except OSError as error:  # something else is in its place, which must not lock anybody out
             _log.warning(
                 "%s is no lock (%s): nothing keeps others from this board; remove it", path, error.strerror
             )
@@ -195,11 +205,11 @@ def _locked(path: Path, kind: int) -> int | None:
             raise
         if _is_at(descriptor, path):
             return descriptor
-        os.close(descriptor)  # whoever had it has removed it meanwhile
+        os.close(descriptor)  # the process that had it has removed the file
 
 
 def _write(path: Path, lock: int, text: bytes) -> None:
-    """Only into a file of ours that has no other name: a link there could lead to any file that we may write."""
+    """Write only to a regular file of this user with a single name: a link could lead to any other file."""
     descriptor = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         facts = os.fstat(descriptor)
@@ -219,10 +229,10 @@ def _is_at(descriptor: int, path: Path) -> bool:
 
 
 def _leave(descriptor: int, path: Path) -> None:
-    """Let it go; the last one removes the file."""
+    """Release the lock; the last one removes the file."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        with suppress(OSError):  # another user's, in a folder where only they may
+        with suppress(OSError):  # another user's file, in a folder where only its owner may remove it
             path.unlink()
     except BlockingIOError:
         pass
@@ -249,7 +259,7 @@ def _taken(file: Path, path: Path) -> BoardTakenError:
 
 
 def _told(path: Path) -> dict[str, str]:
-    """What the holder has written, if it is root or ourselves: anybody can make a file there."""
+    """The text that the holder has written, if root or this user owns the file."""
     try:
         descriptor = os.open(path, _OPEN)
     except OSError:

@@ -1,4 +1,4 @@
-"""What `Occupancy` answers: whether a local call may go on, and what is to be done."""
+"""The answers of `Occupancy`: whether a local call is allowed, and which actions to perform."""
 
 from __future__ import annotations
 
@@ -7,167 +7,178 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 __all__ = [
-    "NEXT",
-    "Action",
-    "Admission",
-    "Apply",
-    "Begin",
-    "Clean",
-    "Close",
-    "Decline",
-    "End",
-    "GiveBack",
-    "Lease",
-    "Lose",
-    "Phase",
-    "Reason",
-    "Refusal",
-    "Tell",
-    "Wait",
+    "PHASE_TRANSITIONS",
+    "ApplyChange",
+    "BeginLease",
+    "CallTarget",
+    "CleanUpLease",
+    "CloseWaitingSession",
+    "CutConnection",
+    "DeclineLease",
+    "DelayLease",
+    "EndLease",
+    "LocalRefusal",
+    "NotifyLocalUsers",
+    "OccupancyAction",
+    "ReturnLease",
+    "ServedLease",
+    "ServingPhase",
+    "WithheldReason",
 ]
 
 
-class Phase(enum.StrEnum):
-    """How far a lease is."""
+class ServingPhase(enum.StrEnum):
+    """The phase of a lease."""
 
     WAITING = "waiting"
-    """For the board: somebody uses it here, or something withholds it."""
+    """It waits for the board, which somebody uses here or something withholds."""
     PREPARING = "preparing"
-    """Its beforeLease hook runs."""
+    """The beforeLease hook runs."""
     LEASED = "leased"
     CLEANING = "cleaning"
-    """Its afterLease hook runs."""
+    """The afterLease hook runs."""
 
 
-NEXT: dict[Phase, frozenset[Phase]] = {
-    Phase.WAITING: frozenset({Phase.PREPARING}),
-    Phase.PREPARING: frozenset({Phase.LEASED, Phase.CLEANING}),
-    Phase.LEASED: frozenset({Phase.CLEANING}),
-    Phase.CLEANING: frozenset(),
+PHASE_TRANSITIONS: dict[ServingPhase, frozenset[ServingPhase]] = {
+    ServingPhase.WAITING: frozenset({ServingPhase.PREPARING}),
+    ServingPhase.PREPARING: frozenset({ServingPhase.LEASED, ServingPhase.CLEANING}),
+    ServingPhase.LEASED: frozenset({ServingPhase.CLEANING}),
+    ServingPhase.CLEANING: frozenset(),
 }
-"""The ways between them; each may also follow itself, and a lease may be over in each."""
+"""The phases that may follow each phase. A phase may repeat, and a lease may end in any of them."""
 
 
-class Reason(enum.StrEnum):
-    """What keeps a board from being leased, though nobody uses it. Each has an end of its own."""
+class WithheldReason(enum.StrEnum):
+    """Why a board cannot be leased although nobody uses it. Each reason ends independently."""
 
     HOOK_FAILED = "hook failed"
-    """Until the lease of the hook is released."""
+    """Until the hook's lease is released."""
     DRAINED = "drained"
     """Until it is resumed."""
     STOPPED = "stopped"
-    """Until it is resumed, or its file is read again."""
+    """Until it is resumed or its file is reloaded."""
     CHANGING = "changing"
-    """What belongs to it is other than what is served, until that is taken up."""
+    """Its configuration has changed, until the change is applied."""
     HARDWARE = "hardware"
-    """Until what is missing is there."""
+    """Until the missing hardware is there."""
     UNKNOWN = "not known who has it"
-    """Until its controller has said, or it is resumed. Users of the host do not get it either: a lease may have it."""
+    """Until the controller says, or the board is resumed. Local users do not get it either, as a lease may have it."""
 
 
 @dataclass(frozen=True)
-class Lease:
+class ServedLease:
     """A lease of this board."""
 
     name: str
     client: str
-    phase: Phase = Phase.WAITING
+    phase: ServingPhase = ServingPhase.WAITING
     declinable: bool = field(default=False, compare=False)
-    """Its controller takes it back and gives it another board."""
+    """Whether the controller can take it back and give it another board."""
     until: str = ""
-    """When it ends, for people; empty where the controller does not say."""
+    """When it ends, for people; empty if the controller does not say."""
 
 
-class Admission(enum.Enum):
-    """In which session a local call runs."""
+class CallTarget(enum.Enum):
+    """The session in which a local call runs."""
 
     LOCAL = "local"
     LEASE = "lease"
-    """The lease's own, on its objects: with --override."""
+    """The lease's session and its objects: with --override."""
     LOOK = "look"
-    """In whichever there is; it opens nothing."""
+    """Any existing session; the call opens nothing."""
 
 
 @dataclass(frozen=True)
-class Refusal:
-    """Why a local call may not go on: `code` for programs, `sentence` for people."""
+class LocalRefusal:
+    """Why a local call is refused: `code` for programs, `sentence` for people."""
 
     code: str
     sentence: str
 
 
 @dataclass(frozen=True)
-class Begin:
-    """Close the local session, open the lease's if it is not, and let its users in: behind its hook, if `hook`."""
+class BeginLease:
+    """Close the local session, open the lease's session if necessary, and admit its users, after the hook if `hook`."""
 
-    lease: Lease
+    lease: ServedLease
     hook: bool = True
 
 
 @dataclass(frozen=True)
-class Clean:
-    """Run the afterLease hook of a lease that was served before the exporter was started again."""
+class CleanUpLease:
+    """Run the afterLease hook of a lease that was served before a restart."""
 
-    lease: Lease
+    lease: ServedLease
 
 
 @dataclass(frozen=True)
-class Wait:
+class DelayLease:
     """Open the lease's session, and refuse its calls for that reason."""
 
-    lease: Lease
+    lease: ServedLease
     reason: str
 
 
 @dataclass(frozen=True)
-class Close:
-    """Close the session of a lease that has waited: its controller has ended it, and nothing was prepared for it."""
+class CloseWaitingSession:
+    """Close the session of a waiting lease that the controller has ended; nothing was prepared for it."""
 
-    lease: Lease
+    lease: ServedLease
 
 
 @dataclass(frozen=True)
-class Decline:
-    """Tell the controller that another board has to do."""
+class DeclineLease:
+    """Tell the controller that the lease needs another board."""
 
-    lease: Lease
+    lease: ServedLease
     reason: str
 
 
 @dataclass(frozen=True)
-class GiveBack:
-    """Close the session of a lease that has waited, and tell its controller that it is over."""
+class ReturnLease:
+    """Close the session of a waiting lease, and tell the controller that the lease is over."""
 
-    lease: Lease
+    lease: ServedLease
     reason: str
 
 
 @dataclass(frozen=True)
-class End:
-    """End a lease that runs: nobody has heard of it, and its time is over."""
+class EndLease:
+    """End a current lease whose time is over and that the controller has not renewed."""
 
-    lease: Lease
+    lease: ServedLease
     reason: str
 
 
 @dataclass(frozen=True)
-class Tell:
-    """Let local users read that."""
+class NotifyLocalUsers:
+    """Notify local users."""
 
     text: str
 
 
 @dataclass(frozen=True)
-class Lose:
-    """A connection has done nothing for too long: tell its user, and end what it holds."""
+class CutConnection:
+    """A connection was idle for too long: tell its user why, and close what it holds."""
 
     connection: object
     reason: str
 
 
 @dataclass(frozen=True)
-class Apply:
-    """Take up the change that is pending: nobody uses the board. Said again until the reason is released."""
+class ApplyChange:
+    """Apply the pending change, as nobody uses the board. Repeated until the reason is removed."""
 
 
-Action: TypeAlias = Begin | Clean | Close | Wait | Decline | GiveBack | End | Tell | Lose | Apply
+OccupancyAction: TypeAlias = (
+    BeginLease
+    | CleanUpLease
+    | CloseWaitingSession
+    | DelayLease
+    | DeclineLease
+    | ReturnLease
+    | EndLease
+    | NotifyLocalUsers
+    | CutConnection
+    | ApplyChange
+)

@@ -1,11 +1,11 @@
 """Which discovered device belongs to which board. No I/O.
 
-Without rules all of them are one board that is named as its host. With rules, from `boards.yaml`, a board has the
-devices and the USB ports that its rule names, and what hangs on a hub of its own can be a board of its own. What no
-rule is for belongs to no board.
+Without rules, all devices are one board named like the host. With rules from `boards.yaml`, a board has the devices
+and USB ports that its rule names, and everything below a named hub can be a board of its own. A device without a rule
+belongs to no board.
 
-`Assignment` goes from one grouping to the next: a device that is new joins its board at once; one that belongs to
-another board than before changes when nobody uses either of them.
+`Assignment` applies a new grouping: a new device joins its board at once; a device that changes boards moves when
+nobody uses either of them.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 MAX_NAME_LENGTH = 30
-"""Of a host, and of a board in `boards.yaml`; both together are the name of an exporter, which has at most 63."""
+"""Of a host, and of a board in `boards.yaml`; both form an exporter's name, which has at most 63 characters."""
 
 
 @dataclass(frozen=True)
@@ -39,32 +39,32 @@ class BoardRule:
     """What belongs to one board."""
 
     name: str
-    """As it is written."""
+    """As written in the file."""
     ports: tuple[str, ...] = ()
-    """USB ports such as `1-1.4`, or `1-1.4.*` for all of a hub."""
+    """USB ports such as `1-1.4`, or `1-1.4.*` for all ports of a hub."""
     devices: tuple[str, ...] = ()
-    """Names of devices, or of groups of them, in the tree of what was discovered."""
+    """Names of devices or of groups, in the tree of discovered devices."""
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class GroupingRules:
-    """What `boards.yaml` says."""
+    """The content of `boards.yaml`."""
 
     boards: tuple[BoardRule, ...] = ()
     hubs: tuple[str, ...] = ()
-    """Ports of hubs; what hangs on one of them, and on no board's port, is a board."""
+    """Ports of hubs: everything below one of them that is on no board's port is a board."""
 
 
 @dataclass(frozen=True)
 class DiscoveredBoard:
-    """A board of discovered devices; what a controller is to know of it."""
+    """A board of discovered devices, as it is registered."""
 
     name: str
-    """Of the board and of its exporter: `HOST`, or `HOST-BOARD`."""
+    """The board's and its exporter's name: `HOST`, or `HOST-BOARD`."""
     labels: Mapping[str, str]
     devices: tuple[KnownDevice, ...]
-    """In the order of their names, also those that are not there now."""
+    """Ordered by name; missing devices are included."""
 
 
 @dataclass(frozen=True)
@@ -74,28 +74,28 @@ class Unassigned:
     device: KnownDevice
     reason: str
     claims: tuple[str, ...] = ()
-    """The boards that `boards.yaml` gives it to, if there are several."""
+    """The boards that `boards.yaml` assigns it to, if there are several."""
 
 
 def host_name(name: str) -> str:
-    """A host's name as a part of names: its first label, in lower case. `Lab-Pi.example.org` is `lab-pi`."""
+    """A host's name as part of other names: its first label in lower case, so `Lab-Pi.example.org` becomes `lab-pi`."""
     first = re.sub(r"[^a-z0-9-]+", "-", name.partition(".")[0].lower()).strip("-")
     return first[:MAX_NAME_LENGTH].rstrip("-") or "host"
 
 
 def board_name(host: str, board: str) -> str:
-    """The name of a host's board, which begins with that of the host, once."""
+    """The name of a host's board; it begins with the host's name, once."""
     return board if board == host or board.startswith(f"{host}-") else f"{host}-{board}"
 
 
 def group_devices(
     host: str, rules: GroupingRules | None, devices: Iterable[KnownDevice], *, only: str = ""
 ) -> tuple[dict[str, DiscoveredBoard], list[Unassigned]]:
-    """The boards by name, and what belongs to none; each device is once in there.
+    """The boards by name, and the devices that belong to none.
 
-    `host` is as `host_name` gives it. Without rules its board, which is named `only` if not as the host, is there even
-    if it has no device; with rules, those are there that have one. A device that is named counts before a port, and a
-    port before a hub.
+    `host` is a result of `host_name`. Without rules there is one board, named `only` or else like the host, even
+    without devices; with rules, boards without devices are left out. A device's name has precedence over its port, and
+    the port over a hub.
     """
     members: dict[str, list[KnownDevice]] = defaultdict(list)
     unassigned: list[Unassigned] = []
@@ -125,7 +125,7 @@ def group_devices(
 
 
 def _boards_of(host: str, rules: GroupingRules, device: KnownDevice) -> Sequence[str]:
-    """Those with the best claim; several are a mistake of whoever wrote the rules."""
+    """The boards with the best match; several are an error in the rules."""
     named = {
         board_name(host, rule.name)
         for rule in rules.boards
@@ -140,7 +140,7 @@ def _boards_of(host: str, rules: GroupingRules, device: KnownDevice) -> Sequence
     }
     if by_port:
         return sorted(by_port)
-    # The hub that is nearest to the host: others below it are parts of what hangs there.
+    # The hub nearest to the host: further hubs below it are parts of that board.
     for hub in _hubs_above(device.port):
         if any(fnmatchcase(hub, wanted) for wanted in rules.hubs):
             return [board_name(host, re.sub(r"[^a-z0-9]+", "-", hub.lower()))]
@@ -148,7 +148,7 @@ def _boards_of(host: str, rules: GroupingRules, device: KnownDevice) -> Sequence
 
 
 def _hubs_above(port: str) -> Iterable[str]:
-    """Ports of the hubs through which a port is reached, the one nearest to the host first: 1-1, 1-1.4 for 1-1.4.2."""
+    """Ports of the hubs above a port, the one nearest to the host first: 1-1, 1-1.4 for 1-1.4.2."""
     parts = port.split(".")
     return [".".join(parts[:count]) for count in range(1, len(parts))]
 
@@ -174,21 +174,21 @@ def _labels(host: str, name: str, devices: Iterable[KnownDevice]) -> dict[str, s
 
 
 class Assignment:
-    """Which board has which device now, on the way to the newest grouping."""
+    """Which board has which device while a new grouping is applied."""
 
     def __init__(self) -> None:
         self._boards: dict[str, str] = {}
         """By the device's key."""
         self.waiting: frozenset[str] = frozenset()
-        """Boards that are to get or to lose a device when nobody uses them."""
+        """Boards that get or lose a device as soon as nobody uses them."""
 
     @property
     def boards(self) -> set[str]:
-        """Those that have devices."""
+        """The boards that have devices."""
         return set(self._boards.values())
 
     def update(self, wanted: Mapping[str, str], in_use: Collection[str]) -> Mapping[str, str]:
-        """The board of each device from now on, by the device's key. `wanted` is where each is to be.
+        """The board of each device from now on, by the device's key. `wanted` is the new grouping.
 
         Boards that exchange devices change together, when none of them is `in_use`.
         """
@@ -213,7 +213,7 @@ class Assignment:
 
 
 def _connected(moves: Iterable[tuple[str, str | None]]) -> list[set[str]]:
-    """Sets of boards that exchange devices with each other, directly or through others."""
+    """Groups of boards that exchange devices, directly or through others."""
     found: list[set[str]] = []
     for board, target in moves:
         touched = {board} if target is None else {board, target}

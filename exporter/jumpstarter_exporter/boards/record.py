@@ -1,38 +1,38 @@
-"""What a restart of the exporter has to know of who uses a board: plain data, and what is read back of it."""
+"""What must survive a restart about who uses a board: plain data, and how it is read back."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from jumpstarter_exporter.boards.events import Lease, Phase
+from jumpstarter_exporter.boards.events import ServedLease, ServingPhase
 
-__all__ = ["Record"]
+__all__ = ["OccupancyRecord"]
 
 VERSION = 1
 UNREADABLE = "its record cannot be read"
 LATER = "its record is of a later version of the exporter"
 LATEST_END_SECONDS = 1e12
-"""Since the epoch; a later end is no time."""
+"""In seconds since the epoch; a later end is invalid."""
 
 
 @dataclass(frozen=True)
-class Record:
-    """Of one board."""
+class OccupancyRecord:
+    """The record of one board."""
 
-    lease: Lease | None = None
+    lease: ServedLease | None = None
     end: float | None = None
-    """When the lease ends, in seconds since the epoch; None where its controller does not say."""
+    """When the lease ends, in seconds since the epoch; None if the controller does not say."""
     began: float | None = None
-    """When the lease got the board, in seconds since the epoch; None where it waits, or nobody has noted it."""
+    """When the lease got the board, in seconds since the epoch; None if it waits or that is not recorded."""
     finished: str = ""
-    """The last lease that the exporter ended; its controller may not know yet."""
+    """The last lease that the exporter ended; the controller may not know yet."""
     drained: str | None = None
-    """Why it is drained; None when it is not."""
+    """Why it is drained; None if it is not."""
     unknown: str | None = None
-    """Why nobody knows who has it; None where that is known."""
+    """Why it is unknown who has the board; None if it is known."""
 
     def to_plain(self) -> dict[str, object]:
-        """As JSON can have it."""
+        """The record as JSON data."""
         plain: dict[str, object] = {"version": VERSION}
         if (lease := self.lease) is not None:
             plain |= {"lease": lease.name, "client": lease.client, "phase": str(lease.phase)}
@@ -51,8 +51,11 @@ class Record:
         return plain
 
     @classmethod
-    def from_plain(cls, plain: object) -> Record:
-        """None is a board that nobody has had. Of what is no record of this version it is `unknown` who had it."""
+    def from_plain(cls, plain: object) -> OccupancyRecord:
+        """The record of JSON data.
+
+        None is an unused board; for data that is invalid or of a later version, `unknown` is set.
+        """
         if plain is None:
             return cls()
         if not isinstance(plain, dict):
@@ -65,8 +68,10 @@ class Record:
             is_later = isinstance(version, int) and version > VERSION
             return cls(drained=drained, unknown=LATER if is_later else UNREADABLE)
         lease = None
-        if isinstance(name, str) and isinstance(client, str) and phase in list(map(str, Phase)):
-            lease = Lease(name, client, Phase(phase), until=until if isinstance(until, str) else "")
+        if isinstance(name, str) and isinstance(client, str) and phase in list(map(str, ServingPhase)):
+            lease = ServedLease(
+                name, client, ServingPhase(phase), until=until if isinstance(until, str) else ""
+            )
         return cls(
             lease,
             _time(plain.get("end")),

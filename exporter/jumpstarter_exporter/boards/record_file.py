@@ -1,4 +1,4 @@
-"""The record of who uses a board, in the state directory: written before it is acted on, read after a restart."""
+"""The record of who uses a board, in the state directory: written before actions, read after a restart."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ _log = logging.getLogger(__name__)
 
 
 class RecordFile:
-    """Of the board of one configuration file."""
+    """The record of one configuration file's board."""
 
     def __init__(self, directory: Path, board: str, file: Path) -> None:
         """`directory` is the state directory."""
-        # Two files may call their boards the same.
+        # Two files may use the same board name.
         digest = hashlib.sha256(os.fsencode(file.absolute())).hexdigest()[:8]
         self._path = directory / "occupancy" / safe_name(f"{board}-{digest}", ".json")
         self._is_failing = False
 
     async def read(self) -> object:
-        """What was written last; None if nothing was, and what is no record, if that cannot be read."""
+        """The last record; None if there is none. Unreadable content is returned as an invalid record."""
         return await trio.to_thread.run_sync(self._read)
 
     async def write(self, plain: object) -> None:
-        """On the disk when this returns. That it cannot be written is a warning, and stops nothing."""
+        """Write it to the disk. A failure is logged and does not stop anything."""
         await trio.to_thread.run_sync(self._write, plain)
 
     def _read(self) -> object:
@@ -54,7 +54,7 @@ class RecordFile:
             return {}
 
     def _kept(self) -> str:
-        """What was written for people to look at, where the next record would be written over it."""
+        """Set an unreadable record aside for people before it is overwritten."""
         try:
             return f"; what it was is in {set_aside(self._path).name}"
         except OSError:

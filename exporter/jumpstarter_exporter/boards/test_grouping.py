@@ -209,15 +209,18 @@ def test_boards_that_exchange_devices_change_together() -> None:
         ("boards: {rpi4: {prots: [1-1]}}", "unknown key 'prots'; did you mean 'ports'?"),
         (
             "boards: {rpi4: {ports: ['usb port 3']}}",
-            "'usb port 3' is no USB port; it takes one such as 1-1.4",
+            "'usb port 3' is not a USB port; use one such as 1-1.4",
         ),
-        ("boards: {Rpi 4: {ports: ['1-1']}}", "'Rpi 4' is no name for a board; it takes lower-case letters"),
+        (
+            "boards: {Rpi 4: {ports: ['1-1']}}",
+            "'Rpi 4' is not a valid name for a board; use lower-case letters",
+        ),
         (f"boards: {{{'a' * 31}: {{ports: ['1-1']}}}}", "at most 30"),
         ("boards: {a: {devices: [x]}, b: {devices: [x]}}", "x is of the board a already; remove one of them"),
         ("boards: {a: {ports: ['1-1']}, pi4-a: {ports: ['1-2']}}", "a is the board pi4-a, too; give one"),
         ("boards: {a: {ports: ['1-1']}, a: {ports: ['1-2']}}", "'a'"),
         ("boards: [a]", "it takes names, with a board below each"),
-        ("hubs: [upstairs]", "'upstairs' is no USB port"),
+        ("hubs: [upstairs]", "'upstairs' is not a USB port"),
         ("kind: Boards", "DiscoveredBoards"),
     ],
 )

@@ -8,42 +8,42 @@ import pytest
 from jumpstarter_proto.errors import JumpstarterUsageError
 
 from jumpstarter_exporter.boards.events import (
-    NEXT,
-    Action,
-    Admission,
-    Apply,
-    Begin,
-    Clean,
-    Close,
-    Decline,
-    End,
-    GiveBack,
-    Lease,
-    Lose,
-    Phase,
-    Reason,
-    Refusal,
-    Tell,
-    Wait,
+    PHASE_TRANSITIONS,
+    ApplyChange,
+    BeginLease,
+    CallTarget,
+    CleanUpLease,
+    CloseWaitingSession,
+    CutConnection,
+    DeclineLease,
+    DelayLease,
+    EndLease,
+    LocalRefusal,
+    NotifyLocalUsers,
+    OccupancyAction,
+    ReturnLease,
+    ServedLease,
+    ServingPhase,
+    WithheldReason,
 )
 from jumpstarter_exporter.boards.local_use import LocalUse
-from jumpstarter_exporter.boards.occupancy import Limits, Occupancy
+from jumpstarter_exporter.boards.occupancy import Occupancy, OccupancyLimits
 from jumpstarter_exporter.status import Status
 
-OURS = Lease("one", "ann", declinable=True)
-FOREIGN = Lease("one", "ann")
-OTHER = Lease("two", "eve")
-LIMITS = Limits()
+OURS = ServedLease("one", "ann", declinable=True)
+FOREIGN = ServedLease("one", "ann")
+OTHER = ServedLease("two", "eve")
+LIMITS = OccupancyLimits()
 WALL = 1e9
 """Seconds since the epoch where `now` is 0."""
 
 
 def used(board: Occupancy, person: str = "bob", now: float = 0.0) -> Occupancy:
-    assert board.local_call("desk", person, now) is Admission.LOCAL
+    assert board.local_call("desk", person, now) is CallTarget.LOCAL
     return board
 
 
-def leased(phase: Phase = Phase.LEASED) -> Occupancy:
+def leased(phase: ServingPhase = ServingPhase.LEASED) -> Occupancy:
     board = Occupancy()
     board.assigned(FOREIGN, 0)
     board.became(phase)
@@ -58,8 +58,8 @@ def deadline(board: Occupancy) -> float | None:
     return board.deadline
 
 
-def refused(answer: Admission | Refusal | None) -> Refusal:
-    assert isinstance(answer, Refusal)
+def refused(answer: CallTarget | LocalRefusal | None) -> LocalRefusal:
+    assert isinstance(answer, LocalRefusal)
     return answer
 
 
@@ -70,7 +70,7 @@ def test_a_free_board_is_available_and_the_first_call_that_does_something_takes_
     board = Occupancy()
     assert board.status == (Status.AVAILABLE, "Available for new lease")
     assert board.sentence == ""
-    assert board.local_call("desk", "bob", 0, reads=True) is Admission.LOOK
+    assert board.local_call("desk", "bob", 0, reads=True) is CallTarget.LOOK
     assert board.is_free
     used(board)
     assert board.status == (Status.AFTER_LEASE_HOOK, "Not available: in local use by bob")
@@ -78,15 +78,15 @@ def test_a_free_board_is_available_and_the_first_call_that_does_something_takes_
 
 
 @pytest.mark.parametrize("lease", [OURS, FOREIGN])
-def test_a_free_board_is_prepared_at_once_for_a_lease(lease: Lease) -> None:
+def test_a_free_board_is_prepared_at_once_for_a_lease(lease: ServedLease) -> None:
     board = Occupancy()
     (begin,) = board.assigned(lease, 0)
-    assert begin == Begin(Lease("one", "ann", Phase.PREPARING), hook=True)
+    assert begin == BeginLease(ServedLease("one", "ann", ServingPhase.PREPARING), hook=True)
     assert status(board) is Status.BEFORE_LEASE_HOOK
     assert board.record == {"version": 1, "lease": "one", "client": "ann", "phase": "preparing"}
-    board.became(Phase.LEASED)
+    board.became(ServingPhase.LEASED)
     assert status(board) is Status.LEASE_READY
-    board.became(Phase.CLEANING)
+    board.became(ServingPhase.CLEANING)
     assert board.status == (Status.AFTER_LEASE_HOOK, "Running afterLease hooks")
     assert board.over(9) == []
     assert status(board) is Status.AVAILABLE
@@ -97,85 +97,93 @@ def test_a_free_board_is_prepared_at_once_for_a_lease(lease: Lease) -> None:
 
 def test_a_drained_board_serves_local_users_and_declines_leases() -> None:
     board = Occupancy()
-    assert board.withhold(Reason.DRAINED, "by root") == []
+    assert board.withhold(WithheldReason.DRAINED, "by root") == []
     assert board.status == (Status.AFTER_LEASE_HOOK, "Not available: drained: by root")
-    assert board.assigned(OURS, 0) == [Decline(OURS, "drained: by root")]
+    assert board.assigned(OURS, 0) == [DeclineLease(OURS, "drained: by root")]
     assert board.lease is None
     used(board)
     board.local_left("desk", 1)
     board.tick(1 + LIMITS.leave)
-    assert board.withheld == {Reason.DRAINED: "by root"}, "local use clears no reason"
-    assert board.release(Reason.DRAINED, now=20) == []
+    assert board.withheld == {WithheldReason.DRAINED: "by root"}, "local use clears no reason"
+    assert board.release(WithheldReason.DRAINED, now=20) == []
     assert status(board) is Status.AVAILABLE
 
 
 def test_a_lease_that_cannot_be_declined_waits_until_the_reasons_end() -> None:
     board = Occupancy()
-    board.withhold(Reason.HARDWARE, "no console")
-    assert board.assigned(FOREIGN, 0) == [Wait(FOREIGN, "hardware: no console")]
+    board.withhold(WithheldReason.HARDWARE, "no console")
+    assert board.assigned(FOREIGN, 0) == [DelayLease(FOREIGN, "hardware: no console")]
     assert board.status == (Status.BEFORE_LEASE_HOOK, "Waiting for the board: hardware: no console")
-    assert board.release(Reason.HARDWARE, now=5) == [Begin(Lease("one", "ann", Phase.PREPARING))]
+    assert board.release(WithheldReason.HARDWARE, now=5) == [
+        BeginLease(ServedLease("one", "ann", ServingPhase.PREPARING))
+    ]
 
 
 def test_who_used_the_board_long_ago_has_no_part_in_it_while_a_lease_waits() -> None:
     board = used(Occupancy())
     board.local_left("desk", 0)
     board.tick(LIMITS.leave)
-    board.withhold(Reason.DRAINED, "")
+    board.withhold(WithheldReason.DRAINED, "")
     board.assigned(FOREIGN, 20)
     assert refused(board.local_call("desk", "bob", 21)).code == "leased"
 
 
 def test_patience_ends_and_the_lease_is_given_back_with_the_reason() -> None:
     board = Occupancy()
-    board.withhold(Reason.STOPPED, "its hook failed")
+    board.withhold(WithheldReason.STOPPED, "its hook failed")
     board.assigned(FOREIGN, 10)
     assert board.deadline == 10 + LIMITS.patience
     assert board.tick(10 + LIMITS.patience - 0.1) == []
-    assert board.tick(10 + LIMITS.patience) == [GiveBack(FOREIGN, "the board is stopped: its hook failed")]
+    assert board.tick(10 + LIMITS.patience) == [ReturnLease(FOREIGN, "the board is stopped: its hook failed")]
     assert board.lease is None
     assert deadline(board) is None
     assert board.assigned(FOREIGN, 260) == [], "it was given back; its controller is about to hear of it"
-    assert board.assigned(OTHER, 260) == [Wait(OTHER, "stopped: its hook failed")]
+    assert board.assigned(OTHER, 260) == [DelayLease(OTHER, "stopped: its hook failed")]
 
 
 @pytest.mark.parametrize("failed", [Status.BEFORE_LEASE_HOOK_FAILED, Status.AFTER_LEASE_HOOK_FAILED])
 def test_a_failed_hook_is_told_as_09_tells_it(failed: Status) -> None:
     board = Occupancy()
-    board.withhold(Reason.HOOK_FAILED, "exit status 3", failed=failed)
-    board.withhold(Reason.DRAINED, "")
+    board.withhold(WithheldReason.HOOK_FAILED, "exit status 3", failed=failed)
+    board.withhold(WithheldReason.DRAINED, "")
     assert board.status == (failed, "exit status 3")
-    board.release(Reason.HOOK_FAILED, now=0)
+    board.release(WithheldReason.HOOK_FAILED, now=0)
     assert board.status == (Status.AFTER_LEASE_HOOK, "Not available: drained")
 
 
 @pytest.mark.parametrize("released", ["by its user", "for another lease"])
 @pytest.mark.parametrize("when", ["before it failed", "behind its end"])
 def test_a_failed_hook_withholds_the_board_until_its_lease_is_released(released: str, when: str) -> None:
-    board = leased(Phase.CLEANING)
+    board = leased(ServingPhase.CLEANING)
 
-    def release() -> list[Action]:
+    def release() -> list[OccupancyAction]:
         return board.gone(1) if released == "by its user" else board.assigned(OTHER, 1)
 
     if when == "before it failed":
         assert release() == []
-        board.withhold(Reason.HOOK_FAILED, "exit status 3", failed=Status.AFTER_LEASE_HOOK_FAILED)
+        board.withhold(WithheldReason.HOOK_FAILED, "exit status 3", failed=Status.AFTER_LEASE_HOOK_FAILED)
         board.over(2)
     else:
-        board.withhold(Reason.HOOK_FAILED, "exit status 3", failed=Status.AFTER_LEASE_HOOK_FAILED)
+        board.withhold(WithheldReason.HOOK_FAILED, "exit status 3", failed=Status.AFTER_LEASE_HOOK_FAILED)
         assert board.assigned(FOREIGN, 1) == [], "said again"
         board.over(2)
         assert board.assigned(FOREIGN, 2) == []
         assert board.status == (Status.AFTER_LEASE_HOOK_FAILED, "exit status 3")
-        begun = [] if released == "by its user" else [Begin(Lease("two", "eve", Phase.PREPARING))]
+        begun = (
+            []
+            if released == "by its user"
+            else [BeginLease(ServedLease("two", "eve", ServingPhase.PREPARING))]
+        )
         assert release() == begun
     assert board.withheld == {}
     assert board.gone(4) == []
     board.over(5)
     assert status(board) is Status.AVAILABLE
-    board.assigned(Lease("three", "kim"), 6)
-    board.withhold(Reason.HOOK_FAILED, "exit status 4")
-    assert board.withheld == {Reason.HOOK_FAILED: "exit status 4"}, "the next lease's hook is another one"
+    board.assigned(ServedLease("three", "kim"), 6)
+    board.withhold(WithheldReason.HOOK_FAILED, "exit status 4")
+    assert board.withheld == {WithheldReason.HOOK_FAILED: "exit status 4"}, (
+        "the next lease's hook is another one"
+    )
 
 
 # Users of the host have it.
@@ -183,7 +191,7 @@ def test_a_failed_hook_withholds_the_board_until_its_lease_is_released(released:
 
 def test_local_use_is_shared_and_ends_some_seconds_after_the_last_connection() -> None:
     board = used(Occupancy())
-    assert board.local_call("sofa", "cat", 1) is Admission.LOCAL
+    assert board.local_call("sofa", "cat", 1) is CallTarget.LOCAL
     assert board.sentence == "in local use by bob, cat"
     board.local_left("desk", 2)
     assert board.deadline == 1 + LIMITS.idle
@@ -197,7 +205,7 @@ def test_local_use_is_shared_and_ends_some_seconds_after_the_last_connection() -
 
 
 def test_the_times_are_settings() -> None:
-    board = used(Occupancy(Limits(leave=1, idle=20, idle_if_wanted=5)))
+    board = used(Occupancy(OccupancyLimits(leave=1, idle=20, idle_if_wanted=5)))
     assert deadline(board) == 20
     board.assigned(OURS, 1)
     assert deadline(board) == 5
@@ -217,7 +225,7 @@ def test_a_command_within_these_seconds_goes_on_with_the_use() -> None:
 def test_a_lease_of_our_controller_is_declined_and_local_users_hear_of_it() -> None:
     board = used(Occupancy())
     told = "the lease one of ann wants this board"
-    assert board.assigned(OURS, 1) == [Decline(OURS, "in local use by bob"), Tell(told)]
+    assert board.assigned(OURS, 1) == [DeclineLease(OURS, "in local use by bob"), NotifyLocalUsers(told)]
     assert board.gone(2) == []
     assert board.deadline == LIMITS.idle_if_wanted, "who does nothing keeps nobody waiting for an hour"
     assert board.wants(OURS) == [], "they know that"
@@ -230,17 +238,17 @@ def test_local_users_hear_of_a_lease_that_waits_though_the_board_was_never_asked
     assert board.wants(OURS) == [], "there is nobody to tell"
     assert board.wants(None) == []
     used(board)
-    assert board.wants(OURS) == [Tell("the lease one of ann wants this board")]
+    assert board.wants(OURS) == [NotifyLocalUsers("the lease one of ann wants this board")]
     assert board.deadline == LIMITS.idle_if_wanted
     assert board.wants(OURS) == []
-    assert board.wants(OTHER) == [Tell("the lease two of eve wants this board")]
+    assert board.wants(OTHER) == [NotifyLocalUsers("the lease two of eve wants this board")]
     assert board.wants(None) == []
     assert board.deadline == LIMITS.idle
 
 
 def test_local_users_hear_again_of_the_first_in_the_line_only_when_it_is_another() -> None:
     board = used(Occupancy())
-    told = [Tell("the lease one of ann wants this board")]
+    told = [NotifyLocalUsers("the lease one of ann wants this board")]
     assert board.wants(OURS) == told
     assert board.wants(None) == []
     assert board.wants(OURS) == [], "it was away for a moment, perhaps offered another board"
@@ -257,18 +265,18 @@ def test_local_users_hear_again_of_the_first_in_the_line_only_when_it_is_another
 def test_a_lease_of_09s_controller_waits_and_begins_when_they_leave() -> None:
     board = used(Occupancy())
     wait, tell = board.assigned(FOREIGN, 1)
-    assert wait == Wait(FOREIGN, "in local use by bob")
-    assert isinstance(tell, Tell)
+    assert wait == DelayLease(FOREIGN, "in local use by bob")
+    assert isinstance(tell, NotifyLocalUsers)
     assert board.deadline == LIMITS.idle_if_wanted
     assert board.status == (Status.BEFORE_LEASE_HOOK, "Waiting for the board: in local use by bob")
-    assert board.local_call("desk", "bob", 2) is Admission.LOCAL, "who used it before goes on"
-    assert board.local_call("again", "bob", 2) is Admission.LOCAL
+    assert board.local_call("desk", "bob", 2) is CallTarget.LOCAL, "who used it before goes on"
+    assert board.local_call("again", "bob", 2) is CallTarget.LOCAL
     assert refused(board.local_call("sofa", "cat", 2)).code == "leased"
     board.local_left("desk", 3)
     board.local_left("again", 3)
-    assert board.local_call("back", "bob", 4) is Admission.LOCAL
+    assert board.local_call("back", "bob", 4) is CallTarget.LOCAL
     board.local_left("back", 5)
-    assert board.tick(5 + LIMITS.leave) == [Begin(Lease("one", "ann", Phase.PREPARING))]
+    assert board.tick(5 + LIMITS.leave) == [BeginLease(ServedLease("one", "ann", ServingPhase.PREPARING))]
 
 
 def test_a_connection_that_does_nothing_loses_its_use_and_takes_it_again() -> None:
@@ -277,7 +285,7 @@ def test_a_connection_that_does_nothing_loses_its_use_and_takes_it_again() -> No
     board.touched("a connection that uses nothing", 100)
     assert board.tick(LIMITS.idle) == []
     (lose,) = board.tick(100 + LIMITS.idle)
-    assert lose == Lose("desk", "nothing was done for 3600 s, so the board is free for others again")
+    assert lose == CutConnection("desk", "nothing was done for 3600 s, so the board is free for others again")
     assert board.tick(1e6) == [], "once"
     assert board.is_local, "what it did may not be at its end"
     board.local_left("desk", 1e6)
@@ -295,7 +303,9 @@ def test_what_is_done_late_is_not_undone_by_what_was_heard_before() -> None:
 def test_a_lease_that_is_offered_is_nobodys_before_its_controller_knows_that_it_is_taken() -> None:
     board = Occupancy()
     (begin,) = board.offered(OURS, 0)
-    assert begin == Begin(Lease("one", "ann", Phase.PREPARING)) or isinstance(begin, Begin)
+    assert begin == BeginLease(ServedLease("one", "ann", ServingPhase.PREPARING)) or isinstance(
+        begin, BeginLease
+    )
     assert "lease" not in board.record
     assert refused(board.local_call("desk", "bob", 1, override=True, force=True)).code == "starting"
     assert board.withdrawn(2) == []
@@ -311,7 +321,7 @@ def test_a_lease_that_is_offered_is_nobodys_before_its_controller_knows_that_it_
 def test_a_lease_that_is_declined_is_not_withdrawn() -> None:
     board = used(Occupancy())
     (decline, _) = board.offered(OURS, 1)
-    assert isinstance(decline, Decline)
+    assert isinstance(decline, DeclineLease)
     assert board.withdrawn(2) == []
     assert board.is_local
 
@@ -331,20 +341,20 @@ def test_maintenance_is_alone() -> None:
     )
     assert board.status == (Status.AFTER_LEASE_HOOK, "Not available: in maintenance by root")
     assert not board.is_free
-    assert board.local_call("desk", "root", 0) is Admission.LOCAL
+    assert board.local_call("desk", "root", 0) is CallTarget.LOCAL
     assert not board.is_local, "it is not everybody's"
     assert refused(board.maintain("bob")).code == "maintenance"
     board.local_left("desk", 0)
     board.tick(LIMITS.leave)
     assert board.assigned(OURS, 1) == [
-        Decline(OURS, "in maintenance by root"),
-        Tell("the lease one of ann wants this board"),
+        DeclineLease(OURS, "in maintenance by root"),
+        NotifyLocalUsers("the lease one of ann wants this board"),
     ]
-    assert board.assigned(FOREIGN, 1)[0] == Wait(FOREIGN, "in maintenance by root")
-    assert board.local_call("desk", "root", 1) is Admission.LOCAL, "they go on while it waits"
+    assert board.assigned(FOREIGN, 1)[0] == DelayLease(FOREIGN, "in maintenance by root")
+    assert board.local_call("desk", "root", 1) is CallTarget.LOCAL, "they go on while it waits"
     board.local_left("desk", 1)
     board.tick(1 + LIMITS.leave)
-    assert board.maintained(2) == [Begin(Lease("one", "ann", Phase.PREPARING))]
+    assert board.maintained(2) == [BeginLease(ServedLease("one", "ann", ServingPhase.PREPARING))]
     assert refused(board.maintain("root")).code == "leased"
     assert refused(used(Occupancy()).maintain("root")).code == "local"
 
@@ -352,93 +362,95 @@ def test_maintenance_is_alone() -> None:
 # A lease has it.
 
 
-@pytest.mark.parametrize("phase", [Phase.PREPARING, Phase.LEASED, Phase.CLEANING])
-def test_a_lease_has_it_alone_but_for_reads_and_overrides(phase: Phase) -> None:
+@pytest.mark.parametrize("phase", [ServingPhase.PREPARING, ServingPhase.LEASED, ServingPhase.CLEANING])
+def test_a_lease_has_it_alone_but_for_reads_and_overrides(phase: ServingPhase) -> None:
     board = leased(phase)
     board.ends_at(WALL + 60, "17:00", 0, WALL)
-    assert board.local_call("desk", "bob", 0, reads=True) is Admission.LOOK
+    assert board.local_call("desk", "bob", 0, reads=True) is CallTarget.LOOK
     answer = refused(board.local_call("desk", "bob", 0))
     assert (answer.code, answer.sentence) == (
         "leased",
         f"the board is leased by ann (one, {phase}) until 17:00; wait for its end, or take part with --override",
     )
     with_override = board.local_call("desk", "bob", 0, override=True)
-    if phase is Phase.LEASED:
-        assert with_override is Admission.LEASE
+    if phase is ServingPhase.LEASED:
+        assert with_override is CallTarget.LEASE
     else:
         assert refused(with_override).code == "hook"
-    assert board.local_call("desk", "bob", 0, override=True, force=True) is Admission.LEASE
+    assert board.local_call("desk", "bob", 0, override=True, force=True) is CallTarget.LEASE
     assert not board.is_local
 
 
 def test_what_withholds_the_board_meanwhile_changes_nothing_for_the_lease() -> None:
     board = leased()
-    assert board.withhold(Reason.CHANGING, "rpi4.yaml") == []
+    assert board.withhold(WithheldReason.CHANGING, "rpi4.yaml") == []
     assert status(board) is Status.LEASE_READY
     assert board.tick(10_000) == [], "it has the board, and waits for nothing"
-    assert board.over(1) == [Apply()]
-    assert board.release(Reason.CHANGING, now=1) == []
+    assert board.over(1) == [ApplyChange()]
+    assert board.release(WithheldReason.CHANGING, now=1) == []
     assert status(board) is Status.AVAILABLE
 
 
 def test_a_change_waits_until_nobody_uses_the_board() -> None:
     board = used(Occupancy())
-    assert board.withhold(Reason.CHANGING, "rpi4.yaml") == []
+    assert board.withhold(WithheldReason.CHANGING, "rpi4.yaml") == []
     board.local_left("desk", 1)
-    assert board.tick(1 + LIMITS.leave) == [Apply()]
+    assert board.tick(1 + LIMITS.leave) == [ApplyChange()]
     board = Occupancy()
     board.maintain("root")
-    assert board.withhold(Reason.CHANGING, "rpi4.yaml") == []
-    assert board.maintained(1) == [Apply()]
-    assert Occupancy().withhold(Reason.CHANGING, "rpi4.yaml") == [Apply()]
+    assert board.withhold(WithheldReason.CHANGING, "rpi4.yaml") == []
+    assert board.maintained(1) == [ApplyChange()]
+    assert Occupancy().withhold(WithheldReason.CHANGING, "rpi4.yaml") == [ApplyChange()]
 
 
 def test_a_lease_begins_whose_patience_ends_as_the_board_gets_free() -> None:
     board = used(Occupancy())
     board.assigned(FOREIGN, 0)
     board.local_left("desk", LIMITS.patience - LIMITS.leave)
-    assert board.tick(LIMITS.patience) == [Begin(Lease("one", "ann", Phase.PREPARING))]
+    assert board.tick(LIMITS.patience) == [BeginLease(ServedLease("one", "ann", ServingPhase.PREPARING))]
 
 
 def test_a_change_does_not_wait_for_the_lease_that_waits_for_it() -> None:
     board = used(Occupancy())
-    board.withhold(Reason.CHANGING, "rpi4.yaml")
+    board.withhold(WithheldReason.CHANGING, "rpi4.yaml")
     board.assigned(FOREIGN, 0)
     board.local_left("desk", 1)
-    assert board.tick(1 + LIMITS.leave) == [Apply()]
-    assert board.release(Reason.CHANGING, now=12) == [Begin(Lease("one", "ann", Phase.PREPARING))]
+    assert board.tick(1 + LIMITS.leave) == [ApplyChange()]
+    assert board.release(WithheldReason.CHANGING, now=12) == [
+        BeginLease(ServedLease("one", "ann", ServingPhase.PREPARING))
+    ]
 
 
 def test_the_next_lease_waits_for_the_end_of_this_one_and_a_lease_may_change_hands() -> None:
     board = leased()
     assert board.assigned(OTHER, 1) == []
-    assert board.lease == Lease("one", "ann", Phase.LEASED)
-    board.assigned(Lease("one", "cat"), 1)
-    assert board.lease == Lease("one", "cat", Phase.LEASED)
+    assert board.lease == ServedLease("one", "ann", ServingPhase.LEASED)
+    board.assigned(ServedLease("one", "cat"), 1)
+    assert board.lease == ServedLease("one", "cat", ServingPhase.LEASED)
     assert not board.is_free
-    board.assigned(Lease("one", "cat", until="17:00"), 1)
-    board.assigned(Lease("one", "cat", until="18:00"), 1)
+    board.assigned(ServedLease("one", "cat", until="17:00"), 1)
+    board.assigned(ServedLease("one", "cat", until="18:00"), 1)
     assert board.sentence == "leased by cat (one, leased) until 18:00"
     assert board.gone(2) == [], "whoever serves it ends it"
     board.over(3)
-    assert board.assigned(OTHER, 4) == [Begin(Lease("two", "eve", Phase.PREPARING))]
+    assert board.assigned(OTHER, 4) == [BeginLease(ServedLease("two", "eve", ServingPhase.PREPARING))]
 
 
 def test_a_lease_that_waits_is_forgotten_when_it_is_gone_or_another_has_its_place() -> None:
     board = used(Occupancy())
     board.assigned(FOREIGN, 1)
-    assert board.gone(2) == [Close(FOREIGN)]
+    assert board.gone(2) == [CloseWaitingSession(FOREIGN)]
     assert board.lease is None
     board.assigned(FOREIGN, 3)
     board.ends_at(WALL, "17:00", 3, WALL)
     assert board.assigned(OTHER, 100)[:2] == [
-        Close(Lease("one", "ann", until="17:00")),
-        Wait(OTHER, "in local use by bob"),
+        CloseWaitingSession(ServedLease("one", "ann", until="17:00")),
+        DelayLease(OTHER, "in local use by bob"),
     ]
     assert board.sentence == "leased by eve (two, waiting)"
     board.local_left("desk", 100)
     board.tick(100 + LIMITS.leave)
-    board.became(Phase.LEASED)
+    board.became(ServingPhase.LEASED)
     board.left_alone(True)
     assert deadline(board) is None, "the end was the other's"
 
@@ -446,35 +458,35 @@ def test_a_lease_that_waits_is_forgotten_when_it_is_gone_or_another_has_its_plac
 def test_an_override_while_a_lease_waits_shares_the_local_use_and_makes_no_second_user() -> None:
     board = used(Occupancy())
     board.assigned(FOREIGN, 1)
-    assert board.local_call("sofa", "cat", 2, override=True) is Admission.LOCAL
+    assert board.local_call("sofa", "cat", 2, override=True) is CallTarget.LOCAL
     board.local_left("desk", 3)
     board.local_left("sofa", 4)
     assert board.tick(4 + LIMITS.leave - 0.1) == []
-    assert board.tick(4 + LIMITS.leave) == [Begin(Lease("one", "ann", Phase.PREPARING))]
+    assert board.tick(4 + LIMITS.leave) == [BeginLease(ServedLease("one", "ann", ServingPhase.PREPARING))]
 
 
-@pytest.mark.parametrize("phase", [Phase.PREPARING, Phase.LEASED, Phase.CLEANING])
-@pytest.mark.parametrize("then", Phase)
-def test_a_lease_goes_no_step_back(phase: Phase, then: Phase) -> None:
+@pytest.mark.parametrize("phase", [ServingPhase.PREPARING, ServingPhase.LEASED, ServingPhase.CLEANING])
+@pytest.mark.parametrize("then", ServingPhase)
+def test_a_lease_goes_no_step_back(phase: ServingPhase, then: ServingPhase) -> None:
     board = leased(phase)
-    if then is phase or then in NEXT[phase]:
+    if then is phase or then in PHASE_TRANSITIONS[phase]:
         board.became(then)
-        assert board.lease == Lease("one", "ann", then)
+        assert board.lease == ServedLease("one", "ann", then)
     else:
         with pytest.raises(JumpstarterUsageError, match=f"is {phase} cannot become {then}"):
             board.became(then)
-        assert board.lease == Lease("one", "ann", phase)
+        assert board.lease == ServedLease("one", "ann", phase)
 
 
 def test_what_a_session_says_behind_its_end_changes_nothing() -> None:
     board = leased()
     board.over(1)
-    board.became(Phase.CLEANING)
+    board.became(ServingPhase.CLEANING)
     board.ends_at(WALL + 60, "17:00", 1, WALL)
     assert board.lease is None
-    board.withhold(Reason.DRAINED, "")
+    board.withhold(WithheldReason.DRAINED, "")
     board.assigned(OTHER, 2)
-    board.became(Phase.CLEANING)
+    board.became(ServingPhase.CLEANING)
     assert board.lease == OTHER
 
 
@@ -490,13 +502,13 @@ def test_a_lease_that_nobody_uses_ends_some_minutes_behind_its_end_when_the_cont
     board.left_alone(True)
     assert board.lease is not None
     assert board.tick(60 + LIMITS.overdue) == [
-        End(board.lease, "its time is over, and its controller is out of reach")
+        EndLease(board.lease, "its time is over, and its controller is out of reach")
     ]
     assert board.tick(60 + LIMITS.overdue) == [], "once"
 
 
-@pytest.mark.parametrize("phase", [Phase.PREPARING, Phase.CLEANING])
-def test_a_hook_that_runs_behind_the_leases_end_has_its_own_time(phase: Phase) -> None:
+@pytest.mark.parametrize("phase", [ServingPhase.PREPARING, ServingPhase.CLEANING])
+def test_a_hook_that_runs_behind_the_leases_end_has_its_own_time(phase: ServingPhase) -> None:
     board = leased(phase)
     board.ends_at(WALL + 60, "17:00", 0, WALL)
     board.left_alone(True)
@@ -516,12 +528,12 @@ def restarted(board: Occupancy, now: float = 0.0, wall: float | None = None) -> 
 @pytest.mark.parametrize(
     ("phase", "actions"),
     [
-        (Phase.PREPARING, [Begin(Lease("one", "ann", Phase.PREPARING), hook=True)]),
-        (Phase.LEASED, [Begin(Lease("one", "ann", Phase.LEASED), hook=False)]),
-        (Phase.CLEANING, [Clean(Lease("one", "ann", Phase.CLEANING))]),
+        (ServingPhase.PREPARING, [BeginLease(ServedLease("one", "ann", ServingPhase.PREPARING), hook=True)]),
+        (ServingPhase.LEASED, [BeginLease(ServedLease("one", "ann", ServingPhase.LEASED), hook=False)]),
+        (ServingPhase.CLEANING, [CleanUpLease(ServedLease("one", "ann", ServingPhase.CLEANING))]),
     ],
 )
-def test_a_restart_goes_on_where_the_lease_was(phase: Phase, actions: list[Action]) -> None:
+def test_a_restart_goes_on_where_the_lease_was(phase: ServingPhase, actions: list[OccupancyAction]) -> None:
     board = restarted(leased(phase))
     assert refused(board.local_call("desk", "bob", 0)).code == "leased", (
         "before the controller has said a word"
@@ -530,40 +542,40 @@ def test_a_restart_goes_on_where_the_lease_was(phase: Phase, actions: list[Actio
     assert board.assigned(FOREIGN, 2) == []
 
 
-@pytest.mark.parametrize("phase", [Phase.PREPARING, Phase.LEASED, Phase.CLEANING])
-def test_a_lease_that_is_over_behind_a_restart_is_cleaned_up_first(phase: Phase) -> None:
+@pytest.mark.parametrize("phase", [ServingPhase.PREPARING, ServingPhase.LEASED, ServingPhase.CLEANING])
+def test_a_lease_that_is_over_behind_a_restart_is_cleaned_up_first(phase: ServingPhase) -> None:
     for told in ("gone", "another"):
         board = restarted(leased(phase))
         actions = board.gone(1) if told == "gone" else board.assigned(OTHER, 1)
-        assert actions == [Clean(Lease("one", "ann", Phase.CLEANING))]
+        assert actions == [CleanUpLease(ServedLease("one", "ann", ServingPhase.CLEANING))]
         assert status(board) is Status.AFTER_LEASE_HOOK
         assert board.gone(2) == []
         board.over(3)
         assert status(board) is Status.AVAILABLE
 
 
-@pytest.mark.parametrize("phase", [Phase.PREPARING, Phase.LEASED, Phase.CLEANING])
+@pytest.mark.parametrize("phase", [ServingPhase.PREPARING, ServingPhase.LEASED, ServingPhase.CLEANING])
 def test_a_lease_that_had_the_board_before_a_restart_is_not_lost_when_it_is_offered_again(
-    phase: Phase,
+    phase: ServingPhase,
 ) -> None:
     board = restarted(leased(phase))
     before = board.record
     assert board.offered(OURS, 1) == []
     assert board.record == before, "for the next restart"
     assert board.withdrawn(2) == []
-    assert [type(action) for action in board.gone(3)] == [Clean]
+    assert [type(action) for action in board.gone(3)] == [CleanUpLease]
 
 
 def test_a_lease_that_waited_is_like_a_new_one_and_a_drained_board_stays_so() -> None:
     board = used(Occupancy())
-    board.withhold(Reason.DRAINED, "by root")
+    board.withhold(WithheldReason.DRAINED, "by root")
     board.assigned(FOREIGN, 1)
     again = restarted(board)
     assert again.status == (Status.BEFORE_LEASE_HOOK, "Waiting for the board: drained: by root")
-    assert again.assigned(FOREIGN, 1) == [Wait(FOREIGN, "drained: by root")]
+    assert again.assigned(FOREIGN, 1) == [DelayLease(FOREIGN, "drained: by root")]
     again = restarted(board)
     assert again.gone(1) == []
-    assert again.withheld == {Reason.DRAINED: "by root"}
+    assert again.withheld == {WithheldReason.DRAINED: "by root"}
 
 
 @pytest.mark.parametrize(
@@ -589,21 +601,21 @@ def test_nobody_gets_a_board_whose_record_makes_no_sense_before_its_controller_h
         return restarted(board)  # and the next process knows as much
 
     board = found()
-    assert board.local_call("desk", "bob", 0, reads=True) is Admission.LOOK
+    assert board.local_call("desk", "bob", 0, reads=True) is CallTarget.LOOK
     for override in (False, True):
         refusal = refused(board.local_call("desk", "bob", 0, override=override, force=override))
         assert refusal.code == "unknown"
         assert "jumpstarter-exporter resume" in refusal.sentence
     board.tick(10_000)
     assert status(board) is not Status.AVAILABLE
-    assert [type(action) for action in board.assigned(FOREIGN, 1)] == [Begin], "it may be in its middle"
+    assert [type(action) for action in board.assigned(FOREIGN, 1)] == [BeginLease], "it may be in its middle"
     assert refused(board.local_call("desk", "bob", 2)).code == "leased"
     board = found()
-    assert [type(action) for action in board.offered(OURS, 1)] == [Begin]
+    assert [type(action) for action in board.offered(OURS, 1)] == [BeginLease]
     for freed in ("by its controller", "by hand"):
         board = found()
         if freed == "by hand":
-            board.release(Reason.UNKNOWN, now=1)
+            board.release(WithheldReason.UNKNOWN, now=1)
         else:
             board.gone(1)
         assert status(board) is Status.AVAILABLE
@@ -623,7 +635,7 @@ def test_a_board_that_a_later_version_has_drained_stays_drained() -> None:
     board = Occupancy()
     board.restore({"version": 2, "drained": "by root"}, 0, WALL)
     board.gone(1)
-    assert board.withheld == {Reason.DRAINED: "by root"}
+    assert board.withheld == {WithheldReason.DRAINED: "by root"}
 
 
 @pytest.mark.parametrize("end", [float("nan"), float("inf"), -1, 10**400, "soon", None])
@@ -642,7 +654,7 @@ def test_a_restart_knows_since_when_the_lease_has_the_board() -> None:
     board.local_left("desk", 1)
     board.tick(1 + LIMITS.leave)
     board.begins_at(WALL + 11)
-    board.became(Phase.LEASED)
+    board.became(ServingPhase.LEASED)
     board.begins_at(WALL + 50)
     again = restarted(board, 0, WALL + 60)
     assert again.began == WALL + 11
@@ -676,13 +688,13 @@ def test_a_restart_knows_until_when_the_lease_lasts() -> None:
 @pytest.mark.parametrize(
     ("phase", "actions"),
     [
-        (Phase.PREPARING, [Begin(Lease("one", "ann", Phase.PREPARING), hook=True)]),
-        (Phase.LEASED, [Begin(Lease("one", "ann", Phase.LEASED), hook=False)]),
-        (Phase.CLEANING, [Clean(Lease("one", "ann", Phase.CLEANING))]),
+        (ServingPhase.PREPARING, [BeginLease(ServedLease("one", "ann", ServingPhase.PREPARING), hook=True)]),
+        (ServingPhase.LEASED, [BeginLease(ServedLease("one", "ann", ServingPhase.LEASED), hook=False)]),
+        (ServingPhase.CLEANING, [CleanUpLease(ServedLease("one", "ann", ServingPhase.CLEANING))]),
     ],
 )
 def test_a_lease_goes_on_without_its_controllers_word_when_that_does_not_come(
-    phase: Phase, actions: list[Action]
+    phase: ServingPhase, actions: list[OccupancyAction]
 ) -> None:
     again = restarted(leased(phase), 7)
     assert again.deadline == 7 + LIMITS.unheard
@@ -690,7 +702,7 @@ def test_a_lease_goes_on_without_its_controllers_word_when_that_does_not_come(
     answer = refused(again.local_call("desk", "bob", 8, override=True, force=True))
     assert answer.code == "starting", "there is no session of the lease yet"
     assert again.tick(7 + LIMITS.unheard) == actions
-    assert again.local_call("desk", "bob", 80, override=True, force=True) is Admission.LEASE
+    assert again.local_call("desk", "bob", 80, override=True, force=True) is CallTarget.LEASE
     assert again.tick(9000) == [], "once"
 
 
@@ -701,7 +713,9 @@ def test_a_lease_that_has_long_been_over_behind_a_restart_is_only_cleaned_up() -
     again.left_alone(True)
     assert deadline(again) == LIMITS.unheard, "nothing is served that could end before"
     assert again.tick(1) == []
-    assert again.tick(LIMITS.unheard) == [Clean(Lease("one", "ann", Phase.CLEANING, until="17:00"))]
+    assert again.tick(LIMITS.unheard) == [
+        CleanUpLease(ServedLease("one", "ann", ServingPhase.CLEANING, until="17:00"))
+    ]
 
 
 def test_a_lease_that_waited_is_forgotten_behind_a_restart_when_no_controller_says_it_again() -> None:
@@ -714,11 +728,13 @@ def test_a_lease_that_waited_is_forgotten_behind_a_restart_when_no_controller_sa
     assert again.tick(LIMITS.unheard) == []
     assert status(again) is Status.AVAILABLE
     again = restarted(board)
-    assert again.local_call("desk", "bob", 0, override=True) is Admission.LOCAL
+    assert again.local_call("desk", "bob", 0, override=True) is CallTarget.LOCAL
     again = restarted(board)
-    assert again.assigned(OTHER, 1) == [Begin(Lease("two", "eve", Phase.PREPARING))], "no session to close"
+    assert again.assigned(OTHER, 1) == [BeginLease(ServedLease("two", "eve", ServingPhase.PREPARING))], (
+        "no session to close"
+    )
     again = restarted(board)
-    assert again.assigned(FOREIGN, 1) == [Begin(Lease("one", "ann", Phase.PREPARING))]
+    assert again.assigned(FOREIGN, 1) == [BeginLease(ServedLease("one", "ann", ServingPhase.PREPARING))]
 
 
 def test_a_lease_that_we_ended_does_not_begin_again_also_behind_a_restart() -> None:
@@ -729,7 +745,7 @@ def test_a_lease_that_we_ended_does_not_begin_again_also_behind_a_restart() -> N
     assert again.assigned(FOREIGN, 2) == []
     assert status(again) is Status.AVAILABLE
     assert again.gone(3) == []
-    assert again.assigned(FOREIGN, 4) == [Begin(Lease("one", "ann", Phase.PREPARING))]
+    assert again.assigned(FOREIGN, 4) == [BeginLease(ServedLease("one", "ann", ServingPhase.PREPARING))]
 
 
 def test_who_was_told_to_go_is_not_told_again_and_others_have_their_time() -> None:

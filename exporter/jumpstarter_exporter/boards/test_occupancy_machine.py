@@ -8,25 +8,25 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from jumpstarter_exporter.boards.events import (
-    NEXT,
-    Action,
-    Admission,
-    Apply,
-    Begin,
-    Clean,
-    Close,
-    End,
-    GiveBack,
-    Lease,
-    Phase,
-    Reason,
-    Wait,
+    PHASE_TRANSITIONS,
+    ApplyChange,
+    BeginLease,
+    CallTarget,
+    CleanUpLease,
+    CloseWaitingSession,
+    DelayLease,
+    EndLease,
+    OccupancyAction,
+    ReturnLease,
+    ServedLease,
+    ServingPhase,
+    WithheldReason,
 )
 from jumpstarter_exporter.boards.occupancy import Occupancy
 from jumpstarter_exporter.boards.test_occupancy import FOREIGN, OTHER, OURS, WALL, restarted
 from jumpstarter_exporter.status import Status
 
-LEASES = st.sampled_from([OURS, FOREIGN, OTHER, Lease("three", "kim", declinable=True)])
+LEASES = st.sampled_from([OURS, FOREIGN, OTHER, ServedLease("three", "kim", declinable=True)])
 PEOPLE = st.sampled_from(["bob", "cat"])
 CONNECTIONS = st.sampled_from(["desk", "sofa", "train"])
 
@@ -39,41 +39,41 @@ class Machine(RuleBasedStateMachine):
         self.board = Occupancy()
         self.now = 0.0
         self.serving: str | None = None
-        self.offer: list[Action] | None = None
+        self.offer: list[OccupancyAction] | None = None
         """What is to be done when it is confirmed."""
         self.waiting: str | None = None
         """The lease whose session is open though it has not begun."""
 
-    def do(self, actions: list[Action]) -> None:
+    def do(self, actions: list[OccupancyAction]) -> None:
         for action in actions:
             match action:
-                case Wait(lease):
+                case DelayLease(lease):
                     assert self.serving is None
                     assert self.waiting is None, "a session that nobody closes"
                     self.waiting = lease.name
-                case Close(lease) | GiveBack(lease):
+                case CloseWaitingSession(lease) | ReturnLease(lease):
                     assert self.waiting == lease.name
                     self.waiting = None
-                case Begin(lease) | Clean(lease):
+                case BeginLease(lease) | CleanUpLease(lease):
                     assert self.waiting in (None, lease.name)
                     self.waiting = None
                     assert self.serving is None, "never two leases"
                     assert not self.board.is_local, "never a lease beside local users"
                     assert self.board.maintenance is None
                     self.serving = lease.name
-                case End(lease):
+                case EndLease(lease):
                     assert self.serving == lease.name
                     self.serving = None
                     self.do(self.board.over(self.now))
-                case Apply():
+                case ApplyChange():
                     assert self.serving is None
-                    self.do(self.board.release(Reason.CHANGING, now=self.now))
+                    self.do(self.board.release(WithheldReason.CHANGING, now=self.now))
 
     @precondition(lambda self: self.offer is None)
     @rule(lease=LEASES)
-    def offered(self, lease: Lease) -> None:
+    def offered(self, lease: ServedLease) -> None:
         actions = self.board.offered(lease, self.now)
-        if any(isinstance(action, Begin) for action in actions):
+        if any(isinstance(action, BeginLease) for action in actions):
             self.offer = actions
         else:
             self.do(actions)
@@ -90,7 +90,7 @@ class Machine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.offer is None)
     @rule(lease=LEASES)
-    def assigned(self, lease: Lease) -> None:
+    def assigned(self, lease: ServedLease) -> None:
         self.do(self.board.assigned(lease, self.now))
 
     @precondition(lambda self: self.offer is None)
@@ -99,10 +99,10 @@ class Machine(RuleBasedStateMachine):
         self.do(self.board.gone(self.now))
 
     @precondition(lambda self: self.serving is not None)
-    @rule(phase=st.sampled_from([Phase.LEASED, Phase.CLEANING]))
-    def further(self, phase: Phase) -> None:
+    @rule(phase=st.sampled_from([ServingPhase.LEASED, ServingPhase.CLEANING]))
+    def further(self, phase: ServingPhase) -> None:
         assert self.board.lease is not None
-        if phase in NEXT[self.board.lease.phase]:
+        if phase in PHASE_TRANSITIONS[self.board.lease.phase]:
             self.board.became(phase)
 
     @precondition(lambda self: self.serving is not None)
@@ -118,11 +118,11 @@ class Machine(RuleBasedStateMachine):
         answer = self.board.local_call(
             connection, person, self.now, reads=reads, override=override, force=force
         )
-        assert isinstance(answer, Admission) or answer.sentence
+        assert isinstance(answer, CallTarget) or answer.sentence
         assert self.board.withheld == before
-        if answer is Admission.LOCAL:
+        if answer is CallTarget.LOCAL:
             assert self.serving is None
-        if answer is Admission.LEASE:
+        if answer is CallTarget.LEASE:
             assert override
             assert self.serving is not None, "there is a session of the lease"
             assert not self.board.is_local
@@ -140,16 +140,16 @@ class Machine(RuleBasedStateMachine):
     def maintained(self) -> None:
         self.do(self.board.maintained(self.now))
 
-    @rule(reason=st.sampled_from(Reason))
-    def withhold(self, reason: Reason) -> None:
+    @rule(reason=st.sampled_from(WithheldReason))
+    def withhold(self, reason: WithheldReason) -> None:
         self.do(self.board.withhold(reason, "why"))
 
-    @rule(reason=st.sampled_from(Reason))
-    def release(self, reason: Reason) -> None:
+    @rule(reason=st.sampled_from(WithheldReason))
+    def release(self, reason: WithheldReason) -> None:
         self.do(self.board.release(reason, now=self.now))
 
     @rule(is_alone=st.booleans(), wants=st.none() | LEASES)
-    def facts(self, is_alone: bool, wants: Lease | None) -> None:
+    def facts(self, is_alone: bool, wants: ServedLease | None) -> None:
         self.board.left_alone(is_alone)
         self.do(self.board.wants(wants))
         self.board.ends_at(WALL + self.now + 30, "soon", self.now, WALL + self.now)
@@ -196,7 +196,7 @@ class Machine(RuleBasedStateMachine):
         for connection in ("desk", "sofa", "train"):
             end.local_left(connection, self.now)
         end.maintained(self.now)
-        end.release(*(set(Reason) - {Reason.HOOK_FAILED}), now=self.now)
+        end.release(*(set(WithheldReason) - {WithheldReason.HOOK_FAILED}), now=self.now)
         end.tick(self.now + 10_000)
         end.gone(self.now + 10_000)
         if end.lease is not None:  # it is served, and cleaned up

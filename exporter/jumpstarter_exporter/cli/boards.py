@@ -1,4 +1,4 @@
-"""`jumpstarter-exporter boards` and `forget`: what this host has, asked of the exporter that runs on it."""
+"""`jumpstarter-exporter boards` and `forget`: asks the host's exporter."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from jumpstarter_proto.texts import shown
 from jumpstarter_proto.v1.jumpstarter_pb2 import GetReportResponse
 
 from jumpstarter_exporter.cli.drain import MAX_TEXT, SECONDS, asked
-from jumpstarter_exporter.devices.discovered import IDENTITY, IDENTITY_REASON, PROFILE
-from jumpstarter_exporter.report import INTERFACE, NAME, REASON, STATE
+from jumpstarter_exporter.serve.discovered_devices import IDENTITY, IDENTITY_REASON, PROFILE
+from jumpstarter_exporter.session.report import INTERFACE, NAME, REASON, STATE
 
 __all__ = ["forget_device", "list_boards"]
 
 
 def list_boards(*, output: str, socket: Path | None) -> int:
-    """The exit code. RpcError: there is no exporter."""
+    """Returns the exit code. RpcError: no exporter is running."""
 
     async def ask(stub: HostServiceStub) -> host_pb2.ListBoardsResponse:
         return await stub.ListBoards(host_pb2.ListBoardsRequest(), timeout=SECONDS)
@@ -40,7 +40,7 @@ def list_boards(*, output: str, socket: Path | None) -> int:
 
 
 def forget_device(name: str, *, socket: Path | None) -> int:
-    """The same. RpcError: NOT_FOUND, there is no such device; FAILED_PRECONDITION, it is plugged in."""
+    """Returns the exit code. RpcError: NOT_FOUND, there is no such device; FAILED_PRECONDITION, it is plugged in."""
 
     async def ask(stub: HostServiceStub) -> host_pb2.ForgetResponse:
         return await stub.Forget(host_pb2.ForgetRequest(device=name), timeout=SECONDS)
@@ -108,14 +108,14 @@ def _described(listed: host_pb2.ListBoardsResponse) -> dict[str, Any]:
 
 
 def _devices(report: GetReportResponse) -> list[dict[str, str]]:
-    """Those that are no mere groups, with their paths."""
+    """Devices without mere groups, with their paths."""
     by_uuid = {one.uuid: one for one in report.reports}
     parents = {one.parent_uuid for one in report.reports}
     found = []
     for one in report.reports:
         names: list[str] = []
         above, seen = one, set()
-        while above.parent_uuid and above.uuid not in seen:  # a `ref` stands in two places
+        while above.parent_uuid and above.uuid not in seen:  # a `ref` is in two places
             seen.add(above.uuid)
             names.append(above.labels.get(NAME, ""))
             if above.parent_uuid not in by_uuid:
@@ -142,6 +142,6 @@ def _print_data(data: dict[str, Any], output: str) -> None:
     if output == "json":
         print_text(json.dumps(data, indent=2) + "\n")
         return
-    import yaml  # noqa: PLC0415 - only who asks for it pays
+    import yaml  # noqa: PLC0415 - only needed for YAML output
 
     print_text(yaml.safe_dump(data, sort_keys=False, allow_unicode=False))

@@ -1,4 +1,4 @@
-"""`jumpstarter-exporter check`: configurations' devices as trees, without using any, and identities."""
+"""`jumpstarter-exporter check`: configurations' devices as trees, without using them, and identities."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from jumpstarter_exporter.config.identities import StoredIdentity, is_readable_b
 from jumpstarter_exporter.devices import Spec
 from jumpstarter_exporter.devices.spec import walk
 from jumpstarter_exporter.driver import Driver
-from jumpstarter_exporter.guests import contained
+from jumpstarter_exporter.isolation import isolated
 
 __all__ = ["check_files"]
 
 
 @dataclass(frozen=True)
 class _Checked:
-    """A configuration, and what there is to say about it."""
+    """A configuration and the messages about it."""
 
     file: Path
     board: str
@@ -47,10 +47,10 @@ def check_files(name: str | None, *, output: str = "text") -> int:
     if name is None:
         boards = boards_of(read_files(), parse=_parse)
         if not boards:
-            configuration.find()  # says where they are looked for
+            configuration.find_config()  # says where files are searched
         problems = list(_orphans(boards, identities))
     else:
-        boards = boards_of([read_file(configuration.locate(name))], parse=_parse)
+        boards = boards_of([read_file(configuration.locate_config(name))], parse=_parse)
         problems = []
     checked = [_check(one, identities) for one in boards.values()]
     wrong = [one.error for one in checked if one.error is not None]
@@ -97,7 +97,7 @@ def _process_notes(loaded: ExporterConfig) -> Iterator[str]:
 
 
 def _required_notes(tree: Spec, *, is_leased: bool) -> Iterator[str]:
-    """Where `required: true` changes nothing: it keeps a board from being leased while hardware is missing."""
+    """Where `required: true` has no effect: it keeps a board from being leased while hardware is missing."""
     required = [(path, spec) for path, spec in walk(tree) if spec.required]
     for path, spec in required:
         if not any(_has_hardware(below) for _, below in walk(spec)):
@@ -112,12 +112,15 @@ def _has_hardware(spec: Spec) -> bool:
 
 
 def _hardware_notes(tree: Spec) -> Iterator[str]:
-    """What drivers say of their hardware. It may be plugged in later, so what is missing is no error of the file."""
+    """What drivers say about their hardware.
+
+    It may be plugged in later, so missing hardware is not an error of the file.
+    """
     for path, spec in walk(tree):
         if spec.fault or spec.kind.describe_hardware is Driver.describe_hardware:
             continue
         try:
-            with contained("describe_hardware()"):
+            with isolated("describe_hardware()"):
                 said = spec.make().describe_hardware()
         except Exception as error:  # any driver's code; its neighbours must be checked
             said = str(error)
@@ -128,21 +131,21 @@ def _hardware_notes(tree: Spec) -> Iterator[str]:
 def _orphans(
     boards: Mapping[str, BoardFile], identities: Identities
 ) -> Iterator[ConfigError | StoredIdentity]:
-    """Identities that are broken, or of which there is no board, in the folder or elsewhere."""
+    """Invalid identities, and those of boards that do not exist."""
     for file, stored in identities.every().items():
         if isinstance(stored, ConfigError):
-            if all(identities.path(name) != file for name in boards):  # else it is that board's error
+            if all(identities.path(name) != file for name in boards):  # otherwise it is that board's error
                 yield stored
         elif stored.host:
-            continue  # the daemon forgets it
+            continue  # the daemon removes it
         elif stored.config == discovered_file(identities.folder.parent, stored.board):
-            continue  # whether it is discovered is for the daemon to know
+            continue  # only the daemon knows whether it is discovered
         elif stored.board not in boards and (stored.config is None or _is_gone(stored.config)):
             yield stored
 
 
 def _is_gone(path: Path) -> bool:
-    """Whether there is no such file; one that this user may not look for is somebody's."""
+    """Whether the file is known not to exist. A file that this user may not see may exist."""
     try:
         path.stat()
     except PermissionError:
@@ -188,7 +191,7 @@ def _print(checked: Sequence[_Checked], problems: Sequence[ConfigError | StoredI
 def _described(
     checked: Sequence[_Checked], problems: Sequence[ConfigError | StoredIdentity]
 ) -> dict[str, object]:
-    """The same for scripts; no token is in it."""
+    """The same for scripts, without tokens."""
     return {
         "boards": [
             {
@@ -218,7 +221,7 @@ def _described(
 
 
 def _notes(loaded: ExporterConfig, identities: Identities) -> Iterator[str]:
-    """What of two identities does not count, and what is no secret."""
+    """Which of two identities is not used, and which secret is readable by others."""
     stored = identities.find(loaded.board_name)
     used = configuration.with_identity(loaded, identities).enrolment
     if stored is not None and (used is None or used.file != stored.enrolment.file):

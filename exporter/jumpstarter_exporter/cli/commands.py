@@ -56,7 +56,7 @@ def run(
     discovery: Annotated[bool, Parameter(env_var="JUMPSTARTER_DISCOVERY")] = True,
     log_level: Level = "warning",
 ) -> dict[str, Any]:
-    """Serve the boards of this host until told to stop: configured ones, and what is plugged in.
+    """Serve the boards of this host until stopped: configured boards, and plugged devices.
 
     Devices on USB that a profile knows, such as serial adapters, need no
     configuration: without any they are the board of this host, beside configured
@@ -73,10 +73,10 @@ def run(
     config
         A file, or the name of one in ~/.config/jumpstarter/exporters or /etc/jumpstarter/exporters.
     board
-        Serve this one of the configuration folder alone, behind the door of the exporter that
-        serves the others. With `ownProcess: true` in its file that one leaves it to this process.
+        Serve only this board of the configuration folder, beside the exporter that
+        serves the others. With `ownProcess: true` in its file that exporter leaves it to this process.
     socket
-        Where users of this host connect; otherwise in /run/jumpstarter or the user's runtime directory.
+        Socket for users of this host; by default in /run/jumpstarter or the user's runtime directory.
     listen
         [HOST:]PORT for users of other hosts.
     tls_cert
@@ -84,13 +84,13 @@ def run(
     tls_key
         Its key, as PEM.
     insecure
-        No TLS: everybody on the way can read and change everything.
+        No TLS: anybody on the network path can read and change everything.
     passphrase_file
-        Holds what users must know; or set $JMP_GRPC_PASSPHRASE.
+        File with the passphrase that users must give; or set $JMP_GRPC_PASSPHRASE.
     discovery
-        Serve what is plugged in, unless --config or --board is given.
+        Serve plugged devices, unless --config or --board is given.
     log_level
-        What goes to stderr.
+        Level of the log on stderr.
     """
     return {
         "config": config,
@@ -114,7 +114,7 @@ def check(
     output: Annotated[Literal["text", "json"], Parameter(["--output", "-o"])] = "text",
     log_level: Level = "warning",
 ) -> int:
-    """Say whether configurations are right, and show their devices and which exporter each is.
+    """Check configurations, and show their devices and exporters.
 
     No hardware is touched.
 
@@ -124,11 +124,11 @@ def check(
     Parameters
     ----------
     file
-        A file, or the name of one as for `run`; otherwise all that `run` finds.
+        A file, or the name of one as for `run`; by default all that `run` finds.
     output
         json for scripts.
     log_level
-        What goes to stderr.
+        Level of the log on stderr.
     """
     from jumpstarter_exporter.cli.check import check_files  # noqa: PLC0415
 
@@ -154,9 +154,9 @@ def enrol(
 
     The code says which: `jumpstarter-controller admin pair host NAME` makes one for
     a host, whose boards then register by themselves; `admin pair exporter NAME` one
-    for a board. It is asked for, or read from stdin, from --code-file or from
-    $JMP_PAIRING_CODE. The token that it is good for is kept in the state directory,
-    for its owner only; no configuration is changed, and none needs a secret.
+    for a board. The command asks for it, or reads it from stdin, --code-file or
+    $JMP_PAIRING_CODE. The token is stored in the state directory,
+    for its owner only; no configuration is changed or needs a secret.
 
         jumpstarter-exporter enrol lab:8082 --tls-fingerprint 3F:A0:…  this host
         jumpstarter-exporter enrol lab.example.org:8082 --config rpi4.yaml
@@ -167,24 +167,24 @@ def enrol(
     endpoint
         HOST:PORT of the controller.
     tls_fingerprint
-        SHA-256 of its certificate, if it made its own; it printed it at its start.
+        SHA-256 of the controller's self-signed certificate, which it prints at its start.
     config
         With a code for one board: its configuration or its name as for `run`;
-        otherwise the only one that there is, or a new one.
+        by default the only one, or a new one.
     board
         With a code for one board: its name, if it was discovered and has no configuration.
     save
         Write the token into this configuration instead, for Jumpstarter 0.9; its
         devices and comments stay.
     replace
-        The board is another exporter already, or the host another one, which it forgets.
+        Replace an existing identity of the board or host.
     code_file
-        Holds the code, instead of asking for it.
+        Read the code from this file.
     token_from
-        No code, but a configuration with a token that Jumpstarter 0.9's controller
-        made: for a board that was discovered.
+        Instead of a code: a configuration with a token from Jumpstarter 0.9's controller,
+        for a board that was discovered.
     log_level
-        What goes to stderr.
+        Level of the log on stderr.
     """
     from jumpstarter_exporter.cli.enrol import enrol_exporter  # noqa: PLC0415
 
@@ -207,11 +207,11 @@ def boards(
     output: Annotated[Literal["text", "json", "yaml", "name"], Parameter(["--output", "-o"])] = "text",
     socket: Path | None = None,
 ) -> int:
-    """List the boards of this host and their devices, and what belongs to none.
+    """List the boards of this host, their devices, and devices without a board.
 
-    Each with the configuration that it is from, or that it was discovered; which
-    exporter of which controller it is, or that it needs a token; its devices with
-    their states, and by what those that were discovered are known.
+    Shows for each board its configuration, or that it was discovered; its
+    exporter and controller, or that it needs a token; its devices with
+    their states, and how discovered devices are recognised.
 
         jumpstarter-exporter boards
         jumpstarter-exporter boards -o json
@@ -221,7 +221,7 @@ def boards(
     output
         json or yaml for scripts, name for the names of the boards alone.
     socket
-        Where the exporter listens; otherwise where `run` does.
+        The exporter's socket; by default the same as for `run`.
     """
     from jumpstarter_exporter.cli.boards import list_boards  # noqa: PLC0415
 
@@ -230,18 +230,18 @@ def boards(
 
 @app.command
 def forget(device: str, /, *, socket: Path | None = None) -> int:
-    """Remember nothing of a discovered device that is gone for good.
+    """Forget a discovered device that is gone for good.
 
-    Plugged in again it is a new one.
+    If it is plugged in again, it is a new device.
 
         jumpstarter-exporter forget ft232r-a50285bj.serial
 
     Parameters
     ----------
     device
-        Its name, as `jumpstarter-exporter boards` lists it.
+        Its name, as listed by `jumpstarter-exporter boards`.
     socket
-        Where the exporter listens; otherwise where `run` does.
+        The exporter's socket; by default the same as for `run`.
     """
     from jumpstarter_exporter.cli.boards import forget_device  # noqa: PLC0415
 
@@ -255,26 +255,26 @@ def drain(
     exit: Annotated[bool, Parameter(negative="")] = False,  # noqa: A002 - the option's name
     socket: Path | None = None,
 ) -> int:
-    """Keep boards from being leased, until `resume`. A lease that runs goes on.
+    """Keep boards from being leased until `resume`. A current lease continues.
 
-    They stay so over restarts. Users of this host may use them all the same.
+    Also after restarts. Users of this host can still use the boards.
 
         jumpstarter-exporter drain rpi4         to work on its wiring
         jumpstarter-exporter drain rpi4 rock    several boards
         jumpstarter-exporter drain --all        all boards
-        jumpstarter-exporter drain --exit       end it after the leases that run
+        jumpstarter-exporter drain --exit       end the exporter after the current leases
 
     Parameters
     ----------
     boards
-        Their names; otherwise all boards of this host that a controller leases.
+        Their names; by default all boards of this host that a controller leases.
     all
         The same as no name.
     exit
-        End the exporter when no lease is served any more; its next start leases
-        again what is not drained by name.
+        End the exporter when no lease is served any more; after its next start, boards
+        that were not drained by name are leased again.
     socket
-        Where the exporter listens; otherwise where `run` does.
+        The exporter's socket; by default the same as for `run`.
     """
     from jumpstarter_exporter.cli.drain import chosen_boards, drain_boards  # noqa: PLC0415
 
@@ -288,7 +288,7 @@ def resume(
     socket: Path | None = None,
     timeout: _Seconds = 300.0,
 ) -> int:
-    """Let boards be leased again that were drained, and start those that were stopped.
+    """End the drain of boards, and start stopped boards.
 
         jumpstarter-exporter resume rpi4 rock
         jumpstarter-exporter resume --all
@@ -296,13 +296,13 @@ def resume(
     Parameters
     ----------
     boards
-        Their names; otherwise all boards of this host.
+        Their names; by default all boards of this host.
     all
         The same as no name.
     socket
-        Where the exporter listens; otherwise where `run` does.
+        The exporter's socket; by default the same as for `run`.
     timeout
-        Seconds to wait for the exporter, which goes on after that all the same.
+        Seconds to wait for the exporter; it continues even after that.
     """
     from jumpstarter_exporter.cli.drain import chosen_boards, resume_boards  # noqa: PLC0415
 
@@ -311,20 +311,20 @@ def resume(
 
 @app.command
 def reload(*, socket: Path | None = None, timeout: _Seconds = 300.0) -> int:
-    """Have the exporter read its configuration again, and say what became of each board.
+    """Reload the exporter's configuration, and print the result for each board.
 
-    A board begins anew, or ends, if its file has changed or is gone: when its
-    lease is over and nobody at the host uses it. No other board is touched. A
-    board whose file is broken goes on as it was. SIGHUP does the same.
+    A board restarts or ends if its file has changed or is gone: when its
+    lease is over and no local user uses it. Other boards are not affected. A
+    board with an invalid file continues unchanged. SIGHUP does the same.
 
         jumpstarter-exporter reload
 
     Parameters
     ----------
     socket
-        Where the exporter listens; otherwise where `run` does.
+        The exporter's socket; by default the same as for `run`.
     timeout
-        Seconds to wait for the exporter, which goes on after that all the same.
+        Seconds to wait for the exporter; it continues even after that.
     """
     from jumpstarter_exporter.cli.drain import reload_boards  # noqa: PLC0415
 
@@ -337,15 +337,15 @@ def doctor(
     output: Annotated[Literal["text", "json", "yaml"], Parameter(["--output", "-o"])] = "text",
     quiet: Annotated[bool, Parameter(["--quiet", "-q"], negative="")] = False,
 ) -> int:
-    """Look at this host, and say what is wrong with it and what to do.
+    """Check this host, and print problems and what to do about them.
 
     Supply, temperature, disks, memory, clock, permissions for the boards' devices,
     USB, services, udev rules, other programs, configurations, controllers and the
-    exporter that runs. No device is opened, and nothing is changed. What this user
-    may not see is said; with sudo more can be seen. Ends with 1 if there is an error.
+    exporter. No device is opened, and nothing is changed. Checks that this user
+    may not make are listed; sudo makes more of them. Exits with 1 if there is an error.
 
         jumpstarter-exporter doctor
-        sudo jumpstarter-exporter doctor --quiet      only what is wrong
+        sudo jumpstarter-exporter doctor --quiet      only problems
         jumpstarter-exporter doctor -o json
 
     Parameters
@@ -362,7 +362,7 @@ def doctor(
 
 
 profiles = App(
-    name="profiles", help="What profiles make of the devices of this host.", help_format="plaintext"
+    name="profiles", help="Show how profiles match the devices of this host.", help_format="plaintext"
 )
 app.command(profiles)
 
@@ -376,9 +376,9 @@ def profiles_test(
     folder: Path | None = None,
     output: Annotated[Literal["text", "json"], Parameter(["--output", "-o"])] = "text",
 ) -> int:
-    """Say what a device is offered as, by which profile, and why not by the others.
+    """Show which profile matches a device, and why the others do not.
 
-    Nothing is opened.
+    No device is opened.
 
         jumpstarter-exporter profiles test /dev/ttyUSB0
         jumpstarter-exporter profiles test 1-1.4         what is plugged in there
@@ -389,9 +389,9 @@ def profiles_test(
     device
         A node, a USB port, or a path below /sys.
     database
-        What `udevadm info --export-db` printed on another host; otherwise the devices of this one.
+        Output of `udevadm info --export-db` on another host; by default the devices of this one.
     folder
-        Where the admin's profiles are; otherwise /etc/jumpstarter/profiles.d.
+        Folder of the admin's profiles; by default /etc/jumpstarter/profiles.d.
     output
         json for scripts.
     """
@@ -402,23 +402,23 @@ def profiles_test(
 
 @app.command
 def suggest(device: str | None = None, /, *, database: Path | None = None, folder: Path | None = None) -> int:
-    """Write profiles for devices that none matches.
+    """Print profiles for devices without one.
 
         jumpstarter-exporter suggest
         jumpstarter-exporter suggest /dev/ttyUSB0 > rpi4.yaml
 
-    Complete what it prints, put it into /etc/jumpstarter/profiles.d, and try it:
+    Complete the output, put it into /etc/jumpstarter/profiles.d, and try it:
 
         jumpstarter-exporter profiles test /dev/ttyUSB0
 
     Parameters
     ----------
     device
-        A node, a USB port, or a path below /sys; otherwise all that no profile matches.
+        A node, a USB port, or a path below /sys; by default all that no profile matches.
     database
-        What `udevadm info --export-db` printed on another host; otherwise the devices of this one.
+        Output of `udevadm info --export-db` on another host; by default the devices of this one.
     folder
-        Where the admin's profiles are; otherwise /etc/jumpstarter/profiles.d.
+        Folder of the admin's profiles; by default /etc/jumpstarter/profiles.d.
     """
     from jumpstarter_exporter.cli.profiles import suggest_profiles  # noqa: PLC0415
 

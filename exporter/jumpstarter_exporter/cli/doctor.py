@@ -1,4 +1,4 @@
-"""`jumpstarter-exporter doctor`: what is wrong with this host, and what to do about it."""
+"""`jumpstarter-exporter doctor`: problems of this host, and what to do about them."""
 
 from __future__ import annotations
 
@@ -82,6 +82,6 @@ def _print_data(data: dict[str, Any], output: str) -> None:
     if output == "json":
         print_text(json.dumps(data, indent=2) + "\n")
         return
-    import yaml  # noqa: PLC0415 - only who asks for it pays
+    import yaml  # noqa: PLC0415 - only needed for YAML output
 
     print_text(yaml.safe_dump(data, sort_keys=False, allow_unicode=False))

@@ -1,4 +1,4 @@
-"""`jumpstarter-exporter drain`, `resume` and `reload`: asked of the exporter that runs on this host."""
+"""`jumpstarter-exporter drain`, `resume` and `reload`: requests to the host's exporter."""
 
 from __future__ import annotations
 
@@ -31,28 +31,28 @@ __all__ = [
 
 SECONDS = 10.0
 START_SECONDS = 300.0
-"""For what runs hooks and opens devices."""
+"""Time limit for running hooks and opening devices."""
 PROGRESS_SECONDS = 10.0
-"""Between two sentences about what is waited for."""
+"""Interval of progress messages."""
 MAX_TEXT = 400
-"""Characters of what a board's line says."""
+"""Characters of a board's line."""
 
 Answer = TypeVar("Answer")
 
 
 _OF_ONE_BOARD = frozenset((StatusCode.FAILED_PRECONDITION, StatusCode.INTERNAL, StatusCode.UNKNOWN))
-"""What an exporter refuses for one board, with which the others have nothing to do."""
+"""Errors that concern only one board."""
 
 
 class _Refusals:
-    """Of several boards each is tried; the code is that of the first that was refused."""
+    """Several boards are tried one by one; the exit code is that of the first refusal."""
 
     def __init__(self) -> None:
         self.code = ExitCode.OK
 
     @contextmanager
     def reported(self) -> Iterator[None]:
-        """Print a refusal of the board that the block is about; what is about all of them is raised."""
+        """Print a refusal for the block's board; an error for all boards is raised."""
         try:
             yield
         except RpcError as error:
@@ -95,14 +95,17 @@ def drain_boards(boards: Sequence[str], *, exit_after: bool, socket: Path | None
 
 
 def resume_boards(boards: Sequence[str], *, socket: Path | None, timeout: float = START_SECONDS) -> int:
-    """The same; `ExitCode.FAILED` if a board cannot be served. `timeout`, in seconds, is for all of them."""
+    """Returns the exit code; `ExitCode.FAILED` if a board cannot be served.
+
+    `timeout`, in seconds, is for all of them.
+    """
     refusals = _Refusals()
 
     async def ask(stub: HostServiceStub) -> list[host_pb2.Board]:
         deadline = trio.current_time() + timeout
         changed: list[host_pb2.Board] = []
         for name in await _unknown_first(stub, boards):
-            with refusals.reported(), _limited(timeout):  # a start takes its time
+            with refusals.reported(), _limited(timeout):  # a start takes time
                 left = max(0.0, deadline - trio.current_time())
                 answer = await stub.Resume(host_pb2.ResumeRequest(board=name), timeout=left)
                 _print_boards(answer.boards, answer.started)
@@ -124,7 +127,7 @@ class BoardChoiceError(JumpstarterError):
 
 
 def chosen_boards(boards: Sequence[str], *, is_all: bool) -> list[str]:
-    """Each that is named, once; none for all of them. BoardChoiceError."""
+    """Each named board once; empty for all of them. BoardChoiceError."""
     if boards and is_all:
         raise BoardChoiceError("--all is for all boards; leave it out, or the names")
     if "" in boards:
@@ -133,7 +136,7 @@ def chosen_boards(boards: Sequence[str], *, is_all: bool) -> list[str]:
 
 
 async def _unknown_first(stub: HostServiceStub, boards: Sequence[str]) -> list[str]:
-    """The names, those that the exporter does not know before the others; "" stands for all boards."""
+    """The names, unknown ones first; "" stands for all boards."""
     names = list(boards) or [""]
     if len(names) > 1:
         listed = await stub.ListBoards(host_pb2.ListBoardsRequest(), timeout=SECONDS)
@@ -143,7 +146,7 @@ async def _unknown_first(stub: HostServiceStub, boards: Sequence[str]) -> list[s
 
 
 def reload_boards(*, socket: Path | None, timeout: float = START_SECONDS) -> int:
-    """The same. `ExitCode.USAGE` if a file is broken, `ExitCode.FAILED` if a board cannot be served."""
+    """Returns the exit code: `ExitCode.USAGE` if a file is invalid, `ExitCode.FAILED` if a board cannot be served."""
 
     async def ask(stub: HostServiceStub) -> host_pb2.ReloadResponse:
         with _limited(timeout):  # hooks run, and devices are opened
@@ -180,14 +183,14 @@ def _limited(timeout: float) -> Iterator[None]:
 
 
 async def _tell_progress(stub: HostServiceStub) -> None:
-    """Say on standard error which boards change, until cancelled."""
+    """Print on standard error which boards are changing, until cancelled."""
     while True:
         await trio.sleep(PROGRESS_SECONDS)
         try:
             listed = await stub.ListBoards(host_pb2.ListBoardsRequest(), timeout=PROGRESS_SECONDS)
         except RpcError as error:
             if error.code is not StatusCode.DEADLINE_EXCEEDED:
-                return  # what was asked for tells
+                return  # the request itself reports the error
             print_error_line("still waiting: the exporter does not answer")
             continue
         changing = [
@@ -197,7 +200,7 @@ async def _tell_progress(stub: HostServiceStub) -> None:
 
 
 def asked(ask: Callable[[HostServiceStub], Awaitable[Answer]], socket: Path | None) -> Answer:
-    """What the exporter answers. RpcError: there is none, or it refuses."""
+    """The exporter's answer. RpcError: there is no exporter, or it refuses."""
 
     async def call() -> Answer:
         try:

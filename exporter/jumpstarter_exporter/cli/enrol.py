@@ -22,11 +22,12 @@ from jumpstarter_proto.tasks import collapsed
 from jumpstarter_proto.terminal import print_line
 
 from jumpstarter_exporter import config as configuration
+from jumpstarter_exporter.config.config_files import ConfigNotFoundError, list_configs, locate_config
 from jumpstarter_exporter.config.folder import discovered_file
 from jumpstarter_exporter.config.identities import Identities, StoredIdentity, token_place
 from jumpstarter_exporter.config.model import Enrolment, ExporterConfig, Tls
 from jumpstarter_exporter.config.nonce import forget_nonce, pairing_nonce
-from jumpstarter_exporter.config.places import SYSTEM, ConfigNotFoundError, every, folders, locate
+from jumpstarter_exporter.paths import SYSTEM_CONFIG_FOLDER, config_folders
 
 __all__ = ["AlreadyEnrolledError", "enrol_exporter", "filled_in"]
 
@@ -36,7 +37,7 @@ NEW = "apiVersion: jumpstarter.dev/v1alpha1\nkind: ExporterConfig\nexport: {}\n"
 
 
 class AlreadyEnrolledError(JumpstarterError):
-    """A board has an identity, which is not overwritten unless somebody says so."""
+    """The board has an identity, which is only replaced on request."""
 
     exit_code = ExitCode.USAGE
 
@@ -95,7 +96,7 @@ def enrol_exporter(
         )
     if save is not None or not text.strip():
         _writable(path)
-    # Who saves into a file needs no state directory, and a new code where this command is killed.
+    # Saving into a file needs no state directory; if the command is killed, it needs a new code.
     nonce = pairing_nonce(identities, code) if save is None else ""
     with _host_code_hint(), collapsed():
         member = trio.run(enrol, endpoint, Trust(fingerprint=fingerprint), Kind.EXPORTER, code, nonce)
@@ -121,7 +122,7 @@ def enrol_exporter(
 
 @contextmanager
 def _host_code_hint() -> Iterator[None]:
-    """Whatever goes wrong with a code that is taken for an exporter's: it may be a host's, and mistyped."""
+    """Adds a hint to errors: an unknown code may be a mistyped code for a host."""
     hint = f"a code for a host, which registers all of its boards, would begin with {HOST_PREFIX}"
     try:
         yield
@@ -134,7 +135,7 @@ def _host_code_hint() -> Iterator[None]:
 
 
 def _enrol_host(endpoint: str, trust: Trust, code: str, *, replace: bool) -> int:
-    """Become a host of a controller, whose boards then register by themselves."""
+    """Enrol this host; its boards then register by themselves."""
     identities = Identities()
     stored = None if replace else identities.find_host()
     if stored is not None and stored.endpoint != endpoint:
@@ -162,7 +163,7 @@ def _enrol_host(endpoint: str, trust: Trust, code: str, *, replace: bool) -> int
 
 
 def _enrol_board(endpoint: str, board: str, trust: Trust, code: str, *, replace: bool) -> int:
-    """Make a board that has no configuration an exporter."""
+    """Enrol a board without a configuration."""
     identities = Identities()
     stored = None if replace else identities.find(board)
     if stored is not None:
@@ -180,7 +181,7 @@ def _enrol_board(endpoint: str, board: str, trust: Trust, code: str, *, replace:
 
 
 def _take_token(endpoint: str, board: str | None, file: Path, *, replace: bool) -> int:
-    """Make it the exporter of a configuration that Jumpstarter 0.9's `jmp admin create exporter` has written."""
+    """Use the token of a configuration from Jumpstarter 0.9's `jmp admin create exporter`."""
     if board is None:
         raise AlreadyEnrolledError(
             "--token-from needs to know the board that the token is for; add --board NAME"
@@ -212,7 +213,7 @@ def _say_whose(board: str, kept: Path, enrolment: Enrolment) -> int:
 
 
 def filled_in(text: str, member: Membership) -> str:
-    """A configuration with what a controller has to be told and asked; all else stays, comments too."""
+    """The configuration with the controller's answer; everything else stays, including comments."""
     return edited(text if text.strip() else NEW, member.changes())
 
 
@@ -222,7 +223,7 @@ def _say_what_is_next(loaded: ExporterConfig) -> int:
             f"Put the boards below `export:` in {loaded.file}, in place of `{{}}`; "
             "`jumpstarter-exporter check` says whether that is right."
         )
-    if loaded.file in every().values():
+    if loaded.file in list_configs().values():
         print_line(_RUN_ALL)
     else:
         print_line(f"Then run it: jumpstarter-exporter run --config {loaded.file}")
@@ -240,7 +241,7 @@ def _is_same(one: Enrolment, other: Enrolment) -> bool:
 
 
 def _check_unchanged(stored: StoredIdentity, board: str, endpoint: str, path: Path) -> None:
-    """What is there may get a new token, and no other name."""
+    """An existing identity may get a new token, but no other name."""
     if not stored.belongs_to(path):
         raise AlreadyEnrolledError(
             f"the board {board} of {stored.config} is {stored.enrolment} already; "
@@ -254,7 +255,7 @@ def _check_unchanged(stored: StoredIdentity, board: str, endpoint: str, path: Pa
 
 
 def _keep_beside(identities: Identities, stored: StoredIdentity, enrolment: Enrolment) -> None:
-    """Neither what the board is already nor what the code was good for may be lost. Raises AlreadyEnrolledError."""
+    """Keep both the board's identity and the new one. Raises AlreadyEnrolledError."""
     name, number = enrolment.name, 2
     while (there := identities.find(name)) is not None and not _is_same(there.enrolment, enrolment):
         name, number = f"{enrolment.name}-{number}", number + 1
@@ -267,16 +268,16 @@ def _keep_beside(identities: Identities, stored: StoredIdentity, enrolment: Enro
 
 def _place(config: str | None) -> Path:
     try:
-        return locate(config)
+        return locate_config(config)
     except ConfigNotFoundError:
-        if config is not None or any(True for folder in folders() for _ in folder.glob("*.yaml")):
-            raise  # several: which one is meant is the user's to say
+        if config is not None or any(True for folder in config_folders() for _ in folder.glob("*.yaml")):
+            raise  # several: the user must choose
     own = os.geteuid() != 0 or os.environ.get("JMP_CLIENT_CONFIG_HOME")
-    return (folders()[0] if own else SYSTEM) / "default.yaml"
+    return (config_folders()[0] if own else SYSTEM_CONFIG_FOLDER) / "default.yaml"
 
 
 def _read(path: Path) -> str:
-    """What is there, if it is a configuration; empty if there is nothing."""
+    """The file's content, if it is a configuration; empty if it does not exist."""
     if not path.exists():
         return ""
     try:

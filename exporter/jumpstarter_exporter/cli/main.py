@@ -1,4 +1,4 @@
-"""From the command line to a command or the daemon."""
+"""Starts a command or the daemon."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _command(arguments: list[str]) -> int | dict[str, Any]:
-    from jumpstarter_proto.usage_errors import run_app  # noqa: PLC0415 - in the daemon nothing of it is loaded
+    from jumpstarter_proto.usage_errors import run_app  # noqa: PLC0415 - the daemon does not load it
 
     from jumpstarter_exporter.cli.commands import app  # noqa: PLC0415
 

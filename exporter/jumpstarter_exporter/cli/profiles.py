@@ -1,4 +1,4 @@
-"""`jumpstarter-exporter profiles test` and `suggest`: what profiles make of devices, and profiles for those without."""
+"""`jumpstarter-exporter profiles test` and `suggest`: how profiles match devices, and drafts for those without."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.terminal import print_error_line, print_line, print_text
 
 from jumpstarter_exporter.config.builder import build_entry
-from jumpstarter_exporter.config.model import Entry
+from jumpstarter_exporter.config.model import DeviceEntry
 from jumpstarter_exporter.devices.host_use import read_host_use
 from jumpstarter_exporter.devices.hwdb import shipped
-from jumpstarter_exporter.devices.match import Finding, Match, match_devices
+from jumpstarter_exporter.devices.match import Finding, ProfileMatch, match_devices
 from jumpstarter_exporter.devices.offer import HostUse
 from jumpstarter_exporter.devices.profiles import ProfileSet, read_host_profiles, read_profiles
 from jumpstarter_exporter.devices.suggestion import suggested, unmatched
@@ -37,7 +37,7 @@ class DeviceNotFoundError(JumpstarterError):
 
 @dataclass(frozen=True)
 class _Look:
-    """What there is, and what the profiles make of it."""
+    """The devices, and how the profiles match them."""
 
     tree: DeviceTree
     profiles: ProfileSet
@@ -88,7 +88,7 @@ def suggest_profiles(device: str | None, *, database: Path | None = None, folder
             )
             return _with_errors(look.profiles, "text")
     else:
-        # Of a USB device its parts are what is offered; a part that was named is meant as it is.
+        # A USB device is offered as its parts; a part that was named is meant itself.
         parts = _meant(look, device)
         found = [one for one in parts if not one.device.is_usb_device] or parts
         if kept := [one for one in found if one.protection]:
@@ -129,7 +129,7 @@ def _from_file(file: Path) -> DeviceTree:
 
 
 def _meant(look: _Look, name: str) -> list[Finding]:
-    """The devices of that name. Of a USB device, its parts that have a node as well."""
+    """The devices with that name; for a USB device also its parts that have a node."""
     paths = {one.path for one in look.tree.find(name)}
     if not paths:
         raise DeviceNotFoundError(
@@ -182,12 +182,12 @@ def _lines(one: Finding) -> Iterator[str]:
         yield f"  {elsewhere} profiles are not for {one.device.subsystem}"
 
 
-def _fault(match: Match) -> str:
-    """What its driver does not take of the profile; empty if all is well."""
+def _fault(match: ProfileMatch) -> str:
+    """The driver's error for the profile's configuration; empty if there is none."""
     if match.type is None:
         return ""
     path = ("profiles", match.profile.name)
-    entry = Entry(path, type=match.type, config=dict(match.config), description=match.description)
+    entry = DeviceEntry(path, type=match.type, config=dict(match.config), description=match.description)
     return build_entry(match.profile.document, entry).fault
 
 

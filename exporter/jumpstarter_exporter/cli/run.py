@@ -19,12 +19,12 @@ from jumpstarter_exporter import config as configuration
 from jumpstarter_exporter.boards import claim
 from jumpstarter_exporter.cli.program import set_up_logging
 from jumpstarter_exporter.config.folder import BoardFile, boards_of, read_file, read_files
-from jumpstarter_exporter.config.places import folders
-from jumpstarter_exporter.logs import NameBoard
+from jumpstarter_exporter.paths import config_folders
 from jumpstarter_exporter.serve import host, sockets
 from jumpstarter_exporter.serve.boards import Reading
 from jumpstarter_exporter.serve.network import Network
 from jumpstarter_exporter.serve.passphrase import read_passphrase
+from jumpstarter_exporter.session.logs import NameBoard
 
 if TYPE_CHECKING:
     from jumpstarter_exporter.serve.discovery import Discovery
@@ -60,7 +60,7 @@ def run_daemon(
     path = None if socket is None else socket.absolute()
     if board is not None:
         _check_own(board, files[board])
-        path = sockets.of_board(path or sockets.default_path(), board)
+        path = sockets.board_socket_path(path or sockets.default_path(), board)
     with collapsed():
         leads = config is None and board is None
         discovers_with = _discovery() if discovers else None
@@ -89,13 +89,13 @@ def _reading(config: str | None, board: str | None, *, discovers: bool) -> Readi
             "--board is one of the configuration folder, --config is any file; use one of them"
         )
     if config is not None:
-        file = configuration.locate(config).absolute()
+        file = configuration.locate_config(config).absolute()
         return lambda before: boards_of([read_file(file)], before, _parse)
 
     def own(before: Mapping[str, BoardFile]) -> Mapping[str, BoardFile]:
         found = boards_of(read_files(), before, _parse)
         if board is None or board not in found:
-            places = " or ".join(str(one) for one in folders())
+            places = " or ".join(str(one) for one in config_folders())
             raise configuration.ConfigNotFoundError(
                 f"there is no configuration of a board {board!r} in {places}; {nearest(board or '', found)}"
             )
@@ -103,7 +103,7 @@ def _reading(config: str | None, board: str | None, *, discovers: bool) -> Readi
 
     def folder(before: Mapping[str, BoardFile]) -> Mapping[str, BoardFile]:
         if not (files := read_files()) and not (discovers and not before):
-            configuration.locate(None)  # says so
+            configuration.locate_config(None)  # says so
         return boards_of(files, before, _parse)
 
     return folder if board is None else own
@@ -118,7 +118,7 @@ def _discovery() -> Discovery:
 
 def _check_own(name: str, file: BoardFile) -> None:
     """Whether no other process has the board that this process is for."""
-    if (held := claim.holder(file.path)) is None:
+    if (held := claim.claim_holder(file.path)) is None:
         return
     if file.config is None or file.config.settings.own_process:
         raise held.error

@@ -16,8 +16,8 @@ from jumpstarter_proto.v1.jumpstarter_pb2 import DriverInstanceReport, GetReport
 
 from jumpstarter_exporter.cli.boards import forget_device, list_boards
 from jumpstarter_exporter.cli.conftest import host_served
-from jumpstarter_exporter.devices.discovered import IDENTITY, IDENTITY_REASON, PROFILE
-from jumpstarter_exporter.report import INTERFACE, NAME, REASON, STATE
+from jumpstarter_exporter.serve.discovered_devices import IDENTITY, IDENTITY_REASON, PROFILE
+from jumpstarter_exporter.session.report import INTERFACE, NAME, REASON, STATE
 
 Capture = pytest.CaptureFixture[str]
 

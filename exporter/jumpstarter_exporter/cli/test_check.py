@@ -10,8 +10,9 @@ import pytest
 from jumpstarter_proto.documents import ConfigError
 from jumpstarter_proto.errors import ExitCode
 
+from jumpstarter_exporter import paths
 from jumpstarter_exporter.cli.check import check_files
-from jumpstarter_exporter.config import ConfigNotFoundError, Enrolment, Identities, places
+from jumpstarter_exporter.config import ConfigNotFoundError, Enrolment, Identities
 from jumpstarter_exporter.config.model import Tls
 
 DEVICES = "export: {rpi4: {children: {power: {type: power.MockPower}, again: {ref: rpi4.power}}}}\n"
@@ -20,7 +21,7 @@ DEVICES = "export: {rpi4: {children: {power: {type: power.MockPower}, again: {re
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The configurations'."""
-    monkeypatch.setattr(places, "SYSTEM", tmp_path / "none")
+    monkeypatch.setattr(paths, "SYSTEM_CONFIG_FOLDER", tmp_path / "none")
     monkeypatch.setenv("JMP_CLIENT_CONFIG_HOME", str(tmp_path))
     monkeypatch.setenv("JUMPSTARTER_STATE_DIRECTORY", str(tmp_path / "state"))
     folder = tmp_path / "exporters"

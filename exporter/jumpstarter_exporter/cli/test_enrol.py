@@ -8,7 +8,7 @@ import pytest
 
 from jumpstarter_exporter.cli.enrol import VARIABLE, enrol_exporter
 from jumpstarter_exporter.config import ConfigError
-from jumpstarter_exporter.config.places import ConfigNotFoundError
+from jumpstarter_exporter.config.config_files import ConfigNotFoundError
 
 
 @pytest.mark.parametrize(("config", "is_hinted"), [(None, True), ("three", False)])

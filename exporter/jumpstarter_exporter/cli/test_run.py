@@ -14,9 +14,10 @@ import pytest
 import trio
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
 
+from jumpstarter_exporter import paths
 from jumpstarter_exporter.boards.grouping import host_name
 from jumpstarter_exporter.cli import run
-from jumpstarter_exporter.config import ConfigError, Enrolment, Identities, places
+from jumpstarter_exporter.config import ConfigError, Enrolment, Identities
 from jumpstarter_exporter.config.folder import BoardFile
 from jumpstarter_exporter.config.model import Tls
 from jumpstarter_exporter.serve.discovery import Discovery
@@ -57,7 +58,7 @@ Begin = Callable[..., Begun]
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The configurations'."""
-    monkeypatch.setattr(places, "SYSTEM", tmp_path / "none")
+    monkeypatch.setattr(paths, "SYSTEM_CONFIG_FOLDER", tmp_path / "none")
     monkeypatch.setenv("JMP_CLIENT_CONFIG_HOME", str(tmp_path))
     monkeypatch.setenv("JUMPSTARTER_STATE_DIRECTORY", str(tmp_path / "state"))
     monkeypatch.delenv("JMP_GRPC_PASSPHRASE", raising=False)

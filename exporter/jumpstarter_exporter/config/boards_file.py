@@ -1,4 +1,4 @@
-"""Reads `boards.yaml`: which discovered devices are which board of their host."""
+"""Reads `boards.yaml`: which discovered devices belong to which board of their host."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import msgspec
 from jumpstarter_proto.documents import ConfigError, Document, FieldError, check_names, read_struct
 
 from jumpstarter_exporter.boards.grouping import MAX_NAME_LENGTH, BoardRule, GroupingRules, board_name
-from jumpstarter_exporter.config.places import folders
-from jumpstarter_exporter.config.port_patterns import check_port
+from jumpstarter_exporter.devices.port_patterns import check_port
+from jumpstarter_exporter.paths import config_folders
 
 __all__ = ["boards_files", "parse_boards", "read_boards"]
 
@@ -20,14 +20,14 @@ _NAME = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
 
 
 class _Board(msgspec.Struct, frozen=True):
-    """A board as it is written."""
+    """A board as written in the file."""
 
     ports: list[str] = []
     devices: list[str] = []
     labels: dict[str, str] = {}
 
     def __post_init__(self) -> None:
-        """Check what the keys say together. FieldError names the one that is wrong."""
+        """Check that the keys fit together. FieldError names the wrong one."""
         if not self.ports and not self.devices:
             raise FieldError("a board has `ports` or `devices`; write one of them")
         _check_ports("ports", self.ports)
@@ -39,17 +39,17 @@ class _Top(msgspec.Struct, frozen=True, rename="camel"):
     api_version: Literal["jumpstarter.dev/v1alpha1"] = "jumpstarter.dev/v1alpha1"
     kind: Literal["DiscoveredBoards"] = "DiscoveredBoards"
     boards: Any = None
-    """By name; read separately."""
+    """By name; parsed separately."""
     hubs: list[str] = []
 
     def __post_init__(self) -> None:
-        """Check the ports. FieldError names the one that is wrong."""
+        """Check the ports. FieldError names the wrong one."""
         _check_ports("hubs", self.hubs)
 
 
 def boards_files() -> list[Path]:
-    """Where it may be: the user's own, then the system's, which counts if the other is not there."""
-    return [folder.parent / FILE for folder in folders()]
+    """The possible paths: the user's own, then the system's, which is used only if the other does not exist."""
+    return [folder.parent / FILE for folder in config_folders()]
 
 
 def read_boards(host: str) -> GroupingRules | None:
@@ -84,7 +84,7 @@ def parse_boards(file: Path, raw: bytes, host: str) -> GroupingRules:
         if not _NAME.fullmatch(name) or len(name) > MAX_NAME_LENGTH:
             raise document.error(
                 path,
-                f"{name!r} is no name for a board; it takes lower-case letters, digits and `-`, "
+                f"{name!r} is not a valid name for a board; use lower-case letters, digits and `-`, "
                 f"at most {MAX_NAME_LENGTH}",
             )
         full = board_name(host, name)

@@ -1,4 +1,4 @@
-"""Makes specifications of a configuration's devices. No hardware is touched: that is for their first use.
+"""Makes the specifications of a configuration's devices. No hardware is touched before its first use.
 
 Each driver class is asked to make one object, which is thrown away: only its constructor knows whether the values make
 sense, and which children it makes for itself.
@@ -17,12 +17,12 @@ from jumpstarter_proto.documents import ConfigError, Document, PathInFile, check
 
 from jumpstarter_exporter.arguments import hints
 from jumpstarter_exporter.composite import Composite, Proxy, Unavailable
-from jumpstarter_exporter.config.model import Entry, ExporterConfig
+from jumpstarter_exporter.config.model import DeviceEntry, ExporterConfig
 from jumpstarter_exporter.config.types import UnknownTypeError, resolve
 from jumpstarter_exporter.devices.layout import TreeError, layout
-from jumpstarter_exporter.devices.spec import Origin, Spec, adopt, parts_of
+from jumpstarter_exporter.devices.spec import Spec, SpecOrigin, adopt, parts_of
 from jumpstarter_exporter.driver import Driver
-from jumpstarter_exporter.guests import contained
+from jumpstarter_exporter.isolation import isolated
 
 __all__ = ["build", "build_entry"]
 
@@ -61,24 +61,27 @@ def build(
     return root
 
 
-def build_entry(document: Document, entry: Entry) -> Spec:
-    """One device and what is below it. One that cannot be made has a `fault`, with its place in the document."""
+def build_entry(document: Document, entry: DeviceEntry) -> Spec:
+    """One device and those below it.
+
+    A device that cannot be created has a `fault`, with its position in the document.
+    """
     spec, _ = _Builder(document).device(entry)
     return spec
 
 
 class _Builder:
-    """Makes specifications, and collects what is wrong with devices that cannot be made."""
+    """Makes specifications, and collects the errors of devices that cannot be created."""
 
     def __init__(self, document: Document) -> None:
         self._document = document
         self.errors: dict[PathInFile, ConfigError] = {}
-        """By the places of the devices."""
+        """By the positions of the devices."""
         self.made = 0
         """Devices with a driver of their own."""
 
-    def device(self, entry: Entry) -> tuple[Spec, Driver]:
-        """With its children, and the object that was made of it on trial."""
+    def device(self, entry: DeviceEntry) -> tuple[Spec, Driver]:
+        """The specification with its children, and the object that was created of it as a check."""
         below = {name: self.device(child) for name, child in entry.children.items()}
         children = {name: spec for name, (spec, _) in below.items()}
         tried = {name: driver for name, (_, driver) in below.items()}
@@ -92,20 +95,20 @@ class _Builder:
             return replace(spec, type_name=entry.type or "", place=entry.path), Unavailable(reason=str(error))
         self.made += entry.type is not None
         found = {
-            name: adopt(child, Origin.FOUND)
+            name: adopt(child, SpecOrigin.FOUND)
             for name, child in made.children.items()
             if name not in spec.children
         }
         return replace(spec, children={**spec.children, **found}, labels=_extra_labels(made)), made
 
-    def _spec(self, entry: Entry, children: dict[str, Spec]) -> Spec:
+    def _spec(self, entry: DeviceEntry, children: dict[str, Spec]) -> Spec:
         document = self._document
         if entry.ref is not None:
             return Spec(Proxy, {"ref": entry.ref}, place=entry.path)
         kind: type[Driver] = Composite
         if entry.type is not None:
             try:
-                with contained(f"the module of {entry.type}"):
+                with isolated(f"the module of {entry.type}"):
                     kind = resolve(entry.type)
             except UnknownTypeError as error:
                 raise document.error((*entry.path, "type"), str(error)) from None
@@ -133,13 +136,15 @@ class _Builder:
             required=entry.required,
         )
 
-    def _try(self, entry: Entry, spec: Spec, tried: dict[str, Driver]) -> Driver:
+    def _try(self, entry: DeviceEntry, spec: Spec, tried: dict[str, Driver]) -> Driver:
         with _faults(self._document, entry, "__init__()"):
-            parts = {name: part.make() for name, part in spec.children.items() if part.origin is Origin.PART}
+            parts = {
+                name: part.make() for name, part in spec.children.items() if part.origin is SpecOrigin.PART
+            }
             return spec.construct({**tried, **parts})
 
 
-def _values(document: Document, entry: Entry, kind: type[Driver]) -> dict[str, Any]:
+def _values(document: Document, entry: DeviceEntry, kind: type[Driver]) -> dict[str, Any]:
     fields = _fields(kind)
     path = (*entry.path, "config")
     for key in entry.config:
@@ -157,7 +162,7 @@ def _values(document: Document, entry: Entry, kind: type[Driver]) -> dict[str, A
 
 
 def _fields(kind: type[Driver]) -> dict[str, tuple[Any, bool]]:
-    """The keys that a driver takes: their types, and whether they must be there."""
+    """The keys that a driver accepts: their types, and whether they are required."""
     types: dict[str, Any] = {}
     for base in reversed(kind.__mro__):
         types |= hints(base) if dataclasses.is_dataclass(base) else {}
@@ -173,23 +178,23 @@ def _fields(kind: type[Driver]) -> dict[str, tuple[Any, bool]]:
 
 def _extra_labels(made: Driver) -> dict[str, str]:
     try:
-        with contained("extra_labels()"):
+        with isolated("extra_labels()"):
             return dict(made.extra_labels())
-    except Exception as error:  # any driver's code; a session's report says it
+    except Exception as error:  # any driver's code; a session's report shows the error
         _log.debug("the labels of a device are not known yet: %s", error)
     return {}
 
 
 @contextmanager
-def _faults(document: Document, entry: Entry, what: str) -> Iterator[None]:
-    """Say where it is in the file, whatever a driver's own code raises about its configuration."""
+def _faults(document: Document, entry: DeviceEntry, what: str) -> Iterator[None]:
+    """Add the position in the file to whatever a driver's own code raises about its configuration."""
     where = entry.path
     if entry.ref is not None:
         where = (*where, "ref")
     elif entry.type is not None and entry.config:
         where = (*where, "config")
     try:
-        with contained(f"{entry.type}.{what}"):
+        with isolated(f"{entry.type}.{what}"):
             yield
     except ValueError as error:
         raise document.error(where, str(error)) from None
@@ -197,8 +202,8 @@ def _faults(document: Document, entry: Entry, what: str) -> Iterator[None]:
         raise document.error(where, f"{entry.type} cannot be made: {error}; see its driver's code") from error
 
 
-def _path_of(entries: dict[str, Entry], dotted: str) -> PathInFile:
-    """Where in the file a device's path leads, as far as it does."""
+def _path_of(entries: dict[str, DeviceEntry], dotted: str) -> PathInFile:
+    """The position of a device's path in the file, as far as it exists."""
     path: PathInFile = ("export",)
     for name in dotted.split("."):
         entry = entries.get(name)

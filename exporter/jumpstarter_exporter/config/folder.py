@@ -16,8 +16,8 @@ from pathlib import Path
 from jumpstarter_proto.documents import MAX_BYTES, ConfigError
 from jumpstarter_proto.file_names import safe_name
 
+from jumpstarter_exporter.config.config_files import list_configs, misnamed_configs
 from jumpstarter_exporter.config.model import ExporterConfig
-from jumpstarter_exporter.config.places import every, misnamed
 from jumpstarter_exporter.config.reader import load
 
 __all__ = ["BoardFile", "SourceFile", "boards_of", "discovered_file", "nodes_in", "read_file", "read_files"]
@@ -28,46 +28,49 @@ _COMMENT = re.compile(rb"(^|\s)#.*$", re.MULTILINE)
 
 @dataclass(frozen=True)
 class SourceFile:
-    """A file as it was read."""
+    """A file's content."""
 
     path: Path
     content: bytes = b""
     problem: str = ""
-    """Why it cannot be read, if it cannot."""
+    """Why it cannot be read; empty if it can."""
 
 
 @dataclass(frozen=True)
 class BoardFile:
-    """A board's file: its configuration, or the error in its place."""
+    """A board's file: its configuration, or its error."""
 
     name: str
-    """The board's. A broken file has the name that it had before, or its own without `.yaml`."""
+    """The board's name. An invalid file keeps the name that it had before, or has its own name without `.yaml`."""
     path: Path
     digest: str
-    """Of its content; empty if it cannot be read."""
+    """The digest of its content; empty if it cannot be read."""
     config: ExporterConfig | None = field(default=None, compare=False)
     error: ConfigError | None = field(default=None, compare=False)
     nodes: frozenset[str] = field(default=frozenset(), compare=False)
-    """Device nodes that it names, whether it can be read or not."""
+    """Device nodes that it names, whether it is valid or not."""
     is_discovered: bool = field(default=False, compare=False)
-    """There is no file: the board consists of devices that were discovered, or is to."""
+    """There is no file: the board has discovered devices, or will have."""
     is_empty: bool = field(default=False, compare=False)
-    """None of its devices has ever been there, which is no fault: `error` says so."""
+    """None of its devices was ever present, which is not a fault: `error` says so."""
 
     def says_the_same(self, other: BoardFile) -> bool:
-        """Whether it is the same file, with the same content and fault, of an exporter that is the same as before."""
+        """Whether file, content, error and exporter are the same as before."""
         return self._meaning == other._meaning
 
     @property
     def _meaning(self) -> tuple[object, ...]:
-        # The token is not part of it: an exporter reads a new one by itself.
+        # Without the token: an exporter reads a new one by itself.
         known = None if self.config is None else self.config.enrolment
         identity = None if known is None else (known.endpoint, known.namespace, known.name)
         return self.path, self.digest, self.error.message if self.error else "", identity
 
 
 def discovered_file(directory: Path, name: str) -> Path:
-    """What stands for a discovered board where files do, as for its lock, in a state directory. Nothing is there."""
+    """A path in a state directory that replaces a discovered board's file, for example for its lock.
+
+    It does not exist.
+    """
     return directory / "boards" / safe_name(name, ".yaml")
 
 
@@ -123,7 +126,7 @@ def _parsed(file: SourceFile, held: Mapping[Path, str], parse: Parse) -> BoardFi
 
 
 def nodes_in(content: bytes) -> frozenset[str]:
-    """The device nodes that the text of a configuration names; its comments do not count."""
+    """The device nodes in the text of a configuration, without its comments."""
     return frozenset(os.fsdecode(one) for one in _NODE.findall(_COMMENT.sub(b"", content)))
 
 
@@ -136,17 +139,17 @@ def read_files(places: Iterable[Path] | None = None) -> list[SourceFile]:
         PrivateFileError: a folder cannot be read: that says nothing about which boards there are.
     """
     places = None if places is None else list(places)
-    found = [read_file(path) for path in every(places, must_see=True).values()]
+    found = [read_file(path) for path in list_configs(places, must_see=True).values()]
     return found + [
         SourceFile(
             path, problem=f"only files whose names end with .yaml are read; rename it to {path.stem}.yaml"
         )
-        for path in misnamed(places)
+        for path in misnamed_configs(places)
     ]
 
 
 def read_file(path: Path) -> SourceFile:
-    """One of them, up to the size from which it is none. Blocking."""
+    """One file, up to the maximum size of a configuration. Blocking."""
     try:
         with path.open("rb") as stream:
             return SourceFile(path, stream.read(MAX_BYTES + 1))

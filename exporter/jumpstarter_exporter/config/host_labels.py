@@ -1,4 +1,4 @@
-"""Labels that the host gives to each board which it registers, from its environment: JUMPSTARTER_BOARD_LABELS."""
+"""Labels for each board that the host registers, from the environment variable JUMPSTARTER_BOARD_LABELS."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ VARIABLE = "JUMPSTARTER_BOARD_LABELS"
 
 
 class HostLabelsError(JumpstarterError):
-    """The variable says something else than labels."""
+    """The variable is not a list of labels."""
 
     status = "INVALID_ARGUMENT"
     exit_code = ExitCode.USAGE
 
 
 def host_labels(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """By key, of `KEY=VALUE,KEY=VALUE`; none if there is no such variable. HostLabelsError for what is none."""
+    """Labels of `KEY=VALUE,KEY=VALUE`; empty if the variable is not set. HostLabelsError if it is invalid."""
     labels: dict[str, str] = {}
     for text in environment.get(VARIABLE, "").split(","):
         key, equals, value = text.strip().partition("=")
@@ -28,7 +28,7 @@ def host_labels(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
             continue
         if not key or not equals:
             raise HostLabelsError(
-                f"${VARIABLE} has {text.strip()[:60]!r}, which is no label; write KEY=VALUE,KEY=VALUE"
+                f"${VARIABLE} has {text.strip()[:60]!r}, which is not a label; write KEY=VALUE,KEY=VALUE"
             )
         labels[key] = value
     return labels

@@ -1,4 +1,4 @@
-"""Who the boards' exporters are to their controllers: one file a board, in the state directory, for its owner only.
+"""The identities of the boards' exporters: one file per board in the state directory, for its owner only.
 
 So a board's configuration holds no secret, and may be read-only and public. One that holds an identity all the same
 (Jumpstarter 0.9's do) goes on to work; where there are two, the one here counts, as `enrol` writes here.
@@ -25,7 +25,7 @@ from jumpstarter_proto.file_names import path_text, safe_name
 from jumpstarter_proto.private_files import PrivateFileError, open_regular, write_private
 
 from jumpstarter_exporter.config.model import Enrolment, ExporterConfig, Metadata, Tls, check_endpoint
-from jumpstarter_exporter.state_directory import state_directory
+from jumpstarter_exporter.paths import state_directory
 
 __all__ = [
     "CachedIdentities",
@@ -41,13 +41,13 @@ SUFFIX = ".yaml"
 HOST_FILE = "host.yaml"
 HEADER = "# Written by `jumpstarter-exporter enrol`. The token in it is a secret.\n"
 SPACE_BYTES = 64 * 1024
-"""More than an identity takes."""
+"""Larger than any identity."""
 
 _log = logging.getLogger(__name__)
 
 
 class _File(msgspec.Struct, frozen=True, rename="camel"):
-    """The keys of such a file."""
+    """The keys of an identity file."""
 
     board: str
     metadata: Metadata
@@ -60,12 +60,12 @@ class _File(msgspec.Struct, frozen=True, rename="camel"):
     kind: Literal["ExporterIdentity"] = "ExporterIdentity"
 
     def __post_init__(self) -> None:
-        """Check the controller's address. FieldError says how one is written."""
+        """Check the controller's address. FieldError shows the format."""
         check_endpoint(self.endpoint)
 
 
 class _HostFile(msgspec.Struct, frozen=True, rename="camel"):
-    """The keys of a host's."""
+    """The keys of a host's identity file."""
 
     metadata: Metadata
     endpoint: str
@@ -75,23 +75,23 @@ class _HostFile(msgspec.Struct, frozen=True, rename="camel"):
     kind: Literal["HostIdentity"] = "HostIdentity"
 
     def __post_init__(self) -> None:
-        """Check the controller's address. FieldError says how one is written."""
+        """Check the controller's address. FieldError shows the format."""
         check_endpoint(self.endpoint)
 
 
 @dataclass(frozen=True)
 class StoredIdentity:
-    """One board's."""
+    """The identity of one board."""
 
     board: str
     enrolment: Enrolment
     config: Path | None
     """The board's configuration when it was enrolled."""
     host: str = ""
-    """The host that registered it by itself; empty: somebody enrolled the board."""
+    """The host that registered it; empty if a person enrolled the board."""
 
     def belongs_to(self, file: Path) -> bool:
-        """Whether it is for this configuration: not if the one that it was made for is another, and still there."""
+        """Whether it belongs to this configuration: not if it was made for another one that still exists."""
         try:
             return self.config is None or self.config.samefile(file)
         except OSError:
@@ -99,13 +99,16 @@ class StoredIdentity:
 
 
 class Identities:
-    """All of a state directory. Blocking, but short; for the main thread before there is a loop, or a worker thread."""
+    """The identities of a state directory.
+
+    Blocking, but short; for the main thread before there is a loop, or a worker thread.
+    """
 
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = state_directory(os.environ) / "identities" if folder is None else folder
 
     def path(self, board: str) -> Path:
-        """Where a board's is, or would be."""
+        """The path of a board's identity."""
         return self.folder / safe_name(board, SUFFIX)
 
     def find(self, board: str) -> StoredIdentity | None:
@@ -118,11 +121,11 @@ class Identities:
 
     @property
     def host_path(self) -> Path:
-        """Where the host's own is, or would be."""
+        """The path of the host's own identity."""
         return self.folder.parent / HOST_FILE
 
     def find_host(self) -> Enrolment | None:
-        """The host's own; None if it is not enrolled as one. ConfigError as `find`."""
+        """The host's own identity; None if it is not enrolled. ConfigError as in `find`."""
         return _read_host(self.host_path)
 
     def every(self) -> dict[Path, StoredIdentity | ConfigError]:
@@ -164,7 +167,7 @@ class Identities:
             try:
                 self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             except FileExistsError:
-                self.folder.stat()  # of a loop of links it says so
+                self.folder.stat()  # for a loop of links it says so
                 raise
             if stat.S_IMODE(self.folder.stat().st_mode) & 0o077:
                 self.folder.chmod(0o700)
@@ -184,8 +187,11 @@ class Identities:
             ) from None
 
     def save(self, board: str, enrolment: Enrolment, config: Path | None) -> Path:
-        """Write a board's, whole or not at all, and never readable by others. PrivateFileError if it cannot be."""
-        import yaml  # noqa: PLC0415 - only who enrols pays
+        """Write a board's identity, completely or not at all, and never readable by others.
+
+        PrivateFileError if that fails.
+        """
+        import yaml  # noqa: PLC0415 - only enrolment needs it
 
         self.prepare()
         path = self.path(board)
@@ -202,8 +208,8 @@ class Identities:
         return path
 
     def save_host(self, enrolment: Enrolment) -> Path:
-        """Write the host's own, as `save` does."""
-        import yaml  # noqa: PLC0415 - only who enrols pays
+        """Write the host's own identity, as `save` does."""
+        import yaml  # noqa: PLC0415 - only enrolment needs it
 
         self.prepare()
         content = {"apiVersion": "jumpstarter.dev/v1alpha1", "kind": "HostIdentity", **_written(enrolment)}
@@ -213,7 +219,7 @@ class Identities:
         return self.host_path
 
     def remove(self, board: str) -> None:
-        """Forget a board's; one that is not there is as good. PrivateFileError if it cannot be removed."""
+        """Remove a board's identity, if there is one. PrivateFileError if that fails."""
         path = self.path(board)
         try:
             path.unlink(missing_ok=True)
@@ -221,7 +227,7 @@ class Identities:
             raise PrivateFileError(f"{path} cannot be removed: {error.strerror}; remove it by hand") from None
 
     def _give_away(self, path: Path) -> None:
-        """What root makes belongs to whom the state directory belongs to, the service that has to read it."""
+        """Files that root creates get the owner of the state directory: the service, which must read them."""
         if os.geteuid() == 0:
             owner = self.folder.parent.stat()
             try:
@@ -233,20 +239,20 @@ class Identities:
 
 
 class CachedIdentities(Identities):
-    """The same for who asks often: a file is read again when it is another than before. For one thread at a time."""
+    """The same for frequent use: a file is read again only if it has changed. For one thread at a time."""
 
     def __init__(self, folder: Path | None = None) -> None:
         super().__init__(folder)
         self._known: dict[Path, tuple[object, Any]] = {}
-        """What each file says, or the error, and which file that was."""
+        """The content or error of each file, with its identity on disk."""
 
     def find(self, board: str) -> StoredIdentity | None:
-        """See there."""
+        """See `Identities`."""
         found: StoredIdentity | None = self._read_once(self.path(board), _read)
         return found
 
     def find_host(self) -> Enrolment | None:
-        """See there."""
+        """See `Identities`."""
         found: Enrolment | None = self._read_once(self.host_path, _read_host)
         return found
 
@@ -284,7 +290,7 @@ def with_identity(
     host = identities.find_host() if stored is None or stored.host else None
     if stored is not None and stored.host and host is not None:
         if not stored.belongs_to(config.file) or not _is_of(stored, host):
-            stored = None  # the board of another file, or of who the host was before
+            stored = None  # it belongs to another file's board, or to the host's previous identity
         else:
             return replace(config, enrolment=replace(stored.enrolment, host=host))
     if stored is None:
@@ -326,13 +332,13 @@ def _is_of(stored: StoredIdentity, host: Enrolment) -> bool:
 
 
 def token_place(config: ExporterConfig) -> str:
-    """Where in a configuration its token stands, the subject of a sentence."""
+    """The position of a configuration's token, as the subject of a sentence."""
     place = config.document.error(("token",), "")
     return f"the token at {place.file}:{place.line}:{place.column}"
 
 
 def is_readable_by_others(status: os.stat_result) -> bool:
-    """Whether a secret in such a file is none: a group may read it if the file is not our own, but root's for us."""
+    """Whether others can read such a file: a group may if root owns it for us."""
     allowed = 0o700 if status.st_uid == os.geteuid() else 0o740
     return bool(stat.S_IMODE(status.st_mode) & ~allowed & 0o777)
 
@@ -376,7 +382,7 @@ def _raw(path: Path) -> bytes | None:
 
 
 def _cure(error: OSError, otherwise: str) -> str:
-    """What to do about a place that cannot be read, or written."""
+    """What to do about a path that cannot be read or written."""
     if error.errno == errno.ELOOP:
         return "a link on the way leads to itself: remove that, or name another JUMPSTARTER_STATE_DIRECTORY"
     if error.errno in (errno.EACCES, errno.EPERM):
@@ -388,7 +394,7 @@ def _cure(error: OSError, otherwise: str) -> str:
 
 @contextmanager
 def _explained(path: Path, what: str) -> Iterator[None]:
-    """Say what to do about a file that makes no sense."""
+    """Add what to do about an invalid file."""
     try:
         yield
     except ConfigError as error:

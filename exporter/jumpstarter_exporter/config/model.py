@@ -1,4 +1,4 @@
-"""The shape of an exporter's configuration file, as msgspec structs whose fields are its keys."""
+"""The structure of an exporter's configuration file: msgspec structs whose fields are its keys."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from jumpstarter_proto.addresses import CONTROLLER_PORT, AddressSyntaxError, spl
 from jumpstarter_proto.documents import Document, FieldError, PathInFile
 from jumpstarter_proto.reach import Reach
 
-from jumpstarter_exporter.boards.occupancy import Limits
+from jumpstarter_exporter.boards.occupancy import OccupancyLimits
 from jumpstarter_exporter.config.host_labels import host_labels
 
 if TYPE_CHECKING:
     from jumpstarter_exporter.devices.inventory import BoardDevices, Inventory
 
 __all__ = [
+    "DeviceEntry",
     "DiscoveredContent",
     "Enrolment",
-    "Entry",
     "ExporterConfig",
     "FailureDetection",
     "Fetch",
@@ -36,11 +36,11 @@ __all__ = [
 
 Seconds = Annotated[int, msgspec.Meta(gt=0)]
 MAX_PATIENCE_SECONDS = 280
-"""0.9's shell waits for 300, and is to read the reason before it gives up."""
+"""0.9's shell waits for 300 s, and must get the reason before that."""
 
 
 class Metadata(msgspec.Struct, frozen=True):
-    """Who the exporter is; Kubernetes users may have more here than we need."""
+    """The exporter's name; Kubernetes users may have more keys here than are used."""
 
     name: str | None = None
     namespace: str | None = None
@@ -49,7 +49,7 @@ class Metadata(msgspec.Struct, frozen=True):
 
 
 class Tls(msgspec.Struct, frozen=True):
-    """How the controller proves who it is."""
+    """How the controller proves its identity."""
 
     ca: str = ""
     """Base64 of a PEM bundle."""
@@ -73,7 +73,7 @@ class Hooks(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class FailureDetection(msgspec.Struct, frozen=True, rename="camel"):
-    """When an exporter that fails again and again gives up; without it, never."""
+    """When an exporter that fails repeatedly gives up; without it, never."""
 
     max_rapid_failures: int = 5
     rapid_failure_window: int = 60
@@ -83,10 +83,10 @@ class Fetch(msgspec.Struct, frozen=True):
     """URLs that the exporter fetches from or uploads to for users of a lease or of the network."""
 
     allow: list[str] = []
-    """Addresses, networks and host names beyond what `Reach.limited` lets everybody reach."""
+    """Addresses, networks and host names in addition to what `Reach.limited` permits for everybody."""
 
     def __post_init__(self) -> None:
-        """Check the entries. FieldError names the one that is wrong."""
+        """Check the entries. FieldError names the wrong one."""
         for index, entry in enumerate(self.allow):
             try:
                 Reach.limited([entry])
@@ -94,26 +94,26 @@ class Fetch(msgspec.Struct, frozen=True):
                 raise FieldError(str(error), "allow", index) from None
 
     def reach(self) -> Reach:
-        """That of such a user."""
+        """The limit for such a user."""
         return Reach.limited(self.allow)
 
 
 class OccupancySeconds(msgspec.Struct, frozen=True, rename="camel"):
-    """How long users of the host keep a board that is leased, too."""
+    """How long local users keep a board that is also leased."""
 
     leave: Seconds = 10
-    """Local use ends so long after the last connection that used the board."""
+    """Local use ends this long after the last connection is closed."""
     idle: Seconds = 3600
-    """Who has done nothing for so long loses the board."""
+    """An idle connection loses the board after this time."""
     idle_if_wanted: Seconds = 120
-    """The same while a lease waits for it."""
+    """The same while a lease waits for the board."""
     patience: Annotated[int, msgspec.Meta(gt=0, le=MAX_PATIENCE_SECONDS)] = 240
-    """A lease that waits for the board is given back so late."""
+    """A waiting lease is returned after this time."""
 
     @property
-    def limits(self) -> Limits:
-        """The same for the board's occupancy."""
-        return Limits(self.leave, self.idle, self.idle_if_wanted, self.patience)
+    def limits(self) -> OccupancyLimits:
+        """The limits for the board's occupancy."""
+        return OccupancyLimits(self.leave, self.idle, self.idle_if_wanted, self.patience)
 
 
 class TopLevel(msgspec.Struct, frozen=True, rename="camel"):
@@ -129,23 +129,23 @@ class TopLevel(msgspec.Struct, frozen=True, rename="camel"):
     description: str | None = None
     motd: str = ""
     export: Any = None
-    """Devices by name; read into entries separately."""
+    """Devices by name; parsed into entries separately."""
     hooks: Hooks = Hooks()
     fetch: Fetch = Fetch()
     occupancy: OccupancySeconds = OccupancySeconds()
     failure_detection: FailureDetection | None = None
     exit_on_lease_end: bool = False
     own_process: bool = False
-    """Its host's daemon leaves it to `jumpstarter-exporter run --board NAME`."""
+    """The host's daemon leaves it to `jumpstarter-exporter run --board NAME`."""
 
     def __post_init__(self) -> None:
-        """Check the controller's address. FieldError says how one is written."""
+        """Check the controller's address. FieldError shows the format."""
         if self.endpoint:
             check_endpoint(self.endpoint)
 
 
 def check_endpoint(endpoint: str) -> None:
-    """Check the value of a key `endpoint`. FieldError says how one is written."""
+    """Check the value of a key `endpoint`. FieldError shows the format."""
     try:
         split_host_port(endpoint, default_port=CONTROLLER_PORT)
     except AddressSyntaxError as error:
@@ -154,7 +154,7 @@ def check_endpoint(endpoint: str) -> None:
 
 @dataclass(frozen=True)
 class Enrolment:
-    """Who an exporter is to its controller. The token is in no text made from this object."""
+    """An exporter's identity at its controller. Its text representations never contain the token."""
 
     endpoint: str
     namespace: str
@@ -162,18 +162,18 @@ class Enrolment:
     token: str = field(repr=False)
     tls: Tls
     file: Path
-    """Where it is written."""
+    """The file that contains it."""
     host: Enrolment | None = None
-    """Who its host is, if that registers the board by itself; then the token is empty until it has done so."""
+    """The host's identity if the host registers the board; until then the token is empty."""
 
     def __str__(self) -> str:
-        """For users."""
+        """For messages."""
         return f"exporter {self.namespace}/{self.name} of {self.endpoint}"
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One device of the file: of a `type`, a group of `children`, or a `ref` to another."""
+class DeviceEntry:
+    """One device of the file: with a `type`, a group of `children`, or a `ref` to another."""
 
     path: PathInFile
     type: str | None = None
@@ -182,52 +182,52 @@ class Entry:
     description: str | None = None
     methods_description: dict[str, str] = field(default_factory=dict)
     required: bool = False
-    """Nobody is given a lease of the board while it, or something below it, is missing or has failed."""
-    children: dict[str, Entry] = field(default_factory=dict)
+    """The board is not leased while this device, or one below it, is missing or has failed."""
+    children: dict[str, DeviceEntry] = field(default_factory=dict)
 
 
 class DiscoveredContent(Protocol):
-    """What a board consists of in place of a file's entries: devices that come and go."""
+    """A board's devices instead of a file's entries: devices that come and go."""
 
     @property
     def labels(self) -> Mapping[str, str]:
-        """Of its exporter, now."""
+        """The current labels of its exporter."""
 
     @property
     def host(self) -> str:
-        """What the host is called here, with which the board's name begins."""
+        """The host's name, with which the board's name begins."""
 
     def add_to(self, inventory: Inventory) -> BoardDevices:
-        """Put the board into an inventory. Raises what `Inventory.add` raises."""
+        """Add the board to an inventory. Raises what `Inventory.add` raises."""
 
 
 @dataclass(frozen=True)
 class ExporterConfig:
-    """A file that was read; whether its types exist is for `build` to find out."""
+    """A parsed file; `build` checks whether its types exist."""
 
     file: Path
     settings: TopLevel
-    entries: dict[str, Entry]
+    entries: dict[str, DeviceEntry]
     document: Document
-    """For the line of what turns out to be wrong later."""
+    """For the positions of errors that are found later."""
     enrolment: Enrolment | None = None
-    """None if there is no controller for it. `load` finds what the file itself says, `with_identity` the rest."""
+    """None if it has no controller. `load` sets the file's own, `with_identity` the stored one."""
     discovered: DiscoveredContent | None = field(default=None, compare=False)
-    """In place of entries."""
+    """Instead of entries."""
 
     @property
     def board_name(self) -> str:
-        """What users of this host call the board."""
+        """The board's name on this host."""
         return self.settings.metadata.name or self.file.stem
 
     @property
     def labels(self) -> Mapping[str, str]:
-        """Of the exporter, now. A board that its host registers has the host's, too."""
+        """The current labels of the exporter. A board that its host registers also has the host's labels."""
         own = self.settings.metadata.labels if self.discovered is None else self.discovered.labels
         is_of_host = self.enrolment is not None and self.enrolment.host is not None
         return {**host_labels(), **own} if is_of_host else own
 
     @property
     def exporter_name(self) -> str | None:
-        """What the controller calls the exporter; without one, what the file calls it, if it does."""
+        """The exporter's name at the controller; without one, its name in the file, if any."""
         return self.settings.metadata.name if self.enrolment is None else self.enrolment.name

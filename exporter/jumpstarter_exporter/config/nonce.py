@@ -39,7 +39,7 @@ def pairing_nonce(identities: Identities, code: str) -> str:
 
 
 def forget_nonce(identities: Identities) -> None:
-    """What the code was good for is kept."""
+    """The result of the code is stored: the nonce is no longer needed."""
     _path(identities).unlink(missing_ok=True)
 
 

@@ -19,7 +19,7 @@ from jumpstarter_proto.documents import (
     read_struct,
 )
 
-from jumpstarter_exporter.config.model import Enrolment, Entry, ExporterConfig, TopLevel
+from jumpstarter_exporter.config.model import DeviceEntry, Enrolment, ExporterConfig, TopLevel
 
 __all__ = ["load"]
 
@@ -65,27 +65,27 @@ def _warn(error: ConfigError) -> None:
     _log.warning("%s (ignored)", error)
 
 
-def _entries(document: Document, data: object, path: PathInFile) -> dict[str, Entry]:
+def _entries(document: Document, data: object, path: PathInFile) -> dict[str, DeviceEntry]:
     names = check_names(document, data, "device", path)
     return {name: _entry(document, value, (*path, name)) for name, value in names.items()}
 
 
-def _entry(document: Document, data: object, path: PathInFile) -> Entry:
+def _entry(document: Document, data: object, path: PathInFile) -> DeviceEntry:
     if not isinstance(data, Mapping):
-        raise document.error(path, f"this is {kind_of(data)}; a device takes `type:`, `children:` or `ref:`")
+        raise document.error(path, f"this is {kind_of(data)}; a device needs `type:`, `children:` or `ref:`")
     if "ref" in data:
         check_keys(document, data, _REF_KEYS, path, "beside `ref`")
         ref: str = check_value(document, data["ref"], str, (*path, "ref"))
-        return Entry(path, ref=ref)
+        return DeviceEntry(path, ref=ref)
     if "type" not in data and "children" not in data:
         known = _TYPE_KEYS | _REF_KEYS
         for key in data:
             if key not in known:
                 raise document.error((*path, key), f"unknown key {key!r}; {nearest(key, known)}")
-        raise document.error(path, "`type` is missing; a device takes `type:`, `children:` or `ref:`")
+        raise document.error(path, "`type` is missing; a device needs `type:`, `children:` or `ref:`")
     keys = _TYPE_KEYS if "type" in data else _GROUP_KEYS
     check_keys(document, data, keys, path, "" if "type" in data else "of a group")
-    return Entry(
+    return DeviceEntry(
         path,
         type=check_value(document, data["type"], str, (*path, "type")) if "type" in data else None,
         config=check_value(document, data.get("config") or {}, dict[str, Any], (*path, "config")),

@@ -15,13 +15,20 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jumpstarter_proto.errors import ExitCode
 
-from jumpstarter_exporter.boards.occupancy import Limits
+from jumpstarter_exporter.boards.occupancy import OccupancyLimits
 from jumpstarter_exporter.composite import Composite
-from jumpstarter_exporter.config import ConfigError, ConfigNotFoundError, build, find, load, locate
+from jumpstarter_exporter.config import (
+    ConfigError,
+    ConfigNotFoundError,
+    build,
+    find_config,
+    load,
+    locate_config,
+)
 from jumpstarter_exporter.config.model import FailureDetection, Hook, Hooks, OccupancySeconds
 from jumpstarter_exporter.config.types import known_types
 from jumpstarter_exporter.driver import Driver, State
-from jumpstarter_exporter.tree import Tree
+from jumpstarter_exporter.session.tree import Tree
 
 
 @dataclass(kw_only=True, eq=False)
@@ -161,7 +168,7 @@ def test_what_a_file_says_nothing_of_is_as_the_documentation_says(tmp_path: Path
     assert settings.hooks == Hooks(None, Hook("true", exec=None, timeout=120, on_failure="warn"))
     assert settings.failure_detection == FailureDetection(max_rapid_failures=5, rapid_failure_window=60)
     assert settings.occupancy == OccupancySeconds(leave=10, idle=3600, idle_if_wanted=120, patience=240)
-    assert settings.occupancy.limits == Limits()
+    assert settings.occupancy.limits == OccupancyLimits()
     assert (settings.exit_on_lease_end, settings.own_process, settings.tls.insecure) == (False, False, False)
     file.write_text("export: {}\n")
     assert load(file).settings.failure_detection is None, "it never gives up"
@@ -171,9 +178,11 @@ def test_what_a_file_says_nothing_of_is_as_the_documentation_says(tmp_path: Path
 def test_how_long_a_board_is_kept_is_set_in_its_file(tmp_path: Path) -> None:
     file = tmp_path / "lab.yaml"
     file.write_text("occupancy: {leave: 3, patience: 280}\nexport: {}\n")
-    assert load(file).settings.occupancy.limits == Limits(leave=3, patience=280)
+    assert load(file).settings.occupancy.limits == OccupancyLimits(leave=3, patience=280)
     file.write_text("occupancy: {leave: 1, idle: 2, idleIfWanted: 3, patience: 4}\nexport: {}\n")
-    assert load(file).settings.occupancy.limits == Limits(leave=1, idle=2, idle_if_wanted=3, patience=4)
+    assert load(file).settings.occupancy.limits == OccupancyLimits(
+        leave=1, idle=2, idle_if_wanted=3, patience=4
+    )
     file.write_text("occupancy: {patience: 281}\nexport: {}\n")
     with pytest.raises(ConfigError, match=r"occupancy\.patience: Expected `int` <= 280"):
         load(file)
@@ -235,7 +244,7 @@ AT = "1: export.rpi4.children.power"
         ),
         (RELAY % "pin: 1, log_level: LOUD", f"{AT}.config: log_level is 'LOUD'; it takes DEBUG,"),
         ("export: {a: {typ: x}}", "1: export.a.typ: unknown key 'typ'; did you mean 'type'?"),
-        ("export: {a: {}}", "1: export.a: `type` is missing; a device takes `type:`, `children:` or `ref:`"),
+        ("export: {a: {}}", "1: export.a: `type` is missing; a device needs `type:`, `children:` or `ref:`"),
         (
             "export: {a: {ref: b, config: {}}}",
             "1: export.a.config: unknown key 'config' beside `ref`; known are ref",
@@ -244,7 +253,7 @@ AT = "1: export.rpi4.children.power"
             "export: {a: {children: {}, config: {}}}",
             "1: export.a.config: unknown key 'config' of a group; known are",
         ),
-        ("export: {a: 5}", "1: export.a: this is a number; a device takes"),
+        ("export: {a: 5}", "1: export.a: this is a number; a device needs"),
         ("export: [a]", "1: export: this is a list; it takes names, with a device below each"),
         ("export: {1: {}}", "1: export[1]: 1 is no name for a device; put it in quotes"),
         ("\nexprt: {}", "2: exprt: unknown key 'exprt'; did you mean 'export'?"),
@@ -261,7 +270,7 @@ AT = "1: export.rpi4.children.power"
         ("hooks: later", "1: hooks: this is text; it takes keys with values"),
         (
             "export: {a: {type: pathlib.Path}}",
-            "1: export.a.type: 'pathlib.Path' is no driver for this exporter",
+            "1: export.a.type: 'pathlib.Path' is not a driver for this exporter",
         ),
         (
             "export: {a: {type: somebodys_drivers.Unrelated}}",
@@ -412,12 +421,12 @@ def test_a_device_that_cannot_be_made_is_failed_beside_those_that_can(
     with pytest.raises(ConfigError, match=reason):
         build(load(file))
     root = build(load(file), lenient=True).make()
-    assert root.children["good"].life.state is State.READY
+    assert root.children["good"].lifecycle.state is State.READY
     bad = root.children["bad"]
-    assert bad.life.state is State.FAILED
-    assert reason in bad.life.reason
-    assert "lab.yaml:3" in bad.life.reason
-    assert root.children["parent"].children["child"].life.state is State.READY
+    assert bad.lifecycle.state is State.FAILED
+    assert reason in bad.lifecycle.reason
+    assert "lab.yaml:3" in bad.lifecycle.reason
+    assert root.children["parent"].children["child"].lifecycle.state is State.READY
     assert reason in caplog.text
 
 
@@ -488,7 +497,7 @@ def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path
     own.mkdir(parents=True)
     system.mkdir()
     monkeypatch.setenv("JMP_CLIENT_CONFIG_HOME", str(own.parent))
-    monkeypatch.setattr("jumpstarter_exporter.config.places.SYSTEM", system)
+    monkeypatch.setattr("jumpstarter_exporter.paths.SYSTEM_CONFIG_FOLDER", system)
     monkeypatch.chdir(tmp_path)
     return own, system
 
@@ -498,37 +507,37 @@ def test_the_only_configuration_is_found(folders: tuple[Path, Path]) -> None:
     with pytest.raises(
         ConfigNotFoundError, match="there is no exporter configuration; put one as NAME"
     ) as caught:
-        find()
+        find_config()
     assert caught.value.exit_code is ExitCode.NOT_FOUND
     (system / "lab.yaml").touch()
-    assert find() == locate(None) == system / "lab.yaml"
+    assert find_config() == locate_config(None) == system / "lab.yaml"
     (own / "lab.yaml").touch()
-    assert find() == find("lab") == locate("lab") == own / "lab.yaml"
+    assert find_config() == find_config("lab") == locate_config("lab") == own / "lab.yaml"
     (own / "bench.yaml").touch()
     with pytest.raises(
         ConfigNotFoundError, match="several exporter configurations: bench, lab; name one with --config"
     ):
-        find()
+        find_config()
     with pytest.raises(
         ConfigNotFoundError, match=r"no exporter configuration 'leb' in .*; did you mean 'lab'?"
     ):
-        locate("leb")
+        locate_config("leb")
 
 
 def test_a_files_name_means_that_of_a_folder_unless_it_is_here(folders: tuple[Path, Path]) -> None:
     own, _ = folders
     (own / "lab.yaml").touch()
-    assert locate("lab.yaml") == own / "lab.yaml"
-    assert locate("./lab.yaml") == Path("lab.yaml")
+    assert locate_config("lab.yaml") == own / "lab.yaml"
+    assert locate_config("./lab.yaml") == Path("lab.yaml")
     Path("lab.yaml").touch()
-    assert locate("lab.yaml") == Path("lab.yaml")
+    assert locate_config("lab.yaml") == Path("lab.yaml")
 
 
 def test_a_path_is_a_path(folders: tuple[Path, Path]) -> None:
-    assert locate("lab.yaml") == Path("lab.yaml")
-    assert locate("some/where") == Path("some/where")
+    assert locate_config("lab.yaml") == Path("lab.yaml")
+    assert locate_config("some/where") == Path("some/where")
     Path("here").touch()
-    assert locate("here") == Path("here")
+    assert locate_config("here") == Path("here")
 
 
 def test_xdg_is_asked_when_jumpstarters_own_variable_is_not_set(
@@ -538,7 +547,7 @@ def test_xdg_is_asked_when_jumpstarters_own_variable_is_not_set(
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     (tmp_path / "jumpstarter" / "exporters").mkdir(parents=True)
     (tmp_path / "jumpstarter" / "exporters" / "lab.yaml").touch()
-    assert find("lab") == tmp_path / "jumpstarter" / "exporters" / "lab.yaml"
+    assert find_config("lab") == tmp_path / "jumpstarter" / "exporters" / "lab.yaml"
 
 
 @pytest.mark.parametrize("address", ["http://lab:8082", "lab:notaport"])

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from jumpstarter_proto.documents import ConfigError, Document
 from jumpstarter_proto.private_files import PrivateFileError
 
-from jumpstarter_exporter.config import ExporterConfig, places
+from jumpstarter_exporter import paths
+from jumpstarter_exporter.config import ExporterConfig
 from jumpstarter_exporter.config.folder import BoardFile, SourceFile, boards_of, read_files
 from jumpstarter_exporter.config.model import Enrolment, Metadata, Tls, TopLevel
 
@@ -193,7 +194,7 @@ export:  # not /dev/ttyS0
 def test_the_users_own_files_count_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     own, system = tmp_path / "exporters", tmp_path / "system"
     monkeypatch.setenv("JMP_CLIENT_CONFIG_HOME", str(tmp_path))
-    monkeypatch.setattr(places, "SYSTEM", system)
+    monkeypatch.setattr(paths, "SYSTEM_CONFIG_FOLDER", system)
     for folder, name in ((own, "a"), (system, "a"), (system, "b")):
         folder.mkdir(exist_ok=True)
         (folder / f"{name}.yaml").write_text(DEVICES)

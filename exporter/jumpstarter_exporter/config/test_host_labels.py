@@ -19,7 +19,7 @@ def test_labels_are_read_from_the_environment() -> None:
         "example.com/site": "berlin",
         "empty": "",
     }
-    with pytest.raises(HostLabelsError, match="has 'rack', which is no label; write KEY=VALUE"):
+    with pytest.raises(HostLabelsError, match="has 'rack', which is not a label; write KEY=VALUE"):
         host_labels({VARIABLE: "site=berlin,rack"})
 
 

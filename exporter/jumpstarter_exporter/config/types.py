@@ -1,4 +1,4 @@
-"""Finds a driver's class by what a `type:` says.
+"""Finds the driver class of a `type:`.
 
 `power.GpioRelay` is the class GpioRelay of the driver package `power`: one of the folders here, a lab's own, or an
 installed package (`jumpstarter_proto.driver_packages`). Names that other projects' files use are in the manifests, too.
@@ -30,11 +30,11 @@ _EXTRAS = {
     "paho": "mqtt",
     "snmp": "snmp",
 }
-"""Modules that drivers need, and the extra of ours that brings them."""
+"""Modules that drivers need, and the extra of ours that installs them."""
 
 
 class UnknownTypeError(ValueError):
-    """A `type:` that leads to no driver; the message says why and what to do."""
+    """A `type:` without a driver; the message says why and what to do."""
 
 
 def resolve(name: str) -> type[Driver]:
@@ -63,7 +63,7 @@ def resolve(name: str) -> type[Driver]:
         raise UnknownTypeError(_unknown(name))
     if not (isinstance(found, type) and issubclass(found, Driver)):
         raise UnknownTypeError(
-            f"{name!r} is no driver for this exporter; it takes a subclass of {Driver.__module__}.Driver"
+            f"{name!r} is not a driver for this exporter; use a subclass of {Driver.__module__}.Driver"
         )
     if inspect.isabstract(found):
         made = [
@@ -85,7 +85,7 @@ def known_types() -> list[str]:
 
 
 def _can_be_made(kind: type | None) -> bool:
-    """A driver module also offers bases, and what else other modules need. None is what is not installed."""
+    """A driver module also contains base classes and shared code. None if a requirement is not installed."""
     return kind is None or (issubclass(kind, Driver) and not inspect.isabstract(kind))
 
 
@@ -100,7 +100,7 @@ def _loaded(path: str) -> type | None:
 
 
 def _unknown(name: str) -> str:
-    import difflib  # noqa: PLC0415 - only for those who made a mistake
+    import difflib  # noqa: PLC0415 - only after a mistake
 
     short = known_types()
     aliases = [alias for one in driver_packages.all_packages() for alias in one.type_aliases]

@@ -1,7 +1,6 @@
-"""The devices of the host: what there is to know of them without a session, and what of them outlives one.
+"""The devices of the host, which outlive every session: their specifications, slots and hardware.
 
-`spec` is what a board consists of, `layout` its devices in the order of a report, `state` what one device is.
-Names are loaded when they are first used: drivers need `state`, and `spec` needs drivers.
+Names are loaded when they are first used, so that a driver that uses one module of this room does not load all.
 """
 
 from __future__ import annotations
@@ -9,9 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from jumpstarter_exporter.devices.spec import Origin, Spec
+    from jumpstarter_exporter.devices.spec import Spec, SpecOrigin
 
-__all__ = ["Origin", "Spec"]
+__all__ = ["Spec", "SpecOrigin"]
 
 
 def __getattr__(name: str) -> object:

@@ -1,4 +1,4 @@
-"""News of the inventory, or of one board, for trio's tasks: who is slow hears of the newest change, and not of each."""
+"""Subscriptions to changes of the inventory or of a board. A slow subscriber gets the newest revision, not each."""
 
 from __future__ import annotations
 
@@ -7,24 +7,25 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import trio
+from jumpstarter_proto.notifications import Broadcast
 
 if TYPE_CHECKING:
-    from jumpstarter_exporter.devices.inventory import Revision
+    from jumpstarter_exporter.devices.inventory import RevisionCounter
 
 __all__ = ["Subscription", "subscribed"]
 
 
 class Subscription:
-    """Iterate it for revisions, each newer than the one before; the first is the newest at the beginning.
+    """Iterate for revisions, each newer than the one before; the first is the newest at the start.
 
     Cancelling loses nothing: what was not given comes with the next.
     """
 
-    def __init__(self, changing: Revision) -> None:
+    def __init__(self, changing: RevisionCounter) -> None:
         self._changing = changing
         self._token = trio.lowlevel.current_trio_token()
         self._given = -1
-        self._news = trio.Event()
+        self._changed = Broadcast()
 
     def __aiter__(self) -> AsyncIterator[int]:
         return self
@@ -32,25 +33,21 @@ class Subscription:
     async def __anext__(self) -> int:
         await trio.lowlevel.checkpoint()
         while True:
-            news = self._news
+            changed = self._changed.next
             revision = self._changing.revision
             if revision > self._given:
                 self._given = revision
                 return revision
-            await news.wait()
+            await changed.wait()
 
     def notify(self, revision: int) -> None:
-        """There is a newer one; from any thread."""
+        """There is a newer revision; from any thread."""
         with suppress(trio.RunFinishedError):  # a driver's thread that outlives the loop
-            self._token.run_sync_soon(self._wake, idempotent=True)
-
-    def _wake(self) -> None:
-        self._news.set()
-        self._news = trio.Event()
+            self._token.run_sync_soon(self._changed.notify, idempotent=True)
 
 
 @contextmanager
-def subscribed(changing: Revision) -> Iterator[Subscription]:
+def subscribed(changing: RevisionCounter) -> Iterator[Subscription]:
     """A subscription for the block."""
     subscription = Subscription(changing)
     stop = changing.watch(subscription.notify)

@@ -1,4 +1,4 @@
-"""The cores of a board's devices: opened when they are needed, set back after sessions, closed with the exporter."""
+"""The cores of a board's devices: opened when they are needed, reset after sessions, closed with the exporter."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import trio
 
-from jumpstarter_exporter import guests
+from jumpstarter_exporter import isolation
 from jumpstarter_exporter.devices.changes import subscribed
 from jumpstarter_exporter.devices.opening import CLOSE_SECONDS, Opening
 
@@ -20,29 +20,29 @@ if TYPE_CHECKING:
     from jumpstarter_exporter.devices.inventory import BoardDevices
     from jumpstarter_exporter.devices.slot import Slot
 
-__all__ = ["SlotCore", "keep_open", "keeping_open", "living"]
+__all__ = ["SlotCore", "keep_open", "keeping_open", "managed_cores"]
 
-RETRY_FIRST = 1.0
-RETRY_LONGEST = 30.0
-"""Seconds between looks at a device that is to be open and is not; doubled each time it could not be opened."""
+FIRST_RETRY_SECONDS = 1.0
+MAX_RETRY_SECONDS = 30.0
+"""Seconds between attempts to open a device that should be open; doubled after each failure."""
 
 _log = logging.getLogger(__name__)
 
 
 class SlotCore:
-    """A slot's core, which knows those above and below."""
+    """A slot's core, which knows the cores above and below."""
 
     def __init__(self, slot: Slot, core: Core[Any], above: SlotCore | None) -> None:
         self.slot = slot
         self.core = core
         self.above = above
         self.below: dict[str, SlotCore] = {}
-        """By name; of the slots right below."""
+        """The cores of the slots directly below, by name."""
         self.opening = Opening(
             core,
             str(slot),
-            slot.life,
-            slot.life.core,
+            slot.lifecycle,
+            slot.lifecycle.core,
             closings=slot.closings,
             before_close=self._shut_below,
             needed=slot.needed,
@@ -51,7 +51,7 @@ class SlotCore:
         if above is not None and slot.parent is above.slot:
             above.below[slot.name] = self
         self.dependents: list[SlotCore] = []
-        """Those of which this one is the nearest above."""
+        """The cores whose nearest core above is this one."""
         if above is not None:
             above.dependents.append(self)
 
@@ -64,14 +64,14 @@ class SlotCore:
     def opens_at_start(self) -> bool:
         """Whether it wants to be opened without waiting for a user."""
         try:
-            with guests.contained("opens_at_start"):
+            with isolation.isolated("opens_at_start"):
                 return self.core.opens_at_start
         except Exception as error:  # any driver's property; its neighbours must be opened
-            self.slot.life.core.failed(str(error))
+            self.slot.lifecycle.core.failed(str(error))
             return False
 
     async def open(self) -> None:
-        """Open it, unless it is open, and those above before. Raises what its `open` raises."""
+        """Open the cores above and this one, unless they are open. Raises what its `open` raises."""
         if self.is_open:
             return
         if self.above is not None:
@@ -79,17 +79,17 @@ class SlotCore:
         await self.opening.open()
 
     async def restore(self) -> None:
-        """Set it back to its configuration, if it is open; one that cannot be is opened anew at its next use."""
-        if not self.is_open or self.slot.life.is_stuck:
+        """Reset it to its configuration if it is open. If that fails, it is opened again at its next use."""
+        if not self.is_open or self.slot.lifecycle.is_stuck:
             return
         with trio.CancelScope(shield=True), trio.move_on_after(CLOSE_SECONDS) as limit:
             try:
                 await self.opening.run("restore()", self.core.restore)
-            except Exception as error:  # any driver's code; its neighbours must be set back, too
-                _log.warning("%s was not set back: %s", self.slot, error)
-                self.slot.life.core.failed(f"it was not set back to its configuration: {error}")
+            except Exception as error:  # any driver's code; its neighbours must be reset, too
+                _log.warning("%s was not reset: %s", self.slot, error)
+                self.slot.lifecycle.core.failed(f"it was not reset to its configuration: {error}")
         if limit.cancelled_caught:
-            self.slot.life.core.failed("it was not set back to its configuration in time")
+            self.slot.lifecycle.core.failed("it was not reset to its configuration in time")
 
     async def _shut_below(self) -> None:
         async with trio.open_nursery() as nursery:
@@ -98,8 +98,8 @@ class SlotCore:
 
 
 @asynccontextmanager
-async def living(devices: BoardDevices) -> AsyncIterator[None]:
-    """Let cores be opened for the block; at its end all are closed, shielded, and bounded for each.
+async def managed_cores(devices: BoardDevices) -> AsyncIterator[None]:
+    """Allow cores to be opened in the block. At its end all are closed: shielded, with a time limit for each.
 
     Their code has the context of this call, whoever uses them first: they outlive sessions.
     """
@@ -109,7 +109,7 @@ async def living(devices: BoardDevices) -> AsyncIterator[None]:
             yield
         finally:
             with trio.CancelScope(shield=True):
-                # At once: what hangs in one of them takes no time from the others. Each waits for those below it.
+                # Concurrently: one that hangs does not delay the others. Each waits for those below it.
                 async with trio.open_nursery() as closing:
                     for slot in devices.slots.values():
                         if slot.core is not None:
@@ -119,7 +119,7 @@ async def living(devices: BoardDevices) -> AsyncIterator[None]:
 
 
 async def keeping_open(devices: BoardDevices) -> None:
-    """Open the cores that want it without waiting for a user, and again after a failure; until cancelled."""
+    """Open cores that want it without waiting for a user, and again after a failure, until cancelled."""
 
     def wanted() -> list[SlotCore]:
         cores = [slot.core for slot in devices.slots.values()]
@@ -139,7 +139,7 @@ class _Openable(Protocol):
 
 
 async def keep_open(devices: BoardDevices, wanted: Callable[[], Sequence[_Openable]]) -> None:
-    """Keep those open that are wanted, also of devices that the board gets later; until cancelled."""
+    """Keep devices open that want it, also those that the board gets later, until cancelled."""
     kept: dict[_Openable, _Kept] = {}
 
     async with trio.open_nursery() as nursery:
@@ -165,7 +165,7 @@ async def keep_open(devices: BoardDevices, wanted: Callable[[], Sequence[_Openab
 
 
 class _Kept:
-    """What is kept open."""
+    """One device that is kept open."""
 
     def __init__(self, one: _Openable) -> None:
         self.scope = trio.CancelScope()
@@ -173,30 +173,30 @@ class _Kept:
         self._closed = trio.Event()
 
     def look(self) -> None:
-        """Something has changed: if it is not open any more, that is news."""
+        """The state has changed: wake the task if the device is no longer open."""
         if not self._one.is_open:
             self._closed.set()
 
     async def keep(self) -> None:
-        """Open it, and again when it is not open any more. What is unplugged is waited for."""
-        pause, one = RETRY_FIRST, self._one
+        """Open it, again and again when it is not open. While it is unplugged, wait."""
+        pause, one = FIRST_RETRY_SECONDS, self._one
         with self.scope:
             while True:
                 came = one.slot.came
-                if not one.is_open and not one.slot.life.why_unplugged:
+                if not one.is_open and not one.slot.lifecycle.why_unplugged:
                     try:
                         await one.open()
-                        pause = RETRY_FIRST
-                    except Exception:  # whatever its driver raises has become its state, with the reason
-                        pause = min(pause * 2, RETRY_LONGEST)
+                        pause = FIRST_RETRY_SECONDS
+                    except Exception:  # whatever its driver raises has become its state and reason
+                        pause = min(pause * 2, MAX_RETRY_SECONDS)
                 self._closed = trio.Event()
                 if one.is_open:
-                    # A change of its state comes with its end; the limit is for what ends without one.
-                    with trio.move_on_after(RETRY_LONGEST) as limit:
+                    # A change of its state arrives with its end; the limit covers ends without one.
+                    with trio.move_on_after(MAX_RETRY_SECONDS) as limit:
                         await self._closed.wait()
                     if not limit.cancelled_caught:
                         await trio.sleep(pause)
                     continue
-                with trio.move_on_after(math.inf if one.slot.life.why_unplugged else pause):
+                with trio.move_on_after(math.inf if one.slot.lifecycle.why_unplugged else pause):
                     await came.wait()
-                    pause = RETRY_FIRST
+                    pause = FIRST_RETRY_SECONDS

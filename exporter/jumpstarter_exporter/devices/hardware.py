@@ -6,25 +6,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jumpstarter_exporter.composite import Composite, Proxy
+from jumpstarter_exporter.device_state import State
 from jumpstarter_exporter.devices.inventory import BoardDevices
 from jumpstarter_exporter.devices.slot import Slot
-from jumpstarter_exporter.devices.state import State
 
-__all__ = ["Lack", "lack_of"]
+__all__ = ["MissingHardware", "missing_hardware"]
 
 
 @dataclass(frozen=True)
-class Lack:
-    """What a board lacks for a lease."""
+class MissingHardware:
+    """The hardware that a board lacks for a lease."""
 
     slots: Sequence[Slot]
-    """If one of them changes, this may be over."""
+    """A change of one of these may solve it."""
     reason: str
-    """In words."""
+    """A sentence."""
 
 
-def lack_of(devices: BoardDevices) -> Lack | None:
-    """What keeps the board from being leased: a part that is required is no use, or all parts are missing.
+def missing_hardware(devices: BoardDevices) -> MissingHardware | None:
+    """Why the board cannot be leased: a required part cannot be used, or all parts are missing. None if it can.
 
     None if nothing does; so is it for a configured board without devices. What nobody has looked for yet counts as
     there.
@@ -32,11 +32,13 @@ def lack_of(devices: BoardDevices) -> Lack | None:
     parts = [slot for slot in devices.slots.values() if _has_hardware(slot)]
     unusable = [slot for slot in parts if slot.state in (State.MISSING, State.FAILED)]
     if required := [slot for slot in unusable if _is_required(slot)]:
-        return Lack(required, _sentence(required[0]))
+        return MissingHardware(required, _sentence(required[0]))
     if not parts and devices.is_discovered:
-        return Lack([], "nothing is plugged in that would belong to it")
+        return MissingHardware([], "nothing is plugged in that would belong to it")
     if parts and all(slot.state is State.MISSING for slot in parts):
-        return Lack(parts, _sentence(parts[0]) if len(parts) == 1 else "all of its devices are missing")
+        return MissingHardware(
+            parts, _sentence(parts[0]) if len(parts) == 1 else "all of its devices are missing"
+        )
     return None
 
 
@@ -45,7 +47,7 @@ def _sentence(slot: Slot) -> str:
 
 
 def _has_hardware(slot: Slot) -> bool:
-    """Or cannot be made, so that nobody knows."""
+    """Or cannot be created, so that it is unknown."""
     is_group = slot.spec.kind in (Composite, Proxy) and not slot.spec.fault
     return bool(slot.path) and not is_group
 

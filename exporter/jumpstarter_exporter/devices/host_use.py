@@ -1,4 +1,4 @@
-"""Finds out what the host uses itself: mounts, swap, routes, and what its disks and interfaces are made of."""
+"""Finds out what the host uses itself: mounts, swap, routes, and the parts of its disks and interfaces."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ __all__ = ["parse_host_use", "read_host_use"]
 
 _NOTHING = "0" * 32
 _REMOVABLE = ("/media/", "/run/media/")
-"""Where desktops mount what somebody plugs in. /mnt is the admin's."""
+"""Where desktops mount removable media. /mnt belongs to the admin."""
 
 
 def read_host_use(root: Path = Path("/")) -> HostUse:
-    """What the host stands on now whose `proc`, `etc` and `sys` are in that folder. Blocking, for some milliseconds.
+    """What the host uses now; its `proc`, `etc` and `sys` are in that folder. Blocking, for some milliseconds.
 
     Raises:
         UdevError: its mounts cannot be read, so that nobody knows which disks are its own.
@@ -30,7 +30,7 @@ def read_host_use(root: Path = Path("/")) -> HostUse:
         mounts = (root / MOUNTINFO).read_bytes().decode(errors="surrogateescape")
     except OSError as error:
         raise UdevError(
-            f"nobody knows what this host has mounted: {root / MOUNTINFO}: {error.strerror}; mount /proc"
+            f"cannot find out what this host has mounted: {root / MOUNTINFO}: {error.strerror}; mount /proc"
         ) from None
     use = parse_host_use(
         mounts,
@@ -44,7 +44,7 @@ def read_host_use(root: Path = Path("/")) -> HostUse:
 
 
 def parse_host_use(mountinfo: str, swaps: str, route: str, ipv6_route: str, fstab: str) -> HostUse:
-    """The same of the texts of /proc (proc(5)) and of /etc/fstab.
+    """The same from the texts of /proc (proc(5)) and of /etc/fstab.
 
     What a desktop has mounted, and fstab does not name, is none of the host's: it mounts whatever is plugged in, also
     the card of a board. Writing to it is still refused while it is mounted.
@@ -56,8 +56,9 @@ def parse_host_use(mountinfo: str, swaps: str, route: str, ipv6_route: str, fsta
         if mount.target.startswith(_REMOVABLE) and mount.target not in admins:
             continue
         for key in (mount.device, mount.source):
-            if key.startswith("/") or re.fullmatch(r"[1-9]\d*:\d+", key):  # 0:25 is no disk
-                # Of several places of one disk the shortest says most: / rather than /var/lib/containers.
+            if key.startswith("/") or re.fullmatch(r"[1-9]\d*:\d+", key):  # 0:25 is not a disk
+                # If one disk is mounted several times, the shortest path is the most important: / before
+                # /var/lib/containers.
                 mounts[key] = min(mounts.get(key, mount.target), mount.target, key=len)
     return HostUse(
         mounts,
@@ -70,7 +71,7 @@ def parse_host_use(mountinfo: str, swaps: str, route: str, ipv6_route: str, fsta
 
 
 def _interfaces(route: str) -> Iterator[str]:
-    """Of routes to everywhere, or through a gateway."""
+    """Default routes, and routes through a gateway."""
     for line in route.splitlines()[1:]:
         fields = line.split()
         if len(fields) > 7 and (fields[1] == fields[7] == "00000000" or fields[2] != "00000000"):
@@ -85,14 +86,14 @@ def _interfaces6(route: str) -> Iterator[str]:
 
 
 def _made_of(folder: Path, pattern: str) -> dict[str, tuple[str, ...]]:
-    """What is below each thing in a folder of sysfs."""
+    """The parts of each device in a folder of sysfs."""
     found = {}
     try:
         for one in folder.iterdir():
             if parts := sorted(part.name.removeprefix("lower_") for part in one.glob(pattern)):
                 found[one.name] = tuple(parts)
     except OSError:
-        return found  # in a container; what is mounted is still known by its number
+        return found  # in a container; mounted devices are still known by their numbers
     return found
 
 

@@ -22,21 +22,21 @@ FILE = "70-jumpstarter.hwdb"
 
 
 class HwdbError(ValueError):
-    """A line that systemd-hwdb would not take."""
+    """A line that systemd-hwdb would reject."""
 
 
 @dataclass(frozen=True, eq=False)
 class Hwdb:
-    """Records in the order of their file: patterns, and the properties of what matches one of them."""
+    """Records in the order of their file: patterns, and the properties of devices that match one of them."""
 
     records: tuple[tuple[re.Pattern[str], Mapping[str, str]], ...]
 
     def lookup(self, key: str) -> Mapping[str, str]:
-        """The properties of all records that match; of two with the same property the later one counts."""
+        """The properties of all matching records; a later record overrides an earlier one."""
         return _lookup(self, key)
 
 
-@lru_cache(maxsize=1024)  # a device is looked up anew with each event, and for each of its parts
+@lru_cache(maxsize=1024)  # a device is looked up with each event, and for each of its parts
 def _lookup(hwdb: Hwdb, key: str) -> Mapping[str, str]:
     found: dict[str, str] = {}
     for pattern, properties in hwdb.records:
@@ -47,24 +47,24 @@ def _lookup(hwdb: Hwdb, key: str) -> Mapping[str, str]:
 
 @dataclass(frozen=True)
 class Facts:
-    """What the tables say of a USB device."""
+    """What the tables say about a USB device."""
 
     kind: str = ""
-    """serial, sdmux, hub, relay, camera, storage, loader or debugger; empty if they do not have it."""
+    """serial, sdmux, hub, relay, camera, storage, loader or debugger; empty if unknown."""
     model: str = ""
-    """What people call it."""
+    """Its usual name."""
     ports: int = 1
-    """Serial ports."""
+    """The number of serial ports."""
     shares_serial: bool = False
-    """Units of other people, or the one beside it, have the same serial number."""
+    """Other units have the same serial number."""
     gang: range = range(0)
     """Ports of a hub whose power is switched together."""
     switches_ports: bool = False
-    """A hub that is known to switch its ports; whether this unit does is to be measured."""
+    """A hub model that can switch its ports; whether this unit can must be measured."""
 
 
 def parse_hwdb(text: str) -> Hwdb:
-    """Read a file as systemd-hwdb does (hwdb(7)).
+    """Parse a file as systemd-hwdb does (hwdb(7)).
 
     Raises:
         HwdbError: see there.
@@ -102,12 +102,12 @@ def parse_hwdb(text: str) -> Hwdb:
 
 @cache
 def shipped() -> Hwdb:
-    """Our own. Reads a file, once, for some milliseconds."""
+    """The shipped tables. Reads a file once, for some milliseconds."""
     return parse_hwdb((files("jumpstarter_udev") / FILE).read_text())
 
 
 def lookup_key(device: UdevDevice) -> str:
-    """How a USB device is called in the tables: see there."""
+    """The lookup key of a USB device; the tables explain it."""
     vendor, product = usb_ids(device)
     interfaces = device.properties.get("ID_USB_INTERFACES", "")
     serial = serial_number(device)
@@ -116,7 +116,7 @@ def lookup_key(device: UdevDevice) -> str:
 
 
 def serial_number(device: UdevDevice) -> str:
-    """What a USB device says of itself, as udev has it; empty if it says nothing, or nothing that udev takes."""
+    """A USB device's own serial number as udev has it; empty if it has none, or an invalid one."""
     said = device.properties.get("ID_SERIAL_SHORT") or device.attributes.get("serial", "")
     return "" if re.search(r"[^ -~]|,", said) else _as_udev(said)
 
@@ -145,5 +145,5 @@ def facts_of(device: UdevDevice, tree: DeviceTree, hwdb: Hwdb) -> Facts:
 
 
 def _as_udev(text: str) -> str:
-    """A device's text with what udev puts in the place of blanks and slashes."""
+    """A device's text with udev's replacements for blanks and slashes."""
     return re.sub(r"[^0-9A-Za-z#+\-.:=@_]", "_", re.sub(r"\s+", "_", text.strip()).replace("/", "."))

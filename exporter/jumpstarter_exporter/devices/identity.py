@@ -1,4 +1,4 @@
-"""What a device is known by when it comes back: its serial number, or the port that it is plugged into. No I/O.
+"""By what a device is recognised when it returns: its serial number, or the port that it is plugged into. No I/O.
 
 A serial number counts where the device has one, no other device of this host has the same, and it is not known that
 whole production runs share it. Else the port counts, so that two adapters that look alike stay apart.
@@ -14,36 +14,36 @@ from dataclasses import dataclass
 from jumpstarter_exporter.devices.hwdb import Facts, Hwdb, facts_of, serial_number
 from jumpstarter_exporter.devices.udev_device import DeviceTree, UdevDevice, natural_order, usb_ids
 
-__all__ = ["Identity", "IdentitySource", "identify", "shared_serials"]
+__all__ = ["DeviceIdentity", "IdentitySource", "identify", "shared_serials"]
 
 
 class IdentitySource(enum.Enum):
-    """What won."""
+    """The kind of identity that was chosen."""
 
     SERIAL = "serial number"
     PORT = "port"
     PATH = "path"
-    """That in sysfs: it is no USB device, and cannot be plugged in elsewhere."""
+    """The path in sysfs: it is not a USB device, and cannot be plugged into another port."""
 
 
 @dataclass(frozen=True)
-class Identity:
-    """Of one device of udev's, which may be a part of a USB device: one of its serial ports."""
+class DeviceIdentity:
+    """The identity of one of udev's devices, which may be a part of a USB device: one of its serial ports."""
 
     source: IdentitySource
     key: str
-    """No other device has it, neither now nor, after it was plugged in elsewhere or again, then."""
+    """Unique now, and also after the device was unplugged or moved."""
     value: str
     """The serial number, the port (`1-1.4`) or the path, for people."""
     why: str
-    """In a sentence."""
+    """The reason, as a sentence."""
 
     def __str__(self) -> str:
-        """For people."""
+        """The text for people."""
         return f"{self.source.value} {self.value}"
 
 
-def identify(tree: DeviceTree, hwdb: Hwdb, shared: Collection[str] = ()) -> Mapping[str, Identity]:
+def identify(tree: DeviceTree, hwdb: Hwdb, shared: Collection[str] = ()) -> Mapping[str, DeviceIdentity]:
     """The identity of every device, by its path.
 
     `shared` are serial numbers that two devices had at one time (`shared_serials`): whoever keeps them has identities
@@ -51,21 +51,23 @@ def identify(tree: DeviceTree, hwdb: Hwdb, shared: Collection[str] = ()) -> Mapp
     """
     units = _Units(tree, hwdb, shared)
     parts: dict[str, list[UdevDevice]] = defaultdict(list)
-    identities: dict[str, Identity] = {}
+    identities: dict[str, DeviceIdentity] = {}
     for device in tree:
         unit = units.of(device)
         part = f"{unit.key}/{device.subsystem}/{tree.usb_interface(device) or ''}"
-        if device.type == "partition":  # how many the first disk has does not change who the second one is
+        if (
+            device.type == "partition"
+        ):  # the number of partitions of one disk does not change the identity of the next
             part += "/partition"
         siblings = parts[part]
         siblings.append(device)
         number = f"/{len(siblings) - 1}" if len(siblings) > 1 else ""
-        identities[device.path] = Identity(unit.source, f"{part}{number}", unit.value, unit.why)
+        identities[device.path] = DeviceIdentity(unit.source, f"{part}{number}", unit.value, unit.why)
     return identities
 
 
 def shared_serials(tree: DeviceTree) -> frozenset[str]:
-    """Serial numbers that two USB devices of the same kind have now, with the kind: `10c4:ea60:0001`."""
+    """Serial numbers that two USB devices of the same kind share now, with the kind: `10c4:ea60:0001`."""
     seen = [name for device in tree if device.is_usb_device and (name := _serial_name(device))]
     return frozenset(name for name in seen if seen.count(name) > 1)
 
@@ -82,7 +84,7 @@ class _Units:
         self._tree = tree
         self._hwdb = hwdb
         self._shared = shared
-        self._known: dict[str, Identity] = {}
+        self._known: dict[str, DeviceIdentity] = {}
         self._serials: dict[str, list[UdevDevice]] = defaultdict(list)
         self._sockets: dict[str, int] = defaultdict(int)
         for device in tree:
@@ -91,12 +93,12 @@ class _Units:
                 if address := tree.usb_address(device):
                     self._sockets[address.socket] += 1
 
-    def of(self, device: UdevDevice) -> Identity:
-        """That of the device's USB device; without one, of the device itself."""
+    def of(self, device: UdevDevice) -> DeviceIdentity:
+        """The identity of the device's USB device; without one, of the device itself."""
         usb = self._tree.usb_device(device)
         if usb is None:
             path = device.properties.get("ID_PATH") or device.path
-            return Identity(
+            return DeviceIdentity(
                 IdentitySource.PATH,
                 f"path:{device.path}",
                 path,
@@ -106,12 +108,12 @@ class _Units:
             self._known[usb.path] = self._of_usb(usb)
         return self._known[usb.path]
 
-    def _of_usb(self, usb: UdevDevice) -> Identity:
+    def _of_usb(self, usb: UdevDevice) -> DeviceIdentity:
         facts = facts_of(usb, self._tree, self._hwdb)
         objections = list(self._objections(usb, facts))
         if not objections:
             serial = serial_number(usb)
-            return Identity(
+            return DeviceIdentity(
                 IdentitySource.SERIAL,
                 f"serial:{_serial_name(usb)}",
                 serial,
@@ -119,12 +121,14 @@ class _Units:
             )
         address = self._tree.usb_address(usb)
         if address is None or self._sockets[address.socket] > 1:
-            return Identity(IdentitySource.PATH, f"path:{usb.path}", usb.path, objections[0])
-        kind = ":".join(usb_ids(usb))  # another kind of device in the same port is another device
-        return Identity(IdentitySource.PORT, f"port:{address.socket}/{kind}", address.port, objections[0])
+            return DeviceIdentity(IdentitySource.PATH, f"path:{usb.path}", usb.path, objections[0])
+        kind = ":".join(usb_ids(usb))  # a device of another kind in the same port is another device
+        return DeviceIdentity(
+            IdentitySource.PORT, f"port:{address.socket}/{kind}", address.port, objections[0]
+        )
 
     def _objections(self, usb: UdevDevice, facts: Facts) -> Iterator[str]:
-        """Why the serial number does not count."""
+        """Why the serial number cannot be used."""
         serial, name = serial_number(usb), _serial_name(usb)
         if not serial:
             yield "it has no serial number, so its port counts"

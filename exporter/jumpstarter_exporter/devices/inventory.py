@@ -16,20 +16,20 @@ import trio
 from jumpstarter_proto.errors import JumpstarterUsageError
 from jumpstarter_proto.process import DescriptorStore
 
-from jumpstarter_exporter.devices.layout import Line, layout
+from jumpstarter_exporter.devices.layout import TreeLine, layout
 from jumpstarter_exporter.devices.opening import Closings
 from jumpstarter_exporter.devices.slot import Slot
 from jumpstarter_exporter.devices.spec import Spec, adopt, walk
 from jumpstarter_exporter.driver import Driver
 from jumpstarter_exporter.threads import BoardThreads
 
-__all__ = ["BoardDevices", "Inventory", "Revision"]
+__all__ = ["BoardDevices", "Inventory", "RevisionCounter"]
 
 _NONE: Mapping[str, UUID] = {}
 
 
-class Revision:
-    """A number that grows with each change, and who is told of it."""
+class RevisionCounter:
+    """A number that increases with each change, and its watchers."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
@@ -42,7 +42,7 @@ class Revision:
         return self._revision
 
     def watch(self, watcher: Callable[[int], None]) -> Callable[[], None]:
-        """Be called with each new revision, in whichever thread made the change, until the result is called."""
+        """Call `watcher` with each new revision, in the thread that made the change, until the result is called."""
         with self._lock:
             self._watchers.append(watcher)
 
@@ -60,8 +60,8 @@ class Revision:
             watcher(revision)
 
 
-class BoardDevices(Revision):
-    """The devices of one board: a tree of slots. `changed` is told of each change.
+class BoardDevices(RevisionCounter):
+    """The devices of one board: a tree of slots. `changed` is called with each change.
 
     Raises:
         TreeError: a `ref` leads nowhere, or two devices have one UUID.
@@ -79,7 +79,7 @@ class BoardDevices(Revision):
         closings: Closings | None = None,
         descriptors: DescriptorStore | None = None,
     ) -> None:
-        """Devices without one in `uuids` get a new UUID.
+        """Devices that are not in `uuids` get a new UUID.
 
         `closings` and `descriptors` are those of all boards. `root` are driver objects that were made by hand.
         """
@@ -90,12 +90,12 @@ class BoardDevices(Revision):
         self._descriptors = DescriptorStore() if descriptors is None else descriptors
         self.slots: dict[str, Slot] = {}
         """By path, parents before their children."""
-        self.lines: list[Line] = []
-        """In the order of a report, with every `ref` led to its target."""
+        self.lines: list[TreeLine] = []
+        """In the order of a report, with each `ref` resolved."""
         self.arranged: list[Callable[[], None]] = []
-        """Called when there are other devices, in the trio loop of whoever replaced them, before anybody is told."""
+        """Called in the trio loop when devices were replaced, before watchers are."""
         self.is_discovered = False
-        """Whether its devices come and go; then it is no board as long as it has none."""
+        """Whether its devices come and go; such a board does not exist while it has none."""
         self._changed = changed
         self._root = root
         self._nursery: trio.Nursery | None = None
@@ -104,20 +104,20 @@ class BoardDevices(Revision):
 
     @classmethod
     def of(cls, root: Driver) -> BoardDevices:
-        """The devices of driver objects that were made by hand, for one session of these objects."""
+        """The devices of driver objects that were created by hand, for one session of these objects."""
         return cls("", adopt(root), root=root)
 
     @property
     def spec(self) -> Spec:
-        """What it consists of."""
+        """Its specification."""
         return self.slots[""].spec
 
     def make(self) -> Driver:
-        """The root of fresh driver objects, for a session; those that were made by hand, if they were."""
+        """The root of new driver objects for a session, or of those that were created by hand."""
         return self.spec.make() if self._root is None else self._root
 
     def slot(self, path: str, driver: Driver) -> Slot:
-        """The device at that path. One that its parent's driver has made only now becomes known."""
+        """The device at that path. A part that its parent's driver has created only now is added."""
         found = self.slots.get(path)
         if found is None:
             found = self._slot(path, adopt(driver), driver.uuid, _parent(path, self.slots), driver)
@@ -128,11 +128,12 @@ class BoardDevices(Revision):
         return found
 
     def replace(self, spec: Spec, uuids: Mapping[str, UUID] = _NONE) -> None:
-        """The board consists of this from now on. A device that is still at its path is the same, with its UUID.
+        """Replace the board's devices. A device that is still at its path stays the same, with its UUID.
 
         Where `uuids` has another one, it is another device.
 
-        The cores of devices that change are closed, soon. To be called in the trio loop in which they live, if they do.
+        The cores of devices that change are closed, soon. To be called in the trio loop in which they live, if they
+        do.
 
         Raises:
             TreeError: see there; nothing has changed.
@@ -162,7 +163,7 @@ class BoardDevices(Revision):
             slot = slots[path] = self._slot(path, each, uuid, _parent(path, slots), driver)
             slot.is_kept = path in uuids or "uuid" in each.values
             slot.make_core(driver)
-        self.slots, self.lines = slots, lines  # at once: threads may look
+        self.slots, self.lines = slots, lines  # at once, as threads may read them
         for slot in slots.values():
             self._attach(slot)
         gone = [slot for path, slot in before.items() if slots.get(path) is not slot]
@@ -171,7 +172,7 @@ class BoardDevices(Revision):
                 slot.core.opening.retire(self._nursery)
 
     def attach(self, nursery: trio.Nursery | None, context: Context | None = None) -> None:
-        """Let cores be opened in this nursery, with this context for their code, or no more; see `cores.living`."""
+        """Allow or forbid opening cores: in this nursery, with this context for their code; see `cores.living`."""
         self._nursery, self._context = nursery, context
         for slot in self.slots.values():
             self._attach(slot)
@@ -192,7 +193,7 @@ class BoardDevices(Revision):
             board=self.name,
             driver=driver,
         )
-        slot.life.watch(lambda *_: self._change() if self.slots.get(slot.path) is slot else None)
+        slot.lifecycle.watch(lambda *_: self._change() if self.slots.get(slot.path) is slot else None)
         return slot
 
     def _change(self) -> None:
@@ -200,31 +201,31 @@ class BoardDevices(Revision):
         self._changed()
 
 
-class Inventory(Revision):
-    """Boards by name, and a revision that grows with each change. The trio loop of the exporter changes it.
+class Inventory(RevisionCounter):
+    """Boards by name, and a revision that increases with each change. Only the exporter's trio loop changes it.
 
     Neither drivers' code nor watchers are called with its lock held: a device that changes its state in another thread
     has the lock of that state, and wants this one then.
     """
 
     def __init__(self, descriptors: DescriptorStore | None = None) -> None:
-        """`descriptors` are kept while the process is started again; without, none are."""
+        """`descriptors` keeps ports over a restart of the process; without it, none are kept."""
         super().__init__()
         self.closings = Closings()
-        """Of the devices of all boards: hardware goes from one to another."""
+        """For the devices of all boards, as hardware can move from one to another."""
         self._descriptors = DescriptorStore() if descriptors is None else descriptors
         self._boards: dict[str, BoardDevices] = {}
         self._threads: dict[str, BoardThreads] = {}
-        """By the board's name. Those that never came back count for the next board of that name, too."""
+        """By the board's name. Threads that never returned count for the next board of that name, too."""
 
     @property
     def boards(self) -> Mapping[str, BoardDevices]:
-        """All boards as they are now, by name."""
+        """All current boards, by name."""
         with self._lock:
             return dict(self._boards)
 
     def add(self, name: str, spec: Spec, uuids: Mapping[str, UUID] = _NONE) -> BoardDevices:
-        """A new board.
+        """Add a board.
 
         Raises:
             JumpstarterUsageError: there is one of that name.
@@ -254,7 +255,7 @@ class Inventory(Revision):
         return board
 
     def remove(self, name: str) -> None:
-        """A board is not there any more; nobody hears of its devices from now on. KeyError if there is none."""
+        """Remove a board; its watchers get no more changes. KeyError if there is none."""
         with self._lock:
             del self._boards[name]
             if not self._threads[name].held:
@@ -262,7 +263,7 @@ class Inventory(Revision):
         self._change()
 
     def replace(self, name: str, spec: Spec, uuids: Mapping[str, UUID] = _NONE) -> None:
-        """A board consists of something else; see `BoardDevices.replace`. KeyError if there is no such board."""
+        """Replace a board's devices; see `BoardDevices.replace`. KeyError if there is no such board."""
         with self._lock:
             board = self._boards[name]
         board.replace(spec, uuids)

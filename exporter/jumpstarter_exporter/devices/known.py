@@ -1,4 +1,4 @@
-"""The devices that were discovered on this host, whether they are plugged in or not. No I/O.
+"""Remembers the devices that were discovered on this host, whether they are plugged in or not. No I/O.
 
 A device that was seen once keeps its name and its UUID for as long as it is known by the same identity (see
 `identity`): a serial number at whichever port, or a port whatever the number of its node. No other device gets that
@@ -17,7 +17,7 @@ import msgspec
 
 from jumpstarter_exporter.devices.hwdb import Hwdb
 from jumpstarter_exporter.devices.identity import IdentitySource, shared_serials
-from jumpstarter_exporter.devices.match import Finding, Match, Named, match_devices
+from jumpstarter_exporter.devices.match import Finding, Named, ProfileMatch, match_devices
 from jumpstarter_exporter.devices.offer import HostUse
 from jumpstarter_exporter.devices.profiles import ProfileSet
 from jumpstarter_exporter.devices.udev_device import DeviceTree, usb_ids
@@ -26,14 +26,14 @@ __all__ = [
     "MAX_KNOWN",
     "MAX_KNOWN_PER_PORT",
     "Inspection",
-    "Known",
     "KnownDevice",
     "KnownDevices",
+    "KnownRecords",
     "PresentDevice",
 ]
 
 MAX_KNOWN = 4096
-"""Devices that are remembered. Of more than that, those are forgotten that were not seen for the longest time."""
+"""Devices that are remembered; beyond that, those that were not seen for the longest time are forgotten."""
 MAX_KNOWN_PER_PORT = 64
 """The same for those that were seen last at one USB port: a device may draw a new serial number at each plug, and would
 push all others out."""
@@ -41,15 +41,15 @@ NOT_SEEN = "not seen since the start of the exporter"
 
 
 class KnownDevice(msgspec.Struct, frozen=True, kw_only=True):
-    """A device that was seen once, as it was when it was seen last."""
+    """A device as it was when it was last seen."""
 
     key: str
-    """`Match.key`."""
+    """`ProfileMatch.key`."""
     uuid: UUID
     path: str
-    """Its name in the device tree: `GROUP.NAME`, or `NAME`."""
+    """Its path in the device tree: `GROUP.NAME`, or `NAME`."""
     template: str
-    """`Match.template`."""
+    """`ProfileMatch.template`."""
     profile: str
     interface: str
     type: str | None
@@ -65,7 +65,7 @@ class KnownDevice(msgspec.Struct, frozen=True, kw_only=True):
     product: str = ""
     model: str = ""
     port: str = ""
-    """Of USB, such as `1-1.4`; empty for other devices."""
+    """The USB port, such as `1-1.4`; empty for other devices."""
     socket: str = ""
     """The same, stable over restarts of the host; see `UsbAddress`."""
     nodes: tuple[str, ...] = ()
@@ -73,7 +73,7 @@ class KnownDevice(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def group(self) -> str:
-        """What stands before its name; empty if nothing does."""
+        """The group in its path; empty if there is none."""
         return self.path.rpartition(".")[0]
 
     @property
@@ -82,18 +82,18 @@ class KnownDevice(msgspec.Struct, frozen=True, kw_only=True):
         return self.path.rpartition(".")[2]
 
 
-class Known(msgspec.Struct, frozen=True):
-    """All that is remembered of a host."""
+class KnownRecords(msgspec.Struct, frozen=True):
+    """Everything that is remembered of a host."""
 
     devices: tuple[KnownDevice, ...] = ()
-    """Each key and each path once; those that were seen last are at the end."""
+    """Each key and each path once; the most recently seen are last."""
     groups: dict[str, UUID] = {}
     """UUIDs of the groups of the device tree, by name."""
     shared_serials: frozenset[str] = frozenset()
-    """Serial numbers that two devices had at one time, so that they identify none."""
+    """Serial numbers that two devices have had, so that they identify neither."""
 
     def __post_init__(self) -> None:
-        """Check that nothing is there twice. Raises ValueError."""
+        """Check that nothing occurs twice. Raises ValueError."""
         uuids = [*(one.uuid for one in self.devices), *self.groups.values()]
         for what, values in (
             ("UUID", uuids),
@@ -106,45 +106,45 @@ class Known(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class PresentDevice:
-    """A device that is offered, or was."""
+    """A device that is or was offered."""
 
     device: KnownDevice
     missing: str = ""
-    """Why it is not there; empty if it is."""
-    match: Match | None = None
-    """Of this inspection; None if it is not there."""
+    """Why it is missing; empty if it is there."""
+    match: ProfileMatch | None = None
+    """In this inspection; None if it is missing."""
     sysfs_path: str = ""
-    """Of the device of udev's, if it is there."""
+    """The path of udev's device, if it is there."""
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """What one look at a host's devices has given."""
+    """The result of one inspection of a host's devices."""
 
     findings: tuple[Finding, ...]
     devices: tuple[PresentDevice, ...]
-    """All that are offered now, and all that are known and not there; in the order of their names."""
-    known: Known
-    """To be kept."""
+    """All devices that are offered now, and all known ones that are missing, ordered by name."""
+    known: KnownRecords
+    """What must be stored."""
 
 
 class KnownDevices:
-    """Goes from one look at the host to the next."""
+    """Keeps devices from one inspection of the host to the next."""
 
-    def __init__(self, known: Known | None = None, *, draw: Callable[[], UUID] = uuid4) -> None:
-        """`draw` gives a new UUID."""
-        self._known = known or Known()
+    def __init__(self, known: KnownRecords | None = None, *, draw: Callable[[], UUID] = uuid4) -> None:
+        """`draw` creates a UUID."""
+        self._known = known or KnownRecords()
         self._draw = draw
         self._missing: dict[str, str] = {one.key: NOT_SEEN for one in self._known.devices}
-        """By key: those that are not there, with the reason."""
+        """Missing devices by key, with the reason."""
 
     @property
-    def known(self) -> Known:
-        """All that is remembered."""
+    def known(self) -> KnownRecords:
+        """Everything that is remembered."""
         return self._known
 
     def forget(self, path: str) -> bool:
-        """Remember nothing of a device that is not there; False if it is, or there is none of that name."""
+        """Forget a missing device; False if it is not missing, or if no device has that name."""
         left = tuple(one for one in self._known.devices if one.path != path or one.key not in self._missing)
         is_forgotten = len(left) < len(self._known.devices)
         groups = {group: uuid for group, uuid in self._known.groups.items() if group in _groups(left)}
@@ -154,7 +154,7 @@ class KnownDevices:
     def inspect(
         self, tree: DeviceTree, profiles: ProfileSet, hwdb: Hwdb, use: HostUse | None = None, *, now: str = ""
     ) -> Inspection:
-        """What there is now. `now` is the time of day, for reasons."""
+        """Inspect the current devices. `now` is the time of day, for reasons."""
         shared = self._known.shared_serials | shared_serials(tree)
         before = _by_port(self._known.devices, shared)
         missing = {new: self._missing[old] for new, (old, _) in before.items() if old in self._missing}
@@ -168,7 +168,7 @@ class KnownDevices:
                 uuid = self._draw() if former is None else former.uuid
                 device = _remembered(match, finding, tree, uuid)
                 present[match.key] = PresentDevice(device, "", match, finding.device.path)
-        # What is there and not offered (any more) is no missing device, and keeps its name all the same.
+        # A device that is there but not or no longer offered is not missing, and keeps its name.
         others = {finding.identity.key for finding in findings}
         absent: dict[str, PresentDevice] = {}
         for key, device in known.items():
@@ -176,20 +176,20 @@ class KnownDevices:
                 reason = missing.get(key) or (f"unplugged at {now}" if now else "unplugged")
                 absent[key] = PresentDevice(device, reason)
         self._missing = {key: one.missing for key, one in absent.items()}
-        # Those that are there come last, in the order in which they were seen first.
+        # Present devices come last, in the order in which they were first seen.
         order = [*(key for key in known if key not in present), *(key for key in known if key in present)]
         order += [key for key in present if key not in known]
         devices = [present[key].device if key in present else known[key] for key in order]
         devices = _newest(devices, present.keys())
         groups = {group: self._known.groups.get(group) or self._draw() for group in sorted(_groups(devices))}
-        self._known = Known(tuple(devices), groups, shared)
+        self._known = KnownRecords(tuple(devices), groups, shared)
         every = sorted((*present.values(), *absent.values()), key=lambda one: one.device.path)
         kept = {device.key for device in devices}
         return Inspection(findings, tuple(one for one in every if one.device.key in kept), self._known)
 
 
 def _newest(devices: list[KnownDevice], present: Collection[str]) -> list[KnownDevice]:
-    """Those that are remembered of these, in their order; `present` are the keys of those that are there."""
+    """The devices that stay remembered, in their order; `present` has the keys of present ones."""
     counts = Counter(one.socket for one in devices if one.socket)
     left = []
     for one in devices:
@@ -203,7 +203,7 @@ def _newest(devices: list[KnownDevice], present: Collection[str]) -> list[KnownD
 def _by_port(
     devices: tuple[KnownDevice, ...], shared: frozenset[str]
 ) -> Mapping[str, tuple[str, KnownDevice]]:
-    """By the key that each has now, with the key before: a serial number that has turned out to be shared gives way.
+    """Devices by their current keys, with the key before: a serial number that turned out to be shared is replaced.
 
     The device is then the one at the port where it was seen last.
     """
@@ -221,7 +221,7 @@ def _by_port(
     return found
 
 
-def _remembered(match: Match, finding: Finding, tree: DeviceTree, uuid: UUID) -> KnownDevice:
+def _remembered(match: ProfileMatch, finding: Finding, tree: DeviceTree, uuid: UUID) -> KnownDevice:
     device = finding.device
     usb = tree.usb_device(device)
     vendor, product = usb_ids(usb) if usb is not None else ("", "")

@@ -1,4 +1,4 @@
-"""Keeps what was discovered on this host in the state directory, in one file for its owner only."""
+"""Stores the discovered devices in the state directory, in a file for its owner only."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import msgspec
 from jumpstarter_proto.json_texts import decode_json
 from jumpstarter_proto.private_files import PrivateFileError, open_regular, set_aside, write_private
 
-from jumpstarter_exporter.devices.known import Known
+from jumpstarter_exporter.devices.known import KnownRecords
 
 __all__ = ["KnownFile"]
 
@@ -22,21 +22,21 @@ class KnownFile:
 
     def __init__(self, directory: Path) -> None:
         self._path = directory / "discovered.json"
-        self._written: Known | None = None
+        self._written: KnownRecords | None = None
         self._is_readable = True
         self._is_failing = False
 
-    def read(self) -> Known:
-        """What was written last. A file that is broken is set aside, and a warning; devices get new names then."""
+    def read(self) -> KnownRecords:
+        """What was written last. A damaged file is set aside with a warning; devices get new names then."""
         try:
             with open_regular(self._path) as file:
-                self._written = decode_json(file.read(MAX_BYTES), Known)
+                self._written = decode_json(file.read(MAX_BYTES), KnownRecords)
         except FileNotFoundError:
-            return Known()
+            return KnownRecords()
         except (OSError, ValueError) as error:
             why = error.strerror if isinstance(error, OSError) else str(error)
             self._set_aside(why or type(error).__name__)
-            return Known()
+            return KnownRecords()
         return self._written
 
     def _set_aside(self, why: str) -> None:
@@ -60,7 +60,7 @@ class KnownFile:
                 aside.name,
             )
 
-    def write(self, known: Known) -> None:
+    def write(self, known: KnownRecords) -> None:
         """On the disk when this returns. That it cannot be written is a warning, once, and stops nothing.
 
         What could not be read is never written over. Of more than `MAX_BYTES`, which nobody would read again, devices
@@ -86,8 +86,8 @@ class KnownFile:
             self._is_failing = False
 
 
-def _fitting(known: Known) -> bytes:
-    """As long as it may be: what devices call themselves may be long."""
+def _fitting(known: KnownRecords) -> bytes:
+    """Shorten what is too long: devices can give themselves long names."""
     data = msgspec.json.encode(known)
     while len(data) > MAX_BYTES and known.devices:
         known = msgspec.structs.replace(known, devices=known.devices[(len(known.devices) + 1) // 2 :])

@@ -1,4 +1,4 @@
-"""The devices of a board in the order of a report, with every `ref` led to its target; no driver object is needed."""
+"""The devices of a board in the order of a report, with each `ref` resolved; needs no driver objects."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from jumpstarter_proto.errors import ExitCode, JumpstarterError
 
 from jumpstarter_exporter.devices.spec import Spec, walk
 
-__all__ = ["Line", "TreeError", "layout"]
+__all__ = ["TreeError", "TreeLine", "layout"]
 
 
 class TreeError(JumpstarterError):
-    """Devices that cannot make a tree: a `ref` to nothing or to itself, one UUID for two devices."""
+    """Devices that do not form a tree: a `ref` to nothing or to itself, one UUID for two devices."""
 
     exit_code = ExitCode.USAGE
 
@@ -24,17 +24,17 @@ class TreeError(JumpstarterError):
 
 
 @dataclass(frozen=True)
-class Line:
-    """One line of a report. A device appears once under its own name and once more for each `ref` to it."""
+class TreeLine:
+    """One line of a report. A device appears under its own name and once more for each `ref` to it."""
 
     path: str
-    """The device's, whatever name it appears under."""
+    """The device's own path, whatever name it appears under."""
     parent: str | None
     """Path of the device that it appears below; None for the root."""
     name: str
 
 
-def layout(root: Spec) -> list[Line]:
+def layout(root: Spec) -> list[TreeLine]:
     """Depth first, parents before their children.
 
     Raises:
@@ -56,7 +56,7 @@ class _Lines:
     root: Spec
     paths: dict[Spec, str]
 
-    def below(self, spec: Spec, parent: str | None, name: str, trail: tuple[Spec, ...]) -> Iterator[Line]:
+    def below(self, spec: Spec, parent: str | None, name: str, trail: tuple[Spec, ...]) -> Iterator[TreeLine]:
         appears_at = f"{parent}.{name}" if parent else name
         while (ref := spec.ref) is not None:
             if spec in trail:
@@ -66,7 +66,7 @@ class _Lines:
         if spec in trail:
             raise TreeError(appears_at, "a ref leads to a device that contains it; let it name one beside it")
         path = self.paths[spec]
-        yield Line(path, parent, name)
+        yield TreeLine(path, parent, name)
         for child_name, child in spec.children.items():
             yield from self.below(child, path, child_name, (*trail, spec))
 

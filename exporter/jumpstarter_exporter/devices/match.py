@@ -1,4 +1,4 @@
-"""What the host's devices are to its boards: udev's properties, the profiles, and what may be offered. No I/O.
+"""What the host's devices are for its boards: udev's properties, profiles, and what may be offered. No I/O.
 
 Each device of udev's is compared with each profile. Of several profiles with one interface (two that make a console of
 the same port) the admin's counts before the shipped one, then the one with more conditions; two that are equal are a
@@ -14,12 +14,12 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from jumpstarter_exporter.devices.hwdb import Facts, Hwdb, facts_of, lookup_key, serial_number
-from jumpstarter_exporter.devices.identity import Identity, IdentitySource, identify
+from jumpstarter_exporter.devices.identity import DeviceIdentity, IdentitySource, identify
 from jumpstarter_exporter.devices.offer import HostUse, Protection, protect
 from jumpstarter_exporter.devices.profiles import Ancestor, Conditions, Profile, ProfileSet
 from jumpstarter_exporter.devices.udev_device import DeviceTree, UdevDevice, usb_ids
 
-__all__ = ["Attempt", "Finding", "Match", "Named", "Refusal", "match_devices"]
+__all__ = ["Attempt", "Finding", "Named", "ProfileMatch", "ProfileRejection", "match_devices"]
 
 _ADMIN_KINDS = {"storage": "disks and card readers", "hub": "hub ports"}
 _DISKS = frozenset({"block", "scsi_generic"})
@@ -31,15 +31,15 @@ class Attempt:
 
     profile: Profile
     difference: str
-    """The first property that differs, in a sentence; empty if it matched."""
+    """The first property that differs, as a sentence; empty if it matched."""
 
 
 @dataclass(frozen=True)
-class Match:
-    """A device of a board, as a profile makes it."""
+class ProfileMatch:
+    """A device of a board, as a profile describes it."""
 
     profile: Profile
-    identity: Identity
+    identity: DeviceIdentity
     group: str
     name: str
     type: str | None
@@ -50,36 +50,36 @@ class Match:
     labels: Mapping[str, str]
     description: str | None
     protected_ports: Mapping[int, str] = field(default_factory=dict)
-    """Of a hub: ports that must not be switched, with the reason."""
+    """Ports of a hub that must not be switched, with the reason."""
 
     @property
     def key(self) -> str:
-        """What it is known by when it comes back; no other device of a board has it."""
+        """By what it is recognised; unique on the host."""
         return f"{self.identity.key}:{self.interface}"
 
     @property
     def path(self) -> str:
-        """Where it is in the tree of what was discovered."""
+        """Its path in the tree of discovered devices."""
         return f"{self.group}.{self.name}" if self.group else self.name
 
     @property
     def template(self) -> str:
-        """What its path is made of."""
+        """The template of its path."""
         return f"{self.profile.group}/{self.profile.device_name}"
 
 
 @dataclass(frozen=True)
 class Named:
-    """What a device was called before."""
+    """The previous path of a device."""
 
     path: str
     template: str
-    """As `Match.template`: the device keeps its path as long as its profile goes on to name it in this way."""
+    """As `ProfileMatch.template`: the device keeps its path as long as its profile gives it the same template."""
 
 
 @dataclass(frozen=True)
-class Refusal:
-    """A profile matched, and the device is not offered all the same."""
+class ProfileRejection:
+    """A profile matched, but the device is not offered."""
 
     profile: Profile
     reason: str
@@ -87,18 +87,18 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Finding:
-    """What there is to say about one device of udev's."""
+    """The result for one of udev's devices."""
 
     device: UdevDevice
     facts: Facts
-    identity: Identity
+    identity: DeviceIdentity
     attempts: tuple[Attempt, ...]
-    matches: tuple[Match, ...] = ()
-    refusals: tuple[Refusal, ...] = ()
-    conflicts: tuple[Match, ...] = ()
-    """What it would be if not several profiles matched equally well: without a driver, for that reason."""
+    matches: tuple[ProfileMatch, ...] = ()
+    refusals: tuple[ProfileRejection, ...] = ()
+    conflicts: tuple[ProfileMatch, ...] = ()
+    """Several profiles matched equally well: the device without a driver, for that reason."""
     protection: str = ""
-    """Why the host keeps it for itself, matched or not; empty if it does not."""
+    """Why the host keeps it for itself, whether a profile matched or not; empty if it does not."""
 
 
 def match_devices(
@@ -110,11 +110,11 @@ def match_devices(
     shared: Collection[str] = (),
     named: Mapping[str, Named] | None = None,
 ) -> list[Finding]:
-    """Every device, in the order of the tree, with what the profiles make of it.
+    """Match every device, in the order of the tree, with the profiles.
 
     `shared` are serial numbers that do not identify (see `identify`). `named` says what devices were called before, by
-    their keys (`Match.key`): they keep their paths, and no other device gets these. Of two devices with one path the
-    later one, in the order of their keys, gets its own id behind its name.
+    their keys (`ProfileMatch.key`): they keep their paths, and no other device gets these. Of two devices with one
+    path the later one, in the order of their keys, gets its own id behind its name.
     """
     matcher = _Matcher(
         tree, profiles, hwdb, protect(tree, use or HostUse(), hwdb), identify(tree, hwdb, shared)
@@ -128,7 +128,7 @@ class _Matcher:
     profiles: ProfileSet
     hwdb: Hwdb
     protection: Protection
-    identities: Mapping[str, Identity]
+    identities: Mapping[str, DeviceIdentity]
 
     def finding(self, device: UdevDevice) -> Finding:
         subject = _Subject(device, self.tree, self.hwdb)
@@ -138,16 +138,16 @@ class _Matcher:
         )
         kept = self._protection(device, subject.facts)
         identity = self.identities[device.path]
-        matches: list[Match] = []
-        refusals: list[Refusal] = []
-        conflicts: list[Match] = []
+        matches: list[ProfileMatch] = []
+        refusals: list[ProfileRejection] = []
+        conflicts: list[ProfileMatch] = []
         by_interface: dict[str, list[Profile]] = {}
         for attempt in attempts:
             if attempt.difference:
                 continue
             profile = attempt.profile
             if kept or (reason := self._needs_admin(profile, device, subject.facts)):
-                refusals.append(Refusal(profile, kept or reason))
+                refusals.append(ProfileRejection(profile, kept or reason))
             else:
                 by_interface.setdefault(profile.interface, []).append(profile)
         for interface, found in by_interface.items():
@@ -156,13 +156,13 @@ class _Matcher:
             if len(best) > 1:
                 names = " and ".join(one.name for one in best)
                 reason = f"{names} match equally well for {interface}; add a condition to one of them, or disable it"
-                refusals += [Refusal(one, reason) for one in best]
+                refusals += [ProfileRejection(one, reason) for one in best]
                 conflict = self._match(best[0], subject, identity)
                 conflicts.append(replace(conflict, type=None, no_driver=reason, config={}))
             else:
                 matches.append(self._match(best[0], subject, identity))
             refusals += [
-                Refusal(one, f"{best[0].name} counts for {interface}: {_why_better(best[0], one)}")
+                ProfileRejection(one, f"{best[0].name} counts for {interface}: {_why_better(best[0], one)}")
                 for one in found[len(best) :]
             ]
         return Finding(
@@ -177,7 +177,7 @@ class _Matcher:
         )
 
     def _protection(self, device: UdevDevice, facts: Facts) -> str:
-        """A hub is its ports, each of which has an answer of its own; the host may go on using those that it uses."""
+        """A hub consists of its ports, which are judged one by one; the host may continue to use its own."""
         if device.is_usb_device and facts.kind == "hub":
             return ""
         return self.protection.reason(device) or ""
@@ -193,9 +193,9 @@ class _Matcher:
             f"write `enable: [{profile.name}]` into a file in /etc/jumpstarter/profiles.d"
         )
 
-    def _match(self, profile: Profile, subject: _Subject, identity: Identity) -> Match:
+    def _match(self, profile: Profile, subject: _Subject, identity: DeviceIdentity) -> ProfileMatch:
         words = subject.words(identity) | {"interface": profile.interface}
-        return Match(
+        return ProfileMatch(
             profile,
             identity,
             _slug(_filled(profile.group, words)),
@@ -211,7 +211,7 @@ class _Matcher:
 
 
 class _Subject:
-    """A device, and what conditions and templates may ask of it."""
+    """A device, and the values for conditions and templates."""
 
     def __init__(self, device: UdevDevice, tree: DeviceTree, hwdb: Hwdb) -> None:
         self.device = device
@@ -224,13 +224,13 @@ class _Subject:
         address = tree.usb_address(device)
         self._port = address.port if address is not None else ""
         self._usb_interface = tree.usb_interface(device)
-        # A part of a USB device may have its ids in udev's database, or may not (hidraw); its device always has.
+        # A part of a USB device may lack its ids in udev's database (hidraw); its device always has them.
         tables = hwdb.lookup(lookup_key(usb)) if usb is not None else {}
         above = {key: value for key, value in usb.properties.items() if key.startswith("ID_")} if usb else {}
         self._properties = {**tables, **above, **device.properties}
 
     def differences(self, wanted: Conditions) -> Iterator[str]:
-        """What of the device is not as wanted, each in a sentence."""
+        """How the device differs from the conditions, one sentence each."""
         yield from _differs("subsystem", wanted.subsystem, self.device.subsystem)
         yield from _differs("devtype", wanted.devtype, self.device.type)
         yield from _differs("kind", wanted.kind, self.facts.kind)
@@ -260,8 +260,8 @@ class _Subject:
             checks += _differs(key, value, device.properties.get(key, ""))
         return not checks
 
-    def words(self, identity: Identity) -> dict[str, str]:
-        """For templates."""
+    def words(self, identity: DeviceIdentity) -> dict[str, str]:
+        """The values for templates."""
         return {
             "link": _link(self.device, identity),
             "node": self.device.node,
@@ -290,7 +290,7 @@ def _listed(ancestor: Ancestor) -> str:
 
 
 def _rank(profile: Profile) -> tuple[bool, int]:
-    """Those that count come first."""
+    """The best matches."""
     return not profile.by_admin, -_conditions(profile.match)
 
 
@@ -317,8 +317,8 @@ def _why_better(best: Profile, other: Profile) -> str:
     return "it is the admin's" if best.by_admin != other.by_admin else "it has more conditions"
 
 
-def _link(device: UdevDevice, identity: Identity) -> str:
-    """The name of the node that follows the identity; the node itself if there is none."""
+def _link(device: UdevDevice, identity: DeviceIdentity) -> str:
+    """The link to the node that contains the identity; the node itself if there is none."""
     links = device.links
     places: Sequence[Callable[[str], bool]] = (
         lambda link: "/by-path/" in link and "-usbv" in link,
@@ -334,7 +334,7 @@ def _link(device: UdevDevice, identity: Identity) -> str:
 
 
 def _slug(text: str) -> str:
-    """Fit for a name in the tree, whatever a device calls itself."""
+    """A valid name in the tree, whatever a device calls itself."""
     return re.sub(r"[^a-z0-9_]+", "-", text.lower()).strip("-")[:60].rstrip("-")
 
 
@@ -353,13 +353,13 @@ def _filled_in(value: Any, words: Mapping[str, str]) -> Any:
 
 
 def _with_distinct_paths(findings: list[Finding], named: Mapping[str, Named]) -> list[Finding]:
-    """The same, where no two matches have one path, and no newcomer has that of a device that may come back."""
+    """Matches with distinct paths: a new device never gets the path of one that may return."""
     owners = {former.path: key for key, former in named.items()}
     names: dict[str, str] = {}
     groups: dict[str, str] = {}
     every = [match for one in findings for match in (*one.matches, *one.conflicts)]
     for group in sorted({match.group for match in every if match.group}):
-        owners.setdefault(group, "")  # else a device without a group could have its path
+        owners.setdefault(group, "")  # otherwise a device without a group could get its path
     for match in sorted(every, key=lambda match: match.key):
         former = named.get(match.key)
         if former is not None and former.template == match.template:
@@ -372,7 +372,7 @@ def _with_distinct_paths(findings: list[Finding], named: Mapping[str, Named]) ->
                 number += 1
         groups[match.key], _, names[match.key] = path.rpartition(".")
 
-    def as_named(matches: tuple[Match, ...]) -> tuple[Match, ...]:
+    def as_named(matches: tuple[ProfileMatch, ...]) -> tuple[ProfileMatch, ...]:
         return tuple(replace(match, group=groups[match.key], name=names[match.key]) for match in matches)
 
     return [

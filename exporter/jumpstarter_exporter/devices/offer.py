@@ -1,4 +1,4 @@
-"""What the host itself stands on, which is never offered to anybody. No I/O: `host_use` finds out what the host uses.
+"""What the host itself depends on, which is never offered. No I/O: `host_use` finds out what the host uses.
 
 That is its root, boot, swap and data disks, the network interface of its default route, its keyboard and mouse, and
 every port of a hub above one of these.
@@ -25,23 +25,23 @@ _INPUTS = {
     "ID_INPUT_TOUCHSCREEN": "touchscreen",
 }
 _BOOT_INPUTS = {"3/1/1": "keyboard", "3/1/2": "mouse"}
-"""By class, subclass and protocol of a USB interface (HID 1.11, 4.2), as the kernel says them where no udevd runs."""
+"""By class, subclass and protocol of a USB interface (HID 1.11, 4.2), as the kernel reports them without udevd."""
 
 
 @dataclass(frozen=True)
 class HostUse:
-    """What the host uses, as its kernel says."""
+    """What the host uses, as its kernel reports."""
 
     mounts: Mapping[str, str] = field(default_factory=dict)
-    """Where a block device is mounted, by its number (`8:2`) and by its node."""
+    """Mount points of block devices, by number (`8:2`) and by node."""
     planned: tuple[PlannedMount, ...] = ()
-    """What fstab has beyond that."""
+    """Further mount points from fstab."""
     swaps: frozenset[str] = frozenset()
-    """Nodes that are swapped to."""
+    """Nodes that are used as swap."""
     routes: frozenset[str] = frozenset()
-    """Network interfaces of routes to elsewhere."""
+    """Network interfaces of routes to other networks."""
     made_of: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """What lies below a block device or network interface, by the names of both: `dm-0` of `sda2`, `br0` of `eth0`."""
+    """The parts of a block device or network interface, by name: `dm-0` of `sda2`, `br0` of `eth0`."""
 
 
 @dataclass(frozen=True)
@@ -51,12 +51,12 @@ class Protection:
     devices: Mapping[str, str]
     """By path in sysfs: what the host uses and everything above it, with the reason."""
     areas: Mapping[str, str]
-    """Paths of which everything below is the same piece of hardware, with the reason."""
+    """Paths below which everything is the same piece of hardware, with the reason."""
     hub_ports: Mapping[tuple[str, int], str]
     """By a hub's path and the number of its port, from 1."""
 
     def reason(self, device: UdevDevice) -> str | None:
-        """Why it is not offered; None if it may be."""
+        """Why a device is not offered; None if it may be."""
         if device.path in self.devices:
             return self.devices[device.path]
         path = device.path
@@ -67,12 +67,12 @@ class Protection:
         return None
 
     def ports_of(self, hub: UdevDevice) -> dict[int, str]:
-        """Its ports that must not be switched off, with the reason."""
+        """A hub's ports that must not be switched off, with the reason."""
         return {port: why for (path, port), why in self.hub_ports.items() if path == hub.path}
 
 
 def protect(tree: DeviceTree, use: HostUse, hwdb: Hwdb) -> Protection:
-    """What the host stands on. A port that is switched together with such a one counts as well (`Facts.gang`)."""
+    """Everything that the host depends on, including ports that are switched together with its own (`Facts.gang`)."""
     devices: dict[str, str] = {}
     areas: dict[str, str] = {}
     hub_ports: dict[tuple[str, int], str] = {}
@@ -93,7 +93,7 @@ def protect(tree: DeviceTree, use: HostUse, hwdb: Hwdb) -> Protection:
 
 
 def _used(tree: DeviceTree, use: HostUse) -> Iterator[tuple[UdevDevice, str]]:
-    """What the host uses, each with what for."""
+    """The devices that the host uses, with the purpose."""
     blocks = {one.name: one for one in tree if one.subsystem == "block"}
     nets = {one.properties.get("INTERFACE", one.name): one for one in tree if one.subsystem == "net"}
     reasons: dict[str, str] = {}
@@ -112,7 +112,7 @@ def _used(tree: DeviceTree, use: HostUse) -> Iterator[tuple[UdevDevice, str]]:
             reasons[net.path] = "reaches others through it"
     named = {name: one for table in (nets, blocks) for name, one in table.items()}
     waiting = [(name, reasons[one.path]) for name, one in named.items() if one.path in reasons]
-    # An interface or a disk may be known to the kernel alone, such as a bridge of a container.
+    # An interface or a disk may be known only to the kernel, such as a container's bridge.
     waiting += [(name, "reaches others through it") for name in use.routes if name not in named]
     seen: set[str] = set()
     while waiting:
@@ -123,7 +123,7 @@ def _used(tree: DeviceTree, use: HostUse) -> Iterator[tuple[UdevDevice, str]]:
         if (part := named.get(name)) is not None:
             reasons.setdefault(part.path, reason)
         names = [name]
-        if part is not None and part.type == "partition":  # of an array, say
+        if part is not None and part.type == "partition":  # for example of an array
             names.append(part.path.split("/")[-2])
         waiting += [(below, reason) for one in names for below in use.made_of.get(one, ())]
     for device in tree:
@@ -172,7 +172,7 @@ def _is_source(block: UdevDevice, source: str) -> bool:
 
 
 def _area(tree: DeviceTree, device: UdevDevice) -> str:
-    """The path below which all is the same piece of hardware: one function of a USB device, or a whole disk."""
+    """The path below which everything is the same piece of hardware: a function of a USB device, or a whole disk."""
     parts = device.path.split("/")
     for index in range(len(parts) - 1, 0, -1):
         if ":" in parts[index] and _USB_PART.fullmatch(parts[index].partition(":")[0]):
@@ -187,7 +187,7 @@ def _area(tree: DeviceTree, device: UdevDevice) -> str:
 
 
 def _hub_ports(path: str) -> Iterator[tuple[str, int]]:
-    """The ports of hubs through which a device is reached: the hub's path and the number of the port."""
+    """The hub ports above a device: the hub's path and the number of the port."""
     parts = path.split("/")
     for index, part in enumerate(parts):
         if _USB_PART.fullmatch(part) and "-" in part and index:

@@ -1,8 +1,8 @@
-"""Opens and closes what a driver's author wrote, a driver object or a core, and turns what comes of it into its state.
+"""Opens and closes a driver object or a core, and turns the result into its state.
 
 It is opened at its first use, in a nursery that outlives its users. What fails is closed and starts anew at its next
 use. Whatever its code raises ends here, as a state with a reason and as an error to the caller whose call it was; what
-its code never ends is left (see `guests`).
+its code never ends is left (see `isolation`).
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from typing import Protocol
 
 import trio
 from jumpstarter_proto.errors import JumpstarterUsageError
+from jumpstarter_proto.notifications import Broadcast
 from jumpstarter_proto.tasks import single
 
-from jumpstarter_exporter import guests
-from jumpstarter_exporter.devices.state import Layer, Lifecycle
+from jumpstarter_exporter import isolation
+from jumpstarter_exporter.device_state import DeviceLayer, Lifecycle
 from jumpstarter_exporter.errors import DeviceBusy, DeviceFailed, DeviceMissing
 
 __all__ = ["CLOSE_SECONDS", "HANDOVER_SECONDS", "OPEN_SECONDS", "Closings", "Opening"]
@@ -26,15 +27,15 @@ __all__ = ["CLOSE_SECONDS", "HANDOVER_SECONDS", "OPEN_SECONDS", "Closings", "Ope
 OPEN_SECONDS = 60.0
 """A driver that has not acquired its hardware by then has failed."""
 CLOSE_SECONDS = 10.0
-"""A driver that has not released its hardware by then is left to itself."""
+"""A driver that has not released its hardware by then is left running."""
 HANDOVER_SECONDS = CLOSE_SECONDS + 5
-"""Hardware that is busy is tried again for so long, while other devices of this process are being closed."""
+"""Busy hardware is tried again for so long while other devices of this process are being closed."""
 
 _log = logging.getLogger(__name__)
 
 
-class Guest(Protocol):
-    """What is opened and closed."""
+class Openable(Protocol):
+    """A driver object or core."""
 
     @property
     def waits_for_hardware(self) -> bool: ...
@@ -44,11 +45,11 @@ class Guest(Protocol):
 
 
 class Closings:
-    """Which devices of this process are being closed, for whoever finds its hardware busy. In one trio loop."""
+    """The devices of this process that are being closed, for devices whose hardware is busy. In one trio loop."""
 
     def __init__(self) -> None:
-        self.ended = trio.Event()
-        """Set when the next one has ended, and replaced by a new one then."""
+        self.ended = Broadcast()
+        """Notified whenever a close has ended."""
         self._names: list[str] = []
 
     @property
@@ -58,44 +59,43 @@ class Closings:
 
     @property
     def names(self) -> list[str]:
-        """The devices, each once. For another thread, too."""
+        """The names of the devices, each once. Also for other threads."""
         return sorted({name for name in tuple(self._names) if name})
 
     @contextmanager
     def under_way(self, name: str = "") -> Iterator[None]:
-        """At the end of the block some hardware may have been released: of the device of that name, if it has one."""
+        """Counts a close in the block, after which hardware may be free; the name is the device's, if it has one."""
         self._names.append(name)
         try:
             yield
         finally:
             self._names.remove(name)
-            self.ended.set()
-            self.ended = trio.Event()
+            self.ended.notify()
 
 
 class Opening:
-    """Opens one guest, one caller at a time, and closes it. `layer` of `life` is its state."""
+    """Opens and closes one object, for one caller at a time. `layer` of `life` is its state."""
 
     def __init__(
         self,
-        guest: Guest,
+        guest: Openable,
         name: str,
         life: Lifecycle,
-        layer: Layer,
+        layer: DeviceLayer,
         *,
         closings: Closings,
         before_close: Callable[[], Awaitable[None]],
         on_closed: Callable[[], None] = lambda: None,
         needed: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
-        """`before_close` closes what uses the guest; it and `on_closed` are called at each close and never raise.
+        """`before_close` closes what uses the object; it and `on_closed` are called at each close and never raise.
 
         `closings` are those of all devices that may have the same hardware. In a block of `needed` is what ends when
         the hardware is unplugged.
         """
         self._guest = guest
         self._name = name
-        self._life = life
+        self._lifecycle = life
         self._layer = layer
         self._closings = closings
         self._before_close = before_close
@@ -106,11 +106,11 @@ class Opening:
         self._opening = trio.Lock()
         self._scope: trio.CancelScope | None = None
         self._waiting: trio.CancelScope | None = None
-        """For hardware that is busy."""
+        """For busy hardware."""
         self._ended = trio.Event()
         self._is_open = False
         self._is_left_opening = False
-        """Its `open` was given up and has not come back."""
+        """Its `open` was abandoned and has not returned."""
         self._is_retired = False
 
     @property
@@ -119,7 +119,10 @@ class Opening:
         return self._is_open and self._layer.is_open
 
     def attach(self, nursery: trio.Nursery | None, context: contextvars.Context | None = None) -> None:
-        """Live in this nursery from now on; it outlives every use. `context` is its code's, else its callers'."""
+        """Use this nursery, which outlives every use, from now on.
+
+        `context` is for its code, otherwise the callers'.
+        """
         self._nursery = nursery
         self._context = context
 
@@ -132,9 +135,9 @@ class Opening:
         async with self._opening:
             if self.is_open:
                 return
-            if self._is_retired:  # while this waited for its turn
+            if self._is_retired:  # while this task waited for the lock
                 raise self._closed_early()
-            if (why := self._life.why_unplugged) and not self._guest.waits_for_hardware:
+            if (why := self._lifecycle.why_unplugged) and not self._guest.waits_for_hardware:
                 raise DeviceMissing(f"{self._name} is not there: {why}")
             await self.shut()
             deadline = trio.current_time() + HANDOVER_SECONDS
@@ -146,7 +149,7 @@ class Opening:
         """False if its hardware was busy, and some has been released since. Raises what its `open` raises."""
         if self._nursery is None:  # the session may have begun to end meanwhile
             raise JumpstarterUsageError("a device can be opened only inside of its session")
-        ended = self._closings.ended
+        ended = self._closings.ended.next
         try:
             await self._nursery.start(self._live)
             return True
@@ -166,7 +169,7 @@ class Opening:
         return False
 
     async def _until_released(self, ended: trio.Event, deadline: float) -> bool:
-        """Wait for the next closing, if there is one; whether it has ended.
+        """Wait for the next close, if there is one; whether it has ended.
 
         Raises DeviceFailed if this is closed meanwhile.
         """
@@ -183,12 +186,12 @@ class Opening:
         return not limit.cancelled_caught
 
     def retire(self, nursery: trio.Nursery) -> None:
-        """It is no device any more: it is shut in that nursery, and nobody opens it again."""
+        """The device no longer exists: close it in that nursery, and never open it again."""
         self._is_retired = True
         self.shut_soon(nursery)
 
     def shut_soon(self, nursery: trio.Nursery) -> None:
-        """Have a task in that nursery `shut` it. From now on its hardware is waited for."""
+        """Start a task in that nursery that runs `shut`. Its hardware is no longer needed at once."""
         closing = ExitStack()
         closing.enter_context(self._closings.under_way())
 
@@ -199,7 +202,7 @@ class Opening:
         nursery.start_soon(shut)
 
     async def shut(self) -> None:
-        """Close it, unless it is closed, and what uses it before; returns when that is done."""
+        """Close it after what uses it, unless it is closed. Returns when that is done."""
         if self._waiting is not None:
             self._waiting.cancel()
         if self._scope is not None:
@@ -223,24 +226,24 @@ class Opening:
                         started = self._is_open = True
                         task_status.started()
                         await trio.sleep_forever()
-                except Exception as error:  # any driver's open; becomes its state, and goes on
+                except Exception as error:  # any driver's open; it becomes the state and is raised
                     failure = error
                 finally:
                     self._is_open = False
                     await self._close_guest()
                 nursery.cancel_scope.cancel()
-        except Exception as error:  # any driver's background tasks; becomes its state
+        except Exception as error:  # any driver's background tasks; it becomes the state
             failure = single(error)
             _log.debug("%s: a background task failed", self._name, exc_info=error)
         finally:
             self._scope = None
             try:
                 self._take_nursery()
-                if started or not isinstance(failure, DeviceBusy):  # else that is decided by who opens it
+                if started or not isinstance(failure, DeviceBusy):  # otherwise the caller of open decides
                     self._settle(failure)
                     self._on_closed()
             finally:
-                self._ended.set()  # whoever waits for that is shielded
+                self._ended.set()  # tasks that wait for it are shielded
         if not started:
             raise failure or self._closed_early()
 
@@ -253,17 +256,17 @@ class Opening:
 
     def _take_nursery(self) -> None:
         try:
-            with guests.contained("attach()"):
+            with isolation.isolated("attach()"):
                 self._guest.attach(None)
-        except Exception as error:  # any driver's attach; it is closed all the same
-            _log.warning("%s did not close well: %s", self._name, error, exc_info=_if_debugging())
+        except Exception as error:  # any driver's attach; it is closed in any case
+            _log.warning("closing %s failed: %s", self._name, error, exc_info=_if_debugging())
 
     async def run(self, what: str, body: Callable[[], Awaitable[None]]) -> None:
-        """Run some of the guest's code; see `guests.run`."""
-        await guests.run(self._life, what, body, context=self._context)
+        """Run some of the object's code; see `isolation.run`."""
+        await isolation.run(self._lifecycle, what, body, context=self._context)
 
     async def _background(self, *, task_status: trio.TaskStatus[trio.Nursery]) -> None:
-        """The guest's own tasks. When one fails, so does this."""
+        """The object's own tasks. When one fails, so does this."""
 
         async def live() -> None:
             async with trio.open_nursery() as background:
@@ -279,9 +282,9 @@ class Opening:
         self._layer.starting()
         try:
             with trio.fail_after(OPEN_SECONDS):
-                # What opens in the end, though nobody waits for it any more, is closed again.
-                await guests.run(
-                    self._life,
+                # If it opens after the time limit, it is closed again.
+                await isolation.run(
+                    self._lifecycle,
                     "open()",
                     self._guest.open,
                     on_left=left,
@@ -302,8 +305,8 @@ class Opening:
             with trio.move_on_after(CLOSE_SECONDS) as limit:
                 try:
                     await self.run("close()", self._guest.close)
-                except Exception as error:  # any driver's close; its neighbours must close too
-                    _log.warning("%s did not close well: %s", self._name, error, exc_info=_if_debugging())
+                except Exception as error:  # any driver's close; its neighbours must close, too
+                    _log.warning("closing %s failed: %s", self._name, error, exc_info=_if_debugging())
             if limit.cancelled_caught:
                 _log.warning(
                     "%s did not close within %g s; its hardware may still be held", self._name, CLOSE_SECONDS

@@ -20,19 +20,19 @@ from jumpstarter_exporter.devices.spec import Spec
 from jumpstarter_exporter.devices.udev_database import UdevError
 from jumpstarter_exporter.devices.udev_device import DeviceTree, UdevDevice
 from jumpstarter_exporter.devices.udev_monitor import DeviceWatch, watch_devices
-from jumpstarter_exporter.guests import contained
+from jumpstarter_exporter.isolation import isolated
 
-__all__ = ["Presence", "follow_presence"]
+__all__ = ["DevicePresence", "follow_presence"]
 
 _NODES = ("ttyUSB", "ttyACM", "video", "hidraw", "gpiochip", "sg", "sd", "mmcblk")
-"""Beginnings of names of nodes that are the kernel's, so that udev knows them as soon as they are there."""
+"""Beginnings of names of nodes that the kernel creates, so that udev knows them as soon as they exist."""
 _LINKS = ("serial/by-", "disk/by-", "v4l/by-", "jumpstarter/")
-"""The same of links, where a udevd makes them."""
+"""The same of links that udevd creates."""
 
 _log = logging.getLogger(__name__)
 
 
-class Presence:
+class DevicePresence:
     """What is there of what slots are.
 
     No I/O, but for what `resolve` does, which is asked where a link leads that is none of udev's.
@@ -41,18 +41,18 @@ class Presence:
     def __init__(self, resolve: Callable[[str], str] = os.path.realpath) -> None:
         self._resolve = resolve
         self._present: dict[str, UdevDevice] = {}
-        """By every name that was there last."""
+        """By every name that existed last."""
         self._links: dict[str, str] = {}
-        """Where links lead that are none of udev's, by their names, as they did when they led somewhere."""
+        """Targets of links that are not udev's, by name, as they were last seen."""
         self._gone: dict[str, str] = {}
-        """When names went that had been there."""
+        """When names that had existed disappeared."""
         self._is_first = True
         self._names: dict[Slot, tuple[Spec, tuple[str, ...]]] = {}
 
     def update(
         self, tree: DeviceTree, boards: Iterable[BoardDevices], *, now: datetime.datetime, told: bool
     ) -> None:
-        """This is what is plugged in now. `told` is whether the next change will be heard of when it happens."""
+        """Update to the devices that are plugged in now. `told` is whether the next change will be reported at once."""
         before, self._present = self._present, _by_name(tree)
         is_first, self._is_first = self._is_first, False
         ways = {slot: _way_back(board) for board in boards for slot in board.slots.values()}
@@ -71,13 +71,13 @@ class Presence:
         for slot, names in wanted.items():
             if not names:
                 continue
-            # What is there comes no more: if it cannot be opened all the same, it is looked for.
+            # Present hardware will not be announced again: if it cannot be opened, it must be polled.
             is_there = all(self._look_up(name) is not None for name in names)
             is_known = all(self._is_known(name, has_links=has_links) for name in names)
             slot.is_followed = told and is_known and not is_there
             if gone := [name for name in names if name in self._gone]:
                 slot.unplugged(f"{gone[0]} was {self._gone[gone[0]]}; {ways[slot]}")
-            elif not came.isdisjoint(names) or slot.life.why_unplugged:
+            elif not came.isdisjoint(names) or slot.lifecycle.why_unplugged:
                 slot.appeared()
 
     def _names_of(self, slot: Slot) -> tuple[str, ...]:
@@ -88,10 +88,10 @@ class Presence:
         if spec.fault:
             return ()
         try:
-            with contained(f"{spec.kind.__name__}.host_nodes()"):
+            with isolated(f"{spec.kind.__name__}.host_nodes()"):
                 return tuple(name for name in spec.kind.host_nodes(spec.values) if _is_name(name))
         except Exception as error:  # any driver's code; its neighbours must be followed
-            _log.warning("nobody knows what of this host %s is: %s", slot, error)
+            _log.warning("cannot find out which hardware of this host belongs to %s: %s", slot, error)
             return ()
 
     def _find(self, present: Mapping[str, UdevDevice], name: str) -> UdevDevice | None:
@@ -107,19 +107,19 @@ class Presence:
         return self._find(self._present, name)
 
     def _is_known(self, name: str, *, has_links: bool) -> bool:
-        """Whether it will be in the tree as soon as it is there."""
+        """Whether it will be in the tree as soon as it exists."""
         short = name.removeprefix("/dev/")
         is_kernels = short.startswith(_NODES) or (has_links and short.startswith(_LINKS))
         return is_kernels or name in self._present or name in self._gone or name in self._links
 
 
 def _is_name(name: object) -> bool:
-    """Whether something of the host can have it; a driver gives what its configuration says."""
+    """Whether it is a possible name on the host; drivers return what their configuration says."""
     return isinstance(name, str) and bool(name) and "\0" not in name
 
 
 def _way_back(board: BoardDevices) -> str:
-    """What brings a device back. The USB side of a console often has its board's power."""
+    """What brings a device back. The USB side of a console often shares its board's power."""
     if any(slot.spec.interface == "power" for slot in board.slots.values()):
         return "plug it in again, or switch the board on if it has its power from there"
     return "plug it in again"
@@ -154,7 +154,7 @@ async def follow_presence(
             nursery.start_soon(follower.follow_boards)
             task_status.started()
     except UdevError as error:
-        _log.info("devices that are plugged in are looked for, and not waited for: %s", error)
+        _log.info("plugged devices are polled, as the host does not announce them: %s", error)
         task_status.started()
 
 
@@ -162,7 +162,7 @@ class _Follower:
     def __init__(self, inventory: Inventory, watch: DeviceWatch) -> None:
         self._inventory = inventory
         self._watch = watch
-        self._presence = Presence()
+        self._presence = DevicePresence()
         self._slots: list[Slot] = []
 
     async def follow_devices(self) -> None:
@@ -171,7 +171,7 @@ class _Follower:
                 self._update()
 
     async def follow_boards(self) -> None:
-        """They may have other devices."""
+        """The boards' devices may have changed."""
         with subscribed(self._inventory) as changes:
             async for _ in changes:
                 if _slots(self._configured()) != self._slots:
@@ -186,7 +186,7 @@ class _Follower:
         self._presence.update(
             self._watch.tree,
             boards,
-            now=datetime.datetime.now(),  # noqa: DTZ005 - for people at the host, in its time
+            now=datetime.datetime.now(),  # noqa: DTZ005 - for people at the host, in local time
             told=self._watch.hears_events and self._watch.has_nodes,
         )
 

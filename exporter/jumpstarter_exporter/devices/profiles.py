@@ -1,4 +1,4 @@
-"""Profiles say which device of udev's becomes which device of a board. YAML, read strictly.
+"""Profiles: which of udev's devices becomes which device of a board. YAML, read strictly.
 
     apiVersion: jumpstarter.dev/v1alpha1
     kind: DeviceProfiles
@@ -32,8 +32,8 @@ from jumpstarter_proto.documents import (
     read_struct,
 )
 
-from jumpstarter_exporter.config.places import folders
-from jumpstarter_exporter.config.port_patterns import check_port
+from jumpstarter_exporter.devices.port_patterns import check_port
+from jumpstarter_exporter.paths import config_folders
 
 __all__ = [
     "ADMIN_FOLDER",
@@ -66,14 +66,14 @@ TEMPLATE_WORDS = {
     "usb_interface": "the number of the USB interface, in decimal",
     "interface": "the profile's interface",
 }
-"""What may stand in braces."""
+"""The words that are allowed in braces."""
 
 _HEX = re.compile(r"[0-9A-Fa-f]{4}|[0-9A-Fa-f!-]*[*?\[][0-9A-Fa-f*?\[\]!-]*")
 """Four digits, or a glob."""
 
 
 class Ancestor(msgspec.Struct, frozen=True):
-    """What one device above has to be."""
+    """Conditions for one device above."""
 
     subsystem: str | None = None
     vendor: str | None = None
@@ -81,19 +81,19 @@ class Ancestor(msgspec.Struct, frozen=True):
     properties: dict[str, str] = {}
 
     def __post_init__(self) -> None:
-        """Check the values. FieldError names the one that is wrong."""
+        """Check the values. FieldError names the wrong one."""
         _check_hex(self)
 
 
 class Conditions(msgspec.Struct, frozen=True):
-    """What a device has to be; all that are there must hold. Texts are globs (`*`, `?`, `[a-f]`)."""
+    """Conditions for a device; all that are given must hold. Texts are globs (`*`, `?`, `[a-f]`)."""
 
     subsystem: str
     """tty, block, usb, ..."""
     devtype: str | None = None
     """udev's DEVTYPE: usb_device, disk, ..."""
     kind: str | None = None
-    """What the tables say: serial, sdmux, hub, relay, camera, storage, loader, debugger."""
+    """The kind from the tables: serial, sdmux, hub, relay, camera, storage, loader, debugger."""
     vendor: str | None = None
     """The USB vendor in hex, in upper or lower case."""
     product: str | None = None
@@ -102,28 +102,28 @@ class Conditions(msgspec.Struct, frozen=True):
     serial: str | None = None
     """The serial number; a device without one does not match."""
     port: str | None = None
-    """The USB port: `1-1.4`, or `1-1.*` for all of a hub."""
+    """The USB port: `1-1.4`, or `1-1.*` for all ports of a hub."""
     properties: dict[str, str] = {}
-    """Properties of udev, also those that the tables give (`ID_JUMPSTARTER_…`)."""
+    """Properties of udev, including those from the tables (`ID_JUMPSTARTER_…`)."""
     ancestor: Ancestor | None = None
 
     def __post_init__(self) -> None:
-        """Check the values. FieldError names the one that is wrong."""
+        """Check the values. FieldError names the wrong one."""
         _check_hex(self)
         if self.port is not None:
             check_port(self.port, "port")
 
 
 class _Keys(msgspec.Struct, frozen=True):
-    """A profile as it is written."""
+    """A profile as written in the file."""
 
     match: Conditions
     type: str | None = None
     """The driver, as in a board's configuration."""
     no_driver: str | None = None
-    """In its place: why there is none. The device is shown, and cannot be used."""
+    """Instead of a type: why there is no driver. The device is shown, but cannot be used."""
     interface: str | None = None
-    """What its driver offers: serial, power, ...; without it, what stands before the dot in `type`."""
+    """The interface of its driver: serial, power, ...; by default the part of `type` before the dot."""
     name: str = "{interface}"
     group: str = "{model}-{id}"
     config: dict[str, Any] = {}
@@ -131,12 +131,12 @@ class _Keys(msgspec.Struct, frozen=True):
     description: str | None = None
 
     def __post_init__(self) -> None:
-        """Check what the keys say together. FieldError names the one that is wrong."""
+        """Check that the keys fit together. FieldError names the wrong one."""
         if (self.type is None) == (self.no_driver is None):
             raise FieldError("a profile has either `type` or `no_driver`; write one of them")
         if self.type is not None and self.interface is None and self.type.count(".") != 1:
             raise FieldError(
-                f"what {self.type} offers is not known; add `interface: power` or another", "type"
+                f"the interface of {self.type} is unknown; add `interface: power` or another", "type"
             )
         if self.type is None and self.interface is None:
             raise FieldError("`interface` is missing; say what it would offer: serial, power, ...")
@@ -154,9 +154,9 @@ class _Top(msgspec.Struct, frozen=True, rename="camel"):
     api_version: Literal["jumpstarter.dev/v1alpha1"] = "jumpstarter.dev/v1alpha1"
     kind: Literal["DeviceProfiles"] = "DeviceProfiles"
     enable: list[str] = []
-    """Shipped profiles of storage and hubs that are to be used."""
+    """Shipped profiles of storage and hubs to enable."""
     disable: list[str] = []
-    """Profiles that are not to be used."""
+    """Profiles to disable."""
     profiles: Any = None
 
 
@@ -171,23 +171,23 @@ class Profile:
     """Empty if it has a type."""
     interface: str
     device_name: str
-    """A template, as are the group, the configuration's texts and the labels."""
+    """A template, like the group, the configuration's texts and the labels."""
     group: str
     config: Mapping[str, Any]
     labels: Mapping[str, str]
     description: str | None
     document: Document = field(repr=False, compare=False)
-    """Its file, for the place of what turns out to be wrong later."""
+    """Its file, for the position of errors that are found later."""
     by_admin: bool
 
     def __str__(self) -> str:
-        """For people."""
+        """A text for people."""
         return self.name
 
 
 @dataclass(frozen=True)
 class ProfileFile:
-    """A file that was read."""
+    """A parsed file."""
 
     document: Document
     profiles: tuple[Profile, ...]
@@ -197,13 +197,13 @@ class ProfileFile:
 
 @dataclass(frozen=True)
 class ProfileSet:
-    """All profiles of a host that count, in the order of their names."""
+    """All profiles of a host that are in effect, ordered by name."""
 
     profiles: tuple[Profile, ...]
     enabled: frozenset[str] = frozenset()
-    """Those that an admin named."""
+    """Those that an admin enabled."""
     errors: tuple[ConfigError, ...] = field(default=(), compare=False)
-    """What is wrong with files and profiles that do not count."""
+    """Errors of files and profiles that are not in effect."""
 
 
 def parse(file: Path, raw: bytes | None = None, *, by_admin: bool = True) -> ProfileFile:
@@ -288,12 +288,12 @@ def combine(
 
 
 def shipped() -> list[ProfileFile]:
-    """Those that come with the exporter. Blocking, for some milliseconds."""
+    """The shipped profiles. Blocking, for some milliseconds."""
     return [parse(file, by_admin=False) for file in sorted(_SHIPPED_FOLDER.glob("*.yaml"))]
 
 
 def read_folder(folder: Path = ADMIN_FOLDER) -> tuple[list[ProfileFile], list[ConfigError]]:
-    """The admin's, and what is wrong with files that do not count. A folder that is not there is empty. Blocking."""
+    """The admin's profiles, and errors of files that are ignored. A missing folder is empty. Blocking."""
     files, errors = [], []
     try:
         names = sorted(one for one in folder.iterdir() if one.suffix == ".yaml" and one.name[0] not in ".#~")
@@ -321,7 +321,7 @@ def read_host_profiles() -> ProfileSet:
     Blocking, for some tens of milliseconds.
     """
     files, errors = [], []
-    for folder in reversed(folders()):
+    for folder in reversed(config_folders()):
         found, wrong = read_folder(folder.parent / "profiles.d")
         files += found
         errors += wrong
@@ -332,11 +332,11 @@ def _check_hex(conditions: Conditions | Ancestor) -> None:
     for key in ("vendor", "product"):
         value = getattr(conditions, key)
         if value is not None and not _HEX.fullmatch(value):
-            raise FieldError(f"{value!r} is no hex number; it takes four digits, such as '0403'", key)
+            raise FieldError(f"{value!r} is not a hex number; use four digits, such as '0403'", key)
 
 
 def _texts(value: object, path: PathInFile) -> Iterator[tuple[PathInFile, str]]:
-    """All texts in a value, with where they are."""
+    """All texts in a value, with their positions."""
     if isinstance(value, str):
         yield path, value
     elif isinstance(value, Mapping):
@@ -354,4 +354,6 @@ def _check_template(text: str, path: PathInFile) -> None:
         raise FieldError(f"{error}; write {{{{ for a brace", *path) from None
     for word, form, how in words:
         if word not in TEMPLATE_WORDS or form or how:
-            raise FieldError(f"{{{word}}} is no word for a template; {nearest(word, TEMPLATE_WORDS)}", *path)
+            raise FieldError(
+                f"{{{word}}} is not a word for a template; {nearest(word, TEMPLATE_WORDS)}", *path
+            )

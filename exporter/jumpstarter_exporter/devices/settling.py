@@ -1,16 +1,15 @@
-"""Says when a changed tree of devices is settled: events of udev and enumerations go in, trees come out. No I/O.
+"""Decides when a changed tree of devices is complete: udev events and enumerations in, trees out. No I/O.
 
 One plug makes about ten events within a fifth of a second, in which a USB device, its interfaces and their nodes come
 one by one. What is plugged in at one USB port changes as one thing, by these rules:
 
-- A USB device that came is settled when udev says that it is bound: the kernel says so after its interfaces have
-  their drivers. Nodes whose driver is only being loaded come later, and count by themselves.
-- A node that came is enough. If more of its USB device, or partitions of its disk, are to come, those that come
-  within `NODE_SECONDS` of each other are one change.
-- A node that went counts at once; the rest of its USB device until that is gone is one change.
-- `change`, `bind` and `unbind` say something of a device, never whether it is there.
-- Nothing waits for longer than `LIMIT_SECONDS`, or, before it is shown as there again, `FLAP_SECONDS` if it comes and
-  goes all the time; no USB device waits for another, except that a hub is shown before what hangs on it.
+- A USB device that came is settled when udev says that it is bound: the kernel says so after its interfaces have their
+drivers. Nodes whose driver is only being loaded come later, and count by themselves. - A node that came is enough. If
+more of its USB device, or partitions of its disk, are to come, those that come within `NODE_SECONDS` of each other are
+one change. - A node that went counts at once; the rest of its USB device until that is gone is one change. - `change`,
+`bind` and `unbind` say something of a device, never whether it is there. - Nothing waits for longer than
+`LIMIT_SECONDS`, or, before it is shown as there again, `FLAP_SECONDS` if it comes and goes all the time; no USB device
+waits for another, except that a hub is shown before what hangs on it.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from jumpstarter_exporter.devices.udev_device import DeviceTree, UdevDevice
 
 __all__ = [
     "ARRIVAL_SECONDS",
-    "FLAPS",
+    "FLAP_COUNT",
     "FLAP_SECONDS",
     "FLAP_WINDOW_SECONDS",
     "LIMIT_SECONDS",
@@ -35,13 +34,13 @@ __all__ = [
 ]
 
 NODE_SECONDS = 0.05
-"""Nodes of one USB device that come within this time of each other are one change."""
+"""Nodes of one USB device that appear within this time of each other are one change."""
 ARRIVAL_SECONDS = 0.3
-"""So long after its last event a USB device without nodes, of which udev does not say that it is bound, is settled."""
+"""A USB device without nodes that udev does not report as bound is complete this long after its last event."""
 LIMIT_SECONDS = 0.5
-"""No event waits for more events of its device for longer."""
-FLAPS = 8
-"""What changed so often within `FLAP_WINDOW_SECONDS` is shown every `FLAP_SECONDS` only."""
+"""No event waits longer for more events of its device."""
+FLAP_COUNT = 8
+"""A device that changed `FLAP_COUNT` times within `FLAP_WINDOW_SECONDS` is shown only every `FLAP_SECONDS`."""
 FLAP_WINDOW_SECONDS = 4.0
 FLAP_SECONDS = 1.0
 
@@ -50,30 +49,30 @@ _DISK = re.compile(r".*/block/[^/]+")
 
 
 class _Phase(enum.Enum):
-    """Of what is plugged in at one USB port, or of a device that is none of USB's."""
+    """The phase of a USB device, or of a device that is not on USB."""
 
     STEADY = "steady"
     ARRIVING = "arriving"
-    """It came, and more of it is to come."""
+    """It was plugged in, and more of it will come."""
     LEAVING = "leaving"
-    """Parts of it went, and the rest is about to."""
+    """Parts of it are gone, and the rest will follow."""
 
 
 @dataclass
 class _Unit:
-    """What changes as one thing, and its changes that are not shown yet."""
+    """A unit of change, and its changes that are not shown yet."""
 
     phase: _Phase = _Phase.STEADY
     dirty: set[str] = field(default_factory=set)
     """Paths of devices with such changes."""
     first: float = math.inf
-    """When the first of these came."""
+    """When the first of them arrived."""
     last: float = -math.inf
-    """When the last of all its events came, shown or not."""
+    """When the last of all its events arrived, shown or not."""
     urgent: bool = False
     has_node: bool = False
-    shown: deque[float] = field(default_factory=lambda: deque(maxlen=FLAPS))
-    """When it was shown last, for as often as counts."""
+    shown: deque[float] = field(default_factory=lambda: deque(maxlen=FLAP_COUNT))
+    """When it was last shown, as far as it matters for flapping."""
 
     def touch(self, path: str, now: float) -> None:
         if now - self.last > LIMIT_SECONDS:
@@ -83,7 +82,7 @@ class _Unit:
         self.last = now
 
     def due(self) -> float:
-        """When its changes are to be shown; infinite if it has none."""
+        """When its changes must be shown; infinite if it has none."""
         if not self.dirty:
             return math.inf
         if self.urgent or self.phase is _Phase.STEADY:
@@ -94,12 +93,12 @@ class _Unit:
         due = min(due, self.first + LIMIT_SECONDS)
         if self.urgent:
             return due
-        if len(self.shown) == FLAPS and self.shown[-1] - self.shown[0] < FLAP_WINDOW_SECONDS:
+        if len(self.shown) == FLAP_COUNT and self.shown[-1] - self.shown[0] < FLAP_WINDOW_SECONDS:
             due = max(due, self.shown[-1] + FLAP_SECONDS)
         return due
 
     def show(self, now: float) -> None:
-        """Its changes are shown. What urged that is no reason to show the rest piece by piece."""
+        """Its changes are shown. Urgency ends: the rest is not shown piece by piece."""
         if not self.urgent:
             self.phase = _Phase.STEADY
         self.clear()
@@ -130,16 +129,16 @@ class Settling:
         self._shown: dict[str, UdevDevice] = {}
         self._units: dict[str, _Unit] = {}
         self._held: list[tuple[str, UdevDevice, float]] | None = []
-        """Events that wait for an enumeration; None while there is none."""
+        """Events that wait for an enumeration; None if there is none."""
         self._new = self._started = False
 
     def begin_enumeration(self) -> None:
-        """What is held of an earlier one that did not end stays held."""
+        """Events of an earlier enumeration that did not end stay in the queue."""
         if self._held is None:
             self._held = []
 
     def end_enumeration(self, tree: DeviceTree, *, lost: bool = False) -> None:
-        """These devices there were at some time since it began. They are shown at once.
+        """The enumeration is complete: these devices existed at some time since it began. They are shown at once.
 
         Where events were `lost`, each may be another one than before, as after `remove` and `add`.
         """
@@ -156,14 +155,14 @@ class Settling:
             self._apply(action, device, when)
 
     def event(self, action: str, device: UdevDevice, now: float) -> None:
-        """One event. `device` is as it is after it; of one that went, only the path counts."""
+        """Add an event. `device` is its state after the event; of a removed one only the path matters."""
         if self._held is not None:
             self._held.append((action, device, now))
         else:
             self._apply(action, device, now)
 
     def due(self) -> float:
-        """When `take` may have a tree; infinite if only an event can change that."""
+        """When `take` may return a tree; infinite if only an event can change that."""
         if self._held is not None:
             return math.inf
         if self._new:
@@ -171,7 +170,7 @@ class Settling:
         return min((unit.due() for unit in self._units.values()), default=math.inf)
 
     def take(self, now: float) -> DeviceTree | None:
-        """The devices that are settled now; None if nothing else is than before."""
+        """The devices that are complete now; None if nothing has changed."""
         if self._held is not None:
             return None
         changed, self._new = self._new, False
@@ -190,7 +189,7 @@ class Settling:
         return DeviceTree(self._shown.values()) if changed else None
 
     def _due_with_relatives(self, now: float) -> set[str]:
-        """No device is shown without those above it, none above it is shown as gone without it."""
+        """No device is shown without those above it, and none above it is removed without it."""
         due = {key for key, unit in self._units.items() if unit.due() <= now}
         gone = tuple(f"{key}/" for key in due if key not in self._current)
         if gone:
@@ -214,7 +213,7 @@ class Settling:
                 unit.phase = _Phase.STEADY
 
     def _same(self, device: UdevDevice) -> UdevDevice:
-        """The record that there is, if nothing is new in it."""
+        """The existing record if nothing in it has changed."""
         known = self._current.get(device.path)
         return known if known == device and known is not None else device
 
@@ -229,7 +228,7 @@ class Settling:
         unit.has_node = unit.has_node or _has_node(device)
 
     def _remove(self, path: str, now: float) -> None:
-        """Where there is nothing above it, nothing is below it."""
+        """Without its parent a device does not exist."""
         below = f"{path}/"
         for gone in [one for one in self._current if one == path or one.startswith(below)]:
             device = self._current.pop(gone)
@@ -261,12 +260,12 @@ class Settling:
 
 
 def _has_node(device: UdevDevice) -> bool:
-    """One that a driver opens; those of USB devices come with the devices."""
+    """A node that a driver opens; those of USB devices appear with the devices."""
     return bool(device.node) and not device.is_usb_device
 
 
 def _unit_key(path: str) -> str:
-    """The path of the USB device that it is a part of; else of its disk; else its own."""
+    """The path of its USB device; else of its disk; else its own."""
     found = _USB_DEVICE.match(path) or _DISK.match(path)
     return found.group() if found else path
 

@@ -14,15 +14,16 @@ from uuid import UUID
 
 import trio
 from jumpstarter_proto.errors import JumpstarterError
+from jumpstarter_proto.notifications import Broadcast
 from jumpstarter_proto.process import DescriptorStore
 
+from jumpstarter_exporter.device_state import Lifecycle, State
 from jumpstarter_exporter.devices.cores import SlotCore
 from jumpstarter_exporter.devices.opening import Closings
 from jumpstarter_exporter.devices.spec import Spec
-from jumpstarter_exporter.devices.state import Lifecycle, State
 from jumpstarter_exporter.driver import Driver
 from jumpstarter_exporter.errors import DeviceBusy, DeviceMissing
-from jumpstarter_exporter.guests import contained
+from jumpstarter_exporter.isolation import isolated
 from jumpstarter_exporter.threads import BoardThreads, DeviceThreads
 
 __all__ = ["Slot"]
@@ -57,7 +58,7 @@ class Slot:
         self.spec = spec
         self.uuid = uuid
         self.parent = parent
-        self.life: Lifecycle = Lifecycle() if driver is None else driver.life
+        self.lifecycle: Lifecycle = Lifecycle() if driver is None else driver.lifecycle
         self.threads = DeviceThreads(path, threads)
         self.closings = closings
         self.descriptors = descriptors
@@ -72,17 +73,16 @@ class Slot:
         self._user: object = None
         self._told: set[str] = set()
         """The reasons for its state that were logged since it was ready."""
-        self.came = trio.Event()
-        """Set when its hardware is plugged in, and replaced by a new one."""
+        self._came = Broadcast()
         self.is_followed = False
         """Whether `came` is sure to be set when its hardware comes."""
         self._uses: set[trio.CancelScope] = set()
         self.why_gone = ""
         """Why the host knows that this very device is not there, whatever has its name now; see `unplugged`."""
         self._holds: set[trio.CancelScope] = set()
-        self.life.watch(self._log_change)
+        self.lifecycle.watch(self._log_change)
         if spec.fault:
-            self.life.failed(spec.fault)
+            self.lifecycle.failed(spec.fault)
 
     @property
     def name(self) -> str:
@@ -101,25 +101,30 @@ class Slot:
         while above is not None and above.core is None:
             above = above.parent
         try:
-            with contained(f"{kind.__name__}.__init__()"):
+            with isolated(f"{kind.__name__}.__init__()"):
                 self.core = SlotCore(self, kind(config), None if above is None else above.core)
         except Exception as error:  # any driver's code; its neighbours must be served
-            self.life.core.failed(f"its core cannot be made: {error}")
+            self.lifecycle.core.failed(f"its core cannot be made: {error}")
 
     @property
     def state(self) -> State:
-        """What users see."""
-        return self.life.state
+        """The state that users see."""
+        return self.lifecycle.state
 
     @property
     def reason(self) -> str:
         """Why it is in this state."""
-        return self.life.reason
+        return self.lifecycle.reason
+
+    @property
+    def came(self) -> trio.Event:
+        """Set when its hardware is plugged in the next time."""
+        return self._came.next
 
     @property
     def is_announced(self) -> bool:
-        """Whether it is not there, and whoever waits is told when it comes."""
-        return bool(self.life.why_unplugged) or (self.is_followed and self.state is State.MISSING)
+        """Whether it is missing, and its return will be announced."""
+        return bool(self.lifecycle.why_unplugged) or (self.is_followed and self.state is State.MISSING)
 
     def unplugged(self, reason: str, *, names_may_lead_elsewhere: bool = False) -> None:
         """The host knows that its hardware is not there. Calls that need it end. In the trio loop of the exporter.
@@ -131,15 +136,15 @@ class Slot:
             self.why_gone = reason
             for hold in self._holds:
                 hold.cancel()
-        if self.life.why_unplugged != reason:
+        if self.lifecycle.why_unplugged != reason:
             self.is_followed = True
-            self.life.unplugged(reason, stays_open=self.spec.kind.waits_for_hardware)
+            self.lifecycle.unplugged(reason, stays_open=self.spec.kind.waits_for_hardware)
             for use in self._uses:
                 use.cancel()
 
     def plugged(self) -> None:
-        """It is there (again): whoever keeps it open is told. In the trio loop of the exporter."""
-        if self.life.why_unplugged:
+        """It is there (again): wake the tasks that keep it open. In the exporter's trio loop."""
+        if self.lifecycle.why_unplugged:
             self.appeared()
 
     def appeared(self) -> None:
@@ -149,11 +154,10 @@ class Slot:
         """
         self.is_followed = False
         self.why_gone = ""
-        self.life.plugged()
+        self.lifecycle.plugged()
         if self.spec.fault:
-            self.life.failed(self.spec.fault)
-        self.came.set()
-        self.came = trio.Event()
+            self.lifecycle.failed(self.spec.fault)
+        self._came.notify()
 
     @contextmanager
     def needed(self) -> Iterator[None]:
@@ -170,15 +174,15 @@ class Slot:
                 finally:
                     self._uses.discard(scope)
         except Exception as error:
-            if (why := self.life.why_unplugged) and not isinstance(error, JumpstarterError):
+            if (why := self.lifecycle.why_unplugged) and not isinstance(error, JumpstarterError):
                 raise DeviceMissing(f"{self} is not there: {why}") from error
             raise
         if scope.cancelled_caught:
-            raise DeviceMissing(f"{self} is not there: {self.life.why_unplugged or 'it was unplugged'}")
+            raise DeviceMissing(f"{self} is not there: {self.lifecycle.why_unplugged or 'it was unplugged'}")
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """What stays open while the device is away holds its hardware in the block.
+        """A block that holds the hardware, for an object that stays open while the device is unplugged.
 
         Raises:
             DeviceMissing: the host knows that it is not this device's; see `unplugged`.
@@ -195,10 +199,10 @@ class Slot:
             raise DeviceMissing(f"{self} is not there: {self.why_gone or 'it was unplugged'}")
 
     def lend_to(self, driver: Driver) -> None:
-        """Give a session's driver object what is the device's, and not the object's."""
-        driver.life = self.life
+        """Pass the device's own attributes to a session's driver object."""
+        driver.lifecycle = self.lifecycle
         driver.threads = self.threads
-        if self.path:  # the root's is the session's
+        if self.path:  # the root's belongs to the session
             driver.uuid = self.uuid
         if self.core is not None:
             driver.core = self.core.core
@@ -214,13 +218,13 @@ class Slot:
         self._user = user
 
     def give_back(self, user: object) -> None:
-        """It is closed."""
+        """Its driver object is closed."""
         if self._user is user:
             self._user = None
 
     def _log_change(self, before: State, now: State, reason: str) -> None:
         if now in (State.MISSING, State.FAILED):
-            if reason not in self._told:  # once, however often it is tried again
+            if reason not in self._told:  # once, however often it is tried
                 _log.warning("%s", self.sentence(now, reason), extra=self._about)
             self._told = {*self._told, reason} if len(self._told) < MAX_TOLD else {reason}
         elif now is State.READY:
@@ -229,7 +233,7 @@ class Slot:
             self._told = set()
 
     def sentence(self, state: State, reason: str = "") -> str:
-        """As "the device power.relay has failed: ...": a device may have any word as its name."""
+        """A sentence such as "the device power.relay has failed: ...": a device can have any word as its name."""
         verb = "has failed" if state is State.FAILED else f"is {state}"
         return f"{self._named} {verb}: {reason}" if reason else f"{self._named} {verb}"
 

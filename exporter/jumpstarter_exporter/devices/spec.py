@@ -1,4 +1,4 @@
-"""What a board consists of, known without any driver object: the class of each device, its values, its children.
+"""What a board consists of, known without driver objects: each device's class, values and children.
 
 A specification comes from a file (`config.build`), from a driver class that says of which parts its devices are made
 (`Driver.parts`), or from a driver object that somebody has made already (`adopt`). `Spec.make` turns it into fresh
@@ -18,53 +18,53 @@ from jumpstarter_proto.documents import PathInFile
 
 from jumpstarter_exporter.composite import Proxy, Unavailable
 from jumpstarter_exporter.driver import Driver
-from jumpstarter_exporter.guests import contained
+from jumpstarter_exporter.isolation import isolated
 
-__all__ = ["Origin", "Spec", "adopt", "parts_of", "walk"]
+__all__ = ["Spec", "SpecOrigin", "adopt", "parts_of", "walk"]
 
 _BASE = frozenset(field.name for field in dataclasses.fields(Driver))
 _PER_DEVICE = frozenset({"labels", "log_level"})
 
 
-class Origin(enum.Enum):
-    """Who makes the driver object of a device."""
+class SpecOrigin(enum.Enum):
+    """Who creates the driver object of a device."""
 
     CONFIGURED = "configured"
-    """It is made first, and given to its parent's constructor."""
+    """It is created first, and passed to its parent's constructor."""
     PART = "part"
-    """Its parent's class names it in `Driver.parts`; it is added to its parent's children."""
+    """Its parent's class returns it in `Driver.parts`; it is added to its parent's children."""
     FOUND = "found"
-    """Its parent's constructor makes it, as drivers without `Driver.parts` do; it was found when one was made."""
+    """Its parent's constructor creates it, as in drivers without `Driver.parts`; it was found in such an object."""
 
 
 @dataclass(frozen=True, eq=False)
 class Spec:
-    """One device and what is below it."""
+    """One device and those below it."""
 
     kind: type[Driver]
     """Its driver class; `Composite` for a group, `Proxy` for a second name."""
     values: Mapping[str, Any] = field(default_factory=dict)
     """Arguments of the class, checked, without its children and texts."""
     children: Mapping[str, Spec] = field(default_factory=dict)
-    origin: Origin = Origin.CONFIGURED
+    origin: SpecOrigin = SpecOrigin.CONFIGURED
     description: str | None = None
     methods_description: Mapping[str, str] = field(default_factory=dict)
     type_name: str = ""
-    """As the file has it."""
+    """As in the file."""
     place: PathInFile = ()
-    """Where it is in the file."""
+    """Its position in the file."""
     fault: str = ""
-    """Why it cannot be made; empty if it can."""
+    """Why it cannot be created; empty if it can."""
     labels: Mapping[str, str] = field(default_factory=dict)
-    """What its driver adds to its labels (`Driver.extra_labels`)."""
+    """Further labels from its driver (`Driver.extra_labels`)."""
     given_labels: Mapping[str, str] = field(default_factory=dict)
-    """What else is known of the device, such as its port: it is the same device when they change."""
+    """Further facts about the device, such as its port; it stays the same device when they change."""
     required: bool = False
-    """Nobody is given a lease of the board while it, or something below it, is missing or has failed."""
+    """The board is not leased while this device, or one below it, is missing or has failed."""
 
     @property
     def client(self) -> str:
-        """Import path of the class that drives it for users."""
+        """Import path of its client class."""
         return Unavailable.client if self.fault else self.kind.client
 
     @property
@@ -74,18 +74,20 @@ class Spec:
 
     @property
     def ref(self) -> str | None:
-        """The path of the device of which this is a second name."""
+        """The path of the device that a second name refers to."""
         return self.values["ref"] if self.kind is Proxy else None
 
     def make(self) -> Driver:
-        """A fresh driver object, with those of all that is below. One that cannot be made is `Unavailable`."""
+        """A new driver object with all below it. A device that cannot be created becomes `Unavailable`."""
         children = {
-            name: child.make() for name, child in self.children.items() if child.origin is not Origin.FOUND
+            name: child.make()
+            for name, child in self.children.items()
+            if child.origin is not SpecOrigin.FOUND
         }
         reason = self.fault
         if not reason:
             try:
-                with contained(f"{self.kind.__name__}.__init__()"):
+                with isolated(f"{self.kind.__name__}.__init__()"):
                     return self.construct(children)
             except Exception as error:  # any driver's constructor; its neighbours must be served
                 reason = f"{self.kind.__name__} cannot be made: {error}"
@@ -94,10 +96,12 @@ class Spec:
         return made
 
     def construct(self, children: Mapping[str, Driver]) -> Driver:
-        """The driver object alone, of children that were made. Raises what its class raises."""
+        """The driver object alone, with existing children. Raises what its class raises."""
         values = {key: _copied(value) for key, value in self.values.items()}
         configured = {
-            name: child for name, child in children.items() if self.children[name].origin is Origin.CONFIGURED
+            name: child
+            for name, child in children.items()
+            if self.children[name].origin is SpecOrigin.CONFIGURED
         }
         if configured:
             values["children"] = configured
@@ -113,7 +117,7 @@ class Spec:
         return driver
 
     def same_as(self, other: Spec) -> bool:
-        """Whether both make the same device, whatever is below it."""
+        """Whether both describe the same device, apart from the devices below."""
         return (
             self.kind is other.kind
             and self.fault == other.fault
@@ -125,7 +129,7 @@ class Spec:
 
 
 def walk(root: Spec) -> Iterator[tuple[str, Spec]]:
-    """Every device once with its path, parents before their children; second names (`ref`) are none."""
+    """Every device once with its path, parents before their children, without second names (`ref`)."""
 
     def below(spec: Spec, path: str) -> Iterator[tuple[str, Spec]]:
         yield path, spec
@@ -137,16 +141,16 @@ def walk(root: Spec) -> Iterator[tuple[str, Spec]]:
 
 
 def parts_of(kind: type[Driver], values: Mapping[str, Any]) -> dict[str, Spec]:
-    """What a driver class says of its parts, and they of theirs. Raises what its code raises."""
+    """The parts that a driver class returns, and their parts. Raises what its code raises."""
     return {
         name: replace(
-            part, origin=Origin.PART, children={**part.children, **parts_of(part.kind, part.values)}
+            part, origin=SpecOrigin.PART, children={**part.children, **parts_of(part.kind, part.values)}
         )
         for name, part in kind.parts(values).items()
     }
 
 
-def adopt(driver: Driver, origin: Origin = Origin.CONFIGURED) -> Spec:
+def adopt(driver: Driver, origin: SpecOrigin = SpecOrigin.CONFIGURED) -> Spec:
     """The specification of a driver object that somebody has made. Parts that it lacks are made for it.
 
     Its values keep the objects that it was made with: it is to describe this driver, not to make many more.
@@ -156,7 +160,7 @@ def adopt(driver: Driver, origin: Origin = Origin.CONFIGURED) -> Spec:
         for each in dataclasses.fields(driver)
         if each.init and (each.name not in _BASE or each.name in _PER_DEVICE) and hasattr(driver, each.name)
     }
-    if origin is not Origin.FOUND:  # whose parent makes it anew each time
+    if origin is not SpecOrigin.FOUND:  # whose parent creates it each time
         values["uuid"] = driver.uuid
     parts = parts_of(type(driver), values)
     missing = {name: part.make() for name, part in parts.items() if name not in driver.children}
@@ -164,7 +168,7 @@ def adopt(driver: Driver, origin: Origin = Origin.CONFIGURED) -> Spec:
         driver.children = {**driver.children, **missing}
     _tell_parent(driver)
     children = {
-        name: adopt(child, Origin.PART if name in missing else Origin.CONFIGURED)
+        name: adopt(child, SpecOrigin.PART if name in missing else SpecOrigin.CONFIGURED)
         for name, child in driver.children.items()
     }
     return Spec(

@@ -1,4 +1,4 @@
-"""Writes a profile for a device that none matches, for its user to complete. No I/O."""
+"""Writes a profile for a device without one, as a draft for the user. No I/O."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _INTERFACES = {"block": "storage", "video4linux": "video"}
 
 
 def unmatched(tree: DeviceTree, findings: Iterable[Finding]) -> list[Finding]:
-    """Devices on USB that no profile matches, that somebody may want to offer, and that the host does not use."""
+    """Devices on USB that match no profile, may be of interest, and are not used by the host."""
     return [
         one
         for one in findings
@@ -30,7 +30,7 @@ def unmatched(tree: DeviceTree, findings: Iterable[Finding]) -> list[Finding]:
 
 
 def suggested(tree: DeviceTree, findings: Iterable[Finding]) -> str:
-    """A file of profiles, as text. Each matches its device, and others that look like it."""
+    """A profiles file as text. Each profile matches its device, and others of the same kind."""
     lines = []
     profiles: dict[str, Any] = {}
     for one in findings:
@@ -78,5 +78,5 @@ def _match(device: UdevDevice, tree: DeviceTree) -> dict[str, Any]:
 
 
 def _literal(text: str) -> str:
-    """The glob that matches that text alone."""
+    """The glob that matches only that text."""
     return "".join(f"[{one}]" if one in "*?[" else one for one in text)

@@ -22,11 +22,11 @@ _FOLDERS = {
     "net": "class/net",
     "input": "class/input",
 }
-"""By subsystem: where below /sys its devices are."""
+"""By subsystem: the folder of its devices below /sys."""
 
 
 def read_sysfs_tree(root: Path = Path("/")) -> DeviceTree:
-    """Those of the host whose `sys` and `run` are in that folder. What cannot be read is left out. Blocking."""
+    """The devices of the host whose `sys` and `run` are in that folder. What cannot be read is left out. Blocking."""
     sys = Path(os.path.realpath(root / "sys"))
     found = []
     for subsystem, folder in _FOLDERS.items():
@@ -51,7 +51,9 @@ def _read_device(path: str, place: Path, subsystem: str, root: Path) -> UdevDevi
     if links:
         properties["DEVLINKS"] = " ".join(sorted(links))
     attributes = {}
-    if properties.get("DEVTYPE") == "usb_device" and "ID_VENDOR_ID" not in properties:  # no udevd has seen it
+    if (
+        properties.get("DEVTYPE") == "usb_device" and "ID_VENDOR_ID" not in properties
+    ):  # no udevd has processed it
         attributes = {
             one: text for one in SYSFS_ATTRIBUTES if (text := _text(place / safe_name(one)).strip())
         }
@@ -59,7 +61,7 @@ def _read_device(path: str, place: Path, subsystem: str, root: Path) -> UdevDevi
 
 
 def _key(name: str, properties: dict[str, str]) -> str:
-    """Under which udev's database has a device: `b8:2`, `n3`, `+usb:1-1.4:1.0`."""
+    """Its key in udev's database: `b8:2`, `n3`, `+usb:1-1.4:1.0`."""
     subsystem = properties["SUBSYSTEM"]
     if "MAJOR" in properties:
         return f"{'b' if subsystem == 'block' else 'c'}{properties['MAJOR']}:{properties.get('MINOR', '')}"
@@ -67,7 +69,7 @@ def _key(name: str, properties: dict[str, str]) -> str:
 
 
 def _pairs(text: str) -> dict[str, str]:
-    """Only a line feed ends a line: what else Python takes for an end may be in a name that a device has of itself."""
+    """Split at line feeds only: other line ends in Python's sense may be part of a device's own name."""
     return {key: value for key, sign, value in (line.partition("=") for line in text.split("\n")) if sign}
 
 

@@ -16,13 +16,13 @@ from jumpstarter_proto.rpc import RpcError
 from jumpstarter_exporter.composite import Composite
 from jumpstarter_exporter.conftest import User
 from jumpstarter_exporter.core import Core
-from jumpstarter_exporter.devices.cores import keeping_open, living
+from jumpstarter_exporter.device_state import State
+from jumpstarter_exporter.devices.cores import keeping_open, managed_cores
 from jumpstarter_exporter.devices.inventory import BoardDevices, Inventory
 from jumpstarter_exporter.devices.opening import CLOSE_SECONDS, HANDOVER_SECONDS
 from jumpstarter_exporter.devices.spec import Spec
-from jumpstarter_exporter.devices.state import State
 from jumpstarter_exporter.driver import DeviceBusy, DeviceFailed, DeviceMissing, Driver, export
-from jumpstarter_exporter.session import Session
+from jumpstarter_exporter.session.session import Session
 
 Users = Callable[[Session], AbstractAsyncContextManager[User]]
 events: list[str] = []
@@ -135,7 +135,7 @@ async def test_a_core_is_opened_once_for_all_sessions_and_set_back_after_those_t
     user: Users,
 ) -> None:
     devices = board()
-    async with living(devices):
+    async with managed_cores(devices):
         async with session(devices, user):
             pass
         assert events == []
@@ -157,7 +157,7 @@ async def test_a_core_is_opened_once_for_all_sessions_and_set_back_after_those_t
 
 async def test_a_core_is_open_before_its_driver_and_after_those_above(user: Users) -> None:
     devices = board()
-    async with living(devices), session(devices, user) as one:
+    async with managed_cores(devices), session(devices, user) as one:
         await one.call(INNER, "use")
         opened = [event for event in events if event.startswith("open") or "opens" in event]
         assert opened.index("open a") < opened.index(f"open {INNER}") < opened.index(f"driver opens {INNER}")
@@ -177,7 +177,7 @@ async def test_cores_know_those_above_and_below(user: Users) -> None:
 async def test_a_core_that_breaks_down_fails_its_device_and_the_next_use_opens_both(user: Users) -> None:
     devices = board()
     slot = devices.slots[INNER]
-    async with living(devices), session(devices, user) as one:
+    async with managed_cores(devices), session(devices, user) as one:
         await one.call(INNER, "use")
         assert slot.core is not None
         core = slot.core.core
@@ -194,7 +194,7 @@ async def test_a_core_that_breaks_down_fails_its_device_and_the_next_use_opens_b
 async def test_a_core_without_hardware_is_missing_for_its_users(user: Users) -> None:
     devices = board()
     DeviceCore.errors["open"] = DeviceMissing("unplugged; plug it in")
-    async with living(devices), session(devices, user) as one:
+    async with managed_cores(devices), session(devices, user) as one:
         with pytest.raises(RpcError, match="unplugged; plug it in"):
             await one.call(INNER, "use")
         states = [devices.slots["a"].state]
@@ -208,7 +208,7 @@ async def test_a_core_that_is_not_set_back_is_opened_anew_for_the_next_session(
     user: Users, autojump_clock: trio.testing.MockClock, hangs: bool
 ) -> None:
     devices = board(hangs=hangs)
-    async with living(devices):
+    async with managed_cores(devices):
         if not hangs:
             DeviceCore.errors["restore"] = OSError("it does not answer")
         before = trio.current_time()
@@ -217,7 +217,7 @@ async def test_a_core_that_is_not_set_back_is_opened_anew_for_the_next_session(
         assert trio.current_time() - before <= CLOSE_SECONDS * 2
         slot = devices.slots[INNER]
         assert slot.state is State.FAILED
-        assert "it was not set back to its configuration" in slot.reason
+        assert "it was not reset to its configuration" in slot.reason
         if hangs:
             return
         DeviceCore.errors.clear()
@@ -230,7 +230,7 @@ async def test_a_core_that_is_not_set_back_is_opened_anew_for_the_next_session(
 async def test_what_a_core_logs_is_in_no_sessions_log(user: Users, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     devices = board()
-    async with living(devices), Session(devices) as made, user(made) as one:
+    async with managed_cores(devices), Session(devices) as made, user(made) as one:
         await one.call(INNER, "use")
         with made.log.reader(from_start=True) as entries:
             assert (await anext(entries)).message == "driver: use"
@@ -242,7 +242,7 @@ async def test_a_core_that_wants_it_is_opened_without_a_user_and_looked_for_agai
 ) -> None:
     devices = board(early=True)
     DeviceCore.errors["open"] = DeviceMissing("pulled out")
-    async with living(devices), trio.open_nursery() as nursery:
+    async with managed_cores(devices), trio.open_nursery() as nursery:
         nursery.start_soon(keeping_open, devices)
         await trio.sleep(5)
         assert devices.slots["a"].state is State.MISSING
@@ -255,7 +255,7 @@ async def test_a_core_that_wants_it_is_opened_without_a_user_and_looked_for_agai
 
 async def test_a_device_that_is_replaced_closes_its_core_and_its_neighbours_keep_theirs(user: Users) -> None:
     devices = Inventory().add("lab", Spec(Composite, children={"a": Spec(Device), "b": Spec(Device)}))
-    async with living(devices):
+    async with managed_cores(devices):
         async with session(devices, user) as one:
             await one.call("a", "use")
             await one.call("b", "use")
@@ -281,7 +281,7 @@ async def test_what_is_unplugged_is_not_tried_and_is_opened_when_it_is_plugged_i
     devices = board(early=True)
     slot = devices.slots[INNER]
     slot.unplugged("unplugged at 14:03:22")
-    async with living(devices), trio.open_nursery() as nursery:
+    async with managed_cores(devices), trio.open_nursery() as nursery:
         nursery.start_soon(keeping_open, devices)
         async with session(devices, user) as one:
             with pytest.raises(RpcError, match=f"{INNER} is not there: unplugged at 14:03:22"):
@@ -299,7 +299,7 @@ async def test_what_is_unplugged_is_not_tried_and_is_opened_when_it_is_plugged_i
 async def test_a_fault_is_over_with_the_hardware_that_had_it() -> None:
     devices = board()
     slot = devices.slots[INNER]
-    slot.life.core.failed("burnt")
+    slot.lifecycle.core.failed("burnt")
     slot.unplugged("unplugged")
     slot.plugged()
     assert slot.state is State.READY
@@ -307,7 +307,7 @@ async def test_a_fault_is_over_with_the_hardware_that_had_it() -> None:
 
 async def test_a_core_of_a_device_that_comes_later_is_kept_open_and_of_one_that_leaves_is_not() -> None:
     devices = Inventory().add("lab", Spec(Composite))
-    async with living(devices), trio.open_nursery() as nursery:
+    async with managed_cores(devices), trio.open_nursery() as nursery:
         nursery.start_soon(keeping_open, devices)
         await trio.testing.wait_all_tasks_blocked()
         devices.replace(Spec(Composite, children={"a": Spec(Device, {"early": True})}))
@@ -324,7 +324,7 @@ async def test_a_device_that_joins_a_group_disturbs_nobody_in_it(user: Users) ->
         return Spec(Composite, children={"group": Spec(Composite, children=devices)})
 
     devices = Inventory().add("lab", grouped(a=Spec(Device)))
-    async with living(devices), session(devices, user) as one:
+    async with managed_cores(devices), session(devices, user) as one:
         await one.call("group.a", "use")
         events.clear()
         devices.replace(grouped(a=Spec(Device), b=Spec(Device)))
@@ -348,7 +348,7 @@ def with_port(name: str, **values: Any) -> Spec:
 async def kept_open(*boards: BoardDevices) -> AsyncIterator[None]:
     async with AsyncExitStack() as stack:
         for one in boards:
-            await stack.enter_async_context(living(one))
+            await stack.enter_async_context(managed_cores(one))
         async with trio.open_nursery() as nursery:
             for one in boards:
                 nursery.start_soon(keeping_open, one)
@@ -447,7 +447,7 @@ async def test_devices_that_do_not_close_are_named_and_hold_up_the_end_once_and_
             await trio.sleep(CLOSE_SECONDS / 2)
             assert inventory.closings.names == sorted(parts)
 
-        async with living(devices):
+        async with managed_cores(devices):
             for slot in devices.slots.values():
                 if slot.core is not None:
                     await slot.core.open()

@@ -92,7 +92,7 @@ def test_what_disks_and_interfaces_are_made_of_is_read_from_sysfs(tmp_path: Path
 
 def test_a_host_whose_mounts_nobody_knows_offers_nothing(tmp_path: Path) -> None:
     with pytest.raises(
-        UdevError, match=r"nobody knows what this host has mounted: .*mountinfo: No such file"
+        UdevError, match=r"cannot find out what this host has mounted: .*mountinfo: No such file"
     ):
         read_host_use(tmp_path)
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jumpstarter_exporter.devices.hwdb import shipped
-from jumpstarter_exporter.devices.identity import Identity, IdentitySource, identify, shared_serials
+from jumpstarter_exporter.devices.identity import DeviceIdentity, IdentitySource, identify, shared_serials
 from jumpstarter_exporter.devices.udev_device import DeviceTree
 from tests.support.udev_hosts import HOSTS
 from tools.mocked_host.udev import DISK, HUB, Host
@@ -27,7 +27,7 @@ def plugged(*adapters: tuple[int, str, str]) -> Host:
     return host
 
 
-def ttys(host: Host, shared: frozenset[str] = frozenset()) -> dict[str, Identity]:
+def ttys(host: Host, shared: frozenset[str] = frozenset()) -> dict[str, DeviceIdentity]:
     """By the port."""
     tree = host.tree
     found = identify(tree, shipped(), shared)
@@ -57,7 +57,7 @@ def test_else_the_port_counts_and_says_why(adapters: list[tuple[int, str, str]],
 
 
 def test_a_slot_of_a_card_reader_stays_who_it_is_whatever_is_on_the_card_in_another_one() -> None:
-    def second(*partitions: str) -> Identity:
+    def second(*partitions: str) -> DeviceIdentity:
         host = Host()
         (root,) = host.controller("/devices/pci0000:00/0000:00:14.0", 1, 2)
         reader = host.plug(root, 1, "0bda:0306", "2012", "Card reader", DISK)

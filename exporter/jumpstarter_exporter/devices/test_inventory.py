@@ -15,12 +15,12 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from jumpstarter_proto.errors import JumpstarterUsageError
 
 from jumpstarter_exporter.composite import Composite, Proxy
+from jumpstarter_exporter.device_state import State
 from jumpstarter_exporter.devices.changes import subscribed
 from jumpstarter_exporter.devices.inventory import Inventory
 from jumpstarter_exporter.devices.layout import TreeError
 from jumpstarter_exporter.devices.slot import Slot
 from jumpstarter_exporter.devices.spec import Spec
-from jumpstarter_exporter.devices.state import State
 from jumpstarter_exporter.driver import DeviceBusy, Driver
 
 
@@ -97,7 +97,7 @@ class InventoryMachine(RuleBasedStateMachine):
     def hardware(self, name: str, path: str, there: bool) -> None:
         slots = self.inventory.boards[name].slots if name in self.inventory.boards else {}
         if path in slots:
-            core, before, revision = slots[path].life.core, slots[path].state, self.inventory.revision
+            core, before, revision = slots[path].lifecycle.core, slots[path].state, self.inventory.revision
             core.found() if there else core.missing("unplugged")
             assert slots[path].state is (State.READY if there else State.MISSING)
             assert (self.inventory.revision > revision) == (slots[path].state is not before)
@@ -106,7 +106,7 @@ class InventoryMachine(RuleBasedStateMachine):
     def what_was_removed_says_something(self) -> None:
         revision = self.inventory.revision
         for slot in self.removed:
-            slot.life.failed("burnt")
+            slot.lifecycle.failed("burnt")
         assert self.inventory.revision == revision
 
     def remember(self, name: str) -> None:
@@ -157,7 +157,7 @@ async def test_a_subscriber_sees_the_newest_revision_however_slow_it_is() -> Non
 
         def fail() -> None:
             for number in range(50):
-                devices.slots["a"].life.failed(str(number))
+                devices.slots["a"].lifecycle.failed(str(number))
 
         thread = threading.Thread(target=fail)
         thread.start()

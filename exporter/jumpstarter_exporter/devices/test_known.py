@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from jumpstarter_exporter.devices import known, known_file
 from jumpstarter_exporter.devices.hwdb import shipped as shipped_tables
-from jumpstarter_exporter.devices.known import Inspection, Known, KnownDevices, PresentDevice
+from jumpstarter_exporter.devices.known import Inspection, KnownDevices, KnownRecords, PresentDevice
 from jumpstarter_exporter.devices.known_file import KnownFile
 from jumpstarter_exporter.devices.profiles import ProfileSet, combine, parse, shipped
 from tools.mocked_host.udev import HUB, UART, Host
@@ -160,7 +160,7 @@ def test_whatever_is_plugged_a_name_is_one_devices_for_ever(
     names: dict[object, str] = {}
     for plugged in steps:
         if restarts:
-            devices = KnownDevices(msgspec.json.decode(msgspec.json.encode(devices.known), type=Known))
+            devices = KnownDevices(msgspec.json.decode(msgspec.json.encode(devices.known), type=KnownRecords))
         inspection = devices.inspect(host_with(plugged).tree, profiles, shipped_tables(), now="12:00:00")
         offered = [match for one in inspection.findings for match in one.matches]
         assert {one.device.key for one in inspection.devices if not one.missing} == {
@@ -232,7 +232,7 @@ def test_a_file_that_is_broken_is_set_aside_and_said(
 ) -> None:
     (tmp_path / "discovered.json").write_text(text)
     file = KnownFile(tmp_path)
-    assert file.read() == Known()
+    assert file.read() == KnownRecords()
     assert (tmp_path / "discovered.broken").read_text() == text
     assert "what it was is in discovered.broken" in caplog.text
     devices = KnownDevices()
@@ -260,7 +260,7 @@ def test_two_devices_of_a_file_with_one_name_make_it_broken(tmp_path: Path) -> N
     (one,) = devices.known.devices
     twice = {"devices": [msgspec.to_builtins(one)] * 2}
     (tmp_path / "discovered.json").write_bytes(msgspec.json.encode(twice))
-    assert KnownFile(tmp_path).read() == Known()
+    assert KnownFile(tmp_path).read() == KnownRecords()
 
 
 def test_what_cannot_be_read_is_never_written_over(
@@ -273,7 +273,7 @@ def test_what_cannot_be_read_is_never_written_over(
     place = tmp_path / "discovered.json"
     place.write_text("{")
     file = KnownFile(tmp_path)
-    assert file.read() == Known()
+    assert file.read() == KnownRecords()
     devices = KnownDevices()
     look(devices, {2: (FT232R, "A")})
     file.write(devices.known)

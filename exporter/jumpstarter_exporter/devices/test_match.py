@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from jumpstarter_exporter.devices.hwdb import shipped as shipped_tables
 from jumpstarter_exporter.devices.identity import shared_serials
-from jumpstarter_exporter.devices.match import Finding, Match, Named, match_devices
+from jumpstarter_exporter.devices.match import Finding, Named, ProfileMatch, match_devices
 from jumpstarter_exporter.devices.profiles import ProfileSet, combine, parse, shipped
 from tests.support.udev_hosts import HOSTS, pi4
 from tools.mocked_host.udev import CAMERA, CDC, DISK, HUB, UART, Host
@@ -27,13 +27,13 @@ def found(host: Host, profiles: ProfileSet = SHIPPED, named: dict[str, Named] | 
     return match_devices(host.tree, profiles, shipped_tables(), host.use, named=named)
 
 
-def names_of(matches: dict[str, Match]) -> dict[str, Named]:
+def names_of(matches: dict[str, ProfileMatch]) -> dict[str, Named]:
     return {match.key: Named(match.path, match.template) for match in matches.values()}
 
 
 def matches(
     host: Host, profiles: ProfileSet = SHIPPED, named: dict[str, Named] | None = None
-) -> dict[str, Match]:
+) -> dict[str, ProfileMatch]:
     return {match.path: match for finding in found(host, profiles, named) for match in finding.matches}
 
 
@@ -360,7 +360,7 @@ def test_who_was_there_before_keeps_path_and_configuration_when_another_is_unplu
     devices = sorted({one.path for one in host.devices if one.is_usb_device and "-" in one.name})
     gone = data.draw(st.sampled_from([*devices, "/none"]))
 
-    def look(one: Host, named: dict[str, Named]) -> dict[str, Match]:
+    def look(one: Host, named: dict[str, Named]) -> dict[str, ProfileMatch]:
         all_found = match_devices(one.tree, profiles, shipped_tables(), shared=shared, named=named)
         return {match.key: match for each in all_found for match in each.matches}
 

@@ -10,16 +10,16 @@ from typing import Any, ClassVar
 import pytest
 import trio
 
-from jumpstarter_exporter import calls
 from jumpstarter_exporter.composite import Composite
+from jumpstarter_exporter.device_state import State
 from jumpstarter_exporter.devices.inventory import BoardDevices
-from jumpstarter_exporter.devices.presence import Presence
+from jumpstarter_exporter.devices.presence import DevicePresence
 from jumpstarter_exporter.devices.slot import Slot
 from jumpstarter_exporter.devices.spec import Spec
-from jumpstarter_exporter.devices.state import State
 from jumpstarter_exporter.devices.udev_device import DeviceTree, UdevDevice
 from jumpstarter_exporter.driver import DeviceMissing, Driver, export
-from jumpstarter_exporter.session import Session
+from jumpstarter_exporter.session import dispatch
+from jumpstarter_exporter.session.session import Session
 from tools.mocked_host.udev import Host
 
 BY_ID = "/dev/serial/by-id/usb-0403_FT232R_USB_UART_A50285BJ-if00-port0"
@@ -48,7 +48,7 @@ class Adapter(Driver):
 
     @export
     def fail(self) -> None:
-        self.life.unplugged("unplugged meanwhile")
+        self.lifecycle.unplugged("unplugged meanwhile")
         raise OSError(19, "No such device")
 
     @export(reads=True)
@@ -96,7 +96,7 @@ class Lab:
         self, url: str, kind: type[Adapter] = Adapter, links: Mapping[str, str] | None = None
     ) -> None:
         self.devices = BoardDevices("lab", Spec(Composite, children={"dev": Spec(kind, {"url": url})}))
-        self.presence = Presence(lambda name: (links or {}).get(name, name))
+        self.presence = DevicePresence(lambda name: (links or {}).get(name, name))
 
     @property
     def slot(self) -> Slot:
@@ -136,7 +136,7 @@ async def test_what_was_never_there_is_not_said_to_be_unplugged_and_is_told_when
     lab.see(NOTHING)
     assert lab.slot.state is State.READY
     came = lab.slot.came
-    lab.slot.life.missing("there is none")
+    lab.slot.lifecycle.missing("there is none")
     lab.see(adapters(FTDI))
     assert came.is_set()
     assert lab.slot.state is State.READY
@@ -148,7 +148,7 @@ async def test_what_is_no_name_of_a_node_is_followed_by_nobody_and_the_boards_ne
 ) -> None:
     children = {"wrong": Spec(Adapter, {"url": url}), "dev": Spec(Adapter, {"url": BY_ID})}
     devices = BoardDevices("lab", Spec(Composite, children=children))
-    presence = Presence()
+    presence = DevicePresence()
     for tree in (adapters(FTDI), NOTHING):
         presence.update(tree, [devices], now=NOON, told=True)
     assert devices.slots["dev"].state is State.MISSING
@@ -181,7 +181,7 @@ async def test_what_is_there_and_cannot_be_opened_is_looked_for_as_it_comes_no_m
     lab = Lab(BY_ID)
     lab.see(NOTHING)
     lab.see(adapters(FTDI))
-    lab.slot.life.core.missing("the other end hung up")
+    lab.slot.lifecycle.core.missing("the other end hung up")
     announced = [lab.slot.is_announced]
     lab.see(NOTHING)
     announced.append(lab.slot.is_announced)
@@ -228,7 +228,7 @@ async def test_a_call_ends_when_its_device_is_unplugged_and_the_next_opens_it_an
             await node.driver.working.wait()
             lab.see(NOTHING)
         with pytest.raises(DeviceMissing, match="unplugged at 12:00:01"):
-            await calls.call(node, "work", [])
+            await dispatch.call(node, "work", [])
         lab.see(adapters(FTDI))
         await node.open()
         driver = node.driver
@@ -278,7 +278,7 @@ async def test_one_that_waits_for_its_hardware_goes_on_being_opened_without_it()
 
 async def fails_missing(node: Any, name: str) -> None:
     with pytest.raises(DeviceMissing, match="dev is not there: /dev/ttyUSB0 was unplugged at 12:00:01"):
-        await calls.call(node, name, [])
+        await dispatch.call(node, name, [])
 
 
 async def test_what_fails_because_the_device_went_says_so() -> None:
@@ -286,7 +286,7 @@ async def test_what_fails_because_the_device_went_says_so() -> None:
     lab.see(adapters(FTDI))
     async with Session(lab.devices, name="lab") as session:
         with pytest.raises(DeviceMissing, match="dev is not there: unplugged meanwhile"):
-            await calls.call(session.node(str(lab.slot.uuid)), "fail", [])
+            await dispatch.call(session.node(str(lab.slot.uuid)), "fail", [])
 
 
 async def test_who_only_watches_a_device_that_waits_for_its_hardware_goes_on() -> None:
@@ -300,7 +300,7 @@ async def test_who_only_watches_a_device_that_waits_for_its_hardware_goes_on() -
     async with Session(lab.devices, name="lab") as session:
         node = session.node(str(lab.slot.uuid))
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(calls.stream_results, node, "watch", [], send)
+            nursery.start_soon(dispatch.stream_results, node, "watch", [], send)
             await seen.wait()
             lab.see(NOTHING)
             await trio.testing.wait_all_tasks_blocked()

@@ -25,24 +25,24 @@ MISTAKES = {
         r"vendor: YAML reads it as the number 259; put the hex digits in quotes",
     "match: {subsystem: tty, ancestor: {product: 2640}}, type: a.B":
         r"ancestor.product: YAML reads it as the number 2640",
-    "match: {subsystem: tty, vendor: 'FTDI'}, type: serial.PySerial": r"vendor: 'FTDI' is no hex number",
-    "match: {subsystem: tty, vendor: '403'}, type: serial.PySerial": r"vendor: '403' is no hex number; .* four digits",
+    "match: {subsystem: tty, vendor: 'FTDI'}, type: serial.PySerial": r"vendor: 'FTDI' is not a hex number",
+    "match: {subsystem: tty, vendor: '403'}, type: serial.PySerial": r"vendor: '403' is not a hex number; .* four",
     "match: {subsystem: tty, port: 1-1,2}, type: serial.PySerial": r"mine.match\[2\]: unknown key 2; known are",
-    "match: {subsystem: tty, port: '1-1,2'}, type: serial.PySerial": r"match.port: '1-1,2' is no USB port",
+    "match: {subsystem: tty, port: '1-1,2'}, type: serial.PySerial": r"match.port: '1-1,2' is not a USB port",
     "match: {vendor: '0403'}, type: serial.PySerial": r"mine.match: 'subsystem' is missing; add it",
     "type: serial.PySerial": r"'match' is missing",
     "type: serial.PySerial, match: ": r"'match' is missing",
     "match: {subsystem: tty}": r"has either `type` or `no_driver`",
     f"{CONSOLE}, no_driver: none yet": r"has either `type` or `no_driver`",
     "match: {subsystem: tty}, type: lab.drivers.Relay":
-        r"mine.type: what lab.drivers.Relay offers is not known; add `interface:",
+        r"mine.type: the interface of lab.drivers.Relay is unknown; add `interface:",
     "match: {subsystem: tty}, no_driver: none yet": r"`interface` is missing",
     "match: {subsystem: tty}, interface: power, no_driver: none, config: {a: 1}": r"mine.config: there is no driver",
     f"{CONSOLE}, config: {{url: '{{lnk}}'}}":
-        r"config.url: {lnk} is no word for a template; did you mean 'link'\?",
-    f"{CONSOLE}, config: {{a: [x, '{{port!r}}']}}": r"config.a\[1\]: {port} is no word",
+        r"config.url: {lnk} is not a word for a template; did you mean 'link'\?",
+    f"{CONSOLE}, config: {{a: [x, '{{port!r}}']}}": r"config.a\[1\]: {port} is not a word",
     f"{CONSOLE}, name: 'a{{'": r"mine.name: .*; write {{ for a brace",
-    f"{CONSOLE}, labels: {{a: '{{}}'}}": r"labels.a: {} is no word",
+    f"{CONSOLE}, labels: {{a: '{{}}'}}": r"labels.a: {} is not a word",
     "match: {subsystem: tty, usb_interface: '01'}, type: serial.PySerial":
         r"usb_interface: Expected `int \| null`, got `str`",
 }  # fmt: skip

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from jumpstarter_exporter.devices.settling import (
     ARRIVAL_SECONDS,
+    FLAP_COUNT,
     FLAP_SECONDS,
-    FLAPS,
     LIMIT_SECONDS,
     NODE_SECONDS,
     Settling,
@@ -193,7 +193,7 @@ def test_more_and_more_nodes_of_one_device_do_not_hold_back_the_first() -> None:
 
 def test_what_flaps_is_gone_at_once_and_only_comes_back_late() -> None:
     player = Player().enumerated(ROOT)
-    for _ in range(FLAPS):
+    for _ in range(FLAP_COUNT):
         player.play([(0.01, "add", DEVICE), (0.0, "bind", DEVICE), (0.01, "remove", DEVICE)])
     assert names(player.shown[-1][1]) == ["usb1"]
     player.play([(0.01, "add", DEVICE), (0.0, "bind", DEVICE)])
@@ -209,7 +209,7 @@ def test_a_hub_is_shown_with_what_hangs_on_it_and_gone_with_it() -> None:
     player = Player().enumerated(ROOT)
     player.play([(0.0, "add", DEVICE), (0.0, "add", child), (0.0, "bind", child)])
     assert names(player.shown[-1][1]) == ["1-1", "1-1.1", "usb1"]
-    for _ in range(FLAPS):
+    for _ in range(FLAP_COUNT):
         player.play([(0.01, "remove", child), (0.01, "add", child), (0.0, "bind", child)])
     player.pass_time(FLAP_SECONDS)
     player.play([(0.01, "remove", DEVICE)])

@@ -12,7 +12,7 @@ from jumpstarter_proto.documents import ConfigError
 
 from jumpstarter_exporter.composite import Composite, Proxy, Unavailable
 from jumpstarter_exporter.config import build, load
-from jumpstarter_exporter.devices.spec import Origin, Spec, adopt, walk
+from jumpstarter_exporter.devices.spec import Spec, SpecOrigin, adopt, walk
 from jumpstarter_exporter.driver import Driver
 
 
@@ -103,7 +103,7 @@ def test_nothing_that_one_driver_object_changes_is_in_the_next(tmp_path: Path) -
 def test_a_driver_that_makes_its_children_itself_works_and_is_known(tmp_path: Path) -> None:
     spec = built(tmp_path, "export: {a: {type: here.OldStyle}, b: {ref: a.inner}}")
     assert paths(spec) == ["", "a", "a.inner"]
-    assert spec.children["a"].children["inner"].origin is Origin.FOUND
+    assert spec.children["a"].children["inner"].origin is SpecOrigin.FOUND
     first, second = spec.make(), spec.make()
     assert list(first.children["a"].children) == ["inner"]
     assert first.children["a"].children["inner"] is not second.children["a"].children["inner"]

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jumpstarter_exporter.config.builder import build_entry
-from jumpstarter_exporter.config.model import Entry
+from jumpstarter_exporter.config.model import DeviceEntry
 from jumpstarter_exporter.devices.hwdb import shipped as shipped_tables
 from jumpstarter_exporter.devices.match import match_devices
 from jumpstarter_exporter.devices.profiles import combine, parse, shipped
@@ -97,7 +97,7 @@ def test_what_is_suggested_is_taken_by_its_driver_or_says_what_to_write(
     if driver is None:
         assert match.no_driver == "write `type` and `config` of its driver instead"
         return
-    entry = Entry(("profiles", match.profile.name), type=match.type, config=dict(match.config))
+    entry = DeviceEntry(("profiles", match.profile.name), type=match.type, config=dict(match.config))
     spec = build_entry(match.profile.document, entry)
     assert spec.fault == ""
     assert one.device.node in {*spec.values.values()} or set(one.device.links) & {*spec.values.values()}

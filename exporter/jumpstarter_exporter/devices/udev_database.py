@@ -1,4 +1,4 @@
-"""Reads the host's devices through pyudev. No device is opened: all that is read is udev's database and sysfs."""
+"""Reads the host's devices through pyudev. No device is opened: only udev's database and sysfs are read."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ SUBSYSTEMS = (
     "net",
     "input",
 )
-"""Those in which there may be something for a board, or for the host itself."""
+"""The subsystems that matter for boards or for the host itself."""
 _OF_EVENTS = frozenset({"ACTION", "SEQNUM", "SYNTH_UUID", "DISK_MEDIA_CHANGE", "DISK_EJECT_REQUEST"})
-"""Properties that say something of an event, and nothing of its device."""
+"""Properties of an event, not of its device."""
 SYSFS_ATTRIBUTES = ("idVendor", "idProduct", "serial", "product")
-"""Of a USB device: what stands in for udevd's properties where no udevd runs."""
+"""Attributes of a USB device that replace udevd's properties where udevd does not run."""
 
 
 class UdevError(JumpstarterError):
@@ -100,13 +100,15 @@ def record_of(device: Any) -> UdevDevice:
     every = device.properties
     for key in every:
         if key not in _OF_EVENTS:
-            # The kernel cuts long names that devices give themselves, also within a character: that is no text then.
+            # The kernel cuts long device names, also within a character, so that the result is not text.
             with suppress(UnicodeDecodeError):
                 properties[intern(key)] = every[key]
     if links := properties.get("DEVLINKS"):
         properties["DEVLINKS"] = " ".join(sorted(links.split()))  # udev has them in any order
     attributes = {}
-    if properties.get("DEVTYPE") == "usb_device" and "ID_VENDOR_ID" not in properties:  # no udevd has seen it
+    if (
+        properties.get("DEVTYPE") == "usb_device" and "ID_VENDOR_ID" not in properties
+    ):  # no udevd has processed it
         for name in SYSFS_ATTRIBUTES:
             value = device.attributes.get(name)
             if value is not None:

@@ -1,4 +1,4 @@
-"""What udev knows of the host's devices, as plain records. No I/O: `udev_database` reads them from where they are."""
+"""udev's records of the host's devices. No I/O: `udev_database` reads them."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _ROOT_HUB = re.compile(r"usb(?P<bus>\d+)")
 
 @dataclass(frozen=True)
 class UdevDevice:
-    """One device of sysfs, with the properties that udev has of it. Texts in them may come from the device itself."""
+    """One device of sysfs, with udev's properties. Texts in them may come from the device itself."""
 
     path: str
     """Below /sys: `/devices/…/1-1.4/1-1.4:1.0/ttyUSB0/tty/ttyUSB0`."""
     properties: Mapping[str, str] = field(default_factory=dict)
     attributes: Mapping[str, str] = field(default_factory=dict)
-    """The few files of sysfs that stand in for properties where no udevd runs, if they were read."""
+    """The few files of sysfs that replace properties where udevd does not run, if they were read."""
 
     @property
     def name(self) -> str:
@@ -32,29 +32,29 @@ class UdevDevice:
 
     @property
     def subsystem(self) -> str:
-        """The kernel's: tty, block, usb, ..."""
+        """The kernel's subsystem: tty, block, usb, ..."""
         return self.properties.get("SUBSYSTEM", "")
 
     @property
     def type(self) -> str:
-        """What the subsystem distinguishes: usb_device and usb_interface, disk and partition."""
+        """The type within the subsystem: usb_device and usb_interface, disk and partition."""
         return self.properties.get("DEVTYPE", "")
 
     @property
     def node(self) -> str:
-        """Its device node, or nothing."""
+        """Its device node; empty if it has none."""
         node = self.properties.get("DEVNAME", "")
         return node if node.startswith("/") or not node else f"/dev/{node}"
 
     @property
     def number(self) -> str:
-        """Of its node, as mount tables have it: `8:2`. Empty without one."""
+        """The number of its node, as in mount tables: `8:2`. Empty without a node."""
         major, minor = self.properties.get("MAJOR", ""), self.properties.get("MINOR", "")
         return f"{major}:{minor}" if major else ""
 
     @property
     def links(self) -> list[str]:
-        """Stable names of its node, in order."""
+        """Stable names of its node, sorted."""
         return sorted(self.properties.get("DEVLINKS", "").split())
 
     @property
@@ -70,7 +70,7 @@ class UsbAddress:
     port: str
     """Its name in sysfs, `1-1.4`: the bus's number, and the port of each hub. For a root hub `usb1`."""
     socket: str
-    """The same with the controller in place of the number, which may change at a start: `0000:01:00.0/usb2/1.4`."""
+    """The same with the controller instead of the number, which may change at each start: `0000:01:00.0/usb2/1.4`."""
 
 
 class DeviceTree:
@@ -80,7 +80,7 @@ class DeviceTree:
         self._by_path = {device.path: device for device in devices}
 
     def __iter__(self) -> Iterator[UdevDevice]:
-        """Every device once, in the order of their paths, parents before their children."""
+        """Every device once, ordered by path, parents before their children."""
         return iter(self._in_order)
 
     def __len__(self) -> int:
@@ -95,7 +95,7 @@ class DeviceTree:
         return self._by_path.get(path)
 
     def ancestors(self, device: UdevDevice) -> Iterator[UdevDevice]:
-        """Those above it that udev knows, the nearest first."""
+        """The devices above it that udev knows, the nearest first."""
         path = device.path.rpartition("/")[0]
         while path:
             if (found := self._by_path.get(path)) is not None:
@@ -107,7 +107,7 @@ class DeviceTree:
         return next((one for one in (device, *self.ancestors(device)) if one.is_usb_device), None)
 
     def usb_interface(self, device: UdevDevice) -> str | None:
-        """The number of the USB interface that it is, or is a part of: two hex digits."""
+        """The number of its USB interface: two hex digits."""
         for part in reversed(device.path.split("/")):
             if match := _USB_INTERFACE.fullmatch(part):
                 return f"{int(match['interface']):02x}"
@@ -116,7 +116,7 @@ class DeviceTree:
         return None
 
     def usb_address(self, device: UdevDevice) -> UsbAddress | None:
-        """Where the USB device is plugged in that it is, or is a part of. From its path alone."""
+        """The address of its USB device, from its path alone."""
         found = None
         root = ""
         parts = device.path.split("/")
@@ -129,7 +129,7 @@ class DeviceTree:
         return found
 
     def _speed(self, root: str) -> str:
-        """`usb2` or `usb3` for a root hub: a controller has one of each, whose ports have the same numbers."""
+        """`usb2` or `usb3` for a root hub: a controller has one of each, and their ports have the same numbers."""
         hub = self._by_path.get(root)
         product = usb_ids(hub)[1] if hub is not None else ""
         return {"0001": "usb1", "0002": "usb2", "0003": "usb3"}.get(product, root.rpartition("/")[2])
@@ -140,7 +140,7 @@ class DeviceTree:
         return {one.number: one for one in self if one.subsystem == "block" and one.number}
 
     def find(self, name: str) -> list[UdevDevice]:
-        """What a user may mean: a node or a link to one, a path of sysfs, or a port such as `1-1.4`."""
+        """The device for a user's text: a node or a link to one, a path of sysfs, or a port such as `1-1.4`."""
         path = name.removeprefix("/sys").rstrip("/")
         if (exact := self._by_path.get(path)) is not None:
             return [exact]
@@ -156,7 +156,7 @@ class DeviceTree:
 
 
 def usb_ids(device: UdevDevice) -> tuple[str, str]:
-    """Vendor and product of a USB device, four lower-case hex digits each; empty if it says none.
+    """Vendor and product of a USB device, four lower-case hex digits each; empty if it has none.
 
     udevd's properties come first, then what the kernel says itself.
     """
@@ -171,12 +171,12 @@ def usb_ids(device: UdevDevice) -> tuple[str, str]:
 
 
 def natural_order(text: str) -> list[tuple[int, str]]:
-    """A key for sorting that has ttyUSB2 before ttyUSB10."""
+    """A sort key that has ttyUSB2 before ttyUSB10."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"([0-9]+)", text)]
 
 
 def parse_database(text: str) -> DeviceTree:
-    """Devices from what `udevadm info --export-db` prints; lines of umockdev's `A:` are attributes.
+    """Devices from the output of `udevadm info --export-db`; lines of umockdev's `A:` are attributes.
 
     What is not understood is skipped: newer versions print more.
     """

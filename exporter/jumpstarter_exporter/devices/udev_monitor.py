@@ -1,4 +1,4 @@
-"""Follows the host's devices: events of udev, or of the kernel where no udevd runs, settled into trees of devices.
+"""Follows the host's devices: events of udev, or of the kernel where udevd does not run, as complete trees.
 
 The one place that listens. Nothing is looked at in intervals where events come: trio waits for the socket. All that
 blocks is done in threads.
@@ -19,7 +19,7 @@ from typing import Any
 import trio
 from jumpstarter_proto.tasks import collapsed
 
-from jumpstarter_exporter.devices.inventory import Revision
+from jumpstarter_exporter.devices.inventory import RevisionCounter
 from jumpstarter_exporter.devices.settling import Settling
 from jumpstarter_exporter.devices.udev_database import (
     SUBSYSTEMS,
@@ -33,17 +33,17 @@ from jumpstarter_exporter.devices.udev_device import DeviceTree, UdevDevice
 __all__ = ["DeviceWatch", "heard_devices", "watch_devices"]
 
 LOOK_SECONDS = 10.0
-"""Between enumerations, where nobody knows whether events come."""
+"""Interval of enumerations where it is unknown whether events arrive."""
 _RECEIVE_BUFFER_BYTES = 8 * 1024 * 1024
-"""Some thousands of events. Without CAP_NET_ADMIN it is net.core.rmem_max: about a hundred."""
+"""For some thousands of events. Without CAP_NET_ADMIN it is net.core.rmem_max: about a hundred."""
 _BATCH = 32
-"""Events that are received in one turn of a thread."""
+"""Events that are received in one call in a thread."""
 _CONTAINER_MARKS = ("/run/systemd/container", "/.dockerenv", "/run/.containerenv")
 
 _log = logging.getLogger(__name__)
 
 
-class DeviceWatch(Revision):
+class DeviceWatch(RevisionCounter):
     """The devices of this host, as long as the block of `watch_devices` lasts.
 
     A revision is another `tree`: iterate `devices.changes.subscribed(watch)`, whose first one there is at once. Who is
@@ -54,16 +54,16 @@ class DeviceWatch(Revision):
         super().__init__()
         self.tree = DeviceTree(())
         self.source = ""
-        """Where news come from, for people."""
+        """Where changes come from, for people."""
         self.hears_events = False
-        """Whether it is certain that changes are heard of when they happen."""
+        """Whether changes are certain to be reported at once."""
         self.has_nodes = not _is_in_container()
-        """Whether nodes are there when the tree has them: a container's /dev may be anything."""
+        """Whether nodes exist when the tree has them: not certain in a container's /dev."""
         self.enumerations = 0
         """How often all devices were read: once, and after each loss of events."""
 
     def show(self, tree: DeviceTree) -> None:
-        """These are the devices now."""
+        """Show these devices."""
         self.tree = tree
         self._change()
 
@@ -101,7 +101,7 @@ async def watch_devices(limiter: trio.CapacityLimiter) -> AsyncIterator[DeviceWa
 
 
 def heard_devices() -> DeviceWatch | None:
-    """The watch of this trio loop, if there is one that hears of changes when they happen; else one has to look."""
+    """The watch of this trio loop if it reports changes at once; otherwise the caller must poll."""
     watch = _shared.get(None)
     return watch if watch is not None and watch.hears_events and watch.has_nodes else None
 
@@ -110,17 +110,17 @@ def heard_devices() -> DeviceWatch | None:
 class _Batch:
     events: list[tuple[str, UdevDevice]]
     is_incomplete: bool = False
-    """There were more, which nobody will ever hear."""
+    """Further events were lost."""
     is_all: bool = False
-    """No more are waiting."""
+    """No more events are waiting."""
 
 
 class _Monitor:
-    """The socket, from when it hears. Its methods block, and are to be called by one thread at a time."""
+    """The socket, from the moment when it receives. Its methods block; only one thread may call them at a time."""
 
     def __init__(self) -> None:
         context = open_context()
-        import pyudev  # noqa: PLC0415 - after what says how to install it
+        import pyudev  # noqa: PLC0415 - after the error that says how to install it
 
         has_udevd = os.path.exists("/run/udev/control")
         self.source = "udev" if has_udevd else "kernel"
@@ -153,7 +153,7 @@ class _Monitor:
             try:
                 device = self._monitor.poll(0)
             except OSError as error:
-                # pyudev finds the error of a socket by polling, which leaves it there and does not say which it is.
+                # pyudev polls for a socket's error, which leaves it there and does not name it.
                 if (
                     error.errno or self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
                 ) != errno.ENOBUFS:
@@ -167,7 +167,7 @@ class _Monitor:
         return batch
 
     def close(self) -> None:
-        """Of pyudev's monitor the last reference closes it."""
+        """The last reference to pyudev's monitor closes it."""
         self._socket.close()
         del self._monitor
 
@@ -188,11 +188,11 @@ class _Follower:
         self._settling = Settling()
         self._monitor: _Monitor | None = None
         self._look_at = math.inf
-        """When to enumerate, whatever was heard."""
+        """When to enumerate in any case."""
         self._is_stale = True
-        """Something may have changed that was not heard."""
+        """Changes may have been missed."""
         self._has_lost = False
-        """So it was that events were lost."""
+        """Because events were lost."""
 
     async def start(self) -> None:
         """The first tree is there after that.
@@ -208,25 +208,27 @@ class _Follower:
             await self._enumerate()
 
     async def run(self) -> None:
-        """Until it is cancelled."""
+        """Run until cancelled."""
         while True:
             try:
                 await self._follow()
             except (OSError, UdevError) as error:
-                _log.warning("devices of this host are not followed for %.0f s: %s", LOOK_SECONDS, error)
+                _log.warning(
+                    "changes of this host's devices are not followed for %.0f s: %s", LOOK_SECONDS, error
+                )
                 self.close()
                 await trio.sleep(LOOK_SECONDS)
                 self._is_stale = self._has_lost = True
                 await self._open()
 
     def close(self) -> None:
-        """Hears nothing from now on."""
+        """Stop receiving events."""
         monitor, self._monitor = self._monitor, None
         if monitor is not None:
             monitor.close()
 
     async def _open(self) -> None:
-        """Hears events from now on, if that is possible."""
+        """Start receiving events, if possible."""
         try:
             # Not abandoned: nobody would close what it has opened.
             self._monitor = await trio.to_thread.run_sync(_Monitor, limiter=self._limiter)
@@ -238,7 +240,7 @@ class _Follower:
 
     def _look_instead(self, error: Exception) -> None:
         self.close()
-        self.watch.source = f"looked for every {LOOK_SECONDS:.0f} s: {error}"
+        self.watch.source = f"enumerated every {LOOK_SECONDS:.0f} s: {error}"
         self.watch.hears_events = False
 
     async def _follow(self) -> None:
@@ -253,7 +255,7 @@ class _Follower:
             self._show()
 
     async def _wait(self) -> None:
-        """Until there is an event, or something has settled, or it is time to look."""
+        """Wait for an event, a complete change, or the next enumeration."""
         with trio.move_on_at(min(self._settling.due(), self._look_at)):
             if self._monitor is None:
                 await trio.sleep_forever()
@@ -261,7 +263,7 @@ class _Follower:
                 await trio.lowlevel.wait_readable(self._monitor.fileno())
 
     async def _receive(self, monitor: _Monitor) -> None:
-        """All that waits. A cancellation loses nothing that was received."""
+        """Receive all waiting events. A cancellation loses none of them."""
         while True:
             batch = await trio.to_thread.run_sync(monitor.receive, limiter=self._limiter)
             now = trio.current_time()
@@ -276,7 +278,7 @@ class _Follower:
             self._show()
 
     async def _enumerate(self) -> None:
-        """Reads everything, while events are heard: those that come meanwhile may be newer than what is read."""
+        """Read all devices while events are received: those may be newer than what is read."""
         lost, self._is_stale = self._has_lost, False
         self._has_lost = False
         self._settling.begin_enumeration()
@@ -300,7 +302,7 @@ class _Follower:
             await self._receive(monitor)
 
     def _show(self) -> None:
-        """What has settled; nothing while it is known to be old."""
+        """Show complete changes; nothing while the tree is known to be outdated."""
         tree = None if self._is_stale else self._settling.take(trio.current_time())
         if tree is not None:
             self.watch.show(tree)

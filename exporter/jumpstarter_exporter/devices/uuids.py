@@ -1,4 +1,4 @@
-"""The UUIDs of a board's devices: drawn once for each, and kept in the state directory, whoever serves the board.
+"""The UUIDs of a board's devices: created once and stored in the state directory, whichever process serves the board.
 
 There is a file for each board, by its name; a copy of a configuration that has the same name gets one of its own.
 Devices that a configuration has no more are remembered for a while, so that one which comes back, after an edit of the
@@ -24,7 +24,7 @@ from jumpstarter_proto.private_files import PrivateFileError, open_regular, set_
 __all__ = ["MAX_DEVICES", "device_uuids"]
 
 MAX_DEVICES = 4096
-"""That one board remembers."""
+"""Devices that are remembered for one board."""
 MAX_FILE_BYTES = 4 * 1024 * 1024
 
 _log = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ class _Known(msgspec.Struct):
     uuids: dict[str, UUID]
     """By path."""
     file: str = ""
-    """The configuration for which they were drawn."""
+    """The configuration for which they were created."""
 
     def __post_init__(self) -> None:
         if len(set(self.uuids.values())) < len(self.uuids):
@@ -90,7 +90,7 @@ def _find(folder: Path, board: str, source: str) -> tuple[Path | None, _Known]:
     known = _read(place)
     if known is None:
         return None, _Known({})
-    # Path.exists raises if the name is too long, or of a folder that is closed to us.
+    # Path.exists raises if the name is too long, or if the folder may not be searched.
     if known.file not in ("", source) and os.path.exists(known.file):
         place = folder / safe_name(f"{board}-{hashlib.sha256(source.encode()).hexdigest()[:8]}", ".json")
         known = _read(place)
@@ -98,7 +98,7 @@ def _find(folder: Path, board: str, source: str) -> tuple[Path | None, _Known]:
 
 
 def _read(place: Path) -> _Known | None:
-    """What is in it; None if that cannot be read, and cannot be set aside either."""
+    """The file's content; None if it can neither be read nor set aside."""
     try:
         with open_regular(place) as file:
             return decode_json(file.read(MAX_FILE_BYTES), _Known)
@@ -121,13 +121,13 @@ def _read(place: Path) -> _Known | None:
             error.strerror,
         )
         return None
-    _log.warning("%s %s; its devices get new UUIDs, and what it was is in %s", place, why, aside.name)
+    _log.warning("%s %s; its devices get new UUIDs, and the old file is now %s", place, why, aside.name)
     return _Known({})
 
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Let no two processes draw for the same board. Raises OSError."""
+    """Lock the board against other processes that create UUIDs. Raises OSError."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     try:

@@ -1,7 +1,7 @@
-"""A session's life: hooks, use, the end of the lease, a shutdown, as one table without I/O.
+"""The states of a session: hooks, use, the end of the lease and a shutdown, as one table without I/O.
 
-Whatever comes, in whatever order, it comes to rest, and no hook runs twice. docs/hooks.md has the table as a diagram,
-made by `diagram`.
+Whatever events happen, in whatever order, it reaches its final state, and no hook runs twice. docs/hooks.md has the
+table as a diagram, made by `diagram`.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from jumpstarter_proto.hook_times import running_hook
 
 from jumpstarter_exporter.status import Status
 
-__all__ = ["TABLE", "Action", "Event", "HookPlan", "Life", "State", "diagram"]
+__all__ = ["TABLE", "HookPlan", "SessionAction", "SessionEvent", "SessionMachine", "SessionState", "diagram"]
 
 OnFailure = Literal["warn", "endLease", "exit"]
 WARNING = "[HOOK_WARNING] "
-"""Clients take it off and show the rest as a warning."""
+"""Clients remove this prefix and show the rest as a warning."""
 
 
-class State(enum.Enum):
-    """Where a session is."""
+class SessionState(enum.Enum):
+    """The state of a session."""
 
     NEW = "new"
     BEFORE = "before"
@@ -32,14 +32,14 @@ class State(enum.Enum):
     """It runs, and the lease has ended meanwhile: it finishes first."""
     READY = "ready"
     REFUSED = "refused"
-    """The beforeLease hook failed, and the board is not to be used: waits for the lease's end."""
+    """The beforeLease hook failed, and the board must not be used until the lease ends."""
     AFTER = "after"
     """The afterLease hook runs."""
     OVER = "over"
-    """At rest."""
+    """The final state."""
 
 
-class Event(enum.Enum):
+class SessionEvent(enum.Enum):
     """What happens to a session."""
 
     BEGIN = "begin"
@@ -48,101 +48,103 @@ class Event(enum.Enum):
     HOOK_FAILED_END = "hook failed, endLease"
     HOOK_FAILED_EXIT = "hook failed, exit"
     END = "end"
-    """The user is done, the lease has ended, or the exporter shuts down."""
+    """The user ends the session, the lease has ended, or the exporter shuts down."""
 
 
-class Action(enum.Enum):
-    """What is to be done."""
+class SessionAction(enum.Enum):
+    """What to do."""
 
     RUN_BEFORE = "run beforeLease"
     RUN_AFTER = "run afterLease"
-    SERVE = "let users in"
+    SERVE = "admit users"
     RELEASE = "release"
     EXIT = "exit with 1"
 
 
 @dataclass(frozen=True)
-class Step:
-    """A row of the table: the state that follows, the statuses that users see on the way, and what is to be done."""
+class SessionStep:
+    """A row of the table: the next state, the statuses that users see on the way, and the actions."""
 
-    state: State
+    state: SessionState
     statuses: tuple[Status, ...] = ()
-    actions: tuple[Action, ...] = ()
+    actions: tuple[SessionAction, ...] = ()
 
 
-_S, _E, _A = State, Event, Action
+_S, _E, _A = SessionState, SessionEvent, SessionAction
 
-TABLE: dict[tuple[State, Event], Step] = {
-    (_S.NEW, _E.BEGIN): Step(_S.BEFORE, (Status.BEFORE_LEASE_HOOK,), (_A.RUN_BEFORE,)),
-    (_S.NEW, _E.END): Step(_S.OVER, (Status.AVAILABLE,), (_A.RELEASE,)),
-    (_S.BEFORE, _E.HOOK_OK): Step(_S.READY, (Status.LEASE_READY,), (_A.SERVE,)),
-    (_S.BEFORE, _E.HOOK_FAILED): Step(_S.READY, (Status.LEASE_READY,), (_A.SERVE,)),
-    (_S.BEFORE, _E.HOOK_FAILED_END): Step(_S.REFUSED, (Status.BEFORE_LEASE_HOOK_FAILED,), (_A.RELEASE,)),
-    (_S.BEFORE, _E.HOOK_FAILED_EXIT): Step(
+TABLE: dict[tuple[SessionState, SessionEvent], SessionStep] = {
+    (_S.NEW, _E.BEGIN): SessionStep(_S.BEFORE, (Status.BEFORE_LEASE_HOOK,), (_A.RUN_BEFORE,)),
+    (_S.NEW, _E.END): SessionStep(_S.OVER, (Status.AVAILABLE,), (_A.RELEASE,)),
+    (_S.BEFORE, _E.HOOK_OK): SessionStep(_S.READY, (Status.LEASE_READY,), (_A.SERVE,)),
+    (_S.BEFORE, _E.HOOK_FAILED): SessionStep(_S.READY, (Status.LEASE_READY,), (_A.SERVE,)),
+    (_S.BEFORE, _E.HOOK_FAILED_END): SessionStep(
+        _S.REFUSED, (Status.BEFORE_LEASE_HOOK_FAILED,), (_A.RELEASE,)
+    ),
+    (_S.BEFORE, _E.HOOK_FAILED_EXIT): SessionStep(
         _S.REFUSED, (Status.BEFORE_LEASE_HOOK_FAILED, Status.OFFLINE), (_A.EXIT,)
     ),
-    (_S.BEFORE, _E.END): Step(_S.LEAVING),
-    # The hook has prepared the board, so what puts it in order again runs, too; nobody is told that it is ready.
-    (_S.LEAVING, _E.HOOK_OK): Step(_S.AFTER, (Status.AFTER_LEASE_HOOK,), (_A.RUN_AFTER,)),
-    (_S.LEAVING, _E.HOOK_FAILED): Step(_S.AFTER, (Status.AFTER_LEASE_HOOK,), (_A.RUN_AFTER,)),
-    (_S.LEAVING, _E.HOOK_FAILED_END): Step(_S.OVER, (Status.BEFORE_LEASE_HOOK_FAILED,), (_A.RELEASE,)),
-    (_S.LEAVING, _E.HOOK_FAILED_EXIT): Step(
+    (_S.BEFORE, _E.END): SessionStep(_S.LEAVING),
+    # The hook has prepared the board, so the afterLease hook must run, too; the board is never reported as ready.
+    (_S.LEAVING, _E.HOOK_OK): SessionStep(_S.AFTER, (Status.AFTER_LEASE_HOOK,), (_A.RUN_AFTER,)),
+    (_S.LEAVING, _E.HOOK_FAILED): SessionStep(_S.AFTER, (Status.AFTER_LEASE_HOOK,), (_A.RUN_AFTER,)),
+    (_S.LEAVING, _E.HOOK_FAILED_END): SessionStep(_S.OVER, (Status.BEFORE_LEASE_HOOK_FAILED,), (_A.RELEASE,)),
+    (_S.LEAVING, _E.HOOK_FAILED_EXIT): SessionStep(
         _S.OVER, (Status.BEFORE_LEASE_HOOK_FAILED, Status.OFFLINE), (_A.EXIT,)
     ),
-    (_S.READY, _E.END): Step(_S.AFTER, (Status.AFTER_LEASE_HOOK,), (_A.RUN_AFTER,)),
-    (_S.REFUSED, _E.END): Step(_S.OVER),
-    (_S.AFTER, _E.HOOK_OK): Step(_S.OVER, (Status.AVAILABLE,), (_A.RELEASE,)),
-    (_S.AFTER, _E.HOOK_FAILED): Step(_S.OVER, (Status.AVAILABLE,), (_A.RELEASE,)),
-    (_S.AFTER, _E.HOOK_FAILED_END): Step(_S.OVER, (Status.AFTER_LEASE_HOOK_FAILED,), (_A.RELEASE,)),
-    (_S.AFTER, _E.HOOK_FAILED_EXIT): Step(
+    (_S.READY, _E.END): SessionStep(_S.AFTER, (Status.AFTER_LEASE_HOOK,), (_A.RUN_AFTER,)),
+    (_S.REFUSED, _E.END): SessionStep(_S.OVER),
+    (_S.AFTER, _E.HOOK_OK): SessionStep(_S.OVER, (Status.AVAILABLE,), (_A.RELEASE,)),
+    (_S.AFTER, _E.HOOK_FAILED): SessionStep(_S.OVER, (Status.AVAILABLE,), (_A.RELEASE,)),
+    (_S.AFTER, _E.HOOK_FAILED_END): SessionStep(_S.OVER, (Status.AFTER_LEASE_HOOK_FAILED,), (_A.RELEASE,)),
+    (_S.AFTER, _E.HOOK_FAILED_EXIT): SessionStep(
         _S.OVER, (Status.AFTER_LEASE_HOOK_FAILED, Status.OFFLINE), (_A.EXIT,)
     ),
-    (_S.AFTER, _E.END): Step(_S.AFTER),
-    (_S.LEAVING, _E.END): Step(_S.LEAVING),
-    (_S.OVER, _E.END): Step(_S.OVER),
+    (_S.AFTER, _E.END): SessionStep(_S.AFTER),
+    (_S.LEAVING, _E.END): SessionStep(_S.LEAVING),
+    (_S.OVER, _E.END): SessionStep(_S.OVER),
 }
-"""Every way that there is. An event that is not in a state's rows is a mistake of whoever sends it."""
+"""All transitions. An event without a row for the current state is a fault of the sender."""
 
-_RESULTS: dict[OnFailure, Event] = {
-    "warn": Event.HOOK_FAILED,
-    "endLease": Event.HOOK_FAILED_END,
-    "exit": Event.HOOK_FAILED_EXIT,
+_RESULTS: dict[OnFailure, SessionEvent] = {
+    "warn": SessionEvent.HOOK_FAILED,
+    "endLease": SessionEvent.HOOK_FAILED_END,
+    "exit": SessionEvent.HOOK_FAILED_EXIT,
 }
 
 
 @dataclass(frozen=True)
 class HookPlan:
-    """As much of a hook as decides what its failure means; None stands for a hook that is not configured."""
+    """The part of the hooks that decides what a failure means; None is a hook that is not configured."""
 
     before: OnFailure | None = None
     after: OnFailure | None = None
 
 
-class Life:
-    """One session's life. `send` says what is to be done and what users are told."""
+class SessionMachine:
+    """One session's state machine. `send` returns the actions and statuses."""
 
     def __init__(self, plan: HookPlan) -> None:
-        self.state = State.NEW
+        self.state = SessionState.NEW
         self.exit = False
-        """The exporter is to end with exit code 1."""
+        """The exporter must end with exit code 1."""
         self._plan = plan
 
     @property
     def is_over(self) -> bool:
-        """At rest: nothing more will be done."""
-        return self.state is State.OVER
+        """The final state is reached."""
+        return self.state is SessionState.OVER
 
-    def send(self, event: Event, reason: str = "") -> list[Action | tuple[Status, str]]:
-        """Move on. What is to be told (statuses with their messages) and done, in order.
+    def send(self, event: SessionEvent, reason: str = "") -> list[SessionAction | tuple[Status, str]]:
+        """Handle an event. Returns the statuses with their messages, and the actions, in order.
 
-        A hook that is not configured is not run, and counts as one that went well without a word.
+        A hook that is not configured is skipped, and counts as successful.
 
         Raises:
-            KeyError: nothing of that kind can happen now.
+            KeyError: the event is impossible in this state.
         """
         return list(self._send(event, reason))
 
-    def _send(self, event: Event, reason: str) -> Iterator[Action | tuple[Status, str]]:
+    def _send(self, event: SessionEvent, reason: str) -> Iterator[SessionAction | tuple[Status, str]]:
         before = self.state
         step = TABLE[before, event]
         self.state = step.state
@@ -151,53 +153,58 @@ class Life:
             if not skipped or status not in (Status.BEFORE_LEASE_HOOK, Status.AFTER_LEASE_HOOK):
                 yield status, self._message(status, before, event, reason)
         for action in step.actions:
-            if action is Action.EXIT:
+            if action is SessionAction.EXIT:
                 self.exit = True
             if not skipped:
                 yield action
         if skipped:
-            yield from self._send(Event.HOOK_OK, "")
+            yield from self._send(SessionEvent.HOOK_OK, "")
 
-    def go_on(self) -> list[Action | tuple[Status, str]]:
-        """Begin in the place of a process that had come to `READY`."""
-        self.state = State.READY
-        return [(Status.LEASE_READY, self._message(Status.LEASE_READY, State.READY, Event.BEGIN, ""))]
+    def go_on(self) -> list[SessionAction | tuple[Status, str]]:
+        """Start in the state `READY`, which an earlier process had reached."""
+        self.state = SessionState.READY
+        return [
+            (
+                Status.LEASE_READY,
+                self._message(Status.LEASE_READY, SessionState.READY, SessionEvent.BEGIN, ""),
+            )
+        ]
 
-    def hook_ended(self, failure: str) -> list[Action | tuple[Status, str]]:
-        """The running hook is done; `failure` is empty when it went well."""
+    def hook_ended(self, failure: str) -> list[SessionAction | tuple[Status, str]]:
+        """The running hook has ended; `failure` is empty if it succeeded."""
         if not failure:
-            return self.send(Event.HOOK_OK)
-        on_failure = self._plan.after if self.state is State.AFTER else self._plan.before
+            return self.send(SessionEvent.HOOK_OK)
+        on_failure = self._plan.after if self.state is SessionState.AFTER else self._plan.before
         return self.send(_RESULTS[on_failure or "warn"], failure)
 
     def is_ready_after(self, failure: str) -> bool:
-        """Whether users are let in when the running hook is done in that way, and nothing happens before."""
-        return self.state is State.BEFORE and (not failure or self._plan.before == "warn")
+        """Whether users are admitted if the running hook ends with `failure` and nothing else happens before."""
+        return self.state is SessionState.BEFORE and (not failure or self._plan.before == "warn")
 
-    def _skipped(self, step: Step) -> bool:
-        return (Action.RUN_BEFORE in step.actions and self._plan.before is None) or (
-            Action.RUN_AFTER in step.actions and self._plan.after is None
+    def _skipped(self, step: SessionStep) -> bool:
+        return (SessionAction.RUN_BEFORE in step.actions and self._plan.before is None) or (
+            SessionAction.RUN_AFTER in step.actions and self._plan.after is None
         )
 
-    def _message(self, status: Status, before: State, event: Event, reason: str) -> str:
-        kind = "afterLease" if before is State.AFTER else "beforeLease"
+    def _message(self, status: Status, before: SessionState, event: SessionEvent, reason: str) -> str:
+        kind = "afterLease" if before is SessionState.AFTER else "beforeLease"
         match status:
             case Status.BEFORE_LEASE_HOOK:
                 return running_hook(None)
             case Status.AFTER_LEASE_HOOK:
                 return "Running afterLease hooks"
-            case Status.LEASE_READY | Status.AVAILABLE if event is Event.HOOK_FAILED:
+            case Status.LEASE_READY | Status.AVAILABLE if event is SessionEvent.HOOK_FAILED:
                 return f"{WARNING}{kind} hook warning: {reason}"
             case Status.LEASE_READY:
                 return "Ready for commands"
             case Status.AVAILABLE:
                 return "Available for new lease"
-        how = "endLease" if event is Event.HOOK_FAILED_END else "exit, shutting down"
+        how = "endLease" if event is SessionEvent.HOOK_FAILED_END else "exit, shutting down"
         return f"{kind} hook failed (on_failure={how}): {reason}"
 
 
 def diagram() -> str:
-    """The table for people, in Mermaid's notation."""
+    """The table as a Mermaid diagram."""
     lines = ["stateDiagram-v2", "    [*] --> new"]
     for (state, event), step in TABLE.items():
         if step.state is state:

@@ -20,14 +20,15 @@ from jumpstarter_exporter.config.model import Hook
 __all__ = ["KILL_SECONDS", "command_of", "environment_of", "is_in_hook", "kill_hooks", "run_hook"]
 
 KILL_SECONDS = 5.0
-"""From SIGTERM to SIGKILL for a hook whose time is over."""
+"""From SIGTERM to SIGKILL after a hook's time limit."""
 DRAIN_SECONDS = 0.5
-"""A hook's last output is there by then; what still holds its terminal is somebody else's."""
+"""A hook's last output arrives within this time; a process that still holds the terminal then is not part of the
+hook."""
 LINE_BYTES = 4096
 SHEBANG_BYTES = 256
-"""Of a script's first line; the kernel reads no more."""
+"""Characters of a script's first line; the kernel reads no more."""
 GUARD = (
-    # No child of the hook; and it lives on when the hook is asked to end, which may take its time.
+    # Not a child of the hook; it stays alive when the hook is asked to end, which may take time.
     "exec 3<&0; ( trap '' HUP INT TERM; ( read -r _ <&3 || kill -KILL 0 ) >/dev/null 2>&1 & )"
     ' ; exec "$@" <&1 3<&-'
 )
@@ -39,7 +40,7 @@ LINES_AT_ONCE = 64
 """A hook that floods its terminal leaves the loop to others behind so many, and between two chunks."""
 
 _running: set[int] = set()
-"""The process groups of the hooks that run in this process."""
+"""The process groups of hooks that run in this process."""
 
 
 def command_of(hook: Hook) -> list[str]:
@@ -62,7 +63,7 @@ def _shebang(script: str) -> list[str]:
         with Path(script).open("rb") as file:
             line = file.readline(SHEBANG_BYTES)
     except OSError:
-        return []  # whoever runs it says why it cannot be read
+        return []  # running it reports why it cannot be read
     if not line.startswith(b"#!"):
         return []
     return [os.fsdecode(word) for word in line[2:].strip().split(maxsplit=1)]
@@ -71,7 +72,7 @@ def _shebang(script: str) -> list[str]:
 def environment_of(
     own: Mapping[str, str], *, host: str, lease: str, client: str, motd: Path | None, board: str = ""
 ) -> dict[str, str]:
-    """The exporter's own environment and what a hook needs to use the devices, of a `board` of those at `host`."""
+    """The exporter's environment, with what a hook needs to use the devices of `board` at `host`."""
     environment = dict(own)
     environment.pop("PS1", None)
     scripts = str(Path(sys.executable).parent)
@@ -83,7 +84,7 @@ def environment_of(
         "TERM": "dumb",
         "DEBIAN_FRONTEND": "noninteractive",
         "GIT_TERMINAL_PROMPT": "0",
-        # `j` of the same installation works, unless the lab has another one.
+        # `j` of the same installation is found, unless the lab has another one.
         "PATH": f"{own.get('PATH', os.defpath)}:{scripts}",
     }
     if board:
@@ -104,7 +105,7 @@ async def run_hook(hook: Hook, environment: Mapping[str, str], logger: logging.L
         return f"Hook could not be started: there is no program {command[0]}"
     try:
         ours, theirs, heard, alive = _opened()
-    except OSError as error:  # as when too many files are open
+    except OSError as error:  # for example if too many files are open
         return f"Hook could not be started: {error}"
     os.set_blocking(ours, False)
     try:
@@ -135,7 +136,7 @@ async def run_hook(hook: Hook, environment: Mapping[str, str], logger: logging.L
 
 
 def _opened() -> tuple[int, int, int, int]:
-    """Both ends of a terminal, and of the pipe by which the guard knows that we live. OSError leaves none open."""
+    """Both ends of a terminal, and of the pipe by which the guard detects our end. OSError leaves none open."""
     terminal = pty.openpty()
     try:
         return (*terminal, *os.pipe())
@@ -146,19 +147,19 @@ def _opened() -> tuple[int, int, int, int]:
 
 
 def kill_hooks() -> None:
-    """SIGKILL all hooks that run, and what they started: for a process that ends without waiting for anything."""
+    """Send SIGKILL to all running hooks and what they started: for a process that ends at once."""
     for group in tuple(_running):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(group, signal.SIGKILL)
 
 
 def is_in_hook(process: int | None) -> bool:
-    """Whether a process is a hook that runs here, or was started by one and has not left its session."""
+    """Whether a process is a hook that runs here, or was started by one and is still in its session."""
     if not process:
         return False
     try:
         return os.getsid(process) in _running
-    except OSError:  # it has ended, or is none that we can see
+    except OSError:  # it has ended, or is not visible
         return False
 
 
@@ -210,7 +211,7 @@ async def _kill(process: trio.Process, is_left: trio.Event) -> None:
     with trio.move_on_after(KILL_SECONDS):
         await process.wait()
         await is_left.wait()
-    # Also what has no terminal, and did not end with the others.
+    # Including processes without the terminal that did not end with the others.
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     with trio.move_on_after(KILL_SECONDS):
@@ -225,13 +226,15 @@ async def _read(terminal: int, lines: _Lines) -> None:
         except BlockingIOError:
             continue
         except OSError:
-            return  # EIO: nobody has the other end any more
+            return  # EIO: the other end is closed
         if not data:
             return
         for number, line in enumerate(lines.whole(data), start=1):
             lines.say(line)
             if number % LINES_AT_ONCE == 0:
-                await trio.lowlevel.cancel_shielded_checkpoint()  # what was read is said, however late it is
+                await (
+                    trio.lowlevel.cancel_shielded_checkpoint()
+                )  # output that was read is logged, however late
 
 
 class _Lines:
@@ -242,7 +245,7 @@ class _Lines:
         self._begun = b""
 
     def whole(self, data: bytes) -> list[bytes]:
-        """The lines that end in it, and what is too long for a line."""
+        """The complete lines, and parts of lines that are too long."""
         *whole, self._begun = (self._begun + data).split(b"\n")
         while len(self._begun) > LINE_BYTES:
             whole.append(self._begun[:LINE_BYTES])

@@ -1,4 +1,4 @@
-"""How a host does, as far as its boards depend on it: facts that are read, and findings that are made of them."""
+"""A host's health as far as its boards depend on it: facts, and findings that are made of them."""
 
 from jumpstarter_exporter.host_health.facts import HostFacts, Unread
 from jumpstarter_exporter.host_health.findings import AREAS, HealthFinding, Severity, area_of

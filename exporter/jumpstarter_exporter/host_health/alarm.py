@@ -1,4 +1,4 @@
-"""Waits for the kernel's word that the supply is too low, which it may take back two seconds later."""
+"""Waits for the kernel's alarm that the supply voltage is too low; it may be cleared two seconds later."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ __all__ = ["until_undervoltage"]
 
 _SHORT = 16
 _NOTICE = select.EPOLLPRI | select.EPOLLERR
-"""How sysfs tells that an attribute is another (sysfs_notify of the kernel): until it is read again."""
+"""How sysfs reports that an attribute has changed (the kernel's sysfs_notify), until it is read again."""
 
 
 async def until_undervoltage(files: HostFiles) -> None:
-    """Returns when the kernel says so, or has said so and took it back; never where it does not tell.
+    """Returns when the alarm is or was set; never on kernels without notifications.
 
     Opens and reads one file of sysfs, which costs no I/O. OSError: it cannot be read. A cancellation leaves nothing.
     """
@@ -25,11 +25,11 @@ async def until_undervoltage(files: HostFiles) -> None:
     if place is None:
         await trio.sleep_forever()
     with files.path(place).open("rb", buffering=0) as file, select.epoll(1) as notices:
-        if file.read(_SHORT).strip() == b"1":  # from here on it is told of changes
+        if file.read(_SHORT).strip() == b"1":  # from here on changes are reported
             return
         try:
             notices.register(file.fileno(), _NOTICE)
-        except PermissionError:  # a file that tells nobody
+        except PermissionError:  # a file without notifications
             await trio.sleep_forever()
-        # trio waits for the set to be readable, which it is when something in it has news.
+        # trio waits for the epoll object to be readable, which it is when one of its files has changed.
         await trio.lowlevel.wait_readable(notices.fileno())

@@ -37,75 +37,75 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Unread:
-    """An area that could not be read, and why."""
+    """An area that could not be read, with the reason."""
 
     why: str
 
 
 @dataclass(frozen=True)
 class PowerFacts:
-    """What the firmware and the kernel say of the supply."""
+    """What firmware and kernel report about the supply."""
 
     model: str = ""
-    """Of the device tree, such as `Raspberry Pi 4 Model B Rev 1.4`; empty on other machines."""
+    """From the device tree, such as `Raspberry Pi 4 Model B Rev 1.4`; empty on other machines."""
     flags: int | None = None
     """`get_throttled` of the Raspberry Pi's firmware: bits 0 to 3 are now, 16 to 19 since the boot."""
     alarm: bool | None = None
-    """Of the kernel's driver `rpi_volt`: under-voltage in the last two seconds or so."""
+    """The alarm of the kernel driver `rpi_volt`: under-voltage in about the last two seconds."""
 
 
 @dataclass(frozen=True)
 class TemperatureFacts:
-    """Of the processor, in degrees Celsius."""
+    """The processor's temperature, in degrees Celsius."""
 
     celsius: float | None = None
     sensor: str = ""
     critical: float | None = None
-    """Where the kernel switches the machine off."""
+    """The temperature at which the kernel switches the machine off."""
 
 
 @dataclass(frozen=True)
 class MountFacts:
-    """A mounted file system that somebody writes to."""
+    """A mounted file system that is writable."""
 
     target: str
     source: str
     is_read_only: bool
     is_planned_read_only: bool | None
-    """What /etc/fstab says of it; None if it does not name it."""
+    """Its options in /etc/fstab; None if it is not there."""
     errors: int = 0
-    """That ext4 has found."""
+    """Errors that ext4 has counted."""
 
 
 @dataclass(frozen=True)
 class FilesystemSpace:
-    """Room on a file system, in bytes and inodes."""
+    """Space on a file system, in bytes and inodes."""
 
     target: str
     """Where it is mounted."""
     uses: tuple[str, ...]
-    """What lies on it, such as `the exporter's state`."""
+    """Its use, such as `the exporter's state`."""
     total: int
     free: int
     inodes: int
-    """0 where it has no limit."""
+    """0 if it has no limit."""
     free_inodes: int
 
 
 @dataclass(frozen=True)
 class DiskWear:
-    """How worn an eMMC is (JEDEC 5.0)."""
+    """The wear of an eMMC (JEDEC 5.0)."""
 
     disk: str
     used_percent: int
-    """The upper end of what it says; 110 is beyond its life."""
+    """The upper end of the reported range; 110 is beyond its life."""
     reserve: int
-    """pre_eol_info: 1 normal, 2 uses 80 % of the reserve, 3 uses 90 %; 0 does not say."""
+    """pre_eol_info: 1 normal, 2 uses 80 % of the reserve, 3 uses 90 %; 0 is unknown."""
 
 
 @dataclass(frozen=True)
 class StorageFacts:
-    """Where state, recordings and logs lie."""
+    """The file systems of state, recordings and logs."""
 
     mounts: tuple[MountFacts, ...] = ()
     spaces: tuple[FilesystemSpace, ...] = ()
@@ -119,12 +119,12 @@ class MemoryFacts:
     total: int
     available: int
     kills: int = 0
-    """Programs that the kernel has ended since the boot because there was no memory."""
+    """Programs that the kernel has killed since the boot for lack of memory."""
 
 
 @dataclass(frozen=True)
 class ClockFacts:
-    """The host's idea of time."""
+    """The host's clock."""
 
     now: float
     is_synchronised: bool | None = None
@@ -133,20 +133,20 @@ class ClockFacts:
 
 @dataclass(frozen=True)
 class Account:
-    """Who uses devices: by whom the exporter runs."""
+    """The user that the exporter runs as."""
 
     name: str
     uid: int
     gids: frozenset[int]
     groups: frozenset[str] = frozenset()
-    """Those that /etc/group gives it, whether a process of it has them yet or not."""
+    """Its groups in /etc/group, whether a running process has them or not."""
     is_exporters: bool = False
-    """It is the user of the service, and not the one who asks."""
+    """It is the service's user, and not the caller."""
 
 
 @dataclass(frozen=True)
 class FileAccess:
-    """Whose a file or node is."""
+    """The owner of a file or node."""
 
     place: str
     owner: str
@@ -166,23 +166,23 @@ class DeviceAccess:
     node: FileAccess
     is_allowed: bool
     boards: tuple[str, ...] = ()
-    """Which devices of boards it is of."""
+    """The boards' devices that use it."""
 
 
 @dataclass(frozen=True)
 class UsbUnit:
-    """A USB device as sysfs has it."""
+    """A USB device in sysfs."""
 
     name: str
     """Its port, such as `1-1.4`, or `usb1` for a root hub."""
     product: str = ""
     is_hub: bool = False
     is_self_powered: bool = False
-    """It says that it has a supply of its own."""
+    """It reports a supply of its own."""
     milliamperes: int = 0
-    """That it may take, as it says."""
+    """The maximum current that it reports."""
     controller: str = ""
-    """Where its host controller is below /sys/devices; of root hubs."""
+    """The path of its host controller below /sys/devices; for root hubs."""
 
 
 @dataclass(frozen=True)
@@ -191,11 +191,11 @@ class UsbFacts:
 
     units: tuple[UsbUnit, ...] = ()
     over_currents: Mapping[str, int] = field(default_factory=dict)
-    """How often each port was switched off for too much current; ports with none are left out."""
+    """Over-current events of each port; ports without any are left out."""
     vl805: frozenset[str] = frozenset()
     """Controllers that are a VIA VL805, which has 32 device slots."""
     budget: int | None = None
-    """What all ports may give together, in mA; None where nobody says."""
+    """The total current of all ports, in mA; None if unknown."""
 
 
 @dataclass(frozen=True)
@@ -206,12 +206,12 @@ class GpioFacts:
     """Devices that hold one."""
     is_raspberry: bool = False
     persists: bool | None = None
-    """Whether the kernel keeps an output when its process ends; None where it does not say."""
+    """Whether the kernel keeps an output when its process ends; None if unknown."""
 
 
 @dataclass(frozen=True)
 class ServiceUnit:
-    """What `systemctl show` says of a unit."""
+    """The output of `systemctl show` for a unit."""
 
     name: str
     load: str
@@ -227,7 +227,7 @@ class ServiceUnit:
 
 @dataclass(frozen=True)
 class UdevFacts:
-    """Our files for udev, by name: `same`, `other` (than this version's) or `missing`."""
+    """Our files for udev, by name: `same`, `other` (another version's) or `missing`."""
 
     files: Mapping[str, str]
     is_compiled: bool | None
@@ -237,14 +237,14 @@ class UdevFacts:
 
 @dataclass(frozen=True)
 class ProgramFacts:
-    """Programs that open serial ports which are not theirs."""
+    """Programs that open serial ports of other programs."""
 
     running: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class IdentityFacts:
-    """Who a board, or the host, is to a controller."""
+    """The identity of a board, or of the host, at a controller."""
 
     who: str
     endpoint: str = ""
@@ -256,13 +256,13 @@ class IdentityFacts:
 
 @dataclass(frozen=True)
 class ConfigurationFacts:
-    """What the exporter is told in files."""
+    """The exporter's configuration files."""
 
     boards: int = 0
     problems: Mapping[str, str] = field(default_factory=dict)
-    """By file or folder: what is wrong."""
+    """Errors, by file or folder."""
     unseen: Mapping[str, str] = field(default_factory=dict)
-    """The same of what this user may not look at, which is no fault of it."""
+    """Paths that this user may not read, which is not an error."""
     files: tuple[str, ...] = ()
     """Of the boards."""
     identities: tuple[IdentityFacts, ...] = ()
@@ -278,19 +278,19 @@ class ControllerFacts:
 
 @dataclass(frozen=True)
 class ExporterFacts:
-    """The exporter that runs on this host."""
+    """The running exporter of this host."""
 
     is_running: bool
     boards: int = 0
     problems: Mapping[str, str] = field(default_factory=dict)
     """By board: why it is not served."""
     why: str = ""
-    """Why nobody can tell."""
+    """Why that is unknown."""
 
 
 @dataclass(frozen=True)
 class HostFacts:
-    """All that was read. An area that was not looked at is None."""
+    """All facts. An area that was not read is None."""
 
     power: PowerFacts | Unread | None = None
     temperature: TemperatureFacts | Unread | None = None

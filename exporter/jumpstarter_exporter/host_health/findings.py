@@ -1,4 +1,4 @@
-"""What is found out about a host: one fact, how bad it is, and one sentence what to do about it."""
+"""Findings about a host: a fact, its severity, and what to do about it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ AREAS = {
     "controller": "Controller",
     "exporter": "Exporter",
 }
-"""What is looked at, in the order in which it is shown: the first word of a finding's key, and its title."""
+"""The areas in the order of the output: the first word of a finding's key, and its title."""
 
 
 class Severity(enum.StrEnum):
@@ -31,9 +31,9 @@ class Severity(enum.StrEnum):
 
     OK = "ok"
     UNKNOWN = "unknown"
-    """It could not be found out; the sentence says why."""
+    """It could not be determined; the sentence says why."""
     WARNING = "warning"
-    """Boards are served, but something will fail, or may."""
+    """Boards are served, but something fails or may fail."""
     ERROR = "error"
     """Boards fail, or cannot be served."""
 
@@ -43,18 +43,18 @@ class HealthFinding:
     """One fact about the host."""
 
     key: str
-    """For scripts, and the same in later versions: an area, a dot and a name, such as `power.undervoltage`."""
+    """For scripts, and stable in later versions: an area, a dot and a name, such as `power.undervoltage`."""
     severity: Severity
     sentence: str
-    """What is, without a full stop."""
+    """The fact, without a full stop."""
     cure: str = ""
-    """What to do; empty where nothing has to be done."""
+    """What to do; empty if nothing has to be done."""
     subject: str = ""
-    """What it is about, where a key has several: a device, a folder, a unit of systemd."""
+    """The subject, if a key has several: a device, a folder, a unit of systemd."""
 
     @property
     def is_problem(self) -> bool:
-        """Whether somebody has to do something."""
+        """Whether a person has to act."""
         return self.severity in (Severity.WARNING, Severity.ERROR)
 
 

@@ -1,4 +1,4 @@
-"""Reads small files of a host below a root folder: never much of one, and none that is a device. Blocking."""
+"""Reads small files of a host below a root folder: bounded, and never a device. Blocking."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["HostFiles"]
 
 MAX_BYTES = 256 * 1024
 MAX_ENTRIES = 4096
-"""Of a folder that is looked through."""
+"""Limit for the entries of a folder."""
 
 
 class HostFiles:
@@ -20,11 +20,11 @@ class HostFiles:
         self.root = root
 
     def path(self, place: str) -> Path:
-        """Where an absolute path of the host is."""
+        """The path of an absolute path of the host."""
         return Path(f"{str(self.root).rstrip('/')}/{place.lstrip('/')}")
 
     def read(self, place: str, most: int = MAX_BYTES) -> bytes:
-        """The start of a regular file. OSError: it cannot be read, or is none: devices are never opened."""
+        """The start of a regular file. OSError if it cannot be read, or is not one: devices are never opened."""
         path = self.path(place)
         if not stat.S_ISREG(path.stat().st_mode):
             raise OSError(22, "is no regular file", str(path))
@@ -36,14 +36,14 @@ class HostFiles:
         return self.read(place).decode(errors="replace")
 
     def find_text(self, place: str) -> str | None:
-        """The same, without blanks around it; None if it cannot be read."""
+        """The same without surrounding blanks; None if it cannot be read."""
         try:
             return self.text(place).strip().strip("\0")
         except OSError:
             return None
 
     def number(self, place: str, base: int = 10) -> int | None:
-        """A file with one number in it; None if there is none."""
+        """The number in a file; None if there is none."""
         text = self.find_text(place)
         try:
             return None if text is None else int(text, base)
@@ -51,7 +51,7 @@ class HostFiles:
             return None
 
     def names(self, place: str) -> list[str]:
-        """What is in a folder, sorted; nothing of one that cannot be read."""
+        """The sorted entries of a folder; empty if it cannot be read."""
         try:
             with os.scandir(self.path(place)) as entries:
                 found = [entry.name for entry, _ in zip(entries, range(MAX_ENTRIES), strict=False)]
@@ -60,5 +60,5 @@ class HostFiles:
         return sorted(found)
 
     def exists(self, place: str) -> bool:
-        """Whether there is something of that name that can be seen."""
+        """Whether the path exists and is visible."""
         return os.path.lexists(self.path(place))

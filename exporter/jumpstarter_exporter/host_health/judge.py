@@ -1,4 +1,4 @@
-"""From the facts about a host to findings and numbers. No I/O: what is read, and when, is `look`'s."""
+"""Makes findings and numbers of the facts about a host. No I/O: `look` reads."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _AREA_OF_FIELD = {
 
 
 def judge(facts: HostFacts) -> list[HealthFinding]:
-    """All findings, by area, the worst of each area first. What could not be read is one as well."""
+    """All findings by area, the worst of each area first. Facts that could not be read are findings, too."""
     rank = [Severity.ERROR, Severity.WARNING, Severity.UNKNOWN, Severity.OK]
     areas = list(AREAS)
     return sorted(_findings(facts), key=lambda one: (areas.index(area_of(one.key)), rank.index(one.severity)))
@@ -84,7 +84,7 @@ def _read(value: T | Unread | None) -> T | None:
 
 
 def measure(facts: HostFacts) -> dict[str, float]:
-    """Numbers for graphs, by names that say their units; only what could be read."""
+    """Numbers for graphs, with their units in their names; only of what could be read."""
     found: dict[str, float] = {}
     if (power := _read(facts.power)) is not None and (power.flags, power.alarm) != (None, None):
         found["undervoltage"] = float(bool((power.flags or 0) & judge_hardware.UNDERVOLTAGE or power.alarm))

@@ -1,4 +1,4 @@
-"""What the facts about a host's hardware mean for its boards. No I/O."""
+"""Findings about a host's hardware. No I/O."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ __all__ = ["judge_gpio", "judge_power", "judge_storage", "judge_temperature", "j
 
 UNDERVOLTAGE, CAPPED, THROTTLED, SOFT_LIMIT = 1, 2, 4, 8
 SINCE_BOOT = 16
-"""How far the bits for what has happened since the boot are to the left of those for now."""
+"""The position of the bits for events since the boot, relative to those for now."""
 HOT_CELSIUS = 80.0
-"""From here on a Raspberry Pi slows down."""
+"""From this temperature on a Raspberry Pi slows down."""
 TOO_HOT_CELSIUS = 90.0
 BELOW_CRITICAL_CELSIUS = 5.0
 FEW_BYTES, NO_BYTES = 500_000_000, 50_000_000
@@ -31,7 +31,7 @@ WORN_PERCENT = 90
 VL805_SLOTS = 32
 FEW_SLOTS = 2
 HUB_MILLIAMPERES = 500
-"""What a USB 2 port gives, to a hub without a supply of its own and all behind it."""
+"""The current of a USB 2 port, for a hub without a supply of its own and everything behind it."""
 _SUPPLY = (
     "use the supply that is made for this Raspberry Pi, a short cable, and a USB hub with a supply of its own for "
     "what hangs on it"
@@ -39,7 +39,7 @@ _SUPPLY = (
 
 
 def judge_power(facts: PowerFacts) -> Iterator[HealthFinding]:
-    """The supply of a Raspberry Pi; other machines do not tell."""
+    """The supply of a Raspberry Pi; other machines do not report it."""
     flags = facts.flags or 0
     now = bool(flags & UNDERVOLTAGE or facts.alarm)
     since = bool(flags & UNDERVOLTAGE << SINCE_BOOT)
@@ -85,10 +85,10 @@ def judge_power(facts: PowerFacts) -> Iterator[HealthFinding]:
 
 
 def judge_temperature(facts: TemperatureFacts) -> Iterator[HealthFinding]:
-    """Of the processor; a machine without a sensor has no finding."""
+    """The processor's temperature; none for a machine without a sensor."""
     if facts.celsius is None:
         return
-    # A passively cooled processor that begins to slow down at its limit is at home near it.
+    # A passively cooled processor normally runs near the limit at which it slows down.
     worst = min(TOO_HOT_CELSIUS, (facts.critical or TOO_HOT_CELSIUS) - BELOW_CRITICAL_CELSIUS)
     severity = (
         Severity.ERROR
@@ -102,14 +102,14 @@ def judge_temperature(facts: TemperatureFacts) -> Iterator[HealthFinding]:
 
 
 def judge_storage(facts: StorageFacts) -> Iterator[HealthFinding]:
-    """Room, and disks that fail."""
+    """Disk space, and disks that fail."""
     uses = {space.target: space.uses for space in facts.spaces}
     for mount in facts.mounts:
         yield from _judge_mount(mount, uses.get(mount.target, ()))
     read_only = {mount.target for mount in facts.mounts if mount.is_read_only}
     for space in facts.spaces:
         if space.target in read_only:
-            continue  # there is no room that anybody could use
+            continue  # it has no usable space
         what = f"{space.target} ({', '.join(space.uses)})"
         room = f"{space.free / 1e9:.1f} GB of {space.total / 1e9:.1f} GB free"
         share = space.free_inodes / space.inodes if space.inodes else 1.0
@@ -183,7 +183,7 @@ def _judge_mount(mount: MountFacts, uses: tuple[str, ...]) -> Iterator[HealthFin
 
 
 def judge_usb(facts: UsbFacts) -> Iterator[HealthFinding]:
-    """Power and slots. What devices say they may take is the most that they should, and some take more."""
+    """Power and slots. The reported current should be a device's maximum, but some take more."""
     is_well = True
     for port, count in sorted(facts.over_currents.items()):
         is_well = False
@@ -244,7 +244,7 @@ def _number(count: int, what: str) -> str:
 
 
 def _hub_of(name: str) -> str:
-    """The port of the hub that it is plugged into; empty for what is plugged into the host, and root hubs."""
+    """The port of its hub; empty for devices in the host's own ports, and root hubs."""
     return name.rpartition(".")[0]
 
 
@@ -253,7 +253,7 @@ def _root_of(name: str) -> str:
 
 
 def _is_fed_by_host(unit: UsbUnit, facts: UsbFacts, names: set[str]) -> bool:
-    """Whether its power comes through the host's own ports; behind a hub with a supply it does not.
+    """Whether it is powered by the host's own ports, not by a hub with a supply.
 
     A device on a Raspberry Pi's own hub, as on a Pi 3, which says that it has a supply, is the host's to feed.
     """

@@ -1,4 +1,4 @@
-"""What the facts about a host's system, services and configuration mean for its boards. No I/O."""
+"""Findings about a host's system, services and configuration. No I/O."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ __all__ = [
 FEW_BYTES = 64 * 1024 * 1024
 FEW_SHARE = 0.08
 FIRST_YEAR = 2026
-"""When this was written: no clock that is right shows an earlier year."""
+"""The year of this version: an earlier year means a wrong clock."""
 TOKEN_DAYS = 30
 MANY_RESTARTS = 3
 _SERVICE = "jumpstarter-exporter.service"
@@ -44,7 +44,7 @@ _SOCKET = "jumpstarter-exporter.socket"
 
 
 def judge_memory(facts: MemoryFacts) -> Iterator[HealthFinding]:
-    """Whether there is enough."""
+    """Whether there is enough memory."""
     is_short = facts.available < max(FEW_BYTES, int(facts.total * FEW_SHARE))
     yield HealthFinding(
         "memory.available",
@@ -63,7 +63,7 @@ def judge_memory(facts: MemoryFacts) -> Iterator[HealthFinding]:
 
 
 def judge_clock(facts: ClockFacts) -> Iterator[HealthFinding]:
-    """Certificates and tokens are good for a time: with a wrong clock no controller can be trusted."""
+    """Certificates and tokens have a validity: with a wrong clock no controller can be trusted."""
     year = time.gmtime(facts.now).tm_year
     ntp = "let it reach a time server: timedatectl set-ntp true, and `chronyc sources` or `timedatectl timesync-status`"
     if year < FIRST_YEAR:
@@ -90,7 +90,7 @@ def judge_clock(facts: ClockFacts) -> Iterator[HealthFinding]:
 
 
 def judge_devices(account: Account | None, devices: Sequence[DeviceAccess]) -> Iterator[HealthFinding]:
-    """Who may open what boards need."""
+    """Whether the exporter may open the boards' devices."""
     if account is None:
         return
     who = f"the exporter's user {account.name}" if account.is_exporters else f"user {account.name}"
@@ -190,7 +190,7 @@ def judge_services(units: Sequence[ServiceUnit]) -> Iterator[HealthFinding]:
 
 
 def judge_udev(facts: UdevFacts) -> Iterator[HealthFinding]:
-    """Whether udev gives boards' devices to the exporter, and keeps others from them."""
+    """Whether udev gives boards' devices to the exporter, and keeps other programs away."""
     install = (
         "copy the files and run `systemd-hwdb update && udevadm control --reload && udevadm trigger` "
         "(docs/systemd.md)"
@@ -228,7 +228,7 @@ def judge_udev(facts: UdevFacts) -> Iterator[HealthFinding]:
 
 
 def judge_programs(facts: ProgramFacts, udev: UdevFacts | None) -> Iterator[HealthFinding]:
-    """Those that send bytes into boot loaders; our rules keep them from the adapters that we know."""
+    """Programs that send bytes to boot loaders; our rules keep them from the adapters that we know."""
     kept_off = udev is not None and udev.is_running and all(one == "same" for one in udev.files.values())
     for name in facts.running:
         if kept_off:
@@ -249,7 +249,7 @@ def judge_programs(facts: ProgramFacts, udev: UdevFacts | None) -> Iterator[Heal
 
 
 def judge_configuration(facts: ConfigurationFacts, now: float) -> Iterator[HealthFinding]:
-    """Files that the exporter cannot use, and tokens that end."""
+    """Files that the exporter cannot use, and tokens that expire."""
     for place, why in facts.problems.items():
         text = why.removeprefix(f"{place}: ").removeprefix(f"{place}:")
         yield HealthFinding(
@@ -285,7 +285,7 @@ def judge_configuration(facts: ConfigurationFacts, now: float) -> Iterator[Healt
 
 
 def judge_unreadable(account: Account | None, files: Sequence[FileAccess]) -> Iterator[HealthFinding]:
-    """Files that the exporter has to read, and cannot."""
+    """Files that the exporter must read, but cannot."""
     if account is None:
         return
     who = f"the exporter's user {account.name}" if account.is_exporters else f"user {account.name}"
@@ -300,7 +300,7 @@ def judge_unreadable(account: Account | None, files: Sequence[FileAccess]) -> It
 
 
 def judge_controllers(controllers: Sequence[ControllerFacts]) -> Iterator[HealthFinding]:
-    """Whether each can be reached and is who it should be."""
+    """Whether each controller can be reached and is authentic."""
     for one in controllers:
         if one.problem:
             yield HealthFinding(
@@ -320,7 +320,7 @@ def judge_controllers(controllers: Sequence[ControllerFacts]) -> Iterator[Health
 
 
 def judge_exporter(facts: ExporterFacts) -> Iterator[HealthFinding]:
-    """The one that runs."""
+    """The running exporter."""
     if facts.why:
         yield HealthFinding("exporter.running", Severity.UNKNOWN, f"the exporter: {facts.why}")
         return

@@ -1,4 +1,4 @@
-"""Looks at a host: reads each area in a thread of its own, within a time limit, so that nothing hangs."""
+"""Reads each area of a host in a thread of its own, with a time limit, so that nothing hangs."""
 
 from __future__ import annotations
 
@@ -18,27 +18,26 @@ from jumpstarter_exporter.host_health.alarm import until_undervoltage
 from jumpstarter_exporter.host_health.facts import Account, ExporterFacts, HostFacts, ServiceUnit, Unread
 from jumpstarter_exporter.host_health.host_files import HostFiles
 from jumpstarter_exporter.host_health.read_services import SYSTEMCTL, read_services
-from jumpstarter_exporter.state_directory import SYSTEM as STATE_DIRECTORY
-from jumpstarter_exporter.state_directory import state_directory
+from jumpstarter_exporter.paths import SYSTEM_STATE_FOLDER, state_directory
 
 __all__ = ["HostLook", "host_root"]
 
 AREA_SECONDS = 5.0
-"""For one area; a disk that does not answer takes for ever."""
+"""Time limit for one area; a faulty disk may never answer."""
 MAX_THREADS = 8
-"""At once, also of those that are stuck and left behind."""
+"""Threads at a time, including those that hang and were abandoned."""
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 
 def host_root(environment: Mapping[str, str]) -> Path:
-    """Where the host's `sys`, `proc`, `etc`, … are: `JUMPSTARTER_HOST_ROOT` says it in a container."""
+    """The folder with the host's `sys`, `proc`, `etc`, …: `JUMPSTARTER_HOST_ROOT` sets it in a container."""
     return Path(environment.get("JUMPSTARTER_HOST_ROOT") or "/")
 
 
 class HostLook:
-    """Looks at a host, as often as it is asked."""
+    """Examines a host, any number of times."""
 
     def __init__(
         self,
@@ -61,7 +60,7 @@ class HostLook:
         A cancellation leaves threads behind that end by themselves, as do those that take too long.
         """
         files = self._files
-        system = str(STATE_DIRECTORY)  # of the service, whoever asks
+        system = str(SYSTEM_STATE_FOLDER)  # the service's, whoever asks
         state = system if files.exists(system) else self._state
         uses = [("/", "the system"), (state, "the exporter's state"), ("/var/log", "logs")]
         areas: dict[str, Callable[[], object]] = {
@@ -111,12 +110,12 @@ class HostLook:
         return read_system.read_devices(self._files, account, _resolved(self._files, consoles | dict(nodes)))
 
     async def undervoltage(self) -> None:
-        """Returns when the kernel says that the supply is too low; see `until_undervoltage`."""
+        """Returns when the kernel reports under-voltage; see `until_undervoltage`."""
         await until_undervoltage(self._files)
 
     async def host(self) -> HostFacts:
-        """All that can be looked at, also who answers: configurations, controllers, the exporter that runs."""
-        from jumpstarter_exporter.host_health.reach import exporter_socket, reach_controllers, reach_exporter  # noqa: PLC0415 - the daemon has no use for it
+        """Everything, including controllers, the running exporter and the configuration."""
+        from jumpstarter_exporter.host_health.reach import exporter_socket, reach_controllers, reach_exporter  # noqa: PLC0415 - the daemon does not use it
         from jumpstarter_exporter.host_health.read_configuration import ConfiguredHost, read_configuration  # noqa: PLC0415
 
         facts = await self.hardware()
@@ -137,7 +136,7 @@ class HostLook:
         return replace(facts, exporter=await reach_exporter(exporter_socket()))
 
     async def _read(self, facts: HostFacts, areas: Mapping[str, Callable[[], object]]) -> HostFacts:
-        found: dict[str, Any] = {}  # each area is read by the function that is made for it
+        found: dict[str, Any] = {}  # each area is read by its own function
 
         async def one(area: str, read: Callable[[], object]) -> None:
             found[area] = await self._one(read)
@@ -157,7 +156,7 @@ class HostLook:
             return Unread(_sentence(error))
         except (
             Exception
-        ) as error:  # a fault of ours in one area: the others are seen, and no board ends for it
+        ) as error:  # a fault of ours in one area does not affect the others, and ends no board
             _log.exception("a part of this host cannot be looked at")
             return Unread(f"it failed here: {type(error).__name__}: {error}")
 
@@ -169,7 +168,7 @@ def _sentence(error: Exception) -> str:
 
 
 def _resolved(files: HostFiles, nodes: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
-    """By the nodes themselves, where links to them are named."""
+    """The nodes themselves instead of links to them."""
     found: dict[str, list[str]] = {}
     root = os.path.realpath(files.root)
     for node, boards in nodes.items():
@@ -179,7 +178,7 @@ def _resolved(files: HostFiles, nodes: Mapping[str, Sequence[str]]) -> dict[str,
 
 
 def _service_account(services: tuple[ServiceUnit, ...] | Unread) -> ServiceUnit | None:
-    """The unit as whose user boards are used; None if that is whoever asks."""
+    """The unit whose user uses the boards; None for the caller."""
     if isinstance(services, Unread):
         return None
     units = (one for one in services if one.name == "jumpstarter-exporter.service")

@@ -1,4 +1,4 @@
-"""Whether others answer: the controllers of this host, and the exporter that runs on it. Each within a time limit."""
+"""Whether the host's controllers and its running exporter answer. Each with a time limit."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MAX_CONTROLLERS = 16
 
 
 async def reach_controllers(controllers: Mapping[str, Trust]) -> tuple[ControllerFacts, ...]:
-    """Connect to each, up to the TLS handshake, all at once. No token is sent, and nothing is asked."""
+    """Connect to each concurrently, up to the TLS handshake. No token is sent."""
     found: dict[str, str] = {}
 
     async def reach(endpoint: str, trust: Trust) -> None:
@@ -46,7 +46,7 @@ async def reach_controllers(controllers: Mapping[str, Trust]) -> tuple[Controlle
 
 
 def exporter_socket() -> Path | None:
-    """Where an exporter of this host listens, the service's before this user's own; None if there is none."""
+    """The socket of an exporter on this host, the service's before this user's own; None if there is none."""
     places = [sockets.SYSTEM] if not os.environ.get("JUMPSTARTER_RUNTIME_DIRECTORY") else []
     with suppress(sockets.SocketError):
         places.append(sockets.default_path())

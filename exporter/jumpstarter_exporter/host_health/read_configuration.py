@@ -1,4 +1,4 @@
-"""What the exporter is told in files: its boards, what they are of this host, and who they are to a controller."""
+"""Reads the exporter's files: its boards, their device nodes, and their identities."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from jumpstarter_exporter.config.folder import BoardFile, boards_of, read_files
 from jumpstarter_exporter.devices.spec import walk
 from jumpstarter_exporter.host_health.device_nodes import holds_gpio_output, host_nodes_of
 from jumpstarter_exporter.host_health.facts import ConfigurationFacts, IdentityFacts
-from jumpstarter_exporter.state_directory import SYSTEM
+from jumpstarter_exporter.paths import SYSTEM_STATE_FOLDER
 
 __all__ = ["ConfiguredHost", "read_configuration"]
 
 
 @dataclass
 class ConfiguredHost:
-    """What `read_configuration` finds."""
+    """The result of `read_configuration`."""
 
     facts: ConfigurationFacts
     nodes: dict[str, list[str]] = field(default_factory=dict)
-    """Device nodes, each with the devices of boards that it is of."""
+    """Device nodes, each with the boards' devices that use it."""
     gpio_outputs: list[str] = field(default_factory=list)
     controllers: dict[str, Trust] = field(default_factory=dict)
     """By endpoint."""
 
 
 def read_configuration() -> ConfiguredHost:
-    """Of this host, as the exporter of this user would read it. No device is opened. Blocking."""
+    """The configuration of this host as this user's exporter would read it. No device is opened. Blocking."""
     problems: dict[str, str] = {}
     unseen: dict[str, str] = {}
     found = ConfiguredHost(ConfigurationFacts())
@@ -70,22 +70,28 @@ def read_configuration() -> ConfiguredHost:
     known = tuple(
         IdentityFacts(who, one.endpoint, read_claims(one.token).expires) for who, one in enrolments.items()
     )
-    if SYSTEM.exists() and identities.folder.parent != SYSTEM and not os.access(SYSTEM, os.R_OK | os.X_OK):
-        unseen.setdefault(str(SYSTEM), "only its owner may look for identities and tokens there; use sudo")
+    if (
+        SYSTEM_STATE_FOLDER.exists()
+        and identities.folder.parent != SYSTEM_STATE_FOLDER
+        and not os.access(SYSTEM_STATE_FOLDER, os.R_OK | os.X_OK)
+    ):
+        unseen.setdefault(
+            str(SYSTEM_STATE_FOLDER), "only its owner may look for identities and tokens there; use sudo"
+        )
     files = tuple(str(board.path) for board in boards.values())
     found.facts = ConfigurationFacts(len(boards), problems, unseen, files, known)
     return found
 
 
 def _note(place: str, error: Exception, problems: dict[str, str], unseen: dict[str, str]) -> None:
-    """What this user may not see is no fault of it."""
+    """Paths that this user may not read are not errors."""
     (unseen if isinstance(error.__context__, PermissionError) else problems)[place] = str(error)
 
 
 def _stored(
     identities: Identities, problems: dict[str, str], unseen: dict[str, str]
 ) -> Iterator[tuple[str, Enrolment]]:
-    """The host's own, and those of boards that were enrolled by themselves."""
+    """The host's own identity, and those of boards that were enrolled one by one."""
     try:
         if (host := identities.find_host()) is not None:
             yield f"the host {host.name}", host

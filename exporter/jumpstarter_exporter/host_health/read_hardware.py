@@ -1,4 +1,4 @@
-"""Reads what sysfs says of a host's own hardware: supply, temperature, USB. Blocking, for some milliseconds."""
+"""Reads a host's own hardware from sysfs: supply, temperature, USB. Blocking, for some milliseconds."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ _FIRMWARE = (
     "/sys/devices/platform/axi/axi:firmware/get_throttled",
     "/sys/devices/platform/soc@107c000000/soc@107c000000:firmware/get_throttled",
 )
-"""Of the Raspberry Pi's own kernel; others have the hwmon only."""
+"""In the Raspberry Pi's own kernel; others have only the hwmon."""
 _PROCESSOR = ("cpu-thermal", "cpu_thermal", "x86_pkg_temp", "soc_thermal", "soc-thermal")
 _HUB_CLASS = "09"
 _VL805 = ("0x1106", "0x3483")
 _BUDGETS = (("Raspberry Pi 5", 600), ("Raspberry Pi 4", 1200), ("Raspberry Pi 3", 1200))
-"""What all ports give together, in mA. A Raspberry Pi 5 gives 1600 where its supply says that it has 5 A."""
+"""The total current of all ports in mA. A Raspberry Pi 5 gives 1600 if its supply reports 5 A."""
 
 
 def read_model(files: HostFiles) -> str:
-    """The machine, as its device tree calls it; empty if it has none."""
+    """The machine's name in its device tree; empty if it has none."""
     for place in ("/sys/firmware/devicetree/base/model", "/proc/device-tree/model"):
         if model := files.find_text(place):
             return model
@@ -36,7 +36,7 @@ def read_model(files: HostFiles) -> str:
 
 
 def read_power(files: HostFiles) -> PowerFacts:
-    """Under-voltage and throttling, where the firmware tells."""
+    """Under-voltage and throttling, if the firmware reports them."""
     flags = next((one for place in _FIRMWARE if (one := files.number(place, 16)) is not None), None)
     place = undervoltage_alarm(files)
     number = None if place is None else files.number(place)
@@ -44,7 +44,7 @@ def read_power(files: HostFiles) -> PowerFacts:
 
 
 def undervoltage_alarm(files: HostFiles) -> str | None:
-    """The file in which the kernel says it, of whatever number its sensor is; None on hosts that do not tell."""
+    """The kernel's alarm file, whatever the sensor's number is; None on hosts without one."""
     for name in files.names(_HWMON):
         if files.find_text(f"{_HWMON}/{name}/name") == "rpi_volt":
             return f"{_HWMON}/{name}/in0_lcrit_alarm"
@@ -52,7 +52,7 @@ def undervoltage_alarm(files: HostFiles) -> str | None:
 
 
 def read_temperature(files: HostFiles) -> TemperatureFacts:
-    """Of the sensor in the processor, or the first that there is."""
+    """From the processor's sensor, or the first sensor."""
     zones = [name for name in files.names(_THERMAL) if name.startswith("thermal_zone")]
     kinds = {name: files.find_text(f"{_THERMAL}/{name}/type") or "" for name in zones}
 
@@ -73,7 +73,7 @@ def read_temperature(files: HostFiles) -> TemperatureFacts:
 
 
 def read_usb(files: HostFiles) -> UsbFacts:
-    """Devices, what they may take, and ports that were switched off for too much current. None is opened."""
+    """Devices with their maximum current, and over-current events of ports. No device is opened."""
     names = files.names(_USB)
     units = tuple(_read_unit(files, name) for name in names if ":" not in name)
     over = {}
@@ -110,7 +110,7 @@ def _read_unit(files: HostFiles, name: str) -> UsbUnit:
 def _vl805(files: HostFiles, units: tuple[UsbUnit, ...]) -> Iterator[str]:
     for unit in units:
         if unit.controller:
-            # Of the host, and not below the root folder: `controller` is where the links have led.
+            # A path of the host, not below the root folder: `controller` is the target of links.
             place = f"{_USB}/{unit.name}/.."
             told = tuple(files.find_text(f"{place}/{one}") for one in ("vendor", "device"))
             if told == _VL805:

@@ -1,4 +1,4 @@
-"""Asks systemd about our units, within a time limit."""
+"""Queries systemd for our units, with a time limit."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _PROPERTIES = (
 async def read_services(
     files: HostFiles, program: Sequence[str] = (SYSTEMCTL,)
 ) -> tuple[ServiceUnit, ...] | Unread:
-    """The exporter's units. A cancellation ends the program."""
+    """The exporter's units. A cancellation kills the program."""
     if not files.exists("/run/systemd/system"):
         return Unread("this host was not started by systemd")
     command = [*program, "show", f"--property={','.join(_PROPERTIES)}", *_UNITS]
@@ -59,12 +59,12 @@ async def read_services(
 
 
 async def _kill(process: trio.Process) -> None:
-    """At once: it changes nothing, and one that hangs must not hold up whoever asked."""
+    """Kill it: it changes nothing, and a hanging one must not delay the caller."""
     process.kill()
 
 
 def parse_units(text: str) -> tuple[ServiceUnit, ...]:
-    """The units in the output of `systemctl show`: lines of `Name=value`, and an empty line between two units."""
+    """The units in the output of `systemctl show`: lines of `Name=value`, separated by empty lines."""
     found = []
     for block in text.split("\n\n")[:MAX_UNITS]:
         said = {key: value for key, _, value in (line.partition("=") for line in block.strip().splitlines())}

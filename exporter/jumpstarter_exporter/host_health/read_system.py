@@ -1,4 +1,4 @@
-"""Reads what /proc, /etc and /dev say of a host's system: disks, memory, clock, users, other programs. Blocking."""
+"""Reads a host's system from /proc, /etc and /dev: disks, memory, clock, users, other programs. Blocking."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def _wear(files: HostFiles) -> Iterator[DiskWear]:
 
 
 def read_memory(files: HostFiles) -> MemoryFacts:
-    """OSError or ValueError: /proc says nothing of it."""
+    """OSError or ValueError: /proc does not have it."""
     said = _pairs(files.text("/proc/meminfo"), ":")
     kills = _pairs(files.find_text("/proc/vmstat") or "", " ").get("oom_kill", "0")
     try:
@@ -128,7 +128,7 @@ def _pairs(text: str, sign: str) -> dict[str, str]:
 
 
 class _Timex(ctypes.Structure):
-    """The beginning of adjtimex(2)'s structure, and room for the rest of it."""
+    """The beginning of adjtimex(2)'s structure, and space for the rest of it."""
 
     _fields_ = (
         ("modes", ctypes.c_uint),
@@ -142,7 +142,7 @@ class _Timex(ctypes.Structure):
 
 
 def kernel_clock() -> bool | None:
-    """Whether the kernel's clock is synchronised; None where it may not be asked, as in our unit's sandbox."""
+    """Whether the kernel's clock is synchronised; None if that may not be read, as in our unit's sandbox."""
     state = _Timex()
     try:
         if ctypes.CDLL(None, use_errno=True).adjtimex(ctypes.byref(state)) < 0:
@@ -155,7 +155,7 @@ def kernel_clock() -> bool | None:
 def read_clock(
     files: HostFiles, now: float | None = None, kernel: Callable[[], bool | None] = kernel_clock
 ) -> ClockFacts:
-    """The time, and who vouches for it: systemd-timesyncd's note, or the kernel."""
+    """The time, and whether it is synchronised, from systemd-timesyncd or the kernel."""
     synchronised = True if files.exists("/run/systemd/timesync/synchronized") else kernel()
     has_rtc = any(
         files.exists(f"/sys/class/rtc/{name}/since_epoch") for name in files.names("/sys/class/rtc")
@@ -164,14 +164,14 @@ def read_clock(
 
 
 def current_account(files: HostFiles) -> Account:
-    """Who we are: by whom devices would be opened."""
+    """The current user, as which devices would be opened."""
     uid = os.geteuid()
     name = next((one[0] for one in _entries(files, "/etc/passwd", 4) if one[2] == str(uid)), str(uid))
     return Account(name, uid, frozenset((os.getegid(), *os.getgroups())), _groups_of(files, name))
 
 
 def account_named(files: HostFiles, name: str, groups: Iterable[str] = ()) -> Account:
-    """The user of the service, with the groups that its unit adds. ValueError: there is none."""
+    """The service's user, with the groups of its unit. ValueError if there is none."""
     entry = next((one for one in _entries(files, "/etc/passwd", 4) if one[0] == name), None)
     if entry is None or not (entry[2].isdigit() and entry[3].isdigit()):
         raise ValueError(f"there is no user {name} in /etc/passwd")
@@ -214,7 +214,9 @@ def read_devices(
             continue
         allowed = _may(account, status, 0o6)
         if not allowed and not account.is_exporters:
-            allowed = os.access(files.path(node), os.R_OK | os.W_OK, effective_ids=True)  # access lists, too
+            allowed = os.access(
+                files.path(node), os.R_OK | os.W_OK, effective_ids=True
+            )  # including access lists
         found.append(DeviceAccess(_access(files, node, status), allowed, tuple(boards)))
     return tuple(found)
 
@@ -227,7 +229,7 @@ def _access(files: HostFiles, place: str, status: os.stat_result) -> FileAccess:
 
 
 def _may(account: Account, status: os.stat_result, wanted: int) -> bool:
-    """As the kernel decides, without access lists: the first that fits counts. `wanted` is as for others: 4 reads."""
+    """The kernel's decision, without access lists: the first match counts. `wanted` is as for others: 4 reads."""
     if account.uid == 0:
         return True
     shift = 6 if status.st_uid == account.uid else 3 if status.st_gid in account.gids else 0
@@ -235,7 +237,7 @@ def _may(account: Account, status: os.stat_result, wanted: int) -> bool:
 
 
 def read_unreadable(files: HostFiles, account: Account, places: Sequence[str]) -> tuple[FileAccess, ...]:
-    """Those of the files that the account may not read."""
+    """The files that the account may not read."""
     found = []
     for place in places:
         try:
@@ -248,7 +250,7 @@ def read_unreadable(files: HostFiles, account: Account, places: Sequence[str]) -
 
 
 def read_gpio(files: HostFiles, outputs: Sequence[str]) -> GpioFacts:
-    """What becomes of outputs when their process ends."""
+    """What happens to outputs when their process ends."""
     modules = [name for name in files.names("/sys/module") if name.startswith("pinctrl_")]
     told = [files.find_text(f"/sys/module/{name}/parameters/persist_gpio_outputs") for name in modules]
     said = [one.upper() in ("Y", "1") for one in told if one]
@@ -262,7 +264,7 @@ def read_gpio(files: HostFiles, outputs: Sequence[str]) -> GpioFacts:
 
 
 def read_programs(files: HostFiles) -> ProgramFacts:
-    """Those of the intruders that run: by their processes, or where these are hidden by their control groups."""
+    """Running intruders: by their processes, or by their control groups if processes are hidden."""
     found = {
         name
         for name in _INTRUDERS
@@ -277,7 +279,7 @@ def read_programs(files: HostFiles) -> ProgramFacts:
 
 
 def read_udev(files: HostFiles) -> UdevFacts:
-    """Our rules and tables as they are installed. Reads some megabytes."""
+    """Our rules and tables as installed. Reads some megabytes."""
     wanted = [
         one for one in package_files("jumpstarter_udev").iterdir() if one.name.endswith((".rules", ".hwdb"))
     ]
@@ -289,7 +291,7 @@ def read_udev(files: HostFiles) -> UdevFacts:
 
 
 def _compare(files: HostFiles, places: Sequence[str], wanted: bytes) -> str:
-    """The first place counts, as for udev; a link to /dev/null there is somebody's wish."""
+    """The first path counts, as for udev; a link to /dev/null there is intended."""
     for place in places:
         path = files.path(place)
         if path.is_symlink() and os.readlink(path) == "/dev/null":
@@ -302,7 +304,7 @@ def _compare(files: HostFiles, places: Sequence[str], wanted: bytes) -> str:
 
 
 def _is_compiled(files: HostFiles) -> bool | None:
-    """Whether our tables are in what `systemd-hwdb update` has made, without having all of it in memory."""
+    """Whether our tables are in the output of `systemd-hwdb update`, without loading all of it."""
     for place in _COMPILED:
         try:
             with (

@@ -11,7 +11,7 @@ import trio
 import trio.testing
 
 from jumpstarter_exporter.config import load
-from jumpstarter_exporter.devices.from_file import add_board
+from jumpstarter_exporter.config.board_devices import add_board
 from jumpstarter_exporter.devices.inventory import Inventory
 from jumpstarter_exporter.host_health import HostFacts, Severity
 from jumpstarter_exporter.host_health.facts import MemoryFacts, PowerFacts, ServiceUnit

@@ -1,4 +1,4 @@
-"""Looks at the host now and then, for whoever reports how it is: once, however many boards the process has."""
+"""Examines the host at intervals and keeps the newest report: once per process, for all boards."""
 
 from __future__ import annotations
 
@@ -21,33 +21,33 @@ from jumpstarter_exporter.host_health.look import HostLook
 __all__ = ["LOOK_SECONDS", "HealthWatch", "HostReport", "Looks"]
 
 LOOK_SECONDS = 60.0
-"""Between two looks at small files, which wake no disk and start no program."""
+"""Interval of reading small files, which wakes no disk and starts no program."""
 SYSTEM_LOOKS = 10
-"""After so many of them the rest is looked at as well: units, permissions, udev's files, other programs."""
+"""After so many of them everything else is read: units, permissions, udev's files, other programs."""
 _log = logging.getLogger(__name__)
 _RANK = (Severity.ERROR, Severity.WARNING, Severity.UNKNOWN, Severity.OK)
 
 
 @dataclass(frozen=True)
 class HostReport:
-    """How the host is."""
+    """The host's health."""
 
     findings: tuple[HealthFinding, ...] = ()
-    """The worst first."""
+    """The worst finding first."""
     measures: dict[str, float] = field(default_factory=dict)
 
     def is_news(self, before: HostReport | None) -> bool:
-        """Whether somebody would want to know at once: other findings, and not only other numbers in them."""
+        """Whether the findings themselves differ, and not only their numbers."""
         return before is None or self.meaning != before.meaning
 
     @property
     def meaning(self) -> frozenset[tuple[str, str, str]]:
-        """Which findings there are, whatever their sentences say of numbers."""
+        """The findings without the numbers in their sentences."""
         return frozenset((one.key, one.subject, one.severity.value) for one in self.findings)
 
 
 class Looks(Protocol):
-    """What a watch needs of `HostLook`."""
+    """The part of `HostLook` that a watch needs."""
 
     async def hardware(self, facts: HostFacts | None = None) -> HostFacts:
         """See `HostLook`."""
@@ -76,7 +76,7 @@ class HealthWatch:
         *,
         seconds: float = LOOK_SECONDS,
     ) -> None:
-        """`look` is made when it is first needed."""
+        """`look` is created when it is first needed."""
         self.seconds = seconds
         self._inventory = inventory
         self._make = look
@@ -89,7 +89,7 @@ class HealthWatch:
         self._had_undervoltage = False
 
     async def newest(self) -> HostReport:
-        """How the host is, not older than `seconds`. A cancellation leaves the report before as it was."""
+        """The report, at most `seconds` old. A cancellation keeps the previous report."""
         async with self._lock:
             now = trio.current_time()
             if self._report is None or now - self._looked >= self.seconds:
@@ -99,14 +99,14 @@ class HealthWatch:
             return self._report
 
     async def wait(self) -> None:
-        """Until it is time to look again: after `seconds`, or at once for the first under-voltage."""
+        """Wait until the next look: after `seconds`, or at once for the first under-voltage."""
         with trio.move_on_after(self.seconds):
             if not self._had_undervoltage:
                 try:
                     await self._looks().undervoltage()
                 except OSError as error:
                     _log.info("under-voltage is looked for every %.0f s: %s", self.seconds, error)
-                except Exception:  # a fault of ours in this must not end the board
+                except Exception:  # a fault of ours must not end the board
                     _log.exception("under-voltage is looked for every %.0f s", self.seconds)
                 else:
                     self._had_undervoltage = True
@@ -132,7 +132,7 @@ class HealthWatch:
         self._report = HostReport(tuple(found), measure(facts))
 
     def _remembered(self, power: PowerFacts | Unread | None) -> PowerFacts | Unread | None:
-        """A kernel that tells of under-voltage for two seconds only has said it for as long as we run."""
+        """An under-voltage that the kernel reports only for two seconds is kept for the process's life."""
         if not isinstance(power, PowerFacts):
             return power
         self._had_undervoltage |= bool(power.alarm)

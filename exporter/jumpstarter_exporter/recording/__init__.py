@@ -5,9 +5,17 @@
 
 from __future__ import annotations
 
-from jumpstarter_exporter.recording.folder import Cursor, Folder, TakenError
+from jumpstarter_exporter.paths import state_directory
+from jumpstarter_exporter.recording.folder import Cursor, RecordingFolder, TakenError
 from jumpstarter_exporter.recording.recorder import Recorder
-from jumpstarter_exporter.recording.records import Kind, Record
-from jumpstarter_exporter.state_directory import state_directory
+from jumpstarter_exporter.recording.records import ConsoleRecord, RecordKind
 
-__all__ = ["Cursor", "Folder", "Kind", "Record", "Recorder", "TakenError", "state_directory"]
+__all__ = [
+    "ConsoleRecord",
+    "Cursor",
+    "RecordKind",
+    "Recorder",
+    "RecordingFolder",
+    "TakenError",
+    "state_directory",
+]

@@ -1,4 +1,4 @@
-"""The files of one recording: segments of bounded size, of which the oldest go. Blocking; for worker threads.
+"""The files of one recording: segments of bounded size, the oldest of which are removed. Blocking; for worker threads.
 
 A writer goes on in the newest segment if that is whole. One with a torn end is left as it is, and a new one begun, so
 that nothing stands behind what cannot be read. One process writes at a time; any number may read.
@@ -16,18 +16,18 @@ from pathlib import Path
 
 from jumpstarter_proto.console_lines import begin_of_last, ends_in
 
-from jumpstarter_exporter.recording.records import Kind, Record, decode, encode
+from jumpstarter_exporter.recording.records import ConsoleRecord, RecordKind, decode, encode
 
-__all__ = ["BYTES", "SEGMENT_BYTES", "Cursor", "Folder", "TakenError"]
+__all__ = ["MAX_RECORDING_BYTES", "SEGMENT_BYTES", "Cursor", "RecordingFolder", "TakenError"]
 
-BYTES = 16 * 1024 * 1024
+MAX_RECORDING_BYTES = 16 * 1024 * 1024
 """Of all segments together: hours of a console at 115200 baud, weeks of a quiet one."""
 SEGMENT_BYTES = 1024 * 1024
-SEGMENTS = 256
-"""At most, however small: each power cut may leave one that is torn."""
+MAX_SEGMENTS = 256
+"""The maximum number, whatever their size: each power cut may leave an incomplete segment."""
 _SUFFIX = ".console"
 _OPEN = b"open\n"
-"""In the lock file as long as somebody writes."""
+"""The content of the lock file while a writer is active."""
 
 
 class TakenError(OSError):
@@ -36,21 +36,21 @@ class TakenError(OSError):
 
 @dataclass(frozen=True)
 class Cursor:
-    """A place in a recording."""
+    """A position in a recording."""
 
     segment: int
     offset: int
 
 
-class Folder:
-    """A recording. `open` is for its writer; reading needs no more than the folder."""
+class RecordingFolder:
+    """A recording. `open` is for its writer; reading needs only the folder."""
 
-    def __init__(self, path: Path, *, limit: int = BYTES, segment: int = SEGMENT_BYTES) -> None:
+    def __init__(self, path: Path, *, limit: int = MAX_RECORDING_BYTES, segment: int = SEGMENT_BYTES) -> None:
         self.path = path
         self._limit = limit
         self._segment = min(segment, limit // 2)
         self.was_killed = False
-        """Whether the writer before was ended without closing it, so that what it had not written yet is missing."""
+        """Whether the last writer ended without closing it, so that its unwritten data is missing."""
         self._lock: int | None = None
         self._file: int | None = None
         self._number = 0
@@ -81,7 +81,7 @@ class Folder:
             self.close()
             raise
         self.was_killed = os.fstat(lock).st_size > 0
-        with suppress(OSError):  # as of a disk that is full: the end of this writer is then not known
+        with suppress(OSError):  # for example if the disk is full: the end of this writer is unknown then
             os.pwrite(lock, _OPEN, 0)
 
     def close(self) -> None:
@@ -93,8 +93,8 @@ class Folder:
                 os.ftruncate(lock, 0)
             os.close(lock)
 
-    def append(self, record: Record) -> None:
-        """Write a record, whole or not at all. Raises OSError."""
+    def append(self, record: ConsoleRecord) -> None:
+        """Write a complete record or nothing. Raises OSError."""
         self._write(encode(record))
 
     def _write(self, data: bytes) -> None:
@@ -111,22 +111,22 @@ class Folder:
         self._size += len(data)
 
     def _take_back(self) -> None:
-        """Half a record must not stand in front of whole ones."""
+        """An incomplete record must not precede complete ones."""
         assert self._file is not None
         try:
             os.ftruncate(self._file, self._size)
             os.lseek(self._file, self._size, os.SEEK_SET)
-        except OSError:  # a disk may be too full even for that: what follows stands in another segment
+        except OSError:  # a disk may be too full even for that: further records go to another segment
             self._close_segment()
 
     def _close_segment(self) -> None:
         descriptor, self._file = self._file, None
         if descriptor is not None:
-            with suppress(OSError):  # as of a disk that is full, or gone: it is closed all the same
+            with suppress(OSError):  # for example if the disk is full or gone: the file is closed in any case
                 os.close(descriptor)
 
     def _go_on(self) -> None:
-        """Write into the newest segment, if it is whole."""
+        """Write into the newest segment if it is complete."""
         content = self._content(self._number)
         if sum(record.size for record in decode(content)) == len(content):
             self._file = os.open(self._name(self._number), os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
@@ -134,12 +134,14 @@ class Folder:
 
     def _next_segment(self, first: int) -> None:
         self._close_segment()
-        self.path.mkdir(parents=True, exist_ok=True, mode=0o750)  # somebody may have made room with it
+        self.path.mkdir(
+            parents=True, exist_ok=True, mode=0o750
+        )  # it may have been removed to free some space
         room = self._limit - max(self._segment, first)
         for kept, number in enumerate(reversed(self._numbers()), start=2):
             room -= self._name(number).stat().st_size
-            if room < 0 or kept > SEGMENTS:
-                room = -1  # what is older goes too, however small
+            if room < 0 or kept > MAX_SEGMENTS:
+                room = -1  # older ones are removed, too, however small
                 self._name(number).unlink()
         self._file = os.open(
             self._name(self._number + 1), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640
@@ -149,8 +151,8 @@ class Folder:
 
     # --- reading
 
-    def read(self, cursor: Cursor, most: int = 1024 * 1024) -> tuple[list[Record], Cursor]:
-        """Records from there on, of about `most` bytes, and where they end; none when there are no more yet."""
+    def read(self, cursor: Cursor, most: int = 1024 * 1024) -> tuple[list[ConsoleRecord], Cursor]:
+        """About `most` bytes of records from a position, and where they end; none if there are no more yet."""
         for number in self._numbers():
             if number < cursor.segment:
                 continue
@@ -158,7 +160,7 @@ class Folder:
             try:
                 content = self._content(number, offset)
             except FileNotFoundError:
-                continue  # pruned just now
+                continue  # removed just now
             records, size = [], 0
             for record in decode(content):
                 records.append(record)
@@ -171,7 +173,7 @@ class Folder:
         return [], cursor
 
     def end(self) -> Cursor:
-        """Where the next record will be, or before."""
+        """The position of the next record, or before it."""
         numbers = self._numbers()
         if not numbers:
             return Cursor(0, 0)
@@ -181,14 +183,14 @@ class Folder:
             return Cursor(numbers[-1] + 1, 0)
         return Cursor(numbers[-1], sum(record.size for record in decode(content)))
 
-    def last_lines(self, count: int) -> tuple[list[Record], Cursor]:
-        """The records with the last `count` lines, the first one cut to them, and where they end."""
+    def last_lines(self, count: int) -> tuple[list[ConsoleRecord], Cursor]:
+        """The records with the last `count` lines, the first record cut to them, and where they end."""
         end = self.end()
-        found: deque[Record] = deque()
+        found: deque[ConsoleRecord] = deque()
         likely, enough = 0, count + 1
         for record in self._backwards(end):
             found.appendleft(record)
-            if record.kind is not Kind.DATA:
+            if record.kind is not RecordKind.DATA:
                 continue
             likely += ends_in(record.data)
             if likely < enough:
@@ -199,14 +201,14 @@ class Folder:
             enough = likely + missing
         else:
             start, _ = begin_of_last(_text(found), count, whole=True)
-        while found and start >= (size := len(found[0].data) if found[0].kind is Kind.DATA else 0):
-            start -= size  # it stands before the lines
+        while found and start >= (size := len(found[0].data) if found[0].kind is RecordKind.DATA else 0):
+            start -= size  # a record before the lines
             found.popleft()
         if found:
-            found[0] = Record(found[0].time, found[0].kind, found[0].data[start:])
+            found[0] = ConsoleRecord(found[0].time, found[0].kind, found[0].data[start:])
         return list(found), end
 
-    def _backwards(self, end: Cursor) -> Iterator[Record]:
+    def _backwards(self, end: Cursor) -> Iterator[ConsoleRecord]:
         for number in reversed(self._numbers()):
             if number > end.segment:
                 continue
@@ -236,5 +238,5 @@ class Folder:
         return self.path / f"{number:012d}{_SUFFIX}"
 
 
-def _text(records: Iterable[Record]) -> bytes:
-    return b"".join(record.data for record in records if record.kind is Kind.DATA)
+def _text(records: Iterable[ConsoleRecord]) -> bytes:
+    return b"".join(record.data for record in records if record.kind is RecordKind.DATA)

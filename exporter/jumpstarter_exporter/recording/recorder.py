@@ -15,73 +15,73 @@ from pathlib import Path
 
 import trio
 
-from jumpstarter_exporter.recording.folder import BYTES, Cursor, Folder, TakenError
-from jumpstarter_exporter.recording.records import Kind, Record
+from jumpstarter_exporter.recording.folder import MAX_RECORDING_BYTES, Cursor, RecordingFolder, TakenError
+from jumpstarter_exporter.recording.records import ConsoleRecord, RecordKind
 
 __all__ = ["Recorder"]
 
-WAITING = 8 * 1024 * 1024
+MAX_WAITING_BYTES = 8 * 1024 * 1024
 """Bytes that may wait for the disk, or are being written."""
-RECORD_BYTES = 256
-"""That a record takes of them beside its data: many small ones are no less memory."""
-JOINED = 64 * 1024
-"""Pieces that come within `JOIN_NANOSECONDS` are joined up to this size."""
+RECORD_OVERHEAD_BYTES = 256
+"""Memory of a record besides its data, for records with little data."""
+MAX_JOINED_BYTES = 64 * 1024
+"""Pieces that arrive within `JOIN_NANOSECONDS` are joined up to this size."""
 JOIN_NANOSECONDS = 20_000_000
 RETRY_SECONDS = 2.0
 OPEN_SECONDS = 5.0
-"""Between two tries to find a place for the recording."""
+"""Interval of attempts to open the recording."""
 
 
 class Recorder:
-    """One console's recording. `run` writes; everything else may be called any time, also while nothing runs."""
+    """One console's recording. `run` writes; all other methods can be called at any time."""
 
-    def __init__(self, path: Path, *, logger: logging.Logger, limit: int = BYTES) -> None:
-        self._folder = Folder(path, limit=limit)
+    def __init__(self, path: Path, *, logger: logging.Logger, limit: int = MAX_RECORDING_BYTES) -> None:
+        self._folder = RecordingFolder(path, limit=limit)
         self._logger = logger
-        self._waiting: deque[Record] = deque()
+        self._waiting: deque[ConsoleRecord] = deque()
         self._size = 0
         self._lost = 0
         self._wake = trio.lowlevel.ParkingLot()
         self._written = trio.lowlevel.ParkingLot()
         self._is_writer = False
         self._is_placeless = False
-        """It is to be recorded, and there is no place to."""
+        """It should be recorded, but cannot be opened."""
         self._rounds = 0
-        """How often something was written, or was to be."""
+        """How many records were written or queued."""
         self._taken_bytes = 0
-        """Since it was made, of what was to be recorded."""
+        """Since its creation, of data to record."""
         self._written_bytes = 0
-        # A disk that hangs takes threads of its own recording, and nobody else's.
+        # A hanging disk blocks only the threads of its own recording.
         self._writing = trio.CapacityLimiter(1)
         self._reading = trio.CapacityLimiter(4)
 
     @property
     def path(self) -> Path:
-        """Where it is."""
+        """The folder's path."""
         return self._folder.path
 
     def record(self, data: bytes) -> None:
-        """Bytes of the console."""
-        self._add(Kind.DATA, data)
+        """Add bytes of the console."""
+        self._add(RecordKind.DATA, data)
 
     def mark(self, text: str) -> None:
-        """A bookmark."""
-        self._add(Kind.MARK, text.encode())
+        """Add a bookmark."""
+        self._add(RecordKind.MARK, text.encode())
 
     def note(self, text: str) -> None:
-        """What happened to the console."""
-        self._add(Kind.NOTE, text.encode())
+        """Add an event of the console."""
+        self._add(RecordKind.NOTE, text.encode())
 
     def gap(self, text: str) -> None:
-        """Bytes of the console are missing here; which, and why."""
-        self._add(Kind.GAP, text.encode())
+        """Add a gap: which bytes of the console are missing, and why."""
+        self._add(RecordKind.GAP, text.encode())
 
-    def _add(self, kind: Kind, data: bytes) -> None:
+    def _add(self, kind: RecordKind, data: bytes) -> None:
         if not self._is_writer:
             if self._is_placeless:
                 self._lost += len(data)
-            return  # another process records, or none is to
-        if self._size + len(data) + RECORD_BYTES > WAITING:
+            return  # another process records, or recording is off
+        if self._size + len(data) + RECORD_OVERHEAD_BYTES > MAX_WAITING_BYTES:
             self._lost += len(data)
             return
         now = time.time_ns()
@@ -89,25 +89,25 @@ class Recorder:
         last = self._waiting[-1] if self._waiting else None
         if (
             last is not None
-            and kind is last.kind is Kind.DATA
+            and kind is last.kind is RecordKind.DATA
             and now - last.time < JOIN_NANOSECONDS
-            and len(last.data) + len(data) <= JOINED
+            and len(last.data) + len(data) <= MAX_JOINED_BYTES
         ):
-            self._waiting[-1] = Record(last.time, kind, last.data + data)
+            self._waiting[-1] = ConsoleRecord(last.time, kind, last.data + data)
             self._size += len(data)
             self._taken_bytes += len(data)
         else:
-            self._push(Record(now, kind, data))
+            self._push(ConsoleRecord(now, kind, data))
         self._wake.unpark()
 
     def _tell_gap(self, now: int) -> None:
-        """What was lost was lost here, before whatever comes next, or at the end."""
+        """Record lost bytes where they were lost, before the next record or at the end."""
         if self._lost:
             text = f"{self._lost} bytes are missing here: the disk did not take them".encode()
             self._lost = 0
-            self._push(Record(now, Kind.GAP, text))
+            self._push(ConsoleRecord(now, RecordKind.GAP, text))
 
-    def _push(self, record: Record) -> None:
+    def _push(self, record: ConsoleRecord) -> None:
         self._waiting.append(record)
         self._size += _cost(record)
         self._taken_bytes += len(record.data)
@@ -145,7 +145,7 @@ class Recorder:
             self._written.unpark_all()
 
     async def _open(self, *, is_first: bool) -> bool:
-        """Whether there is a place to write now."""
+        """Whether records can be written now."""
         try:
             await trio.to_thread.run_sync(self._folder.open, limiter=self._writing)
         except TakenError as error:
@@ -174,7 +174,7 @@ class Recorder:
                 await self._wake.park()
                 continue
             batch, self._waiting = self._waiting, deque()
-            # Whatever has been taken is written, also when this is cancelled.
+            # Accepted data is written also after a cancellation.
             with trio.CancelScope(shield=True):
                 left, error = await trio.to_thread.run_sync(self._append, batch, limiter=self._writing)
             for record in itertools.islice(batch, len(batch) - len(left)):
@@ -197,8 +197,8 @@ class Recorder:
             if error is not None:
                 await trio.sleep(RETRY_SECONDS)
 
-    def _append(self, batch: deque[Record]) -> tuple[list[Record], OSError | None]:
-        """Write a batch. What is left of it, and why."""
+    def _append(self, batch: deque[ConsoleRecord]) -> tuple[list[ConsoleRecord], OSError | None]:
+        """Write a batch. Returns what is left of it, and why."""
         for index, record in enumerate(batch):
             try:
                 self._folder.append(record)
@@ -217,13 +217,13 @@ class Recorder:
 
     async def read(
         self, *, since: int = 0, lines: int | None = None, follow: bool = False
-    ) -> AsyncGenerator[list[Record], None]:
+    ) -> AsyncGenerator[list[ConsoleRecord], None]:
         """What was recorded, in batches: from a time on (nanoseconds), or the last lines; then what comes.
 
         With both, those of the last lines that are not older.
         """
         before = self._taken_bytes
-        with trio.move_on_after(RETRY_SECONDS):  # what has come before the question belongs to the answer
+        with trio.move_on_after(RETRY_SECONDS):  # data from before the request belongs to the answer
             while self._is_writer and self._written_bytes < before:
                 await self._written.park()
         cursor = Cursor(0, 0)
@@ -246,5 +246,5 @@ class Recorder:
                 await self._written.park()
 
 
-def _cost(record: Record) -> int:
-    return len(record.data) + RECORD_BYTES
+def _cost(record: ConsoleRecord) -> int:
+    return len(record.data) + RECORD_OVERHEAD_BYTES

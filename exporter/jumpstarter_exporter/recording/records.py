@@ -12,35 +12,35 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-__all__ = ["MOST", "Kind", "Record", "decode", "encode"]
+__all__ = ["MAX_RECORD_BYTES", "ConsoleRecord", "RecordKind", "decode", "encode"]
 
-MOST = 1024 * 1024
+MAX_RECORD_BYTES = 1024 * 1024
 """Bytes of one record."""
 
 _HEADER = struct.Struct(">IBQ")
 _SUM = struct.Struct(">I")
 
 
-class Kind(enum.IntEnum):
-    """What a record is."""
+class RecordKind(enum.IntEnum):
+    """The kind of a record."""
 
     DATA = 0
-    """Bytes of the console, as they came."""
+    """Bytes of the console, unchanged."""
     MARK = 1
     """A user's bookmark, as text."""
     GAP = 2
-    """Something is missing here; the text says what."""
+    """Data is missing here; the text says what."""
     NOTE = 3
-    """What happened to the console, as text: it was opened, or went away."""
+    """An event of the console, as text: it was opened, or unplugged."""
 
 
 @dataclass(frozen=True)
-class Record:
+class ConsoleRecord:
     """A piece of a recording."""
 
     time: int
-    """Nanoseconds since 1970."""
-    kind: Kind
+    """Nanoseconds since the epoch."""
+    kind: RecordKind
     data: bytes
 
     @property
@@ -49,23 +49,23 @@ class Record:
         return _HEADER.size + len(self.data) + _SUM.size
 
 
-def encode(record: Record) -> bytes:
-    """A record as it is on disk."""
+def encode(record: ConsoleRecord) -> bytes:
+    """A record in its format on disk."""
     head = _HEADER.pack(len(record.data), record.kind, record.time)
     return b"".join((head, record.data, _SUM.pack(zlib.crc32(record.data, zlib.crc32(head)))))
 
 
-def decode(data: bytes, start: int = 0) -> Iterator[Record]:
-    """The whole records of a file's content from `start` on; ends at a torn one."""
+def decode(data: bytes, start: int = 0) -> Iterator[ConsoleRecord]:
+    """The complete records of a file's content from `start` on; stops at an incomplete one."""
     while start + _HEADER.size <= len(data):
         size, kind, time = _HEADER.unpack_from(data, start)
         body = start + _HEADER.size
         end = body + size
-        if size > MOST or end + _SUM.size > len(data):
+        if size > MAX_RECORD_BYTES or end + _SUM.size > len(data):
             return
         piece = data[body:end]
         checked = zlib.crc32(piece, zlib.crc32(data[start:body]))
-        if _SUM.unpack_from(data, end)[0] != checked or kind > Kind.NOTE:
+        if _SUM.unpack_from(data, end)[0] != checked or kind > RecordKind.NOTE:
             return
-        yield Record(time, Kind(kind), piece)
+        yield ConsoleRecord(time, RecordKind(kind), piece)
         start = end + _SUM.size

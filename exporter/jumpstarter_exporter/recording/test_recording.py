@@ -17,21 +17,30 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from jumpstarter_proto.console_lines import LINE_BYTES, lines_of
 
-from jumpstarter_exporter.recording import Cursor, Folder, Kind, Record, Recorder, state_directory
+from jumpstarter_exporter.recording import (
+    ConsoleRecord,
+    Cursor,
+    Recorder,
+    RecordingFolder,
+    RecordKind,
+    state_directory,
+)
 from jumpstarter_exporter.recording import recorder as module
 from jumpstarter_exporter.recording.folder import TakenError
-from jumpstarter_exporter.recording.recorder import RECORD_BYTES
+from jumpstarter_exporter.recording.recorder import RECORD_OVERHEAD_BYTES
 from jumpstarter_exporter.recording.records import decode, encode
 
 records = st.lists(
-    st.builds(Record, st.integers(0, 1 << 62), st.sampled_from(list(Kind)), st.binary(max_size=100)),
+    st.builds(
+        ConsoleRecord, st.integers(0, 1 << 62), st.sampled_from(list(RecordKind)), st.binary(max_size=100)
+    ),
     max_size=20,
 )
 LOG = logging.getLogger("test")
 
 
 @given(records, st.integers(0, 200))
-def test_a_torn_end_costs_nothing_that_stands_before(found: list[Record], torn: int) -> None:
+def test_a_torn_end_costs_nothing_that_stands_before(found: list[ConsoleRecord], torn: int) -> None:
     data = b"".join(map(encode, found))
     whole = list(decode(data[: max(0, len(data) - torn)]))
     assert whole == found[: len(whole)]
@@ -40,7 +49,7 @@ def test_a_torn_end_costs_nothing_that_stands_before(found: list[Record], torn: 
 
 
 @given(records, st.data())
-def test_damage_is_never_read_as_data(found: list[Record], data: Any) -> None:
+def test_damage_is_never_read_as_data(found: list[ConsoleRecord], data: Any) -> None:
     content = bytearray(b"".join(map(encode, found)))
     if content:
         content[data.draw(st.integers(0, len(content) - 1))] ^= data.draw(st.integers(1, 255))
@@ -48,9 +57,9 @@ def test_damage_is_never_read_as_data(found: list[Record], data: Any) -> None:
     assert whole == found[: len(whole)]
 
 
-def everything(folder: Folder, cursor: Cursor | None = None) -> list[Record]:
+def everything(folder: RecordingFolder, cursor: Cursor | None = None) -> list[ConsoleRecord]:
     cursor = cursor or Cursor(0, 0)
-    found: list[Record] = []
+    found: list[ConsoleRecord] = []
     while True:
         batch, cursor = folder.read(cursor, most=50)
         if not batch:
@@ -61,16 +70,16 @@ def everything(folder: Folder, cursor: Cursor | None = None) -> list[Record]:
 @settings(max_examples=50, deadline=None)
 @given(records, st.integers(60, 400), st.lists(st.integers(0, 20), max_size=3))
 def test_segments_hold_the_newest_within_their_bounds(
-    found: list[Record], segment: int, restarts: list[int]
+    found: list[ConsoleRecord], segment: int, restarts: list[int]
 ) -> None:
     with tempfile.TemporaryDirectory() as name:
-        folder = Folder(Path(name) / "a", limit=segment * 4, segment=segment)
+        folder = RecordingFolder(Path(name) / "a", limit=segment * 4, segment=segment)
         folder.open()
         for index, record in enumerate(found):
             folder.append(record)
             if index in restarts:
                 folder.close()
-                folder = Folder(Path(name) / "a", limit=segment * 4, segment=segment)
+                folder = RecordingFolder(Path(name) / "a", limit=segment * 4, segment=segment)
                 folder.open()
         folder.close()
         there = everything(folder)
@@ -84,26 +93,26 @@ def test_segments_hold_the_newest_within_their_bounds(
 
 @pytest.mark.parametrize("torn", [b"", b"\0\0\0"])
 def test_restarts_cost_nothing_that_was_recorded(tmp_path: Path, torn: bytes) -> None:
-    found = [Record(number, Kind.NOTE, b"the port was opened") for number in range(100)]
+    found = [ConsoleRecord(number, RecordKind.NOTE, b"the port was opened") for number in range(100)]
     for record in found:
-        folder = Folder(tmp_path)
+        folder = RecordingFolder(tmp_path)
         folder.open()
         folder.append(record)
         folder.close()
         newest = max(tmp_path.glob("*.console"))
         newest.write_bytes(newest.read_bytes() + torn)
-    assert everything(Folder(tmp_path)) == found
+    assert everything(RecordingFolder(tmp_path)) == found
     assert len(list(tmp_path.glob("*.console"))) == (100 if torn else 1)
 
 
 def test_the_number_of_segments_is_bounded_however_small(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jumpstarter_exporter.recording.folder.SEGMENTS", 5)
+    monkeypatch.setattr("jumpstarter_exporter.recording.folder.MAX_SEGMENTS", 5)
     for number in range(20):
-        folder = Folder(tmp_path)
+        folder = RecordingFolder(tmp_path)
         folder.open()
-        folder.append(Record(number, Kind.DATA, b"x"))
+        folder.append(ConsoleRecord(number, RecordKind.DATA, b"x"))
         folder.close()
         newest = max(tmp_path.glob("*.console"))
         newest.write_bytes(newest.read_bytes() + b"torn")
@@ -123,14 +132,14 @@ pieces_of_lines = st.lists(
 @example([b"one\r", b"\ntwo\r", b"\n"], 1)
 def test_the_last_lines_are_those_of_the_whole(pieces: list[bytes], count: int) -> None:
     with tempfile.TemporaryDirectory() as name:
-        folder = Folder(Path(name), limit=100_000, segment=200)
+        folder = RecordingFolder(Path(name), limit=100_000, segment=200)
         folder.open()
         for piece in pieces:
-            folder.append(Record(1, Kind.DATA, piece))
-        folder.append(Record(1, Kind.MARK, b"here\n"))
+            folder.append(ConsoleRecord(1, RecordKind.DATA, piece))
+        folder.append(ConsoleRecord(1, RecordKind.MARK, b"here\n"))
         folder.close()
         found, end = folder.last_lines(count)
-        text = b"".join(record.data for record in found if record.kind is Kind.DATA)
+        text = b"".join(record.data for record in found if record.kind is RecordKind.DATA)
         whole = b"".join(pieces)
         lines = list(lines_of(whole))
         rest = whole[sum(map(len, lines)) :]
@@ -139,31 +148,31 @@ def test_the_last_lines_are_those_of_the_whole(pieces: list[bytes], count: int) 
 
 
 def test_a_line_without_an_end_is_cut_and_not_read_to_its_beginning(tmp_path: Path) -> None:
-    folder = Folder(tmp_path, limit=32 << 20)
+    folder = RecordingFolder(tmp_path, limit=32 << 20)
     folder.open()
     for _ in range(40):
-        folder.append(Record(1, Kind.DATA, b"#" * LINE_BYTES))
+        folder.append(ConsoleRecord(1, RecordKind.DATA, b"#" * LINE_BYTES))
     folder.close()
     found, _ = folder.last_lines(3)
     assert sum(len(record.data) for record in found) == 3 * LINE_BYTES
 
 
 def test_one_writes_and_any_number_read(tmp_path: Path) -> None:
-    first, second = Folder(tmp_path), Folder(tmp_path)
+    first, second = RecordingFolder(tmp_path), RecordingFolder(tmp_path)
     first.open()
     with pytest.raises(TakenError, match="another exporter"):
         second.open()
-    first.append(Record(1, Kind.DATA, b"x"))
+    first.append(ConsoleRecord(1, RecordKind.DATA, b"x"))
     assert [record.data for record in everything(second)] == [b"x"]
     first.close()
     second.open()
-    second.append(Record(2, Kind.DATA, b"y"))
+    second.append(ConsoleRecord(2, RecordKind.DATA, b"y"))
     assert [record.data for record in everything(first)] == [b"x", b"y"]
     second.close()
 
 
-def text_of(batches: list[list[Record]]) -> bytes:
-    return b"".join(record.data for batch in batches for record in batch if record.kind is Kind.DATA)
+def text_of(batches: list[list[ConsoleRecord]]) -> bytes:
+    return b"".join(record.data for batch in batches for record in batch if record.kind is RecordKind.DATA)
 
 
 async def test_a_recording_goes_on_after_a_restart_and_followers_see_what_comes(tmp_path: Path) -> None:
@@ -175,7 +184,7 @@ async def test_a_recording_goes_on_after_a_restart_and_followers_see_what_comes(
             assert text_of([batch async for batch in recorder.read()]).endswith(word)
             nursery.cancel_scope.cancel()
     recorder = Recorder(tmp_path / "c", logger=LOG)
-    seen: list[list[Record]] = []
+    seen: list[list[ConsoleRecord]] = []
 
     async def follow() -> None:
         async for batch in recorder.read(follow=True):
@@ -192,12 +201,12 @@ async def test_a_recording_goes_on_after_a_restart_and_followers_see_what_comes(
             await trio.testing.wait_all_tasks_blocked()
             recorder.record(b"ee")
     assert text_of(seen) == b"one two three"
-    assert [r.data for batch in seen for r in batch if r.kind is Kind.MARK] == [b"booted"]
+    assert [r.data for batch in seen for r in batch if r.kind is RecordKind.MARK] == [b"booted"]
 
 
 async def test_followers_end_with_the_recording_and_nothing_is_kept_for_it_any_more(tmp_path: Path) -> None:
     recorder = Recorder(tmp_path, logger=LOG)
-    seen: list[list[Record]] = []
+    seen: list[list[ConsoleRecord]] = []
 
     async def follow() -> None:
         seen.extend([batch async for batch in recorder.read(follow=True)])
@@ -216,9 +225,9 @@ async def test_followers_end_with_the_recording_and_nothing_is_kept_for_it_any_m
 
 @pytest.mark.parametrize("is_killed", [True, False])
 async def test_what_a_kill_may_have_cost_is_said_once(tmp_path: Path, is_killed: bool) -> None:
-    before = Folder(tmp_path)
+    before = RecordingFolder(tmp_path)
     before.open()
-    before.append(Record(1, Kind.DATA, b"before"))
+    before.append(ConsoleRecord(1, RecordKind.DATA, b"before"))
     if is_killed:
         os.close(before._lock or 0)  # as the end of its process does
         os.close(before._file or 0)
@@ -230,7 +239,7 @@ async def test_what_a_kill_may_have_cost_is_said_once(tmp_path: Path, is_killed:
             await nursery.start(recorder.run)
             recorder.record(b"after")
             nursery.cancel_scope.cancel()
-    gaps = [record.data for record in everything(before) if record.kind is Kind.GAP]
+    gaps = [record.data for record in everything(before) if record.kind is RecordKind.GAP]
     assert gaps == [b"what came last before this may be missing: the exporter was killed"] * is_killed
 
 
@@ -241,7 +250,7 @@ async def test_what_was_recorded_before_the_end_is_on_disk(tmp_path: Path) -> No
         for _ in range(100):
             recorder.record(b"x" * 1000)
         nursery.cancel_scope.cancel()
-    assert len(text_of([everything(Folder(tmp_path))])) == 100_000
+    assert len(text_of([everything(RecordingFolder(tmp_path))])) == 100_000
 
 
 async def test_a_full_disk_costs_output_that_is_said_and_never_waits(
@@ -257,7 +266,7 @@ async def test_a_full_disk_costs_output_that_is_said_and_never_waits(
         return write(descriptor, data)
 
     monkeypatch.setattr("jumpstarter_exporter.recording.folder.os.write", refuse)
-    monkeypatch.setattr(module, "WAITING", 10_000)
+    monkeypatch.setattr(module, "MAX_WAITING_BYTES", 10_000)
     monkeypatch.setattr(module, "RETRY_SECONDS", 0.001)
     recorder = Recorder(tmp_path, logger=LOG)
 
@@ -276,8 +285,8 @@ async def test_a_full_disk_costs_output_that_is_said_and_never_waits(
             await written()
         recorder.record(b"after")
         nursery.cancel_scope.cancel()
-    found = everything(Folder(tmp_path))
-    gaps = [record.data for record in found if record.kind is Kind.GAP]
+    found = everything(RecordingFolder(tmp_path))
+    gaps = [record.data for record in found if record.kind is RecordKind.GAP]
     assert len(gaps) == 1
     assert gaps[0].endswith(b"bytes are missing here: the disk did not take them")
     kept = text_of([found])
@@ -292,7 +301,7 @@ class Disk:
 
     def __init__(self) -> None:
         self.room = 0
-        self.folder: Folder | None = None
+        self.folder: RecordingFolder | None = None
         self._write = os.write
 
     def write(self, descriptor: int, data: bytes) -> int:
@@ -314,7 +323,7 @@ STEPS = st.lists(st.one_of(st.sampled_from(["say", "mark", "rest"]), st.integers
 @example(["say", "rest", *["say"] * 5, "mark", 3, "rest", "say", "rest", "mark"])
 @example(["say", "rest", *["say"] * 5])
 def test_whatever_a_disk_takes_each_word_is_in_its_place_or_a_gap_is(steps: list[str | int]) -> None:
-    said: deque[tuple[Kind, bytes]] = deque()
+    said: deque[tuple[RecordKind, bytes]] = deque()
     disk = Disk()
 
     async def run(folder: Path) -> None:
@@ -325,29 +334,29 @@ def test_whatever_a_disk_takes_each_word_is_in_its_place_or_a_gap_is(steps: list
             for step in steps:
                 match step:
                     case "say":
-                        said.append((Kind.DATA, b"word %03d" % len(said) + b"." * 300))
+                        said.append((RecordKind.DATA, b"word %03d" % len(said) + b"." * 300))
                         recorder.record(said[-1][1])
                     case "mark":
-                        said.append((Kind.MARK, b"mark %03d" % len(said)))
+                        said.append((RecordKind.MARK, b"mark %03d" % len(said)))
                         recorder.mark(said[-1][1].decode())
                     case int(room):
                         disk.room = room
                     case _ if recorder._size:
                         await recorder._written.park()
-                waiting = sum(len(record.data) + RECORD_BYTES for record in recorder._waiting)
+                waiting = sum(len(record.data) + RECORD_OVERHEAD_BYTES for record in recorder._waiting)
                 assert recorder._size >= waiting, "what waits again counts again"
             disk.room = 1000
             nursery.cancel_scope.cancel()
 
     with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patched:
         patched.setattr("jumpstarter_exporter.recording.folder.os.write", disk.write)
-        patched.setattr(module, "WAITING", 2000)
+        patched.setattr(module, "MAX_WAITING_BYTES", 2000)
         patched.setattr(module, "JOIN_NANOSECONDS", 0)
         patched.setattr(module, "RETRY_SECONDS", 0.001)
         trio.run(run, Path(name))
-        found = everything(Folder(Path(name)))
+        found = everything(RecordingFolder(Path(name)))
     for record in found:
-        if record.kind is Kind.GAP:
+        if record.kind is RecordKind.GAP:
             missing = int(record.data.split()[0])
             while missing:
                 missing -= len(said.popleft()[1])
@@ -379,7 +388,7 @@ async def test_a_recording_begins_when_there_is_a_place_for_it_and_says_what_is_
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, obstacle: str
 ) -> None:
     monkeypatch.setattr(module, "OPEN_SECONDS", 0.001)
-    path, other = tmp_path / "folder" / "c", Folder(tmp_path / "folder" / "c")
+    path, other = tmp_path / "folder" / "c", RecordingFolder(tmp_path / "folder" / "c")
     if obstacle == "no place":
         (tmp_path / "folder").touch()
     else:
@@ -396,9 +405,9 @@ async def test_a_recording_begins_when_there_is_a_place_for_it_and_says_what_is_
                 await trio.sleep(0.001)
             recorder.record(b"after")
             nursery.cancel_scope.cancel()
-    found = [(record.kind, record.data) for record in everything(Folder(path))]
-    gap = (Kind.GAP, b"6 bytes are missing here: the disk did not take them")
-    assert found == [*([gap] if obstacle == "no place" else []), (Kind.DATA, b"after")]
+    found = [(record.kind, record.data) for record in everything(RecordingFolder(path))]
+    gap = (RecordKind.GAP, b"6 bytes are missing here: the disk did not take them")
+    assert found == [*([gap] if obstacle == "no place" else []), (RecordKind.DATA, b"after")]
     assert caplog.text.count("cannot be recorded") == (obstacle == "no place")
 
 
@@ -406,20 +415,20 @@ async def test_a_recording_begins_when_there_is_a_place_for_it_and_says_what_is_
 def go_on(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     """Nothing is written before that is set: the disk is slow."""
     event = threading.Event()
-    append = Folder.append
+    append = RecordingFolder.append
 
-    def slow(folder: Folder, record: Record) -> None:
+    def slow(folder: RecordingFolder, record: ConsoleRecord) -> None:
         event.wait(10)
         append(folder, record)
 
-    monkeypatch.setattr(Folder, "append", slow)
+    monkeypatch.setattr(RecordingFolder, "append", slow)
     return event
 
 
 async def test_what_was_lost_last_is_said_though_nothing_follows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, go_on: threading.Event
 ) -> None:
-    monkeypatch.setattr(module, "WAITING", 1000)
+    monkeypatch.setattr(module, "MAX_WAITING_BYTES", 1000)
     recorder = Recorder(tmp_path, logger=LOG)
     with trio.fail_after(10):
         async with trio.open_nursery() as nursery:
@@ -428,7 +437,10 @@ async def test_what_was_lost_last_is_said_though_nothing_follows(
             await trio.testing.wait_all_tasks_blocked()  # a thread has it, and it counts
             recorder.record(b"y" * 700)
             go_on.set()
-            while [r.kind for r in everything(Folder(tmp_path))] != [Kind.DATA, Kind.GAP]:
+            while [r.kind for r in everything(RecordingFolder(tmp_path))] != [
+                RecordKind.DATA,
+                RecordKind.GAP,
+            ]:
                 await recorder._written.park()
             nursery.cancel_scope.cancel()
 
@@ -438,20 +450,22 @@ def test_what_waits_for_a_disk_that_takes_nothing_is_bounded(said: list[tuple[st
     recorder = Recorder(Path("unused"), logger=LOG)
     recorder._is_writer = True
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(module, "WAITING", 20_000)
+        patched.setattr(module, "MAX_WAITING_BYTES", 20_000)
         patched.setattr(module, "JOIN_NANOSECONDS", 0)
         for kind, size in said:
             getattr(recorder, kind)(b"x" * size if kind == "record" else "x" * size)
-            held = sum(len(record.data) + RECORD_BYTES for record in recorder._waiting)
-            assert held == recorder._size <= 20_000 + RECORD_BYTES + 100, "a gap's own words may come on top"
+            held = sum(len(record.data) + RECORD_OVERHEAD_BYTES for record in recorder._waiting)
+            assert held == recorder._size <= 20_000 + RECORD_OVERHEAD_BYTES + 100, (
+                "a gap's own words may come on top"
+            )
 
 
 def test_a_piece_that_cannot_be_taken_back_stands_in_front_of_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = Folder(tmp_path)
+    folder = RecordingFolder(tmp_path)
     folder.open()
-    folder.append(Record(1, Kind.DATA, b"before"))
+    folder.append(ConsoleRecord(1, RecordKind.DATA, b"before"))
     write = os.write
 
     def torn(descriptor: int, data: bytes) -> int:
@@ -465,30 +479,30 @@ def test_a_piece_that_cannot_be_taken_back_stands_in_front_of_nothing(
         patched.setattr("jumpstarter_exporter.recording.folder.os.write", torn)
         patched.setattr("jumpstarter_exporter.recording.folder.os.ftruncate", full)
         with pytest.raises(OSError, match="No space"):
-            folder.append(Record(2, Kind.DATA, b"torn"))
-    folder.append(Record(3, Kind.DATA, b"after"))
+            folder.append(ConsoleRecord(2, RecordKind.DATA, b"torn"))
+    folder.append(ConsoleRecord(3, RecordKind.DATA, b"after"))
     folder.close()
-    assert [record.data for record in everything(Folder(tmp_path))] == [b"before", b"after"]
+    assert [record.data for record in everything(RecordingFolder(tmp_path))] == [b"before", b"after"]
 
 
 def test_a_recording_whose_folder_was_removed_is_begun_again(tmp_path: Path) -> None:
-    folder = Folder(tmp_path / "c", limit=400, segment=100)
+    folder = RecordingFolder(tmp_path / "c", limit=400, segment=100)
     folder.open()
-    folder.append(Record(1, Kind.DATA, b"x" * 50))
+    folder.append(ConsoleRecord(1, RecordKind.DATA, b"x" * 50))
     shutil.rmtree(tmp_path / "c")
     for number in range(2, 5):
-        folder.append(Record(number, Kind.DATA, b"y" * 50))
+        folder.append(ConsoleRecord(number, RecordKind.DATA, b"y" * 50))
     folder.close()
-    assert everything(Folder(tmp_path / "c"))[-1].time == 4
+    assert everything(RecordingFolder(tmp_path / "c"))[-1].time == 4
 
 
 def test_what_was_recorded_is_for_the_exporter_and_its_group_only(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
-        folder = Folder(tmp_path / "a" / "c", limit=400, segment=100)
+        folder = RecordingFolder(tmp_path / "a" / "c", limit=400, segment=100)
         folder.open()
         for number in range(3):
-            folder.append(Record(number, Kind.DATA, b"x" * 80))
+            folder.append(ConsoleRecord(number, RecordKind.DATA, b"x" * 80))
         folder.close()
     finally:
         os.umask(before)
@@ -513,10 +527,10 @@ async def test_pieces_that_come_together_are_one_record(tmp_path: Path) -> None:
 )
 def test_since(tmp_path: Path, lines: int | None, wanted: list[bytes]) -> None:
     async def main() -> list[bytes]:
-        folder = Folder(tmp_path)
+        folder = RecordingFolder(tmp_path)
         folder.open()
         for time in range(10):
-            folder.append(Record(time, Kind.DATA, b"%d\n" % time))
+            folder.append(ConsoleRecord(time, RecordKind.DATA, b"%d\n" % time))
         folder.close()
         recorder = Recorder(tmp_path, logger=LOG)
         return [record.data async for batch in recorder.read(since=7, lines=lines) for record in batch]
@@ -529,7 +543,7 @@ async def test_what_is_being_written_belongs_to_the_answer(
     tmp_path: Path, go_on: threading.Event, waiting: bytes
 ) -> None:
     recorder = Recorder(tmp_path, logger=LOG)
-    seen: list[list[Record]] = []
+    seen: list[list[ConsoleRecord]] = []
 
     async def look() -> None:
         seen.extend([batch async for batch in recorder.read()])
@@ -549,10 +563,10 @@ async def test_what_is_being_written_belongs_to_the_answer(
 
 
 def test_the_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jumpstarter_exporter.state_directory.SYSTEM", tmp_path / "none")
+    monkeypatch.setattr("jumpstarter_exporter.paths.SYSTEM_STATE_FOLDER", tmp_path / "none")
     assert state_directory({"JUMPSTARTER_STATE_DIRECTORY": "/a", "STATE_DIRECTORY": "/b"}) == Path("/a")
     assert state_directory({"STATE_DIRECTORY": "/b:/c"}) == Path("/b")
     assert state_directory({"XDG_STATE_HOME": "/x"}) == Path("/x/jumpstarter")
     assert state_directory({}) == Path("~/.local/state/jumpstarter").expanduser()
-    monkeypatch.setattr("jumpstarter_exporter.state_directory.SYSTEM", tmp_path)
+    monkeypatch.setattr("jumpstarter_exporter.paths.SYSTEM_STATE_FOLDER", tmp_path)
     assert state_directory({"XDG_STATE_HOME": "/x"}) == tmp_path

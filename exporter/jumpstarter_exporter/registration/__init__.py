@@ -1,5 +1,8 @@
 """The exporter with a controller: registered, leased, and reached through tunnels."""
 
-from jumpstarter_exporter.registration.registered import Registered, registered_exporter
+from jumpstarter_exporter.registration.registered_exporter import (
+    RegisteredExporter,
+    create_registered_exporter,
+)
 
-__all__ = ["Registered", "registered_exporter"]
+__all__ = ["RegisteredExporter", "create_registered_exporter"]

@@ -15,8 +15,8 @@ from jumpstarter_proto.lab.v1 import exporter_pb2
 from jumpstarter_proto.remote import Backoff
 from jumpstarter_proto.rpc import RpcError, StatusCode
 
-from jumpstarter_exporter.call_notes import CallNote
-from jumpstarter_exporter.registration.controller import Controller
+from jumpstarter_exporter.registration.controller import ControllerConnection
+from jumpstarter_exporter.session.call_notes import CallNote
 
 __all__ = ["CallReporter"]
 
@@ -24,35 +24,35 @@ BATCH_SECONDS = 1.0
 MAX_BATCH = 256
 """Calls in one message."""
 MAX_WAITING = 1000
-"""Calls in memory; of more only the number is known."""
+"""Calls kept in memory; beyond that only their number is kept."""
 CALL_SECONDS = 10.0
 LAST_SECONDS = 2.0
-"""For what is not told yet, when the exporter ends."""
+"""Limit for the last report when the exporter ends."""
 
 _log = logging.getLogger(__name__)
 
 
 class CallReporter:
-    """One exporter's calls. `note` never waits; `run` has to run."""
+    """One exporter's calls. `note` never waits; `run` must be running."""
 
-    def __init__(self, controller: Controller) -> None:
+    def __init__(self, controller: ControllerConnection) -> None:
         self._controller = controller
         self._id = uuid.uuid4().hex
         self._waiting: deque[CallNote] = deque()
         self._omitted = 0
         self._first = 0
-        """How many were told."""
+        """The number of calls that were reported."""
         self._batch: tuple[list[CallNote], int] | None = None
-        """What is being told, the same until it is known to have arrived."""
+        """The batch that is being sent; it stays the same until it is known to have arrived."""
         self._news = trio.Event()
         self._heard = trio.Event()
-        """The controller is one of ours, and there."""
+        """One of our controllers is connected."""
         self._is_refused = False
-        """It is an older one, which has no such call."""
+        """The controller is older and has no such method."""
         self._lock = trio.Lock()
 
     def note(self, call: CallNote) -> None:
-        """One more."""
+        """Add a call."""
         if self._is_refused:
             return
         if len(self._waiting) < MAX_WAITING:
@@ -62,18 +62,18 @@ class CallReporter:
         self._news.set()
 
     def connected(self) -> None:
-        """A controller of ours has been heard."""
+        """One of our controllers is connected."""
         if not self._is_refused:
             self._heard.set()
 
     def disconnected(self) -> None:
-        """It may be another when it is back."""
+        """The connection is lost; the next controller may be another."""
         if self._heard.is_set():
             self._heard = trio.Event()
         self._is_refused = False
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Send reports until cancelled."""
         backoff = Backoff(BATCH_SECONDS, 30.0)
         while True:
             await self._news.wait()
@@ -82,25 +82,25 @@ class CallReporter:
             try:
                 await self._tell()
             except JumpstarterError as error:
-                _log.info("the controller does not know yet what was done with the board: %s", error)
+                _log.info("the calls on the board could not be reported yet: %s", error)
                 await trio.sleep(backoff.next())
-            except Exception:  # a fault of ours in this must not end the board
-                _log.exception("the controller does not know what was done with the board")
+            except Exception:  # a fault of ours must not end the board
+                _log.exception("reporting the calls on the board failed")
                 await trio.sleep(backoff.next())
             else:
                 backoff.reset()
 
     async def flush(self) -> None:
-        """Tell what is left, if there is somebody who hears it now."""
+        """Send what is left if the controller is connected."""
         with trio.move_on_after(LAST_SECONDS):
             try:
                 while self._heard.is_set() and (self._batch or self._waiting or self._omitted):
                     await self._tell()
             except JumpstarterError as error:
-                _log.info("the controller does not know what was done last with the board: %s", error)
+                _log.info("the last calls on the board could not be reported: %s", error)
 
     async def _tell(self) -> None:
-        """RpcError when it may not have arrived."""
+        """Send one batch. RpcError if it may not have arrived."""
         async with self._lock:
             if not self._heard.is_set():
                 return
@@ -111,7 +111,7 @@ class CallReporter:
             calls, omitted = self._batch
             if calls or omitted:
                 heard = self._heard
-                async with self._controller.at_hand() as connection:
+                async with self._controller.reuse_or_open() as connection:
                     try:
                         await connection.lab.ReportCalls(self._request(calls, omitted), timeout=CALL_SECONDS)
                     except RpcError as error:
@@ -125,9 +125,9 @@ class CallReporter:
                 self._news = trio.Event()
 
     def _refuse(self, heard: trio.Event) -> None:
-        """Nobody wants to know, until there is another controller."""
+        """Stop reporting until another controller is connected."""
         if heard is not self._heard:
-            return  # there is: it is told what this one did not take
+            return  # another one is connected: it gets this batch
         self._batch, self._omitted = None, 0
         self._waiting.clear()
         self._news = trio.Event()

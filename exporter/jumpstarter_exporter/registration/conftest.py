@@ -19,17 +19,17 @@ from jumpstarter_proto.v1 import jumpstarter_pb2 as pb
 from jumpstarter_proto.v1.jumpstarter_grpc import ControllerServiceServicer
 
 from jumpstarter_exporter.config import ExporterConfig, load
-from jumpstarter_exporter.devices.from_file import add_board
+from jumpstarter_exporter.config.board_devices import add_board
 from jumpstarter_exporter.devices.inventory import Inventory
 from jumpstarter_exporter.driver import Driver, export
-from jumpstarter_exporter.registration.controller import SEQUENCE, Calls, Controller
-from jumpstarter_exporter.registration.serving import LeaseServer
-from jumpstarter_exporter.registration.tenant import Tenant
+from jumpstarter_exporter.registration.controller import SEQUENCE, ControllerCalls, ControllerConnection
+from jumpstarter_exporter.registration.lease_assignment import LeaseAssignment
+from jumpstarter_exporter.registration.lease_server import LeaseServer
 from jumpstarter_exporter.status import Status
 
 __all__ = ["ANN", "Board", "Call", "Configure", "Lab", "Tunnelled", "Wired", "lease_server", "serving"]
 
-ANN = Tenant("mine", "ann")
+ANN = LeaseAssignment("mine", "ann")
 
 
 @dataclass(kw_only=True, eq=False)
@@ -91,14 +91,16 @@ def configure(tmp_path: Path) -> Configure:
     return made
 
 
-def lease_server(config: ExporterConfig, controller: Controller, tenant: Tenant) -> LeaseServer:
+def lease_server(
+    config: ExporterConfig, controller: ControllerConnection, assignment: LeaseAssignment
+) -> LeaseServer:
     """One lease of a board that nobody has used before."""
-    server = LeaseServer(config, add_board(Inventory(), config), controller, tenant)
+    server = LeaseServer(config, add_board(Inventory(), config), controller, assignment)
     server.begin()
     return server
 
 
-class Tunnelled(Controller):
+class Tunnelled(ControllerConnection):
     """Its tunnels end in memory; some wait for the exporter."""
 
     def __init__(self, *waiting: str, **failing: Exception) -> None:
@@ -269,7 +271,7 @@ def lab() -> Lab:
     return Lab()
 
 
-class Wired(Controller):
+class Wired(ControllerConnection):
     """Connections in memory instead of TLS."""
 
     def __init__(
@@ -284,7 +286,7 @@ class Wired(Controller):
         """Connections so far."""
 
     @asynccontextmanager
-    async def open(self) -> AsyncIterator[Calls]:
+    async def open(self) -> AsyncIterator[ControllerCalls]:
         self.opened += 1
         ours, theirs = trio.testing.memory_stream_pair()
 
@@ -297,5 +299,5 @@ class Wired(Controller):
                 nursery.start_soon(serve_connection, theirs, self._services)
                 nursery.start_soon(breaking, self.lab.breaks)
                 async with open_channel(ours) as channel:
-                    yield Calls(channel, self._sequence, self._quoted)
+                    yield ControllerCalls(channel, self._sequence, self._quoted)
                 nursery.cancel_scope.cancel()

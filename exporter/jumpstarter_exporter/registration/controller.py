@@ -1,4 +1,4 @@
-"""What an exporter asks of its controller. Whatever fails is tried again as long as the process lives."""
+"""The exporter's side of the controller's API. Failures are retried for as long as the process lives."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from jumpstarter_proto.errors import JumpstarterError
 from jumpstarter_proto.lab.v1 import exporter_pb2
 from jumpstarter_proto.lab.v1.enrolment_grpc import EnrolmentServiceStub
 from jumpstarter_proto.lab.v1.exporter_grpc import ExporterServiceStub
+from jumpstarter_proto.notifications import Broadcast
 from jumpstarter_proto.remote import (
     ANSWERS,
     KEEPALIVE,
@@ -40,147 +41,158 @@ from jumpstarter_proto.v1.jumpstarter_pb2 import (
     UnregisterRequest,
 )
 
-from jumpstarter_exporter.registration.patience import Pace, Patience, Pause, is_gone, is_refusal
-from jumpstarter_exporter.registration.tenant import Tenant, tenant_of
-from jumpstarter_exporter.status import Reason, Status
+from jumpstarter_exporter.registration.lease_assignment import LeaseAssignment, lease_assignment_of
+from jumpstarter_exporter.registration.retry_policy import (
+    RateLimit,
+    RetryDelay,
+    RetryPolicy,
+    is_gone,
+    is_rejection,
+)
+from jumpstarter_exporter.status import Status, StatusReason
 
-__all__ = ["Calls", "Controller", "Renewal", "accept_all"]
+__all__ = ["ControllerCalls", "ControllerConnection", "Renewal", "accept_all"]
 
 CALL_SECONDS = 10.0
 WARN_SECONDS = 30 * 86400.0
-"""Before a token's end it is said aloud."""
-RENEWAL_PAUSES = 5.0, 600.0
-"""Between two tries to get a new token, the first and the longest."""
+"""The remaining validity of a token at which a warning is logged."""
+RENEWAL_PAUSE_SECONDS = 5.0, 600.0
+"""The first and the longest pause between two attempts to renew a token."""
 RENEWAL_LOOK_SECONDS = 3600.0
-MAKES_NO_TOKENS = frozenset((StatusCode.UNIMPLEMENTED, StatusCode.FAILED_PRECONDITION))
+RENEWAL_UNSUPPORTED_CODES = frozenset((StatusCode.UNIMPLEMENTED, StatusCode.FAILED_PRECONDITION))
 STEADY_SECONDS = 5.0
-"""What lasted so long has worked, and its end is the first failure again."""
-ASSIGNMENTS = (100, 5.0)
-DIALS = (256, 10.0)
-"""At once, and a second: a controller that says more is heard as slowly, and has no more of this host than that."""
+"""A conversation that lasted this long has succeeded; its end counts as a first failure."""
+ASSIGNMENT_RATE = (100, 5.0)
+DIAL_RATE = (256, 10.0)
+"""The burst and the rate per second at which messages of a controller are processed; this bounds its load on the
+host."""
 MAX_QUOTED_LENGTH = 1000
-"""Characters of a line that has a controller's words."""
+"""Characters of a log line that quotes the controller."""
 INSTANCE = "jumpstarter-exporter-instance"
 SEQUENCE = "jumpstarter-status-sequence"
-"""Ours: tell two processes of one exporter apart, and an old status from a new one. Other controllers ignore them."""
-GONE_FOR_GOOD = frozenset((StatusCode.NOT_FOUND, StatusCode.FAILED_PRECONDITION))
-"""Of a lease that is not ours any more: there is nothing left to release."""
+"""Metadata of ours: the process of an exporter, and the order of its statuses. Other controllers ignore them."""
+LEASE_GONE_CODES = frozenset((StatusCode.NOT_FOUND, StatusCode.FAILED_PRECONDITION))
+"""Status codes for a lease that the exporter no longer has: nothing is left to release."""
 
 _log = logging.getLogger(__name__)
 
 
-class Calls:
-    """What is asked over one connection."""
+class ControllerCalls:
+    """The calls that an exporter makes on one connection."""
 
     def __init__(self, channel: Caller, sequence: itertools.count[int], quoted: LimitedLog) -> None:
-        """`quoted` is for lines with the controller's words."""
+        """`quoted` logs lines that quote the controller."""
         self._quoted = quoted
         self.stub = ControllerServiceStub(channel)
         self.lab = ExporterServiceStub(channel)
-        """Of controllers of ours; others answer UNIMPLEMENTED."""
+        """Only our controllers have it; others on_offer UNIMPLEMENTED."""
         self.enrolment = EnrolmentServiceStub(channel)
-        """Likewise."""
+        """Only our controllers have it."""
         self._sequence = sequence
 
     async def register(self, labels: Mapping[str, str], reports: Sequence[DriverInstanceReport]) -> None:
-        """Say which devices there are."""
+        """Register with these devices."""
         request = RegisterRequest(labels=labels, reports=reports)
         await self.stub.Register(request, timeout=CALL_SECONDS, metadata=[(ANSWERS, "1")])
 
-    async def report(self, status: Status, message: str, reasons: Sequence[Reason] = ()) -> None:
-        """Say how we are, and why we are not available. Controllers that are not ours hear the message only."""
+    async def report(self, status: Status, message: str, reasons: Sequence[StatusReason] = ()) -> None:
+        """Report the status and why the board is not available. Other controllers get only the message."""
         if reasons and await self._report_reasons(status, message, reasons):
             return
         request = ReportStatusRequest(status=f"EXPORTER_STATUS_{status.name}", message=message)
         try:
-            await self.stub.ReportStatus(request, timeout=CALL_SECONDS, metadata=self._numbered())
+            await self.stub.ReportStatus(request, timeout=CALL_SECONDS, metadata=self._sequence_metadata())
         except RpcError as error:
             if error.code is not StatusCode.UNIMPLEMENTED:  # a controller before 0.8
                 raise
 
-    async def _report_reasons(self, status: Status, message: str, reasons: Sequence[Reason]) -> bool:
-        """Whether the controller takes reasons."""
+    async def _report_reasons(self, status: Status, message: str, reasons: Sequence[StatusReason]) -> bool:
+        """Report with reasons; False if the controller does not support that."""
         request = exporter_pb2.ReportStatusRequest(
-            status=f"EXPORTER_STATUS_{status.name}", message=message, reasons=_sent(reasons)
+            status=f"EXPORTER_STATUS_{status.name}", message=message, reasons=_reasons_on_wire(reasons)
         )
         try:
-            await self.lab.ReportStatus(request, timeout=CALL_SECONDS, metadata=self._numbered())
+            await self.lab.ReportStatus(request, timeout=CALL_SECONDS, metadata=self._sequence_metadata())
         except RpcError as error:
             if error.code is not StatusCode.UNIMPLEMENTED:
                 raise
             return False
         return True
 
-    def _numbered(self) -> Metadata:
+    def _sequence_metadata(self) -> Metadata:
         return [(SEQUENCE, str(next(self._sequence)))]
 
     async def accept(self, lease: str) -> None:
-        """Take a lease that was offered: it begins. One that is not offered any more needs no answer."""
+        """Accept an offered lease: it begins. Succeeds if the offer is no longer valid."""
         try:
             await self.lab.AcceptLease(exporter_pb2.AcceptLeaseRequest(lease=lease), timeout=CALL_SECONDS)
         except RpcError as error:
-            if error.code not in GONE_FOR_GOOD:
+            if error.code not in LEASE_GONE_CODES:
                 raise
             self._quoted.write(_quote(f"lease {lease}: {error}"))
 
-    async def decline(self, lease: str, reasons: Sequence[Reason]) -> None:
-        """Do not take a lease that was offered: somebody else serves it, and we are not available.
+    async def decline(self, lease: str, reasons: Sequence[StatusReason]) -> None:
+        """Decline an offered lease: another exporter serves it, and this one is not available.
 
-        There is at least one reason, and the first is what people read. `report` AVAILABLE when there is none any more.
-        A lease that is not offered any more needs no answer.
+        The first of `reasons` is shown to people; at least one is needed. Report AVAILABLE when none is left. Succeeds
+        if the offer is no longer valid.
         """
-        request = exporter_pb2.DeclineLeaseRequest(lease=lease, reasons=_sent(reasons))
+        request = exporter_pb2.DeclineLeaseRequest(lease=lease, reasons=_reasons_on_wire(reasons))
         try:
-            await self.lab.DeclineLease(request, timeout=CALL_SECONDS, metadata=self._numbered())
+            await self.lab.DeclineLease(request, timeout=CALL_SECONDS, metadata=self._sequence_metadata())
         except RpcError as error:
-            if error.code not in GONE_FOR_GOOD:
+            if error.code not in LEASE_GONE_CODES:
                 raise
             self._quoted.write(_quote(f"lease {lease}: {error}"))
 
     async def unregister(self, reason: str) -> None:
-        """Say goodbye."""
+        """Unregister the exporter."""
         await self.stub.Unregister(UnregisterRequest(reason=reason), timeout=CALL_SECONDS)
 
     async def release(self, lease: str) -> None:
-        """Give a lease back; one that is not ours any more is as good."""
+        """Return a lease. Succeeds if the exporter no longer has it."""
         try:
             await self.stub.ReleaseLease(ReleaseLeaseRequest(name=lease), timeout=CALL_SECONDS)
         except RpcError as error:
-            if error.code not in GONE_FOR_GOOD:
+            if error.code not in LEASE_GONE_CODES:
                 raise
             self._quoted.write(_quote(f"lease {lease}: {error}"))
 
 
 def _quote(text: str) -> str:
-    """So much of it as tells what is wrong."""
+    """The text for a log line: printable and bounded."""
     return shown(text, MAX_QUOTED_LENGTH)
 
 
-def _sent(reasons: Sequence[Reason]) -> list[exporter_pb2.Reason]:
+def _reasons_on_wire(reasons: Sequence[StatusReason]) -> list[exporter_pb2.Reason]:
     return [exporter_pb2.Reason(code=one.code, sentence=one.sentence) for one in reasons]
 
 
-def accept_all(_: Tenant) -> Sequence[Reason]:
-    """Take every lease."""
+def accept_all(_: LeaseAssignment) -> Sequence[StatusReason]:
+    """Accept every lease."""
     return ()
 
 
-def ignore(_: Tenant | None) -> None:
-    """Whoever waits, waits."""
+def ignore(_: LeaseAssignment | None) -> None:
+    """Do nothing with a waiting lease."""
 
 
 class Renewal(Protocol):
-    """Has new tokens made."""
+    """Renews tokens."""
 
     def seconds(self, identity: Identity) -> float | None:
-        """Until one should be made, by this machine's clock; it may be due since long. None: never."""
+        """Seconds until the token should be renewed, by this machine's clock; negative if overdue, None for never."""
 
-    async def renew(self, calls: Calls, identity: Identity, trust: Trust) -> tuple[Identity, Trust]:
-        """Have one made, and keep it. RpcError: there is none now, or (`MAKES_NO_TOKENS`) never on this connection."""
+    async def renew(self, calls: ControllerCalls, identity: Identity, trust: Trust) -> tuple[Identity, Trust]:
+        """Get and store a new token.
+
+        Raises RpcError if there is none now; with one of `RENEWAL_UNSUPPORTED_CODES` there never is one on this
+        connection.
+        """
 
 
-class Controller:
-    """Connections to one controller as one exporter."""
+class ControllerConnection:
+    """Connections to one controller with one exporter's identity."""
 
     def __init__(
         self,
@@ -193,10 +205,10 @@ class Controller:
         register: Callable[[], Awaitable[tuple[Identity, Trust]]] | None = None,
         renewal: Renewal | None = None,
     ) -> None:
-        """`reread` says who we are by now, when the controller does not take us for who we were.
+        """`reread` reloads identity and trust after the controller rejected the token.
 
-        `register` makes us somebody, first of all and whenever the controller does not take us any more. `renewal` has
-        new tokens made before ours end.
+        `register` obtains an identity at the start and whenever the controller rejects the current one. `renewal`
+        renews tokens before they expire.
         """
         self._renewal = renewal
         self.endpoint = endpoint
@@ -208,28 +220,28 @@ class Controller:
         self._options = options
         self._marks = [(INSTANCE, uuid.uuid4().hex)]
         self._sequence = itertools.count(1)
-        self._hurried = trio.Event()
-        self._renewed = trio.Event()
-        """Set when there is a new token: what stays open begins anew with it."""
+        self._retry_requested = trio.Event()
+        self._renewed = Broadcast()
+        """Notified when there is a new token: open streams start again with it."""
         self._declined = LimitedLog(_log, logging.INFO)
         self._quoted = LimitedLog(_log, logging.INFO)
-        """What the controller causes as often as it likes, with its own words."""
-        self._followed: Calls | None = None
-        """On the connection of `follow`, while that is thought to be good."""
+        """For messages that a controller can cause any number of times and that quote it."""
+        self._followed: ControllerCalls | None = None
+        """The calls of `follow`'s connection, as long as none has on_failure."""
 
-    def hurry(self) -> None:
-        """Something may be better now, as a new token: `follow` tries again without a pause, once."""
-        self._hurried.set()
+    def retry_now(self) -> None:
+        """Let `follow` retry once without a pause: something may have improved, such as the token."""
+        self._retry_requested.set()
 
-    def go_on_for(self, before: Controller) -> None:
-        """Be the same process of the same exporter as `before`, which says nothing more; before anything is said."""
+    def continue_sequence_of(self, before: ControllerConnection) -> None:
+        """Continue the sequence of `before`, which ends. Call it before anything is sent."""
         self._marks, self._sequence = before._marks, before._sequence
 
     @asynccontextmanager
-    async def at_hand(self) -> AsyncIterator[Calls]:
-        """The connection of `follow`, or one for this alone where there is none; so is the next after one that failed.
+    async def reuse_or_open(self) -> AsyncIterator[ControllerCalls]:
+        """Calls on `follow`'s connection, or on a new one if there is none or if a call on it on_failure before.
 
-        A handshake takes longer than what is told on it. RpcError as with `open`.
+        It saves a handshake, which takes longer than the call. Raises RpcError like `open`.
         """
         if (followed := self._followed) is None:
             async with self.open() as calls:
@@ -243,205 +255,215 @@ class Controller:
             raise
 
     @asynccontextmanager
-    async def open(self) -> AsyncIterator[Calls]:
-        """A connection. RpcError if it cannot be had."""
+    async def open(self) -> AsyncIterator[ControllerCalls]:
+        """Calls on a new connection. RpcError if the connection fails."""
         if not self._identity.token:
-            raise RpcError(StatusCode.UNAVAILABLE, "its host has not registered the board yet; wait")
+            raise RpcError(StatusCode.UNAVAILABLE, "the host has not registered the board yet; wait")
         async with open_controller(
             self.endpoint, self._trust, self._identity, metadata=self._marks, options=self._options
         ) as channel:
-            yield Calls(channel, self._sequence, self._quoted)
+            yield ControllerCalls(channel, self._sequence, self._quoted)
 
     async def follow(
         self,
-        introduce: Callable[[Calls], Awaitable[None]],
-        told: Callable[[Tenant | None], None],
-        failed: Callable[[Exception], None] = lambda error: None,
+        on_connect: Callable[[ControllerCalls], Awaitable[None]],
+        on_assignment: Callable[[LeaseAssignment | None], None],
+        on_failure: Callable[[Exception], None] = lambda error: None,
         *,
-        answer: Callable[[Tenant], Sequence[Reason]] = accept_all,
-        waits: Callable[[Tenant | None], None] = ignore,
+        on_offer: Callable[[LeaseAssignment], Sequence[StatusReason]] = accept_all,
+        on_waiting_lease: Callable[[LeaseAssignment | None], None] = ignore,
     ) -> None:
-        """Introduce ourselves and hear whose we are; again and again, until cancelled.
+        """Register and watch assignments, again and again until cancelled.
 
-        Nobody's, too, once the controller knows us no more. `failed` hears of each time that it did not go on.
-
-        Controllers of ours ask first: `answer` returns the reasons for which a lease is declined, none to take it, and
-        `told` hears of those that were taken only. `waits` hears of one that waits and would fit our board, whether we
-        were asked or not, and of None when there is none. With other controllers neither is called.
+        `on_connect` is awaited first on each connection. `on_assignment` gets the assigned lease, or None if there is
+        none or if the controller no longer knows the exporter. `on_failure` gets each error that ended a connection.
+        Our controllers offer a lease first: `on_offer` returns the reasons to decline it, or none to accept it, and
+        `on_assignment` is called only for accepted leases. `on_waiting_lease` gets the first waiting lease that would
+        fit the board, or None. With other controllers neither is called.
         """
-        patience = Patience() if self._register is None else Patience(cure="")
-        pace = Pace(*ASSIGNMENTS)
+        retry_policy = RetryPolicy() if self._register is None else RetryPolicy(cure="")
+        rate_limit = RateLimit(*ASSIGNMENT_RATE)
         while True:
             is_new, since = not self._is_registered, trio.current_time()
-            self._hurried = trio.Event()  # who hurries while this fails has the next try at once
+            self._retry_requested = (
+                trio.Event()
+            )  # a `retry_now` during this attempt makes the next one start at once
             try:
-                await self._become_somebody()
+                await self._ensure_identity()
                 async with self.open() as calls:
-                    await introduce(calls)
+                    await on_connect(calls)
                     _log.info("registered with %s", self.endpoint)
                     self._followed = calls
 
-                    async def hear(calls: Calls = calls) -> None:
+                    async def hear(calls: ControllerCalls = calls) -> None:
                         while True:
                             began = trio.current_time()
                             try:
-                                if not await self._hear_ours(calls, told, pace, answer, waits):
-                                    await self._hear(calls, told, pace)
+                                if not await self._watch_assignment(
+                                    calls, on_assignment, rate_limit, on_offer, on_waiting_lease
+                                ):
+                                    await self._watch_status(calls, on_assignment, rate_limit)
                             finally:
                                 if trio.current_time() - began >= STEADY_SECONDS:
-                                    patience.worked()
-                            await _wait(patience.ended(), self.endpoint, self._hurried)
+                                    retry_policy.succeeded()
+                            await _wait(retry_policy.ended(), self.endpoint, self._retry_requested)
 
-                    await first_of(hear, partial(self._until_renewed, calls))
+                    await first_of(hear, partial(self._renew_token, calls))
                     continue  # with the new token
             except JumpstarterError as error:
-                pause = patience.failed(error)
-                failed(error)
+                pause = retry_policy.failed(error)
+                on_failure(error)
                 if is_gone(error):
-                    told(None)
-                if is_refusal(error) and await self._is_somebody_new():
+                    on_assignment(None)
+                if is_rejection(error) and await self._reload_identity():
                     continue
-                if is_refusal(error) and self._register is not None:
+                if is_rejection(error) and self._register is not None:
                     self._is_registered = False
                     if not is_new or trio.current_time() - since >= STEADY_SECONDS:
-                        continue  # our host may still be somebody
+                        continue  # the host's own identity may still be valid
             # The conversation's outermost edge: a fault in it must not end a lease.
             except Exception as error:
                 _log.exception("the conversation with the controller failed")
-                failed(error)
-                pause = patience.failed(RpcError(StatusCode.INTERNAL, f"it failed here: {error}"))
+                on_failure(error)
+                pause = retry_policy.failed(RpcError(StatusCode.INTERNAL, f"internal error: {error}"))
             finally:
                 self._followed = None
-            await _wait(pause, self.endpoint, self._hurried)
+            await _wait(pause, self.endpoint, self._retry_requested)
 
-    async def _become_somebody(self) -> None:
+    async def _ensure_identity(self) -> None:
         if self._register is not None and not self._is_registered:
             self._identity, self._trust = await self._register()
             self._is_registered = True
 
-    async def _is_somebody_new(self) -> bool:
-        """Whether we have been given a new token meanwhile, as `jumpstarter-exporter enrol` does."""
+    async def _reload_identity(self) -> bool:
+        """Whether the configuration has a new token, for example after `jumpstarter-exporter enrol`."""
         if self._reread is None:
             return False
         try:
             identity, trust = await self._reread()
         except JumpstarterError as error:
-            _log.info("the configuration cannot be read again: %s", error)
+            _log.info("the configuration cannot be reloaded: %s", error)
             return False
         if (identity, trust) == (self._identity, self._trust):
             return False
-        _log.info("there is a new token in the configuration; trying that")
+        _log.info("the configuration has a new token; trying it")
         self._identity, self._trust = identity, trust
         return True
 
-    async def _until_renewed(self, calls: Calls) -> None:
-        """Returns when there is a new token, as the one that we have was about to end."""
-        backoff = Backoff(*RENEWAL_PAUSES)
+    async def _renew_token(self, calls: ControllerCalls) -> None:
+        """Renew the token in time. Returns when there is a new one."""
+        backoff = Backoff(*RENEWAL_PAUSE_SECONDS)
         if self._renewal is None and self._register is None:
-            self._mind_the_end()
+            self._warn_before_expiry()
         while self._renewal is not None:
             if (seconds := self._renewal.seconds(self._identity)) is None:
                 break
-            if seconds > 0:  # in steps, as the wall clock may be set
+            if seconds > 0:  # in steps, as the wall clock may be changed
                 await trio.sleep(min(seconds, RENEWAL_LOOK_SECONDS))
                 continue
             try:
                 self._identity, self._trust = await self._renewal.renew(calls, self._identity, self._trust)
             except JumpstarterError as error:
-                if isinstance(error, RpcError) and error.code in MAKES_NO_TOKENS:
-                    self._mind_the_end()
+                if isinstance(error, RpcError) and error.code in RENEWAL_UNSUPPORTED_CODES:
+                    self._warn_before_expiry()
                     break
-                _log.info("the token is not renewed yet: %s", error)
+                _log.info("the token could not be renewed yet: %s", error)
                 await trio.sleep(backoff.next())
                 continue
             if (self._renewal.seconds(self._identity) or 1.0) > 0:
-                _log.info("there is a new token, as the one before was about to end")
-                self._renewed.set()
-                self._renewed = trio.Event()
+                _log.info("the token was renewed")
+                self._renewed.notify()
                 return
-            break  # by our clock it is due again: once for each connection is enough
+            break  # it is due again by our clock: renew once per connection only
         await trio.sleep_forever()
 
-    def _mind_the_end(self) -> None:
-        """A token is good for so long that its end comes as a surprise."""
+    def _warn_before_expiry(self) -> None:
+        """Warn before the token expires."""
         left = read_claims(self._identity.token).left
         if left is not None and left < WARN_SECONDS:
             _log.warning(
-                "this exporter's token is good for %.0f h more; make a code with `jumpstarter-controller admin pair "
+                "this exporter's token expires in %.0f h; make a code with `jumpstarter-controller admin pair "
                 "exporter %s --renew`, and enrol again",
                 left / 3600,
                 self._identity.name,
             )
 
-    async def _hear_ours(
+    async def _watch_assignment(
         self,
-        calls: Calls,
-        told: Callable[[Tenant | None], None],
-        pace: Pace,
-        answer: Callable[[Tenant], Sequence[Reason]],
-        waits: Callable[[Tenant | None], None],
+        calls: ControllerCalls,
+        on_assignment: Callable[[LeaseAssignment | None], None],
+        rate_limit: RateLimit,
+        on_offer: Callable[[LeaseAssignment], Sequence[StatusReason]],
+        on_waiting_lease: Callable[[LeaseAssignment | None], None],
     ) -> bool:
-        """The same of a controller of ours, until it ends it; False, and nothing was heard, if it is none."""
+        """Watch the assignments of one of our controllers until it ends the stream; False if it has no such method."""
         try:
             async with calls.lab.WatchAssignment(exporter_pb2.WatchAssignmentRequest()) as call:
                 async for message in call:
                     end = message.end if message.HasField("end") else None
-                    tenant = tenant_of(message.lease, message.client, end)
-                    waits(tenant_of(message.waiting_lease, message.waiting_client))
-                    if tenant is None or not message.offered:
-                        told(tenant)
-                    elif reasons := answer(tenant):
+                    assignment = lease_assignment_of(message.lease, message.client, end)
+                    on_waiting_lease(lease_assignment_of(message.waiting_lease, message.waiting_client))
+                    if assignment is None or not message.offered:
+                        on_assignment(assignment)
+                    elif reasons := on_offer(assignment):
                         self._declined.write(
-                            f"lease {tenant.lease} of {tenant.client} is declined: {reasons[0].sentence}"
+                            f"declined lease {assignment.lease} of {assignment.client}: {reasons[0].sentence}"
                         )
-                        await calls.decline(tenant.lease, reasons)
+                        await calls.decline(assignment.lease, reasons)
                     else:
-                        await calls.accept(tenant.lease)
-                    await self._keep(pace)
+                        await calls.accept(assignment.lease)
+                    await self._limit_rate(rate_limit)
         except RpcError as error:
             if error.code is not StatusCode.UNIMPLEMENTED:
                 raise
             return False
         return True
 
-    async def _hear(self, calls: Calls, told: Callable[[Tenant | None], None], pace: Pace) -> None:
+    async def _watch_status(
+        self,
+        calls: ControllerCalls,
+        on_assignment: Callable[[LeaseAssignment | None], None],
+        rate_limit: RateLimit,
+    ) -> None:
         async with calls.stub.Status(StatusRequest()) as call:
             async for message in call:
-                told(tenant_of(message.lease_name, message.client_name) if message.leased else None)
-                await self._keep(pace)
+                on_assignment(
+                    lease_assignment_of(message.lease_name, message.client_name) if message.leased else None
+                )
+                await self._limit_rate(rate_limit)
 
-    async def _keep(self, pace: Pace) -> None:
-        """Take no more than it says."""
-        seconds, is_new = pace.take(trio.current_time())
+    async def _limit_rate(self, rate_limit: RateLimit) -> None:
+        """Limit how fast messages of the controller are processed."""
+        seconds, is_new = rate_limit.take(trio.current_time())
         if is_new:
             _log.warning(
-                "%s: the controller says more than %g things a second; they are taken as slowly",
+                "%s: the controller sends more than %g messages per second; they are processed at that rate",
                 self.endpoint,
-                pace.per_second,
+                rate_limit.per_second,
             )
         await trio.sleep(seconds)
 
     async def listen(self, lease: str, arrived: Callable[[ListenResponse], None]) -> None:
-        """Hear of connections to a lease, until cancelled."""
+        """Pass connections to a lease to `arrived`, until cancelled."""
         backoff = Backoff(0.3, 10.0)
-        pace = Pace(*DIALS)
+        rate_limit = RateLimit(*DIAL_RATE)
         while True:
-            since, renewed = trio.current_time(), self._renewed
+            since, renewed = trio.current_time(), self._renewed.next
 
             async def hear() -> None:
                 async with self.open() as calls, calls.stub.Listen(ListenRequest(lease_name=lease)) as call:
                     async for connection in call:
                         arrived(connection)
-                        await self._keep(pace)
+                        await self._limit_rate(rate_limit)
 
             try:
                 await first_of(hear, renewed.wait)
                 if renewed.is_set():
                     continue
             except JumpstarterError as error:
-                self._quoted.write(_quote(f"not listening for lease {lease}: {error}"))
-            except Exception:  # the same: it is begun again
-                _log.exception("listening for lease %s failed", lease)
+                self._quoted.write(_quote(f"Listen for lease {lease} on_failure: {error}"))
+            except Exception:  # as above: Listen is called again
+                _log.exception("Listen for lease %s failed", lease)
             if trio.current_time() - since >= STEADY_SECONDS:
                 backoff.reset()
             await trio.sleep(backoff.next())
@@ -455,22 +477,22 @@ class Controller:
             yield stream
 
     async def release(self, lease: str) -> None:
-        """Give a lease back, until it has been taken or we are cancelled."""
+        """Return a lease; retries until that succeeds or the task is cancelled."""
         backoff = Backoff(0.3, 10.0)
         while True:
             try:
-                async with self.at_hand() as calls:
+                async with self.reuse_or_open() as calls:
                     await calls.release(lease)
                     return
             except JumpstarterError as error:
                 self._quoted.write(f"{_quote(f'lease {lease} could not be released: {error}')}; trying again")
-            except Exception:  # a fault of ours: the lease must not stay for it, nor the exporter end
+            except Exception:  # a fault of ours must not keep the lease, nor end the exporter
                 _log.exception("lease %s could not be released; trying again", lease)
             await trio.sleep(backoff.next())
 
 
-async def _wait(pause: Pause, endpoint: str, hurried: trio.Event) -> None:
+async def _wait(pause: RetryDelay, endpoint: str, retry_requested: trio.Event) -> None:
     sentence = _quote(pause.sentence)
     _log.log(pause.level, "%s: %s; trying again in %.1f s", endpoint, sentence, pause.seconds)
     with trio.move_on_after(pause.seconds):
-        await hurried.wait()
+        await retry_requested.wait()

@@ -1,4 +1,4 @@
-"""Tells a controller of ours how this exporter's host is: at the start, when that changes, and now and then."""
+"""Reports the host's health to a controller of ours: at the start, when findings change, and at an interval."""
 
 from __future__ import annotations
 
@@ -13,42 +13,42 @@ from jumpstarter_proto.tasks import first_of
 
 from jumpstarter_exporter.host_health.findings import HealthFinding
 from jumpstarter_exporter.host_health.watch import HealthWatch, HostReport
-from jumpstarter_exporter.registration.controller import Calls, Controller
+from jumpstarter_exporter.registration.controller import ControllerCalls, ControllerConnection
 
 __all__ = ["REFRESH_SECONDS", "HealthReporter"]
 
 REFRESH_SECONDS = 300.0
-"""After which numbers alone are told anew."""
+"""Interval of reports when only numbers have changed."""
 MAX_FINDINGS = 64
 MAX_TEXT = 1000
-"""Characters of a sentence and of a cure; no controller keeps more."""
+"""Characters of a sentence and of a cure; controllers keep no more."""
 CALL_SECONDS = 10.0
 
 _log = logging.getLogger(__name__)
 
 
 class HealthReporter:
-    """One exporter's reports to its controller."""
+    """Sends one exporter's health reports to its controller."""
 
-    def __init__(self, controller: Controller, watch: HealthWatch) -> None:
+    def __init__(self, controller: ControllerConnection, watch: HealthWatch) -> None:
         self._controller = controller
         self._watch = watch
         self._heard = trio.Event()
-        """The controller is one of ours, and there."""
+        """One of our controllers is connected."""
         self._lost = trio.Event()
-        """It is not any more."""
+        """The connection is lost."""
         self._is_refused = False
-        """It is an older one, which has no such call."""
+        """The controller is older and has no such method."""
         self._told: HostReport | None = None
         self._told_at = 0.0
 
     def connected(self) -> None:
-        """A controller of ours has been heard."""
+        """One of our controllers is connected."""
         if not self._is_refused:
             self._heard.set()
 
     def disconnected(self) -> None:
-        """It may be another when it is back, or have forgotten everything."""
+        """The next controller may be another, or may have lost its memory."""
         if self._heard.is_set():
             self._heard = trio.Event()
         self._is_refused = False
@@ -56,7 +56,7 @@ class HealthReporter:
         self._lost.set()
 
     async def run(self) -> None:
-        """Until cancelled. Another controller than ours is told nothing, and hears nothing of it."""
+        """Send reports until cancelled, to controllers of ours only."""
         while True:
             heard = self._heard
             self._lost = trio.Event()
@@ -66,8 +66,8 @@ class HealthReporter:
                 is_due = trio.current_time() - self._told_at >= REFRESH_SECONDS
                 if heard is self._heard and (is_due or report.is_news(self._told)):
                     await self._tell(report, heard)
-            except Exception:  # a fault of ours in this must not end the board
-                _log.exception("nobody is told how this host is")
+            except Exception:  # a fault of ours must not end the board
+                _log.exception("reporting the host's health failed")
             await first_of(self._watch.wait, self._lost.wait)
 
     async def _tell(self, report: HostReport, heard: trio.Event) -> None:
@@ -75,10 +75,10 @@ class HealthReporter:
             findings=_sent(report.findings[:MAX_FINDINGS]), measures=report.measures
         )
         try:
-            async with self._controller.at_hand() as calls:
+            async with self._controller.reuse_or_open() as calls:
                 is_known = await _is_told(calls, request)
         except JumpstarterError as error:
-            _log.info("the controller does not know how this host is: %s", error)
+            _log.info("the host's health could not be reported: %s", error)
             return
         if heard is not self._heard:
             return
@@ -89,8 +89,8 @@ class HealthReporter:
             self._heard = trio.Event()
 
 
-async def _is_told(calls: Calls, request: exporter_pb2.ReportHealthRequest) -> bool:
-    """False if the controller has no such call. RpcError."""
+async def _is_told(calls: ControllerCalls, request: exporter_pb2.ReportHealthRequest) -> bool:
+    """Send one report; False if the controller has no such method. RpcError if it may not have arrived."""
     try:
         await calls.lab.ReportHealth(request, timeout=CALL_SECONDS)
     except RpcError as error:

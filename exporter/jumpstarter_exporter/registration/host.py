@@ -1,7 +1,7 @@
-"""A host that is enrolled as one registers its boards: each becomes an exporter with a token that no person sees.
+"""An enrolled host registers its boards: each becomes an exporter with a token that no person sees.
 
-One board's trouble is its own. What the controller has made of a board is kept in the state directory, so that a token
-is there when the controller is away; asking for it once more makes nothing new.
+A failure of one board does not affect the others. What the controller returned for a board is stored in the state
+directory, so that a token is available while the controller is away; registering again creates nothing new.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from jumpstarter_proto.file_names import safe_name
 from jumpstarter_proto.lab.v1 import boards_pb2, enrolment_pb2
 from jumpstarter_proto.lab.v1.boards_grpc import BoardServiceStub
 from jumpstarter_proto.lab.v1.enrolment_grpc import EnrolmentServiceStub
+from jumpstarter_proto.notifications import AutoResetEvent
 from jumpstarter_proto.private_files import PrivateFileError
 from jumpstarter_proto.remote import (
     Backoff,
@@ -38,12 +39,12 @@ from jumpstarter_proto.texts import shown
 from jumpstarter_exporter.boards import claim
 from jumpstarter_exporter.config.identities import Identities, StoredIdentity
 from jumpstarter_exporter.config.model import Enrolment, ExporterConfig, Tls
-from jumpstarter_exporter.registration.controller import Calls
+from jumpstarter_exporter.registration.controller import ControllerCalls
 
 __all__ = [
     "BoardRegistration",
     "GoneBoards",
-    "Known",
+    "KnownBoards",
     "board_lock",
     "identity_of",
     "missing_token",
@@ -53,14 +54,14 @@ __all__ = [
 
 CALL_SECONDS = 10.0
 SETTLE_SECONDS = 0.5
-"""Labels that change are told when they have had time to change back."""
+"""Changed labels are reported after this time if they have not been changed back."""
 GONE_RETRY_SECONDS = 0.5, 60.0
-"""The first and the longest pause before a controller is told again that boards are gone."""
+"""The first and the longest pause before gone boards are reported again."""
 LOCKS = "registering"
-"""A folder in the state directory, of files that are empty."""
+"""A folder of empty lock files in the state directory."""
 LOCK_LOOK_SECONDS = 0.05
 _BY_RULE = frozenset(("host", "board", "jumpstarter.dev/host", "jumpstarter.dev/board"))
-"""Labels that a controller gives a board by itself, where its host may have them."""
+"""Labels that a controller sets by itself if the host may have them."""
 _NOT_ITS_OWN = frozenset((StatusCode.PERMISSION_DENIED, StatusCode.INVALID_ARGUMENT))
 
 _log = logging.getLogger(__name__)
@@ -70,7 +71,7 @@ Open = Callable[[Enrolment], AbstractAsyncContextManager[Caller]]
 
 
 def missing_token(board: str, exporter: str, endpoint: str) -> str:
-    """What to do about a board of a host whose controller registers no boards by itself, as Jumpstarter's."""
+    """What to do if the controller does not register boards for a host, such as Jumpstarter's own."""
     return (
         f"the controller at {endpoint} registers no boards by itself, and the board {shown(board)} has no token: make "
         f"an exporter {shown(exporter)} there, and put `endpoint` and `token` of its configuration into the board's"
@@ -79,7 +80,7 @@ def missing_token(board: str, exporter: str, endpoint: str) -> str:
 
 @asynccontextmanager
 async def open_as_host(host: Enrolment) -> AsyncIterator[Caller]:
-    """A connection on which the host calls. RpcError if it cannot be had."""
+    """A connection with the host's identity. RpcError if it fails."""
     identity = Identity(Kind.HOST, host.namespace, host.name, host.token)
     async with open_controller(
         host.endpoint, Trust(ca=host.tls.ca, insecure=host.tls.insecure), identity
@@ -88,9 +89,9 @@ async def open_as_host(host: Enrolment) -> AsyncIterator[Caller]:
 
 
 def board_lock(host: Enrolment, exporter: str) -> trio.Lock:
-    """Held while the controller is told that a board is there, or gone, and that is kept: its last word is true.
+    """A lock to hold while a board is registered or retired and the result is stored.
 
-    A board that comes back while it is told that it is gone is registered after that.
+    A board that returns while it is being retired is registered afterwards.
     """
     key = (host.endpoint, host.namespace, exporter)
     lock = _locks.get(key)
@@ -101,15 +102,15 @@ def board_lock(host: Enrolment, exporter: str) -> trio.Lock:
 
 @asynccontextmanager
 async def _alone(host: Enrolment, exporter: str, identities: Identities) -> AsyncIterator[None]:
-    """The same among the processes of this host: a board may have one of its own, beside whoever says what is gone.
+    """The same lock between processes of this host: a board's own process, and the one that retires boards.
 
-    Where there can be no file for the lock nobody waits.
+    If the lock file cannot be created, no process waits.
     """
     async with board_lock(host, exporter):
         place = identities.folder.parent / LOCKS / safe_name(exporter)
         descriptor = await trio.to_thread.run_sync(_opened, place)
         try:
-            # Nothing tells when another process lets a lock go. It has it for as long as its call may take.
+            # The kernel sends no event when another process releases a lock. It is held for one call at most.
             while descriptor is not None and not _is_locked(descriptor):  # noqa: ASYNC110
                 await trio.sleep(LOCK_LOOK_SECONDS)
             yield
@@ -138,7 +139,7 @@ def _is_locked(descriptor: int) -> bool:
 
 
 class BoardRegistration:
-    """One board of a host that is enrolled as one."""
+    """One board of an enrolled host."""
 
     def __init__(
         self,
@@ -150,13 +151,13 @@ class BoardRegistration:
         identities: Identities | None = None,
         open_host: Open = open_as_host,
     ) -> None:
-        """`enrolment` is who the board is, as far as that is known; `config` is its file, if it has one.
+        """`enrolment` is the board's identity as far as it is known; `config` is its file, if it has one.
 
-        `labels` are those that it is to have now, beside those which the controller gives it by rule.
+        `labels` returns the labels that it should have now, besides those that the controller sets.
         """
         assert enrolment.host is not None
         self.problem = ""
-        """Why it does not have the labels that it is to have; empty if it has."""
+        """Why the board does not have the labels that it should have; empty if it does."""
         self._board = board
         self._config = config
         self._labels = labels
@@ -168,17 +169,17 @@ class BoardRegistration:
         self._open = open_host
 
     def look(self) -> None:
-        """The labels may have changed; the controller hears of it when they have settled, while `keep` runs."""
+        """The labels may have changed: `keep` reports them when they have settled."""
         self._changed.set()
 
     async def register(self) -> tuple[Identity, Trust]:
-        """Who the board's exporter is, as the controller says now.
+        """The identity of the board's exporter, as the controller returns it now.
 
-        One that has a token keeps it though its labels are refused; `problem` says so.
+        A board that has a token keeps it if its labels are rejected; `problem` says so.
 
         Raises:
-            RpcError: the controller is away, or does not take the host or this board of it; says what to do.
-            ConfigError: the host's identity makes no sense any more.
+            RpcError: the controller is away, or rejects the host or this board; the message says what to do.
+            ConfigError: the host's identity has become invalid.
         """
         async with _alone(self._host, self._enrolment.name, self._identities):
             return await self._register()
@@ -196,9 +197,9 @@ class BoardRegistration:
             is_about_board = raised is error and error.code in _NOT_ITS_OWN
             if not is_about_board or not self._enrolment.token or self._told == labels:
                 raise raised from None
-            # What it was registered with goes on to count; only this change of it does not.
+            # The board's registration stays valid; only this change of labels was rejected.
             self._told, self.problem = labels, str(raised)
-            _log.error("the board %s stays as it was: %s", self._board, raised)
+            _log.error("the labels of board %s were not changed: %s", self._board, raised)
             return identity_of(self._enrolment)
         self._told, self.problem = labels, ""
         self._enrolment = replace(
@@ -213,17 +214,20 @@ class BoardRegistration:
         return identity_of(self._enrolment)
 
     async def keep(self) -> None:
-        """Tell the controller of labels that change, until cancelled."""
+        """Report changed labels, until cancelled."""
         while True:
             await self._changed.wait()
             await trio.sleep(SETTLE_SECONDS)
             self._changed = trio.Event()
             backoff = Backoff(0.5, 30.0)
-            while self._told not in (None, self._wanted):  # without any its first registration says it
+            while self._told not in (
+                None,
+                self._wanted,
+            ):  # without a registration, the first one includes the labels
                 try:
                     await self.register()
                 except JumpstarterError as error:
-                    _log.info("the board %s: its labels are not told yet: %s", self._board, error)
+                    _log.info("the labels of board %s could not be reported yet: %s", self._board, error)
                     await trio.sleep(backoff.next())
 
     @property
@@ -231,13 +235,13 @@ class BoardRegistration:
         return dict(self._labels())
 
     def _reread(self) -> None:
-        """The host may have got a new token meanwhile."""
+        """The host may have a new token."""
         host = self._identities.find_host()
         if host is not None and (host.endpoint, host.name) == (self._host.endpoint, self._host.name):
             self._host = host
 
     async def _renew_host(self) -> None:
-        """Have a new token of the host's made, if the one that it has is about to end."""
+        """Renew the host's token if it expires soon."""
         claims = read_claims(self._host.token)
         if claims.left is None or (claims.renewal_seconds or 1.0) > 0:
             return
@@ -249,7 +253,7 @@ class BoardRegistration:
             await trio.to_thread.run_sync(self._keep_host, before, renewed)
         except (RpcError, PrivateFileError) as error:
             _log.warning(
-                "the token of host %s is good for %.0f h more, and is not renewed (%s); %s",
+                "the token of host %s expires in %.0f h and could not be renewed (%s); %s",
                 self._host.name,
                 claims.left / 3600,
                 error,
@@ -257,27 +261,29 @@ class BoardRegistration:
             )
         else:
             self._host = renewed
-            _log.info("host %s has a new token, as the one before was about to end", renewed.name)
+            _log.info("the token of host %s was renewed", renewed.name)
 
     def _keep_host(self, before: Enrolment, renewed: Enrolment) -> None:
         current = self._identities.find_host()
-        if current is not None and current.token == before.token:  # else somebody has enrolled it meanwhile
+        if (
+            current is not None and current.token == before.token
+        ):  # otherwise the host was enrolled again meanwhile
             self._identities.save_host(renewed)
 
     def seconds(self, identity: Identity) -> float | None:
-        """Until the board or its host should get a new token; see `Renewal`."""
+        """Seconds until the board or its host needs a new token; see `Renewal`."""
         found = (read_claims(token).renewal_seconds for token in (identity.token, self._host.token))
         return min((one for one in found if one is not None), default=None)
 
-    async def renew(self, calls: Calls, identity: Identity, trust: Trust) -> tuple[Identity, Trust]:
-        """Have them made: registering the board once more is a new token."""
+    async def renew(self, calls: ControllerCalls, identity: Identity, trust: Trust) -> tuple[Identity, Trust]:
+        """Renew both: registering the board again returns a new token."""
         return await self.register()
 
     async def _save(self) -> None:
         try:
             await trio.to_thread.run_sync(self._identities.save, self._board, self._enrolment, self._config)
-        except PrivateFileError as error:  # the next start asks for it again
-            _log.warning("the identity of the board %s is not kept: %s", self._board, error)
+        except PrivateFileError as error:  # the next start requests it again
+            _log.warning("the identity of board %s could not be stored: %s", self._board, error)
 
     def _explained(self, error: RpcError) -> RpcError:
         if error.code is StatusCode.UNIMPLEMENTED:
@@ -294,7 +300,7 @@ class BoardRegistration:
 
 
 def registration_of(config: ExporterConfig) -> BoardRegistration:
-    """Of a board that its host registers: by its file, or of what was discovered."""
+    """The registration of a board, from its file or discovered."""
     assert config.enrolment is not None
     if config.discovered is None:
         return BoardRegistration(config.board_name, config.file, lambda: config.labels, config.enrolment)
@@ -306,51 +312,50 @@ def registration_of(config: ExporterConfig) -> BoardRegistration:
 
 
 @dataclass(frozen=True)
-class Known:
+class KnownBoards:
     """The boards of a host."""
 
     boards: Collection[str]
     files: Collection[Path]
-    """Those of the ones that have one."""
+    """The files of boards that have one."""
     is_complete: bool
-    """What was discovered is among them; else nobody knows what is gone of it."""
+    """Whether discovered boards are included; otherwise it is unknown which of them are gone."""
 
 
 class GoneBoards:
-    """Tells the controller of boards that are gone for good, and forgets them.
+    """Retires boards that are gone for good, and removes their stored identities.
 
-    Those are boards whose file is gone or says that it is another, and discovered ones to which no device belongs.
+    Gone are boards whose file was removed or now names another board, and discovered boards without any device.
     """
 
     def __init__(
         self,
-        known: Callable[[], Known],
+        known: Callable[[], KnownBoards],
         *,
         identities: Identities | None = None,
         open_host: Open = open_as_host,
     ) -> None:
-        """`known` says which boards there are now."""
+        """`known` returns the boards that exist now."""
         self._known = known
         self._identities = identities or Identities()
         self._open = open_host
-        self._look = trio.Event()
+        self._look = AutoResetEvent()
         self._look.set()
 
     def look(self) -> None:
-        """Boards may have gone, or the controller may take the host again: it is asked now."""
+        """Check again: boards may be gone, or the controller may accept the host again."""
         self._look.set()
 
     async def run(self) -> None:
-        """At first, and whenever there is to `look`, until cancelled; a controller that is away is asked again."""
+        """Check at the start and after each `look`, until cancelled; retries while the controller is away."""
         backoff = Backoff(*GONE_RETRY_SECONDS)
         while True:
             await self._look.wait()
-            self._look = trio.Event()
             try:
                 await self._tell()
                 backoff.reset()
             except JumpstarterError as error:
-                _log.info("the controller does not know yet that boards are gone: %s", error)
+                _log.info("boards that are gone could not be retired yet: %s", error)
                 with trio.move_on_after(backoff.next()):
                     await self._look.wait()
                 self._look.set()
@@ -366,20 +371,20 @@ class GoneBoards:
                 try:
                     async with _alone(host, one.enrolment.name, self._identities):
                         if not _is_gone(one, self._known()):
-                            continue  # it has come back while others were told
+                            continue  # the board returned while others were retired
                         request = boards_pb2.RetireBoardRequest(name=one.enrolment.name)
                         await stub.RetireBoard(request, timeout=CALL_SECONDS)
                         await trio.to_thread.run_sync(self._identities.remove, one.board)
                 except (RpcError, PrivateFileError) as error:
                     if isinstance(error, RpcError) and error.code not in _NOT_ITS_OWN:
                         raise
-                    refused = refused or error  # that one's trouble; the others are told
+                    refused = refused or error  # a failure of one board; the others are retired
                 else:
-                    _log.info("the board %s is gone: its file is; the controller knows", one.board)
+                    _log.info("retired board %s: its file is gone", one.board)
         if refused is not None:
             raise refused
 
-    def _find(self, known: Known) -> tuple[Enrolment | None, list[StoredIdentity]]:
+    def _find(self, known: KnownBoards) -> tuple[Enrolment | None, list[StoredIdentity]]:
         host = self._identities.find_host()
         if host is None:
             return None, []
@@ -387,18 +392,18 @@ class GoneBoards:
         return host, [one for one in stored if one.host == host.name and _is_gone(one, known)]
 
 
-def _is_gone(stored: StoredIdentity, known: Known) -> bool:
+def _is_gone(stored: StoredIdentity, known: KnownBoards) -> bool:
     if stored.board in known.boards:
         return False
     if stored.config is None:
         return known.is_complete
-    if claim.holder(stored.config) is not None:
-        return False  # a process of its own serves it still
+    if claim.claim_holder(stored.config) is not None:
+        return False  # a process of its own still serves it
     return stored.config in known.files or _is_no_file(stored.config)
 
 
 def _is_no_file(path: Path) -> bool:
-    """Whether there is surely none; one that this user may not look for is somebody's."""
+    """Whether the file is known not to exist. A file that this user may not see may exist."""
     try:
         path.stat()
     except FileNotFoundError:
@@ -416,7 +421,7 @@ def _renewal(host: Enrolment) -> str:
 
 
 def identity_of(enrolment: Enrolment) -> tuple[Identity, Trust]:
-    """Who a board's exporter is, and whom it trusts."""
+    """The identity of a board's exporter, and the certificates that it trusts."""
     return (
         Identity(Kind.EXPORTER, enrolment.namespace, enrolment.name, enrolment.token),
         Trust(ca=enrolment.tls.ca, insecure=enrolment.tls.insecure),

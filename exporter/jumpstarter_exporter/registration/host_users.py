@@ -1,4 +1,4 @@
-"""Users of the host of a board that has a controller: whether they may use it now, and in which session."""
+"""Users of a host whose board has a controller: whether they may use the board now, and in which session."""
 
 from __future__ import annotations
 
@@ -10,35 +10,35 @@ from typing import Any
 import trio
 from jumpstarter_proto.rpc import LimitedLog, RpcError, ServedConnection, ServerCall, StatusCode
 
-from jumpstarter_exporter.boards.events import Admission, Refusal
-from jumpstarter_exporter.boards.keeper import Keeper
+from jumpstarter_exporter.boards.events import CallTarget, LocalRefusal
+from jumpstarter_exporter.boards.occupancy_runner import OccupancyRunner
+from jumpstarter_exporter.callers import caller_name
 from jumpstarter_exporter.devices.slot import Slot
-from jumpstarter_exporter.entrance import Use
-from jumpstarter_exporter.people import person_of
-from jumpstarter_exporter.session import Session
-from jumpstarter_exporter.view import see_all, see_since
+from jumpstarter_exporter.session.selection import CallUse
+from jumpstarter_exporter.session.session import Session
+from jumpstarter_exporter.visibility import see_all, see_since
 
 __all__ = ["FORCE", "OVERRIDE", "REFUSAL", "HostUsers"]
 
 OVERRIDE = "x-jumpstarter-override"
-"""Metadata: "1" takes part in a lease."""
+"""Metadata: "1" uses the lease's session."""
 FORCE = "x-jumpstarter-force"
-"""The same while a hook of it runs."""
+"""Metadata: "1" does so even while a hook runs."""
 REFUSAL = "x-jumpstarter-refusal"
-"""Why a call was refused, for programs; goes with the status."""
+"""Trailer: the reason code of a refused call."""
 
 _log = logging.getLogger(__name__)
 
 
 class HostUsers:
-    """They share one session, which is opened for the first of them and closed before a lease begins."""
+    """Users of the host share one session, which is opened for the first of them and closed before a lease begins."""
 
-    def __init__(self, keeper: Keeper, make: Callable[[], Session]) -> None:
-        """`make` gives a new session, with driver objects of its own."""
+    def __init__(self, occupancy: OccupancyRunner, make: Callable[[], Session]) -> None:
+        """`make` creates a session with driver objects of its own."""
         self._leased: Session | None = None
         self._lease_ended = time.time()
-        """In seconds since 1970: that of the last lease, as far as is known."""
-        self._keeper = keeper
+        """When the last lease ended, in seconds since the epoch, as far as is known."""
+        self._occupancy = occupancy
         self._make = make
         self._session: Session | None = None
         self._changing = trio.Lock()
@@ -51,7 +51,7 @@ class HostUsers:
 
     @property
     def leased(self) -> Session | None:
-        """That of the lease that has the board."""
+        """The session of the current lease."""
         return self._leased
 
     @leased.setter
@@ -59,16 +59,16 @@ class HostUsers:
         self._leased, self._lease_ended = session, time.time()
 
     async def run(self) -> None:
-        """Until cancelled; the devices that they have used are closed then."""
+        """Run until cancelled; then the devices of the local session are closed."""
         try:
             async with trio.open_nursery() as self._nursery:
                 await trio.sleep_forever()
         finally:
             self._nursery = None
 
-    async def enter(self, call: ServerCall[Any, Any], use: Use) -> Session:
-        """The session in which one of them makes that call. RpcError when they may not."""
-        person = await person_of(call)
+    async def enter(self, call: ServerCall[Any, Any], use: CallUse) -> Session:
+        """The session for a user's call. RpcError if the user may not make it."""
+        person = await caller_name(call)
         session = self.leased or await self._own()
         is_here = call.uid is not None
         if is_here:
@@ -76,8 +76,8 @@ class HostUsers:
             looks = session.reads(use)
         else:
             see_since(self._lease_ended)
-            looks = not (use.does or use.follows) if self._keeper.is_leased else session.reads(use)
-        answer = self._keeper.local_call(
+            looks = not (use.does or use.follows) if self._occupancy.is_leased else session.reads(use)
+        answer = self._occupancy.local_call(
             call.connection,
             person,
             reads=looks,
@@ -85,13 +85,13 @@ class HostUsers:
             force=is_here and call.header(FORCE) == "1",
         )
         match answer:
-            case Refusal(code, sentence):
+            case LocalRefusal(code, sentence):
                 raise RpcError(StatusCode.PERMISSION_DENIED, sentence, [(REFUSAL, code)])
-            case Admission.LOCAL:
+            case CallTarget.LOCAL:
                 session = await self._own()
-            case Admission.LEASE if self.leased is None:
-                raise RpcError(StatusCode.UNAVAILABLE, "the lease is just beginning, or ending; try again")
-            case Admission.LEASE:
+            case CallTarget.LEASE if self.leased is None:
+                raise RpcError(StatusCode.UNAVAILABLE, "the lease is just beginning or ending; try again")
+            case CallTarget.LEASE:
                 assert self.leased is not None
                 session = self.leased
                 self._announce(call.connection, person, session)
@@ -99,27 +99,27 @@ class HostUsers:
 
     @property
     def session(self) -> Session | None:
-        """The one in which they look, if there is one."""
+        """The session that their reads use, if there is one."""
         return self.leased or self._session
 
-    def tell(self, text: str) -> None:
-        """Let them read that: in the log of their session, or in the host's while they have none."""
+    def notify(self, text: str) -> None:
+        """Notify them: in the log of their session, or in the host's log if they have none."""
         if self._session is None:
             self._told.write(f"users of this host: {text}")
         else:
-            self._session.tell(text)
+            self._session.notify(text)
 
-    async def look_for(self, slot: Slot) -> None:
-        """Open that device of theirs, to see whether its hardware is there. What comes of it is its state."""
+    async def probe(self, slot: Slot) -> None:
+        """Open the device in their session, to find out whether its hardware is there. The result is its state."""
         try:
             session = await self._own()
             if self.leased is None:
                 await session.node(str(slot.uuid)).open()
-        except Exception as error:  # any driver's open; a lease may have come meanwhile, too
-            _log.debug("%s is not there: %s", slot, error)
+        except Exception as error:  # any driver's open; or a lease has begun meanwhile
+            _log.debug("%s could not be opened: %s", slot, error)
 
     async def leave(self, why: str) -> None:
-        """Close their session, if there is one. Shielded: what they have used is closed when this returns."""
+        """Close their session, if there is one. Shielded: its devices are closed when this returns."""
         with trio.CancelScope(shield=True):
             async with self._changing:
                 if self._session is not None:
@@ -131,7 +131,7 @@ class HostUsers:
         async with self._changing:
             if self._session is None:
                 if self._nursery is None:
-                    raise RpcError(StatusCode.UNAVAILABLE, "the exporter is starting, or ending; try again")
+                    raise RpcError(StatusCode.UNAVAILABLE, "the exporter is starting or stopping; try again")
                 self._leaving, self._left = trio.Event(), trio.Event()
                 self._session = await self._nursery.start(self._live)
             return self._session
@@ -149,8 +149,8 @@ class HostUsers:
             self._left.set()
 
     def _announce(self, connection: ServedConnection, person: str, session: Session) -> None:
-        """The lease's user reads who takes part, once of each connection."""
+        """Notify the lease's user of who uses it with --override, once per connection."""
         self._overriding = {one for one in self._overriding if not one.ended.is_set()}
         if connection not in self._overriding:
             self._overriding.add(connection)
-            session.tell(f"{person} of this host takes part in the lease, with --override")
+            session.notify(f"{person} on the exporter's host uses the lease with --override")

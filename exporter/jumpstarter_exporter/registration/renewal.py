@@ -19,7 +19,7 @@ from jumpstarter_proto.remote import Identity, Trust, read_claims
 from jumpstarter_exporter.config import ExporterConfig, load, with_identity
 from jumpstarter_exporter.config.identities import Identities
 from jumpstarter_exporter.config.model import Enrolment
-from jumpstarter_exporter.registration.controller import CALL_SECONDS, Calls
+from jumpstarter_exporter.registration.controller import CALL_SECONDS, ControllerCalls
 
 __all__ = ["OwnRenewal"]
 
@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 
 
 class OwnRenewal:
-    """Of an exporter that somebody has enrolled, or given a token to."""
+    """Renewal for an exporter that a person enrolled or gave a token."""
 
     def __init__(self, config: ExporterConfig, identities: Identities | None = None) -> None:
         self._config = config
@@ -37,17 +37,17 @@ class OwnRenewal:
         """See `Renewal`."""
         return read_claims(identity.token).renewal_seconds
 
-    async def renew(self, calls: Calls, identity: Identity, trust: Trust) -> tuple[Identity, Trust]:
+    async def renew(self, calls: ControllerCalls, identity: Identity, trust: Trust) -> tuple[Identity, Trust]:
         """See `Renewal`."""
         credential = await calls.enrolment.RenewToken(enrolment_pb2.RenewTokenRequest(), timeout=CALL_SECONDS)
         try:
             await trio.to_thread.run_sync(self._keep, identity.token, credential.token)
         except (JumpstarterError, OSError) as error:
-            _log.warning("the new token is lost when this process ends, as it cannot be kept: %s", error)
+            _log.warning("the new token cannot be stored and is lost when this process ends: %s", error)
         return replace(identity, token=credential.token), trust
 
     def _keep(self, before: str, token: str) -> None:
-        """Put it in the place of the one before, unless somebody else has put another there meanwhile."""
+        """Store the new token in place of the old one, unless somebody has changed that meanwhile."""
         config, identities = self._config, self._identities
         current = config if config.discovered is not None else load(config.file, lenient=True)
         enrolment = with_identity(current, identities).enrolment
@@ -62,7 +62,7 @@ class OwnRenewal:
             _write(new)
         except (PrivateFileError, OSError) as error:
             kept = identities.save(config.board_name, new, config.file)
-            _log.warning("%s; the new token is in %s, which counts from now on", error, kept)
+            _log.warning("%s; the new token is in %s, which is used from now on", error, kept)
 
 
 def _write(enrolment: Enrolment) -> None:

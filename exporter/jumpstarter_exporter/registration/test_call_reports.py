@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from jumpstarter_proto.lab.v1 import exporter_grpc, exporter_pb2
 from jumpstarter_proto.rpc import RpcError, ServerCall, Servicer, StatusCode
 
-from jumpstarter_exporter.call_notes import Caller, CallNote
 from jumpstarter_exporter.registration.call_reports import (
     BATCH_SECONDS,
     MAX_BATCH,
@@ -21,6 +20,7 @@ from jumpstarter_exporter.registration.call_reports import (
     CallReporter,
 )
 from jumpstarter_exporter.registration.conftest import Lab, Wired
+from jumpstarter_exporter.session.call_notes import CallNote, CallOrigin
 
 Request = exporter_pb2.ReportCallsRequest
 Response = exporter_pb2.ReportCallsResponse
@@ -87,7 +87,9 @@ async def reporting(lab: Lab, *also: Servicer) -> AsyncIterator[tuple[CallReport
 
 
 def note(method: str) -> CallNote:
-    return CallNote("power", method, Caller("ana"), trio.current_time(), "OK", 0.5, lease="l1", session="s1")
+    return CallNote(
+        "power", method, CallOrigin("ana"), trio.current_time(), "OK", 0.5, lease="l1", session="s1"
+    )
 
 
 async def test_calls_are_told_within_a_second_or_two_with_their_age_and_nothing_else(
@@ -121,7 +123,7 @@ async def test_all_that_is_known_of_a_call_is_told_each_in_its_place(
     async with reporting(lab, ours) as (reporter, _):
         reporter.connected()
         at = trio.current_time()
-        caller = Caller("ana", is_hook=True)
+        caller = CallOrigin("ana", is_hook=True)
         reporter.note(
             CallNote(
                 "disk", "flash", caller, at, "ABORTED", 7.5, received=11, sent=22, lease="l", session="s"

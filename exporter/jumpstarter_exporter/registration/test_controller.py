@@ -27,18 +27,25 @@ from jumpstarter_proto.remote import Identity, Kind, Trust
 from jumpstarter_proto.rpc import RpcError, ServerCall, StatusCode
 from jumpstarter_proto.v1 import jumpstarter_pb2 as pb
 
-from jumpstarter_exporter.registration.announcer import Announcer
 from jumpstarter_exporter.registration.conftest import Call, Lab, Wired
 from jumpstarter_exporter.registration.controller import (
-    ASSIGNMENTS,
+    ASSIGNMENT_RATE,
     CALL_SECONDS,
-    DIALS,
+    DIAL_RATE,
     STEADY_SECONDS,
-    Calls,
+    ControllerCalls,
 )
-from jumpstarter_exporter.registration.patience import LONGEST, SLOW_FIRST
-from jumpstarter_exporter.registration.registered import _for_people
-from jumpstarter_exporter.registration.tenant import MAX_NAME_LENGTH, Tenant, tenant_of
+from jumpstarter_exporter.registration.lease_assignment import (
+    MAX_NAME_LENGTH,
+    LeaseAssignment,
+    lease_assignment_of,
+)
+from jumpstarter_exporter.registration.registered_exporter import _local_time_text
+from jumpstarter_exporter.registration.retry_policy import (
+    FIRST_RETRY_AFTER_REJECTION_SECONDS,
+    MAX_RETRY_SECONDS,
+)
+from jumpstarter_exporter.registration.status_reporter import StatusReporter
 from jumpstarter_exporter.status import Status
 
 AWAY = RpcError(StatusCode.UNAVAILABLE, "away")
@@ -49,10 +56,12 @@ def devices() -> list[pb.DriverInstanceReport]:
     return [pb.DriverInstanceReport(uuid="root")]
 
 
-async def follow(lab: Lab, told: Callable[[Tenant | None], None], controller: Wired | None = None) -> None:
+async def follow(
+    lab: Lab, told: Callable[[LeaseAssignment | None], None], controller: Wired | None = None
+) -> None:
     controller = controller or Wired(lab)
-    announcer = Announcer(controller, dict, devices, (Status.AVAILABLE, ""))
-    await controller.follow(announcer.introduce, told)
+    announcer = StatusReporter(controller, dict, devices, (Status.AVAILABLE, ""))
+    await controller.follow(announcer.register, told)
 
 
 async def test_devices_are_told_anew_on_every_new_connection(
@@ -76,7 +85,7 @@ async def test_who_was_refused_tries_again_at_once_when_somebody_says_so(
         for tries in (1, 2, 3):
             await trio.testing.wait_all_tasks_blocked()
             assert lab.heard.count("AVAILABLE") == tries
-            controller.hurry()
+            controller.retry_now()
         nursery.cancel_scope.cancel()
     assert trio.current_time() == 0
 
@@ -86,10 +95,10 @@ async def test_a_stream_that_ended_well_is_opened_again_without_a_new_introducti
 ) -> None:
     ann = pb.StatusResponse(leased=True, lease_name="a", client_name="ann")
     lab.says = [ann, None, ann, None, pb.StatusResponse(leased=False)]
-    told: list[Tenant | None] = []
+    told: list[LeaseAssignment | None] = []
     with trio.move_on_after(2):
         await follow(lab, told.append)
-    assert told == [Tenant("a", "ann"), Tenant("a", "ann"), None]
+    assert told == [LeaseAssignment("a", "ann"), LeaseAssignment("a", "ann"), None]
     assert lab.heard == ["register 1 {}", "AVAILABLE"]
 
 
@@ -102,7 +111,7 @@ async def test_who_was_deleted_says_so_and_goes_on_asking(
         await follow(lab, lambda _: None)
     errors = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
     assert len(errors) == 1
-    assert "lab:8082: the controller does not take this exporter: exporter one was deleted" in errors[0]
+    assert "lab:8082: the controller rejected this exporter: exporter one was deleted" in errors[0]
     assert lab.says == []
     assert lab.heard.count("AVAILABLE") == 6
 
@@ -111,10 +120,10 @@ async def test_a_fault_of_ours_in_the_conversation_is_logged_and_the_conversatio
     lab: Lab, autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     lab.says = [pb.StatusResponse(leased=False), None] * 3
-    told: list[Tenant | None] = []
+    told: list[LeaseAssignment | None] = []
 
-    def broken(tenant: Tenant | None) -> None:
-        told.append(tenant)
+    def broken(assignment: LeaseAssignment | None) -> None:
+        told.append(assignment)
         if len(told) == 1:
             raise ZeroDivisionError("a fault")
 
@@ -128,8 +137,8 @@ async def test_a_stream_that_ends_as_soon_as_it_has_said_something_is_opened_les
     lab: Lab, autojump_clock: trio.testing.MockClock
 ) -> None:
     lab.says = [pb.StatusResponse(leased=False), None] * 1000
-    told: list[Tenant | None] = []
-    with trio.move_on_after(20 * LONGEST):
+    told: list[LeaseAssignment | None] = []
+    with trio.move_on_after(20 * MAX_RETRY_SECONDS):
         await follow(lab, told.append)
     assert 20 <= len(told) <= 50
 
@@ -142,7 +151,7 @@ async def test_a_stream_that_lasted_is_opened_again_soon(
         nursery.start_soon(follow, lab, lambda _: told.append(trio.current_time()))
         lab.says = [pb.StatusResponse(leased=False), None] * 10
         lab.say()
-        await trio.sleep(20 * LONGEST)
+        await trio.sleep(20 * MAX_RETRY_SECONDS)
         lab.says = [None, pb.StatusResponse(leased=False)]
         lab.say()
         await trio.sleep(0.6)
@@ -153,23 +162,23 @@ async def test_a_stream_that_lasted_is_opened_again_soon(
 async def test_a_controller_that_says_the_same_without_end_is_heard_slowly(
     lab: Lab, autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    burst, per_second = ASSIGNMENTS
+    burst, per_second = ASSIGNMENT_RATE
     seconds = 60.0
     lab.says = [pb.StatusResponse(leased=True, lease_name="a", client_name=f"c{i}") for i in range(2000)]
-    told: list[Tenant | None] = []
+    told: list[LeaseAssignment | None] = []
     with trio.move_on_after(seconds):
         await follow(lab, told.append)
     assert burst < len(told) <= burst + seconds * per_second + 2
     assert [one.client for one in told if one] == [f"c{i}" for i in range(len(told))], (
         "and nothing is left out"
     )
-    assert caplog.text.count("more than 5 things a second") == 1
+    assert caplog.text.count("more than 5 messages per second") == 1
 
 
 async def test_a_controller_that_announces_connections_without_end_is_heard_slowly(
     lab: Lab, autojump_clock: trio.testing.MockClock
 ) -> None:
-    burst, per_second = DIALS
+    burst, per_second = DIAL_RATE
     seconds = 30.0
     lab.dials = [pb.ListenResponse(router_token=str(number)) for number in range(2000)]
     arrived: list[pb.ListenResponse] = []
@@ -232,27 +241,27 @@ async def test_a_lease_that_ends_at_no_time_has_no_end(
 ) -> None:
     end = Timestamp(seconds=seconds, nanos=nanos)
     ours = Ours(Assignment(lease="a", client="ann", end=end))
-    told: list[Tenant | None] = []
+    told: list[LeaseAssignment | None] = []
     with trio.move_on_after(60):
         await follow(lab, told.append, Wired(lab, also=[ours]))
-    assert told == [Tenant("a", "ann", None)]
+    assert told == [LeaseAssignment("a", "ann", None)]
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
 @given(st.builds(Timestamp, seconds=st.integers(-(2**63), 2**63 - 1), nanos=st.integers(-(2**31), 2**31 - 1)))
 def test_whenever_a_controller_says_that_a_lease_ends_there_is_a_sentence_for_it(end: Timestamp) -> None:
-    tenant = tenant_of("a", "ann", end)
-    assert tenant is not None
-    assert bool(_for_people(tenant.until)) == (tenant.until is not None)
+    assignment = lease_assignment_of("a", "ann", end)
+    assert assignment is not None
+    assert bool(_local_time_text(assignment.until)) == (assignment.until is not None)
     if 0 <= end.nanos < 10**9 and 0 <= end.seconds < 10**11:
-        assert tenant.until == pytest.approx(end.seconds + end.nanos / 10**9)
+        assert assignment.until == pytest.approx(end.seconds + end.nanos / 10**9)
 
 
 def test_the_end_of_a_lease_is_a_time_of_today_or_has_its_date() -> None:
     now = time.time()
-    assert re.fullmatch(r"\d\d:\d\d", _for_people(now))
+    assert re.fullmatch(r"\d\d:\d\d", _local_time_text(now))
     for days in (-1, 1, 31, 365):  # of which one is in this month
-        assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d", _for_people(now + days * 86400))
+        assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d", _local_time_text(now + days * 86400))
 
 
 BAD_NAMES = ["x" * (MAX_NAME_LENGTH + 1), "\x1b[2J", "two\nlines", "turned\u202e", "nul\0"]
@@ -273,13 +282,13 @@ async def test_a_name_that_can_be_none_is_refused_in_one_sentence_and_the_export
         setattr(said, place, name)
     ours = [] if place == "old lease" else [Ours(said)]
     lab.says = [pb.StatusResponse(leased=True, lease_name=name, client_name="ann"), None] * 20
-    told: list[Tenant | None] = []
+    told: list[LeaseAssignment | None] = []
     with trio.move_on_after(6.0):
         await follow(lab, told.append, Wired(lab, also=ours))
     assert told == []
     assert lab.heard.count("AVAILABLE") >= 3
     [warning] = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
-    assert "which cannot be a name; it is not served" in warning
+    assert "which is invalid; the lease is not served" in warning
     assert warning.isprintable()
     assert len(warning) < 300
 
@@ -287,10 +296,10 @@ async def test_a_name_that_can_be_none_is_refused_in_one_sentence_and_the_export
 async def test_who_is_known_no_more_has_no_lease(lab: Lab, autojump_clock: trio.testing.MockClock) -> None:
     ann = pb.StatusResponse(leased=True, lease_name="a", client_name="ann")
     lab.says = [ann, RpcError(StatusCode.UNKNOWN, 'exporters.jumpstarter.dev "one" not found')]
-    told: list[Tenant | None] = []
+    told: list[LeaseAssignment | None] = []
     with trio.move_on_after(1):
         await follow(lab, told.append)
-    assert told == [Tenant("a", "ann"), None]
+    assert told == [LeaseAssignment("a", "ann"), None]
 
 
 @pytest.mark.parametrize("new", ["", "another token", "another certificate", "unreadable"])
@@ -304,7 +313,7 @@ async def test_a_new_token_in_the_configuration_is_tried_at_once(
         return Identity(Kind.EXPORTER, "lab", "one", token), Trust(ca="QUJD" if "certificate" in new else "")
 
     lab.says = [DELETED, DELETED]
-    with trio.move_on_after(SLOW_FIRST / 4):
+    with trio.move_on_after(FIRST_RETRY_AFTER_REJECTION_SECONDS / 4):
         await follow(lab, lambda _: None, Wired(lab, reread=reread))
     assert len(lab.says) == (0 if new.startswith("another") else 1)
 
@@ -323,7 +332,7 @@ async def test_the_end_of_a_token_is_said_a_month_before(
         await follow(lab, lambda _: None, Wired(lab, token=token))
     assert ("enrol again" in caplog.text) is said
     if days is not None:
-        assert (f"is good for {days * 24} h more" in caplog.text) is said
+        assert (f"expires in {days * 24} h" in caplog.text) is said
 
 
 async def test_the_end_of_a_token_is_said_where_the_controller_makes_no_other(
@@ -333,7 +342,7 @@ async def test_the_end_of_a_token_is_said_where_the_controller_makes_no_other(
     renewals = Renewals(RpcError(StatusCode.UNIMPLEMENTED, "what?"))
     with trio.move_on_after(1):
         await follow(lab, lambda _: None, Wired(lab, token=token, renewal=renewals))
-    assert "this exporter's token is good for 24 h more" in caplog.text
+    assert "this exporter's token expires in 24 h" in caplog.text
 
 
 async def test_a_token_is_renewed_in_time_where_the_wall_clock_is_set_meanwhile(
@@ -361,7 +370,7 @@ class Renewals:
     def seconds(self, identity: Identity) -> float | None:
         return self.left
 
-    async def renew(self, calls: Calls, identity: Identity, trust: Trust) -> tuple[Identity, Trust]:
+    async def renew(self, calls: ControllerCalls, identity: Identity, trust: Trust) -> tuple[Identity, Trust]:
         self.asked.append(trio.current_time())
         outcome = self.outcomes.pop(0)
         if isinstance(outcome, RpcError):
@@ -397,7 +406,7 @@ async def test_a_token_that_is_due_all_the_time_is_asked_for_once_a_connection(
     assert lab.heard == ["register 1 {}", "AVAILABLE"]
 
 
-CALLS: list[Callable[[Calls], Awaitable[None]]] = [
+CALLS: list[Callable[[ControllerCalls], Awaitable[None]]] = [
     lambda calls: calls.register({}, []),
     lambda calls: calls.report(Status.AVAILABLE, ""),
     lambda calls: calls.unregister("over"),
@@ -407,7 +416,7 @@ CALLS: list[Callable[[Calls], Awaitable[None]]] = [
 
 @pytest.mark.parametrize("call", CALLS)
 async def test_a_controller_that_does_not_answer_holds_nobody_up(
-    lab: Lab, autojump_clock: trio.testing.MockClock, call: Callable[[Calls], Awaitable[None]]
+    lab: Lab, autojump_clock: trio.testing.MockClock, call: Callable[[ControllerCalls], Awaitable[None]]
 ) -> None:
     lab.answers = False
     before = trio.current_time()
@@ -434,14 +443,14 @@ async def test_what_is_told_goes_the_way_that_is_open_and_a_new_one_behind_a_fai
     controller = Wired(lab)
     followed = trio.Event()
 
-    async def introduce(calls: Calls) -> None:
+    async def introduce(calls: ControllerCalls) -> None:
         await calls.register({}, [])
 
-    def told(_: Tenant | None) -> None:
+    def told(_: LeaseAssignment | None) -> None:
         followed.set()
 
     async def report() -> None:
-        async with controller.at_hand() as calls:
+        async with controller.reuse_or_open() as calls:
             await calls.report(Status.AVAILABLE, "")
 
     with trio.fail_after(10):

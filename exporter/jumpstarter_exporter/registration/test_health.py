@@ -258,7 +258,7 @@ async def test_a_fault_in_a_look_ends_nothing(
             patch.setattr(told.host, "hardware", fail)
             told.reporter.connected()
             await at_rest()
-            assert (ours.heard, "nobody is told how this host is" in caplog.text) == ([], True)
+            assert (ours.heard, "reporting the host's health failed" in caplog.text) == ([], True)
             patch.undo()
             await trio.sleep(LOOK_SECONDS)
             assert len(ours.heard) == 1

@@ -29,20 +29,20 @@ from jumpstarter_proto.rpc import (
 )
 from jumpstarter_proto.tasks import collapsed
 
-from jumpstarter_exporter.boards.claim import claimed
+from jumpstarter_exporter.boards.claim import exclusive_claim
 from jumpstarter_exporter.config import Enrolment, Identities, load, with_identity
 from jumpstarter_exporter.config.host_labels import host_labels
 from jumpstarter_exporter.config.model import Tls
 from jumpstarter_exporter.devices.inventory import BoardDevices, Inventory
 from jumpstarter_exporter.registration import host as module
 from jumpstarter_exporter.registration.conftest import Lab, Wired
-from jumpstarter_exporter.registration.controller import Controller
+from jumpstarter_exporter.registration.controller import ControllerConnection
 from jumpstarter_exporter.registration.host import (
     LOCKS,
     SETTLE_SECONDS,
     BoardRegistration,
     GoneBoards,
-    Known,
+    KnownBoards,
     board_lock,
     registration_of,
 )
@@ -207,7 +207,7 @@ async def test_a_label_that_is_refused_takes_no_board_away_that_is_there(
     boards.failures = [NOT_GRANTED]
     identity, _ = await known.register()
     assert (identity.token, known.problem) == ("kept", str(NOT_GRANTED))
-    assert "stays as it was" in caplog.text
+    assert "were not changed" in caplog.text
     boards.failures = [NOT_GRANTED]
     with refused("may not set the label team"):
         await known.register()  # said once: who asks again with the same is refused
@@ -335,7 +335,7 @@ async def test_a_host_whose_token_is_about_to_end_gets_another_before_it_registe
     assert kept.token == "enrolled again"
     tokens.meanwhile = lambda: None
     assert await register(due, RpcError(StatusCode.UNAVAILABLE, "away")) == [due, due]
-    assert "the token of host pi4 is good for 48 h more, and is not renewed (away); for a new" in caplog.text
+    assert "the token of host pi4 expires in 48 h and could not be renewed (away); for a new" in caplog.text
 
 
 def test_a_board_is_registered_anew_as_soon_as_its_token_or_its_hosts_is_due(boards: Boards) -> None:
@@ -357,7 +357,7 @@ async def test_what_cannot_be_kept_is_asked_for_again_at_the_next_start(
     identities.folder.parent.write_text("no folder")
     identity, _ = await registration(boards).register()
     assert identity.token == "token-1"
-    assert "the identity of the board one is not kept" in caplog.text
+    assert "the identity of board one could not be stored" in caplog.text
 
 
 async def test_boards_whose_files_are_gone_are_told_and_forgotten_and_no_others(
@@ -381,7 +381,7 @@ async def test_boards_whose_files_are_gone_are_told_and_forgotten_and_no_others(
     ):
         identities.save(name, replace(PENDING, name=f"pi4-{name}", token="t", host=host), config)
     boards.failures = [RpcError(StatusCode.UNAVAILABLE, "away")]
-    known = Known({"kept"}, {renamed}, is_complete=False)
+    known = KnownBoards({"kept"}, {renamed}, is_complete=False)
     gone = GoneBoards(lambda: known, open_host=boards.opened)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(gone.run)
@@ -412,7 +412,7 @@ async def test_a_gone_board_that_the_controller_refuses_or_a_damaged_one_keeps_n
     boards.failures = [
         RpcError(StatusCode.PERMISSION_DENIED, "exporter pi4-a is nobody's board, not host pi4's")
     ]
-    gone = GoneBoards(lambda: Known((), (), is_complete=True), open_host=boards.opened)
+    gone = GoneBoards(lambda: KnownBoards((), (), is_complete=True), open_host=boards.opened)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(gone.run)
         await until(lambda: identities.find("b") is None)
@@ -428,8 +428,8 @@ async def test_a_gone_board_that_is_back_before_the_controller_hears_of_it_stays
     for name in ("a", "b", "c"):
         identities.save(name, replace(PENDING, name=f"pi4-{name}", token="t"), None)
 
-    def known() -> Known:
-        return Known(("b",) if boards.retired else (), (), is_complete=True)
+    def known() -> KnownBoards:
+        return KnownBoards(("b",) if boards.retired else (), (), is_complete=True)
 
     gone = GoneBoards(known, open_host=boards.opened)
     async with trio.open_nursery() as nursery:
@@ -448,7 +448,7 @@ async def test_a_board_that_is_back_while_the_controller_is_told_that_it_is_gone
     identities.save("one", before, None)
     boards.may_retire = trio.Event()
     there: set[str] = set()
-    gone = GoneBoards(lambda: Known(there, (), is_complete=True), open_host=boards.opened)
+    gone = GoneBoards(lambda: KnownBoards(there, (), is_complete=True), open_host=boards.opened)
     with trio.fail_after(10):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(gone.run)
@@ -482,7 +482,7 @@ async def test_a_board_that_its_own_process_brings_back_is_not_said_to_be_gone(
     file = tmp_path / "one.yaml"
     before = replace(PENDING, token="t")
     identities.save("one", before, file)
-    gone = GoneBoards(lambda: Known((), (), is_complete=True), open_host=boards.opened)
+    gone = GoneBoards(lambda: KnownBoards((), (), is_complete=True), open_host=boards.opened)
     # That process is just registering it.
     with holding(lock_of(identities)) as other:
         async with trio.open_nursery() as nursery:
@@ -524,8 +524,8 @@ async def test_a_board_whose_file_is_gone_and_that_a_process_of_its_own_serves_s
     identities.save_host(HOST)
     for name in ("one", "two"):
         identities.save(name, replace(PENDING, name=f"pi4-{name}", token="t"), tmp_path / f"{name}.yaml")
-    gone = GoneBoards(lambda: Known((), (), is_complete=True), open_host=boards.opened)
-    async with claimed(tmp_path / "one.yaml"), trio.open_nursery() as nursery:
+    gone = GoneBoards(lambda: KnownBoards((), (), is_complete=True), open_host=boards.opened)
+    async with exclusive_claim(tmp_path / "one.yaml"), trio.open_nursery() as nursery:
         nursery.start_soon(gone.run)
         await until(lambda: identities.find("two") is None)
         nursery.cancel_scope.cancel()
@@ -539,7 +539,7 @@ async def test_who_could_not_say_that_boards_are_gone_tries_again_at_once_when_t
     identities.save_host(HOST)
     identities.save("a", replace(PENDING, name="pi4-a", token="t"), None)
     boards.failures = [DELETED]
-    gone = GoneBoards(lambda: Known((), (), is_complete=True), open_host=boards.opened)
+    gone = GoneBoards(lambda: KnownBoards((), (), is_complete=True), open_host=boards.opened)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(gone.run)
         await until(lambda: not boards.failures)
@@ -556,7 +556,7 @@ async def test_a_token_that_does_not_count_any_more_is_asked_for_again_at_once(
     controller = Wired(lab, token="", register=one.register)
     lab.says = [RpcError(StatusCode.UNAUTHENTICATED, "exporter one was deleted or has a new token")]
     with refused("has not registered the board yet"):
-        async with Controller.open(controller):
+        async with ControllerConnection.open(controller):
             pass
 
     async def introduce(_: object) -> None:

@@ -24,16 +24,16 @@ from jumpstarter_proto.v1 import jumpstarter_pb2 as pb
 from jumpstarter_proto.v1.jumpstarter_grpc import ExporterServiceStub
 from jumpstarter_proto.value import from_value, to_value
 
-from jumpstarter_exporter import people
-from jumpstarter_exporter.boards.events import Phase
-from jumpstarter_exporter.boards.keeper import Keeper
+from jumpstarter_exporter import callers
+from jumpstarter_exporter.boards.events import ServingPhase
 from jumpstarter_exporter.boards.occupancy import Occupancy
+from jumpstarter_exporter.boards.occupancy_runner import OccupancyRunner
 from jumpstarter_exporter.registration.conftest import Board, Configure, Lab, Wired
 from jumpstarter_exporter.registration.host_users import FORCE, OVERRIDE, REFUSAL, HostUsers
-from jumpstarter_exporter.registration.registered import Registered
-from jumpstarter_exporter.registration.tenant import Tenant
-from jumpstarter_exporter.services import services
-from jumpstarter_exporter.tree import Tree
+from jumpstarter_exporter.registration.lease_assignment import LeaseAssignment
+from jumpstarter_exporter.registration.registered_exporter import RegisteredExporter
+from jumpstarter_exporter.session.services import services
+from jumpstarter_exporter.session.tree import Tree
 
 ME = pwd.getpwuid(os.getuid()).pw_name
 
@@ -42,7 +42,7 @@ ME = pwd.getpwuid(os.getuid()).pw_name
 def guarded(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     """The clock of these tests does not wait for threads, and a user's name is looked up in one."""
     caplog.set_level(logging.INFO)
-    monkeypatch.setitem(people._names, os.getuid(), ME)
+    monkeypatch.setitem(callers._names, os.getuid(), ME)
 
 
 class Memory:
@@ -84,12 +84,12 @@ class User:
 class Host:
     """A registered exporter, and the socket of its host."""
 
-    def __init__(self, exporter: Registered) -> None:
+    def __init__(self, exporter: RegisteredExporter) -> None:
         self.exporter = exporter
 
     @property
-    def phase(self) -> Phase | None:
-        lease = self.exporter._keeper.lease
+    def phase(self) -> ServingPhase | None:
+        lease = self.exporter._occupancy.lease
         return None if lease is None else lease.phase
 
     @asynccontextmanager
@@ -118,7 +118,7 @@ async def hosting(
     configure: Configure, lab: Lab, memory: Memory | None = None, **hooks: dict[str, str]
 ) -> AsyncIterator[Host]:
     """It runs for the block, and dies at its end: nothing is said to the controller, and no hook runs."""
-    exporter = Registered(configure(**hooks), Wired(lab), records=memory)
+    exporter = RegisteredExporter(configure(**hooks), Wired(lab), records=memory)
     async with trio.open_nursery() as nursery:
         await nursery.start(exporter.serve)
         await lab.until("register 2 {}")
@@ -171,7 +171,7 @@ async def test_a_lease_waits_for_the_users_of_the_host_and_has_driver_objects_of
                 while "the lease lease of ann waits for this board" not in (await log.receive()).message:
                     pass
             assert await user.call("wait", 0) == "done"
-            assert host.phase is Phase.WAITING
+            assert host.phase is ServingPhase.WAITING
         await lab.until("LEASE_READY")
         assert Board.latest is not mine
 
@@ -262,7 +262,7 @@ async def test_an_override_runs_in_the_lease_and_is_said_to_its_user(
             assert await user.call("wait", 0, metadata=[(OVERRIDE, "1")]) == "done"
             assert await user.call("wait", 0, metadata=[(OVERRIDE, "1")]) == "done"
             said = [entry.message async for entry in _there(entries)]
-        assert said.count(f"{ME} of this host takes part in the lease, with --override") == 1
+        assert said.count(f"{ME} on the exporter's host uses the lease with --override") == 1
         assert Board.latest is leased
 
 
@@ -566,7 +566,7 @@ async def test_a_lease_that_waits_can_be_ended_by_its_user(
 async def test_a_board_whose_exporter_stops_behind_a_lease_is_put_in_order_by_the_next(
     configure: Configure, lab: Lab, tmp_path: Any, monkeypatch: pytest.MonkeyPatch, told_when: str
 ) -> None:
-    monkeypatch.setattr("jumpstarter_exporter.registration.serving.HOOK_SECONDS", 0.1)
+    monkeypatch.setattr("jumpstarter_exporter.registration.lease_server.HOOK_SECONDS", 0.1)
     memory, fifo = Memory(), tmp_path / "fifo"
     os.mkfifo(fifo)
     hook = {"script": f"echo began >> {tmp_path}/said; cat {fifo}"}
@@ -647,10 +647,10 @@ async def test_an_offer_whose_controller_goes_away_keeps_the_board_from_nobody(
 ) -> None:
     memory = Memory()
     async with hosting(configure, lab, memory) as host, host.user() as user:
-        assert host.exporter._answer(Tenant("lease", "ann")) == ()
+        assert host.exporter._answer_offer(LeaseAssignment("lease", "ann")) == ()
         error = await user.refused("wait", 0, metadata=[(OVERRIDE, "1")])
         assert error.details == "the lease lease is just beginning; try again"
-        host.exporter._failed(RpcError(StatusCode.UNAVAILABLE, "away"))
+        host.exporter._conversation_failed(RpcError(StatusCode.UNAVAILABLE, "away"))
         assert await user.call("wait", 0) == "done"
         assert memory.plain is None or "lease" not in memory.plain
 
@@ -661,8 +661,8 @@ async def test_a_lease_from_before_a_restart_is_cleaned_up_though_the_controller
     memory = Memory()
     memory.plain = {"version": 1, "lease": "lease", "client": "ann", "phase": "leased"}
     async with hosting(configure, lab, memory) as host, host.user() as user:
-        assert host.exporter._answer(Tenant("next", "bob")) == ()
-        host.exporter._failed(RpcError(StatusCode.UNAVAILABLE, "away"))
+        assert host.exporter._answer_offer(LeaseAssignment("next", "bob")) == ()
+        host.exporter._conversation_failed(RpcError(StatusCode.UNAVAILABLE, "away"))
         with trio.fail_after(600):
             while memory.plain is None or "lease" in memory.plain:
                 await trio.sleep(1)
@@ -716,7 +716,7 @@ async def test_a_shell_is_refused_while_the_board_is_leased(
         async with user.devices.Hold(HoldRequest(), metadata=[(OVERRIDE, "1")]) as call:
             await call.receive()
             lab.say()
-            with pytest.raises(RpcError, match="the session is over"):
+            with pytest.raises(RpcError, match="the session has ended"):
                 await call.receive()
 
 
@@ -737,13 +737,13 @@ async def test_a_board_is_served_on_though_the_session_of_its_host_does_not_clos
                 patch.setattr(Tree, "close", broken)
                 await host.exporter.users.leave("a lease begins")
         assert await user.call("wait", 0) == "done"
-    assert [one.levelno for one in caplog.records if "did not close as it should" in one.message] == [40, 40]
+    assert [one.levelno for one in caplog.records if "closing a session of" in one.message] == [40, 40]
 
 
 def test_leases_that_want_the_board_without_end_do_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    keeper = Keeper(Occupancy(), perform=lambda _: None, changed=lambda: None)
-    users = HostUsers(keeper, lambda: pytest.fail("nobody has come"))
+    occupancy = OccupancyRunner(Occupancy(), perform=lambda _: None, changed=lambda: None)
+    users = HostUsers(occupancy, lambda: pytest.fail("nobody has come"))
     for number in range(60):
-        users.tell(f"the lease {number} of ann wants this board")
+        users.notify(f"the lease {number} of ann wants this board")
     assert 0 < sum("wants this board" in one for one in caplog.messages) < 15

@@ -12,7 +12,7 @@ import trio.testing
 from jumpstarter_proto.rpc import RpcError, StatusCode
 from jumpstarter_proto.v1 import jumpstarter_pb2 as pb
 
-from jumpstarter_exporter.boards.events import Phase
+from jumpstarter_exporter.boards.events import ServingPhase
 from jumpstarter_exporter.registration.conftest import Configure, Lab
 from jumpstarter_exporter.registration.test_host_users import Host, Memory, elsewhere, guarded, hosting
 from jumpstarter_exporter.status import Status
@@ -80,7 +80,7 @@ async def test_a_hook_that_puts_a_board_in_order_does_not_begin_before_a_restart
             lab.say("lease")
             await lab.until("LEASE_READY")
             lab.say()
-            while host.phase is not Phase.CLEANING:
+            while host.phase is not ServingPhase.CLEANING:
                 await trio.sleep(0.01)
             await trio.testing.wait_all_tasks_blocked(0.05)
             assert not (tmp_path / "ran").exists()
@@ -107,7 +107,7 @@ async def ended_by_its_user(host: Host, lab: Lab) -> AsyncIterator[None]:
 async def test_a_lease_that_its_user_ends_frees_the_board_for_the_host_though_its_controller_is_away(
     configure: Configure, lab: Lab, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
 ) -> None:
-    monkeypatch.setattr("jumpstarter_exporter.registration.serving.RELEASE_SECONDS", 0.1)
+    monkeypatch.setattr("jumpstarter_exporter.registration.lease_server.RELEASE_SECONDS", 0.1)
     memory = Memory()
     hook = {"script": f"echo $LEASE_NAME >> {tmp_path}/said"}
     with trio.fail_after(60):
@@ -173,7 +173,7 @@ async def test_a_board_whose_record_cannot_be_read_is_given_to_nobody_before_its
         lab.says.append(away)
         async with hosting(configure, lab, memory) as host, host.user() as user:
             with pytest.raises(
-                RpcError, match="may have the board, which is not known: its record is of a later version"
+                RpcError, match="not known whether a lease has the board: its record is of a later version"
             ):
                 await user.call("wait", 0)
             while memory.plain.get("version") != 1:

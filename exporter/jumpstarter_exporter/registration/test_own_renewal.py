@@ -94,7 +94,7 @@ async def test_a_token_of_a_file_that_cannot_be_written_is_kept_in_the_state_dir
     assert (await renewed(config, identities, lab))[0].token == "after"
     assert file.read_text() == OWN
     assert kept(identities) == ("after", file)
-    assert "which counts from now on" in caplog.text
+    assert "which is used from now on" in caplog.text
     found = with_identity(config, identities).enrolment
     assert found is not None
     assert (found.name, found.token, found.endpoint) == ("rpi4", "after", "lab:8082")

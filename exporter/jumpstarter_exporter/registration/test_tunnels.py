@@ -16,11 +16,11 @@ from jumpstarter_proto.v1.jumpstarter_pb2 import DriverCallRequest, ListenRespon
 from jumpstarter_proto.value import to_value
 
 from jumpstarter_exporter.registration.conftest import ANN, Configure, Tunnelled, lease_server, serving
-from jumpstarter_exporter.registration.serving import (
-    MAX_FORMER_CLIENTS,
-    SILENT_SECONDS,
-    TUNNELS,
-    WAITING_TUNNELS,
+from jumpstarter_exporter.registration.lease_server import (
+    FIRST_BYTE_SECONDS,
+    MAX_PREVIOUS_CLIENTS,
+    MAX_TUNNELS,
+    MAX_WAITING_TUNNELS,
 )
 
 
@@ -45,11 +45,11 @@ def token(client: str, name: str = "") -> str:
 async def test_one_connection_too_many_waits_for_another_to_end(
     configure: Configure, autojump_clock: trio.testing.MockClock
 ) -> None:
-    tokens = [f"number {number}" for number in range(TUNNELS + 1)]
+    tokens = [f"number {number}" for number in range(MAX_TUNNELS + 1)]
     controller = Tunnelled(*tokens)
     server = lease_server(configure(), controller, ANN)
     async with serving(server):
-        assert len(controller.connected) == TUNNELS
+        assert len(controller.connected) == MAX_TUNNELS
         waiting = (set(tokens) - set(controller.connected)).pop()
         await controller.near(controller.connected[0]).aclose()
         assert await heard(controller.near(waiting))
@@ -60,19 +60,22 @@ async def test_more_connections_than_may_wait_are_refused_and_the_log_says_so_on
     configure: Configure, autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    controller = Tunnelled(*(f"number {number}" for number in range(TUNNELS)))
+    controller = Tunnelled(*(f"number {number}" for number in range(MAX_TUNNELS)))
     server = lease_server(configure(), controller, ANN)
     async with serving(server):
-        for number in range(WAITING_TUNNELS + 9):
+        for number in range(MAX_WAITING_TUNNELS + 9):
             controller.dial(f"later {number}")
             await trio.testing.wait_all_tasks_blocked()
         assert (
-            caplog.text.count("could not be taken: too many wait for others to end; it will dial again") == 1
+            caplog.text.count(
+                "could not be accepted: too many connections are waiting; the client will dial again"
+            )
+            == 1
         )
-        for token in controller.connected[:TUNNELS]:
+        for token in controller.connected[:MAX_TUNNELS]:
             await controller.near(token).aclose()
         await trio.testing.wait_all_tasks_blocked()
-        assert set(controller.connected[TUNNELS:]) == {f"later {number}" for number in range(TUNNELS)}
+        assert set(controller.connected[MAX_TUNNELS:]) == {f"later {number}" for number in range(MAX_TUNNELS)}
         server.stopping.set()
 
 
@@ -83,9 +86,9 @@ async def test_a_connection_on_which_nobody_speaks_is_ended(
     server = lease_server(configure(), controller, ANN)
     async with serving(server):
         before = trio.current_time()
-        with trio.fail_after(2 * SILENT_SECONDS):
+        with trio.fail_after(2 * FIRST_BYTE_SECONDS):
             await cut(controller.near("silent"))
-        assert trio.current_time() - before == pytest.approx(SILENT_SECONDS)
+        assert trio.current_time() - before == pytest.approx(FIRST_BYTE_SECONDS)
         server.stopping.set()
 
 
@@ -98,7 +101,7 @@ async def test_a_connection_on_which_somebody_has_spoken_may_be_silent_for_as_lo
         async with open_channel(controller.near("spoken")) as channel:
             exporter = ExporterServiceStub(channel)
             await exporter.GetReport(empty_pb2.Empty())
-            await trio.sleep(3 * SILENT_SECONDS)
+            await trio.sleep(3 * FIRST_BYTE_SECONDS)
             await exporter.GetReport(empty_pb2.Empty())
         server.stopping.set()
 
@@ -114,7 +117,7 @@ async def test_a_connection_that_fails_is_logged_and_the_lease_goes_on(
         assert await heard(controller.near("fine"))
         assert not over.is_set()
         server.stopping.set()
-    assert "could not be taken: the router is away; it will dial again" in caplog.text
+    assert "could not be accepted: the router is away; the client will dial again" in caplog.text
     assert "ZeroDivisionError: a fault" in caplog.text
 
 
@@ -127,9 +130,9 @@ async def test_who_had_the_lease_before_it_was_given_away_is_cut_off(
     async with serving(server):
         for one in (old, unknown, new):
             assert await heard(controller.near(one))
-        server.belongs_to("ann")
+        server.set_client("ann")
         await trio.testing.wait_all_tasks_blocked()
-        server.belongs_to("bob")
+        server.set_client("bob")
         for one in (old, unknown):
             await cut(controller.near(one))
         controller.dial(late)
@@ -138,7 +141,7 @@ async def test_who_had_the_lease_before_it_was_given_away_is_cut_off(
         with trio.move_on_after(1) as connected:
             await cut(controller.near(new))
         assert connected.cancelled_caught
-        server.belongs_to("carl")
+        server.set_client("carl")
         await cut(controller.near(new))
         for name in ("ann", "bob", "carl"):
             controller.dial(token(name, "later"))
@@ -157,7 +160,7 @@ async def test_who_gets_a_lease_back_is_let_in_and_all_who_had_it_in_between_are
     server = lease_server(configure(), controller, ANN)
     async with serving(server):
         for number, owner in enumerate(owners):
-            server.belongs_to(owner)
+            server.set_client(owner)
             for name in {"ann", *owners[: number + 1]}:
                 controller.dial(token(name, str(number)))
             await trio.testing.wait_all_tasks_blocked()
@@ -199,9 +202,9 @@ async def test_a_controller_that_gives_a_lease_away_for_ever_fills_neither_log_n
     async with serving(server):
         await trio.testing.wait_all_tasks_blocked()
         for number in range(1000):
-            server.belongs_to(f"client-{number}")
-        assert caplog.text.count("'s now, not ") <= LimitedLog.BURST
-        for name in ("client-999", "client-998", f"client-{999 - MAX_FORMER_CLIENTS}", "ann"):
+            server.set_client(f"client-{number}")
+        assert caplog.text.count(" was transferred from ") <= LimitedLog.BURST
+        for name in ("client-999", "client-998", f"client-{999 - MAX_PREVIOUS_CLIENTS}", "ann"):
             controller.dial(token(name))
         await trio.testing.wait_all_tasks_blocked()
         # The oldest are forgotten.
@@ -236,7 +239,7 @@ async def test_connections_that_fail_for_ever_new_reasons_do_not_fill_the_log(
     server = lease_server(configure(), controller, ANN)
     async with serving(server):
         server.stopping.set()
-    said = [one for one in caplog.messages if "could not be taken" in one]
+    said = [one for one in caplog.messages if "could not be accepted" in one]
     assert 0 < len(said) < 15
     assert max(map(len, said)) < 1200
 
@@ -247,11 +250,11 @@ async def test_who_had_the_lease_before_and_dials_on_does_not_fill_the_log(
     caplog.set_level(logging.INFO)
     controller = Tunnelled()
     server = lease_server(configure(), controller, ANN)
-    server.belongs_to("bob")
+    server.set_client("bob")
     async with serving(server):
         for number in range(60):
             controller.dial(token("ann", str(number)))
         await trio.testing.wait_all_tasks_blocked()
         server.stopping.set()
-    assert 0 < sum("of ann comes too late" in one for one in caplog.messages) < 15
+    assert 0 < sum("connection of ann" in one for one in caplog.messages) < 15
     assert controller.connected == []

@@ -1,4 +1,4 @@
-"""A board that is served by this process: for local users, or for the leases of a controller."""
+"""A board that this process serves: for local users, or for leases of a controller."""
 
 from __future__ import annotations
 
@@ -13,127 +13,127 @@ from jumpstarter_proto.rpc import ServerCall
 from jumpstarter_proto.tasks import collapsed
 from jumpstarter_proto.v1.jumpstarter_pb2 import GetReportResponse
 
-from jumpstarter_exporter.boards.claim import claimed
-from jumpstarter_exporter.boards.events import Action, Apply, Reason
-from jumpstarter_exporter.boards.keeper import Keeper
+from jumpstarter_exporter.boards.claim import exclusive_claim
+from jumpstarter_exporter.boards.events import ApplyChange, OccupancyAction, WithheldReason
 from jumpstarter_exporter.boards.occupancy import Occupancy
+from jumpstarter_exporter.boards.occupancy_runner import OccupancyRunner
+from jumpstarter_exporter.callers import caller_name
 from jumpstarter_exporter.config import ExporterConfig
-from jumpstarter_exporter.devices.cores import keeping_open, living
-from jumpstarter_exporter.devices.from_file import add_board
+from jumpstarter_exporter.config.board_devices import add_board
+from jumpstarter_exporter.devices.cores import keeping_open, managed_cores
 from jumpstarter_exporter.devices.inventory import Inventory
-from jumpstarter_exporter.entrance import Use
-from jumpstarter_exporter.hooks.life import HOOK_FAILED, LOCAL_LEASE, SessionLife
-from jumpstarter_exporter.logs import BoardLog
-from jumpstarter_exporter.people import person_of
-from jumpstarter_exporter.services import report_of
-from jumpstarter_exporter.session import Session
+from jumpstarter_exporter.hooks.session_hooks import HOOK_FAILED, LOCAL_LEASE, SessionHooks
+from jumpstarter_exporter.session.logs import BoardLog
+from jumpstarter_exporter.session.selection import CallUse
+from jumpstarter_exporter.session.services import report_of
+from jumpstarter_exporter.session.session import Session
 
 if TYPE_CHECKING:
     from jumpstarter_exporter.host_health.watch import HealthWatch
-    from jumpstarter_exporter.registration.registered import Registered
+    from jumpstarter_exporter.registration.registered_exporter import RegisteredExporter
 
-__all__ = ["Board", "LeasedBoard", "LocalBoard", "is_for_leases"]
+__all__ = ["LeasedBoard", "LocalBoard", "ServedBoard", "is_for_leases"]
 
 
 def is_for_leases(config: ExporterConfig) -> bool:
-    """Whether it has a controller."""
+    """Whether the board has a controller."""
     return config.enrolment is not None
 
 
-class Board(Protocol):
-    """What the host does with a board, in this order: run, begin, finish, close."""
+class ServedBoard(Protocol):
+    """A board as the host uses it, in this order: run, begin, finish, close."""
 
     name: str
     exiting: trio.Event
-    """It wants to end, as when a hook with `onFailure: exit` has failed."""
+    """Set when it must end, for example when a hook with `onFailure: exit` failed."""
 
     @property
     def reason(self) -> str:
-        """Why, then."""
+        """Why it must end."""
 
     @property
     def code(self) -> ExitCode:
-        """Of the process, if it was to end by itself and there is no other board."""
+        """Exit code of the process if it ends by itself and serves no other board."""
 
     @property
     def exporter(self) -> str:
-        """As what and of which controller it is leased; empty if none leases it."""
+        """The exporter's name and controller; empty if no controller leases it."""
 
     @property
     def report(self) -> GetReportResponse:
-        """Its devices, for users of this host."""
+        """Its devices, for local users."""
 
     @property
     def use(self) -> str:
-        """Who has it, or what keeps it from being leased; empty when it is free, or no controller leases it."""
+        """Who uses it, or why it cannot be leased; empty if it is free, or if no controller leases it."""
 
     @property
     def user(self) -> str:
-        """For whom a change has to wait, as "lease NAME of ann"; empty when nobody uses it."""
+        """The user that a change must wait for, such as "lease NAME of ann"; empty if there is none."""
 
     def change(self, why: str) -> None:
-        """It is to begin anew, or to end: whoever made it is told when nobody uses it."""
+        """A change or an end is pending: the owner's `free` is called when nobody uses the board."""
 
     def keep(self) -> None:
-        """It is not, after all."""
+        """The change is cancelled."""
 
     def labels_changed(self) -> None:
-        """Look at its labels again, and tell whoever is to know."""
+        """Read its labels again and report them."""
 
     def start_again(self) -> bool:
-        """Let it be leased again, if it has stopped by itself; False if it has not."""
+        """Let it be leased again after it stopped by itself; False if it did not."""
 
     def drain(self, why: str) -> bool:
-        """Keep it from being leased, until `resume`; False if no controller leases it."""
+        """Keep it from being leased until `resume`; False if no controller leases it."""
 
     def resume(self) -> bool:
         """Let it be leased again; False if no controller leases it."""
 
-    async def enter(self, call: ServerCall[Any, Any], use: Use) -> Session:
-        """The session in which a user of the host makes that call. RpcError when they may not."""
+    async def enter(self, call: ServerCall[Any, Any], use: CallUse) -> Session:
+        """The session for a local user's call. RpcError if the user may not make it."""
 
     @property
     def reach(self) -> Reach:
-        """How far its users on the network get with the exporter's hands."""
+        """Which hosts its users from the network can reach through the exporter."""
 
     async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
-        """Until it is closed."""
+        """Serve it until it is closed."""
 
     def begin(self) -> None:
-        """Let users in."""
+        """Admit users."""
 
     def end_after_lease(self) -> None:
-        """Have it want to end when no lease is served; at once, if it is for the users of the host."""
+        """Let it end when no lease is served; at once if it is for local users."""
 
     def stays(self, config: ExporterConfig | None) -> bool:
-        """Whether, made anew of that, it is the same exporter: then `finish` tells its controller of no end."""
+        """Whether it remains the same exporter with that configuration: then `finish` keeps its registration."""
 
     @property
     def is_leased(self) -> bool:
-        """Whether a lease is served, for whose end `end_after_lease` waits."""
+        """Whether a lease is served, whose end `end_after_lease` waits for."""
 
     async def until_ending(self) -> None:
-        """Until it is about to close its devices: no lease is served any more, and its hooks are done."""
+        """Wait until it is about to close its devices: no lease is served, and its hooks are done."""
 
     async def finish(self) -> None:
-        """The last hooks; each has its own time."""
+        """Run the last hooks; each has its own time limit."""
 
     async def leave(self) -> None:
-        """Tell its controller of the end, which `finish` did not: it is not made anew after all."""
+        """Unregister it after `finish` kept the registration: it is not started again."""
 
     def close(self) -> None:
-        """Have `run` end."""
+        """Let `run` end."""
 
 
 class LocalBoard:
-    """A board for the users of this host, who share one session, from its first hook to its last."""
+    """A board for local users, who share one session, from its first hook to its last."""
 
     def __init__(
         self, config: ExporterConfig, inventory: Inventory, socket: Path, free: Callable[[], None]
     ) -> None:
-        """`socket` is where its hooks reach it; `free` is called when a `change` can be made.
+        """`socket` is where its hooks reach it; `free` is called when nobody uses it and a change is pending.
 
-        ConfigError when its devices make no sense.
+        ConfigError if its devices are invalid.
         """
         settings = config.settings
         self.name = config.board_name
@@ -153,23 +153,31 @@ class LocalBoard:
         )
         self._free = free
         occupancy = Occupancy(settings.occupancy.limits, registered=False)
-        self._keeper = Keeper(occupancy, perform=self._perform, changed=lambda: None)
-        self._life: SessionLife | None = None
+        self._occupancy = OccupancyRunner(occupancy, perform=self._perform, changed=lambda: None)
+        self._session_hooks: SessionHooks | None = None
         self._closing = trio.Event()
 
     @property
     def reason(self) -> str:
         """Only a hook can end it."""
-        return HOOK_FAILED if self._life is not None and self._life.exiting.is_set() else "it was to end"
+        return (
+            HOOK_FAILED
+            if self._session_hooks is not None and self._session_hooks.exiting.is_set()
+            else "it was to end"
+        )
 
     @property
     def code(self) -> ExitCode:
-        """Failed, if it was a hook."""
-        return ExitCode.FAILED if self._life is not None and self._life.exiting.is_set() else ExitCode.OK
+        """FAILED if a hook ended it."""
+        return (
+            ExitCode.FAILED
+            if self._session_hooks is not None and self._session_hooks.exiting.is_set()
+            else ExitCode.OK
+        )
 
     @property
     def report(self) -> GetReportResponse:
-        """As GetReport tells it."""
+        """As in GetReport."""
         return report_of(self._session)
 
     exporter = ""
@@ -178,62 +186,62 @@ class LocalBoard:
 
     @property
     def user(self) -> str:
-        """Those of its users who do something, or did so a moment ago."""
-        return self._keeper.user
+        """The users of active or recently closed connections."""
+        return self._occupancy.user
 
     def change(self, why: str) -> None:
-        """Its users hear that it is to begin anew when they have left."""
-        self._keeper.withhold(Reason.CHANGING, why)
+        """Notify users that it restarts when they have left."""
+        self._occupancy.withhold(WithheldReason.CHANGING, why)
         if self.user:
-            self._session.tell(f"this board ends, or begins anew, when nobody uses it: {why}")
+            self._session.notify(f"this board ends or restarts when nobody uses it: {why}")
 
     def keep(self) -> None:
-        """It is not, after all."""
-        self._keeper.release(Reason.CHANGING)
+        """The change is cancelled."""
+        self._occupancy.release(WithheldReason.CHANGING)
 
     def labels_changed(self) -> None:
-        """Its users do not choose it by labels."""
+        """Local users do not choose it by labels."""
 
     def start_again(self) -> bool:
-        """It is not served any more when it has stopped."""
+        """Always False: a stopped board is no longer served."""
         return False
 
-    def _perform(self, action: Action) -> None:
-        if isinstance(action, Apply):
+    def _perform(self, action: OccupancyAction) -> None:
+        if isinstance(action, ApplyChange):
             self._free()
 
     def drain(self, why: str) -> bool:
-        """There is nothing that it could be kept from."""
+        """Always False: no controller leases it."""
         return False
 
     def resume(self) -> bool:
-        """The same."""
+        """Always False: no controller leases it."""
         return False
 
-    async def enter(self, call: ServerCall[Any, Any], use: Use) -> Session:
-        """The one session of all of them."""
-        if not self._keeper.is_user(call.connection) and not self._session.reads(use):
-            self._keeper.local_call(call.connection, await person_of(call))
+    async def enter(self, call: ServerCall[Any, Any], use: CallUse) -> Session:
+        """The session that all users share."""
+        if not self._occupancy.is_user(call.connection) and not self._session.reads(use):
+            self._occupancy.local_call(call.connection, await caller_name(call))
         return await self._session.enter(call, use)
 
     @property
     def reach(self) -> Reach:
-        """As its file says."""
+        """The limit from its file."""
         return self._reach
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Its devices are closed at the end."""
+        """Serve it. Its devices are closed when this returns."""
         with self._log.bound():
             async with (
-                claimed(self._file, socket=str(self._socket)),
-                living(self._devices),
+                exclusive_claim(self._file, socket=str(self._socket)),
+                managed_cores(self._devices),
                 self._session,
                 trio.open_nursery() as nursery,
             ):
-                nursery.start_soon(self._keeper.run)
+                nursery.start_soon(self._occupancy.run)
                 nursery.start_soon(keeping_open, self._devices)
                 nursery.start_soon(self._session.tree.keep_open)
-                self._life = SessionLife(
+                self._session_hooks = SessionHooks(
                     self._session,
                     self._hooks,
                     nursery,
@@ -241,52 +249,52 @@ class LocalBoard:
                     lease=LOCAL_LEASE,
                     board=self.name,
                 )
-                nursery.start_soon(self._watch_hooks, self._life)
+                nursery.start_soon(self._watch_hooks, self._session_hooks)
                 task_status.started()
                 await self._closing.wait()
                 nursery.cancel_scope.cancel()
 
-    async def _watch_hooks(self, life: SessionLife) -> None:
-        await life.exiting.wait()
+    async def _watch_hooks(self, hooks: SessionHooks) -> None:
+        await hooks.exiting.wait()
         self.exiting.set()
 
     def begin(self) -> None:
-        """Its beforeLease hook runs, if it has one."""
-        assert self._life is not None
-        self._life.begin()
+        """Start its beforeLease hook, if it has one."""
+        assert self._session_hooks is not None
+        self._session_hooks.begin()
 
     def end_after_lease(self) -> None:
-        """It has no lease that anybody would wait for."""
+        """End at once: there is no lease."""
         self.exiting.set()
 
     def stays(self, config: ExporterConfig | None) -> bool:
-        """It is no exporter of a controller."""
+        """Always False: it is not registered."""
         return False
 
     is_leased = False
-    """Nobody would wait for the users of the host."""
+    """Local users are not waited for."""
 
     async def until_ending(self) -> None:
-        """Behind its afterLease hook."""
+        """Wait until its afterLease hook is done."""
         await self._closing.wait()
 
     async def finish(self) -> None:
-        """Its afterLease hook, if it has one."""
-        assert self._life is not None
-        await self._life.end()
+        """Run its afterLease hook, if it has one."""
+        assert self._session_hooks is not None
+        await self._session_hooks.end()
 
     async def leave(self) -> None:
-        """Nobody is to hear of it."""
+        """Nothing to do: it is not registered."""
 
     def close(self) -> None:
-        """Users who are connected see why, if it was a hook that ended it."""
-        assert self._life is not None
-        self._life.leave()
+        """Close it. Connected users see the reason if a hook ended it."""
+        assert self._session_hooks is not None
+        self._session_hooks.leave()
         self._closing.set()
 
 
 class LeasedBoard:
-    """A board that a controller leases. Users of this host get at it as far as leases let them."""
+    """A board that a controller leases. Local users may use it when no lease excludes them."""
 
     def __init__(
         self,
@@ -296,7 +304,7 @@ class LeasedBoard:
         *,
         free: Callable[[], None],
         is_alone: Callable[[], bool],
-        before: Board | None = None,
+        before: ServedBoard | None = None,
         health: HealthWatch | None = None,
     ) -> None:
         """`socket` is where users of this host reach it; `free` is called when a `change` can be made.
@@ -306,17 +314,17 @@ class LeasedBoard:
         Where it is to end by itself it does, if it `is_alone`; else it is not leased before it is resumed.
         ConfigError when its devices make no sense.
         """
-        from jumpstarter_exporter.registration import registered_exporter  # noqa: PLC0415 - local boards need none of it
+        from jumpstarter_exporter.registration import create_registered_exporter  # noqa: PLC0415 - local boards need none of it
 
         self.name = config.board_name
         self.exiting = trio.Event()
         self.reach = config.settings.fetch.reach()
         self.exporter = str(config.enrolment)
-        self._registered: Registered = registered_exporter(
+        self._registered: RegisteredExporter = create_registered_exporter(
             config,
             inventory,
             socket,
-            before=before._registered if isinstance(before, LeasedBoard) else None,  # noqa: SLF001 - one class
+            before=before._registered if isinstance(before, LeasedBoard) else None,  # noqa: SLF001 - the same class
             health=health,
         )
         self._registered.on_free = free
@@ -325,61 +333,61 @@ class LeasedBoard:
 
     @property
     def reason(self) -> str:
-        """As the exporter has it."""
+        """The exporter's reason."""
         return self._registered.reason
 
     @property
     def code(self) -> ExitCode:
-        """As the exporter has it."""
+        """The exporter's exit code."""
         return self._registered.code
 
     @property
     def report(self) -> GetReportResponse:
-        """Of the devices that are there, whoever has them."""
+        """The report of the current devices, whoever uses them."""
         return self._registered.report
 
     @property
     def use(self) -> str:
-        """As the exporter has it."""
+        """Who uses it, or why it cannot be leased."""
         return self._registered.use
 
     @property
     def user(self) -> str:
-        """The lease that has it, or the users of its host."""
+        """The lease that has it, or its local users."""
         return self._registered.user
 
     def change(self, why: str) -> None:
-        """No lease begins before that is done."""
-        self._registered.change(why)
+        """Let no further lease begin before the change."""
+        self._registered.withhold_for_change(why)
 
     def keep(self) -> None:
-        """It is not, after all."""
-        self._registered.keep()
+        """The change is cancelled."""
+        self._registered.release_change()
 
     def labels_changed(self) -> None:
-        """Its controller is to know."""
+        """Report them to the controller."""
         self._registered.labels_changed()
 
     def start_again(self) -> bool:
-        """The users of its host have had it all the time."""
+        """Let it be leased again."""
         return self._registered.start_again()
 
     def drain(self, why: str) -> bool:
-        """A lease that runs goes on."""
+        """A current lease continues."""
         self._registered.drain(why)
         return True
 
     def resume(self) -> bool:
-        """It can be leased, unless something else is in the way."""
+        """It can be leased unless something else prevents it."""
         self._registered.resume()
         return True
 
-    async def enter(self, call: ServerCall[Any, Any], use: Use) -> Session:
-        """The host's users' own session, or the lease's."""
+    async def enter(self, call: ServerCall[Any, Any], use: CallUse) -> Session:
+        """The local users' session, or the lease's."""
         return await self._registered.users.enter(call, use)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Its devices are closed at the end; a lease that runs stays its client's."""
+        """Serve it. Its devices are closed when this returns; a current lease stays with its client."""
         try:
             with collapsed():
                 await self._registered.serve(task_status=task_status)
@@ -388,36 +396,36 @@ class LeasedBoard:
         self.exiting.set()
 
     def begin(self) -> None:
-        """It registers by itself."""
+        """Nothing to do: it registers by itself."""
 
     def end_after_lease(self) -> None:
-        """Have it want to end when no lease is served."""
+        """Let it end when no lease is served."""
         self._registered.end_after_lease()
 
     def stays(self, config: ExporterConfig | None) -> bool:
-        """By its endpoint, namespace and name."""
+        """Compares endpoint, namespace and name."""
         is_same = config is not None and self._registered.is_exporter(config.enrolment)
         if is_same:
-            self._registered.stay()
+            self._registered.keep_registration()
         return is_same
 
     @property
     def is_leased(self) -> bool:
-        """As the exporter has it."""
+        """Whether a lease is served."""
         return self._registered.is_leased
 
     async def until_ending(self) -> None:
-        """Behind its lease."""
+        """Wait until its lease is over."""
         await self._registered.until_ending()
 
     async def finish(self) -> None:
-        """The controller hears of it, unless it `stays`."""
+        """End, and unregister unless `stays` was true."""
         self._registered.end(ExitCode.OK)
         await self._ended.wait()
 
     async def leave(self) -> None:
-        """The controller hears of it now."""
-        await self._registered.leave()
+        """Unregister now."""
+        await self._registered.unregister()
 
     def close(self) -> None:
-        """It is over already."""
+        """Nothing to do: it has ended."""

@@ -1,7 +1,8 @@
-"""The boards of a host as their files say: served, not served any more, served anew when a file has changed.
+"""Starts, stops and restarts the boards of a host as their files require.
 
-`reload` reads the files again. What follows is done at once where nobody uses the board, else when they have left it; a
-board whose file says what it said is not touched. A file that is broken changes nothing at the board that it was for.
+`reload` reads the files again. What follows is done at once where nobody uses the board, else when they have left it;
+a board whose file says what it said is not touched. A file that is broken changes nothing at the board that it was
+for.
 """
 
 from __future__ import annotations
@@ -16,21 +17,22 @@ from typing import TYPE_CHECKING
 import trio
 from jumpstarter_proto.documents import ConfigError
 from jumpstarter_proto.errors import JumpstarterError
+from jumpstarter_proto.notifications import Broadcast
 from jumpstarter_proto.process import DescriptorStore
 from jumpstarter_proto.rpc import Server, unix_listener
 from jumpstarter_proto.tasks import collapsed, single
 from jumpstarter_proto.texts import shown
 
 from jumpstarter_exporter.boards import claim
+from jumpstarter_exporter.config.board_devices import check_board, first_fault
 from jumpstarter_exporter.config.folder import BoardFile
 from jumpstarter_exporter.config.model import ExporterConfig
-from jumpstarter_exporter.devices.from_file import check_board, first_fault
 from jumpstarter_exporter.devices.inventory import Inventory
-from jumpstarter_exporter.logs import unbind
 from jumpstarter_exporter.serve import sockets
-from jumpstarter_exporter.serve.board import Board, LeasedBoard, LocalBoard, is_for_leases
-from jumpstarter_exporter.serve.door import Outcome, OwnDoor, Reloaded, Roll
-from jumpstarter_exporter.services import services
+from jumpstarter_exporter.serve.board import LeasedBoard, LocalBoard, ServedBoard, is_for_leases
+from jumpstarter_exporter.serve.host_server import BoardRegistry, BoardServer, Reloaded, ReloadOutcome
+from jumpstarter_exporter.session.logs import unbind
+from jumpstarter_exporter.session.services import services
 
 if TYPE_CHECKING:
     from jumpstarter_exporter.host_health.watch import HealthWatch
@@ -38,16 +40,16 @@ if TYPE_CHECKING:
 __all__ = ["GRACE_SECONDS", "Boards", "Reading", "ReloadError", "leaves", "listen_at"]
 
 GRACE_SECONDS = 0.5
-"""Enough for a call that is about to answer; consoles and logs never end by themselves."""
+"""Enough for a call that is about to return; consoles and log streams never end by themselves."""
 
 Reading = Callable[[Mapping[str, BoardFile]], Mapping[str, BoardFile]]
-"""Reads the files; gets what was read before. Blocking. Raises JumpstarterError: that says nothing about boards."""
+"""Reads the files, given those that were read before. Blocking. Raises JumpstarterError if the boards are unknown."""
 
 _log = logging.getLogger(__name__)
 
 
 class ReloadError(JumpstarterError):
-    """The files cannot be taken up now."""
+    """The files cannot be applied now."""
 
     status = "FAILED_PRECONDITION"
 
@@ -58,23 +60,23 @@ class _Entry:
 
     name: str
     file: BoardFile | None = None
-    """What it is to be; None when its file is gone."""
-    board: Board | None = None
-    """What is served, or is being started or stopped."""
+    """Its file's state; None if the file is gone."""
+    board: ServedBoard | None = None
+    """The board that is served, or is being started or stopped."""
     served: BoardFile | None = None
-    """Of which it was made."""
+    """The file that it was made from."""
     servers: list[Server] = field(default_factory=list)
     own: ExitStack = field(default_factory=ExitStack)
-    """Its own socket."""
+    """It has its own socket."""
     has_socket: bool = False
     is_moving: bool = False
     """It is being started or stopped."""
     regrouping: str = ""
-    """Why it is to get or to lose discovered devices when nobody uses it; empty if it is not."""
+    """Why it gets or loses discovered devices when nobody uses it; empty if it does not."""
     is_given_up: bool = False
-    """It is not served, and not tried again before somebody says so."""
+    """It is not served, and only tried again on request."""
     asked: str = ""
-    """Why it has been asked to change."""
+    """Why a change is pending."""
     handover: ExitStack | None = None
     """Ends when its hardware is released."""
     ended: trio.Event = field(default_factory=trio.Event)
@@ -85,7 +87,7 @@ class _Entry:
 
     @property
     def pending(self) -> str:
-        """Why what is served is not what it is to be; empty if it is, or its file is broken."""
+        """Why the served board differs from its file; empty if it does not, or if the file is invalid."""
         if self.board is None:
             return ""
         assert self.served is not None
@@ -97,58 +99,61 @@ class _Entry:
 
     @property
     def is_to_stop(self) -> bool:
-        """Whether it is to end, or to begin anew, and nobody uses it."""
+        """Whether it must end or restart, and nobody uses it."""
         return self.board is not None and bool(self.pending) and not self.board.user
 
     def end_handover(self) -> None:
-        """Nobody is to wait for what it has."""
+        """Boards need not wait for its hardware any more."""
         if self.handover is not None:
             self.handover.close()
             self.handover = None
 
     @property
     def is_discovered(self) -> bool:
-        """Whether it has no file, and had none."""
+        """Whether it has and had no file."""
         known = self.file or self.served
         return known is not None and known.is_discovered
 
     @property
     def is_settled(self) -> bool:
-        """Nothing happens to it before somebody leaves it."""
+        """Nothing will change before a user leaves."""
         return not self.is_moving and (self.board is None or not self.pending or bool(self.board.user))
 
 
 class Boards:
-    """All of one host's. Use it inside of its `run`."""
+    """All boards of a host. Use it inside its `run`."""
 
     def __init__(
         self,
-        roll: Roll,
+        registry: BoardRegistry,
         path: Path | None,
         read: Reading,
         *,
         leads: bool = False,
         descriptors: DescriptorStore | None = None,
     ) -> None:
-        """`path` is the door's socket. `roll` is kept true. For `leads` see `leaves`, for `descriptors` `Inventory`."""
+        """`path` is the host socket. `registry` is kept up to date.
+
+        For `leads` see `leaves`, for `descriptors` `Inventory`.
+        """
         self.ended = trio.Event()
-        """The last board has ended by itself."""
+        """Set when the last board has ended by itself."""
         self.inventory = Inventory(descriptors)
-        """What they consist of."""
+        """Their devices."""
         self.rediscover: Callable[[Mapping[str, BoardFile]], Awaitable[Sequence[ConfigError]]] = _nothing
         """Called by a reload with the files that were read: which devices are discovered may depend on them.
 
         It returns what is wrong with files that say what is discovered.
         """
         self.on_free: Callable[[], None] = lambda: None
-        """Called when nobody uses one of the boards that `show_discovered` has let wait, or one has ended."""
+        """Called when a board that `show_discovered` lets wait is free, or when a board has ended."""
         self.on_removed: Callable[[], None] = lambda: None
-        """Called when a board is gone with its file, or its devices."""
-        self._roll = roll
-        roll.file_of = lambda name: (
+        """Called when a board is gone with its file or devices."""
+        self._registry = registry
+        registry.file_of = lambda name: (
             None if (entry := self._entries.get(name)) is None else entry.file or entry.served
         )
-        roll.default = lambda: "" if (entry := self._at_door) is None else entry.name
+        registry.default = lambda: "" if (entry := self._host_socket_entry) is None else entry.name
         self._configured: Mapping[str, BoardFile] = {}
         self._discovered: Mapping[str, BoardFile] = {}
         self._waiting: Mapping[str, str] = {}
@@ -162,37 +167,37 @@ class Boards:
         self._is_leaving = False
         self._is_ending = False
         self._reloading = trio.Lock()
-        self._moved = trio.Event()
+        self._moved = Broadcast()
 
     @property
-    def boards(self) -> list[Board]:
-        """Those that are served."""
-        return list(self._roll.served.values())
+    def boards(self) -> list[ServedBoard]:
+        """The served boards."""
+        return list(self._registry.served.values())
 
     @property
-    def _at_door(self) -> _Entry | None:
-        """The only configured board, or without any the only one that was discovered.
+    def _host_socket_entry(self) -> _Entry | None:
+        """The only configured board, or without any the only discovered one.
 
-        It is behind the door and has no socket of its own; the process ends with it.
+        It is served on the host socket and has no socket of its own; the process ends with it.
         """
         entries = list(self._entries.values())
-        at_door = [entry for entry in entries if not entry.is_discovered] or entries
-        return at_door[0] if len(at_door) == 1 else None
+        candidates = [entry for entry in entries if not entry.is_discovered] or entries
+        return candidates[0] if len(candidates) == 1 else None
 
     @property
-    def door_board(self) -> Board | None:
-        """What users get who name no board; None if they have to."""
-        return None if (entry := self._at_door) is None else entry.board
+    def host_socket_board(self) -> ServedBoard | None:
+        """The board for users who name none; None if they must name one."""
+        return None if (entry := self._host_socket_entry) is None else entry.board
 
     @property
     def are_all_leased(self) -> bool:
-        """Whether controllers lease all that have files; discovered ones take no time to end either."""
+        """Whether controllers lease all boards that have files; discovered ones end at once."""
         configured = [one.board for one in self._entries.values() if one.board and not one.is_discovered]
         return all(isinstance(board, LeasedBoard) for board in configured)
 
     @property
     def files(self) -> Mapping[str, Path | None]:
-        """Of all boards that there are to be; None for discovered ones."""
+        """The files of all boards; None for discovered ones."""
         return {
             entry.name: None if entry.is_discovered or entry.file is None else entry.file.path
             for entry in self._entries.values()
@@ -200,7 +205,7 @@ class Boards:
 
     @property
     def users(self) -> Mapping[str, str]:
-        """For whom a change of each board has to wait, by its name; empty for those that nobody uses."""
+        """For each board the user that a change must wait for; empty if there is none."""
         return {entry.name: entry.board.user for entry in self._entries.values() if entry.board is not None}
 
     async def start(
@@ -224,12 +229,12 @@ class Boards:
             elif leaves(entry.file, leads=self._leads):
                 self._leave_elsewhere(entry, entry.file)
             else:
-                await self._start(entry, must=entry is self._at_door)
+                await self._start(entry, must=entry is self._host_socket_entry)
         self._is_started = True
-        self.show_discovered(self._discovered, self._waiting)  # others may have come meanwhile
+        self.show_discovered(self._discovered, self._waiting)  # devices may have been discovered meanwhile
 
     def begin(self) -> None:
-        """Let users in: everything listens."""
+        """Admit users: all sockets listen."""
         self._is_begun = True
         for entry in self._entries.values():
             if entry.board is not None:
@@ -254,17 +259,17 @@ class Boards:
                 for entry in self._entries.values()
                 if entry.file is not None and not entry.file.is_discovered
             }
-            # What is just being stopped is not served any more, as its users see it.
-            before = {name: self._roll.served.get(name) for name in self._entries}
+            # A board that is being stopped is not served any more, from its users' view.
+            before = {name: self._registry.served.get(name) for name in self._entries}
             discovered = {
                 entry.name: self._devices_of(entry.name)
                 for entry in self._entries.values()
                 if entry.is_discovered
             }
             files = await trio.to_thread.run_sync(self._read, known)
-            again = {name for name, board in self._roll.served.items() if board.start_again()}
+            again = {name for name, board in self._registry.served.items() if board.start_again()}
             self._configured = files
-            # Some of it is done: whoever has asked may leave, and the rest follows all the same.
+            # Parts of it are done: the caller may leave, and the rest is still done.
             with trio.CancelScope(shield=True):
                 broken = await self.rediscover(files)
             wanted = {**self._discovered, **files}
@@ -278,41 +283,41 @@ class Boards:
             done = [self._reloaded(name, self._entries.get(name), before.get(name)) for name in names]
             done = [
                 replace(one, text="no device is assigned to it any more; it is not served any more")
-                if one.outcome is Outcome.REMOVED and one.name in discovered
+                if one.outcome is ReloadOutcome.REMOVED and one.name in discovered
                 else one
                 for one in done
             ]
             done = [
                 replace(one, text="goes on, with devices that have changed: jumpstarter-exporter boards")
-                if one.outcome is Outcome.UNCHANGED
+                if one.outcome is ReloadOutcome.UNCHANGED
                 and discovered.get(one.name, {}) != self._devices_of(one.name, only=discovered)
                 else one
                 for one in done
             ]
             done = [
-                replace(one, outcome=Outcome.RESTARTED, text="started again, as it had stopped")
-                if one.name in again and one.outcome is Outcome.UNCHANGED
+                replace(one, outcome=ReloadOutcome.RESTARTED, text="started again, as it had stopped")
+                if one.name in again and one.outcome is ReloadOutcome.UNCHANGED
                 else one
                 for one in done
             ]
         for one in done:
-            _log.info("%s: %s", one.name, one.text)  # what is wrong was said when it was new
+            _log.info("%s: %s", one.name, one.text)  # errors were logged when they were new
         return [
             *done,
-            *(Reloaded(error.file.name, Outcome.BROKEN, f"not taken up: {error}") for error in broken),
+            *(Reloaded(error.file.name, ReloadOutcome.BROKEN, f"not taken up: {error}") for error in broken),
         ]
 
     def _devices_of(self, name: str, only: Collection[str] | None = None) -> Mapping[str, object]:
-        """What the devices of a board are, by their paths; nothing of one that is not among `only`, or not served."""
+        """A board's devices by path; empty if it is not in `only` or not served."""
         if name not in self.inventory.boards or (only is not None and name not in only):
             return {}
         slots = self.inventory.boards[name].slots.items()
         return {path: (slot.spec.kind, dict(slot.spec.values)) for path, slot in slots}
 
     def show_discovered(self, files: Mapping[str, BoardFile], waiting: Mapping[str, str]) -> None:
-        """These are the discovered boards; a file with the name of one counts before it.
+        """Set the discovered boards; a file with the same name has precedence.
 
-        Nobody new is to use those that are `waiting`, for the reason there; `on_free` is called when one is free.
+        No new user may use the `waiting` boards, for the reasons given; `on_free` is called when one is free.
         """
         self._discovered, self._waiting = files, waiting
         if not self._is_started:
@@ -335,49 +340,53 @@ class Boards:
             try:
                 assert entry.served is not None
                 assert entry.served.config is not None
-                check_board(file.config, entry.served.config)  # while what runs can go on
+                check_board(file.config, entry.served.config)  # while the current board can continue
             except JumpstarterError as error:
                 wrong = error if isinstance(error, ConfigError) else ConfigError(str(error), file=file.path)
                 entry.file = replace(file, config=None, error=wrong)
 
-    def _reloaded(self, name: str, entry: _Entry | None, before: Board | None) -> Reloaded:
+    def _reloaded(self, name: str, entry: _Entry | None, before: ServedBoard | None) -> Reloaded:
         if entry is None:
-            return Reloaded(name, Outcome.REMOVED, "its file is gone; it is not served any more")
+            return Reloaded(name, ReloadOutcome.REMOVED, "its file is gone; it is not served any more")
         if (board := entry.board) is None:
             if entry.config is None:
                 is_empty = entry.file is not None and entry.file.is_empty
-                outcome = Outcome.WAITING if is_empty else Outcome.BROKEN
+                outcome = ReloadOutcome.WAITING if is_empty else ReloadOutcome.BROKEN
                 return Reloaded(name, outcome, f"not served: {_why(entry.file)}")
-            if name in self._roll.elsewhere:
-                outcome = Outcome.UNCHANGED if before is None else Outcome.REMOVED
+            if name in self._registry.elsewhere:
+                outcome = ReloadOutcome.UNCHANGED if before is None else ReloadOutcome.REMOVED
                 return Reloaded(name, outcome, "left to a process of its own")
             if (other := self._in_the_way(entry)) is not None:
                 user = other.board.user if other.board is not None else ""
-                return Reloaded(name, Outcome.WAITING, f"begins after {user} of {shown(other.name)}")
-            return Reloaded(name, Outcome.FAILED, f"not served: {self._roll.problems.get(name, '')}")
+                return Reloaded(name, ReloadOutcome.WAITING, f"begins after {user} of {shown(other.name)}")
+            return Reloaded(
+                name, ReloadOutcome.FAILED, f"not served: {self._registry.problems.get(name, '')}"
+            )
         if entry.file is None:
-            return Reloaded(name, Outcome.WAITING, f"its file is gone; it ends after {board.user}")
+            return Reloaded(name, ReloadOutcome.WAITING, f"its file is gone; it ends after {board.user}")
         if entry.pending or entry.regrouping:
             whom = board.user or "those who use a board with which it exchanges devices"
-            return Reloaded(name, Outcome.WAITING, f"changes after {whom}")
+            return Reloaded(name, ReloadOutcome.WAITING, f"changes after {whom}")
         if entry.config is None:
-            return Reloaded(name, Outcome.BROKEN, f"goes on as it was: {_why(entry.file)}")
+            return Reloaded(name, ReloadOutcome.BROKEN, f"goes on as it was: {_why(entry.file)}")
         if board is before:
-            return Reloaded(name, Outcome.UNCHANGED, "unchanged")
-        outcome, text = (Outcome.STARTED, "served") if before is None else (Outcome.RESTARTED, "restarted")
+            return Reloaded(name, ReloadOutcome.UNCHANGED, "unchanged")
+        outcome, text = (
+            (ReloadOutcome.STARTED, "served") if before is None else (ReloadOutcome.RESTARTED, "restarted")
+        )
         if (fault := first_fault(entry.config)) is not None:
-            return Reloaded(name, Outcome.BROKEN, f"{text}, but for what has a mistake: {fault}")
+            return Reloaded(name, ReloadOutcome.BROKEN, f"{text}, but for what has a mistake: {fault}")
         return Reloaded(name, outcome, text)
 
     async def resume(self, name: str) -> list[str]:
-        """Serve what is not served, if it can be: that board, or all. Says which are, then."""
+        """Start boards that are not served: that one, or all. Returns those that are served then."""
         meant = [entry for entry in self._entries.values() if name in ("", entry.name)]
         while any(entry.is_moving for entry in meant):
             await self._moved.wait()
         tried = [
             entry
             for entry in meant
-            if entry.board is None and entry.config is not None and entry.name not in self._roll.elsewhere
+            if entry.board is None and entry.config is not None and entry.name not in self._registry.elsewhere
         ]
         for entry in tried:
             entry.is_given_up = False
@@ -387,16 +396,16 @@ class Boards:
         return [entry.name for entry in tried if entry.board is not None]
 
     def _advance(self) -> None:
-        """Begin what can be done now. To be called whenever something has changed."""
+        """Do what can be done now. Called after every change."""
         for entry in list(self._entries.values()):
             if entry.is_moving or self._is_ending:
                 continue
             if (board := entry.board) is not None:
                 pending = entry.pending or entry.regrouping
                 change = pending or ("" if entry.config else _why(entry.file))
-                if not entry.config and not pending and self._roll.changes.get(entry.name) != change:
-                    _log.error("the board %s goes on as it was: %s", entry.name, change)
-                self._roll.changes[entry.name] = change
+                if not entry.config and not pending and self._registry.changes.get(entry.name) != change:
+                    _log.error("the board %s was not changed: %s", entry.name, change)
+                self._registry.changes[entry.name] = change
                 if pending != entry.asked:
                     entry.asked = pending
                     board.change(pending) if pending else board.keep()
@@ -404,12 +413,12 @@ class Boards:
                     self._hand_over(entry)
                 else:
                     entry.end_handover()
-                if entry is not self._at_door and not entry.has_socket:
+                if entry is not self._host_socket_entry and not entry.has_socket:
                     self._move(entry, self._give_socket)
             elif entry.file is None:
                 del self._entries[entry.name]
-                self._roll.problems.pop(entry.name, None)
-                self._roll.elsewhere.pop(entry.name, None)
+                self._registry.problems.pop(entry.name, None)
+                self._registry.elsewhere.pop(entry.name, None)
                 self.on_removed()
             elif entry.config is None:
                 self._refuse(entry, _why(entry.file))
@@ -419,12 +428,11 @@ class Boards:
                 if self._can_start(entry):
                     self._move(entry, self._start)
                 else:
-                    self._roll.problems[entry.name] = "its file was another board's, which is still used"
-        self._moved.set()
-        self._moved = trio.Event()
+                    self._registry.problems[entry.name] = "its file was another board's, which is still used"
+        self._moved.notify()
 
     def _can_start(self, entry: _Entry) -> bool:
-        """Whether a board that is not served is to be, now."""
+        """Whether a board that is not served must be started now."""
         file = entry.file
         if file is None or file.config is None or leaves(file, leads=self._leads):
             return False
@@ -432,14 +440,14 @@ class Boards:
         return is_wanted and self._in_the_way(entry) is None
 
     def _in_the_way(self, entry: _Entry) -> _Entry | None:
-        """Another board that has the same file still."""
+        """Another board that still has the same file."""
         assert entry.file is not None
         path = entry.file.path
         others = [one for one in self._entries.values() if one is not entry and one.served is not None]
         return next((one for one in others if one.served is not None and one.served.path == path), None)
 
     def _apply(self, entry: _Entry) -> None:
-        """Nobody uses it, so what is pending can be done."""
+        """Nobody uses it, so a pending change can be applied."""
         if entry.regrouping:
             self.on_free()
         self._stop_if_free(entry)
@@ -451,19 +459,19 @@ class Boards:
             self._move(entry, self._begin_anew)
 
     def _hand_over(self, entry: _Entry) -> None:
-        """Other boards may be given what it has: they wait for that from now on, until it is stopped."""
+        """Other boards may get its hardware: they wait from now on until it is stopped."""
         if entry.handover is None:
             entry.handover = ExitStack()
             entry.handover.enter_context(self.inventory.closings.under_way())
 
     def _move(self, entry: _Entry, how: Callable[[_Entry], Awaitable[None]]) -> None:
         async def moving() -> None:
-            unbind()  # it may be a board's own task that has found out that another can begin
+            unbind()  # the caller may be another board's task
             try:
                 await how(entry)
             finally:
                 entry.is_moving = False
-            if entry.asked:  # it may have been left meanwhile
+            if entry.asked:  # it may be gone meanwhile
                 self._stop_if_free(entry)
             self._advance()
 
@@ -473,7 +481,7 @@ class Boards:
     # One board.
 
     async def _begin_anew(self, entry: _Entry) -> None:
-        """Stop it, and serve it as it is to be now. Its controller hears of an end only if that is not done."""
+        """Stop it and start it with its new file. It is unregistered only if the start fails."""
         board = entry.board
         assert board is not None
         is_untold = board.stays(entry.config)
@@ -487,7 +495,7 @@ class Boards:
             if is_untold and entry.board is None:
                 await board.leave()
 
-    async def _start(self, entry: _Entry, *, must: bool = False, before: Board | None = None) -> None:
+    async def _start(self, entry: _Entry, *, must: bool = False, before: ServedBoard | None = None) -> None:
         """Serve it. What is wrong is its problem, or is raised if it `must` be served.
 
         `before` is the same exporter, of whose end its controller has not heard.
@@ -498,8 +506,8 @@ class Boards:
         entry.served, entry.ended, entry.asked = file, trio.Event(), ""
         listener: trio.abc.Listener[trio.abc.Stream] | None = None
         try:
-            if entry is not self._at_door:
-                _check_claim(entry.config.file)  # a socket of its own would be that process's, too
+            if entry is not self._host_socket_entry:
+                _check_claim(entry.config.file)  # its socket would belong to that process, too
             listener = self._socket_of(entry, must=not is_for_leases(entry.config))
             board = self._make(entry, entry.config, before)
             with collapsed():
@@ -511,7 +519,7 @@ class Boards:
             if must:
                 raise
             if isinstance(error, claim.BoardTakenError):
-                _log.warning("the board %s is left to its process: %s", entry.name, error)
+                _log.warning("the board %s is served by its own process: %s", entry.name, error)
                 entry.is_given_up = True
                 self._leave_elsewhere(entry, file)
                 return
@@ -519,20 +527,20 @@ class Boards:
                 _log.exception("the board %s cannot be served", entry.name)
             self._give_up(entry, str(error) or type(error).__name__)
             return
-        entry.board = self._roll.served[entry.name] = board
-        self._roll.problems.pop(entry.name, None)
-        self._roll.elsewhere.pop(entry.name, None)
+        entry.board = self._registry.served[entry.name] = board
+        self._registry.problems.pop(entry.name, None)
+        self._registry.elsewhere.pop(entry.name, None)
         if listener is not None:
             await self._serve(entry, board, listener)
         if self._is_begun:
-            _log.info("the board %s is served as it is configured now", entry.name)
+            _log.info("the board %s is served with its new configuration", entry.name)
             self._begin(entry, board)
         if self._is_leaving:  # since it is being started
             board.end_after_lease()
 
-    def _make(self, entry: _Entry, config: ExporterConfig, before: Board | None = None) -> Board:
-        own = sockets.of_board(self._path, entry.name) if self._path and entry.has_socket else None
-        path = self._path if entry is self._at_door else own
+    def _make(self, entry: _Entry, config: ExporterConfig, before: ServedBoard | None = None) -> ServedBoard:
+        own = sockets.board_socket_path(self._path, entry.name) if self._path and entry.has_socket else None
+        path = self._path if entry is self._host_socket_entry else own
 
         def free() -> None:
             self._apply(entry)
@@ -543,7 +551,7 @@ class Boards:
                 self.inventory,
                 path,
                 free=free,
-                is_alone=lambda: entry is self._at_door,
+                is_alone=lambda: entry is self._host_socket_entry,
                 before=before,
                 health=self._host_health(),
             )
@@ -555,22 +563,22 @@ class Boards:
         return LocalBoard(config, self.inventory, path, free)
 
     def _host_health(self) -> HealthWatch:
-        """One for all boards that tell of it."""
+        """One for all boards that report it."""
         from jumpstarter_exporter.host_health.watch import HealthWatch  # noqa: PLC0415 - local boards need none of it
 
         if self._health is None:
             self._health = HealthWatch(self.inventory)
         return self._health
 
-    async def _run(self, entry: _Entry, board: Board, *, task_status: trio.TaskStatus[None]) -> None:
-        """To its end. A fault of ours in one board ends no other."""
+    async def _run(self, entry: _Entry, board: ServedBoard, *, task_status: trio.TaskStatus[None]) -> None:
+        """Serve it to its end. A fault of ours in one board does not end the others."""
         try:
             await board.run(task_status=task_status)
         except Exception as error:
-            if entry.board is not board or entry is self._at_door:
-                raise  # whoever starts it, or has no other, hears of it
+            if entry.board is not board or entry is self._host_socket_entry:
+                raise  # the caller that starts it, or has no other board, gets it
             _log.exception("the board %s has failed", board.name)
-            if not entry.is_moving:  # else whoever stops it does the rest
+            if not entry.is_moving:  # otherwise the task that stops it does the rest
                 self._forget(entry)
                 self._give_up(
                     entry, f"it has failed ({single(error)}); see the log, and {_again(entry.name)}"
@@ -581,20 +589,20 @@ class Boards:
         finally:
             entry.ended.set()
 
-    def _begin(self, entry: _Entry, board: Board) -> None:
+    def _begin(self, entry: _Entry, board: ServedBoard) -> None:
         board.begin()
         self._nursery.start_soon(self._watch, entry, board)
 
-    async def _watch(self, entry: _Entry, board: Board) -> None:
+    async def _watch(self, entry: _Entry, board: ServedBoard) -> None:
         """Stop a board that wants to end; if it is the only one, the exporter ends."""
         await board.exiting.wait()
-        # Users who ask have the time to see why.
+        # Users have time to read the reason.
         await trio.sleep(GRACE_SECONDS)
-        while entry.is_moving and entry.board is board:  # as when it gets a socket of its own
+        while entry.is_moving and entry.board is board:  # for example while it gets a socket of its own
             await self._moved.wait()
         if entry.board is not board or self._is_ending:
             return
-        if entry is self._at_door:
+        if entry is self._host_socket_entry:
             self.ended.set()
             return
         self._move(entry, self._stop_by_itself)
@@ -604,20 +612,20 @@ class Boards:
         problem = f"{entry.board.reason}; {_again(entry.name)}"
         entry.is_given_up = True
         await self._stop(entry, problem)
-        if entry.is_given_up:  # nobody has had the files read again meanwhile
+        if entry.is_given_up:  # the files were not reloaded meanwhile
             self._refuse(entry, problem)
-        if self._is_leaving and not self._roll.served:
+        if self._is_leaving and not self._registry.served:
             self.ended.set()
 
     async def _stop(
         self, entry: _Entry, problem: str = "it is just ending, or beginning anew; try again"
     ) -> None:
-        """Serve it no more, after its last hook. Its users see why, if that made it end."""
+        """Stop it after its last hook. Its users see the reason if it ended by itself."""
         board = entry.board
         assert board is not None
         await board.finish()
-        if self._roll.served.pop(entry.name, None) is not None:
-            self._roll.problems[entry.name] = problem
+        if self._registry.served.pop(entry.name, None) is not None:
+            self._registry.problems[entry.name] = problem
         async with trio.open_nursery() as ending:
             for server in entry.servers:
                 ending.start_soon(server.shutdown, GRACE_SECONDS)
@@ -626,9 +634,9 @@ class Boards:
         self._forget(entry)
 
     def _forget(self, entry: _Entry) -> None:
-        """What was served is no more."""
-        self._roll.served.pop(entry.name, None)
-        self._roll.changes.pop(entry.name, None)
+        """The board is no longer served."""
+        self._registry.served.pop(entry.name, None)
+        self._registry.changes.pop(entry.name, None)
         entry.board = entry.served = None
         entry.end_handover()
         entry.servers = []
@@ -639,33 +647,33 @@ class Boards:
         self.on_free()
 
     def _give_up(self, entry: _Entry, problem: str) -> None:
-        """It is not tried again before somebody says so."""
+        """It is only tried again on request."""
         entry.is_given_up = True
         self._refuse(entry, problem)
 
     def _leave_elsewhere(self, entry: _Entry, file: BoardFile) -> None:
-        """Another process has it, or is to have it."""
-        self._roll.problems.pop(entry.name, None)
-        self._roll.elsewhere[entry.name] = file.path
+        """Another process serves it, or will."""
+        self._registry.problems.pop(entry.name, None)
+        self._registry.elsewhere[entry.name] = file.path
 
     def _refuse(self, entry: _Entry, problem: str) -> None:
-        self._roll.elsewhere.pop(entry.name, None)
-        if self._roll.problems.get(entry.name) != problem:
-            # That nothing is plugged in is no fault.
+        self._registry.elsewhere.pop(entry.name, None)
+        if self._registry.problems.get(entry.name) != problem:
+            # It is not a fault that nothing is plugged in.
             level = logging.INFO if entry.file is not None and entry.file.is_empty else logging.ERROR
             _log.log(level, "the board %s is not served: %s", entry.name, problem)
-        self._roll.problems[entry.name] = problem
+        self._registry.problems[entry.name] = problem
 
-    # Sockets of their own.
+    # Boards' own sockets.
 
     def _socket_of(self, entry: _Entry, *, must: bool) -> trio.abc.Listener[trio.abc.Stream] | None:
-        """A board's own, if there are others. SocketError if there `must` be one and cannot."""
-        if entry is self._at_door or self._path is None:
+        """Create its own socket if there are other boards. SocketError if that fails and it `must` have one."""
+        if entry is self._host_socket_entry or self._path is None:
             return None
-        path = sockets.of_board(self._path, entry.name)
+        path = sockets.board_socket_path(self._path, entry.name)
         try:
             with ExitStack() as stack:
-                stack.enter_context(sockets.claimed(path))
+                stack.enter_context(sockets.claimed_socket(path))
                 listener = listen_at(path)
                 entry.own = stack.pop_all()
         except sockets.SocketError as error:
@@ -677,30 +685,32 @@ class Boards:
         return listener
 
     async def _give_socket(self, entry: _Entry) -> None:
-        """It was alone, and is not any more; who has come in meanwhile stays."""
+        """It was alone, and no longer is; connected users stay."""
         if entry.board is not None and (listener := self._socket_of(entry, must=False)) is not None:
             await self._serve(entry, entry.board, listener)
-        entry.has_socket = True  # if it could not be made, that was said once
+        entry.has_socket = True  # an error was logged already
 
-    async def _serve(self, entry: _Entry, board: Board, listener: trio.abc.Listener[trio.abc.Stream]) -> None:
-        server = Server((*services(board), OwnDoor(self._roll, entry.name)))
+    async def _serve(
+        self, entry: _Entry, board: ServedBoard, listener: trio.abc.Listener[trio.abc.Stream]
+    ) -> None:
+        server = Server((*services(board), BoardServer(self._registry, entry.name)))
         await self._nursery.start(server.serve, [listener])
         entry.servers.append(server)
 
-    # The end of all.
+    # The end of all boards.
 
     def leave(self) -> None:
         """End when no lease is served any more."""
-        leases = [f"{name}: {board.use}" for name, board in self._roll.served.items() if board.is_leased]
-        _log.info("ending after the leases that run%s", f" ({'; '.join(leases)})" if leases else "")
+        leases = [f"{name}: {board.use}" for name, board in self._registry.served.items() if board.is_leased]
+        _log.info("ending after the current leases%s", f" ({'; '.join(leases)})" if leases else "")
         self._is_leaving = True
         for board in self.boards:
             board.end_after_lease()
-        if not self._roll.served and not any(entry.is_moving for entry in self._entries.values()):
+        if not self._registry.served and not any(entry.is_moving for entry in self._entries.values()):
             self.ended.set()
 
     async def until_left(self) -> None:
-        """Behind `leave`: until each board is about to close its devices, or has done so."""
+        """After `leave`: wait until each board is about to close its devices, or has done so."""
         while boards := self.boards:
             for board in boards:
                 await board.until_ending()
@@ -708,7 +718,7 @@ class Boards:
                 return
 
     async def finish(self) -> None:
-        """The last hooks of all of them; each has its own time."""
+        """Run the last hooks of all boards; each has its own time limit."""
         self._is_ending = True
         async with trio.open_nursery() as finishing:
             for entry in self._entries.values():
@@ -724,7 +734,7 @@ class Boards:
             await entry.board.finish()
 
     async def close(self) -> None:
-        """Have all of them end."""
+        """Let all boards end."""
         async with trio.open_nursery() as ending:
             for entry in self._entries.values():
                 for server in entry.servers:
@@ -736,12 +746,12 @@ class Boards:
 
 
 async def _nothing(files: Mapping[str, BoardFile]) -> Sequence[ConfigError]:
-    """Nothing is discovered."""
+    """Discovery is off."""
     return ()
 
 
 def listen_at(path: Path) -> trio.abc.Listener[trio.abc.Stream]:
-    """A listener at a socket's path. SocketError when it cannot be made."""
+    """A listener at a socket's path. SocketError if it cannot be created."""
     try:
         return unix_listener(path, mode=sockets.MODE, group=sockets.shared_group())
     except OSError as error:
@@ -751,13 +761,13 @@ def listen_at(path: Path) -> trio.abc.Listener[trio.abc.Stream]:
 
 
 def leaves(file: BoardFile, *, leads: bool) -> bool:
-    """Whether the board is left to a process of its own: whoever serves all of a folder `leads`."""
+    """Whether the board is left to a process of its own: the process that serves the whole folder `leads`."""
     return leads and file.config is not None and file.config.settings.own_process
 
 
 def _check_claim(file: Path) -> None:
     """BoardTakenError if another process has the board of that file."""
-    if (held := claim.holder(file)) is not None:
+    if (held := claim.claim_holder(file)) is not None:
         raise held.error
 
 

@@ -19,6 +19,7 @@ from uuid import UUID
 import trio
 from jumpstarter_proto.documents import ConfigError, Document
 from jumpstarter_proto.errors import JumpstarterError
+from jumpstarter_proto.notifications import AutoResetEvent
 
 from jumpstarter_exporter.boards.grouping import (
     Assignment,
@@ -34,14 +35,14 @@ from jumpstarter_exporter.config.folder import BoardFile, discovered_file
 from jumpstarter_exporter.config.identities import CachedIdentities, with_identity
 from jumpstarter_exporter.config.model import ExporterConfig, Metadata, TopLevel
 from jumpstarter_exporter.devices.changes import subscribed
-from jumpstarter_exporter.devices.discovered import DeviceTreeContent, DiscoveredDevice, tree_of
 from jumpstarter_exporter.devices.inventory import BoardDevices, Inventory
 from jumpstarter_exporter.devices.layout import TreeError
-from jumpstarter_exporter.devices.survey import Survey, Surveyor
 from jumpstarter_exporter.devices.udev_database import UdevError
 from jumpstarter_exporter.devices.udev_device import DeviceTree
 from jumpstarter_exporter.devices.udev_monitor import watch_devices
-from jumpstarter_exporter.state_directory import state_directory
+from jumpstarter_exporter.paths import state_directory
+from jumpstarter_exporter.serve.discovered_devices import DeviceTreeContent, DiscoveredDevice, tree_of
+from jumpstarter_exporter.serve.survey import Survey, Surveyor
 
 __all__ = ["BoardHolder", "Discovery", "Trees", "plugged_devices"]
 
@@ -49,12 +50,12 @@ MOVING = "devices of it are to belong to another board, or others to it"
 _log = logging.getLogger(__name__)
 
 Trees = Callable[[], AbstractAsyncContextManager[AsyncIterator[DeviceTree]]]
-"""What is plugged into the host: a tree at once, and another after each change. Raises UdevError."""
+"""The host's devices: a tree at once, and another after each change. Raises UdevError."""
 
 
 @asynccontextmanager
 async def plugged_devices() -> AsyncIterator[AsyncIterator[DeviceTree]]:
-    """Those of this host. UdevError if they cannot be read."""
+    """This host's devices. UdevError if they cannot be read."""
     async with watch_devices(trio.CapacityLimiter(2)) as watch:
         with subscribed(watch) as changes:
 
@@ -67,19 +68,19 @@ async def plugged_devices() -> AsyncIterator[AsyncIterator[DeviceTree]]:
 
 
 class BoardHolder(Protocol):
-    """Whoever serves the boards."""
+    """The owner of the boards."""
 
     @property
     def users(self) -> Mapping[str, str]:
-        """For whom a change of each board has to wait, by its name; empty for those that nobody uses."""
+        """For each board the user that a change must wait for; empty if there is none."""
 
     def show_discovered(self, files: Mapping[str, BoardFile], waiting: Mapping[str, str]) -> None:
-        """These are the discovered boards. Nobody new is to use those that are `waiting`, for the reason there."""
+        """Set the discovered boards. No new user may use the `waiting` ones, for the reasons given."""
 
 
 @dataclass(eq=False)
 class _Content:
-    """What one board consists of; see `config.model.DiscoveredContent`."""
+    """The devices of one board; see `config.model.DiscoveredContent`."""
 
     name: str
     host: str
@@ -96,10 +97,10 @@ class _Content:
         return devices
 
     def replace_in(self, inventory: Inventory, tree: DeviceTreeContent) -> None:
-        """It consists of that from now on. TreeError if it cannot; nothing has changed then."""
+        """Replace its devices. TreeError, without a change, if they are invalid."""
         devices = inventory.boards.get(self.name)
         if devices is not None and devices.is_discovered:
-            # A board that is just ending may be one that was made of another content.
+            # A board that is just ending may have been made of other devices.
             if devices is not self.made or not tree.same_as(self.tree):
                 devices.replace(tree.spec, tree.uuids)
                 self.made = devices
@@ -108,7 +109,7 @@ class _Content:
         self.tree = tree
 
     def show_presence(self, devices: BoardDevices) -> None:
-        """Its slots are as the host says."""
+        """Update which of its devices are missing."""
         for path, missing in self.tree.missing.items():
             slot = devices.slots[path]
             if missing:
@@ -118,23 +119,23 @@ class _Content:
 
 
 class Discovery:
-    """All of one host's. `run` it; `begin` gives the first boards before."""
+    """Discovery of one host. `begin` creates the first boards; then `run` it."""
 
     def __init__(self, trees: Trees, *, directory: Path | None = None, host: str | None = None) -> None:
-        """`directory` is the state directory; `host` is the host's name, if it is not to be asked."""
+        """`directory` is the state directory; `host` is the host's name, by default the system's."""
         self.host = host_name(socket.gethostname() if host is None else host)
         self.unassigned: list[Unassigned] = []
         """Devices that belong to no board."""
         self.unmatched: tuple[str, ...] = ()
-        """Nodes for which there is no profile."""
+        """Nodes without a profile."""
         self.error: ConfigError | None = None
-        """What is wrong with `boards.yaml`."""
+        """Errors of `boards.yaml`."""
         self._trees = trees
         self._directory = state_directory(os.environ) if directory is None else directory
         self._surveyor = Surveyor(self._directory)
         self._identities = CachedIdentities()
         self._configs: Mapping[str, ExporterConfig | ConfigError] = {}
-        """What stands for each board's file, with its identity, or what is wrong with that; read in a thread."""
+        """Each board's file with its identity, or its error; read in a thread."""
         self._limiter = trio.CapacityLimiter(1)
         self._looking = trio.Lock()
         self._rules: GroupingRules | None = None
@@ -143,38 +144,38 @@ class Discovery:
         self._devices: dict[str, DiscoveredDevice] = {}
         """By key."""
         self._boards: dict[str, DiscoveredBoard] = {}
-        """As they are to be."""
+        """As they should be."""
         self._groups: Mapping[str, UUID] = {}
         self._assignment = Assignment()
         self._held: dict[str, DiscoveredDevice] = {}
-        """Those that boards have now; one that is offered no more stays as long as its board is used."""
+        """The devices that boards have now; one that is no longer offered stays while its board is used."""
         self._contents: dict[str, _Content] = {}
-        """As they are, by the board's name."""
+        """The current boards, by name."""
         self._files: dict[str, BoardFile] = {}
         self._holder: BoardHolder | None = None
         self._inventory = Inventory()
-        self._freed = trio.Event()
+        self._freed = AutoResetEvent()
         self._profile_errors: tuple[ConfigError, ...] = ()
         self._said: set[str] = set()
 
     @property
     def boards(self) -> list[DiscoveredBoard]:
-        """As they are to be, in the order of their names: for whoever registers them."""
+        """The boards as they should be, ordered by name: for their registration."""
         return [self._boards[name] for name in sorted(self._boards)]
 
     @property
     def problems(self) -> list[str]:
-        """What is wrong, and what is not offered, for people."""
+        """Errors, and devices that are not offered, for people."""
         return [*([] if self.error is None else [str(self.error)]), *sorted(self._said)]
 
     @property
     def known_names(self) -> set[str]:
-        """Of all devices that are remembered, whether they are there or not."""
+        """The names of all remembered devices, present or missing."""
         return {one.path for one in self._surveyor.devices.known.devices}
 
     @property
     def files(self) -> Mapping[str, BoardFile]:
-        """The boards as `Boards` takes them."""
+        """The boards for `Boards`."""
         return self._files
 
     async def run(
@@ -203,7 +204,7 @@ class Discovery:
                 async for tree in trees:
                     await self._look(tree)
             except UdevError as error:
-                _log.error("devices that come and go are not noticed any more: %s", error)
+                _log.error("changes of devices are no longer noticed: %s", error)
 
     async def reload(self, configured: Mapping[str, BoardFile]) -> Sequence[ConfigError]:
         """Read profiles and `boards.yaml` again; `configured` are the boards of files now. What is wrong with them."""
@@ -216,7 +217,7 @@ class Discovery:
         return [*([] if self.error is None else [self.error]), *self._profile_errors]
 
     async def forget(self, name: str) -> bool:
-        """Remember nothing of a device that is not there; False if it is, or there is none of that name."""
+        """Forget a missing device; False if it is not missing, or if no device has that name."""
         async with self._looking:
             is_forgotten = await trio.to_thread.run_sync(self._surveyor.forget, name, limiter=self._limiter)
         if is_forgotten and self._tree is not None:
@@ -224,18 +225,17 @@ class Discovery:
         return is_forgotten
 
     def free(self) -> None:
-        """Nobody uses one of the boards that wait."""
+        """A waiting board is free."""
         self._freed.set()
 
     async def _go_on_when_free(self) -> None:
         while True:
             await self._freed.wait()
-            self._freed = trio.Event()
             async with self._looking:
                 await self._try_apply()
 
     def _read_rules(self) -> None:
-        """Of a file that is broken what it said before counts; at first nothing is any board's then."""
+        """For an invalid file the previous rules stay in effect; at the start no board has devices then."""
         try:
             self._rules, self.error = read_boards(self.host), None
         except ConfigError as error:
@@ -257,8 +257,8 @@ class Discovery:
                     raise
                 _log.error("%s", error)
                 return
-            except Exception:  # a fault of ours, or in the module of a driver, ends no board of the host
-                _log.exception("what is plugged in cannot be looked at")
+            except Exception:  # a fault of ours, or of a driver's module, ends no board of the host
+                _log.exception("inspecting the plugged devices failed")
                 return
             self._tree = tree
             self._devices = {one.device.key: one for one in survey.devices}
@@ -268,7 +268,7 @@ class Discovery:
             await self._try_apply()
 
     def _say(self, survey: Survey) -> None:
-        """What is new of it, once."""
+        """Log what is new, once."""
         self._profile_errors = survey.errors
         said = {f"{error}" for error in survey.errors}
         for text in sorted(said - self._said):
@@ -286,18 +286,18 @@ class Discovery:
             names = {*self._group()[0], *self._assignment.boards, *self._contents}
             self._configs = await trio.to_thread.run_sync(self._read_configs, names, limiter=self._limiter)
             self._apply()
-        except Exception:  # a fault of ours: the boards go on as they are until the next change
-            _log.exception("boards cannot be made of what is plugged in")
+        except Exception:  # a fault of ours: the boards stay unchanged until the next change
+            _log.exception("grouping the plugged devices into boards failed")
 
     def _group(self) -> tuple[dict[str, DiscoveredBoard], list[Unassigned]]:
-        """The boards that there would be if nobody used any."""
-        # Beside a configuration that is named as the host.
+        """The boards if nobody used any."""
+        # Beside a configuration that is named like the host.
         only = f"{self.host}-discovered" if self.host in self._configured else self.host
         devices = [one.device for one in self._devices.values()]
         return group_devices(self.host, self._rules, devices, only=only)
 
     def _apply(self) -> None:
-        """Have the boards as they are to be, as far as their users let us."""
+        """Change the boards to what they should be, as far as their users permit."""
         held = self._held | self._devices
         configured = self._configured
         self._boards, self.unassigned = self._group()
@@ -311,7 +311,7 @@ class Discovery:
         served = {name for name in self._boards if name not in configured}
         served |= {name for name in now.values() if name not in configured}
         if configured and self._rules is None and not now:
-            served = set()  # the host's board is there without devices only where nothing else is
+            served = set()  # the host's board exists without devices only if there is no other
         for name in list(self._contents):
             if name not in served:
                 del self._contents[name]
@@ -325,14 +325,14 @@ class Discovery:
             try:
                 content.replace_in(self._inventory, tree)
             except TreeError as error:
-                _log.error("the board %s goes on as it was: %s", name, error)
+                _log.error("the board %s was not changed: %s", name, error)
         self._files = {name: self._file(self._contents[name]) for name in sorted(served)}
         self._files |= self._empty_boards(served)
         if self._holder is not None:
             self._holder.show_discovered(self._files, dict.fromkeys(self._assignment.waiting, MOVING))
 
     def _empty_boards(self, served: set[str]) -> dict[str, BoardFile]:
-        """Those of `boards.yaml` that have nothing yet, or whose name is taken: each is an error in its place."""
+        """Boards of `boards.yaml` without devices, or with a name that is taken: each is an error."""
         found = {}
         for rule in () if self._rules is None else self._rules.boards:
             name = board_name(self.host, rule.name)

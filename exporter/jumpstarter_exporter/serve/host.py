@@ -1,4 +1,4 @@
-"""The exporter as a daemon: the boards of a host, on a unix socket and, if asked, on the network.
+"""The exporter as a daemon: the boards of a host, on a unix socket and, if configured, on the network.
 
 It ends on SIGTERM or SIGINT: no new calls, `GRACE_SECONDS` for running ones, then they are cancelled and all devices
 are closed; a lease that runs stays its client's. A second signal ends it at once. SIGHUP has its configuration and its
@@ -30,12 +30,12 @@ from jumpstarter_exporter.config import Identities
 from jumpstarter_exporter.config.folder import BoardFile
 from jumpstarter_exporter.devices.presence import follow_presence
 from jumpstarter_exporter.devices.udev_database import UdevError
-from jumpstarter_exporter.ending import end_in_time, hurry, named
 from jumpstarter_exporter.serve import sockets
 from jumpstarter_exporter.serve.board import is_for_leases
 from jumpstarter_exporter.serve.boards import GRACE_SECONDS, Boards, Reading, leaves, listen_at
-from jumpstarter_exporter.serve.door import Door, Reloaded, Roll
+from jumpstarter_exporter.serve.host_server import BoardRegistry, HostServer, Reloaded
 from jumpstarter_exporter.serve.network import Network
+from jumpstarter_exporter.serve.shutdown import device_names_text, force_exit_on_signal, limit_shutdown_time
 
 if TYPE_CHECKING:
     from jumpstarter_exporter.serve.discovery import Discovery
@@ -43,15 +43,15 @@ if TYPE_CHECKING:
 __all__ = ["END_SECONDS", "GRACE_SECONDS", "run", "status_text"]
 
 MAX_STATUS_BOARDS = 6
-"""Those of a host that its status names; there are others only in the number."""
+"""Boards that the service's status names; of others it has only the number."""
 END_SECONDS = 30.0
-"""From the last hook to the end of the process, whatever a driver's blocking code does."""
+"""From the last hook to the end of the process, whatever blocking code drivers run."""
 SLOW_END_SECONDS = 3.0
-"""Who waits for the end of the process reads behind that which devices it waits for."""
+"""After this time the log names the devices that the process waits for."""
 IDENTITY_LOOK_SECONDS = 5.0
-"""Between two looks whether the host was enrolled, or enrolled anew."""
+"""Interval of the check whether the host was enrolled, or enrolled again."""
 LEASED_END_SECONDS = 10.0
-"""From a signal to that, where all boards are for leases (wire.md 3.4)."""
+"""From a signal to the end, if all boards are for leases (wire.md 3.4)."""
 
 Listener: TypeAlias = trio.abc.Listener[trio.abc.Stream]
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -83,19 +83,19 @@ async def run(
         ListenError: the network address is taken or no address.
     """
     await trio.to_thread.run_sync(sweep)
-    await trio.to_thread.run_sync(claim.sweep)
+    await trio.to_thread.run_sync(claim.remove_stale_claims)
     with ExitStack() as stack, trio.open_signal_receiver(*_SIGNALS) as signals:
         found = inherited_descriptors()
         inherited = _listener(found, path, stack)
         alone = next(iter(files.values())) if len(files) == 1 else None
         if inherited is not None:
             path = Path(inherited.getsockname())
-            stack.enter_context(sockets.claimed(path, is_inherited=True))
+            stack.enter_context(sockets.claimed_socket(path, is_inherited=True))
         elif path is None and alone and alone.config is not None and not leaves(alone, leads=leads):
             path = _any_place(alone.name, stack, must=not is_for_leases(alone.config))
         else:
             path = path or sockets.default_path()
-            stack.enter_context(sockets.claimed(path))
+            stack.enter_context(sockets.claimed_socket(path))
         host = _Host(
             path,
             network,
@@ -109,26 +109,26 @@ async def run(
 
 
 def _listener(found: Inherited, path: Path | None, stack: ExitStack) -> socket.socket | None:
-    """The socket from systemd for the door, closed with the `stack`; others are closed at once."""
+    """The host socket from systemd, closed with the `stack`; others are closed at once."""
     listeners = found.listeners
     for other, one in listeners.items():
         if other == path or (path is None and len(listeners) == 1):
             return stack.enter_context(one)
     for other, one in listeners.items():
-        _log.warning("the socket %s, which systemd has made, is not used; its users wait in vain", other)
+        _log.warning("the socket %s from systemd is not used; connections to it are not answered", other)
         one.close()
     return None
 
 
 def _any_place(board: str, stack: ExitStack, *, must: bool) -> Path | None:
-    """The door, or a socket beside that of another exporter; None if there is no place for one, and need not be."""
+    """The host socket, or a socket beside another exporter's; None if none can be created and none is needed."""
     try:
-        door = sockets.default_path()
+        host_socket = sockets.default_path()
         try:
-            stack.enter_context(sockets.claimed(door))
+            stack.enter_context(sockets.claimed_socket(host_socket))
         except sockets.SocketError as error:
-            own = sockets.of_board(door, board)
-            stack.enter_context(sockets.claimed(own))
+            own = sockets.board_socket_path(host_socket, board)
+            stack.enter_context(sockets.claimed_socket(own))
             _log.info("%s; users of this host reach the board %s at %s", error, board, own)
             return own
     except sockets.SocketError as error:
@@ -136,21 +136,21 @@ def _any_place(board: str, stack: ExitStack, *, must: bool) -> Path | None:
             raise
         _log.warning("users of this host cannot use the board %s, which is for leases only: %s", board, error)
         return None
-    return door
+    return host_socket
 
 
-def status_text(roll: Roll) -> str:
-    """The boards of a host, and what each of them does, for `systemctl status`. Names and reasons are of peers."""
-    names = roll.names
+def status_text(registry: BoardRegistry) -> str:
+    """The boards of a host and their use, for `systemctl status`. Names and reasons come from peers."""
+    names = registry.names
 
     def text(name: str) -> str:
-        if (board := roll.served.get(name)) is not None:
+        if (board := registry.served.get(name)) is not None:
             return board.use or "free"
-        if name in roll.elsewhere:
+        if name in registry.elsewhere:
             return "in a process of its own"
-        return f"not served: {roll.problems.get(name, '')}"
+        return f"not served: {registry.problems.get(name, '')}"
 
-    # What is in trouble, or used, is what somebody looks for.
+    # Boards with problems or users come first.
     told = sorted(names, key=lambda name: text(name) == "free")
     said = [f"{shown(name)} {shown(text(name))}" for name in told[:MAX_STATUS_BOARDS]]
     more = [f"{len(names) - len(said)} more"] if len(names) > len(said) else []
@@ -159,7 +159,7 @@ def status_text(roll: Roll) -> str:
 
 
 def _host_identity() -> tuple[int, ...] | None:
-    """Which file has the host's own identity; None if it has none. Blocking."""
+    """The file with the host's own identity; None if there is none. Blocking."""
     try:
         status = Identities().host_path.stat()
     except OSError:
@@ -183,24 +183,24 @@ class _Host:
         self._inherited = inherited
         self._discovery = discovery
         self._network = network
-        roll = Roll()
-        self._roll = roll
+        registry = BoardRegistry()
+        self._registry = registry
         self._unread = ""
-        """Why files were not read again when that was asked for."""
+        """Why the last reload failed."""
         self._manager = ServiceManager(self._status)
         self._descriptors = DescriptorStore(self._manager, stored)
-        self._boards = Boards(roll, path, read, leads=leads, descriptors=self._descriptors)
+        self._boards = Boards(registry, path, read, leads=leads, descriptors=self._descriptors)
         self._leads = leads
         self._is_discovering = False
         self._is_telling = False
         self._identity = _host_identity()
-        roll.leave, roll.resume, roll.reload = self._leave, self._boards.resume, self._reload
+        registry.leave, registry.resume, registry.reload = self._leave, self._boards.resume, self._reload
         self._tls = None if network is None else network.tls()
         self._servers: list[Server] = []
-        """Those of the door."""
+        """Listeners of the host socket."""
 
     async def run(self, files: Mapping[str, BoardFile], signals: AsyncIterator[int]) -> ExitCode:
-        """To the end of all."""
+        """Run to the end of the process."""
         async with trio.open_nursery() as boards, trio.open_nursery() as nursery:
             nursery.start_soon(self._manager.run)
             if self._tls is not None:
@@ -221,11 +221,11 @@ class _Host:
                 _log.info("%s: ending", signal.Signals(number).name)
             self._descriptors.hold()
             self._manager.stopping()
-            nursery.start_soon(hurry, signals)
+            nursery.start_soon(force_exit_on_signal, signals)
             code = await self._end()
             nursery.cancel_scope.cancel()
         if code is not None:
-            # A board's last hook may have wanted it at the very end.
+            # A board's last hook may have ended it with an exit code.
             if number is None:
                 return code
             if code is ExitCode.FAILED:
@@ -233,7 +233,7 @@ class _Host:
         return ExitCode.INTERRUPTED if number == signal.SIGINT else ExitCode.OK
 
     async def _follow_devices(self, nursery: trio.Nursery) -> None:
-        """Tell the boards what is plugged in. Whoever discovers has the same watch of the host's devices."""
+        """Update devices of configured boards. Discovery uses the same watch of the host's devices."""
         follow = partial(follow_presence, self._boards.inventory, trio.CapacityLimiter(2))
         if self._discovery is None:
             nursery.start_soon(follow)  # the boards need not wait for it
@@ -243,7 +243,7 @@ class _Host:
     async def _discover(
         self, files: Mapping[str, BoardFile], nursery: trio.Nursery
     ) -> Mapping[str, BoardFile]:
-        """The boards of discovered devices, which are kept true from now on."""
+        """Start discovery; it keeps the boards of discovered devices up to date."""
         if (discovery := self._discovery) is None:
             return {}
         boards = self._boards
@@ -253,24 +253,24 @@ class _Host:
         except UdevError as error:
             if not files:
                 raise
-            _log.warning("only what is configured is served: %s", error)
+            _log.warning("only configured boards are served: %s", error)
             return {}
         self._is_discovering = True
         boards.rediscover, boards.on_free = discovery.reload, discovery.free
-        self._roll.discovery = discovery
+        self._registry.discovery = discovery
         return discovery.files
 
     def _look_for_gone_boards(self) -> None:
-        """Where all boards of a host are served that registers them, those that are gone can be told."""
+        """Retire boards that are gone, on a host that registers all of its boards."""
         if self._is_telling:
             self._boards.on_removed()
         if not self._leads or self._is_telling or not Identities().host_path.exists():
             return
-        from jumpstarter_exporter.registration.host import GoneBoards, Known  # noqa: PLC0415 - who has no controller pays nothing
+        from jumpstarter_exporter.registration.host import GoneBoards, KnownBoards  # noqa: PLC0415 - hosts without a controller need none of it
 
-        def known() -> Known:
+        def known() -> KnownBoards:
             files = self._boards.files
-            return Known(files.keys(), {file for file in files.values() if file}, self._is_discovering)
+            return KnownBoards(files.keys(), {file for file in files.values() if file}, self._is_discovering)
 
         gone = GoneBoards(known)
         self._is_telling = True
@@ -278,7 +278,7 @@ class _Host:
         self._nursery.start_soon(gone.run)
 
     async def _watch_identity(self) -> None:
-        """Whoever enrols the host, or makes it another one, need not say so: all is read again soon."""
+        """Reload when the host was enrolled, or enrolled again."""
         while True:
             await trio.sleep(IDENTITY_LOOK_SECONDS)
             identity = await trio.to_thread.run_sync(_host_identity)
@@ -294,11 +294,11 @@ class _Host:
                 listener: Listener = trio.SocketListener(trio.socket.from_stdlib_socket(inherited))
             else:
                 listener = listen_at(self._path)
-            await self._serve(Server(Door(self._roll).services()), [listener], nursery)
+            await self._serve(Server(HostServer(self._registry).services()), [listener], nursery)
             where.append(str(self._path))
         if self._network is not None:
             listeners = await self._network.listeners(self._tls)
-            server = self._network.server(Door(self._roll, is_remote=True).services())
+            server = self._network.server(HostServer(self._registry, is_remote=True).services())
             await self._serve(server, listeners, nursery)
             where.append(self._network.address(listeners))
         return where
@@ -308,7 +308,7 @@ class _Host:
         self._servers.append(server)
 
     async def _told_to_end(self, signals: AsyncIterator[int]) -> int | None:
-        """Wait for a signal, and say which, or for all to have ended by themselves."""
+        """Wait for a signal and log it, or until all boards have ended by themselves."""
         number: int | None = None
         async with trio.open_nursery() as nursery:
 
@@ -328,7 +328,7 @@ class _Host:
         try:
             await self._reload()
         except JumpstarterError as error:
-            _log.error("nothing was changed: %s", error)
+            _log.error("reload failed, nothing was changed: %s", error)
 
     def _leave(self) -> None:
         """See `Boards.leave`. Ports of boards that end before others are kept for the next start, too.
@@ -340,50 +340,54 @@ class _Host:
         self._nursery.start_soon(self._bound_the_end)
 
     async def _reload(self) -> list[Reloaded]:
-        """See `Boards.reload`; the certificate is read again, too. A service manager is told."""
+        """Reload; see `Boards.reload`. The certificate is reloaded, too, and the service manager is notified."""
         with self._manager.reloading():
             if self._tls is not None:
                 await self._tls.look(always=True)
             try:
                 done = await self._boards.reload()
             except JumpstarterError as error:
-                self._unread = f"nothing was read again: {error}"
+                self._unread = f"reload failed: {error}"
                 raise
             self._unread = ""
             self._look_for_gone_boards()  # the host may have been enrolled meanwhile
             return done
 
     def _status(self) -> str:
-        """For `systemctl status`."""
+        """The status line for `systemctl status`."""
         trouble = "" if self._tls is None else self._tls.trouble
-        return "; ".join(filter(None, (status_text(self._roll), trouble, self._unread)))
+        return "; ".join(filter(None, (status_text(self._registry), trouble, self._unread)))
 
     async def _bound_the_end(self) -> None:
         await self._boards.until_left()
-        self._end_in_time(END_SECONDS)
+        self._limit_shutdown_time(END_SECONDS)
 
-    def _end_in_time(self, seconds: float) -> None:
+    def _limit_shutdown_time(self, seconds: float) -> None:
         closings = self._boards.inventory.closings
-        end_in_time(seconds, lambda: closings.names)
+        limit_shutdown_time(seconds, lambda: closings.names)
 
         async def say_why() -> None:
             await trio.sleep(SLOW_END_SECONDS)
             if names := closings.names:
-                _log.warning("the exporter waits for %s to close, for %g s more at most", named(names), left)
+                _log.warning(
+                    "the exporter waits for %s to close, for %g s more at most",
+                    device_names_text(names),
+                    left,
+                )
 
         left = seconds - SLOW_END_SECONDS
         if left > 0:
-            trio.lowlevel.spawn_system_task(say_why)  # also when all else has ended
+            trio.lowlevel.spawn_system_task(say_why)  # also after everything else has ended
 
     async def _end(self) -> ExitCode | None:
-        """The code that the board at the door wanted; None if there is none."""
-        at_door = self._boards.door_board
+        """The exit code of the only board; None if there is none."""
+        board = self._boards.host_socket_board
         if self._boards.are_all_leased:
-            self._end_in_time(LEASED_END_SECONDS)
+            self._limit_shutdown_time(LEASED_END_SECONDS)
         await self._boards.finish()
-        self._end_in_time(END_SECONDS)
+        self._limit_shutdown_time(END_SECONDS)
         async with trio.open_nursery() as ending:
             for server in self._servers:
                 ending.start_soon(server.shutdown, GRACE_SECONDS)
             ending.start_soon(self._boards.close)
-        return None if at_door is None else at_door.code
+        return None if board is None else board.code

@@ -1,4 +1,4 @@
-"""Users of other hosts: where the exporter listens for them, and what they must show."""
+"""The exporter's network listener, and what its users must present."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from jumpstarter_exporter.serve.passphrase import let_everybody_in, require_pass
 if TYPE_CHECKING:
     from jumpstarter_proto.rpc import ServerTls
 
-__all__ = ["ListenError", "Network"]
+__all__ = ["Network", "NetworkListenError"]
 
 
-class ListenError(JumpstarterError):
+class NetworkListenError(JumpstarterError):
     """The network address cannot be listened on."""
 
     exit_code = ExitCode.FAILED
@@ -30,15 +30,15 @@ class Network:
     """Where to listen besides the socket."""
 
     host: str | None
-    """None is every interface."""
+    """None means every interface."""
     port: int
     certificate: Path | None = None
     key: Path | None = None
-    """Without the two, in plaintext."""
+    """Without certificate and key, in plaintext."""
     passphrase: str | None = None
 
     def tls(self) -> ServerTls | None:
-        """The server's side of TLS. ListenError when the files are no certificate and key."""
+        """The server's side of TLS. NetworkListenError if the files are not a valid certificate and key."""
         if self.certificate is None or self.key is None:
             return None
         from jumpstarter_proto.rpc import ServerTls  # noqa: PLC0415 - most exporters need no TLS
@@ -46,30 +46,30 @@ class Network:
         try:
             return ServerTls(self.certificate, self.key)
         except OSError as error:  # ssl.SSLError is one
-            raise ListenError(
+            raise NetworkListenError(
                 f"{self.certificate} and {self.key} cannot be used for TLS: {error.strerror or error}; "
                 "give a PEM certificate chain and its key"
             ) from error
 
     async def listeners(self, tls: ServerTls | None) -> list[trio.abc.Listener[trio.abc.Stream]]:
-        """Listen. ListenError when the address is taken, or is none."""
+        """Listen. NetworkListenError if the address is taken or invalid."""
         context = None if tls is None else lambda: tls.context
         try:
             return list(await tcp_listeners(self.host, self.port, ssl_context=context))
         except OSError as error:
             where = f"{self.host or '*'}:{self.port}"
-            raise ListenError(
+            raise NetworkListenError(
                 f"cannot listen on {where}: {error.strerror or error}; choose another --listen"
             ) from None
 
     def server(self, services: Sequence[Servicer]) -> Server:
-        """One that asks for the passphrase, if there is one."""
+        """A server that requires the passphrase, if there is one."""
         check = let_everybody_in if self.passphrase is None else require_passphrase(self.passphrase)
         limits = Limits(connections=connections_allowed(Limits().connections))
         return Server(services, interceptors=[check], limits=limits)
 
     def address(self, listeners: list[trio.abc.Listener[trio.abc.Stream]]) -> str:
-        """Where it listens, for people."""
+        """The address, for people."""
         port = self.port
         for listener in listeners:
             inner = getattr(listener, "transport_listener", listener)

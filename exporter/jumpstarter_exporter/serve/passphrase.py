@@ -1,4 +1,4 @@
-"""The passphrase of an exporter that listens on the network: an interceptor in front of every call."""
+"""The passphrase of an exporter that listens on the network: an interceptor of every call."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _log = logging.getLogger(__name__)
 
 
 class PassphraseError(JumpstarterError):
-    """The passphrase to ask for cannot be had."""
+    """The configured passphrase cannot be read or is invalid."""
 
     exit_code = ExitCode.USAGE
 
@@ -107,5 +107,5 @@ def require_passphrase(passphrase: str) -> Interceptor:
 
 
 async def let_everybody_in(call: ServerCall[Any, Any]) -> None:
-    """An interceptor for an exporter without a passphrase: whoever makes a call is trusted."""
+    """An interceptor for an exporter without a passphrase: every caller is trusted."""
     call.trust()

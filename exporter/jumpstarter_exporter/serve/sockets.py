@@ -1,7 +1,7 @@
-"""The daemon's unix socket: where it is, who may use it, and that only one exporter has it.
+"""The daemon's unix socket: its path, its permissions, and the lock that makes it exclusive.
 
-A lock file beside the socket decides which exporter has it, and is held for as long as the process lives,
-however that ends. Whoever holds the lock may replace a socket that a dead process left behind.
+A lock file beside the socket decides which exporter has it, and is held for as long as the process lives, however that
+ends. Whoever holds the lock may replace a socket that a dead process left behind.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ __all__ = [
     "MODE",
     "SYSTEM",
     "SocketError",
-    "claimed",
+    "board_socket_path",
+    "claimed_socket",
     "default_path",
-    "of_board",
     "path_to_ask",
     "shared_group",
 ]
@@ -39,7 +39,7 @@ MODE = 0o660
 
 
 class SocketError(JumpstarterError):
-    """The socket cannot be had; the message says who has it or what is in the way."""
+    """The socket cannot be created; the message says who has it or what is in its place."""
 
     status = "FAILED_PRECONDITION"
     exit_code = ExitCode.FAILED
@@ -74,13 +74,13 @@ def path_to_ask() -> Path:
     return default_path()
 
 
-def of_board(door: Path, name: str) -> Path:
-    """Where a board has its own socket, on a host with several."""
-    return door.parent / "boards" / safe_name(name, ".sock")
+def board_socket_path(host_socket: Path, name: str) -> Path:
+    """The path of a board's own socket, on a host with several."""
+    return host_socket.parent / "boards" / safe_name(name, ".sock")
 
 
 def shared_group() -> int | None:
-    """Id of the group that may use the socket, where it exists and this process may give it the socket."""
+    """Id of the group that may use the socket, if it exists and this process may set it."""
     try:
         found = grp.getgrnam(GROUP)
     except KeyError:
@@ -90,11 +90,11 @@ def shared_group() -> int | None:
 
 
 COPY_SECONDS = 0.3
-"""A program that another thread starts has a copy of a lock that we have given back, between its fork and its exec."""
+"""A program that another thread starts has a copy of the lock between fork and exec."""
 
 
 @contextmanager
-def claimed(path: Path, *, is_inherited: bool = False) -> Iterator[None]:
+def claimed_socket(path: Path, *, is_inherited: bool = False) -> Iterator[None]:
     """Have the path for oneself for the block, with nothing there at its start and nothing left at its end.
 
     A socket that `is_inherited`, from systemd, is there before and after.
@@ -104,7 +104,7 @@ def claimed(path: Path, *, is_inherited: bool = False) -> Iterator[None]:
     """
     try:
         path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        # The lock file stays: a lock on a file that somebody removes is no lock.
+        # The lock file stays: a lock on a removed file locks nothing.
         lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise SocketError(
@@ -147,14 +147,14 @@ def _remove_stale(path: Path) -> None:
     except FileNotFoundError:
         return
     if not stat.S_ISSOCK(facts.st_mode):
-        raise SocketError(f"{path} is in the way and is no socket; choose another path with --socket")
+        raise SocketError(f"{path} exists and is not a socket; choose another path with --socket")
     with socket.socket(socket.AF_UNIX) as probe:
         probe.settimeout(1.0)
         try:
             with socket_address(path) as address:
                 probe.connect(address)
         except (ConnectionRefusedError, FileNotFoundError):
-            pass  # nobody is behind it any more
+            pass  # nobody listens on it any more
         except OSError as error:
             raise SocketError(
                 f"{path} cannot be replaced: {error}; choose another path with --socket"

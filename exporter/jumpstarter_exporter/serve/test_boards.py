@@ -18,7 +18,7 @@ from jumpstarter_proto.lab.v1.host_grpc import HostServiceStub
 from jumpstarter_proto.rpc import Channel, RpcError, StatusCode, connect_tcp, open_channel
 from jumpstarter_proto.v1.jumpstarter_grpc import ExporterServiceStub
 
-from jumpstarter_exporter.serve.door import BOARD
+from jumpstarter_exporter.serve.host_server import BOARD
 from tests.support.served_host import channel
 
 LIMIT = 30.0

@@ -31,18 +31,18 @@ from jumpstarter_proto.tasks import collapsed
 from jumpstarter_proto.v1 import jumpstarter_pb2
 from jumpstarter_proto.v1.jumpstarter_grpc import ExporterServiceStub
 
-from jumpstarter_exporter.boards.keeper import Keeper
+from jumpstarter_exporter.boards.occupancy_runner import OccupancyRunner
 from jumpstarter_exporter.config import Identities, identities
+from jumpstarter_exporter.config.board_devices import add_board
 from jumpstarter_exporter.config.folder import BoardFile
 from jumpstarter_exporter.config.model import Enrolment, ExporterConfig, Tls
-from jumpstarter_exporter.devices.from_file import add_board
 from jumpstarter_exporter.devices.inventory import Inventory
 from jumpstarter_exporter.devices.udev_database import UdevError
 from jumpstarter_exporter.devices.udev_device import DeviceTree
 from jumpstarter_exporter.node_errors import users_of
 from jumpstarter_exporter.serve import host as module
 from jumpstarter_exporter.serve.discovery import Discovery
-from jumpstarter_exporter.serve.door import BOARD
+from jumpstarter_exporter.serve.host_server import BOARD
 from tests.support.served_host import POWER, ServedHost, channel, listed, reload
 from tools.mocked_host.udev import HUB, Host
 
@@ -357,10 +357,10 @@ async def reading_log(socket: Path) -> AsyncIterator[None]:
 def slow_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     """A board's record takes its time to be written, and what is to be done with the board waits for that."""
 
-    async def write(keeper: Keeper) -> None:
+    async def write(keeper: OccupancyRunner) -> None:
         await trio.sleep(0.1)
 
-    monkeypatch.setattr(Keeper, "_write", write)
+    monkeypatch.setattr(OccupancyRunner, "_write", write)
 
 
 @pytest.mark.usefixtures("slow_disk")
@@ -461,7 +461,7 @@ async def test_a_board_that_is_just_ending_gets_a_device_that_comes_for_it_meanw
                 await trio.sleep(0.01)
             add_board(inventory, config_of(holder.files["pi4-rpi4"]))
             relays.plug({})
-            while not inventory.boards["pi4-rpi4"].slots["ft232r-a5.power"].life.why_unplugged:
+            while not inventory.boards["pi4-rpi4"].slots["ft232r-a5.power"].lifecycle.why_unplugged:
                 await trio.sleep(0.01)
             assert await discovery.forget("ft232r-a5.power")
             assert not holder.has_devices("pi4-rpi4")  # it is to end
@@ -499,7 +499,7 @@ async def test_a_fault_while_boards_are_made_of_devices_ends_nothing_and_the_nex
             while not holder.files:
                 await trio.sleep(0.01)
             nursery.cancel_scope.cancel()
-    assert caplog.text.count("boards cannot be made of what is plugged in") == 2
+    assert caplog.text.count("grouping the plugged devices into boards failed") == 2
 
 
 def config_of(file: BoardFile) -> ExporterConfig:
@@ -635,7 +635,7 @@ async def test_a_host_whose_devices_cannot_be_read_serves_what_is_configured_and
     bench.write("rpi4", POWER)
     async with bench.discovering() as door:
         assert set(await listed(door)) == {"rpi4"}
-        assert "only what is configured is served: the devices of this host cannot be read" in caplog.text
+        assert "only configured boards are served: the devices of this host cannot be read" in caplog.text
 
 
 async def test_who_the_boards_are_is_read_in_a_thread_and_again_only_when_it_has_changed(
@@ -690,7 +690,9 @@ async def test_a_device_that_is_plugged_in_and_one_that_there_is_not_are_told_ap
         await until(door, ft232r="ready", ch340="ready")
         plugged = await forget("ft232r-a5.power")
         assert plugged.exit_code is ExitCode.FAILED
-        assert plugged.details == "ft232r-a5.power cannot be forgotten: it is plugged in; unplug it first"
+        assert (
+            plugged.details == "ft232r-a5.power cannot be forgotten while it is plugged in; unplug it first"
+        )
         unknown = await forget("ft232r-a6.power")
         assert unknown.exit_code is ExitCode.NOT_FOUND
         assert unknown.details.startswith("no device ft232r-a6.power was discovered")

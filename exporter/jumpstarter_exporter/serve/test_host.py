@@ -36,9 +36,9 @@ from jumpstarter_proto.value import to_value
 from jumpstarter_exporter.config.folder import boards_of, read_file
 from jumpstarter_exporter.conftest import User
 from jumpstarter_exporter.serve import host
-from jumpstarter_exporter.serve.board import Board
-from jumpstarter_exporter.serve.door import Roll
+from jumpstarter_exporter.serve.board import ServedBoard
 from jumpstarter_exporter.serve.host import status_text
+from jumpstarter_exporter.serve.host_server import BoardRegistry
 from jumpstarter_exporter.serve.network import Network
 
 LIMIT = 30.0
@@ -621,7 +621,7 @@ def test_systemd_is_told_why_files_were_not_read_again_until_they_are(daemon: Da
             exporters.rename(aside)
             exporters.symlink_to(exporters)  # a folder that not even root can read
             assert reloaded().startswith(
-                f"READY=1\nSTATUS=1 board: lab free; nothing was read again: {exporters} cannot be read"
+                f"READY=1\nSTATUS=1 board: lab free; reload failed: {exporters} cannot be read"
             )
             exporters.unlink()
             aside.rename(exporters)
@@ -685,16 +685,16 @@ def test_the_status_names_boards_in_trouble_or_in_use_first() -> None:
         use: str
 
     served = {f"free-{number}": Used("") for number in range(7)} | {"rpi4": Used("leased by ann")}
-    roll = Roll(
-        served=cast("dict[str, Board]", served),
+    registry = BoardRegistry(
+        served=cast("dict[str, ServedBoard]", served),
         problems={"vf2": "its file says\nMAINPID=1"},
         elsewhere={"own": Path("own.yaml")},
     )
-    assert status_text(roll) == (
+    assert status_text(registry) == (
         "10 boards: own in a process of its own; rpi4 leased by ann; vf2 not served: its file says\\nMAINPID=1; "
         "free-0 free; free-1 free; free-2 free; 4 more"
     )
-    assert status_text(Roll()) == "no boards"
+    assert status_text(BoardRegistry()) == "no boards"
 
 
 def test_check(daemon: Daemon) -> None:

@@ -20,7 +20,8 @@ from pathlib import Path
 import trio
 from jumpstarter_exporter.config.folder import boards_of, read_file
 from jumpstarter_exporter.core import Core
-from jumpstarter_exporter.registration import conftest, registered
+from jumpstarter_exporter.registration import conftest
+from jumpstarter_exporter.registration import registered_exporter
 from jumpstarter_exporter.serve import host
 
 class Stuck(conftest.Board):
@@ -43,7 +44,7 @@ class Kept(conftest.Board):
 if __name__ == "__main__":
     lab = conftest.Lab()
     lab.say(sys.argv[3])
-    registered.Controller = lambda *_, **__: conftest.Wired(lab)
+    registered_exporter.ControllerConnection = lambda *_, **__: conftest.Wired(lab)
     host.LEASED_END_SECONDS = host.END_SECONDS = float(sys.argv[2])
     files = boards_of([read_file(Path(sys.argv[1]))])
     trio.run(host.run, files, Path(sys.argv[1] + ".sock"), None, lambda _: files)

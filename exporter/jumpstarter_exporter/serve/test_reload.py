@@ -25,10 +25,10 @@ from jumpstarter_proto.v1.jumpstarter_grpc import ExporterServiceStub
 
 from jumpstarter_exporter.boards import claim
 from jumpstarter_exporter.config.folder import BoardFile
-from jumpstarter_exporter.logs import NameBoard
 from jumpstarter_exporter.serve.board import LocalBoard
 from jumpstarter_exporter.serve.boards import Boards
-from jumpstarter_exporter.serve.door import BOARD, Roll
+from jumpstarter_exporter.serve.host_server import BOARD, BoardRegistry
+from jumpstarter_exporter.session.logs import NameBoard
 from tests.support.served_host import POWER, ServedHost, channel, listed, reload
 
 TWO = "export: {power: {type: power.MockPower}, spare: {type: power.MockPower}}"
@@ -106,13 +106,13 @@ async def test_a_board_that_gets_a_process_of_its_own_leaves_this_one_after_its_
             host.write("rpi4", f"ownProcess: true\n{POWER}")
             assert (await reload(door))["rpi4"].startswith("changes after local use by ")
             await switch(user, "rpi4")
-            held = claim.holder(file)
+            held = claim.claim_holder(file)
             assert held is not None
             assert held.process == str(os.getpid())
         while not (problem := (await listed(door))["rpi4"].problem).startswith("the process of its own"):
             await trio.sleep(0.01)
         assert "jumpstarter-exporter run --board rpi4" in problem
-        assert claim.holder(file) is None, "its process can have it"
+        assert claim.claim_holder(file) is None, "its process can have it"
         assert not (host.door.parent / "boards" / "rpi4.sock").exists()
         assert await reload(door) == {"rock": "unchanged", "rpi4": "left to a process of its own"}
 
@@ -325,8 +325,8 @@ async def test_a_reload_whose_caller_leaves_while_devices_are_looked_at_is_done_
     host: ServedHost,
 ) -> None:
     host.write("stays")
-    roll = Roll()
-    boards = Boards(roll, host.door, host.read)
+    registry = BoardRegistry()
+    boards = Boards(registry, host.door, host.read)
     looking, looked = trio.Event(), trio.Event()
 
     async def rediscover(files: Mapping[str, BoardFile]) -> Sequence[ConfigError]:
@@ -350,7 +350,7 @@ async def test_a_reload_whose_caller_leaves_while_devices_are_looked_at_is_done_
         assert scope.cancelled_caught
         assert set(boards.files) == {"comes", "stays"}
         with trio.fail_after(20):
-            while set(roll.served) != {"comes", "stays"}:
+            while set(registry.served) != {"comes", "stays"}:
                 await trio.sleep(0.01)
             await boards.finish()
             await boards.close()
@@ -453,15 +453,15 @@ async def test_what_the_host_says_of_boards_that_begin_anew_is_in_no_boards_log(
             host.write(name, TWO)
         await reload(door)
     said = {record.getMessage(): getattr(record, "board", "") for record in caplog.records}
-    assert said["the board one is served as it is configured now"] == ""
-    assert said["the board two is served as it is configured now"] == ""
+    assert said["the board one is served with its new configuration"] == ""
+    assert said["the board two is served with its new configuration"] == ""
 
 
 @pytest.mark.parametrize("words", ["resume rpi4", "reload"])
 async def test_a_hook_that_asks_for_what_waits_for_it_is_told_so(
     host: ServedHost, monkeypatch: pytest.MonkeyPatch, words: str
 ) -> None:
-    monkeypatch.setattr("jumpstarter_exporter.serve.door.HOOK_SECONDS", 0.2)
+    monkeypatch.setattr("jumpstarter_exporter.serve.host_server.HOOK_SECONDS", 0.2)
     answer, again = host.home / "answer", host.home / "again"
     command = (
         f"{sys.executable} -c 'from jumpstarter_exporter import cli; cli.main()' {words} --socket {host.door}"
@@ -484,7 +484,7 @@ async def test_a_board_that_is_being_started_when_the_exporter_is_to_leave_does_
     host: ServedHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     host.write("stays")
-    boards = Boards(Roll(), host.door, host.read)
+    boards = Boards(BoardRegistry(), host.door, host.read)
     make = boards._make
 
     def make_late(entry: Any, config: Any, before: Any = None) -> Any:

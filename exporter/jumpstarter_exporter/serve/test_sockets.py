@@ -16,7 +16,13 @@ from pathlib import Path
 import pytest
 
 from jumpstarter_exporter.serve import sockets
-from jumpstarter_exporter.serve.sockets import SocketError, claimed, default_path, path_to_ask, shared_group
+from jumpstarter_exporter.serve.sockets import (
+    SocketError,
+    claimed_socket,
+    default_path,
+    path_to_ask,
+    shared_group,
+)
 
 
 def bound(path: Path) -> socket.socket:
@@ -28,9 +34,9 @@ def bound(path: Path) -> socket.socket:
 def test_only_one_may_have_it_and_the_next_is_told_who(tmp_path: Path) -> None:
     path = tmp_path / "exporter.sock"
     complaint = rf"another exporter \(process {os.getpid()}\) listens on {path}; stop it, or choose another"
-    with claimed(path), pytest.raises(SocketError, match=complaint), claimed(path):
+    with claimed_socket(path), pytest.raises(SocketError, match=complaint), claimed_socket(path):
         pass
-    with claimed(path):
+    with claimed_socket(path):
         pass
 
 
@@ -38,9 +44,9 @@ def test_nothing_is_left_of_the_number_of_a_process_before(tmp_path: Path) -> No
     path = tmp_path / "exporter.sock"
     lock = tmp_path / "exporter.sock.lock"
     lock.write_text("123456789012345\nmore\n")
-    with claimed(path):
+    with claimed_socket(path):
         assert lock.read_text() == f"{os.getpid()}\n"
-    with claimed(tmp_path / "boards" / "rpi4.sock"):
+    with claimed_socket(tmp_path / "boards" / "rpi4.sock"):
         assert (tmp_path / "boards" / "rpi4.sock.lock").stat().st_mode & 0o077 == 0
 
 
@@ -69,7 +75,7 @@ def test_the_socket_is_for_the_group_if_this_process_may_give_it_away(
 def test_a_socket_of_a_dead_process_is_replaced_and_the_own_one_removed(tmp_path: Path) -> None:
     path = tmp_path / "exporter.sock"
     bound(path).close()
-    with claimed(path):
+    with claimed_socket(path):
         assert not path.exists()
         bound(path).close()
     assert not path.exists()
@@ -79,7 +85,7 @@ def test_a_live_socket_without_a_lock_is_not_taken(tmp_path: Path) -> None:
     path = tmp_path / "exporter.sock"
     with bound(path) as listening:
         listening.listen()
-        with pytest.raises(SocketError, match="another exporter listens"), claimed(path):
+        with pytest.raises(SocketError, match="another exporter listens"), claimed_socket(path):
             pass
     assert path.exists()
 
@@ -87,7 +93,7 @@ def test_a_live_socket_without_a_lock_is_not_taken(tmp_path: Path) -> None:
 def test_what_is_no_socket_is_not_removed(tmp_path: Path) -> None:
     path = tmp_path / "exporter.sock"
     path.write_text("precious")
-    with pytest.raises(SocketError, match="in the way and is no socket"), claimed(path):
+    with pytest.raises(SocketError, match="exists and is not a socket"), claimed_socket(path):
         pass
     assert path.read_text() == "precious"
 
@@ -96,12 +102,12 @@ def test_the_lock_ends_with_its_process_however_it_ends(tmp_path: Path) -> None:
     path = tmp_path / "exporter.sock"
     program = (
         "import os, pathlib, sys\n"
-        "from jumpstarter_exporter.serve.sockets import claimed\n"
-        "with claimed(pathlib.Path(sys.argv[1])):\n"
+        "from jumpstarter_exporter.serve.sockets import claimed_socket\n"
+        "with claimed_socket(pathlib.Path(sys.argv[1])):\n"
         "    os.kill(os.getpid(), 9)\n"
     )
     assert subprocess.run([sys.executable, "-c", program, path], check=False).returncode == -9
-    with claimed(path):
+    with claimed_socket(path):
         pass
 
 
@@ -109,7 +115,7 @@ def test_a_place_that_cannot_be_used_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with (
         pytest.raises(SocketError, match="no socket can be made at"),
-        claimed(tmp_path / "file" / "exporter.sock"),
+        claimed_socket(tmp_path / "file" / "exporter.sock"),
     ):
         pass
 
@@ -174,5 +180,5 @@ def test_a_program_that_is_just_being_started_keeps_the_path_from_nobody(tmp_pat
     os.write(copy, f"{os.getpid()}\n".encode())
     exec_ = threading.Timer(0.05, os.close, [copy])
     exec_.start()
-    with claimed(path):
+    with claimed_socket(path):
         exec_.join()

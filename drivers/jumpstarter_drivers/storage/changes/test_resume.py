@@ -16,7 +16,7 @@ import trio
 from jumpstarter_client.errors import DriverError
 from jumpstarter_client.transport import open_reconnecting
 from jumpstarter_client.tree import open_client
-from jumpstarter_exporter.session import Session
+from jumpstarter_exporter.session.session import Session
 from jumpstarter_proto.rpc import Channel, open_channel
 from jumpstarter_proto.tasks import collapsed
 
