@@ -1,4 +1,4 @@
-"""A controller as a process: its services on TLS, its administration on a socket, and a router if asked."""
+"""The controller process: services over TLS, administration on a socket, and optionally a router."""
 
 from __future__ import annotations
 
@@ -85,21 +85,21 @@ __all__ = ["Settings", "administrated", "run", "status_text"]
 
 _log = logging.getLogger(__name__)
 START_PATIENCE = 5.0
-"""Seconds in which a controller that has the folder's lock, but no socket yet or any more, has started or ended."""
+"""How long a controller that holds the folder's lock may be without its socket, while it starts or stops."""
 OPTIONS = Options(
     keepalive_interval=30.0, stream_window=64 * 1024, connection_window=1024 * 1024, unary_seconds=60.0
 )
-"""Exporters and clients ask for a sign of life every 20 s, which is one for us, too; only others are asked."""
+"""Exporters and clients send keep-alive pings every 20 s, so the server pings only peers that do not."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What a controller is started with. Addresses are HOST:PORT; an empty host is every interface."""
+    """The settings of a controller. Addresses are HOST:PORT; an empty host means all interfaces."""
 
     data: Path
     listen: str
     endpoint: str | None = None
-    """How others reach it; otherwise as it listens."""
+    """The endpoint for clients and exporters; None: derived from `listen`."""
     with_router: bool = False
     router_listen: str = ":8083"
     router_endpoint: str | None = None
@@ -107,18 +107,18 @@ class Settings:
     certificate: Path | None = None
     key: Path | None = None
     max_leases: int = MAX_LEASES_PER_CLIENT
-    """Of one client, that have not ended."""
+    """The limit of open leases of a client."""
     metrics_listen: str | None = None
     keep_ended: float = RETENTION_SECONDS
-    """Seconds for which ended leases can still be asked for."""
+    """Seconds for which ended leases are kept."""
     journal: AuditLimits = AuditLimits()  # noqa: RUF009 - frozen
     configuration: Configuration = Configuration()  # noqa: RUF009 - frozen
     configuration_file: Path | None = None
-    """Where that is from."""
+    """The file that `configuration` was read from."""
     kubernetes: KubernetesLab | None = None
     """Where the records are; None: in the folder."""
     jumpstarter_key: Path | None = None
-    """The CONTROLLER_KEY of a controller of Jumpstarter 0.9, whose tokens go on to count."""
+    """The CONTROLLER_KEY of a controller of Jumpstarter 0.9, whose tokens are accepted."""
     replica_listen: str = ":0"
     """For other controllers of a lab in Kubernetes."""
     replica_endpoint: str | None = None
@@ -163,7 +163,7 @@ async def _start(
     startup: Startup,
     nursery: trio.Nursery,
 ) -> ExitCode:
-    """Serve as soon as the store can be read; what goes on meanwhile, and is served by, runs in the nursery."""
+    """Serve as soon as the store can be read. Tasks that run beside serving start in the nursery."""
     line = ""
     if settings.metrics_listen is not None:
         task, line = await metrics_on(settings.metrics_listen, startup.pages)
@@ -220,7 +220,7 @@ async def _registry(settings: Settings, folder: DataFolder, shared: Shared, repl
 
 
 def _shared_files(settings: Settings, folder: DataFolder) -> dict[Path, Callable[[], object]]:
-    """What all controllers of a lab have in common, and how it is made."""
+    """The files that all controllers of a lab share, with the functions that create them."""
     files: dict[Path, Callable[[], object]] = {
         folder.signing_key: partial(signing_key, folder.signing_key),
         folder.router_key: partial(random_key, folder.router_key),
@@ -340,7 +340,7 @@ async def _run(
     admin = AdminService(reconciler, credentials, journal)
     folder.socket.unlink(missing_ok=True)  # ours alone: we hold the lock
     served.append(ListeningServer(Server([admin]), [unix_listener(folder.socket)]))
-    # As clients look at them; whom those believe is not ours to know where the certificate is from elsewhere.
+    # Check the routers the way clients do. With a certificate from another CA we cannot know what clients trust.
     ca = base64.b64encode(addresses.ca.encode()).decode()
     background.append(partial(watch_routers, routers, settings.routers, Trust(ca=ca, insecure=not ca)))
 
@@ -378,12 +378,12 @@ async def _run(
 
 
 def _trouble(reconciler: Reconciler, replica: Replica | None) -> str:
-    """Why requests should go to other controllers; empty when all is well."""
+    """Why requests should go to other controllers; empty: there is no reason."""
     return reconciler.trouble or (replica.leadership.trouble if replica is not None else "")
 
 
 def status_text(reconciler: Reconciler, journal: AuditLog, end: CertificateExpiry) -> str:
-    """How many exporters and leases there are, and what is wrong, for `systemctl status`."""
+    """The number of exporters and leases, and all problems, for `systemctl status`."""
     now, view = reconciler.clock(), reconciler.committed
     there = sum(online(one, reconciler.presence, now) for one in view.all(Exporter))
     leases = list(view.open_leases())
@@ -463,7 +463,7 @@ async def administrated(data: Path) -> AsyncIterator[trio.abc.Stream]:
 
 
 def open_audit_log(folder: DataFolder, reconciler: Reconciler, limits: AuditLimits | None = None) -> AuditLog:
-    """The journal of what that engine does. A clock that is set forward makes nothing in it older."""
+    """Open the audit log of this reconciler. A clock that is set forward does not expire its entries."""
     clock = reconciler.clock
     journal = AuditLog(
         folder.journal,
@@ -492,7 +492,7 @@ def _issuer(folder: DataFolder, addresses: Addresses) -> TokenIssuer:
 
 
 def _former(settings: Settings) -> TokenIssuer | None:
-    """Whose tokens go on to count. DataError: the file with its key cannot be read."""
+    """The key of a former controller, whose tokens are accepted. DataError: the key file cannot be read."""
     file = settings.jumpstarter_key
     if file is None:
         return None

@@ -1,4 +1,4 @@
-"""The controller's data folder: what is in it, and who may use it."""
+"""The controller's data folder: its files, its lock, and access to it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class DataError(JumpstarterError):
 
 
 class KubernetesLab(msgspec.Struct, frozen=True):
-    """Where the records of a lab are that is not in the folder."""
+    """Where the records of a lab in Kubernetes are."""
 
     namespace: str = ""
     """Empty: that of the kubeconfig's context, or of the Pod."""
@@ -41,50 +41,50 @@ class KubernetesLab(msgspec.Struct, frozen=True):
 
 
 class Addresses(msgspec.Struct, frozen=True):
-    """How others reach this controller; tokens are for it alone."""
+    """How this controller is reached. Its tokens are valid for this endpoint only."""
 
     endpoint: str
     ca: str = ""
-    """PEM, for users to pin; empty when the system's authorities vouch for it."""
+    """PEM certificate for users to pin; empty if a CA of the system has issued it."""
     fingerprint: str = ""
-    """SHA-256 of the certificate that it shows."""
+    """SHA-256 of its certificate."""
     token_seconds: float | None = None
-    """How long its tokens are good, if not for a year."""
+    """How long its tokens are valid; None: one year."""
     certificate_ends: float = 0.0
-    """Of the certificate that it shows, in seconds since the epoch."""
+    """When its certificate expires, in seconds since the epoch."""
     kubernetes: KubernetesLab | None = None
     """Where its records are; None: in the folder."""
 
 
 @dataclass(frozen=True)
 class DataFolder:
-    """Only its owner may look into it."""
+    """The data folder. Only its owner may read it."""
 
     path: Path
 
     @property
     def database(self) -> Path:
-        """Everything that the lab consists of."""
+        """The database of the lab's records."""
         return self.path / "lab.sqlite"
 
     @property
     def journal(self) -> Path:
-        """Who did what; no part of the lab."""
+        """The file of the audit log."""
         return self.path / "journal.sqlite"
 
     @property
     def socket(self) -> Path:
-        """Where a running controller is administrated."""
+        """The administration socket of a running controller."""
         return self.path / "admin.sock"
 
     @property
     def signing_key(self) -> Path:
-        """Of tokens."""
+        """The key that signs tokens."""
         return self.path / "tokens.key"
 
     @property
     def router_key(self) -> Path:
-        """Shared with routers."""
+        """The key that is shared with routers."""
         return self.path / "router.key"
 
     def replica(self) -> str:
@@ -122,7 +122,7 @@ class DataFolder:
             raise self._denied() from None
 
     def check_access(self) -> None:
-        """DataError if this user may not administrate it, or it is not there."""
+        """DataError: the folder does not exist, or this user may not administrate it."""
         if not self.exists:
             raise DataError(f"there is no folder {self.path}; choose the lab's with --data")
         if not os.access(self.path, os.R_OK | os.X_OK, effective_ids=True):
@@ -137,7 +137,7 @@ class DataFolder:
         )
 
     def prepare(self) -> None:
-        """Make the folder, for its owner only. DataError if that cannot be."""
+        """Create the folder, for its owner only. DataError: that failed."""
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             if self.path.stat().st_mode & 0o077:
@@ -150,7 +150,7 @@ class DataFolder:
 
     @contextmanager
     def locked(self) -> Iterator[bool]:
-        """Whether we are the only one; while the block lasts, nobody else becomes it."""
+        """Lock the folder during the block. Yields False if another process holds the lock."""
         try:
             descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
@@ -168,14 +168,14 @@ class DataFolder:
             os.close(descriptor)
 
     def remember(self, addresses: Addresses) -> None:
-        """For who administrates while the controller does not run."""
+        """Store the addresses, for administration while the controller does not run."""
         with suppress(DataError):
             if self.addresses() == addresses:
                 return  # a controller starts on a full disk, too
         write_private(self.path / "addresses.json", msgspec.json.encode(addresses))
 
     def addresses(self) -> Addresses:
-        """As of the last run. DataError if it never ran."""
+        """The addresses of the last run. DataError: the controller has never run."""
         try:
             return decode_json((self.path / "addresses.json").read_bytes(), Addresses)
         except (OSError, ValueError):

@@ -1,7 +1,6 @@
-"""Before a controller serves: what it waits for, which probes, the service manager and the log are told.
+"""The start of a controller: what it waits for, as reported to probes, to the service manager and in the log.
 
-A controller that started while its API server was away would end, and be started again, until somebody gives up on it.
-This one waits, and serves as soon as it can.
+A controller that is started while the API server is unreachable does not exit. It waits, and serves as soon as it can.
 """
 
 from __future__ import annotations
@@ -21,22 +20,22 @@ from jumpstarter_controller.process.http_pages import Page
 __all__ = ["SIGNALS", "Startup"]
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-"""What a controller and a router hear of their end, and of what is to be read again."""
+"""Signals that end a controller or a router, or make it reload files."""
 
 EXTEND_SECONDS = 30.0
-"""A service manager is told so often that the start goes on, and may take twice as long again."""
+"""The interval in which the start time-out of the service manager is extended, each time by twice as much."""
 
 _log = logging.getLogger(__name__)
 
 
 class Startup:
-    """What probes and the service manager hear of a controller, from its start to its end."""
+    """What probes and the service manager are told about a controller, from its start to its end."""
 
     def __init__(self, signals: AsyncIterator[int]) -> None:
         """`signals` are all `SIGNALS` of the process, from its start to its end: one between two tasks waits."""
         self.signals = signals
         self.waits_for = ""
-        """Why it does not serve yet, in a sentence; empty when it does, or when that is a matter of a moment."""
+        """Why it does not serve yet, as a sentence; empty: it serves, or will in a moment."""
         self.status: Callable[[], str] = lambda: self.waits_for
         """For the service manager; who serves has more to say."""
         self.manager = ServiceManager(lambda: self.status())  # noqa: PLW0108 - it changes
@@ -47,13 +46,13 @@ class Startup:
         """By path. Who serves has others."""
 
     def say(self, sentence: str) -> None:
-        """It waits for that. The log has it once."""
+        """Set the reason for waiting. It is logged once."""
         if sentence != self.waits_for:
             self.waits_for = sentence
             _log.warning("not ready: %s", sentence)
 
     async def run(self, work: Callable[[], Awaitable[object]]) -> ExitCode | None:
-        """Do what comes before serving; when it is told to end meanwhile, with which exit code it is to do so."""
+        """Run `work`. Returns the exit code if a signal ended it, else None."""
         code: ExitCode | None = None
         with collapsed():
             async with trio.open_nursery() as nursery:

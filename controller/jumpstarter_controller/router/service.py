@@ -1,4 +1,4 @@
-"""RouterService: joins two calls, frame by frame, without looking into a frame.
+"""RouterService: joins two calls, and copies frames between them without decoding.
 
 Nothing is read from a call before it has its other side, nor from one side faster than the other takes it. What a
 router holds is bounded three times: of one direction by HTTP/2's window, one frame on its way and what the socket has
@@ -26,16 +26,16 @@ __all__ = ["LAST_SECONDS", "MAX_BUFFERED_BYTES", "MAX_STREAMS", "ROUTER_OPTIONS"
 
 MEBIBYTE = 1024 * 1024
 MAX_STREAMS = 8192
-"""Of both sides together; one more is refused."""
+"""The limit of calls, of both sides together."""
 MAX_BUFFERED_BYTES = 128 * MEBIBYTE
 """Bytes; while there are more, new streams are refused, and those that hold most end. Python and TLS need some 450 KiB
 more for each connection that has carried much."""
 MAX_STREAMS_PER_TOKEN = 16
-"""Streams with the same token at a time; two are what it is for."""
+"""The limit of streams with the same token at a time. Two are the normal case."""
 LAST_SECONDS = 3.0
 """Of streams when the router is told to end: a short command is done by then, and a console dials again."""
 GUARD_SECONDS = 0.25
-"""Between two looks at what is held, while that is little."""
+"""Between two checks of the buffered bytes, while they are few."""
 HURRY_SECONDS = 0.05
 """The same when it is a quarter of the bound; longer with very many streams, so that looking costs little."""
 LOOK_SECONDS = 0.0001
@@ -97,7 +97,7 @@ class _Side:
 
 
 class RouterService(Servicer):
-    """jumpstarter.v1.RouterService. `auth` has to run, too."""
+    """jumpstarter.v1.RouterService. `limit_memory` has to run as well."""
 
     METHODS: ClassVar[tuple[Method[Any, Any], ...]] = (
         Method(ROUTER_SERVICE_STREAM.path, ROUTER_SERVICE_STREAM.cardinality, _Frame, _Frame),
@@ -112,30 +112,30 @@ class RouterService(Servicer):
         self._pairing: StreamPairing[_Side] = StreamPairing(MAX_STREAMS_PER_TOKEN)
         self._sides: set[_Side] = set()
         self.pairs = 0
-        """How many are joined now."""
+        """The number of joined pairs."""
         self.held = 0
-        """Bytes, as of the last look."""
+        """Buffered bytes, as of the last check."""
         self.received = 0
-        """Bytes that came in since the start."""
+        """Received bytes since the start."""
         self.sent = 0
-        """Bytes that went out since the start."""
+        """Sent bytes since the start."""
         self.refused = 0
-        """Streams that there was no room for."""
+        """Streams that were rejected because of a limit."""
         self.refusals = RefusalLog(_log)
-        """Streams with no good token."""
+        """Streams that were rejected because of an invalid token."""
 
     @property
     def waiting(self) -> int:
-        """How many wait for their other side."""
+        """The number of streams that wait for their peer."""
         return self._pairing.waiting
 
     @property
     def streams(self) -> int:
-        """How many calls there are, of both sides together."""
+        """The number of calls, of both sides together."""
         return len(self._sides)
 
     async def limit_memory(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Keep what is held below the bound, until cancelled."""
+        """End the streams that buffer most while the limit is exceeded, until cancelled."""
         task_status.started()
         while True:
             sides = [(side.held, side) for side in self._sides]

@@ -1,4 +1,4 @@
-"""Who waits for whom: the first stream with a name waits, the second is its other side. No I/O."""
+"""Pairs streams by name: the first stream with a name waits, the second is its peer. No I/O."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ S = TypeVar("S")
 
 
 class TooManyStreamsError(Exception):
-    """There are as many streams with that name as there may be."""
+    """The limit of streams with this name is reached."""
 
 
 class StreamPairing(Generic[S]):
-    """A rendezvous by name. A third stream with a name is a new first; there are `most` of a name at a time."""
+    """A rendezvous by name, for at most `most` streams of one name. A third stream with a name waits for a fourth."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -24,14 +24,14 @@ class StreamPairing(Generic[S]):
 
     @property
     def waiting(self) -> int:
-        """How many wait for their other side."""
+        """The number of streams that wait for their peer."""
         return len(self._waiting)
 
     def arrive(self, name: str, side: S) -> S | None:
-        """The other side, which has waited; None if this one has to wait.
+        """The waiting peer; None if this stream has to wait.
 
         Raises:
-            TooManyError: it does not come in.
+            TooManyStreamsError: the limit is reached.
         """
         if self._here[name] >= self._most:
             raise TooManyStreamsError
@@ -42,7 +42,7 @@ class StreamPairing(Generic[S]):
         return other
 
     def leave(self, name: str, side: S) -> None:
-        """A side that had come in is gone; whoever came after it under that name stays."""
+        """Remove a stream. A later stream with that name is not affected."""
         if self._waiting.get(name) is side:
             del self._waiting[name]
         self._here[name] -= 1

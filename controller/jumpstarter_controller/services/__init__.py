@@ -1,4 +1,4 @@
-"""The controller's gRPC services over an engine."""
+"""The controller's gRPC services."""
 
 from jumpstarter_controller.services.auth import CallAuthenticator
 from jumpstarter_controller.services.board_service import BoardService

@@ -1,4 +1,4 @@
-"""Administration: clients, exporters and hosts, and their tokens. Whoever reaches its socket may do it all."""
+"""AdminService: administration of clients, exporters, hosts and their tokens. Access to its socket gives all rights."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ from jumpstarter_controller.services.policy_changes import (
 __all__ = ["AdminService"]
 
 CODE_SECONDS = (10.0, 86400.0)
-"""A pairing code is good so long, at least and at most."""
+"""The shortest and the longest validity of a pairing code."""
 MAX_ENTRIES = 100_000
 PAGE = 500
-"""Entries in one message."""
+"""Audit entries in one message."""
 
 
 class AdminService(lab_grpc.AdminServiceServicer):

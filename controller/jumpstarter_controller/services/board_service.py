@@ -1,4 +1,4 @@
-"""What hosts call: an exporter for each of their boards, with a token that no person sees."""
+"""BoardService: hosts register an exporter for each of their boards, and get its token without a person involved."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from jumpstarter_controller.services.credentials import CredentialIssuer
 __all__ = ["BoardService"]
 
 MAX_CALLS_PER_MINUTE = 300
-"""Of one host: all of its boards may begin anew twice a minute."""
+"""Calls per minute of one host: all of its boards can restart twice."""
 _log = logging.getLogger(__name__)
 
 
@@ -75,7 +75,7 @@ class BoardService(boards_grpc.BoardServiceServicer):
 
     @staticmethod
     def _current(draft: Draft, session: CallerSession[Host]) -> Host:
-        """The host as it is now; it may have been deleted, or got a new token, since it called."""
+        """The current record of the host. RpcError: it was deleted or its token was rotated during the call."""
         session.check(draft)
         return draft.get(Host, session.record.key) or session.record
 

@@ -1,4 +1,4 @@
-"""From what exporters report of their boards' calls to the journal. Exporters are not trusted; nothing here fails."""
+"""Adds the driver calls that exporters report to the audit log. Reports are untrusted; invalid ones raise no error."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from jumpstarter_controller.reconciler.reconciler import Reconciler
 __all__ = ["MAX_CALLS", "CallReports", "call_entry"]
 
 MAX_CALLS = 512
-"""Of one report; of more only the number is kept."""
+"""The number of calls in a report that are stored. Further calls are only counted."""
 MAX_AGE = 86400.0
-"""What is said to be older is taken to be so old."""
+"""The largest age of a call, in seconds. A larger one is reduced to it."""
 MAX_SECONDS = 366 * 86400.0
 MAX_BYTES = 2**53
 MAX_NAME_LENGTH = 255
@@ -36,7 +36,7 @@ def call_entry(
     lease_of: Callable[[str], Lease | None],
     devices: Collection[str] | None,
 ) -> AuditEntry:
-    """What is kept of a call. `devices` are the exporter's, None if they are not all known."""
+    """The audit entry of a call. `devices` are the exporter's devices; None: not all of them are known."""
     notes = []
     name = shown(call.lease, MAX_NAME_LENGTH)
     lease = lease_of(call.lease) if call.lease else None
@@ -76,13 +76,13 @@ def _within(value: float, most: float) -> float:
 
 
 class CallReports:
-    """Takes the reports of all exporters, each call once."""
+    """Takes the reports of all exporters. Each call is stored once, even if it is reported again."""
 
     def __init__(self, reconciler: Reconciler, journal: AuditLog) -> None:
         self._reconciler = reconciler
         self._audit_log = journal
         self._taken: dict[Key, CallReport] = {}
-        """The last of each exporter."""
+        """The last report of each exporter."""
         self._remembering = trio.Lock()
         self._has_remembered = False
 
@@ -113,7 +113,7 @@ class CallReports:
             self._audit_log.note_report(key, report)
 
     async def _remember(self) -> None:
-        """Which reports came to the controller that ran before; not, where the journal cannot be read at first."""
+        """Load which reports an earlier run of the controller has stored, if the audit log can be read."""
         async with self._remembering:
             if self._has_remembered:
                 return
@@ -125,7 +125,7 @@ class CallReports:
             self._has_remembered = True
 
     def _again(self, exporter: Exporter, request: pb.ReportCallsRequest, count: int) -> int:
-        """How many of these were taken before, when the answer got lost."""
+        """How many of these calls were already stored, because the reply to an earlier report was lost."""
         before = self._taken.get(exporter.key)
         reporter = request.reporter[:MAX_USER_LENGTH]
         known = 0

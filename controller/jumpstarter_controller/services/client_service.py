@@ -1,4 +1,4 @@
-"""What clients call: exporters and leases by name, by label and in pages."""
+"""ClientService: exporters and leases by name, by label and in pages."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ __all__ = ["ClientService"]
 
 MAX_PAGE_SIZE = 1000
 MAX_PAGE_BYTES = 3 * 1024 * 1024
-"""Callers take messages of 4 MiB."""
+"""Clients accept messages of up to 4 MiB."""
 DECISION_SECONDS = 1.0
-"""A client's call waits so long for an exporter to accept its lease: mostly a few milliseconds."""
+"""How long CreateLease waits for the exporter to accept the lease. It usually takes a few milliseconds."""
 
 T = TypeVar("T", Exporter, Lease)
 M = TypeVar("M", pb.Exporter, pb.Lease)
@@ -218,7 +218,7 @@ class ClientService(client_grpc.ClientServiceServicer):
 
 
 def _reason(lease: Lease) -> list[tuple[str, str]]:
-    """Why it has ended or waits, as a word for programs."""
+    """The reason code of a lease that has ended or waits."""
     code = code_of(lease)
     return [(REASON, code)] if code else []
 
@@ -233,7 +233,7 @@ def _own(client: Client, key: Key) -> Key:
 
 
 def _page(found: Sequence[T], size: int, after: str, message_of: Callable[[T], M]) -> tuple[list[M], str]:
-    """One page in the order of names, and the token of the next; size 0 is as much as fits into a message."""
+    """One page in the order of names, and the token of the next page. Size 0: as many as fit into a message."""
     ordered = sorted((one for one in found if one.name > after), key=lambda one: one.name)
     most = min(size, MAX_PAGE_SIZE) if size > 0 else len(ordered)
     page: list[M] = []

@@ -1,4 +1,4 @@
-"""What exporters call, the rendezvous of both sides, and the lease calls of older clients."""
+"""ControllerService: the calls of exporters, Dial and Listen, and the lease calls of older clients."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ from jumpstarter_controller.services.routers import Routers
 __all__ = ["ControllerService"]
 
 LISTEN_SECONDS = 1.0
-"""An exporter says on one connection that it is ready and listens on another: who dials in between waits so long."""
+"""How long Dial waits for Listen. An exporter reports LEASE_READY and listens on different connections."""
 READY_SECONDS = 30.0
-"""A dial waits so long for an exporter that is about to begin its lease."""
+"""How long Dial waits for an exporter that is about to begin its lease."""
 
 _log = logging.getLogger(__name__)
 _MAY_DIAL = frozenset(
@@ -45,7 +45,7 @@ _MAY_DIAL = frozenset(
     )
 )
 _FAILED = frozenset((ExporterStatus.BEFORE_LEASE_HOOK_FAILED, ExporterStatus.AFTER_LEASE_HOOK_FAILED))
-"""What an exporter says with these is why it gives a lease back."""
+"""Statuses whose message is the reason if the exporter releases its lease."""
 _REFUSALS = {
     ExporterStatus.OFFLINE: "exporter is offline; it will be dialled when it is back",
     ExporterStatus.BEFORE_LEASE_HOOK_FAILED: "exporter beforeLease hook failed",
@@ -189,7 +189,7 @@ class ControllerService(jumpstarter_grpc.ControllerServiceServicer):
         return pb.DialResponse(router_endpoint=endpoint, router_token=token)
 
     def _dialled(self, client: Client, name: str) -> Lease:
-        """The lease, if that client may dial it."""
+        """The lease. RpcError: the client may not dial it."""
         lease = self._lease(client.namespace, name)
         if lease.client != client.name:
             self._reconciler.tell(
@@ -207,7 +207,7 @@ class ControllerService(jumpstarter_grpc.ControllerServiceServicer):
         return lease
 
     async def _ready(self, key: Key, lease: Key) -> Exporter:
-        """The exporter, as soon as it may be dialled."""
+        """Wait until the exporter may be dialled. Returns it."""
         deadline = trio.current_time() + READY_SECONDS
         while True:
             exporter = self._reconciler.committed.get(Exporter, key)

@@ -1,4 +1,4 @@
-"""From an exporter's reports to the devices that are kept of it. The exporter is not trusted; nothing here fails."""
+"""Converts an exporter's reports to device records. Reports are untrusted; invalid ones raise no error."""
 
 from __future__ import annotations
 

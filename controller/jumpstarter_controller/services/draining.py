@@ -1,4 +1,4 @@
-"""A lab that is drained: its leases go on, and none begins, until it is resumed."""
+"""Drains a lab: active leases continue, and no lease begins until the lab is resumed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LOOK_SECONDS = 60.0
 
 
 def checked_reason(text: str) -> str:
-    """A reason that users can be shown. RpcError INVALID_ARGUMENT if it is none."""
+    """A reason that can be shown to users. RpcError: INVALID_ARGUMENT, it is too long or not printable."""
     text = text.strip()
     if len(text) > MAX_REASON_LENGTH or not text.isprintable():
         raise RpcError(
@@ -32,7 +32,7 @@ def checked_reason(text: str) -> str:
 
 
 def begin_drain(draft: Draft, now: float, reason: str) -> None:
-    """No lease begins from now on. A lab that is drained already stays so since then, and may get another reason."""
+    """Drain the lab. If it is drained already, only the reason is changed."""
     before = draft.get(Drain, Drain.KEY)
     if before is None:
         draft.put(Drain(namespace=Drain.KEY.namespace, name=Drain.KEY.name, created=now, reason=reason))
@@ -41,14 +41,14 @@ def begin_drain(draft: Draft, now: float, reason: str) -> None:
 
 
 def end_drain(draft: Draft) -> None:
-    """Leases begin again."""
+    """Resume the lab: leases begin again."""
     drain = draft.get(Drain, Drain.KEY)
     if drain is not None:
         draft.remove(drain)
 
 
 def drain_state(reconciler: Reconciler) -> pb.DrainState:
-    """How it is now."""
+    """The current drain state."""
     leases = reconciler.committed.open_leases()
     active = len(_active(leases))
     now = reconciler.clock()
@@ -62,7 +62,7 @@ def drain_state(reconciler: Reconciler) -> pb.DrainState:
 
 
 async def drain_states(reconciler: Reconciler) -> AsyncIterator[pb.DrainState]:
-    """As it is now, and each time that something has changed, until no lease runs or the lab is resumed."""
+    """The drain state, now and after each change, until no lease is active or the lab is resumed."""
     last = None
     while True:
         refs: list[RecordRef] = [(Drain, Drain.KEY)]
@@ -77,7 +77,7 @@ async def drain_states(reconciler: Reconciler) -> AsyncIterator[pb.DrainState]:
 
 
 async def _any_change(reconciler: Reconciler, refs: Iterable[RecordRef]) -> None:
-    """Until one of these records changes, or a minute at most."""
+    """Wait until one of these records changes, at most one minute."""
     async with trio.open_nursery() as nursery:
 
         async def wait(ref: RecordRef) -> None:

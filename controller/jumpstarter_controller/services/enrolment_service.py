@@ -1,4 +1,4 @@
-"""Enrolment: whoever brings a pairing code gets the token that it is for, and whoever has one a new one in time."""
+"""EnrolmentService: exchanges pairing codes for tokens, and renews tokens before they expire."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from jumpstarter_controller.services.messages import kind_of
 __all__ = ["EnrolmentService"]
 
 MAX_RENEWALS_PER_MINUTE = 30
-"""Of one client, exporter or host."""
+"""Renewals per minute of one client, exporter or host."""
 _log = logging.getLogger(__name__)
 
 

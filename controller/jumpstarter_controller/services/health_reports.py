@@ -32,7 +32,7 @@ _MEASURE = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
 @dataclass(frozen=True)
 class ReportedFinding:
-    """One fact about a host; all texts are its exporter's own words."""
+    """A finding about a host, as reported. All texts are untrusted."""
 
     key: str
     severity: str
@@ -44,18 +44,18 @@ class ReportedFinding:
 
 @dataclass(frozen=True)
 class HealthReport:
-    """What an exporter said of its host."""
+    """The health of a host, as its exporter reported it."""
 
     findings: tuple[ReportedFinding, ...]
     omitted: int
-    """How many more were reported and are not kept."""
+    """Number of reported findings that were not stored."""
     measures: Mapping[str, float] = field(default_factory=dict)
     reported: float = 0.0
-    """When, in seconds since the epoch."""
+    """When it was reported, in seconds since the epoch."""
 
 
 def health_of(request: exporter_pb2.ReportHealthRequest, now: float) -> HealthReport:
-    """The report as it is kept: within bounds, and with no key or number that makes no sense."""
+    """The report as it is stored: limited in size, without invalid keys and numbers."""
     found: list[ReportedFinding] = []
     total = 0
     for one in request.findings:
@@ -86,14 +86,14 @@ def _finding(one: exporter_pb2.HealthFinding) -> ReportedFinding:
 
 
 class HealthReports:
-    """The last report of each exporter that there is."""
+    """The last report of each existing exporter."""
 
     def __init__(self, reconciler: Reconciler) -> None:
         self._reconciler = reconciler
         self._reports: dict[Key, tuple[str, HealthReport]] = {}
 
     def keep(self, exporter: Exporter, report: HealthReport) -> None:
-        """In place of what that exporter reported before. Those of exporters that were deleted go."""
+        """Replace the exporter's last report. Reports of deleted exporters are dropped."""
         self._reports[exporter.key] = exporter.uid, report
         if len(self._reports) > self._reconciler.committed.count(Exporter):
             for key in [
@@ -102,6 +102,6 @@ class HealthReports:
                 del self._reports[key]
 
     def of(self, exporter: Exporter) -> HealthReport | None:
-        """What it has said, if it has; not what another of its name said before it."""
+        """Its last report; None: there is none. Reports of an earlier exporter with the same name are ignored."""
         uid, report = self._reports.get(exporter.key, ("", None))
         return report if uid == exporter.uid else None

@@ -1,4 +1,4 @@
-"""Boards of a host: which names are its to give, and which labels its to set. Functions over a draft.
+"""Boards of a host: which names and labels it may give them. Functions over a draft.
 
 A host's names are its own and those that begin with it and a dash. Policies choose exporters by label, so a host sets
 nothing but what it was granted, what describes its devices, and its own name.
@@ -28,16 +28,16 @@ __all__ = [
 ]
 
 USUAL_KEYS = ("board", "host")
-"""What a host may set unless it is told otherwise, so that `-l host=NAME` works."""
+"""Labels that a host may set by default, so that `-l host=NAME` works."""
 OWN_PREFIX = "jumpstarter.dev/"
 HOST_LABEL = OWN_PREFIX + "host"
 BOARD_LABEL = OWN_PREFIX + "board"
 DESCRIPTIONS = tuple(OWN_PREFIX + name for name in ("interface", "vendor", "model"))
 """What a board has, for people and selectors; with a dash and what it is, such as `jumpstarter.dev/interface-power`."""
 MAX_BOARDS = 128
-"""Of one host, with those that are gone and not deleted."""
+"""The limit of one host's boards, including retired ones."""
 MAX_LABELS = 64
-"""Of one board, that its host sets."""
+"""The limit of labels that a host sets on one board."""
 MAX_GRANTS = 64
 
 
@@ -48,7 +48,7 @@ def boards_of(state: LabState, host: Key) -> list[Exporter]:
 
 
 def check_grants(keys: Iterable[str]) -> tuple[str, ...]:
-    """The keys that a host may set, sorted. RpcError INVALID_ARGUMENT for what is none, or never a host's."""
+    """The label keys that a host may set, sorted. RpcError: INVALID_ARGUMENT, a key is invalid or reserved."""
     found = tuple(sorted(set(keys)))
     if len(found) > MAX_GRANTS:
         raise _invalid(f"a host may set at most {MAX_GRANTS} keys of labels, not {len(found)}")
@@ -127,7 +127,7 @@ def retire_board(draft: Draft, now: float, host: Host, name: str) -> None:
 
 
 def change_host(draft: Draft, host: Host, labels: Mapping[str, str], may_label: tuple[str, ...]) -> Host:
-    """The host with other labels and grants; what it may not say any more goes from its boards."""
+    """Change the labels and the grants of a host. Labels that it may no longer set are removed from its boards."""
     changed = replace(host, labels=dict(labels), may_label=may_label)
     draft.put(changed)
     for board in boards_of(draft, host.key):
@@ -179,7 +179,7 @@ def _check_labels(host: Host, said: Mapping[str, str]) -> None:
 
 
 def _refusal(host: Host, key: str, value: str) -> str:
-    """Why a host may not set that label; empty if it may."""
+    """Why a host may not set that label; empty: it may."""
     if key in host.labels:
         if value == host.labels[key]:
             return ""

@@ -1,4 +1,4 @@
-"""What clients of ours ask about exporters beside Jumpstarter's calls: their devices, and all that changes."""
+"""LabService: devices of exporters, and watches of exporters and leases, for our clients."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from jumpstarter_controller.services.messages import timestamp
 __all__ = ["LabService"]
 
 MAX_WATCHES = 64
-"""Of one client, of exporters and leases."""
+"""The limit of one client's watches of exporters and leases."""
 PAGE_SIZE = 1024 * 1024
-"""Bytes after which a page has no further exporter; one alone has at most as many, and a message may have 4 MiB."""
+"""Bytes after which a page gets no further exporter. One exporter has at most as many; the message limit is 4 MiB."""
 
 
 class LabService(exporters_grpc.LabServiceServicer):
@@ -35,7 +35,7 @@ class LabService(exporters_grpc.LabServiceServicer):
         self._auth = auth
         self._health = health
         self._watches: Counter[Key] = Counter()
-        """Of each client, but for those of one lease."""
+        """Open watches of each client, without watches of a single lease."""
 
     async def GetExporterDetails(
         self,
@@ -83,7 +83,7 @@ class LabService(exporters_grpc.LabServiceServicer):
 
     @contextmanager
     def _counted(self, client: Client, request: pb.WatchRequest) -> Iterator[None]:
-        """One watch more. Each that is about a lab, and not about one lease, costs something with each change."""
+        """Count a watch during the block. Watches of the whole lab are limited: each change costs time for each."""
         if not request.lease:
             if self._watches[client.key] >= MAX_WATCHES:
                 raise RpcError(

@@ -27,27 +27,27 @@ __all__ = ["watch_lab", "watch_lease"]
 Call: TypeAlias = ServerCall[pb.WatchRequest, pb.LabNews]
 
 PAGE_SIZE = 32 * 1024
-"""Bytes after which a message has no further record, of which one has a few KiB; all that is held for a slow reader."""
+"""Bytes after which a message gets no further record (of a few KiB). It bounds the memory for a slow reader."""
 PAUSE_SECONDS = 0.1
-"""Who is told of many has so long between two messages, and as long as the one took: what changes together is one."""
+"""The pause between two messages about many records, at least as long as the last one took. It merges changes."""
 MAX_PAUSE_SECONDS = 2.0
 PLACE_SECONDS = 2.0
-"""Places in the queue change with everybody else's lease: so often who waits is told theirs."""
+"""The interval in which queue positions, which change with the leases of others, are sent."""
 LOOK_SECONDS = 15.0
-"""Estimates come nearer by themselves."""
+"""The interval in which estimates, which change with time, are sent."""
 OFFER_SECONDS = 1.0
-"""An exporter that is asked mostly answers in a few milliseconds; only who waits longer is told that it was."""
+"""An offer is reported only after this time, because most exporters accept within milliseconds."""
 
 
 async def watch_lab(reconciler: Reconciler, client: Client, wish: pb.WatchRequest, call: Call) -> None:
-    """Many exporters and leases, until cancelled."""
+    """Watch exporters and leases, until cancelled."""
     if wish.lease or wish.waits or wish.knows:
         raise RpcError(StatusCode.INVALID_ARGUMENT, "one lease is watched with nothing else")
     await _Listing(reconciler, client, wish, call).run()
 
 
 class _Listing:
-    """What one reader has been told."""
+    """What was sent to one reader."""
 
     def __init__(self, reconciler: Reconciler, client: Client, wish: pb.WatchRequest, call: Call) -> None:
         self._reconciler = reconciler
@@ -59,11 +59,11 @@ class _Listing:
         same.after = ""
         self._wish = b"\0".join([*(part.encode() for part in client.key), same.SerializeToString()])
         self._position = reconciler.feed.position_of(wish.after, self._wish)
-        """Of what was told last; None: of nothing."""
+        """The feed position of the last message; None: nothing was sent."""
         self._positions: dict[Key, str] = {}
-        """Of each lease that waits, as it was told."""
+        """The queue position of each waiting lease, as it was last sent."""
         self._placed = -PLACE_SECONDS
-        """When it was looked at places last."""
+        """When queue positions were last checked."""
 
     async def run(self) -> None:
         feed = self._reconciler.feed
@@ -104,7 +104,7 @@ class _Listing:
         return told
 
     def _messages(self, told: WatchChanges, *, is_snapshot: bool) -> Iterator[bytes]:
-        """As it is told, each made when the one before has gone. What is sent is smaller than a message."""
+        """The messages, each made after the one before was sent. Each is smaller than the message limit."""
         assert self._position is not None
         message, size = pb.LabNews(snapshot=is_snapshot), 0
         for kind, key in told.gone:
@@ -138,7 +138,7 @@ class _Listing:
 
 
 async def watch_lease(reconciler: Reconciler, client: Client, wish: pb.WatchRequest, call: Call) -> None:
-    """One lease, until cancelled or deleted."""
+    """Watch one lease, until cancelled or until the lease is deleted."""
     if wish.exporters or wish.leases:
         raise RpcError(StatusCode.INVALID_ARGUMENT, "one lease is watched with nothing else")
     key = Key(client.namespace, wish.lease)
@@ -161,7 +161,7 @@ async def watch_lease(reconciler: Reconciler, client: Client, wish: pb.WatchRequ
 
 
 class _One:
-    """One lease, as one reader has been told of it."""
+    """What was sent about one lease to one reader."""
 
     def __init__(self, reconciler: Reconciler, key: Key, call: Call) -> None:
         self._reconciler = reconciler
@@ -171,7 +171,7 @@ class _One:
         self._position = ""
         self._placed = -math.inf
         self.has_command = False
-        """The reader is the command that waits for the lease, or has it."""
+        """Whether the reader is the command that waits for the lease or holds it."""
 
     async def run(self) -> None:
         while True:
@@ -185,7 +185,7 @@ class _One:
                 await self._reconciler.wait(Lease, self._key, pause)
 
     def _pause(self, lease: Lease) -> float:
-        """How long there is nothing to tell, unless the lease changes."""
+        """Seconds until the next message, unless the lease changes."""
         now = self._reconciler.clock()
         if lease is not self._told:
             asked = lease.offered if lease.offered is not None and lease.ended is None else -math.inf

@@ -1,4 +1,4 @@
-"""How lists and watches choose leases: by the labels that were asked for, and by tags."""
+"""Filters leases in lists and watches: by the labels that were requested, and by tags."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TAG_PREFIX = "metadata.jumpstarter.dev/"
 
 
 def selector_of_filter(text: str) -> Selector:
-    """A filter as a caller wrote it; RpcError INVALID_ARGUMENT if it cannot be understood."""
+    """Parse a filter. RpcError: INVALID_ARGUMENT, it is invalid."""
     try:
         return parse(text)
     except SelectorError as error:
@@ -21,7 +21,7 @@ def selector_of_filter(text: str) -> Selector:
 
 
 def selector_of_tags(text: str) -> Selector:
-    """A selector on tags: each of its keys is a tag's."""
+    """Parse a selector on tags. All of its keys have to be tag keys."""
     return Selector(
         tuple(
             Requirement(TAG_PREFIX + one.key, one.operator, one.values)
@@ -31,7 +31,7 @@ def selector_of_tags(text: str) -> Selector:
 
 
 def labels_of(lease: Lease) -> dict[str, str]:
-    """What a filter sees of a lease: the equalities of its selector, and its tags."""
+    """The labels of a lease for filters: the equalities of its selector, and its tags."""
     try:
         equalities = parse(lease.selector).equalities
     except SelectorError:  # somebody else has written it, and it has ended

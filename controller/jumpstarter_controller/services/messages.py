@@ -1,4 +1,4 @@
-"""Records as the wire's messages, and names as the wire writes them."""
+"""Converts records to protobuf messages, and parses resource names."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ __all__ = [
 ]
 
 LATEST = 253402300799.0
-"""The end of the year 9999, the last that a Timestamp may have."""
+"""The end of the year 9999, the largest Timestamp."""
 
 
 def kind_of(text: str) -> Kind:
-    """Client, Exporter or Host; RpcError INVALID_ARGUMENT if it is none."""
+    """Parse an object kind. RpcError: INVALID_ARGUMENT, there is no such kind."""
     try:
         return Kind(text)
     except ValueError:
@@ -64,7 +64,7 @@ def name_of(resource: str, collection: str) -> Key:
 
 
 def namespace_of(resource: str) -> str:
-    """`namespaces/NS` taken apart; RpcError INVALID_ARGUMENT if it is written otherwise."""
+    """The namespace in `namespaces/NS`. RpcError: INVALID_ARGUMENT, it is invalid."""
     parts = resource.split("/")
     if len(parts) != 2 or parts[0] != "namespaces" or not parts[1]:
         raise RpcError(
@@ -96,7 +96,7 @@ def seconds_of(message: duration_pb2.Duration) -> float:
 
 
 def conditions_of(lease: Lease, position: QueuePosition | None) -> list[kubernetes_pb2.Condition]:
-    """Conditions in the order of their first appearance; a waiting lease's says its position in the queue."""
+    """The conditions in the order in which they were first set. That of a waiting lease includes its queue position."""
     return [_condition(one, position) for one in lease.conditions]
 
 
@@ -114,7 +114,7 @@ def _condition(condition: LeaseCondition, position: QueuePosition | None) -> kub
 
 
 def position_sentence(position: QueuePosition) -> str:
-    """Where a lease stands in the queue, and for how long: as soon as that is another, its client is told."""
+    """A sentence about the queue position and the estimated wait."""
     text = "next in the queue" if position.number == 1 else f"number {position.number} in the queue"
     if position.seconds is None:
         return text
@@ -152,7 +152,7 @@ def lease_message(lease: Lease, position: QueuePosition | None, now: float) -> c
 
 
 def code_of(lease: Lease) -> str:
-    """Why it stands as it does, for programs; empty where its conditions say all in Jumpstarter's words."""
+    """The reason code of a lease; empty if the reasons of its conditions are precise enough."""
     waits = not lease.exporter and lease.ended is None
     # Why it waited stays among its conditions when it waits no more.
     codes = (one.code for one in lease.conditions if waits or one.type is not ConditionType.PENDING)
@@ -160,7 +160,7 @@ def code_of(lease: Lease) -> str:
 
 
 def lease_news(lease: Lease, position: QueuePosition | None, now: float) -> exporters_pb2.LeaseNews:
-    """A lease for who watches."""
+    """A lease as a message of Watch."""
     news = exporters_pb2.LeaseNews(lease=lease_message(lease, position, now), reason=code_of(lease))
     if position is not None:
         news.place = position.number

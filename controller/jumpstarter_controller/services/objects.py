@@ -1,4 +1,4 @@
-"""Clients, exporters and hosts come, get a new identity, and go: functions over a draft, run by `Reconciler.change`."""
+"""Creates, rotates and deletes clients, exporters and hosts: functions over a draft, for `Reconciler.change`."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ TYPES: dict[Kind, type[Client | Exporter | Host]] = {
 }
 MAX_USERNAME_LENGTH = 1024
 MAX_PAIRING_CODES = 1000
-"""Codes that may wait to be used."""
+"""The limit of unused pairing codes."""
 NO_TOKEN = "its token counts no more; it has not come with a new one yet"  # noqa: S105 - what an exporter lacks
 OUTGOING_SECONDS = 86400.0
-"""A client's token counts so long after the client had a new one made. Jumpstarter's own: until its time is over."""
+"""How long a client's old token stays valid after the client rotated it. Jumpstarter: until it expires."""
 
 
 def check_names(key: Key, labels: Mapping[str, str]) -> None:
-    """Whether somebody may be called that. RpcError INVALID_ARGUMENT if not."""
+    """Check the name and labels of an object. RpcError: INVALID_ARGUMENT, they are invalid."""
     try:
         check_name(key.name)
         check_name(key.namespace)
@@ -64,7 +64,7 @@ def check_names(key: Key, labels: Mapping[str, str]) -> None:
 
 
 def existing(draft: Draft, kind: Kind, key: Key) -> Client | Exporter | Host:
-    """The record. RpcError NOT_FOUND if there is none."""
+    """The record. RpcError: NOT_FOUND, it does not exist."""
     record = draft.get(TYPES[kind], key)
     if record is None:
         raise RpcError(
@@ -149,7 +149,7 @@ def renew_own(draft: Draft, now: float, client: Client, uid: str) -> Client:
 
 
 def delete(draft: Draft, kind: Kind, key: Key) -> Client | Exporter | Host:
-    """Take it out, with the codes that are for it, and with a host its boards. RpcError NOT_FOUND if there is none."""
+    """Delete an object, its pairing codes, and the boards of a host. RpcError: NOT_FOUND, it does not exist."""
     record = existing(draft, kind, key)
     if isinstance(record, Host):
         for board in boards_of(draft, key):
@@ -231,7 +231,7 @@ def enrol(draft: Draft, now: float, kind: Kind, text: str, nonce: str = "") -> C
 
 
 def confirm(draft: Draft, now: float, kind: Kind, text: str, nonce: str) -> Client | Exporter | Host:
-    """What `enrol` has made, whose token goes out now. RpcError PERMISSION_DENIED: it is gone again."""
+    """Mark an object of `enrol` as issued, before its token is sent. RpcError: PERMISSION_DENIED, it was deleted."""
     code = redeem(draft.all(PairingCode), text, kind, now, nonce)
     made = draft.get(TYPES[kind], Key(code.namespace, code.subject))
     if made is None or made.uid != code.made:

@@ -1,4 +1,4 @@
-"""Access policies come, change and go: functions over a draft, run by `Reconciler.change`."""
+"""Creates, changes and deletes access policies: functions over a draft, for `Reconciler.change`."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from jumpstarter_controller.services.objects import check_names
 __all__ = ["apply_policies", "delete_policy", "policy_message", "policy_record"]
 
 MAX_POLICIES = 1000
-"""Of the whole lab."""
+"""The limit for the whole lab."""
 MAX_RULES = 100
-"""Of one policy, and clients of one rule."""
+"""The limit of rules in a policy, and of client selectors in a rule."""
 MAX_DESCRIPTION_LENGTH = 1024
 
 
 def policy_record(message: pb.Policy) -> Policy:
-    """A policy as somebody sends it. RpcError INVALID_ARGUMENT if it makes no sense."""
+    """A policy from its message. RpcError: INVALID_ARGUMENT, it is invalid."""
     key = Key(message.namespace, message.name)
     check_names(key, {})
     if len(message.rules) > MAX_RULES or any(len(rule.clients) > MAX_RULES for rule in message.rules):
@@ -59,7 +59,7 @@ def _invalid(key: Key, sentence: str) -> RpcError:
 
 
 def policy_message(record: Policy) -> pb.Policy:
-    """A policy as it is sent."""
+    """A policy as a message."""
     message = pb.Policy(namespace=record.namespace, name=record.name, exporters=record.exporters)
     for rule in record.rules:
         added = message.rules.add(clients=rule.clients, priority=rule.priority, description=rule.description)
@@ -94,7 +94,7 @@ def apply_policies(draft: Draft, now: float, policies: Sequence[Policy]) -> list
 
 
 def delete_policy(draft: Draft, key: Key) -> int:
-    """Take it out; how many its namespace has left. RpcError NOT_FOUND if there is none."""
+    """Delete a policy. Returns the number of policies left in its namespace. RpcError: NOT_FOUND, there is none."""
     record = draft.get(Policy, key)
     if record is None:
         raise RpcError(

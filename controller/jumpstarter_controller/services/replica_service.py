@@ -1,4 +1,4 @@
-"""What other controllers of the lab call. Who calls has the key that only they have (`replicas.peers`)."""
+"""ReplicaService: calls between the controllers of a lab, authenticated by their shared key (`replicas.peers`)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which routers answer: the controller keeps a connection to each, so that nobody is sent to a dead one."""
+"""Monitors the routers by an open connection to each, so that no client is sent to a dead one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["watch_routers"]
 
 SERVING = HealthCheckResponse.ServingStatus.SERVING
 MAX_SECONDS = 10.0
-"""Between two tries of a router that does not answer."""
+"""The longest pause between two attempts to reach a router."""
 
 _log = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ async def _watch(routers: Routers, endpoint: str, trust: Trust) -> None:
 
 
 async def _follow(routers: Routers, endpoint: str, channel: Channel, backoff: Backoff) -> str:
-    """Until it ends or says that it serves no more; why."""
+    """Wait until the connection ends or the router stops serving. Returns the reason."""
 
     def found() -> None:
         backoff.reset()

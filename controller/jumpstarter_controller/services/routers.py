@@ -1,4 +1,4 @@
-"""Which router carries a connection, and the token that lets both sides in."""
+"""Selects the router for a connection, and issues the token for both sides."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Router:
 
     @classmethod
     def parse(cls, text: str) -> Router:
-        """`HOST:PORT[,KEY=VALUE...]`. EndpointError if it is written otherwise."""
+        """Parse `HOST:PORT[,KEY=VALUE...]`. EndpointError: it is invalid."""
         endpoint, *pairs = text.split(",")
         split_endpoint(endpoint)
         labels = {}
@@ -40,7 +40,7 @@ class Router:
 
 
 class Routers:
-    """All routers of a lab. `issue` makes a token for one connection: for so many seconds, with what it is about."""
+    """All routers of a lab. `issue` makes a token for one connection, from a lifetime in seconds and log fields."""
 
     def __init__(self, routers: Sequence[Router], issue: Callable[[float, Mapping[str, str]], str]) -> None:
         self._routers = list(routers)
@@ -50,14 +50,14 @@ class Routers:
         self._here: set[str] = set()
 
     def lost(self, endpoint: str) -> bool:
-        """That router does not answer; whether that is news."""
+        """Mark a router as unreachable. Returns whether that is new."""
         self._here.discard(endpoint)
         news = endpoint not in self._away
         self._away.add(endpoint)
         return news
 
     def found(self, endpoint: str) -> bool:
-        """It answers; whether that is news."""
+        """Mark a router as reachable. Returns whether that is new."""
         self._away.discard(endpoint)
         news = endpoint not in self._here
         self._here.add(endpoint)
@@ -85,7 +85,7 @@ class Routers:
 
 
 def _score(router: Mapping[str, str], exporter: Mapping[str, str]) -> tuple[int, int]:
-    """The higher the better.
+    """The score of a router; the highest is chosen.
 
     First as Jumpstarter's controller does: a router with all labels of the exporter, and the more the better. Then
     among the others: one with more labels of the exporter, and rather one without any than one for others.

@@ -1,11 +1,11 @@
-"""What the engine needs of a store, and no more than Kubernetes can give. Blocking: for a thread of one's own.
+"""The contract of a store. It asks for no more than Kubernetes can guarantee. All calls block: use a thread.
 
-A record has two halves: its **spec**, what somebody asked for, and its **status**, what came of it. A change compares
-and swaps one half of one record by the record's revision. Changes come in a batch, which is a list in order and no
-transaction: it may stop behind any of them. Changes that stand together and are of one **stage** have no order among
-themselves: of those of the stage at which a batch stops, any may have been made. Others may write, too.
+A record has two halves: its **spec** (what was requested) and its **status** (the outcome). A change compares and swaps
+one half of one record by the record's revision. A batch is an ordered list of changes, and not a transaction: the store
+may stop after any of them. Adjacent changes of the same **stage** have no order: when a batch stops at a stage, any of
+its changes may have been made. Other processes may write to the same store.
 
-Names, labels and selectors are such as Kubernetes takes. A store may refuse others, and may be of one namespace.
+Names, labels and selectors have to be valid in Kubernetes. A store may be limited to one namespace.
 """
 
 from __future__ import annotations
@@ -55,53 +55,53 @@ __all__ = [
 
 R = TypeVar("R", bound=Record)
 LATEST = 253402300799
-"""The end of the year 9999 in seconds since the epoch; no number in a record is larger."""
+"""The end of the year 9999, in seconds since the epoch: the largest number in a record."""
 MAX_NAME_LENGTH = 253
 """Characters, as in Kubernetes."""
 MAX_HALF_BYTES = 512 * 1024
-"""Several records fit into one message of gRPC."""
+"""Several records of this size fit into one gRPC message."""
 _MAX_BYTES = {ExporterDevices: 2 * 1024 * 1024, Policy: 8 * 1024 * 1024}
-"""Of kinds that are sent one by one."""
+"""Larger limits for kinds that are sent in messages of their own."""
 
 
 class Half(enum.Enum):
-    """Of a record. Its labels and its identity belong to the spec."""
+    """A half of a record. Labels and identity belong to the spec."""
 
     SPEC = "spec"
     STATUS = "status"
 
 
 class Stored(NamedTuple):
-    """A record as the store has it."""
+    """A record in the store."""
 
     record: Record
     revision: int
-    """Of the record, both halves together: a later one is greater."""
+    """Revision of the record, for both halves together. It increases with each change."""
     request: str = ""
-    """Who wrote it last, by the id that they gave."""
+    """The request id of the last change."""
 
 
 class Change(NamedTuple):
-    """One half of one record as it is to be, or its end."""
+    """The new version of one half of a record, or its deletion."""
 
     ref: RecordRef
     half: Half
-    """The end of a record is a change of its spec."""
+    """A deletion is a change of the spec."""
     record: Record | None
-    """Of which only that half counts; None: it is to go."""
+    """The new version, of which only this half is written; None: delete the record."""
     revision: int | None
-    """As which it was seen; None: there is none yet, and this makes it, with a status that says nothing.
+    """The expected revision; None: create the record, with an empty status.
 
-    When a change before it in its batch is of the same record, that one's outcome counts instead.
+    After an earlier change of the same record in the batch, the revision of that change is expected instead.
     """
     request: str = ""
-    """An id for `Unknown`."""
+    """An id by which the change can be found after `Unknown`."""
     stage: int = 0
-    """Those beside it of the same one, all of other records, may be made in any order; 0: it has one of its own."""
+    """Adjacent changes with the same number, of different records, may be made in any order; 0: a stage of its own."""
 
 
 class Event(NamedTuple):
-    """A record is so, or is gone, since that revision."""
+    """A record was changed or deleted at that revision."""
 
     ref: RecordRef
     revision: int
@@ -109,12 +109,12 @@ class Event(NamedTuple):
 
     @property
     def record(self) -> Record | None:
-        """As it is; None: it is gone."""
+        """The record; None: it was deleted."""
         return None if self.stored is None else self.stored.record
 
 
 class Written(NamedTuple):
-    """What came of a change: the record's revision from then on, and the age of one that was made."""
+    """The result of a change: the new revision, and the age of a created record."""
 
     ref: RecordRef
     revision: int
@@ -122,47 +122,47 @@ class Written(NamedTuple):
 
 
 Cursor = Hashable
-"""How far somebody has seen. Only the store that gave it knows what it means."""
+"""A position in the history of a store. Opaque to its users."""
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """All records at one moment."""
+    """All records at one moment, consistent."""
 
     records: Mapping[RecordRef, Stored]
     cursor: Cursor
     damaged: frozenset[RecordRef] = frozenset()
-    """Places at which there is something that is no record."""
+    """References of records that are unreadable."""
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What has happened since a cursor; of several changes of a record perhaps the last one only."""
+    """Changes since a cursor. Several changes of one record may be merged into the last one."""
 
     events: Sequence[Event]
     cursor: Cursor
     trouble: str = ""
-    """Why there may be more that cannot be read; empty when that is all."""
+    """Why there may be more changes that cannot be read; empty: these are all."""
 
 
 class StoreError(JumpstarterError):
-    """The store cannot be read or written; a change that was not `done` before was not made."""
+    """The store cannot be read or written. Changes that are not in `done` were not made."""
 
     status = "UNAVAILABLE"
     exit_code = ExitCode.FAILED
 
     done: Sequence[Written | None] = ()
-    """What came of the batch's changes, as far as it got; None: of its last stage, and not made."""
+    """Results of the batch, as far as it got; None: a change of the last stage that was not made."""
     passes = False
-    """When nothing is to be written any more, it is over as soon as something can be read; otherwise with a write."""
+    """Whether a successful read shows that the error is over. Otherwise only a write does."""
 
 
 class DamagedError(StoreError):
-    """What is there is no record of a lab: somebody else has damaged it. Others can be read and written."""
+    """The stored record is damaged. Other records can be read and written."""
 
 
 class StoreFullError(StoreError):
-    """There is no room for the change."""
+    """There is no space for the change."""
 
     status = "RESOURCE_EXHAUSTED"
 
@@ -170,76 +170,77 @@ class StoreFullError(StoreError):
 @dataclass
 class _Stopped(Exception):  # noqa: N818 - of the two below
     ref: RecordRef
-    """Of the change at which the batch stopped."""
+    """The change at which the batch stopped."""
     done: Sequence[Written | None] = field(default_factory=tuple)
-    """What came of the batch's changes, as far as it got; None: of its last stage, and not made, as far as is known."""
+    """Results of the batch so far; None: a change of the last stage that was not made, as far as is known."""
     also: Sequence[Conflict | Unknown] = ()
-    """Others of that stage at which it stopped."""
+    """Other changes of that stage with the same problem."""
 
 
 class Conflict(_Stopped):
-    """The record is not as it was seen: somebody else has changed it, made it or taken it away."""
+    """The record was changed, created or deleted by another writer."""
 
 
 class Unknown(_Stopped):
-    """Whether the change was made is not known: read the record again, and look at its request's id."""
+    """It is unknown whether the change was made: read the record again, and compare its request id."""
 
 
 class TooOldError(Exception):
-    """What has happened since that cursor is not known any more, or the cursor is no cursor: take a snapshot."""
+    """The cursor is too old or invalid: take a snapshot."""
 
 
 class Store(Protocol):
-    """Records that others may change, too. One thread may `watch` while another calls the rest."""
+    """Records that other processes may change, too. One thread may call `watch` while another calls the rest."""
 
     def snapshot(self, *, whole: bool = True) -> Snapshot:
-        """Everything, or unless it is to be `whole`, all that is not damaged. Committed changes of one's own are in it.
+        """All records, including the caller's own committed changes. Without `whole`, damaged records are left out.
 
         Raises:
-            StoreError: it cannot be read; says what to do.
+            StoreError: the store cannot be read; with `whole`, also if a record is damaged.
         """
 
     def read(self, ref: RecordRef) -> Stored | None:
-        """The record as it is now, not as it was a moment ago.
+        """The current version of a record, never a cached one; None: it does not exist.
 
         Raises:
-            DamagedError: it is none.
-            StoreError: as `snapshot`.
+            DamagedError: the record is damaged.
+            StoreError: the store cannot be read.
         """
 
     def commit(self, changes: Sequence[Change]) -> Sequence[Written]:
-        """Make these changes in their order; what came of each.
+        """Make these changes in order. Returns the result of each.
 
         Raises:
-            Conflict, Unknown: it stopped at one; says at which, and what came of the others.
-            StoreError: it stopped, too.
+            Conflict, Unknown: the batch stopped at a change.
+            StoreError: the batch stopped because the store cannot be written.
         """
 
     def watch(self, cursor: Cursor, seconds: float) -> Seen:
-        """What others have changed since then, as soon as there is something; nothing after so many seconds.
+        """Wait for changes of others since the cursor, at most `seconds`.
 
-        Changes of one kind come in their order; of different kinds some may be late. The caller's own may come, too.
+        Changes of one kind are in order; those of different kinds may be delayed against each other. The caller's own
+        changes may be included.
 
         Raises:
             TooOldError: take a snapshot.
-            StoreError: as `snapshot`.
+            StoreError: the store cannot be read.
         """
 
     def newer(self, cursor: Cursor, kinds: Collection[type[Record]]) -> Sequence[Event]:
-        """What others have changed of these kinds since then, as it is now: unlike `watch`, it is late with nothing.
+        """All changes of these kinds since the cursor. Unlike `watch`, no change is delayed.
 
-        The caller's own changes may come, too. Raises as `watch`.
+        The caller's own changes may be included. Raises as `watch`.
         """
 
     def wake(self) -> None:
-        """The `watch` that waits returns at once, or else the next one; a `commit` that waits for others gives up."""
+        """Make the waiting `watch`, or else the next one, return at once. A `commit` that waits for a lock gives up."""
 
     def close(self) -> None:
-        """Let go of it. Nobody uses it any more."""
+        """Close the store. It must not be used afterwards."""
 
 
 def stages(changes: Sequence[Change]) -> list[list[Change]]:
-    """A batch as what is made one behind the other; what is in one of them has no order."""
+    """Split a batch into its stages. The changes of one stage have no order."""
     found: list[list[Change]] = []
     for change in changes:
         if found and change.stage and found[-1][-1].stage == change.stage:
@@ -250,7 +251,7 @@ def stages(changes: Sequence[Change]) -> list[list[Change]]:
 
 
 def applied(before: Record | None, change: Change, age: int) -> Record | None:
-    """A record after a change; None: it is gone. `age` is that of one that is made."""
+    """A record after a change; None: deleted. `age` is the age of a created record."""
     record = change.record
     if record is None:
         return None
@@ -261,22 +262,22 @@ def applied(before: Record | None, change: Change, age: int) -> Record | None:
 
 
 def merged(spec: R, status: R) -> R:
-    """A record with the one's spec and the other's status."""
+    """A record with the spec of one record and the status of another."""
     return replace(spec, **values_of(status, Half.STATUS))
 
 
 def blank(record: R) -> R:
-    """The record as it is made: with a status that says nothing."""
+    """The record with an empty status, as it is created."""
     return replace(record, **_nothing(type(record)))
 
 
 def aged(record: R, age: int) -> R:
-    """The record with the key that says which of two is older; only of leases it matters."""
+    """The record with its age, which gives leases their order. Other kinds have no age."""
     return replace(record, sequence=age) if isinstance(record, Lease) else record
 
 
 def differs(one: Record, other: Record, half: Half) -> bool:
-    """Whether that half of two records of a kind is another. Often asked."""
+    """Whether that half differs between two records of a kind. Called often: keep it fast."""
     if not (get := _getter(type(one), half)):
         return False
     is_other: bool = get(one) != get(other)
@@ -284,7 +285,7 @@ def differs(one: Record, other: Record, half: Half) -> bool:
 
 
 def values_of(record: Record, half: Half) -> dict[str, Any]:
-    """The fields of a half by name, without the age, which is the store's to say."""
+    """The fields of a half by name, without the age, which the store assigns."""
     names = fields_of(type(record), half)
     if not (get := _getter(type(record), half)):
         return {}
@@ -293,7 +294,7 @@ def values_of(record: Record, half: Half) -> dict[str, Any]:
 
 @cache
 def fields_of(kind: type[Record], half: Half) -> tuple[str, ...]:
-    """The names of a half's fields, without the age."""
+    """The field names of a half, without the age."""
     names = (name for name in kind.__struct_fields__ if name != "sequence")
     return tuple(name for name in names if (name in kind.STATUS) == (half is Half.STATUS))
 
@@ -306,13 +307,13 @@ def _getter(kind: type[Record], half: Half) -> Callable[[Record], Any] | None:
 
 @cache
 def _nothing(kind: type[Record]) -> dict[str, Any]:
-    """A status that says nothing. Its values are never changed."""
+    """An empty status. Do not modify the values."""
     return {name: value for name, value in defaults_of(kind).items() if name in kind.STATUS}
 
 
 @cache
 def defaults_of(kind: type[Record]) -> dict[str, Any]:
-    """What a field of a kind is if nobody says otherwise."""
+    """The default values of a kind's fields."""
     return {
         field.name: field.default if field.default is not NODEFAULT else field.default_factory()
         for field in fields(kind)
@@ -321,7 +322,7 @@ def defaults_of(kind: type[Record]) -> dict[str, Any]:
 
 
 def check_bounds(record: Record) -> None:
-    """Check that somebody else's record has names and numbers that we can use. ValueError says which it has not."""
+    """Check the names and numbers of a record that another process wrote. ValueError: one is out of range."""
     if max(map(len, record.key)) > MAX_NAME_LENGTH:
         raise ValueError(f"its name or namespace has more than {MAX_NAME_LENGTH} characters")
     parts: list[msgspec.Struct] = [record]
@@ -337,10 +338,10 @@ def check_bounds(record: Record) -> None:
 
 
 def max_bytes(kind: type[Record]) -> int:
-    """How large one half of a record of that kind may be, as JSON. What we write ourselves is smaller."""
+    """The size limit of one half of such a record, as JSON. Our own records are smaller."""
     return _MAX_BYTES.get(kind, MAX_HALF_BYTES)
 
 
 def key_of(record: Record) -> RecordRef:
-    """Where it stands."""
+    """The reference of a record."""
     return type(record), Key(record.namespace, record.name)

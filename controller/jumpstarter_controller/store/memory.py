@@ -1,4 +1,4 @@
-"""Records in memory, with all that the contract says: for tests, and for who wants no file."""
+"""A store in memory that fulfils the whole contract, for tests."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from jumpstarter_controller.store.contract import (
 __all__ = ["MemoryStore"]
 
 MAX_EVENTS = 10_000
-"""Whoever is further behind has to take a snapshot."""
+"""Events that are kept. A reader that is further behind has to take a snapshot."""
 
 
 class MemoryStore:
-    """A store of one user's, with threads of their own; `another` is for the next."""
+    """A store for one user. `another` gives a second user access to the same records."""
 
     def __init__(self, most_events: int = MAX_EVENTS) -> None:
         self._most_events = most_events
@@ -42,12 +42,12 @@ class MemoryStore:
         self._wakes = 0
 
     def another(self) -> Self:
-        """The same records for somebody else: what wakes the one does not wake the other."""
+        """The same records for another user. `wake` of one does not affect the other."""
         return copy.copy(self)
 
     @property
     def _forgotten(self) -> int:
-        """So many events were forgotten before those that are kept; they have numbers in a row."""
+        """The number of events that were dropped. Event numbers are consecutive."""
         return self._events[0].revision - 1 if self._events else 0
 
     def snapshot(self, *, whole: bool = True) -> Snapshot:
@@ -61,7 +61,7 @@ class MemoryStore:
             return self._records.get(ref)
 
     def commit(self, changes: Sequence[Change]) -> Sequence[Written]:
-        """As `Store.commit`; keeps what was before a conflict, as Kubernetes would."""
+        """As `Store.commit`; changes before a conflict stay, as in Kubernetes."""
         done: list[Written] = []
         for change in changes:
             done.append(self._make(change, done))
@@ -92,7 +92,7 @@ class MemoryStore:
             return Written(ref, number, number)
 
     def watch(self, cursor: Cursor, seconds: float) -> Seen:
-        """As `Store.watch`; gives the caller's own changes, too."""
+        """As `Store.watch`; includes the caller's own changes."""
         if not isinstance(cursor, int):
             raise TooOldError
         with self._changed:

@@ -1,4 +1,4 @@
-"""Requests to a store that are made again until it answers."""
+"""Repeats requests to a store until it answers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["retried"]
 
 FIRST_PAUSE_SECONDS = 0.5
 MAX_PAUSE_SECONDS = 10.0
-"""Between two tries of what the API server has not answered."""
+"""Between two attempts."""
 
 T = TypeVar("T")
 
@@ -22,9 +22,9 @@ T = TypeVar("T")
 async def retried(
     ask: Callable[[], T], say: Callable[[str], None], *, limiter: trio.CapacityLimiter | None = None
 ) -> T:
-    """What it gives in a thread, as soon as that does not fail with a StoreError; why it does is said.
+    """Call `ask` in a thread, again and again while it raises StoreError; `say` is called with each error.
 
-    When cancelled, its thread is left to itself; what must not come before its end takes the same `limiter`.
+    When cancelled, the thread is abandoned. Calls that must not run before it ends have to use the same `limiter`.
     """
     backoff = Backoff(FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS)
     while True:

@@ -1,4 +1,4 @@
-"""A store as a whole: everything that is in it, and records written as they are, whatever was there."""
+"""Reads and overwrites whole stores, for backups and tests."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["fill", "lab_of", "overwrite"]
 
 
 def lab_of(store: Store) -> Draft:
-    """All records. StoreError as `Store.snapshot`."""
+    """All records of a store. Raises as `Store.snapshot`."""
     draft = Draft()
     for (kind, key), stored in store.snapshot().records.items():
         draft.set(kind, key, stored.record)
@@ -20,10 +20,10 @@ def lab_of(store: Store) -> Draft:
 
 
 def overwrite(store: Store, records: Mapping[RecordRef, Record | None]) -> None:
-    """Have both halves of these records so; None: it goes, if it is there. New leases come behind all others.
+    """Write both halves of these records, or delete them (None). New leases are younger than all others.
 
     Raises:
-        Conflict, Unknown, StoreError: as `Store.commit`; some may be so.
+        Conflict, Unknown, StoreError: as `Store.commit`; some records may have been written.
     """
     known = store.snapshot().records
     changes: list[Change] = []
@@ -37,5 +37,5 @@ def overwrite(store: Store, records: Mapping[RecordRef, Record | None]) -> None:
 
 
 def fill(store: Store, *records: Record) -> None:
-    """`overwrite` with these."""
+    """Write these records with `overwrite`."""
     overwrite(store, {key_of(record): record for record in records})
