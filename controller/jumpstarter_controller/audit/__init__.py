@@ -1,4 +1,4 @@
-"""Who did what in the lab, and when: kept in a file of its own for as long as is set, and never in a lease's way."""
+"""The audit log (for users: the journal): who did what and when, in a file of its own that never delays a lease."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The journal's SQLite file, beside the lab's database and apart from it. Blocks; one thread at a time uses it."""
+"""The SQLite file of the audit log, separate from the lab's database. Blocking; for one thread at a time."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ __all__ = ["AuditError", "AuditFile", "AuditQuery"]
 SCHEMA = 1
 MAX_ROWS = 500_000
 MIN_PART = 4
-"""One in so many rows stays what is told of leases and the lab, however much boards report."""
+"""The share of rows (one in this many) that is reserved for leases and the lab, however much boards report."""
 AT_ONCE = 16
-"""One in so many of the oldest goes when there are too many."""
+"""The share of the oldest rows (one in this many) that is deleted when there are too many."""
 BUSY_SECONDS = 5.0
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
@@ -32,14 +32,14 @@ _log = logging.getLogger(__name__)
 
 
 class AuditError(JumpstarterError):
-    """The journal cannot be written or read."""
+    """The audit log cannot be written or read."""
 
     status = "UNAVAILABLE"
 
 
 @dataclass(frozen=True)
 class AuditQuery:
-    """Which entries; what is empty restricts nothing."""
+    """A filter on entries; empty fields match everything."""
 
     since: float = 0.0
     until: float = float("inf")
@@ -48,11 +48,11 @@ class AuditQuery:
     client: str = ""
     lease: str = ""
     limit: int = 10_000
-    """The newest, if there are more."""
+    """The number of entries; if there are more, the newest are returned."""
 
 
 class AuditFile:
-    """Opened at its first use, and opened again after an error."""
+    """Opens the file at the first use, and again after an error."""
 
     def __init__(self, path: Path, max_bytes: int) -> None:
         self._path = path
@@ -98,7 +98,7 @@ class AuditFile:
             raise self._failed(error) from error
 
     def read(self, query: AuditQuery) -> tuple[list[AuditEntry], int]:
-        """The entries in order of time, and how many older ones match. AuditError if they cannot be read."""
+        """The entries in order of time, and how many older ones match. AuditError: they cannot be read."""
         where, values = _where(query)
         try:
             db = self._opened()
@@ -134,7 +134,7 @@ class AuditFile:
         return found
 
     def close(self) -> None:
-        """Open it again at the next use."""
+        """Close the file. The next use opens it again."""
         if self._db is not None:
             self._db.close()
             self._db = None

@@ -1,4 +1,4 @@
-"""Entries on their way to the file: at once in memory, and every second on the disk, in a thread."""
+"""The audit log: takes entries in memory at once, and writes them to its file every second, in a thread."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ MAX_MIB = 64
 WRITE_SECONDS = 1.0
 RETRY_SECONDS = 5.0
 LOOK_SECONDS = 3600.0
-"""What is too old goes so soon, also where nothing happens."""
+"""The interval in which old entries are deleted if no new ones arrive."""
 MAX_WAITING = 10_000
-"""Entries in memory; a disk that takes nothing loses what comes then."""
+"""The limit of unwritten entries in memory. Further entries are lost, and counted."""
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class AuditLimits:
-    """What is kept: as long, and as much, whichever is less."""
+    """The limits by age and by size; the stricter one applies."""
 
     seconds: float = RETENTION_SECONDS
     mib: int = MAX_MIB
 
 
 class AuditLog:
-    """`write` never waits and never fails; `run` has to run. What cannot be kept is counted."""
+    """The audit log. `write` never waits and never fails; lost entries are counted. Writes only while `run` runs."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class AuditLog:
         oldest: Callable[[float], float] | None = None,
         limits: AuditLimits | None = None,
     ) -> None:
-        """`oldest` says what is too old, by for how many seconds entries are kept."""
+        """`oldest` returns the time before which entries are too old, from the retention in seconds."""
         self._limits = limits or AuditLimits()
         self._file = AuditFile(path, self._limits.mib * 1024 * 1024)
         self._clock = clock
@@ -56,29 +56,29 @@ class AuditLog:
         self._rates = Rates()
         self._waiting: deque[AuditEntry] = deque()
         self._reports: dict[Board, CallReport] = {}
-        """Those whose entries wait, too."""
+        """Reports whose entries are not written yet."""
         self._news = trio.Event()
         self._lock = trio.Lock()
         self._thread = trio.CapacityLimiter(1)
         self.trouble = ""
-        """Why the last entries could not be written; empty when they were."""
+        """Why the last entries could not be written; empty: they were."""
         self.lost = 0
-        """Entries since the start that are in no file."""
+        """Entries that were lost since the start."""
         self._untold = 0
 
     def write(self, entry: AuditEntry, source: Source, more: int = 0) -> None:
-        """Keep an entry, unless its source causes too many. `more` like it were left out before it got here."""
+        """Add an entry, unless its source causes too many. `more` similar entries were dropped before."""
         if self._rates.admit(entry, source, trio.current_time(), more):
             self._put(entry)
         self._news.set()
 
     def count(self, entry: AuditEntry, source: Source, more: int) -> None:
-        """There were so many more of which nothing else is known."""
+        """Count further entries of which nothing else is known."""
         self._rates.count(entry, source, trio.current_time(), more)
         self._news.set()
 
     def note_report(self, board: Board, report: CallReport) -> None:
-        """The entries of a report were all written or counted: they and this get to the disk together."""
+        """All entries of a report were added or counted: write them to the disk together with this note."""
         self._reports[board] = report
         self._news.set()
 
@@ -87,7 +87,7 @@ class AuditLog:
         return await trio.to_thread.run_sync(self._file.reports, limiter=self._thread)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Write until cancelled; what is there by then is written, too, if the disk takes it within `BUSY_SECONDS`."""
+        """Write entries until cancelled. The remaining ones are written then, if that takes at most `BUSY_SECONDS`."""
         task_status.started()
         try:
             while True:
@@ -101,7 +101,7 @@ class AuditLog:
                 await trio.to_thread.run_sync(self._file.close, limiter=self._thread)
 
     async def flush(self, *, trim: bool = False, is_last: bool = False) -> None:
-        """Write what waits, and `trim` what is too old. When it cannot be written, it goes on waiting."""
+        """Write all waiting entries, and with `trim` delete old ones. Entries that cannot be written stay in memory."""
         async with self._lock:
             self._news = trio.Event()
             for entry in self._rates.due(trio.current_time(), all_of_it=is_last):
@@ -138,7 +138,7 @@ class AuditLog:
                 _log.warning("the journal can be written again; %d entries were lost", untold)
 
     async def read(self, query: AuditQuery) -> tuple[list[AuditEntry], int]:
-        """The entries in order of time, also those that are not written yet, and how many older ones there are.
+        """The entries in order of time, including unwritten ones, and how many older ones match.
 
         Raises:
             AuditError: the file cannot be read.

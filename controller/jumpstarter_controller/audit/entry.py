@@ -1,4 +1,4 @@
-"""One thing that somebody did, as it is kept."""
+"""An entry of the audit log."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ MAX_NAME_LENGTH = 255
 MAX_SENTENCE_LENGTH = 500
 
 Board: TypeAlias = tuple[str, str]
-"""The namespace and the name of its exporter."""
+"""Namespace and name of a board's exporter."""
 Source: TypeAlias = tuple[str, ...]
-"""Who causes entries, as far as they are counted together: what kind of one, and the name."""
+"""Who causes entries, for rate limiting: the kind, and the name."""
 
 
 class AuditEntry(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Names and texts are on one line each, whoever said them."""
+    """An entry. Names and texts are single lines, whatever their source."""
 
     time: float
     """Seconds since the epoch, by the controller's clock."""
@@ -33,18 +33,18 @@ class AuditEntry(msgspec.Struct, frozen=True, omit_defaults=True):
     client: str = ""
     lease: str = ""
     what: str = ""
-    """In words; empty for a call of a driver."""
+    """What happened, as text; empty for a driver call."""
     more: int = 0
-    """It stands for so many that were left out."""
+    """The number of dropped entries that it stands for."""
     is_call: bool = False
-    """An exporter reported it; the fields below are its own words."""
+    """Whether an exporter reported it. The fields below are then untrusted."""
     user: str = ""
-    """Of the exporter's host, where it was not the lease's client."""
+    """The user of the exporter's host, if it was not the lease's client."""
     session: str = ""
     device: str = ""
     method: str = ""
     status: str = ""
-    """What came of it, as gRPC calls it; empty when it begins."""
+    """The gRPC status; empty for the begin of a call."""
     seconds: float = 0.0
     """How long it took."""
     received: int = 0
@@ -54,7 +54,7 @@ class AuditEntry(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class CallReport(NamedTuple):
-    """How many calls an exporter has reported, so that none counts twice whose answer got lost."""
+    """How many calls an exporter has reported, so that a repeated report is not counted twice."""
 
     uid: str
     """The exporter's."""
@@ -67,7 +67,7 @@ class CallReport(NamedTuple):
 
 
 def entry_of(time: float, sentence: str, fields: Mapping[str, str]) -> tuple[AuditEntry, Source]:
-    """What a line of the log tells, and who caused it."""
+    """The entry for a log line, and its source."""
     for kind in ("host", "policy"):
         if kind in fields and "exporter" not in fields:
             sentence = f"{sentence}: {fields[kind]}"
@@ -85,13 +85,13 @@ def entry_of(time: float, sentence: str, fields: Mapping[str, str]) -> tuple[Aud
 
 
 def stranger_refused(time: float, error: Exception, fields: Mapping[str, str]) -> tuple[AuditEntry, Source]:
-    """That somebody was refused who says that they are the one in the fields. All of them are one source."""
+    """The entry for a rejected caller, with the identity that it claimed. All of these are one source."""
     entry, _ = entry_of(time, f"was refused, at {fields.get('peer', '')}: {error}", fields)
     return entry, ("strangers",)
 
 
 def ignore(_entry: AuditEntry, _source: Source) -> None:
-    """Keep nothing."""
+    """Drop the entry."""
 
 
 def _name(text: str) -> str:

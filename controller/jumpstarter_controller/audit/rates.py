@@ -1,4 +1,4 @@
-"""How much of one source is kept: whoever causes too much is counted instead. No I/O."""
+"""Limits the entries of each source; further ones are only counted. No I/O."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from jumpstarter_controller.audit.entry import AuditEntry, Source
 __all__ = ["BURST", "PER_SECOND", "Rates"]
 
 BURST = 300
-"""Entries of one source at once."""
+"""The burst of entries of one source."""
 PER_SECOND = 1.0
 """And behind them."""
 TELL_SECONDS = 10.0
-"""How many were left out is told so soon."""
+"""The interval in which the number of dropped entries is written."""
 MAX_SOURCES = 10_000
-"""Beyond them, all others are one."""
+"""The limit of sources; all further ones are counted as one."""
 _OTHERS: Source = ("others",)
 
 
@@ -29,7 +29,7 @@ class _Bucket:
     left_out: int = 0
     since: float = 0.0
     last: AuditEntry | None = None
-    """What stands for all that were left out: the fields that they share."""
+    """The entry that stands for dropped ones: it has the fields that they share."""
 
 
 class Rates:
@@ -40,11 +40,11 @@ class Rates:
 
     @property
     def is_counting(self) -> bool:
-        """Whether something was left out that has not been told."""
+        """Whether there are dropped entries that were not written yet."""
         return any(one.left_out for one in self._buckets.values())
 
     def admit(self, entry: AuditEntry, source: Source, now: float, more: int = 0) -> bool:
-        """Whether an entry is kept; otherwise it is counted. `more` are counted beside it."""
+        """Whether an entry is written; otherwise it is counted. `more` are counted in addition."""
         bucket = self._bucket(source, now)
         is_kept = bucket.tokens >= 1
         if is_kept:
@@ -56,11 +56,11 @@ class Rates:
         return is_kept
 
     def count(self, entry: AuditEntry, source: Source, now: float, more: int) -> None:
-        """So many more like this one were left out elsewhere."""
+        """Count similar entries that were dropped elsewhere."""
         self._leave_out(self._bucket(source, now), entry, more, now)
 
     def due(self, now: float, *, all_of_it: bool = False) -> Iterator[AuditEntry]:
-        """What was left out, as entries; without `all_of_it`, what had its time."""
+        """Entries for the dropped ones that are due; with `all_of_it`, for all of them."""
         for bucket in self._buckets.values():
             if bucket.left_out and bucket.last and (all_of_it or now - bucket.since >= TELL_SECONDS):
                 yield replace(bucket.last, more=bucket.left_out)

@@ -1,4 +1,4 @@
-"""What happened, in words: from each record as it was and as it is. The engine tells it when it is on the disk."""
+"""Describes changes of records as text. The reconciler calls it when a change is in the store."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _OLD_ONES = {False: "the old ones count no more", True: "the old one counts for 
 def write(
     before: Record | None, after: Record | None, keep: Callable[[str, Mapping[str, str]], None]
 ) -> None:
-    """Log what that change means, and have it kept."""
+    """Log what a change means, and add it to the audit log."""
     for level, sentence, fields in entries(before, after):
         _log.log(level, "%s", sentence, extra=fields)
         if level >= logging.INFO:
@@ -42,7 +42,7 @@ def write(
 
 
 def entries(before: Record | None, after: Record | None) -> Iterator[Entry]:
-    """What a change means; nothing where nobody would want to read it."""
+    """The description of a change; nothing if it is not worth an entry."""
     record = after or before
     match record:
         case None | ExporterDevices():  # what an exporter registers with is said of the exporter

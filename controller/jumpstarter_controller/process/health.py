@@ -25,7 +25,7 @@ class Health(health_grpc.HealthServicer):
 
     @property
     def serving(self) -> bool:
-        """Whether new calls are welcome."""
+        """Whether new calls are accepted."""
         return not self._leaving.is_set()
 
     def leave(self) -> None:

@@ -1,4 +1,4 @@
-"""The smallest HTTP server that a scraper and a probe need: GET of a few fixed paths, one for each connection."""
+"""A minimal HTTP server for scrapers and probes: GET of a few fixed paths, one request for each connection."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Page", "serve_http"]
 
 MAX_HEAD_BYTES = 16 * 1024
 SECONDS = 10.0
-"""For one connection, all in all."""
+"""The time limit of a connection."""
 MAX_CONNECTIONS = 32
 
 _log = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ async def serve_http(
     *,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Answer with what `pages` make at that moment, by path, until cancelled. Closes the listeners."""
+    """Serve `pages`, by path, until cancelled. Closes the listeners."""
     slots = trio.CapacityLimiter(MAX_CONNECTIONS)
 
     async def handle(stream: trio.abc.Stream) -> None:

@@ -1,4 +1,4 @@
-"""What controller and router write to stderr: one line an event, with whom it concerns as fields of the line.
+"""The log of controller and router on stderr: one line for each event, with the objects concerned as fields.
 
 Fields are the record's own attributes, put there by `extra=about(...)`. A token never gets into a line, not even one
 that stands in somebody else's message, and no peer's text begins a line of its own.
@@ -29,7 +29,7 @@ _TOKEN = re.compile(r"eyJ[\w-]{4,}\.[\w-]+(\.[\w-]*)?")
 
 
 def configure(level: str, form: Literal["text", "json"]) -> None:
-    """Write this process's log to stderr from now on."""
+    """Write the log of this process to stderr."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
@@ -38,7 +38,7 @@ def configure(level: str, form: Literal["text", "json"]) -> None:
 
 
 def about(*records: Record, **fields: str) -> dict[str, str]:
-    """The `extra` of a line that concerns these records, and what else is known."""
+    """The `extra` argument of a log call: these records, and further fields."""
     found: dict[str, str] = {}
     for record in records:
         found["namespace"] = record.namespace
@@ -55,10 +55,10 @@ def about(*records: Record, **fields: str) -> dict[str, str]:
 
 
 class RefusalLog(LimitedLog):
-    """Calls that were refused."""
+    """A rate-limited log of rejected calls."""
 
     def note(self, why: Exception, **fields: str) -> None:
-        """One more."""
+        """Log a rejected call."""
         self.write(f"refused: {str(why)[:MAX_FIELD_LENGTH]}", about(**fields))
 
 
@@ -77,7 +77,7 @@ def _clean(text: str) -> str:
 
 
 def without_tokens(text: str) -> str:
-    """The text with a word in place of each token."""
+    """The text with each token replaced by "[token]"."""
     return _TOKEN.sub("[token]", text)
 
 

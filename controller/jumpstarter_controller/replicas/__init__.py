@@ -1,4 +1,4 @@
-"""Several controllers of one lab: which of them leads, who else lives, and what they have in common."""
+"""Several controllers of one lab: leader election, liveness, and shared keys."""
 
 from jumpstarter_controller.replicas.election import Election, LeaderRecord
 from jumpstarter_controller.replicas.leadership import Leadership, Lock

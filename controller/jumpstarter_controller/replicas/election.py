@@ -1,15 +1,14 @@
-"""Which of several controllers of one lab leads: a state machine without I/O over one record that all of them see.
+"""Leader election among the controllers of one lab: a state machine without I/O over one shared record.
 
-The record says who leads and for how long from the moment in which it was written; whoever leads writes it again in
-time. Nobody compares its clock with another's, only how long something took by its own:
+The record names the leader, and how long it leads from the time of writing; the leader renews it in time. Clocks of
+different machines are never compared, only durations on one's own clock:
 
-- A leader believes that it leads for `CLAIM_SECONDS` from the moment **before** it asked for its record to be written.
-- All others take its record over when they have seen it unchanged for `LEASE_SECONDS` from the moment **after** they
-  first saw it.
+- A leader leads for `CLAIM_SECONDS` from the moment **before** it sent the write of its record.
+- Others take the record over when it was unchanged for `LEASE_SECONDS` from the moment **after** they first read it.
 
-So two never lead at the same time as long as their clocks run at rates that differ by less than the two spans do: the
-slowest may run at 1 - `MAX_DRIFT`, the fastest at 1 + `MAX_DRIFT`. A write names the version that it replaces, so that
-of two who take the record over one succeeds.
+So two controllers never lead at the same time, as long as the rates of their clocks differ by less than the two
+durations do: the slowest may run at 1 - `MAX_DRIFT`, the fastest at 1 + `MAX_DRIFT`. A write names the version that it
+replaces, so that only one of two candidates succeeds.
 """
 
 from __future__ import annotations
@@ -21,44 +20,44 @@ from typing import NamedTuple
 __all__ = ["CLAIM_SECONDS", "LEASE_SECONDS", "MAX_DRIFT", "RENEW_SECONDS", "Election", "LeaderRecord"]
 
 LEASE_SECONDS = 6.0
-"""A record that nobody writes again is good for so long."""
+"""How long a record that is not renewed is respected by others."""
 CLAIM_SECONDS = 4.5
-"""And its leader believes in it for so long."""
+"""How long a leader relies on its record."""
 MAX_DRIFT = (LEASE_SECONDS - CLAIM_SECONDS) / (LEASE_SECONDS + CLAIM_SECONDS)
 RENEW_SECONDS = 2.0
-"""Between two writes of a leader: each of them costs the API server something."""
+"""Between two renewals. Each one is load for the API server."""
 RETRY_SECONDS = 0.5
-"""After one that failed."""
+"""After a failed write."""
 LOOK_SECONDS = 1.0
-"""Between two looks of those who do not lead."""
+"""Between two reads of a controller that does not lead."""
 
 
 class LeaderRecord(NamedTuple):
-    """What the record says."""
+    """The content of the record."""
 
     holder: str
-    """Who leads; empty when the last one has let go."""
+    """The leader; empty: the last one has resigned."""
     seconds: float = LEASE_SECONDS
-    """For how long."""
+    """The duration of the lease."""
     transitions: int = 0
-    """How often another has begun to lead."""
+    """How often the leader has changed."""
 
 
 class Election:
-    """One replica's part in it. `clock` is one that nobody sets.
+    """One replica's part in the election. `clock` is monotonic.
 
-    Whoever drives it reads the record and calls `observe`, then writes what `proposal` says, if anything: `begin`
-    before, then `granted` or `refused`. After `pause()` seconds it does that again.
+    The caller reads the record and calls `observe`, then writes the `proposal`, if there is one: `begin` before the
+    write, `granted` or `refused` after it. It repeats this after `pause()` seconds.
     """
 
     def __init__(self, identity: str, clock: Callable[[], float]) -> None:
-        """No other process that lives may have this `identity`; one that is dead may have had it."""
+        """`identity` must be unique among running processes. A dead process may have had the same one."""
         self.identity = identity
         self._clock = clock
         self._seen: LeaderRecord | None = None
         self._version = ""
         self._seen_at = -math.inf
-        """When the present version was seen first."""
+        """When the present version was first read."""
         self._asked_at = -math.inf
         self._claimed_until = -math.inf
         self._failed = False
@@ -66,31 +65,31 @@ class Election:
 
     @property
     def leads(self) -> bool:
-        """Whether this replica leads now, and nobody else does."""
+        """Whether this replica is the only leader now."""
         return self.left > 0
 
     @property
     def left(self) -> float:
-        """For how many seconds more it leads, if nothing is written until then; 0 or less: it does not."""
+        """Seconds for which it still leads without a renewal; 0 or less: it does not lead."""
         return self._claimed_until - self._clock()
 
     @property
     def holder(self) -> str:
-        """Who led when the record was seen last; empty for nobody."""
+        """The leader in the last read record; empty: none."""
         return "" if self._seen is None else self._seen.holder
 
     @property
     def version(self) -> str:
-        """Of the record as it was seen last, which a write has to name; empty when there was none."""
+        """Version of the last read record, which a write has to name; empty: there was none."""
         return self._version
 
     @property
     def is_to_look(self) -> bool:
-        """Whether the record may be another than was seen last; otherwise it can be written as it is."""
+        """Whether the record has to be read again before a write."""
         return self._failed or self.holder != self.identity or not self._version
 
     def observe(self, claim: LeaderRecord | None, version: str) -> None:
-        """The record is so, or there is none."""
+        """The record was read; None: there is none."""
         if claim is None:
             # Somebody has deleted it; whom it named before may still believe in it.
             self._version = ""
@@ -101,7 +100,7 @@ class Election:
         self._failed = False
 
     def proposal(self) -> LeaderRecord | None:
-        """What is to be written in the place of what was seen; None: nothing."""
+        """The record to write now; None: nothing."""
         seen = self._seen
         if self._has_resigned:
             return None
@@ -114,21 +113,21 @@ class Election:
         return None
 
     def begin(self) -> None:
-        """It will be asked for in a moment."""
+        """A write of the proposal is about to begin."""
         self._asked_at = self._clock()
 
     def granted(self, claim: LeaderRecord, version: str) -> None:
-        """What was asked for is written."""
+        """The proposal was written."""
         self._seen, self._version, self._seen_at = claim, version, self._clock()
         self._failed = False
         self._claimed_until = self._asked_at + CLAIM_SECONDS if claim.holder == self.identity else -math.inf
 
     def refused(self) -> None:
-        """It was not written, or that is not known."""
+        """The proposal was not written, or that is unknown."""
         self._failed = True
 
     def resign(self) -> LeaderRecord | None:
-        """Lead no more, from now on; what is to be written so that another can at once, if anything."""
+        """Stop leading now. Returns the record to write so that another replica can lead at once; None: nothing."""
         self._has_resigned = True
         self._claimed_until = -math.inf
         if self.holder != self.identity:
@@ -137,7 +136,7 @@ class Election:
         return LeaderRecord("", transitions=self._seen.transitions)
 
     def pause(self) -> float:
-        """In how many seconds the record is to be looked at again."""
+        """Seconds until the next read or renewal."""
         if self._failed:
             return RETRY_SECONDS
         if self.holder == self.identity:

@@ -1,7 +1,7 @@
-"""Which controllers of a lab live, and where they are reached: a state machine without I/O.
+"""Which controllers of a lab are alive, and their addresses: a state machine without I/O.
 
-Each writes a record of its own again and again. One that nobody has written for a while is dead, by the clock of who
-looks; what its clock says does not matter.
+Each controller renews a record of its own. If a record is not renewed for a while, measured by the reader's clock, its
+controller is dead.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from typing import NamedTuple
 __all__ = ["ANNOUNCE_SECONDS", "LIFETIME_SECONDS", "Members", "ReplicaRecord"]
 
 ANNOUNCE_SECONDS = 10.0
-"""Between two writes of a replica's own record: each of them costs the API server something."""
+"""Between two renewals of a replica's record. Each one is load for the API server."""
 LIFETIME_SECONDS = 25.0
-"""A record that is not written again for so long is a dead replica's."""
+"""A replica whose record was not renewed for this long is dead."""
 KNOWN_SECONDS = 300.0
-"""One that is dead may live for so long, for who has nobody else to ask."""
+"""For this long a dead replica is still asked, in case it was only slow."""
 FORGET_SECONDS = 3600.0
-"""And is taken away so much later."""
+"""After this time the record of a dead replica is deleted."""
 
 
 class ReplicaRecord(NamedTuple):
@@ -27,25 +27,25 @@ class ReplicaRecord(NamedTuple):
     address: str
     """HOST:PORT for other replicas."""
     version: str
-    """Another each time that it is written."""
+    """Changes with each renewal."""
 
 
 class Members:
-    """The others, as one replica sees them."""
+    """The other replicas, as seen by one replica."""
 
     def __init__(self, identity: str, clock: Callable[[], float]) -> None:
         self.identity = identity
         self._clock = clock
         self._seen: dict[str, tuple[ReplicaRecord, float]] = {}
         self._looked: float | None = None
-        """When they were seen last."""
+        """When the records were last read."""
         self.living: dict[str, str] = {}
-        """Address by name, of all others that live."""
+        """Addresses of the other replicas that are alive, by name."""
         self.known: dict[str, str] = {}
-        """The same of those, too, of which that is not known: they may have been busy."""
+        """The same, including replicas that may only be slow."""
 
     def observe(self, found: Mapping[str, ReplicaRecord]) -> bool:
-        """All records are so. Whether other replicas live than before, or elsewhere."""
+        """Take in all records. Returns whether `living` has changed."""
         now = self._clock()
         # A time in which this one could not look, as without an API server, proves nobody dead.
         unseen = 0.0 if self._looked is None else max(0.0, now - self._looked - ANNOUNCE_SECONDS)
@@ -70,6 +70,6 @@ class Members:
         return changed
 
     def forgettable(self) -> list[str]:
-        """Whose record is nobody's any more."""
+        """Replicas whose records can be deleted."""
         now = self._clock()
         return [name for name, (_, since) in self._seen.items() if now >= since + FORGET_SECONDS]

@@ -22,17 +22,17 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Shared:
-    """What the controllers of a lab have in common beside its records."""
+    """What the controllers of a lab share, besides its records."""
 
     lock: Lock
     secret: SharedSecret
     replicas: ReplicaRecords
     url: str
-    """URL of where that is."""
+    """URL of the API server."""
 
 
 def open_store(folder: DataFolder, lab: KubernetesLab | None) -> tuple[Store, Shared | None]:
-    """The store in which the records are, and what is shared; None where there can be one controller only.
+    """Open the store. The second value is None if the lab can have only one controller.
 
     Raises:
         DataError: what it needs is not installed.
@@ -46,7 +46,7 @@ def open_store(folder: DataFolder, lab: KubernetesLab | None) -> tuple[Store, Sh
 
 
 def open_kubernetes(lab: KubernetesLab) -> tuple[KubernetesStore, Shared]:
-    """The objects of a lab, and what its controllers share. Raises as `open_store`."""
+    """Open the store of a lab in Kubernetes. Raises as `open_store`."""
     try:
         # Only for who asks for it: it is large.
         from jumpstarter_controller.replicas.kubernetes import (  # noqa: PLC0415

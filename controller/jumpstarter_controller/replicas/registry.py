@@ -1,4 +1,4 @@
-"""Says that this replica lives and where, and sees who else does."""
+"""Announces this replica to the others, and reads which others are alive."""
 
 from __future__ import annotations
 
@@ -23,45 +23,45 @@ _log = logging.getLogger(__name__)
 
 
 class Retry(Protocol):
-    """Makes a blocking request in a thread again and again; when cancelled, its thread keeps the limiter."""
+    """Repeats a blocking request in a thread. When cancelled, the abandoned thread keeps the limiter."""
 
     async def __call__(self, ask: Callable[[], T], *, limiter: trio.CapacityLimiter) -> T: ...
 
 
 class ReplicaRecords(Protocol):
-    """A record for each replica, in a place that all see. Blocking; StoreError: it cannot be read or written."""
+    """A shared record for each replica. Blocking. StoreError: it cannot be read or written."""
 
     def all(self) -> Mapping[str, ReplicaRecord]:
-        """All of them, by name."""
+        """All records, by name."""
 
     def write(self, name: str, address: str) -> None:
-        """One's own, anew."""
+        """Create or renew a record."""
 
     def remove(self, name: str) -> None:
-        """That one is gone."""
+        """Delete a record."""
 
 
 class Registry:
-    """`run` has to run."""
+    """Announces this replica and reads the others, while `run` is running."""
 
     def __init__(self, records: ReplicaRecords, members: Members, address: str) -> None:
         self.members = members
         self.on_change: Callable[[], None] = lambda: None
-        """Called when other replicas live than before."""
+        """Called when the set of living replicas has changed."""
         self._records = records
         self._address = address
         self._reading = trio.CapacityLimiter(1)
         self._writing = trio.CapacityLimiter(1)
-        """Its record is not written any more when it has been removed, whoever still waits for that."""
+        """Serialises writes, so that an abandoned write never follows the removal of the record."""
 
     async def join(self, retry: Retry) -> None:
-        """Say that this replica lives, and see who else does; `retry` makes each request until it is answered."""
+        """Write this replica's record, and read the others; `retry` repeats each request until it is answered."""
         announce = partial(self._records.write, self.members.identity, self._address)
         await retry(announce, limiter=self._writing)
         self.members.observe(await retry(self._records.all, limiter=self._reading))
 
     async def look(self) -> None:
-        """See who lives now. What cannot be seen stays as it was."""
+        """Read which replicas are alive. If that fails, nothing changes."""
         try:
             found = await _do(self._reading, self._records.all)
         except StoreError as error:
@@ -72,7 +72,7 @@ class Registry:
             self.on_change()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> NoReturn:
-        """Until cancelled. Its record stays then: see `leave`."""
+        """Renew the record and read the others, until cancelled. The record stays then: see `leave`."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._announce)
             task_status.started()
@@ -81,7 +81,7 @@ class Registry:
                 await self.look()
 
     async def _announce(self) -> NoReturn:
-        """Apart from looking: one who is late with it is thought dead."""
+        """Renew the record in a task of its own: a late renewal would make this replica look dead."""
         pause = ANNOUNCE_SECONDS
         while True:
             await trio.sleep(pause)
@@ -96,7 +96,7 @@ class Registry:
                 pause = ANNOUNCE_SECONDS
 
     async def leave(self) -> None:
-        """This replica is gone. Call it when `run` has ended."""
+        """Delete this replica's record. Call it when `run` has ended."""
         with trio.CancelScope(shield=True), trio.move_on_after(LEAVE_SECONDS):
             try:
                 await _do(self._writing, partial(self._records.remove, self.members.identity))

@@ -1,4 +1,4 @@
-"""This controller among those of its lab: it leads or not, knows the others, and is known to them."""
+"""This controller as one of several in its lab: leadership, and contact with the others."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from jumpstarter_controller.scheduling.clock import uptime
 __all__ = ["Replica", "own_address"]
 
 RELAY_SECONDS = 3.0
-"""Who leads is told so often of commands that wait elsewhere."""
+"""The interval in which the leader is told about commands that wait at this controller."""
 ANSWER_SECONDS = 2.0
 
 _log = logging.getLogger(__name__)
@@ -37,35 +37,35 @@ class _Shared(Protocol):
 
 
 class Replica:
-    """Leads or waits to as soon as `lead` runs, and is one of its lab's when it has joined."""
+    """One controller of a lab with several."""
 
     def __init__(self, shared: _Shared, identity: str) -> None:
         self.identity = identity
         self.leadership = Leadership(shared.lock, identity)
         self.members = Members(identity, uptime)
         self.listeners: Sequence[trio.abc.Listener[Any]] = ()
-        """For other replicas."""
+        """Where other replicas connect."""
         self._records = shared.replicas
         self._registry: Registry | None = None
         self._peers: Peers | None = None
 
     @property
     def peers(self) -> Peers:
-        """The others; when it has joined."""
+        """The other replicas. Only after `prepare`."""
         assert self._peers is not None
         return self._peers
 
     def prepare(
         self, address: str, listeners: Sequence[trio.abc.Listener[Any]], certificate: Certificate
     ) -> Registry:
-        """Others reach it at `address`, where it listens."""
+        """Set the address for other replicas, and the listeners there."""
         self.listeners = listeners
         self._peers = Peers(self.members, certificate)
         self._registry = Registry(self._records, self.members, address)
         return self._registry
 
     def drive(self, reconciler: Reconciler) -> None:
-        """The engine learns who leads, and who else lives."""
+        """Notify the reconciler of changes of the leader and of living replicas."""
         assert self._registry is not None
         self.leadership.on_change = reconciler.schedule_turn
         self._registry.on_change = lambda: reconciler.others_live(self.members.living)
@@ -74,7 +74,7 @@ class Replica:
     async def relay(
         self, reconciler: Reconciler, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> NoReturn:
-        """Until cancelled, tell who leads of commands that wait for leases and are heard of here."""
+        """Tell the leader about commands that wait for leases at this controller, until cancelled."""
         task_status.started()
         while True:
             await trio.sleep(RELAY_SECONDS)
@@ -94,14 +94,14 @@ class Replica:
                 _log.debug("controller %s does not hear who waits: %s", holder, error)
 
     async def leave(self) -> None:
-        """Others need not wait for this one any more. Call it when nothing of it runs."""
+        """Resign, and delete this replica's record. Call it when none of its tasks is running."""
         await self.leadership.resign()
         if self._registry is not None:
             await self._registry.leave()
 
 
 def own_address(url: str) -> str:
-    """The address of this host from which it reaches the one in `url`; blocking, as it may ask for a name."""
+    """The address of this host on the route to the host in `url`. Blocking: it may query DNS."""
     parts = urlsplit(url)
     try:
         found = socket.getaddrinfo(parts.hostname, parts.port or 443, type=socket.SOCK_DGRAM)

@@ -21,18 +21,18 @@ _log = logging.getLogger(__name__)
 
 
 class SharedSecret(Protocol):
-    """Where they are for all. Blocking."""
+    """The shared store of these files. Blocking."""
 
     NAME: str
 
     def read(self) -> dict[str, bytes] | None:
-        """What is in it by name; None: it is not there. StoreError: it cannot be read."""
+        """The files by name; None: it does not exist. StoreError: it cannot be read."""
 
     def make(self, files: Mapping[str, bytes]) -> bool:
-        """Make it; False: another was first. StoreError: who knows."""
+        """Create it. Returns False if another replica was first. StoreError: unknown whether it was created."""
 
     def add(self, files: Mapping[str, bytes]) -> bool:
-        """Put these into it; False: it is not as it was read. StoreError: who knows."""
+        """Add files. Returns False if it was changed since it was read. StoreError: unknown whether they were added."""
 
 
 def share_files(
@@ -56,7 +56,7 @@ def share_files(
 def _agreed(
     secret: SharedSecret, files: Mapping[Path, Callable[[], object]], precious: Collection[Path]
 ) -> dict[str, bytes] | None:
-    """What is in it when all is; None: another has changed it meanwhile."""
+    """The files when all are there; None: another replica has changed it meanwhile."""
     found = secret.read()
     if found is None:
         made = _made(files, files)
