@@ -132,6 +132,7 @@ def _execute(command: list[str], home: Path) -> str:
         "LANG": "C.UTF-8",
         "TERM": "dumb",
         "COLUMNS": "100",
+        "PYTEST_DEBUG_TEMPROOT": str(home),  # else a document's pytest would remove old folders of other runs
         "PYTHONFAULTHANDLER": "1",  # for what hangs: see `_ask`
     }
     with tempfile.TemporaryFile("w+") as output:
