@@ -44,10 +44,11 @@ def _with_example(sentence: str, example: str) -> str:
 
 
 admin = App(
-    name="admin", help="Clients, hosts and exporters, and their tokens; for who may read the data folder."
+    name="admin", help="Manage clients, hosts, exporters and tokens. Needs access to the data folder."
 )
 client = App(
-    name="client", help=_with_example("Who leases boards.", "jumpstarter-controller admin client list")
+    name="client",
+    help=_with_example("Manage clients, which lease boards.", "jumpstarter-controller admin client list"),
 )
 exporter = App(
     name="exporter",
@@ -61,13 +62,16 @@ host = App(
         "Hosts that register their boards by themselves.", "jumpstarter-controller admin host list -o json"
     ),
 )
-router = App(name="router", help="Routers that run in other places than the controller.")
+router = App(name="router", help="Files for routers that run as separate processes.")
 app.command(admin)
 admin.command(client)
 admin.command(exporter)
 admin.command(host)
 admin.command(router)
-policy = App(name="policy", help="Who may lease which exporters, how urgently and how long.")
+policy = App(
+    name="policy",
+    help="Access policies: which clients may lease which exporters, with which priority and for how long.",
+)
 admin.command(policy)
 admin.command(pair)
 
@@ -112,53 +116,53 @@ def run(
     Parameters
     ----------
     data
-        The folder of its state: one SQLite file and its keys.
+        The data folder: one SQLite file and the keys.
     store
-        Where the records are: in that file, or in objects of a Kubernetes cluster. The keys stay in the folder.
+        Where the records are stored: in that file, or in objects of a Kubernetes cluster. The keys stay in the folder.
     namespace
-        Of the objects; otherwise that of the kubeconfig or of the Pod.
+        Namespace of the objects; default: that of the kubeconfig or of the Pod.
     kubeconfig
-        How the cluster is reached; otherwise as a Pod does, or as kubectl does.
+        The kubeconfig file for the cluster; default: as in a Pod, or as kubectl.
     tokens
-        Signed by the controller's own key, or of ServiceAccounts of the cluster; docs/kubernetes.md compares them.
+        Tokens signed by the controller's own key, or tokens of ServiceAccounts; docs/kubernetes.md compares them.
     jumpstarter_key
-        A file with the CONTROLLER_KEY of a Jumpstarter 0.9 controller, whose tokens go on to be valid here.
+        A file with the CONTROLLER_KEY of a Jumpstarter 0.9 controller, whose tokens stay valid here.
     listen
         [HOST]:PORT for clients and exporters.
     endpoint
-        HOST:PORT as they reach it, if that is another. Tokens are for it alone.
+        HOST:PORT for clients and exporters, if it differs. Tokens are valid for this endpoint only.
     with_router
-        Carry the streams too.
+        Also run a router in this process.
     router_listen
         [HOST]:PORT of the router.
     router_endpoint
-        HOST:PORT as others reach the router.
+        HOST:PORT for clients and exporters to reach the router, if it differs.
     replica_listen
         [HOST]:PORT for the other controllers of a lab in Kubernetes; a port is chosen unless it is given.
     replica_endpoint
-        HOST:PORT as they reach it, if that is another.
+        HOST:PORT for the other controllers, if it differs.
     router
         HOST:PORT[,KEY=VALUE...] of a `jumpstarter-router` and the labels of its exporters; once for each.
     tls_cert
-        Certificate chain, as PEM; otherwise one is made, and its fingerprint printed.
+        Certificate chain in PEM; default: a certificate is created, and its fingerprint printed.
     tls_key
-        Its key, as PEM.
+        The key of the certificate, in PEM.
     max_leases
-        How many leases one client may have that have not ended.
+        The limit of open leases of a client.
     keep_ended
-        How long ended leases can still be asked for, such as 12h or 30d; at most 5,000 of them.
+        How long ended leases are kept, such as 12h or 30d; at most 5,000 of them.
     keep_journal
-        How long `admin journal` can still say who did what, such as 12h or 30d.
+        How long entries of `admin journal` are kept, such as 12h or 30d.
     max_journal_mib
-        And how much of that is kept, in MiB on the disk, whichever is less.
+        The size limit of these entries on the disk, in MiB; the stricter limit applies.
     metrics_listen
         [HOST]:PORT for Prometheus and for probes: /metrics, /healthz and /readyz, over plain HTTP.
     config
-        YAML: other issuers whose tokens count, how long our own are good; docs/controller.md shows one.
+        YAML file with external token issuers and the lifetime of tokens; docs/controller.md has an example.
     log_level
-        What goes to stderr.
+        The lowest level of log lines on stderr.
     log_format
-        As lines to read, or as one JSON object a line: time, level, message, and whom it concerns.
+        Text lines, or one JSON object for each line: time, level, message and the objects concerned.
     """
     return {
         "data": data,
@@ -196,7 +200,7 @@ def drain(
     timeout: str = "1d",
     data: Path | None = None,
 ) -> int:
-    """Let no lease begin any more, until `resume`. Leases that run go on, and who asks for one waits in the queue.
+    """Drain the lab: no lease begins until `resume`. Active leases continue, and new ones wait in the queue.
 
     It stays so over restarts, also if the controller does not run now.
 
@@ -206,13 +210,13 @@ def drain(
     Parameters
     ----------
     reason
-        For those who wait; they see it.
+        The reason, which is shown to users who wait.
     wait
-        Until no lease runs; exit code 6 if some still do after the timeout.
+        Wait until no lease is active; exit code 6 if some still are after the timeout.
     timeout
-        How long to wait, such as 30m or 2h.
+        The longest time to wait, such as 30m or 2h.
     data
-        The folder of the controller's state.
+        The data folder of the controller.
     """
     from jumpstarter_controller.cli import drain as draining  # noqa: PLC0415
 
@@ -221,14 +225,14 @@ def drain(
 
 @app.command
 def resume(*, data: Path | None = None) -> int:
-    """Let leases begin again after `drain`; those that wait get their boards in the order of the queue.
+    """Resume the lab after `drain`: waiting leases get their boards in the order of the queue.
 
         jumpstarter-controller resume
 
     Parameters
     ----------
     data
-        The folder of the controller's state.
+        The data folder of the controller.
     """
     from jumpstarter_controller.cli import drain as draining  # noqa: PLC0415
 
@@ -246,7 +250,7 @@ def create_client(
     save: Path | None = None,
     data: Path | None = None,
 ) -> int:
-    """Make a client, and write its configuration to a file that only you can read.
+    """Create a client, and write its configuration to a file that only you can read.
 
         jumpstarter-controller admin client create ann --label team=kernel --save ann.yaml
         jumpstarter-controller admin client create ann --oidc-username lab:ann
@@ -254,17 +258,17 @@ def create_client(
     Parameters
     ----------
     name
-        What it is called.
+        The name.
     namespace
-        Where it is called that.
+        The namespace.
     label
-        KEY=VALUE; may be repeated.
+        A label, KEY=VALUE; may be repeated.
     oidc_username
-        Of a user of another issuer, with the prefix that the controller's configuration gives it.
+        A user of an external token issuer, with the prefix from the controller's configuration.
     save
-        The file; without it nobody gets a token, and the user has to log in at that issuer.
+        The file; without it no token is issued, and the user has to log in at the external issuer.
     data
-        The folder of the controller's state.
+        The data folder of the controller.
     """
     from jumpstarter_controller.cli import objects  # noqa: PLC0415
 
@@ -284,7 +288,7 @@ def create_exporter(
     save: Path | None = None,
     data: Path | None = None,
 ) -> int:
-    """Make an exporter, and write its configuration to a file that only you can read.
+    """Create an exporter, and write its configuration to a file that only you can read.
 
     jumpstarter-controller admin exporter create rpi4-1 --label board=rpi4 --save rpi4-1.yaml
     """
@@ -322,7 +326,7 @@ def apply_policy(
     namespace: str = "default",
     data: Path | None = None,
 ) -> int:
-    """Make the policies of a file the lab's, at once. `-` reads standard input.
+    """Apply the policies of a file, immediately. `-` reads standard input.
 
     They are ExporterAccessPolicy documents as in Kubernetes. A namespace without any lets every client lease every
     exporter; with the first one, only what a policy allows is allowed. Leases that run are left alone.
@@ -342,7 +346,7 @@ def list_policies(
     output: Annotated[Literal["table", "json", "yaml", "name"], Parameter(["--output", "-o"])] = "table",
     data: Path | None = None,
 ) -> int:
-    """Show every policy."""
+    """Show all policies."""
     from jumpstarter_controller.cli import policies  # noqa: PLC0415
 
     return policies.listing(namespace, output, data=data)
@@ -360,7 +364,7 @@ def delete_policy(name: str, /, *, namespace: str = "default", data: Path | None
 def make_backup(
     file: Path, /, *, overwrite: Annotated[bool, Parameter(negative="")] = False, data: Path | None = None
 ) -> int:
-    """Write the whole lab to one file that only you can read; the controller may go on running.
+    """Write the whole lab to one file that only you can read. The controller may keep running.
 
     In it are all records, the keys with which tokens are signed and routers are recognised, and the certificate that
     the controller made for itself: keep it secret. The options of `run`, its --config, a certificate of --tls-cert
@@ -372,11 +376,11 @@ def make_backup(
     Parameters
     ----------
     file
-        The file. What it had is replaced as a whole, or not at all.
+        The file. It is replaced as a whole, or not at all.
     overwrite
-        It may be there already.
+        Replace the file if it exists.
     data
-        The folder of the controller's state.
+        The data folder of the controller.
     """
     from jumpstarter_controller.cli import backup  # noqa: PLC0415
 
@@ -387,7 +391,7 @@ def make_backup(
 def restore_backup(
     file: Path, /, *, exactly: Annotated[bool, Parameter(negative="")] = False, data: Path | None = None
 ) -> int:
-    """Make the lab what it was in a backup, while no controller runs.
+    """Restore the lab from a backup, while no controller runs.
 
     Clients, hosts, exporters and policies are as in the backup. Leases are as they are now, and tokens that were
     revoked stay so, as far as the present data can be read; what is different is said. Pairing codes are not
@@ -403,7 +407,7 @@ def restore_backup(
     exactly
         Leases and tokens, too, are as in the backup; tokens that are valid again are named.
     data
-        The folder of the controller's state; made if it is not there.
+        The data folder of the controller; created if it does not exist.
     """
     from jumpstarter_controller.cli import backup  # noqa: PLC0415
 
@@ -429,13 +433,13 @@ def export_lab(
     Parameters
     ----------
     namespace
-        Of the cluster, which the lab's own has to be called, too; otherwise that of the kubeconfig.
+        Namespace in the cluster, which has to have the name of the lab's own; default: that of the kubeconfig.
     kubeconfig
-        How the cluster is reached; otherwise as kubectl does.
+        The kubeconfig file for the cluster; default: as kubectl.
     overwrite
-        What else is in the namespace is replaced, or goes.
+        Replace or delete existing objects of a lab in the namespace.
     data
-        The folder of the controller's state.
+        The data folder of the controller.
     """
     from jumpstarter_controller.cli import backup  # noqa: PLC0415
 
@@ -460,13 +464,13 @@ def import_lab(
     Parameters
     ----------
     namespace
-        Where the lab is; otherwise where it was exported to from this folder.
+        Namespace of the lab; default: the one that it was exported to from this folder.
     kubeconfig
-        How the cluster is reached; otherwise as kubectl does.
+        The kubeconfig file for the cluster; default: as kubectl.
     overwrite
-        A lab that the folder has is kept beside.
+        Replace the lab in the folder. It is kept beside the new one.
     data
-        The folder of the controller's state; made if it is not there.
+        The data folder of the controller; created if it does not exist.
     """
     from jumpstarter_controller.cli import backup  # noqa: PLC0415
 
@@ -486,7 +490,7 @@ def read_journal(
     output: Annotated[Literal["table", "json", "yaml"], Parameter(["--output", "-o"])] = "table",
     data: Path | None = None,
 ) -> int:
-    """Show who leased, extended, released and was refused what, and who switched a board, in order of time.
+    """Show who leased, extended and released boards, whose requests were rejected, and who used a board, by time.
 
     Exporters report the name of each call that is no mere look, never its arguments. Too many of them become a number.
 
@@ -496,23 +500,23 @@ def read_journal(
     Parameters
     ----------
     board
-        Of that exporter only, and of its leases.
+        Only entries of this exporter and its leases.
     client
-        Of that client only.
+        Only entries of this client.
     lease
-        Of that lease only.
+        Only entries of this lease.
     since
-        How long ago it begins, such as 2h or 7d, or when, such as 2026-11-28T18:00.
+        The begin: an age such as 2h or 7d, or a time such as 2026-11-28T18:00.
     until
-        How long ago it ends, or when; otherwise now.
+        The end: an age or a time; default: now.
     limit
-        At most so many; the newest, if there are more.
+        The number of entries; if there are more, the newest are shown.
     namespace
-        Of that namespace only.
+        Only entries of this namespace.
     output
-        As lines to read, or as data.
+        The output format.
     data
-        The folder of the controller's state.
+        The data folder of the controller.
     """
     from jumpstarter_controller.cli import journal  # noqa: PLC0415
 
@@ -527,7 +531,7 @@ def list_hosts(
     output: Annotated[Format, Parameter(["--output", "-o"])] = "table",
     data: Path | None = None,
 ) -> int:
-    """Show every host, its boards, and which labels it may set.
+    """Show all hosts, their boards, and the labels that they may set.
 
     jumpstarter-controller admin host list -o json
     """
@@ -548,7 +552,7 @@ def change_host(
     may_not_label: list[str] | None = None,
     data: Path | None = None,
 ) -> int:
-    """Change the labels of a host's boards, and which it may set itself; at once, on those that there are.
+    """Change the labels of a host's boards, and which labels it may set itself. Existing boards change immediately.
 
         jumpstarter-controller admin host change pi4 --label site=berlin --may-label team
         jumpstarter-controller admin host change pi4 --no-label site --may-not-label team
@@ -556,19 +560,19 @@ def change_host(
     Parameters
     ----------
     name
-        What the host is called.
+        The name of the host.
     namespace
-        Where it is called that.
+        The namespace.
     label
-        KEY=VALUE of each of its boards; may be repeated.
+        A label for each of its boards, KEY=VALUE; may be repeated.
     no_label
-        A key that was set so, and is not to be any more.
+        The key of a label to remove.
     may_label
-        A key that it may set itself.
+        The key of a label that the host may set itself.
     may_not_label
-        One that it may not set any more; it goes from its boards.
+        A key that the host may no longer set. The label is removed from its boards.
     data
-        The folder of the controller's state.
+        The data folder of the controller.
     """
     from jumpstarter_controller.cli import hosts  # noqa: PLC0415
 
@@ -585,7 +589,7 @@ def change_host(
 
 @host.command(name="revoke")
 def revoke_host(name: str, /, *, namespace: str = "default", data: Path | None = None) -> int:
-    """Take a host's token away, and those of its boards; what they have open ends. They stay, offline.
+    """Revoke the tokens of a host and its boards, and end their open calls. The boards stay, offline.
 
     jumpstarter-controller admin host revoke pi4
     """
@@ -596,7 +600,7 @@ def revoke_host(name: str, /, *, namespace: str = "default", data: Path | None =
 
 @host.command(name="delete")
 def delete_host(name: str, /, *, namespace: str = "default", data: Path | None = None) -> int:
-    """Delete a host and the exporters of its boards; their tokens count no more, their leases end.
+    """Delete a host and the exporters of its boards. Their tokens become invalid, and their leases end.
 
     jumpstarter-controller admin host delete pi4
     """

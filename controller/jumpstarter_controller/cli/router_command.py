@@ -52,17 +52,17 @@ def run(
     listen
         [HOST]:PORT for clients and exporters.
     endpoint
-        HOST:PORT as they reach it, if that is neither the address to listen on nor the name in the file.
+        HOST:PORT for clients and exporters, if it is neither the listen address nor the name in the file.
     tls_cert
-        Certificate chain, as PEM; otherwise the one in the router's file.
+        Certificate chain in PEM; default: the one in the router's file.
     tls_key
-        Its key, as PEM.
+        The key of the certificate, in PEM.
     metrics_listen
         [HOST]:PORT for Prometheus and for probes: /metrics, /healthz and /readyz, over plain HTTP.
     log_level
-        What goes to stderr.
+        The lowest level of log lines on stderr.
     log_format
-        As lines to read, or as one JSON object a line: time, level, message, and whom it concerns.
+        Text lines, or one JSON object for each line: time, level, message and the objects concerned.
     """
     return {
         "key": key,

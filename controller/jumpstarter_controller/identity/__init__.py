@@ -1,4 +1,4 @@
-"""Who somebody is: keys, tokens, and what a call's metadata says of its caller."""
+"""Identity: keys, tokens, and the authentication of callers."""
 
 from jumpstarter_controller.identity.authenticate import Authenticator, VerifiedCaller, authorise
 from jumpstarter_controller.identity.enrolment import new_code, redeem, redeemed, refused

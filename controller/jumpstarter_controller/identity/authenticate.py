@@ -1,4 +1,4 @@
-"""What a call's metadata says of its caller, checked in the order and with the words of the wire."""
+"""Authenticates a caller from a call's metadata, with the order of checks and the texts of Jumpstarter's controller."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PREFIX = "internal:"
 
 @dataclass(frozen=True)
 class VerifiedCaller:
-    """Who says to call, by a token that is good; whether that object exists is not known yet."""
+    """A caller with a valid token. It is not yet known whether the object that it names exists."""
 
     kind: Kind
     namespace: str
@@ -44,14 +44,14 @@ class VerifiedCaller:
 
 
 class ExternalIssuer(Protocol):
-    """Somebody else whose tokens we take."""
+    """An external issuer whose tokens are accepted."""
 
     @property
     def url(self) -> str:
         """Its `iss`."""
 
     async def verify(self, token: str) -> tuple[str, float]:
-        """Whom a token names, and when it ends in seconds since the epoch. TokenError if it does not count."""
+        """The user that a token names, and its expiry in seconds since the epoch. TokenError: it is invalid."""
 
 
 class AccountTokens(Protocol):
@@ -74,7 +74,7 @@ async def _is_somebody(_: Subject) -> bool:
 
 
 class Authenticator:
-    """Our own tokens, and those of other issuers."""
+    """Verifies our own tokens, and those of external issuers."""
 
     def __init__(
         self,
@@ -170,7 +170,7 @@ def authorise(caller: VerifiedCaller, found: tuple[Callable[[str], bool], str] |
 
 
 def bearer(metadata: Metadata) -> str:
-    """The bearer token of a call. RpcError UNAUTHENTICATED or INVALID_ARGUMENT if there is not exactly one."""
+    """The bearer token of a call. RpcError: UNAUTHENTICATED or INVALID_ARGUMENT, there is not exactly one."""
     values = _values(metadata, "authorization")
     if not values:
         raise RpcError(StatusCode.UNAUTHENTICATED, "missing authorization header")
@@ -225,7 +225,7 @@ def _values(metadata: Metadata, key: str) -> list[str]:
 
 
 def _issuer_of(token: str) -> str:
-    """Who says to have issued it, unverified: only whom to ask."""
+    """The claimed issuer, unverified. Use it only to select the verifier."""
     import jwt  # noqa: PLC0415 - here only, so that nobody takes it for more
 
     try:

@@ -1,4 +1,4 @@
-"""Pairing codes: short-lived, good for one enrolment, kept as hashes only."""
+"""Pairing codes: short-lived, for one enrolment, stored as hashes only."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["CODE_SECONDS", "new_code", "normal", "redeem", "redeemed", "refused"
 
 CODE_SECONDS = 600.0
 ALPHABET = "23456789ABCDEFGHJKLMNPQRSTUVWXYZ"
-"""Nothing that is read as something else."""
+"""Without characters that are easily confused."""
 LENGTH = 12
 MAX_CODE_LENGTH = 64
 """Of what is typed in, with dashes and spaces."""
@@ -81,7 +81,7 @@ def redeemed(code: PairingCode, nonce: str, uid: str, replaced: str) -> PairingC
 
 
 def refused() -> RpcError:
-    """Of a code that is not good, whatever is wrong with it."""
+    """The error for an invalid code. It does not say what is wrong with it."""
     return RpcError(
         StatusCode.PERMISSION_DENIED,
         "this pairing code is wrong, used, expired or for something else; "
@@ -94,7 +94,7 @@ def _is_redeemer(code: PairingCode, nonce: str) -> bool:
 
 
 def normal(text: str) -> str:
-    """As it was made: without dashes and spaces, in capitals."""
+    """The canonical form of a code: upper case, without dashes and spaces."""
     return "".join(text.split()).replace("-", "").upper()
 
 

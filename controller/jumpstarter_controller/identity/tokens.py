@@ -1,4 +1,4 @@
-"""Tokens of clients and exporters: JWTs that this controller signs and knows again."""
+"""Tokens of clients and exporters: JWTs that this controller signs and verifies."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ REMEMBERED = 8192
 
 
 class TokenError(RpcError):
-    """A token that does not count. On the wire UNKNOWN, with the text that Jumpstarter's own clients look for."""
+    """An invalid token. On the wire UNKNOWN, with the text that Jumpstarter's clients match."""
 
     def __init__(self, sentence: str, reason: ReasonCode = ReasonCode.BAD_TOKEN) -> None:
         super().__init__(StatusCode.UNKNOWN, sentence, [(REASON, reason.value)])
@@ -33,7 +33,7 @@ class TokenError(RpcError):
 
 
 def expired() -> TokenError:
-    """Of a token whose time is over; clients look for these words."""
+    """The error for an expired token. Clients match its text."""
     return TokenError(
         "oidc: verify token: token is expired; ask who runs the lab for a new one "
         "(jumpstarter-controller admin client rotate), or log in again",
@@ -43,7 +43,7 @@ def expired() -> TokenError:
 
 @dataclass(frozen=True)
 class Subject:
-    """Whom a token names. The uid is one object's: a new object of the same name is somebody else."""
+    """The subject of a token. The uid identifies the object: a new object with the same name has another uid."""
 
     kind: Kind
     namespace: str
@@ -55,13 +55,13 @@ class Subject:
 
     @classmethod
     def parse(cls, text: str) -> Subject:
-        """`client:NAMESPACE:NAME:UID`. ValueError if it is written otherwise."""
+        """Parse `client:NAMESPACE:NAME:UID`. ValueError: it is invalid."""
         kind, namespace, name, uid = text.split(":")
         return cls(Kind(kind.capitalize()), namespace, name, uid)
 
 
 class TokenIssuer:
-    """Signs with ES256. The audience is the endpoint that the token is for."""
+    """Signs and verifies tokens with ES256. The audience is the endpoint that the token is for."""
 
     def __init__(
         self,
@@ -79,7 +79,7 @@ class TokenIssuer:
         self._known: dict[bytes, tuple[Subject, float]] = {}
 
     def issue(self, subject: Subject, lifetime: float | None = None) -> tuple[str, float]:
-        """A token, and when it ends in seconds since the epoch."""
+        """A new token, and its expiry in seconds since the epoch."""
         now = int(self._clock())
         expiry = now + int(self.lifetime if lifetime is None else lifetime)
         claims = {"iss": ISSUER, "aud": [self._endpoint], "sub": str(subject), "iat": now, "exp": expiry}

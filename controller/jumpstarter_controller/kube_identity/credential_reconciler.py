@@ -1,7 +1,7 @@
-"""Keeps the Secrets and the statuses of clients and exporters as their objects need them.
+"""Keeps the Secrets with tokens, and the statuses, of clients and exporters up to date.
 
-It acts upon what it reads anew: an object or a Secret may be older in a watch than what somebody has just written. When
-another replica or a person is first, it looks again.
+Before each action it reads the object and its Secret again, because a watch may be behind. When another replica or a
+person changes them first, it starts again.
 """
 
 from __future__ import annotations
@@ -53,62 +53,62 @@ from jumpstarter_controller.store.kubernetes.store import KubernetesStore
 __all__ = ["CredentialReconciler", "SecretTokens"]
 
 WORKERS = 4
-"""Objects that are looked after at the same time."""
+"""Objects that are handled concurrently."""
 MAX_TRIES = 8
-"""So often in a row others may be first."""
+"""The number of conflicts in a row after which an object is tried again later."""
 PAUSE_SECONDS = 0.1
 FIRST_RETRY_SECONDS = 1.0
 MAX_RETRY_SECONDS = 60.0
 LOOK_SECONDS = 30.0
-"""A wall clock that was set is noticed so soon."""
+"""The longest pause, so that a change of the wall clock is noticed."""
 MAX_SAID = 1000
 MISSING, CONFLICT = 404, 409
 LASTING = {400, 403, 422}
-"""Such a refusal goes on until somebody changes something: a quota, a role, a Secret that cannot be changed."""
+"""Statuses of errors that last until somebody changes something: a quota, a role, an immutable Secret."""
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 
 class SecretTokens(Protocol):
-    """Where the tokens in Secrets are from."""
+    """The source of the tokens in Secrets."""
 
     @property
     def endpoint(self) -> str:
-        """Where they are good."""
+        """The endpoint that the tokens are valid for."""
 
     @property
     def note(self) -> str:
-        """What an object is to say of such a token, beside when it ends; empty: nothing."""
+        """A note about such tokens for the object's status, besides the expiry; empty: none."""
 
     async def for_secret(self, record: Client | Exporter) -> tuple[str, float]:
-        """A new one, and when it ends in seconds since the epoch."""
+        """A new token, and when it expires in seconds since the epoch."""
 
     async def content(self, token: str) -> SecretContent:
-        """What a token says that is in a Secret; it may be anybody's."""
+        """The claims of a token in a Secret, which is untrusted."""
 
 
 @dataclass(frozen=True)
 class _State:
-    """An object and its Secret, and what they need."""
+    """An object and its Secret, and the next step for them."""
 
     ref: RecordRef
     record: Client | Exporter
     item: Object
     secret: Object | None
-    """Without what is in it."""
+    """The Secret, without its content."""
     step: SecretStep
     after: Object
-    """The object with the status that it is to have."""
+    """The object with its new status."""
     content: SecretContent
 
     @property
     def is_done(self) -> bool:
-        """Nothing is to be written."""
+        """Whether nothing has to be written."""
         return self.after is self.item and self.step in {SecretStep.KEEP, SecretStep.BLOCKED}
 
 
 class CredentialReconciler:
-    """`run` has to run, on the replica that leads."""
+    """Reconciles Secrets and statuses. `run` has to run on the replica that leads."""
 
     def __init__(self, store: KubernetesStore, reconciler: Reconciler, tokens: SecretTokens) -> None:
         self._store = store
@@ -120,10 +120,10 @@ class CredentialReconciler:
         self._pending: dict[RecordRef, None] = {}
         self._busy: set[RecordRef] = set()
         self._later: dict[RecordRef, float] = {}
-        """When to look again, though nothing has happened."""
+        """When to check an object again without an event."""
         self._failures: dict[RecordRef, int] = {}
         self._told: dict[RecordRef, float] = {}
-        """When objects were last had to say why they have no token, while they have none."""
+        """When the reason for a missing token was last written to the status of an object."""
         self._rotated: dict[RecordRef, str] = {}
         """The uid of an object whose token was rotated, and of which no token was in its Secret yet."""
         self._news = Broadcast()
@@ -131,7 +131,7 @@ class CredentialReconciler:
         self._threads = trio.CapacityLimiter(WORKERS)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Look after them until cancelled."""
+        """Reconcile until cancelled."""
         token = trio.lowlevel.current_trio_token()
 
         def seen(ref: RecordRef) -> None:
@@ -158,7 +158,7 @@ class CredentialReconciler:
         self._news.notify()
 
     def notice(self, names: Iterable[str]) -> None:
-        """What is called so, and belongs to a client or an exporter, is another than before."""
+        """Secrets with these names have changed: check their objects, if they belong to clients or exporters."""
         for name in names:
             if (kind := _kind_of(name)) is not None:
                 of = name.removesuffix(secret_name(kind, ""))
@@ -194,7 +194,7 @@ class CredentialReconciler:
                 self._news.notify()
 
     async def _tend(self, ref: RecordRef) -> float | None:
-        """Do what an object needs; when to look again, in seconds since the epoch."""
+        """Reconcile an object. Returns when to check it again, in seconds since the epoch."""
         try:
             for attempt in range(MAX_TRIES):
                 state = await self._known(ref)
@@ -225,7 +225,7 @@ class CredentialReconciler:
         return self._reconciler.clock() + min(pause, MAX_RETRY_SECONDS)
 
     def _say(self, ref: RecordRef, why: str) -> None:
-        """Once for each reason, not for each object."""
+        """Log each reason once, and not for each object."""
         reason = why.replace(secret_name(ref[0], ref[1].name), "*")
         if reason not in self._said:
             if len(self._said) >= MAX_SAID:
@@ -250,12 +250,12 @@ class CredentialReconciler:
     # What an object needs
 
     async def _known(self, ref: RecordRef) -> _State | None:
-        """By what was seen last, which may be old."""
+        """The state according to the watches, which may be behind."""
         seen = self._watch.seen.get(secret_name(ref[0], ref[1].name))
         return await self._state(ref, self._store.latest(ref), seen)
 
     async def _read(self, ref: RecordRef) -> _State | None:
-        """By what is there now."""
+        """The current state, read from the API server."""
         await self._do(partial(self._store.read, ref))
         name = secret_name(ref[0], ref[1].name)
         try:
@@ -301,7 +301,7 @@ class CredentialReconciler:
     # What is done
 
     async def _act(self, state: _State) -> None:
-        """One step; when others are first, none."""
+        """Do the next step. On a conflict nothing is done."""
         try:
             match state.step:
                 case SecretStep.ROTATE:
@@ -317,7 +317,7 @@ class CredentialReconciler:
                 raise
 
     async def _rotate(self, state: _State) -> None:
-        """No token from before counts any more."""
+        """Rotate the object's tokens: all earlier ones become invalid."""
         kind, key = state.ref
 
         def apply(draft: Draft, _: float) -> str:

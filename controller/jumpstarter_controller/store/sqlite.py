@@ -1,4 +1,4 @@
-"""A lab in one SQLite file. What `commit` has returned from survives a crash and a power cut."""
+"""A store in one SQLite file. Changes are durable when `commit` returns, even after a crash or a power cut."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ __all__ = ["SqliteStore"]
 
 BUSY_SECONDS = 10.0
 LOOK_SECONDS = 0.25
-"""What another process changes is noticed so soon: its file is asked whether there is something."""
+"""The interval in which the file is checked for changes of other processes."""
 MAX_DELETED = 10_000
-"""Of so many records it is known that they are gone; whoever is further behind has to take a snapshot."""
+"""Deleted records that are remembered. A reader that is further behind has to take a snapshot."""
 MAX_OWN_CHANGES = 10_000
-"""Writes that are remembered until they have been passed over."""
+"""Own writes that are remembered, so that `watch` need not read them again."""
 MAX_UNREADABLE = 100
-"""Each is spoken of once."""
+"""Unreadable rows that are remembered. Each is logged once."""
 
 _log = logging.getLogger(__name__)
 _KINDS: dict[str, type[Record]] = {kind.KIND: kind for kind in KINDS}
@@ -140,9 +140,9 @@ MIGRATIONS: tuple[str | Callable[[sqlite3.Connection], None], ...] = (
     "",  # the same: that the lab is drained
     _split_records,
 )
-"""What makes each version of the schema from the one before it, in order."""
+"""The steps that upgrade each version of the schema to the next one, in order."""
 SCHEMA = len(MIGRATIONS)
-"""Of this version. A file of an older version is brought up to it, one of a newer version is refused."""
+"""The schema of this version. A file with an older one is upgraded; one with a newer one is rejected."""
 
 _STORED_NAMES = {"previous_uid": "outgoing", "previous_uid_until": "outgoing_until"}
 """Fields of records that databases of earlier versions have under another name."""
@@ -150,7 +150,7 @@ _FIELD_NAMES = {stored: name for name, stored in _STORED_NAMES.items()}
 
 
 class SqliteStore:
-    """One record a row, its halves as JSON, in a file that only its owner may read.
+    """One row for each record, its halves as JSON, in a file that only its owner may read.
 
     Others may write to the file, each with a store of their own.
     """
@@ -158,19 +158,19 @@ class SqliteStore:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = threading.Lock()
-        """Of the connection for all but `watch`."""
+        """For the connection of all calls except `watch`."""
         self._watching = threading.Lock()
         self._woken = threading.Event()
         self._wakes = 0
-        """How often it was woken: whoever waits to write gives up when this changes."""
+        """The number of calls of `wake`. A write that waits for a lock gives up when it changes."""
         self._own: deque[tuple[int, int]] = deque(maxlen=MAX_OWN_CHANGES)
-        """From which revision, not with it, to which: what this store has written itself, and need not read again."""
+        """Ranges of revisions (exclusive, inclusive) that this store wrote itself, and need not read again."""
         self._alone = (0, 0)
         """The same, of what was written last with nobody else in between."""
         self._no_records: deque[int] = deque(maxlen=MAX_UNREADABLE)
         """Hashes of rows of which it was said that they are none."""
         self._newest = 0
-        """The greatest revision that was seen."""
+        """The greatest revision that was read."""
         try:
             self._check_not_emptied()
             path.touch(mode=0o600)
@@ -180,7 +180,7 @@ class SqliteStore:
                 self._prepare()
                 self._watcher = self._connect()
                 self._file = _identity(path)
-            except BaseException:  # whatever it is, nobody else can close it
+            except BaseException:  # close the connection: no other code has a reference to it
                 self._db.close()
                 raise
         except (OSError, sqlite3.Error) as error:
@@ -190,12 +190,12 @@ class SqliteStore:
 
     def _connect(self) -> sqlite3.Connection:
         db = sqlite3.connect(self._path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
-        # One row that is no text must not keep all others from being read.
+        # One row with invalid text must not make all others unreadable.
         db.text_factory = lambda text: text.decode(errors="replace")
         return db
 
     def _check_not_emptied(self) -> None:
-        """SQLite takes an empty file for a new one, and deletes the log beside it, in which everything may be."""
+        """Reject an empty file: SQLite takes it for new, and deletes the log beside it, which may contain data."""
         log = self._path.with_name(self._path.name + "-wal")
         if self._path.exists() and not self._path.stat().st_size and log.exists() and log.stat().st_size:
             raise StoreError(
@@ -204,7 +204,7 @@ class SqliteStore:
 
     def _prepare(self) -> None:
         self._db.execute("PRAGMA journal_mode=WAL")
-        # An answer that was given must be true after a power cut too.
+        # An acknowledged change must survive a power cut.
         self._db.execute("PRAGMA synchronous=FULL")
         self._db.execute("PRAGMA wal_autocheckpoint=1000")
         (verdict,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
@@ -223,7 +223,7 @@ class SqliteStore:
                 os.chmod(side, 0o600)
 
     def _migrate(self) -> None:
-        """Bring the file up to our schema, whole or not at all."""
+        """Upgrade the schema, in one transaction."""
         try:
             with self._transaction():
                 (version,) = self._db.execute("PRAGMA user_version").fetchone()  # another may have been first
@@ -237,7 +237,7 @@ class SqliteStore:
             raise StoreError(f"{self._path}: {error}; bring a backup back") from error
 
     def _check_file(self) -> None:
-        """StoreError if ours is not the file that others find: what is written to it would be lost."""
+        """Check that the open file still has its name. StoreError: it was replaced, and writes would be lost."""
         try:
             same = _identity(self._path) == self._file
         except OSError as error:
@@ -273,7 +273,7 @@ class SqliteStore:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        """All that the block writes, or nothing of it."""
+        """A transaction: everything that the block writes, or nothing."""
         self._begin()
         try:
             yield
@@ -340,7 +340,7 @@ class SqliteStore:
             ) from error
 
     def commit(self, changes: Sequence[Change]) -> Sequence[Written]:
-        """As `Store.commit`; makes all of them or none."""
+        """As `Store.commit`; in one transaction."""
         done: list[Written] = []
         try:
             with self._lock, self._transaction():
@@ -386,7 +386,7 @@ class SqliteStore:
             raise Conflict(change.ref)
 
     def _forget(self, forgotten: int) -> int:
-        """Keep no more than the youngest of what is gone; up to where all of that is forgotten."""
+        """Drop the oldest deleted records. Returns the revision up to which they are forgotten."""
         row = self._db.execute(
             "SELECT revision FROM gone ORDER BY revision DESC LIMIT 1 OFFSET ?", (MAX_DELETED,)
         ).fetchone()
@@ -396,7 +396,7 @@ class SqliteStore:
         return int(row[0])
 
     def watch(self, cursor: Cursor, seconds: float) -> Seen:
-        """As `Store.watch`; gives the caller's own changes, too, in a while."""
+        """As `Store.watch`; may include the caller's own changes, later."""
         due = time.monotonic() + seconds
         version = None
         with self._watching:
@@ -418,7 +418,7 @@ class SqliteStore:
             return int(self._watcher.execute("PRAGMA data_version").fetchone()[0])
 
     def newer(self, cursor: Cursor, kinds: Collection[type[Record]]) -> Sequence[Event]:
-        """As `Store.newer`; gives the caller's own changes, too, if others have written in between."""
+        """As `Store.newer`; includes the caller's own changes if others have written in between."""
         self._check_file()
         with self._lock:
             return [one for one in self._since(self._db, cursor).events if one.ref[0] in kinds]
@@ -473,7 +473,7 @@ class SqliteStore:
 
     @contextmanager
     def _reading(self, db: sqlite3.Connection, *, in_one: bool = True) -> Iterator[None]:
-        """All that the block reads is of one moment."""
+        """A read transaction: the block reads one consistent state."""
         try:
             if in_one:
                 db.execute("BEGIN")
@@ -494,7 +494,7 @@ class SqliteStore:
 
 
 def _stored(row: _Row, last: int) -> Stored:
-    """`last` is the newest revision that there is. KeyError, ValueError: it is no record."""
+    """The record in a row. `last` is the newest revision. KeyError, ValueError: the row is damaged."""
     kind = _KINDS[row[0]]
     spec, status, revision, age, request = row[3:]
     if revision is None or age is None or revision > last:
@@ -510,7 +510,7 @@ def _stored(row: _Row, last: int) -> Stored:
 
 
 def _text(record: Record, half: Half) -> str:
-    """One half of it as JSON; what is as it always is left out."""
+    """One half of a record as JSON, without default values."""
     usual = defaults_of(type(record))
     fields = {
         _STORED_NAMES.get(name, name): value
@@ -534,7 +534,7 @@ def _is_busy(error: Exception) -> bool:
 
 
 def _way_out(error: Exception) -> str:
-    """What to do."""
+    """The next step for the user."""
     match getattr(error, "sqlite_errorcode", 0) & 0xFF:
         case sqlite3.SQLITE_FULL:
             return "make room on its disk and try again"

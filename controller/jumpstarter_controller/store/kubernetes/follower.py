@@ -1,4 +1,4 @@
-"""A thread for each kind of object that reads its watch, and the log of what all of them were told."""
+"""A thread for each kind of object that reads its watch, and a log of the received events."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["Follower", "Followers", "Versions"]
 _log = logging.getLogger(__name__)
 
 MAX_EVENTS = 10_000
-"""Of a kind. Whoever is further behind has to take a snapshot."""
+"""Events of a kind that are kept. A reader that is further behind has to take a snapshot."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class _Log:
 
 
 class Follower:
-    """Reads one watch until it is told to stop."""
+    """Reads the watch of one kind until `stop`."""
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ class Follower:
         self.thread.start()
 
     def stop(self) -> None:
-        """It ends soon; join its thread."""
+        """Make the thread end soon; join it afterwards."""
         self._is_over.set()
         with self._changed:
             if self._stream is not None:
@@ -212,7 +212,7 @@ class Followers:
             raise StoreError(trouble)
 
     def _trouble(self) -> str:
-        """Why there is no watch of some kind; empty when there is one of each."""
+        """Why a kind has no watch; empty: all kinds have one."""
         found = next(filter(None, (one.log.informer.trouble for one in self._followers.values())), "")
         return f"the API server at {self._api.host} does not say what changes: {found}" if found else ""
 
@@ -222,7 +222,7 @@ class Followers:
         follower.thread.join()
 
     def wake(self) -> None:
-        """`since` returns at once, or the next one does."""
+        """Make the waiting `since`, or else the next one, return at once."""
         with self._changed:
             self._is_woken = True
             self._changed.notify_all()

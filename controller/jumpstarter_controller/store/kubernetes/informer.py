@@ -20,20 +20,20 @@ from jumpstarter_controller.store.kubernetes.fields import Object, dig
 __all__ = ["Informer", "State"]
 
 WATCH_SECONDS = 60.0
-"""The server ends a watch then, so that a connection which has died without a word is missed soon after."""
+"""The server ends each watch after this time, so that a dead connection is noticed soon after it."""
 SILENCE_SECONDS = 15.0
-"""And so much later the connection is dead."""
+"""If the watch has not ended this much later, the connection is dead."""
 FIRST_PAUSE_SECONDS = 0.1
 MAX_PAUSE_SECONDS = 5.0
 MAX_LINE_BYTES = 16 * 1024 * 1024
-"""etcd keeps objects of 1.5 MiB."""
+"""Objects in etcd have at most 1.5 MiB."""
 TOLERATED_FAILURES = 2
-"""So many in a row are spoken of; an API server that is started again may refuse one watch."""
+"""From this number of failures in a row on they are reported. A restarted API server may reject one watch."""
 GONE = 410
 
 
 class State(enum.Enum):
-    """What is to be done."""
+    """The next action."""
 
     WATCHING = "watching"
     """Ask for a watch, or read on."""
@@ -48,9 +48,9 @@ class Informer:
         """`event` makes one of a watch's event type and its object, or nothing."""
         self.state = State.WATCHING
         self.version = version
-        """The last that was heard of."""
+        """The last resource version that was received."""
         self.trouble = ""
-        """Why there is no watch; empty where there is one, or the next attempt may bring it."""
+        """Why there is no watch; empty: there is one, or the next attempt may succeed."""
         self._event = event
         self._rest = b""
         self._failures = 0
@@ -101,19 +101,19 @@ class Informer:
         self.version = max(self.version, version)
 
     def refused(self, status: int, message: str, retry_seconds: float | None = None) -> float:
-        """The server answered something else than a watch; seconds to the next attempt."""
+        """The server answered with an error. Returns the seconds until the next attempt."""
         self._refused(status, message)
         return self.ended(retry_seconds)
 
     def failed(self, message: str) -> float:
-        """The server cannot be reached, or the connection broke; seconds to the next attempt."""
+        """The server cannot be reached, or the connection broke. Returns the seconds until the next attempt."""
         self._failures += 1
         if self._failures >= TOLERATED_FAILURES:
             self.trouble = message
         return self.ended()
 
     def ended(self, retry_seconds: float | None = None) -> float:
-        """The watch is over; seconds to the next attempt. One that was told something goes on at once."""
+        """The watch has ended. Returns the seconds until the next attempt; 0 if the watch has received something."""
         if self._is_told and not self._failures:
             return 0.0
         pause = min(retry_seconds, MAX_PAUSE_SECONDS) if retry_seconds else self._pause

@@ -1,4 +1,4 @@
-"""A lab in the objects of one namespace of a Kubernetes cluster."""
+"""A store in the objects of one namespace of a Kubernetes cluster."""
 
 from __future__ import annotations
 
@@ -62,15 +62,15 @@ was in vain, those that follow are made once, until one is answered."""
 FIRST_PAUSE_SECONDS = 0.05
 MAX_PAUSE_SECONDS = 2.0
 MAX_GONE = 10_000
-"""Objects of which it is known that they are gone. Whoever is further behind has to take a snapshot."""
+"""Deleted objects that are remembered. A reader that is further behind has to take a snapshot."""
 MAX_REJECTED = 1000
-"""Objects of which it was said that they are no records."""
+"""Unreadable objects that are remembered. Each is logged once."""
 BUSY = 429
 RETRIED = {BUSY, 500, 502, 503, 504}
 MAX_WRITES = 8
-"""Changes of a stage are sent at the same time."""
+"""The number of changes of a stage that are sent concurrently."""
 MAX_LABELLED = 100
-"""Objects that get labels before the next watch."""
+"""Objects that get labels between two watches."""
 CONFLICT, MISSING = 409, 404
 
 _log = logging.getLogger(__name__)
@@ -79,7 +79,7 @@ _Outcome: TypeAlias = Written | Conflict | Unknown | StoreError | None
 
 
 class _ServerError(StoreError):
-    """The API server does not answer, or refuses."""
+    """The API server does not answer, or rejects the request."""
 
     passes = True
 
@@ -99,7 +99,7 @@ class KubernetesStore:
         clock: Callable[[], float] = time.time,
         events: EventRecorder | None = None,
     ) -> None:
-        """`events` is told of what is written here, and closed with the store."""
+        """`events` records the changes that are written here. It is closed with the store."""
         self._recorder = events
         self._api = api
         self._namespace = namespace
@@ -111,36 +111,36 @@ class KubernetesStore:
         self._followers = Followers(api, self._paths, self._event)
         self._lock = threading.Lock()
         self._items: dict[RecordRef, tuple[int, bytes]] = {}
-        """The objects as they were last seen, as JSON without who manages which field."""
+        """The last seen version of each object, as JSON without managed fields."""
         self._gone: dict[RecordRef, int] = {}
-        """Objects that are gone, at that revision at the latest."""
+        """Deleted objects, with a revision that is not before their deletion."""
         self._forgotten: dict[type[Record], int] = {}
-        """By kind: what was gone up to then is not known any more."""
+        """By kind: deletions up to this revision are forgotten."""
         self._rejected: dict[RecordRef, str] = {}
-        """Objects that are no records, and why."""
+        """Unreadable objects, with the reason."""
         self._unflagged: set[RecordRef] = set()
-        """Objects whose condition does not say whether they are records."""
+        """Objects whose condition about their validity is not up to date."""
         self._unlabelled: dict[RecordRef, None] = {}
-        """Objects whose labels do not say what their status does."""
+        """Objects whose labels do not match their status."""
         self._said: deque[tuple[RecordRef, str]] = deque(maxlen=MAX_REJECTED)
         self._last_age = 0
         self._wakes = 0
-        """How often it was woken: whoever waits for the server gives up when this changes."""
+        """The number of calls of `wake`. A request that waits for the server gives up when it changes."""
         self._waiting = threading.Condition()
         self._is_away = False
-        """The server has not answered the last request, however often it was made."""
+        """Whether the server did not answer the last request, in spite of retries."""
         self._writers: ThreadPoolExecutor | None = None
         self.on_seen: Callable[[RecordRef], None] = _ignore
-        """Called, in any thread, when an object is another than before, also in what is not in its record."""
+        """Called, in any thread, when an object has changed, including fields that are not part of its record."""
 
     def expect_no_answer(self) -> None:
-        """The server may be away: until it has answered once, nothing is asked twice."""
+        """The server may be unreachable: until it has answered once, no request is repeated."""
         self._is_away = True
 
     # Reading
 
     def snapshot(self, *, whole: bool = True) -> Snapshot:
-        """As `Store.snapshot`, without what is damaged in any case."""
+        """As `Store.snapshot`; damaged records are always left out."""
         records: dict[RecordRef, Stored] = {}
         versions: dict[type[Record], int] = {}
         for kind in MAPPINGS:
@@ -213,7 +213,7 @@ class KubernetesStore:
         return f"{self._paths[ref[0]]}/{ref[1].name}"
 
     def _seen(self, ref: RecordRef, mapping: KindMapping, item: Object) -> Stored | None:
-        """The record of an object that has come from the server; None if it is none."""
+        """The record of an object from the server; None: it is damaged."""
         item["metadata"].pop("managedFields", None)
         revision = revision_of(item)
         with self._lock:
@@ -304,7 +304,7 @@ class KubernetesStore:
     # Watching
 
     def watch(self, cursor: Cursor, seconds: float) -> Seen:
-        """As `Store.watch`; gives the caller's own changes, too."""
+        """As `Store.watch`; includes the caller's own changes."""
         if not isinstance(cursor, Versions):
             raise TooOldError
         self._flag()
@@ -348,7 +348,7 @@ class KubernetesStore:
     # Writing
 
     def commit(self, changes: Sequence[Change]) -> Sequence[Written]:
-        """As `Store.commit`; one request for each, those of a stage at the same time."""
+        """As `Store.commit`; one request for each change, those of a stage concurrently."""
         done: list[Written | None] = []
         seen: dict[RecordRef, int | None] = {}
         for stage in stages(changes):
@@ -370,7 +370,7 @@ class KubernetesStore:
         return [one for one in done if one is not None]
 
     def _write_all(self, changes: Sequence[tuple[Change, int | None]]) -> list[_Outcome]:
-        """What came of each of a stage's changes; None: it was not tried, as another had failed."""
+        """The result of each change of a stage; None: it was not tried, because another had failed."""
         if len(changes) == 1:
             return [self._outcome(*changes[0], self._age_of(*changes[0]))]
         if self._writers is None:
@@ -439,7 +439,7 @@ class KubernetesStore:
         return with_devices(item, self.latest((ExporterDevices, record.key)) if record.devices else None)
 
     def latest(self, ref: RecordRef) -> Object | None:
-        """The object as it was last seen."""
+        """The last seen version of an object."""
         with self._lock:
             known = self._items.get(ref)
         return None if known is None else decode_json(known[1], dict[str, Any])
@@ -450,7 +450,7 @@ class KubernetesStore:
             return [ref for ref in self._items if ref[0] in kinds]
 
     def _patiently(self, ask: Callable[[], T]) -> T:
-        """Ask again while the server is busy, for some seconds. StoreError: it stays so, or refuses; says why."""
+        """Repeat a request while the server is busy, for some seconds. StoreError: it failed or was rejected."""
         due = time.monotonic() + (0.0 if self._is_away else RETRY_SECONDS)
         pause, wakes = FIRST_PAUSE_SECONDS, self._wakes
         while True:
@@ -485,7 +485,7 @@ class KubernetesStore:
             return self._waiting.wait_for(lambda: self._wakes != wakes, seconds)
 
     def refusal(self, error: WrongAnswerError) -> StoreError:
-        """What the API server's answer means for who runs the controller."""
+        """Explain an answer of the API server to the administrator of the lab."""
         return _ServerError(refusal(self._api.host, error))
 
     @property
@@ -520,7 +520,7 @@ class KubernetesStore:
         return self._clock()
 
     def learn(self, ref: RecordRef, item: Object) -> Written:
-        """What came of a write."""
+        """The result of a write."""
         self._seen(ref, MAPPINGS[ref[0]], item)
         return Written(ref, revision_of(item), MAPPINGS[ref[0]].age(item))
 
@@ -535,7 +535,7 @@ class KubernetesStore:
         self._check_damage(ref)
 
     def lose(self, ref: RecordRef) -> None:
-        """It is gone."""
+        """The object was deleted."""
         self._forget(ref)
 
 
