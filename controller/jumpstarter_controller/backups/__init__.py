@@ -1,4 +1,4 @@
-"""A lab in one file, to bring it back: made while the controller runs, restored while it does not."""
+"""Backups: a lab in one file, made while the controller runs, and restored while it does not."""
 
 from jumpstarter_controller.backups.archive import BackupError, Contents, read_backup, write_backup
 from jumpstarter_controller.backups.restore import Restored, restore

@@ -47,55 +47,55 @@ __all__ = [
 ]
 
 APPLICATION_ID = 0x4A53424B
-"""In the file's header: a backup is never taken for a lab's database, nor the other way round."""
+"""An application id in the file's header, so that a backup and a lab's database are never confused."""
 FORMAT = 1
 OTHER_PLACE = "another place for it"
 LEFT_SECONDS = 60.0
-"""So old is what nobody writes any more."""
+"""A temporary file that is older than this was left by a killed process."""
 SECRETS = ("tokens.key", "router.key", "tls.key")
 KEPT_FILES = (*SECRETS, "tls.crt", "tls.before.crt", "addresses.json")
-"""What of the data folder is in a backup beside the database: with these, tokens and routers stay valid."""
+"""Files of the data folder that a backup contains besides the database, so that tokens and routers stay valid."""
 TABLES = ("backup", "backup_files")
 
 
 class BackupError(JumpstarterError):
-    """A backup cannot be made, or cannot be used."""
+    """A backup cannot be created or used."""
 
     exit_code = ExitCode.FAILED
 
 
 class BackupUsageError(BackupError):
-    """It is the wrong file, or the wrong moment."""
+    """The wrong file was given, or the command is not possible now."""
 
     exit_code = ExitCode.USAGE
 
 
 class About(msgspec.Struct, frozen=True):
-    """What a backup says of itself."""
+    """The description that a backup contains."""
 
     made: float
-    """When it was begun, in seconds since the epoch."""
+    """When the backup was begun, in seconds since the epoch."""
     version: str
-    """Of the program that made it."""
+    """The version of the program that created it."""
     schema: int
     counts: Mapping[str, int]
-    """Records by kind."""
+    """The number of records, by kind."""
     digest: str
-    """SHA-256 of all else that is in it."""
+    """SHA-256 of the rest of the backup."""
     format: int = FORMAT
 
 
 @dataclass(frozen=True)
 class Contents:
-    """A backup that was read and found to be whole."""
+    """A backup that was read and verified."""
 
     path: Path
     size: int
     about: About
     addresses: Addresses
-    """As the controller was reached."""
+    """The controller's addresses."""
     files: Mapping[str, bytes]
-    """Of `KEPT_FILES`, those that there were."""
+    """The existing ones of `KEPT_FILES`."""
 
 
 def write_backup(folder: DataFolder, path: Path, *, overwrite: bool = False) -> Contents:
@@ -184,7 +184,7 @@ def _counts(part: Path, database: Path) -> Mapping[str, int]:
 
 
 def copy_private(source: Path, target: Path) -> None:
-    """Copy a file, to be on the disk, for its owner only."""
+    """Copy a file durably, for its owner only."""
     descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file, source.open("rb") as original:
         shutil.copyfileobj(original, file)
@@ -193,7 +193,7 @@ def copy_private(source: Path, target: Path) -> None:
 
 
 def check_target(path: Path, *, overwrite: bool) -> None:
-    """Whether a backup may go there. BackupUsageError if not."""
+    """Check that a backup may be written there. BackupUsageError: it may not."""
     if path.is_dir() or (os.path.lexists(path) and not path.is_file()):
         raise BackupUsageError(f"{path} is not a file; name one that is not there yet")
     if path.exists() and not overwrite:
@@ -214,7 +214,7 @@ def load(path: Path) -> LabState:
 
 
 def beside(path: Path, suffix: str) -> Path:
-    """The file whose name has something more."""
+    """The file with a suffix added to its name."""
     return path.with_name(path.name + suffix)
 
 
@@ -241,7 +241,7 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 
 def _connect_read_only(path: Path) -> sqlite3.Connection:
-    """Nobody writes to it meanwhile."""
+    """Keep other processes from writing during the block."""
     address = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
     return sqlite3.connect(address, uri=True, isolation_level=None)
 
@@ -275,7 +275,7 @@ def _complete(part: Path, folder: DataFolder, made: float, counts: Mapping[str, 
 
 
 def _publish(part: Path, path: Path, *, overwrite: bool) -> None:
-    """Give it its name, which nobody else has taken meanwhile."""
+    """Rename the file to its final name, unless another process has created that meanwhile."""
     if overwrite:
         part.replace(path)
     else:

@@ -37,23 +37,23 @@ RESTORED = "it was deleted after the backup and is restored; it needs a new toke
 
 @dataclass
 class CarryOver:
-    """What is different from the backup, and what who restores it has to hear."""
+    """The differences from the backup, and notes for the person who restores it."""
 
     changes: dict[RecordRef, Record | None] = field(default_factory=dict)
     sentences: list[str] = field(default_factory=list)
 
     def put(self, record: Record, backup: LabState) -> None:
-        """Have it so."""
+        """Write this record."""
         if backup.get(type(record), record.key) != record:
             self.changes[type(record), record.key] = record
 
     def remove(self, record: Record) -> None:
-        """Have it away."""
+        """Delete this record."""
         self.changes[type(record), record.key] = None
 
 
 def dropped_codes(backup: LabState) -> CarryOver:
-    """The backup without its pairing codes: one that was used since would be valid again."""
+    """The backup without its pairing codes, because codes that were used since would be valid again."""
     found = CarryOver()
     codes = list(backup.all(PairingCode))
     for code in codes:
@@ -66,7 +66,7 @@ def dropped_codes(backup: LabState) -> CarryOver:
 
 
 def carry_over(backup: LabState, present: LabState) -> CarryOver:
-    """The backup as it is to be restored where the present data can be read."""
+    """The records to restore, if the present data can be read."""
     found = dropped_codes(backup)
     for kind in SUBJECTS:
         found.sentences += _tokens(found, backup, present, kind)
@@ -88,7 +88,7 @@ def carry_over(backup: LabState, present: LabState) -> CarryOver:
 
 
 def valid_again(backup: LabState, present: LabState) -> list[str]:
-    """Sentences about tokens that are invalid now, and valid when the backup is restored as it is."""
+    """Notes about tokens that are invalid now, and become valid when the backup is restored unchanged."""
     sentences = []
     for kind in SUBJECTS:
         gone, rotated, disabled = _taken_away(backup, present, kind)

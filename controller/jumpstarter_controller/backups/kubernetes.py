@@ -68,7 +68,7 @@ if TYPE_CHECKING:
 __all__ = ["MoveReport", "export_lab", "import_lab"]
 
 LEAD_SECONDS = 20.0
-"""A controller that was killed leads for some seconds more."""
+"""A killed controller stays leader for some seconds."""
 LOOK_SECONDS = 2.0
 CHANGES = 50
 """Are written at a time; between them it is looked whether we still may."""
@@ -83,19 +83,19 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class MoveReport:
-    """What was done."""
+    """The result of a move."""
 
     namespace: str
     counts: Mapping[str, int]
     """Records by kind."""
     endpoint: str
-    """As the controller was reached; empty where nobody knows."""
+    """The controller's endpoint; empty: unknown."""
     kept: Path | None = None
-    """Where what was there before is."""
+    """Where the earlier data is kept."""
     was_done: bool = False
-    """It was there already."""
+    """Whether the lab was already there."""
     sentences: tuple[str, ...] = ()
-    """What its user has to know."""
+    """Notes for the user."""
 
 
 async def export_lab(folder: DataFolder, target: KubernetesLab, *, overwrite: bool = False) -> MoveReport:
@@ -393,7 +393,7 @@ async def _drain(store: Store, drain: Drain, request: str) -> bool:
 
 
 async def _undrain(store: Store, request: str) -> None:
-    """The lab stays where it was, and leases begin again."""
+    """The move is cancelled: the lab stays where it was, and leases begin again."""
     stored = await _in_thread(partial(store.read, key_of(MOVING)))
     if stored is not None and stored.request == request:
         await _settle_drain(store, None, request)
@@ -475,7 +475,7 @@ def _take_in(folder: DataFolder, state: LabState, files: Mapping[str, bytes]) ->
 
 
 def _drain_of(state: LabState) -> list[Record]:
-    """The lab's own drain, not that of a move."""
+    """The drain of the lab's administrator, without that of a move."""
     drain = state.get(Drain, Drain.KEY)
     return [] if drain is None or drain.reason in {MOVING.reason, MOVED} else [drain]
 

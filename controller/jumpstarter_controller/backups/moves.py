@@ -1,4 +1,4 @@
-"""What is to be written so that the objects of a namespace are a lab, and what is there already. No I/O.
+"""Plans the writes that turn the objects of a namespace into a lab. No I/O.
 
 An export that was cut short is known by the id of its requests, which the lab's own key makes: what it has written is
 ours, and is completed. All else that is there is somebody's, and is replaced only when that is wanted.
@@ -37,14 +37,14 @@ _ORDER: tuple[type[Record], ...] = (Policy, Client, Host, Exporter, ExporterDevi
 
 @dataclass
 class MovePlan:
-    """How a namespace differs from a lab."""
+    """The differences between a namespace and a lab."""
 
     changes: list[Change] = field(default_factory=list)
-    """What makes it the lab, in order."""
+    """The changes to make, in order."""
     others: list[RecordRef] = field(default_factory=list)
-    """What is there of somebody else's: it is replaced, or goes."""
+    """Records of another lab, which are replaced or deleted."""
     done: int = 0
-    """Records that are there already."""
+    """Records that already exist."""
 
 
 def request_of(key: bytes) -> str:
@@ -99,6 +99,6 @@ def _rank(ref: RecordRef) -> int:
 
 
 def is_same(state: LabState, records: Iterable[Record]) -> bool:
-    """Whether these are the lab's records, but for whether it is drained."""
+    """Whether these are the lab's records, apart from its drain."""
     ours = {key_of(one): aged(one, 0) for kind in KINDS for one in state.all(kind) if kind is not Drain}
     return ours == {key_of(one): aged(one, 0) for one in records if not isinstance(one, Drain)}

@@ -1,4 +1,4 @@
-"""Brings a lab back from a backup. The present data is kept beside it, as a data folder of its own.
+"""Restores a lab from a backup. The present data is kept as a separate data folder.
 
 No step is half done: all of the new is on the disk before the first file of the old is replaced, and from then to the
 last one a note says that the restore has to be run again before the controller may start.
@@ -46,13 +46,13 @@ OTHER_PLACE = "another disk for the data folder"
 
 @dataclass(frozen=True)
 class Restored:
-    """What was done."""
+    """The result of a restore."""
 
     contents: Contents
     kept: Path | None
-    """Where the data from before is; None if there was none."""
+    """Where the earlier data is kept; None: there was none."""
     sentences: tuple[str, ...]
-    """What its user has to know."""
+    """Notes for the user."""
 
 
 def restore(folder: DataFolder, path: Path, *, exactly: bool = False) -> Restored:

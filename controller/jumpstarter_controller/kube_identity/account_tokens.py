@@ -64,16 +64,16 @@ class AccountSecretTokens:
 
     @property
     def endpoint(self) -> str:
-        """Where they are good."""
+        """The endpoint that the tokens are valid for."""
         return self._credentials.addresses.endpoint
 
     async def for_secret(self, record: Client | Exporter) -> tuple[str, float]:
-        """A new one, and when it ends in seconds since the epoch."""
+        """A new token, and when it expires in seconds since the epoch."""
         subject = Subject(KINDS[type(record)], record.namespace, record.name, record.uid)
         return await self._accounts.issue(subject, max(LIFETIME, self._credentials.lifetime))
 
     async def content(self, token: str) -> SecretContent:
-        """What a token says that is in a Secret; it may be anybody's. RpcError: nobody knows whether it is good."""
+        """The claims of a token in a Secret, which is untrusted. RpcError: it cannot be reviewed now."""
         claims, digest = claims_of(token), digest_of(token)
         if claims is None or self.endpoint not in claims.audiences:
             return SecretContent()
@@ -95,7 +95,7 @@ class AccountSecretTokens:
         return known
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Follow the accounts until cancelled."""
+        """Follow the ServiceAccounts until cancelled."""
         task_status.started()
         await self.watch.run()
 

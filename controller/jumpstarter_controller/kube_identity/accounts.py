@@ -1,4 +1,4 @@
-"""Tokens of ServiceAccounts: the API server signs them, and says whether one is good.
+"""Tokens of ServiceAccounts: the API server signs and verifies them.
 
 Each client, exporter and host has an account, which is made when its first token is, and goes with its object.
 """
@@ -30,14 +30,14 @@ from jumpstarter_controller.store.kubernetes.store import KubernetesStore
 __all__ = ["Accounts", "wait_for_reviews"]
 
 REVIEW_SECONDS = 5.0
-"""A call waits so long for the API server to say whether its token is good."""
+"""How long a call waits for the review of its token by the API server."""
 STALE_REVIEW_SECONDS = 1.0
-"""And so long with one that was good before, for then that holds."""
+"""The same for a token that was valid before; then the earlier result applies."""
 UNREACHABLE_SECONDS = 10.0
-"""When it did not say so, it is not asked again so long about tokens that were good before."""
+"""After a failed review, earlier results are used for this time without asking the API server."""
 REQUEST_SECONDS = 10.0
 MIN_SECONDS = 600
-"""The API server makes no token for less."""
+"""The shortest token lifetime that the API server accepts."""
 MAX_SECONDS = 2**32
 MAX_WRONG_PER_MINUTE = 60
 """Of tokens that name one subject: each costs the API server a request."""
@@ -54,7 +54,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass
 class _Asked:
-    """A review that is under way, and what came of it; nothing, if who asked was cancelled."""
+    """A pending review and its result; no result if its task was cancelled."""
 
     done: trio.Event = field(default_factory=trio.Event)
     review: Review | None = None
@@ -80,14 +80,14 @@ class Accounts:
         self._clock = clock
         self._cache = ReviewCache()
         self._asked: dict[bytes, _Asked] = {}
-        """Tokens that are being reviewed."""
+        """Pending reviews, by token."""
         self._attempts = Attempts(MAX_WRONG_PER_MINUTE, 100 * MAX_WRONG_PER_MINUTE)
         self._failed = -math.inf
-        """When the API server did not review a token the last time."""
+        """When a review last failed."""
         self._said_skew = 0.0
         self._is_said = False
         self.on_account: Callable[[Object], None] = lambda _: None
-        """Called with each ServiceAccount that was read or made."""
+        """Called with each ServiceAccount that was read or created."""
 
     @property
     def skew(self) -> float:
@@ -238,7 +238,7 @@ class Accounts:
                 raise RpcError(StatusCode.UNAVAILABLE, asked.failure)
 
     async def _ask_for_all(self, token: str, digest: bytes, claims: AccountClaims) -> Review:
-        """Whoever comes with the same token meanwhile waits, and hears the same."""
+        """Review a token. Concurrent calls with the same token share one review."""
         asked = self._asked[digest] = _Asked()
         try:
             asked.review = await self._review(token, digest, claims)
@@ -325,7 +325,7 @@ def _revoked() -> TokenError:
 
 
 async def wait_for_reviews(store: Store, say: Callable[[str], None]) -> None:
-    """Until the controller may have tokens reviewed; what stands against that is said."""
+    """Wait until the controller may review tokens; `say` is called with the reason for waiting."""
     assert isinstance(store, KubernetesStore)
     review = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": {"token": "none"}}
     backoff = Backoff(FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS)

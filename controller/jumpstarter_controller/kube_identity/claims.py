@@ -1,4 +1,4 @@
-"""What the token of a ServiceAccount says. No I/O.
+"""The claims of ServiceAccount tokens. No I/O.
 
 The API server signs the audiences that were asked for: beside the endpoint one that names the subject. So a token names
 the uid of its owner, as those that a controller signs by itself do, and a rotation ends it at once.
@@ -21,7 +21,7 @@ MAX_LENGTH = 16 * 1024
 
 @dataclass(frozen=True)
 class AccountClaims:
-    """Of a token that may be forged, until a review says that it is not."""
+    """The claims of a token. They are untrusted until a review confirms the token."""
 
     subject: Subject
     expires: float

@@ -21,27 +21,27 @@ __all__ = ["NameWatch", "Seen"]
 FIRST_PAUSE_SECONDS = 0.5
 MAX_PAUSE_SECONDS = 30.0
 LOOK_SECONDS = 5.0
-"""So often it is seen whether the watch goes on."""
+"""The interval in which the watch is checked."""
 END_SECONDS = 1.0
-"""So long the thread of the watch may take to end."""
+"""How long the watch's thread may take to end."""
 MAX_GONE = 1000
 """Of which it is known since when they are gone: an answer that is late is seconds behind."""
 _log = logging.getLogger(__name__)
 
 
 class Seen(Protocol):
-    """One of them, as far as it matters."""
+    """The relevant part of an object."""
 
     @property
     def revision(self) -> int:
-        """A later one is greater."""
+        """Increases with each change."""
 
 
 T = TypeVar("T", bound=Seen)
 
 
 class NameWatch(Generic[T]):
-    """`run` has to run. What is known is in `seen`, by name."""
+    """Follows these objects while `run` is running. `seen` has them by name."""
 
     def __init__(
         self,
@@ -62,11 +62,11 @@ class NameWatch(Generic[T]):
         self._gone: dict[str, int] = {}
         """Since which revision; only of those that were deleted last."""
         self.listed = trio.Event()
-        """Set when all of them were seen once."""
+        """Set when all objects were listed once."""
         self._said = ""
 
     async def run(self) -> NoReturn:
-        """Follow them until cancelled."""
+        """Follow the objects until cancelled."""
         pause = FIRST_PAUSE_SECONDS
         while True:
             try:

@@ -1,4 +1,4 @@
-"""What looks after the identity of a lab's objects in Kubernetes, as its controller runs it."""
+"""Creates what a controller needs for tokens in Kubernetes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["accounts_of", "keepers_of"]
 
 
 def accounts_of(store: Store, addresses: Addresses) -> Accounts:
-    """Issues and verifies the tokens of that controller, whose store is in Kubernetes."""
+    """The ServiceAccount tokens of a controller with its store in Kubernetes."""
     assert isinstance(store, KubernetesStore)
     return Accounts(store, addresses.endpoint, addresses.token_seconds or LIFETIME)
 
@@ -26,7 +26,7 @@ def accounts_of(store: Store, addresses: Addresses) -> Accounts:
 def keepers_of(
     store: Store, reconciler: Reconciler, credentials: CredentialIssuer, accounts: Accounts | None
 ) -> list[Background]:
-    """What has to run on one replica; `accounts` make the tokens, or else the controller itself."""
+    """The tasks to run on the leader. Tokens come from `accounts`, or else from the controller itself."""
     assert isinstance(store, KubernetesStore)
     if accounts is None:
         return [CredentialReconciler(store, reconciler, OwnTokens(credentials)).run]

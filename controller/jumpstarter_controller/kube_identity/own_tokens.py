@@ -21,15 +21,15 @@ class OwnTokens:
 
     @property
     def endpoint(self) -> str:
-        """Where they are good."""
+        """The endpoint that the tokens are valid for."""
         return self._credentials.addresses.endpoint
 
     async def for_secret(self, record: Client | Exporter) -> tuple[str, float]:
-        """A new one, and when it ends in seconds since the epoch."""
+        """A new token, and when it expires in seconds since the epoch."""
         return await self._credentials.token(record)
 
     async def content(self, token: str) -> SecretContent:
-        """What a token says that is in a Secret; it may be anybody's."""
+        """The claims of a token in a Secret, which is untrusted."""
         try:
             subject, expires = self._credentials.signed(token)
         except TokenError:

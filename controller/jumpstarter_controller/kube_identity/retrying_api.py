@@ -1,4 +1,4 @@
-"""Requests to an API server that may be made twice, within a bound."""
+"""Repeats requests to an API server, for a limited time."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MAX_PAUSE_SECONDS = 1.0
 
 
 class RetryingApi:
-    """Asks again while the API server is busy. Whoever waits is not kept longer than they say."""
+    """Repeats requests while the API server is busy, at most until the caller's time limit."""
 
     def __init__(self, store: KubernetesStore) -> None:
         self.store = store

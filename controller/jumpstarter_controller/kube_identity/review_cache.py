@@ -1,4 +1,4 @@
-"""What the API server said of tokens, for a while. No I/O.
+"""A cache of token reviews by the API server. No I/O.
 
 A token is known by its hash. What was said is good for `FRESH_SECONDS`, and while the API server does not answer for
 `STALE_SECONDS`. That a client, an exporter or a host was deleted or has a new token counts at once, whatever is here:
@@ -45,22 +45,22 @@ LeaseRefusal = Callable[[], TokenError]
 
 @dataclass(frozen=True)
 class Review:
-    """What was said of a token."""
+    """The result of a review."""
 
     claims: AccountClaims
     since: float
-    """By a clock that is never set."""
+    """When, by a monotonic clock."""
 
 
 class ReviewCache:
-    """Times are those of a clock that is never set, in seconds."""
+    """Results of reviews. Times are seconds of a monotonic clock."""
 
     def __init__(self) -> None:
         self._good: OrderedDict[bytes, Review] = OrderedDict()
         self._bad: OrderedDict[bytes, tuple[LeaseRefusal, float]] = OrderedDict()
 
     def fresh(self, digest: bytes, now: float) -> Review | LeaseRefusal | None:
-        """What was said a moment ago; None: ask."""
+        """A recent result; None: ask the API server."""
         if (bad := self._bad.get(digest)) is not None:
             if now < bad[1] + REFUSED_SECONDS:
                 return bad[0]
@@ -69,12 +69,12 @@ class ReviewCache:
         return good if good is not None and now < good.since + FRESH_SECONDS else None
 
     def stale(self, digest: bytes, now: float) -> Review | None:
-        """What was said before, for when nobody answers now."""
+        """An earlier result, for use while the API server does not answer."""
         good = self._good.get(digest)
         return good if good is not None and now < good.since + STALE_SECONDS else None
 
     def accept(self, digest: bytes, claims: AccountClaims, now: float) -> Review:
-        """It is good."""
+        """The token is valid."""
         self._bad.pop(digest, None)
         review = self._good[digest] = Review(claims, now)
         self._good.move_to_end(digest)
@@ -83,7 +83,7 @@ class ReviewCache:
         return review
 
     def refuse(self, digest: bytes, refusal: LeaseRefusal, now: float) -> None:
-        """It is not."""
+        """The token is invalid."""
         self._good.pop(digest, None)
         self._bad[digest] = refusal, now
         self._bad.move_to_end(digest)

@@ -1,4 +1,4 @@
-"""What has to become of the Secret with the token of a client or an exporter. No I/O.
+"""Decides the next step for the Secret with the token of a client or an exporter. No I/O.
 
 Secrets are `NAME-client` and `NAME-exporter`, as Jumpstarter's own administration expects them. Who deletes or empties
 one has rotated the token. What a Secret holds is never in a message.
@@ -100,23 +100,23 @@ def _controller(secret: Object) -> Object | None:
 
 @dataclass(frozen=True)
 class SecretContent:
-    """What is known of a token."""
+    """The claims of a token."""
 
     subject: Subject | None = None
-    """Whom it names; None if it is not one of ours."""
+    """Its subject; None: it is not one of our tokens."""
     expires: float = 0.0
     """In seconds since the epoch, as the next."""
     renew_at: float = 0.0
-    """When a new one is to take its place."""
+    """When it has to be replaced."""
 
 
 @dataclass(frozen=True)
 class SeenSecret:
-    """A Secret as it was seen."""
+    """A Secret, as it was last read."""
 
     revision: int
     shell: Object
-    """Without what is in it."""
+    """The Secret without its content."""
     token: str = field(repr=False)
     """Empty where somebody has emptied it."""
 
@@ -139,17 +139,17 @@ def content_of(secret: Object) -> str:
 
 
 class SecretStep(enum.Enum):
-    """What is to be done."""
+    """The next step."""
 
     KEEP = "keep"
     ADOPT = "adopt"
-    """Its token is good; its object has to control it."""
+    """The token is valid. Only set the owner, if necessary."""
     WRITE = "write"
-    """Put a new token into it, or make it."""
+    """Create the Secret, or write a new token into it."""
     ROTATE = "rotate"
-    """Somebody has taken the token away: no token from before may count, and then a new one is written."""
+    """The token was removed: invalidate all earlier tokens, then write a new one."""
     BLOCKED = "blocked"
-    """It is somebody else's."""
+    """The Secret belongs to another owner."""
 
 
 def next_step(

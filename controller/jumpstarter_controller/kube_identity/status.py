@@ -1,4 +1,4 @@
-"""What the status of a client or an exporter says of its token. No I/O."""
+"""The part of a client's or exporter's status that describes its token. No I/O."""
 
 from __future__ import annotations
 

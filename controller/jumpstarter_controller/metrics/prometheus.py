@@ -1,4 +1,4 @@
-"""Controller and router in Prometheus's terms, read at each scrape from what they are at that moment."""
+"""Prometheus metrics of controller and router, read from their state at each scrape."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ HOST_MEASURES = {
     "state_free_bytes": "Room where the exporter keeps its state and recordings.",
     "clock_synchronised": "1 while the host's clock is.",
 }
-"""What of an exporter's numbers becomes a metric: an exporter chooses no names of series."""
+"""The measures of exporters that become metrics, so that an exporter cannot choose names of series."""
 
 
 def page(*collectors: Collector) -> Callable[[], Awaitable[Page]]:
-    """What makes `/metrics`: those, and the process."""
+    """The handler of `/metrics`: these collectors, and the process."""
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     for one in collectors:
@@ -46,7 +46,7 @@ def page(*collectors: Collector) -> Callable[[], Awaitable[Page]]:
 
 
 class LabCollector(Collector):
-    """A controller. `collect` has to run where the engine does."""
+    """Metrics of a controller. Call `collect` in the reconciler's thread."""
 
     def __init__(
         self, reconciler: Reconciler, refusals: RefusalLog, health: HealthReports, journal: AuditLog
@@ -177,7 +177,7 @@ class LabCollector(Collector):
 
 
 class RouterCollector(Collector):
-    """A router. `collect` has to run where its streams do."""
+    """Metrics of a router. Call `collect` in the thread of its streams."""
 
     def __init__(self, router: RouterService) -> None:
         self._router = router

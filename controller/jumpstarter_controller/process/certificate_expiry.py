@@ -22,13 +22,13 @@ __all__ = ["CertificateExpiry", "expiry_warning"]
 WARN_SECONDS = 30 * 86400.0
 LOOK_SECONDS = 3600.0
 SAY_SECONDS = 86400.0
-"""The log has the warning once a day."""
+"""The warning is logged once a day."""
 
 _log = logging.getLogger(__name__)
 
 
 def expiry_warning(ends: float, now: float) -> str:
-    """What to know of a certificate that ends then, both in seconds since the epoch; empty as long as there is time."""
+    """The warning about a certificate that expires at `ends` (seconds since the epoch); empty: not needed yet."""
     left = ends - now
     if not ends or left >= WARN_SECONDS:
         return ""
@@ -38,7 +38,7 @@ def expiry_warning(ends: float, now: float) -> str:
 
 
 class CertificateExpiry:
-    """Of one certificate, while it is served."""
+    """Monitors the expiry of the served certificate."""
 
     def __init__(self, certificate: Certificate) -> None:
         self._certificate = certificate

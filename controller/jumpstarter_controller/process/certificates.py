@@ -23,7 +23,7 @@ from jumpstarter_proto.remote import fingerprint_of
 __all__ = ["Certificate", "CertificateError", "issue", "own_certificate", "renew", "replica_certificate"]
 
 DAYS = 3650
-"""Users pin it, so its end is everybody's bad day; a year would only make that day come sooner."""
+"""Users pin the certificate, so an expiry affects all of them. A short validity would only make that more frequent."""
 
 
 class CertificateError(JumpstarterError):
@@ -53,15 +53,15 @@ class Certificate:
             raise CertificateError(f"{self.chain} is no PEM certificate: {error}") from None
 
     def ends(self) -> float:
-        """In seconds since the epoch. CertificateError if there is none."""
+        """When it expires, in seconds since the epoch. CertificateError: it cannot be read."""
         return self.first().not_valid_after_utc.timestamp()
 
     def begins(self) -> float:
-        """The same of its begin."""
+        """When its validity begins, in the same way."""
         return self.first().not_valid_before_utc.timestamp()
 
     def first(self) -> x509.Certificate:
-        """The peer's own of the chain. CertificateError if there is none."""
+        """The leaf certificate of the chain. CertificateError: it cannot be read."""
         try:
             return x509.load_pem_x509_certificate(self.chain.read_bytes())
         except (OSError, ValueError) as error:
@@ -72,7 +72,7 @@ class Certificate:
         return fingerprint_of(self.first().public_bytes(serialization.Encoding.DER))
 
     def hosts(self) -> list[str]:
-        """The names and addresses that it is for."""
+        """The names and addresses that it is valid for."""
         try:
             names = self.first().extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         except x509.ExtensionNotFound:
@@ -91,21 +91,21 @@ class Certificate:
         return not wanted.isdisjoint(one.lower() for one in self.hosts())
 
     def pinned(self) -> str:
-        """What users have to trust, in PEM; empty when the system's authorities vouch for it."""
+        """The certificate that users have to trust, in PEM; empty: a CA of the system has issued it."""
         if not self.self_signed:
             return ""
         return self.authority().public_bytes(serialization.Encoding.PEM).decode("ascii")
 
 
 def own_certificate(folder: Path, hosts: list[str], days: float = DAYS) -> Certificate:
-    """A self-signed certificate for these hosts in that folder, made the first time and kept from then on."""
+    """The self-signed certificate of that folder. It is created for these hosts the first time."""
     made = Certificate(folder / "tls.crt", folder / "tls.key", True)
     hosts = [*hosts, "localhost", socket.gethostname(), "127.0.0.1", "::1"]
     return _made(made, "jumpstarter controller", hosts, days)
 
 
 def replica_certificate(folder: Path) -> Certificate:
-    """The one by which the controllers of a lab know each other, made the first time: they alone have its key."""
+    """The certificate that the controllers of a lab share to authenticate each other, created the first time."""
     made = Certificate(folder / "replicas.crt", folder / "replicas.key", True)
     return _made(made, "jumpstarter replicas", ["localhost"], DAYS)
 

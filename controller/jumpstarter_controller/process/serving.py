@@ -1,4 +1,4 @@
-"""What controller and router have in common as processes: where they listen, and how they end."""
+"""What controller and router share as processes: listeners, serving and shutdown."""
 
 from __future__ import annotations
 
@@ -52,9 +52,9 @@ __all__ = [
 ]
 
 GRACE_SECONDS = 5.0
-"""For calls with one answer, when we are told to end."""
+"""The grace period of unary calls at shutdown."""
 STREAM_SECONDS = 0.2
-"""For streams of a controller: they have no end of their own, and whoever opened them comes back to the next one."""
+"""The grace period of a controller's streams at shutdown. They have no end of their own, and peers reopen them."""
 EVERY_INTERFACE = ("", "0.0.0.0", "::")  # noqa: S104 - what users write for it
 _log = logging.getLogger(__name__)
 
@@ -64,20 +64,20 @@ Background: TypeAlias = Callable[..., Awaitable[object]]
 
 
 class ListenAddressError(JumpstarterError):
-    """Nobody can listen there."""
+    """The listen address cannot be used."""
 
     exit_code = ExitCode.USAGE
 
 
 @dataclass(frozen=True)
 class ListeningServer:
-    """A server, and where it listens."""
+    """A server and its listeners."""
 
     server: Server
     listeners: Sequence[trio.abc.Listener[Any]]
     health: Health | None = None
     stream_seconds: float = STREAM_SECONDS
-    """Streams go on so long when it is told to end."""
+    """The grace period of streams at shutdown."""
 
     @classmethod
     def public(
@@ -88,7 +88,7 @@ class ListeningServer:
         stream_seconds: float = STREAM_SECONDS,
         interceptors: Sequence[Interceptor] = (),
     ) -> ListeningServer:
-        """With health checking and reflection."""
+        """A server with health checking and reflection."""
         health = Health(services)
         everything = [*services, health, Reflection([*services, health])]
         limits = Limits(connections=connections_allowed(Limits().connections))
@@ -134,7 +134,7 @@ def reachable(address: str, listeners: Sequence[trio.abc.Listener[Any]], name: s
 
 
 def given_certificate(chain: Path | None, key: Path | None) -> Certificate | None:
-    """The certificate of `--tls-cert` and `--tls-key`; None without them. CertificateError for half of it."""
+    """The certificate of `--tls-cert` and `--tls-key`; None without them. CertificateError: only one was given."""
     if chain is not None and key is not None:
         return Certificate(chain, key, False)
     if chain is not None or key is not None:
@@ -145,7 +145,7 @@ def given_certificate(chain: Path | None, key: Path | None) -> Certificate | Non
 
 
 def tls_of(certificate: Certificate) -> ServerTls:
-    """To serve with. CertificateError if the files are not what they should be."""
+    """The TLS settings of a server. CertificateError: the files are invalid."""
     try:
         return ServerTls(certificate.chain, certificate.key)
     except OSError as error:  # ssl.SSLError is one
@@ -249,7 +249,7 @@ async def serve(
 
 
 async def _end(served: Sequence[ListeningServer], ended: trio.CancelScope) -> None:
-    """Say goodbye, let calls end, and then cancel `ended`."""
+    """Send GOAWAY, let calls complete, and then cancel `ended`."""
     for one in served:
         if one.health is not None:
             one.health.leave()

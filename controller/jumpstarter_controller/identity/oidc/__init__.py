@@ -1,4 +1,4 @@
-"""Tokens of other issuers, by OpenID Connect: their keys are fetched and kept, their tokens checked here."""
+"""Tokens of external issuers, by OpenID Connect: their keys are fetched and cached, their tokens verified here."""
 
 from jumpstarter_controller.identity.oidc.issuer import Issuer, IssuerSettings
 

@@ -1,4 +1,4 @@
-"""One other issuer whose tokens count: found by its discovery document, checked with its keys."""
+"""An external token issuer: found by its discovery document, tokens verified with its keys."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class IssuerSettings:
-    """Of one issuer."""
+    """The settings of an issuer."""
 
     url: str
     audiences: tuple[str, ...]
     claim: str = "sub"
-    """Which claim names the user."""
+    """The claim that names the user."""
     prefix: str = ""
-    """What stands in front of that name."""
+    """The prefix of that name."""
     ca: str = ""
-    """PEM; empty: the system's authorities."""
+    """CA certificates in PEM; empty: those of the system."""
     required: Mapping[str, str] = field(default_factory=dict)
-    """Claims that have to have these texts."""
+    """Claims that must have these values."""
 
 
 class Issuer:
-    """Checks its tokens. Any number of tasks may ask at once; one fetch serves all that wait for it."""
+    """Verifies its tokens. Concurrent tasks that wait for its keys share one fetch."""
 
     def __init__(
         self,

@@ -24,25 +24,25 @@ OLD_PAUSE = 60.0
 """Seconds between two fetches of keys that are old: whoever has to wait for one should be rare."""
 MAX_KEYS = 64
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512")
-"""Asymmetric, all of them: with others an issuer's public key would be a secret."""
+"""Only asymmetric algorithms: with a symmetric one, an issuer's public key could be used to sign tokens."""
 _TYPES = {"RS": "RSA", "PS": "RSA", "ES": "EC"}
 
 
 class Known(enum.Enum):
-    """What to do for a token before its signature can be checked."""
+    """The action before the signature of a token can be verified."""
 
     YES = enum.auto()
-    """Its key is there and fresh."""
+    """Its key is known and fresh."""
     OLD = enum.auto()
-    """Its key is there; fetch again, and go on with it if that fails."""
+    """Its key is known, but old: fetch again, and use the old one if that fails."""
     MISSING = enum.auto()
-    """It is not there; fetch again."""
+    """Its key is unknown: fetch again."""
     NO = enum.auto()
-    """It is not there, and it is too early to fetch again."""
+    """Its key is unknown, and it is too early to fetch again."""
 
 
 class KeyCache:
-    """Times are seconds on one clock that never goes back."""
+    """The cached keys. Times are seconds of a monotonic clock."""
 
     def __init__(self) -> None:
         self._keys: list[dict[str, Any]] = []
