@@ -81,7 +81,7 @@ if TYPE_CHECKING:
 
     from jumpstarter_controller.kube_identity.accounts import Accounts
 
-__all__ = ["Settings", "administrated", "run", "status_text"]
+__all__ = ["ControllerSettings", "administrated", "run", "status_text"]
 
 _log = logging.getLogger(__name__)
 START_PATIENCE = 5.0
@@ -93,7 +93,7 @@ OPTIONS = Options(
 
 
 @dataclass(frozen=True)
-class Settings:
+class ControllerSettings:
     """The settings of a controller. Addresses are HOST:PORT; an empty host means all interfaces."""
 
     data: Path
@@ -125,7 +125,7 @@ class Settings:
     """HOST:PORT as they reach it; otherwise this host's address towards the API server."""
 
 
-async def run(settings: Settings) -> ExitCode:
+async def run(settings: ControllerSettings) -> ExitCode:
     """Serve until SIGTERM or SIGINT. Says where it listens on stdout.
 
     Raises:
@@ -154,7 +154,7 @@ async def run(settings: Settings) -> ExitCode:
 
 
 async def _start(
-    settings: Settings,
+    settings: ControllerSettings,
     folder: DataFolder,
     store: Store,
     shared: Shared | None,
@@ -207,7 +207,9 @@ async def _start(
     )
 
 
-async def _registry(settings: Settings, folder: DataFolder, shared: Shared, replica: Replica) -> Registry:
+async def _registry(
+    settings: ControllerSettings, folder: DataFolder, shared: Shared, replica: Replica
+) -> Registry:
     """Listen for other controllers of the lab. AddressError: that cannot be."""
     certificate = replica_certificate(folder.path)
     host, port = split_address(settings.replica_listen)
@@ -219,7 +221,7 @@ async def _registry(settings: Settings, folder: DataFolder, shared: Shared, repl
     return replica.prepare(reached, listeners, certificate)
 
 
-def _shared_files(settings: Settings, folder: DataFolder) -> dict[Path, Callable[[], object]]:
+def _shared_files(settings: ControllerSettings, folder: DataFolder) -> dict[Path, Callable[[], object]]:
     """The files that all controllers of a lab share, with the functions that create them."""
     files: dict[Path, Callable[[], object]] = {
         folder.signing_key: partial(signing_key, folder.signing_key),
@@ -233,7 +235,7 @@ def _shared_files(settings: Settings, folder: DataFolder) -> dict[Path, Callable
     return files
 
 
-async def _check_arguments(settings: Settings) -> None:
+async def _check_arguments(settings: ControllerSettings) -> None:
     """What cannot be served with is said at once, however long the store may take.
 
     Raises:
@@ -250,7 +252,7 @@ async def _check_arguments(settings: Settings) -> None:
 
 
 async def _run(
-    settings: Settings,
+    settings: ControllerSettings,
     folder: DataFolder,
     store: Store,
     reconciler: Reconciler,
@@ -475,7 +477,7 @@ def open_audit_log(folder: DataFolder, reconciler: Reconciler, limits: AuditLimi
     return journal
 
 
-def _addresses(endpoint: str, certificate: Certificate, settings: Settings) -> Addresses:
+def _addresses(endpoint: str, certificate: Certificate, settings: ControllerSettings) -> Addresses:
     return Addresses(
         endpoint,
         certificate.pinned(),
@@ -491,7 +493,7 @@ def _issuer(folder: DataFolder, addresses: Addresses) -> TokenIssuer:
     return TokenIssuer(signing_key(folder.signing_key), addresses.endpoint, lifetime=lifetime)
 
 
-def _former(settings: Settings) -> TokenIssuer | None:
+def _former(settings: ControllerSettings) -> TokenIssuer | None:
     """The key of a former controller, whose tokens are accepted. DataError: the key file cannot be read."""
     file = settings.jumpstarter_key
     if file is None:
@@ -521,7 +523,7 @@ def _accounts(store: Store, addresses: Addresses) -> Accounts | None:
     return accounts_of(store, addresses)
 
 
-def _certificate(settings: Settings, folder: DataFolder) -> Certificate:
+def _certificate(settings: ControllerSettings, folder: DataFolder) -> Certificate:
     if (given := given_certificate(settings.certificate, settings.key)) is not None:
         return given
     named = (settings.endpoint, settings.router_endpoint)

@@ -41,7 +41,7 @@ class ClaimRule(msgspec.Struct, frozen=True, rename="camel"):
     required_value: str
 
 
-class Issuer(msgspec.Struct, frozen=True, rename="camel"):
+class JwtIssuer(msgspec.Struct, frozen=True, rename="camel"):
     """Somebody else whose tokens count, of which one audience at least has to be among these."""
 
     url: str
@@ -50,10 +50,10 @@ class Issuer(msgspec.Struct, frozen=True, rename="camel"):
     """PEM, or the path of a file with it; the system's authorities if left out."""
 
 
-class Authenticator(msgspec.Struct, frozen=True, rename="camel"):
+class JwtAuthenticator(msgspec.Struct, frozen=True, rename="camel"):
     """As a Kubernetes API server's JWTAuthenticator, as far as it goes."""
 
-    issuer: Issuer
+    issuer: JwtIssuer
     claim_mappings: ClaimMappings
     claim_validation_rules: tuple[ClaimRule, ...] = ()
 
@@ -76,7 +76,7 @@ class Authentication(msgspec.Struct, frozen=True):
 
     internal: Internal = Internal()
     k8s: Kubernetes = Kubernetes()
-    jwt: tuple[Authenticator, ...] = ()
+    jwt: tuple[JwtAuthenticator, ...] = ()
 
 
 class Provisioning(msgspec.Struct, frozen=True):
@@ -144,7 +144,7 @@ def unread(file: Path, read: Configuration) -> str:
     return f"{file} has changed; restart the controller to have it read, which disturbs no lease"
 
 
-def _issuer(document: Document, index: int, one: Authenticator) -> IssuerSettings:
+def _issuer(document: Document, index: int, one: JwtAuthenticator) -> IssuerSettings:
     here = ("authentication", "jwt", index)
     url, username = one.issuer.url, one.claim_mappings.username
     if not url.startswith("https://") or "?" in url or "#" in url:

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from jumpstarter_controller.lab import Lease
 from jumpstarter_controller.lab.tables import KINDS
-from jumpstarter_controller.store.contract import Event, Half
+from jumpstarter_controller.store.contract import Half, StoreEvent
 from jumpstarter_controller.store.kubernetes.fields import Object
 from jumpstarter_controller.store.kubernetes.informer import Informer
 from jumpstarter_controller.store.kubernetes.kinds import MAPPINGS
@@ -27,18 +27,18 @@ def watch(data: bytes) -> None:
         list(Informer(0, _event).feed(data + b"\n"))
 
 
-def _event(word: str, item: Object) -> Event:
+def _event(word: str, item: Object) -> StoreEvent:
     mapping = _BY_NAME.get(str(item.get("kind")), MAPPINGS[Lease])
     place, revision = place_of(mapping, item), revision_of(item)
     if word == "DELETED":
-        return Event(place, revision, None)
+        return StoreEvent(place, revision, None)
     try:
         stored = mapping.read(item)
     except NoRecordError:
-        return Event(place, revision, None)
+        return StoreEvent(place, revision, None)
     for half in Half:
         merge_patch(item, mapping.changed(item, full(mapping.record, place[1].namespace), half, "id", NOW))
-    return Event(place, revision, stored)
+    return StoreEvent(place, revision, stored)
 
 
 def watches() -> list[bytes]:

@@ -30,9 +30,9 @@ from jumpstarter_controller.store import (
     Change,
     Conflict,
     DamagedError,
-    Event,
     Half,
     StoreError,
+    StoreEvent,
     TooOldError,
     Unknown,
     Written,
@@ -113,7 +113,7 @@ class Reader:
         self._is_strict = cursor is not None
         self._cursor = cursor or store.snapshot().cursor
 
-    def until(self, holds: Callable[[Event], bool]) -> Event:
+    def until(self, holds: Callable[[StoreEvent], bool]) -> StoreEvent:
         """The first event for which that is so."""
         due = time.monotonic() + LIMIT
         while time.monotonic() < due:
@@ -126,7 +126,7 @@ class Reader:
         """What the store itself does about what was read."""
         self._store.watch(self._cursor, 0)
 
-    def _news(self) -> Sequence[Event]:
+    def _news(self) -> Sequence[StoreEvent]:
         try:
             seen = self._store.watch(self._cursor, 1)
         except StoreError:  # a server that starts says so for a while
@@ -137,11 +137,11 @@ class Reader:
                 raise
             snapshot = self._store.snapshot()
             self._cursor = snapshot.cursor
-            return [Event(place, stored.revision, stored) for place, stored in snapshot.records.items()]
+            return [StoreEvent(place, stored.revision, stored) for place, stored in snapshot.records.items()]
         self._cursor = seen.cursor
         return seen.events
 
-    def of(self, place: RecordRef) -> Event:
+    def of(self, place: RecordRef) -> StoreEvent:
         return self.until(lambda event: event.place == place)
 
 

@@ -520,7 +520,7 @@ def read_journal(
     """
     from jumpstarter_controller.cli import journal  # noqa: PLC0415
 
-    wanted = journal.Wanted(board, client, lease, since, until, limit, namespace)
+    wanted = journal.JournalOptions(board, client, lease, since, until, limit, namespace)
     return journal.show(wanted, output, data=data)
 
 

@@ -17,11 +17,11 @@ from jumpstarter_proto.terminal import print_error_line, print_line, print_text
 
 from jumpstarter_controller.cli.admin_call import call_admin
 
-__all__ = ["Wanted", "show"]
+__all__ = ["JournalOptions", "show"]
 
 
 @dataclass(frozen=True)
-class Wanted:
+class JournalOptions:
     """What of the journal."""
 
     board: str
@@ -33,7 +33,7 @@ class Wanted:
     namespace: str
 
 
-def show(wanted: Wanted, output: str, *, data: Path | None) -> int:
+def show(wanted: JournalOptions, output: str, *, data: Path | None) -> int:
     """Print it."""
     request = lab_pb2.ReadJournalRequest(
         namespace=wanted.namespace,

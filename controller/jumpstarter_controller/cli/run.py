@@ -56,7 +56,7 @@ def run_controller(
             "--namespace, --kubeconfig, --tokens, --replica-listen and --replica-endpoint are for a lab in Kubernetes; "
             "add --store kubernetes"
         )
-    settings = process.Settings(
+    settings = process.ControllerSettings(
         data=data or default_folder(),
         kubernetes=lab,
         jumpstarter_key=jumpstarter_key,

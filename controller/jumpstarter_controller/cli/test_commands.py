@@ -325,9 +325,9 @@ def test_a_folder_that_is_none_is_said_to_be_so(tmp_path: Path) -> None:
 
 def test_each_option_of_run_is_where_it_belongs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A controller is not started: what it would be started with is looked at."""
-    started: list[process.Settings] = []
+    started: list[process.ControllerSettings] = []
 
-    async def start(settings: process.Settings) -> ExitCode:
+    async def start(settings: process.ControllerSettings) -> ExitCode:
         started.append(settings)
         return ExitCode.OK
 
@@ -375,7 +375,7 @@ def test_each_option_of_run_is_where_it_belongs(tmp_path: Path, monkeypatch: pyt
     assert settings.configuration.provisioned == {"default"}
     assert settings.journal == AuditLimits(600.0, 11)
     assert settings.routers == (Router("far:7", {"site": "a"}),)
-    rest = {key: getattr(settings, key) for key in asdict(process.Settings(tmp_path, ""))}
+    rest = {key: getattr(settings, key) for key in asdict(process.ControllerSettings(tmp_path, ""))}
     for key in ("kubernetes", "configuration", "journal", "routers"):
         del rest[key]
     assert rest == {
@@ -399,4 +399,4 @@ def test_each_option_of_run_is_where_it_belongs(tmp_path: Path, monkeypatch: pyt
     assert isinstance(chosen, dict)
     assert run_controller(**chosen) == 0
     assert logged == [("error", "json"), ("info", "text")]
-    assert started[1] == process.Settings(data=tmp_path, listen=":8082")
+    assert started[1] == process.ControllerSettings(data=tmp_path, listen=":8082")

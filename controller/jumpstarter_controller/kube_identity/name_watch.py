@@ -10,7 +10,7 @@ from typing import Generic, NoReturn, Protocol, TypeVar
 
 import trio
 
-from jumpstarter_controller.store.contract import Event
+from jumpstarter_controller.store.contract import StoreEvent
 from jumpstarter_controller.store.kubernetes.api import UnansweredError, WrongAnswerError
 from jumpstarter_controller.store.kubernetes.fields import Object, dig
 from jumpstarter_controller.store.kubernetes.follower import Follower
@@ -103,7 +103,7 @@ class NameWatch(Generic[T]):
             with trio.CancelScope(shield=True), trio.move_on_after(END_SECONDS):
                 await trio.to_thread.run_sync(follower.thread.join, abandon_on_cancel=True)
 
-    def _event(self, token: trio.lowlevel.TrioToken, word: str, item: Object) -> Event | None:
+    def _event(self, token: trio.lowlevel.TrioToken, word: str, item: Object) -> StoreEvent | None:
         """In the watch's thread."""
         name = str(dig(item, "metadata", "name"))
         if self._is_wanted(name):

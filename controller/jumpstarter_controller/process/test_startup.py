@@ -14,7 +14,6 @@ import trio
 from jumpstarter_proto.errors import ExitCode
 
 from jumpstarter_controller import app
-from jumpstarter_controller.app import Settings
 from jumpstarter_controller.process.certificates import own_certificate
 from jumpstarter_controller.process.data_folder import DataFolder
 from jumpstarter_controller.process.serving import serve, tls_of
@@ -49,7 +48,7 @@ async def test_a_controller_that_is_told_to_end_while_it_starts_ends_cleanly(
 
     monkeypatch.setattr(app, "Reconciler", made)
     with trio.fail_after(WAIT):
-        assert await app.run(Settings(tmp_path / "data", "127.0.0.1:0")) is ExitCode.OK
+        assert await app.run(app.ControllerSettings(tmp_path / "data", "127.0.0.1:0")) is ExitCode.OK
     assert "Listening on 127.0.0.1:" in capsys.readouterr().out
 
 
@@ -81,7 +80,9 @@ async def test_a_start_that_looks_up_a_name_can_be_ended(
         patched.setattr(socket, "getaddrinfo", look_up)
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(app._registry, Settings(folder.path, ":0"), folder, shared, replica)
+                nursery.start_soon(
+                    app._registry, app.ControllerSettings(folder.path, ":0"), folder, shared, replica
+                )
                 assert await trio.to_thread.run_sync(asked.wait, WAIT)
                 with trio.fail_after(WAIT / 2):  # shorter than the look-up
                     nursery.cancel_scope.cancel()

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from jumpstarter_controller.lab import Record
 from jumpstarter_controller.lab.tables import RecordRef
-from jumpstarter_controller.store.contract import Event, Snapshot, Stored
+from jumpstarter_controller.store.contract import Snapshot, Stored, StoreEvent
 
 __all__ = ["KnownRevisions"]
 
@@ -37,7 +37,7 @@ class KnownRevisions:
         """The last seen revision of a record; None: there is no such record."""
         return self._revisions.get(ref)
 
-    def take(self, events: Sequence[Event]) -> dict[RecordRef, Record | None]:
+    def take(self, events: Sequence[StoreEvent]) -> dict[RecordRef, Record | None]:
         """Take in events. Returns the records that are new; None: deleted."""
         news: dict[RecordRef, Record | None] = {}
         for event in events:
@@ -60,14 +60,14 @@ class KnownRevisions:
                 news[ref] = None
         return news
 
-    def event(self, ref: RecordRef, stored: Stored | None) -> Event:
+    def event(self, ref: RecordRef, stored: Stored | None) -> StoreEvent:
         """The event for a record that was read."""
         if stored is not None:
-            return Event(ref, stored.revision, stored)
-        return Event(ref, self._revisions.get(ref, 0) + 1, None)
+            return StoreEvent(ref, stored.revision, stored)
+        return StoreEvent(ref, self._revisions.get(ref, 0) + 1, None)
 
-    def since(self, snapshot: Snapshot) -> list[Event]:
+    def since(self, snapshot: Snapshot) -> list[StoreEvent]:
         """The events that lead to a later snapshot. Records that are neither in it nor damaged are deleted."""
-        found = [Event(ref, stored.revision, stored) for ref, stored in snapshot.records.items()]
+        found = [StoreEvent(ref, stored.revision, stored) for ref, stored in snapshot.records.items()]
         gone = self._revisions.keys() - snapshot.records.keys() - snapshot.damaged
         return [*found, *(self.event(ref, None) for ref in gone)]

@@ -25,12 +25,12 @@ from jumpstarter_controller.store import (
     Change,
     Conflict,
     DamagedError,
-    Event,
     Half,
     Snapshot,
     Store,
     Stored,
     StoreError,
+    StoreEvent,
     TooOldError,
     Unknown,
     Written,
@@ -65,7 +65,7 @@ class _NotKnownError(Exception):
 class _NewerError(Exception):
     """There are newer records."""
 
-    def __init__(self, events: Sequence[Event]) -> None:
+    def __init__(self, events: Sequence[StoreEvent]) -> None:
         super().__init__()
         self.events = events
 
@@ -102,7 +102,7 @@ class StoreSync:
         self._has_news = has_news
         self._cursor = snapshot.cursor
         self._known = KnownRevisions(snapshot.records)
-        self._foreign: list[Event] = []
+        self._foreign: list[StoreEvent] = []
         self._watching = trio.CapacityLimiter(1)
         """Held as long as a thread runs `Store.watch`, even if its task was cancelled."""
         self._finding = trio.CapacityLimiter(MAX_FINDING)
@@ -143,7 +143,7 @@ class StoreSync:
                 self._foreign.extend(events)
                 self._has_news()
 
-    async def _others(self) -> Sequence[Event]:
+    async def _others(self) -> Sequence[StoreEvent]:
         """Changes of others since the last call; may be empty after a time-out. StoreError: they cannot be read."""
         try:
             seen = await trio.to_thread.run_sync(
@@ -168,7 +168,7 @@ class StoreSync:
         events, self._foreign = self._foreign, []
         self._take_foreign(events)
 
-    def _take_foreign(self, events: Sequence[Event]) -> None:
+    def _take_foreign(self, events: Sequence[StoreEvent]) -> None:
         if news := self._take(events):
             self.draft.undone += 1  # the scheduler has not seen them
             if any(kind is Policy for kind, _ in news):
@@ -273,7 +273,7 @@ class StoreSync:
         whole = len(made) == len(changes)
         if not whole and any(one.ref[0] is Policy for one in changes):
             self.evidence.note_policies()
-        events: dict[RecordRef, Event] = {}
+        events: dict[RecordRef, StoreEvent] = {}
         for change, (ref, revision, age) in made:
             earlier = events.get(ref)
             if earlier is not None:
@@ -286,7 +286,7 @@ class StoreSync:
                 before = None if change.revision is None else self.draft.get(*ref)
                 record = applied(before, change, age)
             stored = None if record is None else Stored(record, revision, change.request)
-            events[ref] = Event(ref, revision, stored)
+            events[ref] = StoreEvent(ref, revision, stored)
         self._take(list(events.values()))
 
     async def _look_at(self, change: Change, stopped: Conflict | Unknown) -> None:
@@ -355,7 +355,7 @@ class StoreSync:
 
         The draft then contains it, and its own changes are undone. A record that cannot be read stays unknown.
         """
-        found: list[Event] = []
+        found: list[StoreEvent] = []
         due = time.monotonic() + LOOK_SECONDS
         for number, ref in enumerate(list(self.evidence.refs)):
             if number and time.monotonic() >= due:
@@ -378,7 +378,7 @@ class StoreSync:
         self._take_foreign(found)
         return True
 
-    def _is_news(self, events: Sequence[Event]) -> bool:
+    def _is_news(self, events: Sequence[StoreEvent]) -> bool:
         return bool(events) and bool(self._known.copy().take(events))
 
     def _commit(
@@ -394,7 +394,7 @@ class StoreSync:
                 raise _NewerError(newer)
         return self._store.commit(changes) if changes else ()
 
-    def _newer(self, cursor: Cursor, kinds: Collection[type[Record]]) -> Sequence[Event]:
+    def _newer(self, cursor: Cursor, kinds: Collection[type[Record]]) -> Sequence[StoreEvent]:
         try:
             return self._store.newer(cursor, kinds)
         except TooOldError:
@@ -407,7 +407,7 @@ class StoreSync:
         is_open = self.evidence.is_open or self.draft.damaged or self.trouble
         return RETRY_SECONDS if is_open else None
 
-    def _take(self, events: Sequence[Event]) -> Collection[RecordRef]:
+    def _take(self, events: Sequence[StoreEvent]) -> Collection[RecordRef]:
         """Apply events of the store to the draft, and publish them. Returns the records that have changed."""
         news = self._known.take(events)
         for (kind, key), record in news.items():

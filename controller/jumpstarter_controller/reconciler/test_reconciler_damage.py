@@ -43,7 +43,7 @@ from jumpstarter_controller.store import (
     StoreError,
     sqlite,
 )
-from jumpstarter_controller.store.contract import Cursor, Event, Seen, Stored, key_of
+from jumpstarter_controller.store.contract import Cursor, Stored, StoreEvent, WatchResult, key_of
 from jumpstarter_controller.store.whole import fill, lab_of
 
 BOB = Client(namespace="lab", name="bob", uid="3")
@@ -274,11 +274,11 @@ class Vandalised(MemoryStore):
             raise DamagedError(f"{ref[0].KIND} {ref[1]} is no record")
         return super().read(ref)
 
-    def watch(self, cursor: Cursor, seconds: float) -> Seen:
+    def watch(self, cursor: Cursor, seconds: float) -> WatchResult:
         seen = super().watch(cursor, seconds)
-        return Seen([one for one in seen.events if one.ref not in self.damaged], seen.cursor)
+        return WatchResult([one for one in seen.events if one.ref not in self.damaged], seen.cursor)
 
-    def newer(self, cursor: Cursor, kinds: Collection[type[Record]]) -> Sequence[Event]:
+    def newer(self, cursor: Cursor, kinds: Collection[type[Record]]) -> Sequence[StoreEvent]:
         return [one for one in super().newer(cursor, kinds) if one.ref not in self.damaged]
 
 

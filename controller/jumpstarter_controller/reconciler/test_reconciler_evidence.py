@@ -42,8 +42,8 @@ from jumpstarter_controller.reconciler.test_reconciler_others import (
 from jumpstarter_controller.scheduling import POLICY_SECONDS
 from jumpstarter_controller.services.changes import create_lease, update_lease
 from jumpstarter_controller.services.policy_changes import apply_policies
-from jumpstarter_controller.store import Change, Event, Stored, StoreError, TooOldError, Written
-from jumpstarter_controller.store.contract import Cursor, Seen, Snapshot, key_of
+from jumpstarter_controller.store import Change, Stored, StoreError, StoreEvent, TooOldError, Written
+from jumpstarter_controller.store.contract import Cursor, Snapshot, WatchResult, key_of
 from jumpstarter_controller.store.whole import fill, lab_of, overwrite
 
 OTHER = Exporter(namespace="lab", name="other", uid="9", labels={"board": "other"})
@@ -62,16 +62,16 @@ class Deaf(Shared):
         self.is_forgetful = False
         self.meanwhile: Callable[[], None] = lambda: None
         """Somebody else does this whenever it is asked what is newer."""
-        self._late: list[Event] = []
+        self._late: list[StoreEvent] = []
         self._ears = threading.Lock()
 
-    def watch(self, cursor: Cursor, seconds: float) -> Seen:
+    def watch(self, cursor: Cursor, seconds: float) -> WatchResult:
         seen = super().watch(cursor, seconds)
         with self._ears:
             self._late += [one for one in seen.events if one.ref not in self.heard]
-        return Seen([one for one in seen.events if one.ref in self.heard], seen.cursor)
+        return WatchResult([one for one in seen.events if one.ref in self.heard], seen.cursor)
 
-    def newer(self, cursor: Cursor, kinds: Collection[type[Record]]) -> Sequence[Event]:
+    def newer(self, cursor: Cursor, kinds: Collection[type[Record]]) -> Sequence[StoreEvent]:
         self.asked.append(set(kinds))
         self.meanwhile()
         if self.is_forgetful:

@@ -19,7 +19,7 @@ from jumpstarter_controller.lab import Client, Draft, Exporter, ExporterStatus, 
 from jumpstarter_controller.reconciler import store_sync
 from jumpstarter_controller.reconciler.reconciler import MAX_CONFLICTS, Reconciler
 from jumpstarter_controller.store import Change, Half, MemoryStore, SqliteStore, StoreError, Unknown, sqlite
-from jumpstarter_controller.store.contract import Cursor, Seen, Written, key_of
+from jumpstarter_controller.store.contract import Cursor, WatchResult, Written, key_of
 from jumpstarter_controller.store.whole import fill, lab_of, overwrite
 
 ANN = Client(namespace="lab", name="ann", uid="1")
@@ -230,7 +230,7 @@ async def test_a_lease_whose_client_comes_later_is_no_lease_of_nobodys(
     bob = Client(namespace="lab", name="bob", uid="3")
     watch = store.watch
 
-    def without_clients(cursor: object, seconds: float) -> Seen:
+    def without_clients(cursor: object, seconds: float) -> WatchResult:
         seen = watch(cursor, seconds)
         return changed(seen, events=[one for one in seen.events if one.ref[0] is not Client])
 
@@ -427,7 +427,7 @@ class Lingering(Shared):
         self.begun = threading.Event()
         self.ended = threading.Event()
 
-    def watch(self, cursor: Cursor, seconds: float) -> Seen:
+    def watch(self, cursor: Cursor, seconds: float) -> WatchResult:
         self.begun.set()
         try:
             return super().watch(cursor, seconds)

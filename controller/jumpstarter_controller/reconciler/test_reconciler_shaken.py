@@ -18,14 +18,14 @@ from jumpstarter_controller.services import changes
 from jumpstarter_controller.store import (
     Change,
     Conflict,
-    Event,
     Half,
     MemoryStore,
     StoreError,
+    StoreEvent,
     Unknown,
     Written,
 )
-from jumpstarter_controller.store.contract import Cursor, Seen
+from jumpstarter_controller.store.contract import Cursor, WatchResult
 from jumpstarter_controller.store.test_contract import behind, torn
 from jumpstarter_controller.store.whole import fill, lab_of
 
@@ -52,7 +52,7 @@ class Shaken(MemoryStore):
         super().__init__()
         self.random = random.Random(seed)
         self.is_shaken = False
-        self._held: dict[type[Record], list[Event]] = defaultdict(list)
+        self._held: dict[type[Record], list[StoreEvent]] = defaultdict(list)
 
     def commit(self, changes: Sequence[Change]) -> Sequence[Written]:
         if not self.is_shaken or self.random.random() < 0.5:
@@ -73,18 +73,18 @@ class Shaken(MemoryStore):
                 error.done = done
                 raise error
 
-    def watch(self, cursor: Cursor, seconds: float) -> Seen:
+    def watch(self, cursor: Cursor, seconds: float) -> WatchResult:
         seen = super().watch(cursor, min(seconds, 0.01))
         for event in seen.events:
             self._held[event.ref[0]].append(event)
-        told: list[Event] = []
+        told: list[StoreEvent] = []
         for kind, events in self._held.items():
             if not self.is_shaken or self.random.random() < 0.5:
                 told += events
                 self._held[kind] = []
-        return Seen(told, seen.cursor)
+        return WatchResult(told, seen.cursor)
 
-    def newer(self, cursor: Cursor, kinds: Collection[type[Record]]) -> Sequence[Event]:
+    def newer(self, cursor: Cursor, kinds: Collection[type[Record]]) -> Sequence[StoreEvent]:
         held = [event for kind in kinds for event in self._held[kind]]
         return [*held, *super().newer(cursor, kinds)]
 

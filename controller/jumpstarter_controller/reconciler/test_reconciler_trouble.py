@@ -40,7 +40,7 @@ from jumpstarter_controller.store import (
     Unknown,
     sqlite,
 )
-from jumpstarter_controller.store.contract import Cursor, Seen, Snapshot, Stored, Written, key_of
+from jumpstarter_controller.store.contract import Cursor, Snapshot, Stored, WatchResult, Written, key_of
 from jumpstarter_controller.store.whole import fill, lab_of
 
 BOB = Client(namespace="lab", name="bob", uid="3")
@@ -70,7 +70,7 @@ class Unreadable(Shared):
             raise DamagedError(f"{ref[0].KIND} {ref[1]} is no record")
         return super().read(ref)
 
-    def watch(self, cursor: Cursor, seconds: float) -> Seen:
+    def watch(self, cursor: Cursor, seconds: float) -> WatchResult:
         if self.is_forgetful:
             self.is_forgetful = bool(self.wrong)
             raise TooOldError

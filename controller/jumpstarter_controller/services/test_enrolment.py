@@ -25,7 +25,7 @@ from jumpstarter_controller.services import CallAuthenticator
 from jumpstarter_controller.services.admin_service import AdminService
 from jumpstarter_controller.services.credentials import CredentialIssuer
 from jumpstarter_controller.services.enrolment_service import MAX_RENEWALS_PER_MINUTE, EnrolmentService
-from jumpstarter_controller.store import Change, Event, SqliteStore, StoreError, Written
+from jumpstarter_controller.store import Change, SqliteStore, StoreError, StoreEvent, Written
 from jumpstarter_controller.store.contract import Cursor
 from jumpstarter_controller.store.whole import overwrite
 
@@ -123,7 +123,7 @@ async def test_of_a_stranger_with_a_wrong_code_the_store_is_asked_for_little(
     asked: list[set[type[Record]]] = []
     newer = SqliteStore.newer
 
-    def noted(store: SqliteStore, cursor: Cursor, kinds: Collection[type[Record]]) -> Sequence[Event]:
+    def noted(store: SqliteStore, cursor: Cursor, kinds: Collection[type[Record]]) -> Sequence[StoreEvent]:
         asked.append(set(kinds))
         return newer(store, cursor, kinds)
 

@@ -29,16 +29,16 @@ __all__ = [
     "Change",
     "Conflict",
     "DamagedError",
-    "Event",
     "Half",
-    "Seen",
     "Snapshot",
     "Store",
     "StoreError",
+    "StoreEvent",
     "StoreFullError",
     "Stored",
     "TooOldError",
     "Unknown",
+    "WatchResult",
     "Written",
     "aged",
     "applied",
@@ -100,7 +100,7 @@ class Change(NamedTuple):
     """Adjacent changes with the same number, of different records, may be made in any order; 0: a stage of its own."""
 
 
-class Event(NamedTuple):
+class StoreEvent(NamedTuple):
     """A record was changed or deleted at that revision."""
 
     ref: RecordRef
@@ -136,10 +136,10 @@ class Snapshot:
 
 
 @dataclass(frozen=True)
-class Seen:
+class WatchResult:
     """Changes since a cursor. Several changes of one record may be merged into the last one."""
 
-    events: Sequence[Event]
+    events: Sequence[StoreEvent]
     cursor: Cursor
     trouble: str = ""
     """Why there may be more changes that cannot be read; empty: these are all."""
@@ -215,7 +215,7 @@ class Store(Protocol):
             StoreError: the batch stopped because the store cannot be written.
         """
 
-    def watch(self, cursor: Cursor, seconds: float) -> Seen:
+    def watch(self, cursor: Cursor, seconds: float) -> WatchResult:
         """Wait for changes of others since the cursor, at most `seconds`.
 
         Changes of one kind are in order; those of different kinds may be delayed against each other. The caller's own
@@ -226,7 +226,7 @@ class Store(Protocol):
             StoreError: the store cannot be read.
         """
 
-    def newer(self, cursor: Cursor, kinds: Collection[type[Record]]) -> Sequence[Event]:
+    def newer(self, cursor: Cursor, kinds: Collection[type[Record]]) -> Sequence[StoreEvent]:
         """All changes of these kinds since the cursor. Unlike `watch`, no change is delayed.
 
         The caller's own changes may be included. Raises as `watch`.

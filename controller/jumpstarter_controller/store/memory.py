@@ -14,11 +14,11 @@ from jumpstarter_controller.store.contract import (
     Change,
     Conflict,
     Cursor,
-    Event,
-    Seen,
     Snapshot,
     Stored,
+    StoreEvent,
     TooOldError,
+    WatchResult,
     Written,
     applied,
 )
@@ -35,7 +35,7 @@ class MemoryStore:
     def __init__(self, most_events: int = MAX_EVENTS) -> None:
         self._most_events = most_events
         self._records: dict[RecordRef, Stored] = {}
-        self._events: list[Event] = []
+        self._events: list[StoreEvent] = []
         self._numbers = count(1)
         self._changed = threading.Condition()
         self._woken = False
@@ -80,7 +80,7 @@ class MemoryStore:
                 raise Conflict(ref, tuple(done))
             number = next(self._numbers)
             record = applied(None if stored is None else stored.record, change, number)
-            event = Event(ref, number, Stored(record, number, change.request) if record else None)
+            event = StoreEvent(ref, number, Stored(record, number, change.request) if record else None)
             if event.stored is None:
                 del self._records[ref]
             else:
@@ -91,7 +91,7 @@ class MemoryStore:
             self._changed.notify_all()
             return Written(ref, number, number)
 
-    def watch(self, cursor: Cursor, seconds: float) -> Seen:
+    def watch(self, cursor: Cursor, seconds: float) -> WatchResult:
         """As `Store.watch`; includes the caller's own changes."""
         if not isinstance(cursor, int):
             raise TooOldError
@@ -102,14 +102,14 @@ class MemoryStore:
                 lambda: woken or self._wakes != wakes or self._forgotten + len(self._events) > cursor,
                 seconds,
             )
-            return Seen(self._since(cursor), self._forgotten + len(self._events))
+            return WatchResult(self._since(cursor), self._forgotten + len(self._events))
 
-    def newer(self, cursor: Cursor, kinds: Collection[type[Record]]) -> Sequence[Event]:
+    def newer(self, cursor: Cursor, kinds: Collection[type[Record]]) -> Sequence[StoreEvent]:
         """As `Store.newer`."""
         with self._changed:
             return [one for one in self._since(cursor) if one.ref[0] in kinds]
 
-    def _since(self, cursor: Cursor) -> Sequence[Event]:
+    def _since(self, cursor: Cursor) -> Sequence[StoreEvent]:
         end = self._forgotten + len(self._events)
         if not isinstance(cursor, int) or not self._forgotten <= cursor <= end:
             raise TooOldError

@@ -25,14 +25,14 @@ from jumpstarter_controller.store.contract import (
     Conflict,
     Cursor,
     DamagedError,
-    Event,
     Half,
-    Seen,
     Snapshot,
     Stored,
     StoreError,
+    StoreEvent,
     StoreFullError,
     TooOldError,
+    WatchResult,
     Written,
     aged,
     check_bounds,
@@ -395,7 +395,7 @@ class SqliteStore:
         self._db.execute("DELETE FROM gone WHERE revision <= ?", row)
         return int(row[0])
 
-    def watch(self, cursor: Cursor, seconds: float) -> Seen:
+    def watch(self, cursor: Cursor, seconds: float) -> WatchResult:
         """As `Store.watch`; may include the caller's own changes, later."""
         due = time.monotonic() + seconds
         version = None
@@ -410,38 +410,38 @@ class SqliteStore:
                 left = due - time.monotonic()
                 if left <= 0 or self._woken.wait(min(left, LOOK_SECONDS)):
                     self._woken.clear()
-                    return Seen((), cursor)
+                    return WatchResult((), cursor)
 
     def _version(self) -> int:
         """Another one when another connection, which may be ours, has written something."""
         with self._reading(self._watcher, in_one=False):
             return int(self._watcher.execute("PRAGMA data_version").fetchone()[0])
 
-    def newer(self, cursor: Cursor, kinds: Collection[type[Record]]) -> Sequence[Event]:
+    def newer(self, cursor: Cursor, kinds: Collection[type[Record]]) -> Sequence[StoreEvent]:
         """As `Store.newer`; includes the caller's own changes if others have written in between."""
         self._check_file()
         with self._lock:
             return [one for one in self._since(self._db, cursor).events if one.ref[0] in kinds]
 
-    def _since(self, db: sqlite3.Connection, cursor: Cursor) -> Seen:
+    def _since(self, db: sqlite3.Connection, cursor: Cursor) -> WatchResult:
         if not isinstance(cursor, int):
             raise TooOldError
         with self._reading(db):
             last, forgotten = self._numbers(db)
             if self._is_alone(cursor, last) if db is self._db else self._is_own(cursor, last):
-                return Seen((), last)
+                return WatchResult((), last)
             rows = db.execute(_NEWER, (cursor,)).fetchall()
             gone = db.execute(_GONE, (cursor,)).fetchall()
         if not forgotten <= cursor <= last:
             raise TooOldError
         events = [
-            Event((_KINDS[kind], Key(namespace, name)), number, None)
+            StoreEvent((_KINDS[kind], Key(namespace, name)), number, None)
             for number, kind, namespace, name in gone
             if kind in _KINDS and number <= last
         ]
         for row in rows:
             try:
-                events.append(Event((_KINDS[row[0]], Key(row[1], row[2])), row[5], _stored(row, last)))
+                events.append(StoreEvent((_KINDS[row[0]], Key(row[1], row[2])), row[5], _stored(row, last)))
             except (KeyError, ValueError) as error:
                 if hash(row) in self._no_records:
                     continue
@@ -452,7 +452,7 @@ class SqliteStore:
                     *map(shown, row[:3]),
                     error,
                 )
-        return Seen(tuple(sorted(events, key=lambda one: one.revision)), last)
+        return WatchResult(tuple(sorted(events, key=lambda one: one.revision)), last)
 
     def _is_alone(self, cursor: int, last: int) -> bool:
         """Whether nobody else has written between these: for who may be further behind than `watch`."""

@@ -36,14 +36,14 @@ from jumpstarter_controller.store.contract import (
     Change,
     Conflict,
     Cursor,
-    Event,
     Half,
-    Seen,
     Snapshot,
     Store,
     Stored,
+    StoreEvent,
     TooOldError,
     Unknown,
+    WatchResult,
     Written,
     aged,
     blank,
@@ -133,19 +133,19 @@ class Delays:
     def __init__(self, store: MemoryStore) -> None:
         self._store = store
         self._random = random.Random(2)
-        self._late: dict[type[Record], list[Event]] = {}
+        self._late: dict[type[Record], list[StoreEvent]] = {}
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._store, name)
 
-    def watch(self, cursor: Cursor, seconds: float) -> Seen:
+    def watch(self, cursor: Cursor, seconds: float) -> WatchResult:
         seen = self._store.watch(cursor, 0 if self._late else seconds)
         for event in seen.events:
             self._late.setdefault(event.ref[0], []).append(event)
         told = [kind for kind in self._late if self._random.random() < 0.5]
         return replace(seen, events=[event for kind in told for event in self._late.pop(kind)])
 
-    def newer(self, cursor: Cursor, kinds: Collection[type[Record]]) -> Sequence[Event]:
+    def newer(self, cursor: Cursor, kinds: Collection[type[Record]]) -> Sequence[StoreEvent]:
         late = [event for kind in kinds for event in self._late.get(kind, [])]
         return [*late, *self._store.newer(cursor, kinds)]
 
@@ -417,7 +417,7 @@ class Contract(RuleBasedStateMachine):
         for ref in self.model.keys() | mirror.keys():
             assert ref[0] not in kinds or mirror.get(ref) == self.model.get(ref), "it is late"
 
-    def _hear(self, handle: int, events: Sequence[Event]) -> None:
+    def _hear(self, handle: int, events: Sequence[StoreEvent]) -> None:
         mirror = self.mirrors[handle]
         for event in events:
             known = mirror.get(event.ref)
@@ -454,7 +454,7 @@ def test_a_store_is_what_the_contract_says(adapter: Callable[[], object]) -> Non
 
 
 class LosesEvents(MemoryStore):
-    def watch(self, cursor: Cursor, seconds: float) -> Seen:
+    def watch(self, cursor: Cursor, seconds: float) -> WatchResult:
         seen = super().watch(cursor, seconds)
         return replace(seen, events=seen.events[1:])
 
@@ -522,7 +522,7 @@ class MakesAnewWithoutAge(MemoryStore):
 class LosesWhatIsGone(MemoryStore):
     """It tells of no end of a record."""
 
-    def watch(self, cursor: Cursor, seconds: float) -> Seen:
+    def watch(self, cursor: Cursor, seconds: float) -> WatchResult:
         seen = super().watch(cursor, seconds)
         return replace(seen, events=[one for one in seen.events if one.stored is not None])
 
@@ -530,7 +530,7 @@ class LosesWhatIsGone(MemoryStore):
 class NumbersEventsAnew(MemoryStore):
     """Its events come with revisions of records that those do not have."""
 
-    def watch(self, cursor: Cursor, seconds: float) -> Seen:
+    def watch(self, cursor: Cursor, seconds: float) -> WatchResult:
         seen = super().watch(cursor, seconds)
         last = max((one.revision for one in seen.events), default=0)
         return replace(seen, events=[one._replace(revision=last) for one in seen.events])
@@ -579,12 +579,12 @@ class KnowsNothingNewer(MemoryStore):
 
     _heard: Cursor = 0
 
-    def watch(self, cursor: Cursor, seconds: float) -> Seen:
+    def watch(self, cursor: Cursor, seconds: float) -> WatchResult:
         seen = super().watch(cursor, seconds)
         self._heard = seen.cursor
         return seen
 
-    def newer(self, cursor: Cursor, kinds: Collection[type[Record]]) -> Sequence[Event]:
+    def newer(self, cursor: Cursor, kinds: Collection[type[Record]]) -> Sequence[StoreEvent]:
         late = {one.ref for one in super().newer(self._heard, kinds)}
         return [one for one in super().newer(cursor, kinds) if one.ref not in late]
 
@@ -592,11 +592,11 @@ class KnowsNothingNewer(MemoryStore):
 class KnowsEveryCursor(MemoryStore):
     """Whoever is too far behind, or ahead, hears nothing instead of that."""
 
-    def watch(self, cursor: Cursor, seconds: float) -> Seen:
+    def watch(self, cursor: Cursor, seconds: float) -> WatchResult:
         try:
             return super().watch(cursor, seconds)
         except TooOldError:
-            return Seen((), self.snapshot().cursor)
+            return WatchResult((), self.snapshot().cursor)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import jwt
 import trio
 from jumpstarter_proto.https import FetchError, Reply, fetch_json
 
-from jumpstarter_controller.identity.oidc.keys import ALGORITHMS, KeyCache, Known
+from jumpstarter_controller.identity.oidc.keys import ALGORITHMS, KeyCache, KeyLookup
 from jumpstarter_controller.identity.tokens import MAX_TOKEN_LENGTH, TokenError, expired
 
 __all__ = ["Issuer", "IssuerSettings"]
@@ -133,18 +133,18 @@ class Issuer:
 
     async def _have_keys(self, header: Mapping[str, Any]) -> None:
         known = self._keys.look(header, trio.current_time())
-        if known is Known.YES or (known is Known.OLD and self._lock.locked()):
+        if known is KeyLookup.YES or (known is KeyLookup.OLD and self._lock.locked()):
             return  # old keys are good enough while somebody fetches new ones
         async with self._lock:
             # Whoever held the lock may have fetched what we need.
             known = self._keys.look(header, trio.current_time())
-            if known in (Known.YES, Known.NO):
+            if known in (KeyLookup.YES, KeyLookup.NO):
                 return
             self._keys.trying(trio.current_time())
             try:
                 await self._refresh()
             except FetchError as error:
-                if known is Known.OLD:
+                if known is KeyLookup.OLD:
                     _log.warning("issuer %s: %s; its keys as of before go on", self.url, error)
                     return
                 _log.warning("issuer %s: %s", self.url, error)

@@ -14,7 +14,7 @@ from typing import Any
 
 import jwt
 
-__all__ = ["ALGORITHMS", "KeyCache", "Known"]
+__all__ = ["ALGORITHMS", "KeyCache", "KeyLookup"]
 
 PAUSE = 10.0
 """Seconds between two fetches."""
@@ -28,7 +28,7 @@ ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES
 _TYPES = {"RS": "RSA", "PS": "RSA", "ES": "EC"}
 
 
-class Known(enum.Enum):
+class KeyLookup(enum.Enum):
     """The action before the signature of a token can be verified."""
 
     YES = enum.auto()
@@ -49,13 +49,13 @@ class KeyCache:
         self._fetched: float | None = None
         self._tried: float | None = None
 
-    def look(self, header: Mapping[str, Any], now: float) -> Known:
+    def look(self, header: Mapping[str, Any], now: float) -> KeyLookup:
         """Of a token with that header."""
         since = math.inf if self._tried is None else now - self._tried
         if not self.candidates(header):
-            return Known.MISSING if since >= PAUSE else Known.NO
+            return KeyLookup.MISSING if since >= PAUSE else KeyLookup.NO
         is_old = self._fetched is None or now - self._fetched >= OLD
-        return Known.OLD if is_old and since >= OLD_PAUSE else Known.YES
+        return KeyLookup.OLD if is_old and since >= OLD_PAUSE else KeyLookup.YES
 
     def trying(self, now: float) -> None:
         """A fetch begins."""

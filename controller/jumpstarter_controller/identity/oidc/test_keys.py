@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
-from jumpstarter_controller.identity.oidc.keys import MAX_KEYS, OLD, OLD_PAUSE, PAUSE, KeyCache, Known
+from jumpstarter_controller.identity.oidc.keys import MAX_KEYS, OLD, OLD_PAUSE, PAUSE, KeyCache, KeyLookup
 
 RSA = RSAAlgorithm.to_jwk(rsa.generate_private_key(65537, 2048).public_key(), as_dict=True)
 EC = ECAlgorithm.to_jwk(ec.generate_private_key(ec.SECP256R1()).public_key(), as_dict=True)
@@ -30,11 +30,11 @@ def test_whatever_comes_keys_are_not_fetched_more_often_than_that(steps: list[tu
     for kid, pause in steps:
         now += pause
         known = cache.look(header(kid), now)
-        if known in (Known.OLD, Known.MISSING):
+        if known in (KeyLookup.OLD, KeyLookup.MISSING):
             cache.trying(now)
             cache.fetched({"keys": [key("a"), key("b")]}, now)
             fetches.append(now)
-        elif known is Known.NO:
+        elif known is KeyLookup.NO:
             assert now - fetches[-1] < PAUSE
         if kid in ("a", "b"):
             assert cache.candidates(header(kid)), "a known key went away"
@@ -45,12 +45,12 @@ def test_keys_that_are_old_are_fetched_again_and_go_on_meanwhile() -> None:
     cache = KeyCache()
     cache.trying(0.0)
     cache.fetched({"keys": [key("a")]}, 0.0)
-    assert cache.look(header("a"), OLD - 1) is Known.YES
-    assert cache.look(header("a"), OLD) is Known.OLD
+    assert cache.look(header("a"), OLD - 1) is KeyLookup.YES
+    assert cache.look(header("a"), OLD) is KeyLookup.OLD
     cache.trying(OLD)  # and it failed
-    assert cache.look(header("a"), OLD + OLD_PAUSE - 1) is Known.YES
-    assert cache.look(header("a"), OLD + OLD_PAUSE) is Known.OLD
-    assert cache.look(header("b"), OLD + PAUSE) is Known.MISSING
+    assert cache.look(header("a"), OLD + OLD_PAUSE - 1) is KeyLookup.YES
+    assert cache.look(header("a"), OLD + OLD_PAUSE) is KeyLookup.OLD
+    assert cache.look(header("b"), OLD + PAUSE) is KeyLookup.MISSING
 
 
 @pytest.mark.parametrize(

@@ -10,14 +10,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from jumpstarter_controller.lab import Record
-from jumpstarter_controller.store.contract import Event, Seen, StoreError, TooOldError
+from jumpstarter_controller.store.contract import StoreError, StoreEvent, TooOldError, WatchResult
 from jumpstarter_controller.store.kubernetes.api import Api, Stream, UnansweredError, WrongAnswerError, remedy
 from jumpstarter_controller.store.kubernetes.fields import Object
 from jumpstarter_controller.store.kubernetes.informer import (
     SILENCE_SECONDS,
     WATCH_SECONDS,
     Informer,
-    State,
+    InformerState,
 )
 
 __all__ = ["Follower", "Followers", "Versions"]
@@ -46,7 +46,7 @@ class _Log:
 
     informer: Informer
     since: int
-    events: deque[Event] = field(default_factory=deque)
+    events: deque[StoreEvent] = field(default_factory=deque)
 
 
 class Follower:
@@ -57,7 +57,7 @@ class Follower:
         api: Api,
         path: str,
         version: int,
-        event: Callable[[str, Object], Event | None],
+        event: Callable[[str, Object], StoreEvent | None],
         changed: threading.Condition,
     ) -> None:
         self.log = _Log(Informer(version, event), version)
@@ -78,7 +78,7 @@ class Follower:
 
     def _run(self) -> None:
         informer = self.log.informer
-        while not self._is_over.is_set() and informer.state is State.WATCHING:
+        while not self._is_over.is_set() and informer.state is InformerState.WATCHING:
             pause = self._watch(informer)
             with self._changed:
                 self._changed.notify_all()
@@ -133,7 +133,7 @@ class Followers:
         self,
         api: Api,
         paths: Mapping[type[Record], str],
-        event: Callable[[type[Record], str, Object], Event | None],
+        event: Callable[[type[Record], str, Object], StoreEvent | None],
     ) -> None:
         self._api = api
         self._paths = paths
@@ -143,7 +143,7 @@ class Followers:
         self._is_woken = False
         self._is_closed = False
 
-    def since(self, versions: Versions, seconds: float) -> Seen:
+    def since(self, versions: Versions, seconds: float) -> WatchResult:
         """What has happened since then, as soon as there is something, and where that ends.
 
         Raises:
@@ -161,7 +161,7 @@ class Followers:
                 left = due - time.monotonic()
                 if events or self._is_woken or self._is_closed or left <= 0:
                     self._is_woken = False
-                    return Seen(events, Versions.of(self._reached(seen)), self._trouble())
+                    return WatchResult(events, Versions.of(self._reached(seen)), self._trouble())
                 self._check()
                 self._changed.wait(left)
 
@@ -171,12 +171,15 @@ class Followers:
             follower = self._followers.get(kind)
             if follower is not None:
                 with self._changed:
-                    is_fit = follower.log.informer.state is State.WATCHING and follower.log.since <= version
+                    is_fit = (
+                        follower.log.informer.state is InformerState.WATCHING
+                        and follower.log.since <= version
+                    )
                 if is_fit:
                     continue
                 self._end(follower)
 
-            def event(word: str, item: Object, kind: type[Record] = kind) -> Event | None:
+            def event(word: str, item: Object, kind: type[Record] = kind) -> StoreEvent | None:
                 return self._event(kind, word, item)
 
             with self._changed:
@@ -185,9 +188,9 @@ class Followers:
                 path = self._paths[kind]
                 self._followers[kind] = Follower(self._api, path, version, event, self._changed)
 
-    def _news(self, seen: Mapping[type[Record], int]) -> list[Event]:
+    def _news(self, seen: Mapping[type[Record], int]) -> list[StoreEvent]:
         """All that is later, which is forgotten up to there: nobody asks for that again."""
-        found: list[Event] = []
+        found: list[StoreEvent] = []
         for kind, follower in self._followers.items():
             log, version = follower.log, seen[kind]
             while log.events and log.events[0].revision <= version:
@@ -206,7 +209,7 @@ class Followers:
 
     def _check(self) -> None:
         informers = [one.log.informer for one in self._followers.values()]
-        if any(one.state is State.BEHIND for one in informers):
+        if any(one.state is InformerState.BEHIND for one in informers):
             raise TooOldError
         if trouble := self._trouble():
             raise StoreError(trouble)

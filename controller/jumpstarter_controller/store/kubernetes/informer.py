@@ -14,10 +14,10 @@ from typing import Any
 
 from jumpstarter_proto.json_texts import decode_json
 
-from jumpstarter_controller.store.contract import Event
+from jumpstarter_controller.store.contract import StoreEvent
 from jumpstarter_controller.store.kubernetes.fields import Object, dig
 
-__all__ = ["Informer", "State"]
+__all__ = ["Informer", "InformerState"]
 
 WATCH_SECONDS = 60.0
 """The server ends each watch after this time, so that a dead connection is noticed soon after it."""
@@ -32,7 +32,7 @@ TOLERATED_FAILURES = 2
 GONE = 410
 
 
-class State(enum.Enum):
+class InformerState(enum.Enum):
     """The next action."""
 
     WATCHING = "watching"
@@ -44,9 +44,9 @@ class State(enum.Enum):
 class Informer:
     """Feed it what comes, tell it when that ends."""
 
-    def __init__(self, version: int, event: Callable[[str, Object], Event | None]) -> None:
+    def __init__(self, version: int, event: Callable[[str, Object], StoreEvent | None]) -> None:
         """`event` makes one of a watch's event type and its object, or nothing."""
-        self.state = State.WATCHING
+        self.state = InformerState.WATCHING
         self.version = version
         """The last resource version that was received."""
         self.trouble = ""
@@ -72,7 +72,7 @@ class Informer:
         """The server has answered that it will tell."""
         self.trouble = ""
 
-    def feed(self, piece: bytes) -> Iterator[Event]:
+    def feed(self, piece: bytes) -> Iterator[StoreEvent]:
         """What these bytes tell.
 
         Raises:
@@ -82,10 +82,10 @@ class Informer:
         if len(self._rest) > MAX_LINE_BYTES:
             raise ValueError("a line of the watch is too long")
         for line in lines:
-            if line.strip() and self.state is State.WATCHING:
+            if line.strip() and self.state is InformerState.WATCHING:
                 yield from self._line(decode_json(line, dict[str, Any]))
 
-    def _line(self, line: Object) -> Iterator[Event]:
+    def _line(self, line: Object) -> Iterator[StoreEvent]:
         kind, item = line.get("type"), line.get("object")
         if not isinstance(kind, str) or not isinstance(item, dict):
             raise ValueError("a line of the watch has no type or no object")  # noqa: TRY004 - it is data
@@ -122,7 +122,7 @@ class Informer:
 
     def _refused(self, status: object, message: str) -> None:
         if status == GONE:
-            self.state = State.BEHIND
+            self.state = InformerState.BEHIND
             return
         self._failures += 1
         if self._failures >= TOLERATED_FAILURES:

@@ -20,14 +20,14 @@ from jumpstarter_controller.store.contract import (
     Conflict,
     Cursor,
     DamagedError,
-    Event,
     Half,
-    Seen,
     Snapshot,
     Stored,
     StoreError,
+    StoreEvent,
     TooOldError,
     Unknown,
+    WatchResult,
     Written,
     stages,
 )
@@ -149,11 +149,11 @@ class KubernetesStore:
         damaged = frozenset(ref for ref in self._rejected.copy() if ref[0] is not Lease)
         return Snapshot(records, Versions.of(versions), damaged)
 
-    def newer(self, cursor: Cursor, kinds: Collection[type[Record]]) -> Sequence[Event]:
+    def newer(self, cursor: Cursor, kinds: Collection[type[Record]]) -> Sequence[StoreEvent]:
         """As `Store.newer`; lists these kinds."""
         if not isinstance(cursor, Versions):
             raise TooOldError
-        found: list[Event] = []
+        found: list[StoreEvent] = []
         for kind, seen in cursor.by_kind:
             if kind in kinds:
                 if seen < self._forgotten.get(kind, 0):
@@ -161,7 +161,7 @@ class KubernetesStore:
                 found += (one for one in self._list(kind)[0] if one.revision > seen)
         return found
 
-    def _list(self, kind: type[Record]) -> tuple[list[Event], int]:
+    def _list(self, kind: type[Record]) -> tuple[list[StoreEvent], int]:
         """Each object of a kind as it is now, those that are gone, and of which resource version that is."""
         items, version = self._patiently(lambda: self._api.pages(self._paths[kind]))
         mapping, events = MAPPINGS[kind], []
@@ -177,7 +177,7 @@ class KubernetesStore:
         for ref, revision in known.items():
             if ref not in there and revision <= version:
                 self._forget(ref, version)
-                events.append(Event(ref, version, None))
+                events.append(StoreEvent(ref, version, None))
         return events, version
 
     def read(self, ref: RecordRef) -> Stored | None:
@@ -303,7 +303,7 @@ class KubernetesStore:
 
     # Watching
 
-    def watch(self, cursor: Cursor, seconds: float) -> Seen:
+    def watch(self, cursor: Cursor, seconds: float) -> WatchResult:
         """As `Store.watch`; includes the caller's own changes."""
         if not isinstance(cursor, Versions):
             raise TooOldError
@@ -314,19 +314,19 @@ class KubernetesStore:
             self._gone = {ref: one for ref, one in self._gone.items() if one > seen.get(ref[0], 0)}
         return self._followers.since(cursor, seconds)
 
-    def _event(self, kind: type[Record], word: str, item: Object) -> Event | None:
+    def _event(self, kind: type[Record], word: str, item: Object) -> StoreEvent | None:
         mapping = MAPPINGS[kind]
         ref, revision = place_of(mapping, item), revision_of(item)
         if word == "DELETED":
             self._forget(ref, revision)
-            return Event(ref, revision, None)
+            return StoreEvent(ref, revision, None)
         return self._told(ref, revision, self._seen(ref, mapping, item))
 
-    def _told(self, ref: RecordRef, revision: int, stored: Stored | None) -> Event | None:
+    def _told(self, ref: RecordRef, revision: int, stored: Stored | None) -> StoreEvent | None:
         """What is to be said of an object: nothing of one that somebody has damaged, unless it is a lease."""
         if stored is None and ref[0] is not Lease and ref in self._rejected:
             return None
-        return Event(ref, revision, stored)
+        return StoreEvent(ref, revision, stored)
 
     def wake(self) -> None:
         """As `Store.wake`."""

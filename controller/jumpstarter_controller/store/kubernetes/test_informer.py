@@ -11,19 +11,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jumpstarter_controller.lab import Client, Key
-from jumpstarter_controller.store.contract import Event
+from jumpstarter_controller.store.contract import StoreEvent
 from jumpstarter_controller.store.kubernetes.fields import Object
 from jumpstarter_controller.store.kubernetes.informer import (
     MAX_LINE_BYTES,
     MAX_PAUSE_SECONDS,
     Informer,
-    State,
+    InformerState,
 )
 
 
-def event(word: str, item: Object) -> Event:
+def event(word: str, item: Object) -> StoreEvent:
     assert word in {"ADDED", "MODIFIED", "DELETED"}
-    return Event(
+    return StoreEvent(
         (Client, Key("lab", item["metadata"]["name"])), int(item["metadata"]["resourceVersion"]), None
     )
 
@@ -70,10 +70,10 @@ def test_whatever_is_cut_and_wherever_a_watch_breaks_each_event_is_told_once(
 def test_a_version_that_the_server_has_forgotten_makes_it_list_anew() -> None:
     informer = Informer(10, event)
     assert told(informer, line("ADDED", 11) + error(410) + line("ADDED", 12)) == [11]
-    assert informer.state is State.BEHIND
+    assert informer.state is InformerState.BEHIND
     other = Informer(10, event)
     other.refused(410, "gone")
-    assert other.state is State.BEHIND
+    assert other.state is InformerState.BEHIND
 
 
 @pytest.mark.parametrize("code", [429, 500, 504])
@@ -84,7 +84,7 @@ def test_a_server_that_is_busy_is_asked_again_and_spoken_of_when_it_stays_so(cod
     assert informer.ended() > 0
     assert informer.refused(code, "still") > 0
     assert informer.trouble == "still"
-    assert informer.state is State.WATCHING
+    assert informer.state is InformerState.WATCHING
     informer.opened()
     assert informer.trouble == ""
 
