@@ -289,10 +289,10 @@ def test_login_with_a_token_checks_it_first(own_lab: Lab) -> None:
         (["jumpstarter", "login", *_pinned(offer), "--name", "bob"], token, "not found"),
         ([*login, "--namespace", "other"], token, "not found"),
         (["jumpstarter", "login", offer["endpoint"], "--name", "ann"], token, "add --tls-fingerprint"),
-        ([*login, "--pairing-code"], token, "leave --name"),
-        ([*login, "--alias", "a/b"], token, "no name for a configuration"),
+        ([*login, "--pairing-code"], token, "remove --name"),
+        ([*login, "--alias", "a/b"], token, "not a valid configuration name"),
         (["jumpstarter", "login", *_pinned(offer)], token, "accepts no OpenID provider"),
-        (["jumpstarter", "login"], token, "as HOST:PORT"),
+        (["jumpstarter", "login"], token, "login HOST:PORT"),
     ):
         done = run(lab, *words, given=given)
         assert sentence in done.stderr, done.stderr

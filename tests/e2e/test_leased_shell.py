@@ -52,7 +52,7 @@ def test_a_lease_that_is_shorter_than_the_hook_says_so_and_then_before(lab: Lab)
         code, said = lab.refused("shell", "--duration", "1s", *command)
         assert code == 8
         assert "the lease has ended: its time is over; the board was still not ready" in said
-        assert "connecting again" not in said
+        assert "reconnecting" not in said
         assert (
             "warning: the board's beforeLease hook usually takes 2s, and the lease ends in" in said
         ) == known

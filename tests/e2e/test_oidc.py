@@ -222,7 +222,7 @@ def test_a_login_on_any_page_and_new_tokens_in_time(tmp_path: Path) -> None:
         many = [lab.start("lease", "list") for _ in range(4)]
         assert [one.wait(LIMIT) for one in many] == [0, 0, 0, 0]
         assert saved(lab)["token"] != second["token"]
-        assert "a new token, until" in lab.ok("auth", "refresh")
+        assert "new token, valid until" in lab.ok("auth", "refresh")
         shown = lab.ok("auth", "status")
         assert "left)" in shown
         assert f"token:       of {provider.url}, until" in shown
