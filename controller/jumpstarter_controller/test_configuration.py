@@ -85,7 +85,7 @@ def test_what_only_a_restart_takes_up_is_said(tmp_path: Path) -> None:
         (('"lab:"', '"internal:"'), r":10:47: .*for the controller's own"),
         (("{claim: preferred_username,", "{"), r"'claim' is missing"),
         (("tokenLifetime: 720h", "prefix: mine"), r":3:5: .*is always internal:"),
-        (("720h", "soon"), r":3:5: .*is no duration"),
+        (("720h", "soon"), r":3:5: .*is not a duration"),
         (("enabled: true", "enabled: maybe"), r":14:3: .*Expected `bool`"),
         (("provisioning:\n  enabled", "provisioning:\n  enable"), r":14:3: .*did you mean 'enabled'"),
     ],

@@ -10,7 +10,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Literal
 
 from jumpstarter_proto import transfer
-from jumpstarter_proto.transfer import REDIRECTS, Limits, TransferError, TransferTimeout
+from jumpstarter_proto.transfer import REDIRECTS, TransferError, TransferLimits, TransferTimeout
 from jumpstarter_proto.value import JSON
 
 from jumpstarter_exporter.user_reach import current_reach
@@ -26,7 +26,7 @@ PresignedError = TransferError
 PresignedTimeout = TransferTimeout
 
 
-class PresignedRequest(transfer.Request):
+class PresignedRequest(transfer.TransferRequest):
     """What to do with which URL, as a handle says it."""
 
     @classmethod
@@ -54,6 +54,6 @@ def put(request: PresignedRequest) -> AbstractAsyncContextManager[Callable[[byte
     return transfer.put(request, _limits())
 
 
-def _limits() -> Limits:
+def _limits() -> TransferLimits:
     # The text is Jumpstarter's own, which its clients know.
-    return Limits(current_reach(), TOTAL_SECONDS, IDLE_SECONDS, "Presigned HTTP")
+    return TransferLimits(current_reach(), TOTAL_SECONDS, IDLE_SECONDS, "Presigned HTTP")

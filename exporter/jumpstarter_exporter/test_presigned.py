@@ -136,7 +136,7 @@ async def test_endless_redirects_end(server: Server) -> None:
 
 async def test_a_redirect_to_something_else_is_refused(server: Server) -> None:
     server.get = lambda handler: answer(handler, 302, b"", Location="file:///etc/passwd")
-    with pytest.raises(ValueError, match="no http or https URL"):
+    with pytest.raises(ValueError, match="not an http or https URL"):
         await fetched(server.url)
 
 
@@ -239,7 +239,7 @@ async def test_a_driver_that_fails_breaks_the_upload_off(server: Server) -> None
 
 @pytest.mark.parametrize("url", ["ftp://x/y", "http://", "/etc/passwd", "http://x:99999/", "https:///path"])
 def test_what_is_no_url(url: str) -> None:
-    with pytest.raises(ValueError, match="no http or https URL"):
+    with pytest.raises(ValueError, match="not an http or https URL"):
         PresignedRequest.of(handle(url), "GET")
 
 

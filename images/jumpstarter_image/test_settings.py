@@ -196,7 +196,7 @@ def test_a_fixed_address_is_of_wifi_where_that_is_set_up() -> None:
         ("hostname: a\nhostname: b", "line 2, column 1: 'hostname' is there twice; keep one"),
         ("hostname: a\n\twifi: b", "line 2, column 1: the line begins with a tab; YAML takes blanks there"),
         ("hostname: a\n  wifi: b", "line 2, column 7: this is not YAML: mapping values are not allowed"),
-        ("- hostname", "the file is no mapping; it begins with keys such as `hostname:`"),
+        ("- hostname", "the file is not a mapping; it begins with keys such as `hostname:`"),
     ],
 )
 def test_a_fault_has_its_place_and_says_what_to_write(text: str, sentence: str) -> None:

@@ -16,7 +16,7 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
 class AddressSyntaxError(ValueError):
-    """A text is no address. The message says what is wrong and how one is written; it goes behind the option's name."""
+    """A text is not an address. The message says what is wrong and how to write one, after an option's name."""
 
 
 def split_host_port(
@@ -35,7 +35,7 @@ def split_host_port(
         return _split(text.strip(), default_port, to_listen)
     except ValueError as error:
         raise AddressSyntaxError(
-            f"{_cut(text)!r} is no address: {error}; write {form} such as {example}, or [2001:db8::1]:8082"
+            f"{_cut(text)!r} is not an address: {error}; write {form} such as {example}, or [2001:db8::1]:8082"
         ) from None
 
 
@@ -62,7 +62,7 @@ def _split(text: str, default_port: int | None, to_listen: bool) -> tuple[str, i
         if not (host or to_listen):
             raise ValueError("it has no host")
         if host and not _is_name(host):
-            raise ValueError(f"{_cut(host)!r} is no name of a host")
+            raise ValueError(f"{_cut(host)!r} is not a host name")
     if not colon:
         if default_port is None:
             raise ValueError("it has no port")
@@ -71,7 +71,7 @@ def _split(text: str, default_port: int | None, to_listen: bool) -> tuple[str, i
     if not (port.isascii() and port.isdecimal() and len(port) <= len(str(MAX_PORT))) or not (
         least <= int(port) <= MAX_PORT
     ):
-        raise ValueError(f"{_cut(port)!r} is no port, which is a number from {least} to {MAX_PORT}")
+        raise ValueError(f"{_cut(port)!r} is not a port; a port is a number from {least} to {MAX_PORT}")
     return host, int(port)
 
 

@@ -15,7 +15,7 @@ MAX_LENGTH = 40
 
 
 class TimeFormatError(JumpstarterError):
-    """A text is no duration, or no time."""
+    """A text is not a duration, or no time."""
 
     status = "INVALID_ARGUMENT"
     exit_code = ExitCode.USAGE
@@ -43,7 +43,7 @@ def seconds(text: str) -> float:
         found = 0
     if not found:
         raise TimeFormatError(
-            f"{text!r} is no duration; write for example 30m, 1h30m, 90 (seconds) or 01:30:00"
+            f"{text!r} is not a duration; write for example 30m, 1h30m, 90 (seconds) or 01:30:00"
         )
     return float(found)
 
@@ -59,10 +59,10 @@ def go_seconds(text: str) -> float:
         TimeFormatError: it is none, or zero.
     """
     if len(text) > MAX_LENGTH or not re.fullmatch(f"(?:{_GO_PART.pattern})+", text):
-        raise TimeFormatError(f"{text[:MAX_LENGTH]!r} is no duration; write for example 1h30m or 90s")
+        raise TimeFormatError(f"{text[:MAX_LENGTH]!r} is not a duration; write for example 1h30m or 90s")
     found = sum(float(number) * _GO_UNITS[unit] for number, unit in _GO_PART.findall(text))
     if not found:
-        raise TimeFormatError(f"{text!r} is no time at all; write for example 1h30m, or leave it out")
+        raise TimeFormatError(f"{text!r} is zero; write for example 1h30m, or leave it out")
     return found
 
 

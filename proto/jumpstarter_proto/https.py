@@ -14,7 +14,7 @@ from jumpstarter_proto.json_texts import parse_json
 
 __all__ = ["FetchError", "Reply", "fetch_json"]
 
-LARGEST = 512 * 1024
+MAX_BODY_BYTES = 512 * 1024
 SECONDS = 10.0
 _limiter = trio.CapacityLimiter(4)
 """Of its own: a server that hangs must not take the threads that others need."""
@@ -75,7 +75,7 @@ def _fetch(url: str, ca: str, fields: Mapping[str, str] | None) -> tuple[int, by
             return None
 
     if urllib.parse.urlsplit(url).scheme != "https":
-        raise FetchError(f"{url} is no https:// URL")
+        raise FetchError(f"{url} is not an https:// URL")
     context = ssl.create_default_context(cadata=ca or None)
     opener = urllib.request.build_opener(urllib.request.HTTPSHandler(context=context), NoRedirect)
     body = None if fields is None else urllib.parse.urlencode(fields).encode()
@@ -96,8 +96,8 @@ def _body(url: str, reply: Any) -> bytes:
     data = b""
     while piece := reply.read1(16 * 1024):
         data += piece
-        if len(data) > LARGEST:
-            raise FetchError(f"{url} gave more than {LARGEST // 1024} KiB")
+        if len(data) > MAX_BODY_BYTES:
+            raise FetchError(f"{url} gave more than {MAX_BODY_BYTES // 1024} KiB")
         if time.monotonic() > end:
             raise FetchError(f"{url} takes longer than {SECONDS:g} s")
     return data

@@ -14,7 +14,7 @@ from jumpstarter_proto.errors import ExitCode, JumpstarterError
 
 __all__ = ["PrivateFileError", "open_regular", "read_private", "set_aside", "sync_folder", "write_private"]
 
-LARGEST = 64 * 1024
+MAX_FILE_BYTES = 64 * 1024
 
 
 class PrivateFileError(JumpstarterError):
@@ -90,7 +90,7 @@ def open_regular(path: Path) -> BinaryIO:
     return os.fdopen(descriptor, "rb")
 
 
-def read_private(path: Path, at_most: int = LARGEST) -> bytes:
+def read_private(path: Path, at_most: int = MAX_FILE_BYTES) -> bytes:
     """Read a file that only its owner can read, of so many bytes. PrivateFileError: others can, nobody can, or more."""
     try:
         with open_regular(path) as file:
@@ -102,6 +102,6 @@ def read_private(path: Path, at_most: int = LARGEST) -> bytes:
         raise PrivateFileError(f"{path} cannot be read: {error.strerror}") from None
     if len(data) > at_most:
         raise PrivateFileError(
-            f"{path} has more than {at_most // 1024} KiB, so it is none of ours; look at what wrote it"
+            f"{path} has more than {at_most // 1024} KiB, so Jumpstarter did not write it; look at what wrote it"
         )
     return data

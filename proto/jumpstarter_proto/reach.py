@@ -83,7 +83,7 @@ class Reach:
             except ValueError:
                 if not entry or set("/:@ ") & set(entry):
                     raise ValueError(
-                        f"{entry!r} is no address, network or host name; give one such as 10.0.0.0/8 or images.lab"
+                        f"{entry!r} is not an address, network or host name; give one such as 10.0.0.0/8 or images.lab"
                     ) from None
                 names.add(_plain_name(entry))
         return cls(True, tuple(networks), frozenset(names))
@@ -122,7 +122,7 @@ class Reach:
         try:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except UnicodeError:  # a label that is empty or too long
-            raise OSError("it is no host name") from None
+            raise OSError("it is not a host name") from None
         if self.is_limited and _plain_name(host) not in self.names:
             for *_, address in found:
                 self._check(host, str(address[0]))

@@ -10,7 +10,7 @@ from jumpstarter_proto.errors import ExitCode, JumpstarterError
 
 __all__ = ["SecretError", "read_secret"]
 
-LARGEST = 64 * 1024
+MAX_SECRET_BYTES = 64 * 1024
 
 
 class SecretError(JumpstarterError):
@@ -25,7 +25,7 @@ def read_secret(what: str, *, file: Path | None, variable: str, hidden: bool = T
     `what` names it in the question and in errors. What is typed is shown unless `hidden`.
 
     Raises:
-        SecretError: there is none.
+        SecretError: no secret was given.
     """
     if file is not None:
         return _checked(what, _first_line(what, file), str(file))
@@ -33,13 +33,13 @@ def read_secret(what: str, *, file: Path | None, variable: str, hidden: bool = T
         return _checked(what, os.environ[variable], f"${variable}")
     if sys.stdin.isatty():
         return _checked(what, _typed(what, hidden=hidden), "the answer")
-    return _checked(what, sys.stdin.readline(LARGEST), "stdin")
+    return _checked(what, sys.stdin.readline(MAX_SECRET_BYTES), "stdin")
 
 
 def _first_line(what: str, file: Path) -> str:
     try:
         with file.open(encoding="utf-8") as stream:
-            return stream.readline(LARGEST)
+            return stream.readline(MAX_SECRET_BYTES)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not text"
         raise SecretError(f"the {what} in {file} cannot be read: {reason}; check the path") from None
@@ -53,7 +53,7 @@ def _typed(what: str, *, hidden: bool) -> str:
         return getpass.getpass(question)
     sys.stderr.write(question)
     sys.stderr.flush()
-    return sys.stdin.readline(LARGEST)
+    return sys.stdin.readline(MAX_SECRET_BYTES)
 
 
 def _checked(what: str, text: str, where: str) -> str:

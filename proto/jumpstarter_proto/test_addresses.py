@@ -28,13 +28,13 @@ def test_an_address_is_a_host_and_a_port(text: str, expected: tuple[str, int]) -
     [
         ("lab.example", "it has no port"),
         ("[::1]", "it has no port"),
-        ("lab:notaport", "'notaport' is no port, which is a number from 1 to 65535"),
-        ("lab:", "'' is no port"),
-        ("lab:0", "'0' is no port"),
-        ("lab:65536", "'65536' is no port"),
-        ("lab:\u0661", "is no port"),
-        ("lab:+1", "is no port"),
-        ("lab:" + "1" * 5000, "is no port"),
+        ("lab:notaport", "'notaport' is not a port; a port is a number from 1 to 65535"),
+        ("lab:", "'' is not a port"),
+        ("lab:0", "'0' is not a port"),
+        ("lab:65536", "'65536' is not a port"),
+        ("lab:\u0661", "is not a port"),
+        ("lab:+1", "is not a port"),
+        ("lab:" + "1" * 5000, "is not a port"),
         ("http://lab:8082", "leave out http://"),
         ("lab:8082/", "it may hold only a host and a port"),
         ("user@lab:1", "it may hold only a host and a port"),
@@ -46,12 +46,12 @@ def test_an_address_is_a_host_and_a_port(text: str, expected: tuple[str, int]) -
         ("[::1:1", "its bracket is not closed"),
         ("[::1", "its bracket is not closed"),
         ("[::1]8082", "a colon and the port"),
-        ("two words:1", "'two words' is no name of a host"),
-        ("a..b:1", "'a..b' is no name of a host"),
-        ("x" * 64 + ":1", "is no name of a host"),
-        ("a." * 127 + ":1", "is no name of a host"),
-        ("-lab:1", "is no name of a host"),
-        ("ä..b:1", "is no name of a host"),
+        ("two words:1", "'two words' is not a host name"),
+        ("a..b:1", "'a..b' is not a host name"),
+        ("x" * 64 + ":1", "is not a host name"),
+        ("a." * 127 + ":1", "is not a host name"),
+        ("-lab:1", "is not a host name"),
+        ("ä..b:1", "is not a host name"),
     ],
 )
 def test_what_is_no_address_is_told_why_and_how_one_is_written(text: str, reason: str) -> None:
@@ -71,7 +71,7 @@ def test_an_address_to_listen_on_may_have_no_host_and_any_port() -> None:
 def test_a_port_may_be_left_out_where_there_is_one_to_take() -> None:
     assert split_host_port("lab", default_port=443) == ("lab", 443)
     assert split_host_port("[::1]", default_port=443) == ("::1", 443)
-    with pytest.raises(AddressSyntaxError, match="'' is no port"):
+    with pytest.raises(AddressSyntaxError, match="'' is not a port"):
         split_host_port("lab:", default_port=443)
 
 

@@ -84,7 +84,7 @@ async def test_documents_and_forms() -> None:
         (fixed(b"{}", b"no status"), "cannot be fetched"),
         (fixed(b"<html>", b"502 Bad Gateway"), "answered 502"),
         (fixed(b"", b"302 Found", b"location: https://localhost:1/\r\n"), "answered 302"),
-        (fixed(b"{" + b" " * (https.LARGEST + 1)), "more than 512 KiB"),
+        (fixed(b"{" + b" " * (https.MAX_BODY_BYTES + 1)), "more than 512 KiB"),
     ],
 )
 async def test_what_is_none_says_what_came(answer: Answer, sentence: str) -> None:
@@ -99,7 +99,7 @@ async def test_a_server_that_is_not_believed_not_there_or_not_https() -> None:
             await fetch_json(url, trustme.CA().cert_pem.bytes().decode())
         with pytest.raises(FetchError, match="cannot be fetched"):
             await fetch_json(url)
-    for other, sentence in (("http://localhost/", "no https"), ("file:///etc/hosts", "no https")):
+    for other, sentence in (("http://localhost/", "not an https"), ("file:///etc/hosts", "not an https")):
         with pytest.raises(FetchError, match=sentence):
             await fetch_json(other, CA)
     with pytest.raises(FetchError, match="cannot be fetched"):

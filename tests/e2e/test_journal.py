@@ -70,7 +70,7 @@ def test_who_leased_extended_released_and_was_refused_is_known_also_after_kill_9
         assert "the token" not in lab.admin("journal")
         assert "ann  lease created: one, for 600 s  lease=mine" in lab.admin("journal", "--board", "one")
         assert lab.admin("journal", "--until", "1h") == ""
-        assert "no duration and no time" in lab.admin("journal", "--since", "yesterday", fails=True)
+        assert "neither a duration nor a time" in lab.admin("journal", "--since", "yesterday", fails=True)
 
 
 HOOKS = """

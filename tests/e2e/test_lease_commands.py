@@ -231,7 +231,7 @@ def test_completion_asks_the_controller_for_names(lab: Lab, ann: Path, bob: Path
         (("create",), 2, "no board selected"),
         (("create", "-l", "board=none"), 4, "no exporter matches board=none"),
         (("create", "-n", "none"), 4, "there is no exporter none"),
-        (("create", "-n", "one", "--duration", "soon"), 2, "is no duration"),
+        (("create", "-n", "one", "--duration", "soon"), 2, "is not a duration"),
         (("create", "-n", "one", "--begin-time", "soon"), 2, "invalid time"),
         (("create", "-n", "one", "--tag", "x"), 2, "KEY=VALUE"),
         (("create", "-n", "one", "--tags", "x=y"), 2, "did you mean '--tag'"),

@@ -207,7 +207,7 @@ def test_what_keeps_a_router_from_starting_is_one_sentence(lab: Lab) -> None:
     damaged.write_text(file.read_text().replace("-----END JUMPSTARTER", "-----END OF JUMPSTARTER"))
     for words, sentence in {
         (file, "--listen", "127.0.0.1:0"): "is not for 127.0.0.1",
-        (file, "--listen", "nowhere"): "is no address: it has no port; write [HOST]:PORT",
+        (file, "--listen", "nowhere"): "is not an address: it has no port; write [HOST]:PORT",
         (elsewhere,): "chmod 600",
         (damaged,): "is damaged",
         (lab.data / "router.key",): "holds no certificate",
@@ -220,4 +220,4 @@ def test_what_keeps_a_router_from_starting_is_one_sentence(lab: Lab) -> None:
         assert done.returncode == 2, done.stderr
         assert sentence in done.stderr
         assert done.stderr.count("\n") == 1, done.stderr
-    assert "is no address" in lab.admin("router", "create", "a/b", "--save", file, fails=True)
+    assert "is not an address" in lab.admin("router", "create", "a/b", "--save", file, fails=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import trio
 import trustme
-from jumpstarter_proto.rpc import Limits, client_ssl_context, connect_tcp, open_channel
+from jumpstarter_proto.rpc import ConnectionLimits, client_ssl_context, connect_tcp, open_channel
 
 from tests.faults.attackers import Raw, method, tcp
 from tests.faults.controllers import controller
@@ -93,7 +93,7 @@ async def test_they_keep_out_nobody_from_another_address(
             files = Path(f"/proc/{pid}/fd")
             with trio.fail_after(60):
                 # As many as may wait, the 16 that are in, and the server's own.
-                while len(list(files.iterdir())) < Limits.waiting:
+                while len(list(files.iterdir())) < ConnectionLimits.waiting:
                     await trio.sleep(0.05)
             took = sorted([await ask(port, CALLS[serve]) for _ in range(9)])
         finally:

@@ -14,7 +14,7 @@ from jumpstarter_proto.client.v1 import client_pb2
 from jumpstarter_proto.lab.v1 import lab_pb2
 from jumpstarter_proto.remote import Kind
 from jumpstarter_proto.rpc import Options, RpcError
-from jumpstarter_proto.rpc._connection import Connection
+from jumpstarter_proto.rpc._connection import GrpcConnection
 
 from tests.faults.attackers import PREFACE, SETTINGS, closed_on_error, tcp, tls
 from tests.faults.controllers import CALL_SECONDS, PARENT, Controller, controller
@@ -56,7 +56,7 @@ async def half_a_preface(port: int) -> trio.abc.Stream:
 async def calls_without_messages(port: int) -> trio.abc.Stream:
     """Calls that are opened, and a message of which a piece comes."""
     stream = await tls(port)
-    client = Connection(client=True, options=Options())
+    client = GrpcConnection(client=True, options=Options())
     client.start()
     for _ in range(20):
         number = client.start_call(PATH, scheme="https", authority="x", timeout=None, metadata=())

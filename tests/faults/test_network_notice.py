@@ -11,7 +11,7 @@ from jumpstarter_controller.app import OPTIONS
 from jumpstarter_controller.lab import Key
 from jumpstarter_controller.router import ROUTER_OPTIONS
 from jumpstarter_controller.scheduling.presence import OFFLINE_SECONDS, ExporterPresence
-from jumpstarter_proto.remote import KEEPALIVE, OptionError, options_of
+from jumpstarter_proto.remote import KEEPALIVE, GrpcOptionError, options_of
 from jumpstarter_proto.rpc import Options, RpcError, ServerCall, StatusCode, open_channel, serve_connection
 from jumpstarter_proto.v1.jumpstarter_grpc import ControllerServiceServicer, ControllerServiceStub
 from jumpstarter_proto.v1.jumpstarter_pb2 import StatusRequest, StatusResponse
@@ -105,5 +105,5 @@ def test_options_of_a_configuration() -> None:
     found = options_of({"grpc.keepalive_time_ms": 1500, "grpc.keepalive_timeout_ms": "500", "grpc.lb": "x"})
     assert (found.keepalive_interval, found.keepalive_timeout) == (1.5, 0.5)
     for wrong in (0, -1, "soon", "", None, 5, "inf", "nan"):
-        with pytest.raises(OptionError, match=r"grpc\.keepalive_time_ms is .*milliseconds"):
+        with pytest.raises(GrpcOptionError, match=r"grpc\.keepalive_time_ms is .*milliseconds"):
             options_of({"grpc.keepalive_time_ms": wrong})

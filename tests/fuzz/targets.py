@@ -45,7 +45,7 @@ from jumpstarter_proto.lab.v1 import exporter_pb2, exporters_pb2
 from jumpstarter_proto.remote import Kind
 from jumpstarter_proto.rpc import Options, RpcError
 from jumpstarter_proto.rpc._channel import _parse
-from jumpstarter_proto.rpc._connection import Connection, ConnectionFault
+from jumpstarter_proto.rpc._connection import ConnectionFault, GrpcConnection
 from jumpstarter_proto.rpc._messages import FramingError, MessageReader, frame_header
 from jumpstarter_proto.rpc._metadata import decode_details, decode_timeout
 from jumpstarter_proto.rpc.test_http2 import (
@@ -123,7 +123,7 @@ def _at_client(data: bytes) -> None:
 
 
 def _server_frames() -> list[bytes]:
-    caller = Connection(client=True, options=Options())
+    caller = GrpcConnection(client=True, options=Options())
     caller.start()
     ids = []
     for _ in range(2):

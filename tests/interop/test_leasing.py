@@ -31,7 +31,7 @@ def test_what_is_wrong_is_one_sentence(lab: Lab) -> None:
         ("-l", "board in"): "expected (",
         ("--exporter-name", "two"): "there is no exporter two",
         ("--lease", "nothing"): "not found",
-        ("-l", "board=rpi4", "--duration", "soon"): "is no duration",
+        ("-l", "board=rpi4", "--duration", "soon"): "is not a duration",
     }.items():
         done = ann.ours("power", "on", *words, check=False)
         assert done.returncode != 0

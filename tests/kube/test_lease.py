@@ -140,9 +140,11 @@ def test_an_exporter_that_kubectl_disables_gets_no_lease(lab: KubeLab, ann: Path
 def test_a_lease_that_nobody_can_read_stops_nobody(lab: KubeLab, ann: Path) -> None:
     lab.kubectl("create", "-f", "-", input=LEASE.replace("30m", "banana").replace("nightly", "fruit"))
     lab.ok("lease", "create", "-l", "board=rpi4", "--lease-id", "other", "--client", ann)
-    lab.until(lambda: "'banana' is no duration" in lab.controller.log.read_text())
+    lab.until(lambda: "'banana' is not a duration" in lab.controller.log.read_text())
     assert "it is left alone, and counts for nothing until it is corrected" in lab.controller.log.read_text()
-    lab.until(lambda: "'banana' is no duration" in lab.kubectl("describe", "leases.jumpstarter.dev", "fruit"))
+    lab.until(
+        lambda: "'banana' is not a duration" in lab.kubectl("describe", "leases.jumpstarter.dev", "fruit")
+    )
     lab.kubectl("delete", "jl", "fruit")
 
 

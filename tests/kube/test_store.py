@@ -163,7 +163,7 @@ def test_a_lease_that_no_store_can_read_is_left_alone_and_stops_nothing(
     assert reader.of(place).stored is None
     for _ in range(2):
         assert store.snapshot().records.keys() == {key_of(ann)}
-    assert caplog.text.count("its duration: 'banana' is no duration") == 1
+    assert caplog.text.count("its duration: 'banana' is not a duration") == 1
     assert f"lease {namespace}/bad, which is no record of a lab" in caplog.text
     assert store.read(place) is None
     bad = Lease(namespace=namespace, name="bad", client="ann", selector="board=rpi4", duration=60.0)
@@ -177,7 +177,7 @@ def test_a_lease_that_no_store_can_read_is_left_alone_and_stops_nothing(
         )
 
     reader.settle()
-    assert "its duration: 'banana' is no duration" in flag()
+    assert "its duration: 'banana' is not a duration" in flag()
     lab_cluster.ask("PATCH", f"{path}/bad", {"spec": {"duration": "30m"}}, "application/merge-patch+json")
     event = reader.until(lambda one: one.record is not None)
     assert isinstance(event.record, Lease)

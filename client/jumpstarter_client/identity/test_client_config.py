@@ -121,7 +121,7 @@ def test_an_address_that_is_none_is_told_how_one_is_written(tmp_path: Path, addr
     file = write(tmp_path, FILE.replace("lab.example:8082", f"'{address}'"))
     for path, environment in ((file, {}), (None, OWN | {"JMP_ENDPOINT": address})):
         with pytest.raises(
-            ClientConfigError, match=r"endpoint: .* is no address: .*; write HOST:PORT"
+            ClientConfigError, match=r"endpoint: .* is not an address: .*; write HOST:PORT"
         ) as caught:
             load(path, environment)
         assert (path or "JMP_ENDPOINT") in str(caught.value)

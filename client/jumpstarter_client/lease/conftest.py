@@ -254,7 +254,7 @@ def issuer(monkeypatch: pytest.MonkeyPatch) -> FakeIssuer:
 def network(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> Network:
     """An empty one. A test whose clock is to jump has to name `autojump_clock` itself."""
     network = Network(nursery)
-    monkeypatch.setattr("jumpstarter_proto.remote.dial.connect_tcp", network.connect)
+    monkeypatch.setattr("jumpstarter_proto.remote.controller_channel.connect_tcp", network.connect)
     return network
 
 

@@ -98,7 +98,7 @@ always:
         ("steps: [5]", "a step starts with its action"),
         ("steps: [{group: [], device: a}]", "unknown key 'device' beside `group`"),
         ("requires: {interface: [power]}\nsteps: [power.on]", "did you mean 'interfaces'?"),
-        ("- power.on", "the file is no mapping"),
+        ("- power.on", "the file is not a mapping"),
     ],
 )
 def test_what_makes_no_sense_is_named_with_its_place(tmp_path: Path, text: str, words: str) -> None:

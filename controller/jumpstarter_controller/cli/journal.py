@@ -80,7 +80,7 @@ def _ago(text: str) -> float:
         then = datetime.fromisoformat(text)
     except ValueError:
         raise TimeFormatError(
-            f"{text!r} is no duration and no time; write for example 2h, 7d, 2026-11-28 or 2026-11-28T18:00"
+            f"{text!r} is neither a duration nor a time; write for example 2h, 7d, 2026-11-28 or 2026-11-28T18:00"
         ) from None
     return time.time() - then.timestamp()
 

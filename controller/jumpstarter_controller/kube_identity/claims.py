@@ -10,7 +10,7 @@ import base64
 from dataclasses import dataclass
 
 from jumpstarter_proto.json_texts import parse_json
-from jumpstarter_proto.remote.claims import SUBJECT_AUDIENCE
+from jumpstarter_proto.remote.jwt_claims import SUBJECT_AUDIENCE
 
 from jumpstarter_controller.identity import Subject
 

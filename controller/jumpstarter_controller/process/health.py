@@ -47,7 +47,7 @@ class Health(health_grpc.HealthServicer):
         call: ServerCall[pb.HealthCheckRequest, pb.HealthCheckResponse],
     ) -> None:
         known = request.service in self._names
-        call.stay()
+        call.disable_auth_timeout()
         if self.serving:
             await call.send(pb.HealthCheckResponse(status=SERVING if known else SERVICE_UNKNOWN))
             await self._leaving.wait()

@@ -20,8 +20,8 @@ from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.process import keep_what_is_there
 from jumpstarter_proto.reflection.servicer import Reflection
 from jumpstarter_proto.rpc import (
+    ConnectionLimits,
     Interceptor,
-    Limits,
     Options,
     Server,
     ServerTls,
@@ -91,7 +91,7 @@ class ListeningServer:
         """A server with health checking and reflection."""
         health = Health(services)
         everything = [*services, health, Reflection([*services, health])]
-        limits = Limits(connections=connections_allowed(Limits().connections))
+        limits = ConnectionLimits(connections=connections_allowed(ConnectionLimits().connections))
         return cls(
             Server(everything, interceptors=interceptors, options=options, limits=limits),
             listeners,

@@ -164,7 +164,9 @@ class RouterService(Servicer):
             self.refusals.note(error, peer=call.peer)
             raise
         about = admission.about
-        call.trust(f"lease {about.get('namespace', '')}/{about['lease']}" if "lease" in about else "")
+        call.set_authenticated(
+            f"lease {about.get('namespace', '')}/{about['lease']}" if "lease" in about else ""
+        )
         if len(self._sides) >= self._most_streams or self.held > self._most_held:
             raise self._no_room("the router has no room for another stream; dial again later")
         # A peer may wait for our headers before it sends anything.

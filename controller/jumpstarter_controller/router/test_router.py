@@ -13,7 +13,7 @@ import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 from jumpstarter_proto.byte_streams.router_stream import RouterStream
-from jumpstarter_proto.rpc import Limits, RpcError, Server, ServerCall, StatusCode, open_channel
+from jumpstarter_proto.rpc import ConnectionLimits, RpcError, Server, ServerCall, StatusCode, open_channel
 from jumpstarter_proto.v1 import router_grpc, router_pb2
 
 from jumpstarter_controller.router import ROUTER_OPTIONS, RouterService, RouterTokens
@@ -245,7 +245,7 @@ async def test_one_token_is_for_few_streams(lab: Lab) -> None:
 async def test_a_lease_has_no_more_connections_than_its_share() -> None:
     async with trio.open_nursery() as nursery:
         lab = Lab(nursery)
-        limits = Limits(of_identity=2)
+        limits = ConnectionLimits(of_identity=2)
         lab.server = Server([lab.service], options=ROUTER_OPTIONS, limits=limits)
         mine, other = ({"namespace": "n", "lease": name} for name in ("mine", "other"))
         async with lab.dial(TOKENS.issue(about=mine)), lab.dial(TOKENS.issue(about=mine)):

@@ -169,7 +169,7 @@ class CallAuthenticator:
         now = self._reconciler.clock()
         authorise(caller, (partial(record.accepts_uid, now=now), record.username))
         _check_enabled(record)
-        call.trust(f"{kind.lower()} {record.name} of {record.namespace}")
+        call.set_authenticated(f"{kind.lower()} {record.name} of {record.namespace}")
         uid = record.uid if caller.subject is None else caller.subject.uid
         return CallerSession(record, uid, caller.expires, caller.subject is None, self._reconciler)
 

@@ -31,7 +31,7 @@ class ReplicaService(replicas_grpc.ReplicaServiceServicer):
         request: pb.FindListenerRequest,
         call: ServerCall[pb.FindListenerRequest, pb.FindListenerResponse],
     ) -> pb.FindListenerResponse:
-        call.trust("controller")
+        call.set_authenticated("controller")
         lease = Key(request.namespace, request.lease)
         await self._dial_queues.until(lease, max(0.0, min(request.seconds, MAX_SECONDS)))
         return pb.FindListenerResponse(listens=self._dial_queues.has(lease))
@@ -39,7 +39,7 @@ class ReplicaService(replicas_grpc.ReplicaServiceServicer):
     async def HandOver(
         self, request: pb.HandOverRequest, call: ServerCall[pb.HandOverRequest, pb.HandOverResponse]
     ) -> pb.HandOverResponse:
-        call.trust("controller")
+        call.set_authenticated("controller")
         said = request.connection
         self._dial_queues.push(
             Key(request.namespace, request.lease),
@@ -54,7 +54,7 @@ class ReplicaService(replicas_grpc.ReplicaServiceServicer):
         request: pb.TakeListenerRequest,
         call: ServerCall[pb.TakeListenerRequest, pb.TakeListenerResponse],
     ) -> pb.TakeListenerResponse:
-        call.trust("controller")
+        call.set_authenticated("controller")
         waiting = self._dial_queues.take(Key(request.namespace, request.lease), request.process)
         return pb.TakeListenerResponse(waiting=map(router_connection, waiting))
 
@@ -63,7 +63,7 @@ class ReplicaService(replicas_grpc.ReplicaServiceServicer):
         request: pb.AdmitProcessRequest,
         call: ServerCall[pb.AdmitProcessRequest, pb.AdmitProcessResponse],
     ) -> pb.AdmitProcessResponse:
-        call.trust("controller")
+        call.set_authenticated("controller")
         key = Key(request.namespace, request.exporter)
         try:
             self._instances.admit_process(key, request.process, request.peer)
@@ -75,7 +75,7 @@ class ReplicaService(replicas_grpc.ReplicaServiceServicer):
     async def NoteWaiters(
         self, request: pb.NoteWaitersRequest, call: ServerCall[pb.NoteWaitersRequest, pb.NoteWaitersResponse]
     ) -> pb.NoteWaitersResponse:
-        call.trust("controller")
+        call.set_authenticated("controller")
         self._reconciler.heard_elsewhere(
             {Key(one.namespace, one.lease): one.knows for one in request.waiters}
         )

@@ -100,9 +100,9 @@ def _advice(image: ImageReader) -> str:
 @asynccontextmanager
 async def _opened(path: PathLike) -> AsyncIterator[tuple[ImageReader, int | None]]:
     if is_url(path):
-        from jumpstarter_proto.transfer import Request, get  # noqa: PLC0415 - files come from disks mostly
+        from jumpstarter_proto.transfer import TransferRequest, get  # noqa: PLC0415 - files come from disks mostly
 
-        async with get(Request("GET", str(path))) as (receive, _):
+        async with get(TransferRequest("GET", str(path))) as (receive, _):
             yield await trio.to_thread.run_sync(open_image, _puller(receive)), None
         return
     async with open_source(path) as source:

@@ -255,7 +255,7 @@ AT = "1: export.rpi4.children.power"
         ),
         ("export: {a: 5}", "1: export.a: this is a number; a device needs"),
         ("export: [a]", "1: export: this is a list; it takes names, with a device below each"),
-        ("export: {1: {}}", "1: export[1]: 1 is no name for a device; put it in quotes"),
+        ("export: {1: {}}", "1: export[1]: 1 is not a valid name for a device; put it in quotes"),
         ("\nexprt: {}", "2: exprt: unknown key 'exprt'; did you mean 'export'?"),
         ("kind: ClientConfig", "1: kind: this is 'ClientConfig'; did you mean 'ExporterConfig'?"),
         (
@@ -307,7 +307,7 @@ AT = "1: export.rpi4.children.power"
             "1: the tag '!!python/object:os.system' is not known; leave it out",
         ),
         ("a: 1\n---\nb: 2", "this is not YAML: "),
-        ("- a", "the file is no mapping"),
+        ("- a", "the file is not a mapping"),
         ("", "the file is empty"),
         ("# nothing", "the file is empty"),
     ],
@@ -554,7 +554,7 @@ def test_xdg_is_asked_when_jumpstarters_own_variable_is_not_set(
 def test_a_controllers_address_that_is_none_is_told_how_one_is_written(tmp_path: Path, address: str) -> None:
     said = complaint(tmp_path, UPSTREAM.replace("grpc.jumpstarter.example:8082", address))
     line = UPSTREAM[: UPSTREAM.index("endpoint:")].count("\n") + 1
-    assert f"{line}: endpoint: '{address}' is no address: " in said
+    assert f"{line}: endpoint: '{address}' is not an address: " in said
     assert "; write HOST:PORT such as" in said
 
 

@@ -97,7 +97,7 @@ def create_registered_exporter(
 
     Raises:
         ConfigError: the configuration's devices are invalid.
-        OptionError: its `grpcOptions` are invalid.
+        GrpcOptionError: its `grpcOptions` are invalid.
     """
     enrolment = config.enrolment
     if enrolment is None:

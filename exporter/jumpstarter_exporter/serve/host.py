@@ -77,7 +77,7 @@ async def run(
 
     Raises:
         ConfigError: the devices of the only configuration make no sense.
-        OptionError: its `grpcOptions` make none.
+        GrpcOptionError: its `grpcOptions` make none.
         BoardTakenError: another exporter serves the only board.
         SocketError: another exporter has the socket, or it cannot be made.
         ListenError: the network address is taken or no address.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import trio
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
-from jumpstarter_proto.rpc import Limits, Server, Servicer, connections_allowed, tcp_listeners
+from jumpstarter_proto.rpc import ConnectionLimits, Server, Servicer, connections_allowed, tcp_listeners
 
 from jumpstarter_exporter.serve.passphrase import let_everybody_in, require_passphrase
 
@@ -65,7 +65,7 @@ class Network:
     def server(self, services: Sequence[Servicer]) -> Server:
         """A server that requires the passphrase, if there is one."""
         check = let_everybody_in if self.passphrase is None else require_passphrase(self.passphrase)
-        limits = Limits(connections=connections_allowed(Limits().connections))
+        limits = ConnectionLimits(connections=connections_allowed(ConnectionLimits().connections))
         return Server(services, interceptors=[check], limits=limits)
 
     def address(self, listeners: list[trio.abc.Listener[trio.abc.Stream]]) -> str:

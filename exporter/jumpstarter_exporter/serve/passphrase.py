@@ -101,11 +101,11 @@ def require_passphrase(passphrase: str) -> Interceptor:
             refusals.write(f"refused: wrong passphrase from {call.peer}")
             raise RpcError(StatusCode.UNAUTHENTICATED, INVALID)
         attempts.give_back(peer, now)
-        call.trust()
+        call.set_authenticated()
 
     return check
 
 
 async def let_everybody_in(call: ServerCall[Any, Any]) -> None:
     """An interceptor for an exporter without a passphrase: every caller is trusted."""
-    call.trust()
+    call.set_authenticated()

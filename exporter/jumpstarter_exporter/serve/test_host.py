@@ -520,7 +520,7 @@ async def test_insecure_says_so(daemon: Daemon) -> None:
         (["--listen", "localhost:1", "--tls-cert", "x", "--insecure"], "either --tls-cert"),
         (["--listen", "localhost", "--insecure"], "it has no port; write [HOST]:PORT"),
         (["--listen", "http://localhost:1", "--insecure"], "leave out http://; write [HOST]:PORT"),
-        (["--listen", "localhost:99999", "--insecure"], "'99999' is no port"),
+        (["--listen", "localhost:99999", "--insecure"], "'99999' is not a port"),
         (["--insecure"], "are for --listen"),
         (["--listen", "localhost:0", "--insecure", "--passphrase-file", "none"], "cannot be read"),
         (["--log-level", "loud"], "loud"),
@@ -742,7 +742,7 @@ def test_configuration_that_allows_what_is_no_host_is_refused(daemon: Daemon) ->
     daemon.config.write_text(daemon.config.read_text() + '\nfetch: {allow: ["http://x"]}\n')
     code, said = daemon.fails("run", "--config", daemon.config, "--socket", daemon.socket)
     assert code == ExitCode.USAGE
-    assert "no address, network or host name" in said
+    assert "not an address, network or host name" in said
 
 
 async def test_a_board_that_ends_after_a_sighup_is_not_ended_by_that(tmp_path: Path) -> None:

@@ -442,7 +442,10 @@ async def test_a_handle_is_good_for_one_use_on_its_own_device(serve: Serve) -> N
             {"kind": "presigned_request", "method": "PUT", "url": "http://x/", "headers": {}},
             "this call needs GET",
         ),
-        ({"kind": "presigned_request", "method": "GET", "url": "file:///etc/passwd"}, "no http or https URL"),
+        (
+            {"kind": "presigned_request", "method": "GET", "url": "file:///etc/passwd"},
+            "not an http or https URL",
+        ),
     ],
 )
 async def test_a_handle_that_is_none_is_an_invalid_argument(

@@ -19,7 +19,7 @@ from typing import Protocol, TypeAlias
 import trio
 
 from jumpstarter_proto.byte_streams.router_frames import HEAD, pack, unpack
-from jumpstarter_proto.rpc import ClientCall, Outbox, RpcError, ServerCall, Wire
+from jumpstarter_proto.rpc import ByteTransport, ClientCall, RpcError, SendBuffer, ServerCall
 from jumpstarter_proto.v1 import router_pb2
 
 __all__ = ["CONFIRM", "FRAME", "RouterStream"]
@@ -242,14 +242,14 @@ class RouterStream(trio.abc.HalfCloseableStream):
                 self._fault = trio.BrokenResourceError(str(error))
                 raise self._fault from error
 
-    def _send_now(self, outbox: Outbox) -> None:
+    def _send_now(self, send_buffer: SendBuffer) -> None:
         """Frames of a connection's bytes, as long as nothing has to wait."""
         if self._closed or self._sent_eof or self._send_conflicts.is_held or self._confirming is not None:
             return  # `_send_all` says what is wrong, or is at it
-        while size := min(outbox.size, TUNNEL_FRAME):
+        while size := min(send_buffer.size, TUNNEL_FRAME):
             if self._frames.allowance() < size + HEAD:
                 return
-            self._frames.send_now(pack(outbox.take(size)))
+            self._frames.send_now(pack(send_buffer.take(size)))
 
     async def wait_send_all_might_not_block(self) -> None:
         """Frames wait in `send_all` itself."""
@@ -387,8 +387,8 @@ class RouterStream(trio.abc.HalfCloseableStream):
             return
         raise trio.BrokenResourceError(f"what was sent was not taken within {seconds:g} s")
 
-    def wire(self) -> Wire:
-        """For a connection that has this stream for itself (see `jumpstarter_proto.rpc.Wire`)."""
+    def byte_transport(self) -> ByteTransport:
+        """For a connection that has this stream for itself (see `jumpstarter_proto.rpc.ByteTransport`)."""
         return _TunnelWire(self._send_now, self._send_all, self.receive_some)
 
     async def aclose(self) -> None:
@@ -405,7 +405,7 @@ class _TunnelWire:
 
     def __init__(
         self,
-        send_now: Callable[[Outbox], None],
+        send_now: Callable[[SendBuffer], None],
         send_all: Callable[[bytes, int], Awaitable[None]],
         receive: Callable[[], Awaitable[bytes]],
     ) -> None:
@@ -416,8 +416,8 @@ class _TunnelWire:
     def read_at_most(self, size: int) -> None:
         """A frame at a time, as before."""
 
-    async def write(self, outbox: Outbox) -> None:
-        await self._send_all(outbox.take(TUNNEL_FRAME), TUNNEL_FRAME)
+    async def write(self, send_buffer: SendBuffer) -> None:
+        await self._send_all(send_buffer.take(TUNNEL_FRAME), TUNNEL_FRAME)
 
 
 class _Conflict:

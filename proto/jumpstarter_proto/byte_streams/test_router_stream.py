@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from jumpstarter_proto.byte_streams.router_stream import FRAME, TUNNEL_FRAME, RouterStream
 from jumpstarter_proto.rpc import (
     Options,
-    Outbox,
     RpcError,
+    SendBuffer,
     ServerCall,
     StatusCode,
     open_channel,
@@ -96,18 +96,18 @@ async def test_a_wire_in_a_stream_sends_large_frames_as_far_as_the_window_goes()
         done.set()
 
     async with connected(read_late) as (stream, _):
-        wire, outbox = stream.wire(), Outbox()
-        outbox.append(data)
+        wire, send_buffer = stream.byte_transport(), SendBuffer()
+        send_buffer.append(data)
         await trio.testing.wait_all_tasks_blocked()  # the peer's window is known
-        wire.write_now(outbox)
-        sent = len(data) - outbox.size
+        wire.write_now(send_buffer)
+        sent = len(data) - send_buffer.size
         assert TUNNEL_FRAME <= sent <= Options().stream_window
-        wire.write_now(outbox)
-        assert len(data) - outbox.size == sent, "what waited for the socket was passed by"
+        wire.write_now(send_buffer)
+        assert len(data) - send_buffer.size == sent, "what waited for the socket was passed by"
         go_on.set()
-        while outbox.size:
-            await wire.write(outbox)
-        wire.write_now(outbox)
+        while send_buffer.size:
+            await wire.write(send_buffer)
+        wire.write_now(send_buffer)
         await stream.send_eof()
         await done.wait()
     assert b"".join(frames) == data
@@ -118,12 +118,12 @@ async def test_a_wire_leaves_a_closed_stream_alone() -> None:
     async with connected(echo) as (stream, _):
         await stream.send_all(b"before")
         await stream.aclose()
-        outbox = Outbox()
-        outbox.append(b"after")
-        stream.wire().write_now(outbox)
-        assert outbox.size == 5
+        send_buffer = SendBuffer()
+        send_buffer.append(b"after")
+        stream.byte_transport().write_now(send_buffer)
+        assert send_buffer.size == 5
         with pytest.raises(trio.ClosedResourceError):
-            await stream.wire().write(outbox)
+            await stream.byte_transport().write(send_buffer)
 
 
 async def test_echo_and_both_ends() -> None:

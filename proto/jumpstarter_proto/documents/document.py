@@ -67,7 +67,9 @@ class Document:
         if data is None:
             raise ConfigError(f"the file is empty; it needs at least `{top}:`", file=self.file)
         if not isinstance(data, dict):
-            raise ConfigError(f"the file is no mapping; it begins with keys such as `{top}:`", file=self.file)
+            raise ConfigError(
+                f"the file is not a mapping; it begins with keys such as `{top}:`", file=self.file
+            )
         self.data: dict[str, Any] = data
 
     def error(self, path: PathInFile, message: str) -> ConfigError:

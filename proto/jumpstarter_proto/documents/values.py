@@ -105,7 +105,9 @@ def check_names(document: Document, data: object, what: str, path: PathInFile) -
         raise document.error(path, f"this is {kind_of(data)}; it takes names, with a {what} below each")
     for name in data:
         if not isinstance(name, str):
-            raise document.error((*path, name), f"{name!r} is no name for a {what}; put it in quotes")
+            raise document.error(
+                (*path, name), f"{name!r} is not a valid name for a {what}; put it in quotes"
+            )
     return data
 
 

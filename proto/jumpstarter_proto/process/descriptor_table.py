@@ -74,7 +74,7 @@ class DescriptorTable:
         return name, None if before is None or before.is_claimed else before.descriptor
 
     def remove(self, descriptor: int) -> str | None:
-        """Its user has it no more. The name that it had; None if it is none of these."""
+        """Its user has closed it. Returns the name that it had; None if it is not in the table."""
         for name, entry in self._entries.items():
             if entry.descriptor == descriptor and entry.is_claimed:
                 del self._entries[name]

@@ -67,7 +67,7 @@ def _take(found: Inherited, descriptor: int, name: str) -> None:
         one = socket.socket(fileno=descriptor)
     except OSError as error:
         what = f"descriptor {descriptor} ({shown(name)})" if name else f"descriptor {descriptor}"
-        _log.warning("systemd has handed over %s, which is no socket: %s", what, error)
+        _log.warning("systemd has handed over %s, which is not a socket: %s", what, error)
         with suppress(OSError):
             os.close(descriptor)
         return
@@ -75,5 +75,5 @@ def _take(found: Inherited, descriptor: int, name: str) -> None:
     if isinstance(path, str) and path and one.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
         found.listeners[Path(path)] = one
     else:
-        _log.warning("systemd has handed over %s, which is no listening unix socket with a path", one)
+        _log.warning("systemd has handed over %s, which is not a listening unix socket with a path", one)
         one.close()

@@ -87,7 +87,7 @@ def test_what_was_stored_is_found_by_its_name_behind_the_socket(
     found = inherited_descriptors(given, first=first)
     assert (list(found.listeners), found.stored) == ([path], {"port-188-0": first + 1})
     assert not os.get_inheritable(first + 1)
-    assert "descriptor 502 (port-188-0), which is no socket" in caplog.text  # no two of one name
+    assert "descriptor 502 (port-188-0), which is not a socket" in caplog.text  # no two of one name
     found.listeners[path].close()
     os.close(first + 1)
     with pytest.raises(OSError):

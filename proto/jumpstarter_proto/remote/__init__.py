@@ -1,8 +1,13 @@
 """Calls to a controller and a router, from clients and exporters: who we are, whom we trust, when to retry."""
 
 from jumpstarter_proto.remote.backoff import Backoff
-from jumpstarter_proto.remote.claims import Claims, read_claims
-from jumpstarter_proto.remote.dial import CONNECT_SECONDS, open_controller, open_router, open_router_stream
+from jumpstarter_proto.remote.controller_channel import (
+    CONNECT_SECONDS,
+    open_controller,
+    open_router,
+    open_router_stream,
+)
+from jumpstarter_proto.remote.grpc_options import KEEPALIVE, GrpcOptionError, options_of
 from jumpstarter_proto.remote.identity import (
     ANSWERS,
     WAITS,
@@ -10,7 +15,7 @@ from jumpstarter_proto.remote.identity import (
     Identity,
     Kind,
 )
-from jumpstarter_proto.remote.options import KEEPALIVE, OptionError, options_of
+from jumpstarter_proto.remote.jwt_claims import Claims, read_claims
 from jumpstarter_proto.remote.reasons import REASON, ReasonCode, means, reason_of, refused
 from jumpstarter_proto.remote.trust import (
     EndpointError,
@@ -30,9 +35,9 @@ __all__ = [
     "Backoff",
     "Claims",
     "EndpointError",
+    "GrpcOptionError",
     "Identity",
     "Kind",
-    "OptionError",
     "ReasonCode",
     "Trust",
     "fetch_certificate",

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from jumpstarter_proto.lab.v1 import enrolment_grpc, enrolment_pb2, lab_pb2
-from jumpstarter_proto.remote.dial import CONNECT_SECONDS, open_controller
+from jumpstarter_proto.remote.controller_channel import CONNECT_SECONDS, open_controller
 from jumpstarter_proto.remote.identity import Identity, Kind
 from jumpstarter_proto.remote.trust import Trust, split_endpoint
 from jumpstarter_proto.rpc import RpcError, StatusCode, UntrustedError

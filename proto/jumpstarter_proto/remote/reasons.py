@@ -25,9 +25,9 @@ class ReasonCode(enum.StrEnum):
     DRAINED = "drained"
     """The lease waits because none begins in the whole lab, until who runs it lets them."""
     NOT_FOUND = "not-found"
-    """There is no such thing."""
+    """The object was not found."""
     CALLER_GONE = "caller-gone"
-    """There is no such client, exporter or host as who calls; it was deleted."""
+    """The calling client, exporter or host was not found; it was deleted."""
     CALLER_DENIED = "caller-denied"
     """The token is not of who calls, or not any more."""
     BAD_TOKEN = "bad-token"  # noqa: S105 - no password
@@ -50,7 +50,7 @@ def refused(code: StatusCode, sentence: str, reason: ReasonCode) -> RpcError:
 
 
 def reason_of(error: RpcError) -> str:
-    """The code that came with an error; empty where there is none."""
+    """The code that came with an error; empty if it has none."""
     return next((str(value) for key, value in error.trailing_metadata if key == REASON), "")
 
 

@@ -6,12 +6,13 @@ fails every open call with UNAVAILABLE at once, deadlines and cancellation reach
 writer's memory, and an error in a handler is a status of its call, never the connection's end.
 """
 
-from jumpstarter_proto.rpc._admission import Limits
 from jumpstarter_proto.rpc._attempts import Attempts
+from jumpstarter_proto.rpc._byte_transport import ByteTransport
 from jumpstarter_proto.rpc._channel import Caller, Channel, ClientCall, open_channel
+from jumpstarter_proto.rpc._connection_policy import ConnectionLimits
 from jumpstarter_proto.rpc._guards import LimitedLog
 from jumpstarter_proto.rpc._open_files import connections_allowed
-from jumpstarter_proto.rpc._outbox import Outbox
+from jumpstarter_proto.rpc._send_buffer import SendBuffer
 from jumpstarter_proto.rpc._server import (
     DynamicServicer,
     Interceptor,
@@ -45,25 +46,25 @@ from jumpstarter_proto.rpc._types import (
     UntrustedError,
 )
 from jumpstarter_proto.rpc._unix_paths import socket_address, socket_folder
-from jumpstarter_proto.rpc._wire import Wire
 
 __all__ = [
     "Attempts",
+    "ByteTransport",
     "Caller",
     "Cardinality",
     "Channel",
     "ClientCall",
+    "ConnectionLimits",
     "DynamicServicer",
     "Interceptor",
     "LimitedLog",
-    "Limits",
     "Message",
     "Metadata",
     "Method",
     "Options",
-    "Outbox",
     "Route",
     "RpcError",
+    "SendBuffer",
     "ServedConnection",
     "Server",
     "ServerCall",
@@ -71,7 +72,6 @@ __all__ = [
     "Servicer",
     "StatusCode",
     "UntrustedError",
-    "Wire",
     "cause_of",
     "client_ssl_context",
     "connect_tcp",

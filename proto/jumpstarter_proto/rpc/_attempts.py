@@ -9,7 +9,7 @@ __all__ = ["Attempts"]
 
 WINDOW_SECONDS = 60.0
 MAX_PEERS = 16384
-"""Remembered at most; the one whose last attempt is the oldest is forgotten first."""
+"""Limit of addresses that are remembered; the one with the oldest last attempt is dropped first."""
 
 
 class Attempts:

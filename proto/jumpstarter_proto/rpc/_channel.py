@@ -193,7 +193,7 @@ class Channel:
                 metadata=(*self._metadata, *metadata) if metadata else self._metadata,
             )
         except BaseException:
-            mux.room.unpark()  # whoever waits may have the place
+            mux.room.unpark()  # a waiting call may take the place
             raise
         call._start(stream_id)  # noqa: SLF001 - one module
 
@@ -201,10 +201,10 @@ class Channel:
         """Servers do not call."""
 
     def on_end(self) -> None:
-        """Whoever closed the channel knows why."""
+        """The channel was closed on this side."""
 
     def on_going_away(self, event: GoingAway) -> None:
-        """Take no new calls; running ones finish."""
+        """Refuse new calls; running calls finish."""
         reason = f" ({event.reason})" if event.reason else ""
         self._refusal = RpcError(
             StatusCode.UNAVAILABLE, f"the peer is going away and takes no new calls; connect again{reason}"
@@ -242,7 +242,7 @@ class ClientCall(Generic[Req, Res]):
         await self._mux.send(self._state, message.SerializeToString())
 
     async def send_data(self, data: bytes) -> None:
-        """`send` for a message that is serialised already."""
+        """`send` for a message that is serialized already."""
         await self._mux.send(self._state, data)
 
     def allowance(self) -> int:
@@ -287,7 +287,7 @@ class ClientCall(Generic[Req, Res]):
         return _parse(self.method.response_type, await self.receive_data())
 
     async def receive_data(self) -> bytes:
-        """The same as it came. `send_data` is its counterpart."""
+        """The same, serialized. `send_data` is its counterpart."""
         data = await self._mux.receive(self._state)
         if data is None:
             self._raise_for_status()
@@ -304,7 +304,7 @@ class ClientCall(Generic[Req, Res]):
             raise StopAsyncIteration from None
 
     async def wait_failed(self) -> RpcError:
-        """Wait until the call ends with another status than OK, and return that; for who receives nothing any more."""
+        """Wait until the call ends with another status than OK, and return that; for a task that no longer receives."""
         return await self._mux.wait_failed(self._state)
 
     @property

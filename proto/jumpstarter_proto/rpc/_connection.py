@@ -20,7 +20,7 @@ from jumpstarter_proto.rpc._events import (
     WindowOpened,
 )
 from jumpstarter_proto.rpc._headers import Header, plain
-from jumpstarter_proto.rpc._http2 import MAX_FRAME, ConnectionFault, Http2, Stream
+from jumpstarter_proto.rpc._http2 import MAX_FRAME, ConnectionFault, Http2, Http2Stream
 from jumpstarter_proto.rpc._messages import FramingError, MessageReader, frame_header
 from jumpstarter_proto.rpc._metadata import (
     decode_metadata,
@@ -29,12 +29,12 @@ from jumpstarter_proto.rpc._metadata import (
     encode_metadata,
     encode_timeout,
 )
-from jumpstarter_proto.rpc._outbox import Outbox
+from jumpstarter_proto.rpc._send_buffer import SendBuffer
 from jumpstarter_proto.rpc._settings import SettingCodes
 from jumpstarter_proto.rpc._status import RESET_CODES, status_of_http, status_of_trailers
 from jumpstarter_proto.rpc._types import Metadata, Options, RpcError, StatusCode
 
-__all__ = ["Call", "Connection", "ConnectionFault"]
+__all__ = ["CallStream", "ConnectionFault", "GrpcConnection"]
 
 _CONTENT_TYPE = ("content-type", "application/grpc")
 _TE = ("te", "trailers")
@@ -46,13 +46,13 @@ CALL_BYTES = 1024
 """What a call of an unauthenticated caller counts besides its headers and messages."""
 _NOT_GRPC = b"This server speaks gRPC; use a client for it.\n"
 _OTHER_ANSWER = ((":status", "415"), ("content-type", "text/plain"))
-_MOST_OTHERS = 16
+_MAX_OTHER_REQUESTS = 16
 """Requests of an unauthenticated peer that are not gRPC and that it takes no answer to."""
-_MOST_DETAILS = 4096
+_MAX_DETAILS_BYTES = 4096
 """Bytes of a status message. Peers take 8 KiB of headers in all, and a status must arrive."""
 
 
-class Call(Stream):
+class CallStream(Http2Stream):
     """One open call."""
 
     __slots__ = ("besides", "body", "is_confined", "reader", "status", "unread")
@@ -72,8 +72,8 @@ class Call(Stream):
         """A client's call has its trailers; the end of the stream is next."""
 
 
-class Connection:
-    """Either end of a connection. Only `receive` raises for what the peer does; the rest queues bytes in `outbox`.
+class GrpcConnection:
+    """Either end of a connection. Only `receive` raises for what the peer does; the rest queues bytes in `send_buffer`.
 
     Sending on a call that has ended raises nothing and sends nothing: its owner learns of the end by an event.
     """
@@ -82,7 +82,7 @@ class Connection:
         self._options = options
         self._client = client
         self._events: list[Event] = []
-        self._open: dict[int, Call] = {}
+        self._open: dict[int, CallStream] = {}
         self.confined: int | None = None
         """What an unauthenticated peer may make us hold, in bytes."""
         self._others: dict[int, None] = {}
@@ -90,7 +90,7 @@ class Connection:
         self._besides = 0
         """The sum of it over all calls."""
         self._http2 = self._new_http2()
-        self.outbox: Outbox = self._http2.outbox
+        self.send_buffer: SendBuffer = self._http2.send_buffer
 
     def _new_http2(self) -> Http2:
         options = self._options
@@ -153,7 +153,7 @@ class Connection:
 
     def take(self) -> bytes:
         """All bytes to send now, in one piece."""
-        return self.outbox.take()
+        return self.send_buffer.take()
 
     def ping(self) -> None:
         """Ask for a sign of life."""
@@ -214,7 +214,7 @@ class Connection:
         stream_id = self._http2.new_stream_id()
         if stream_id is None:
             raise RpcError(StatusCode.UNAVAILABLE, "this connection is used up; connect again")
-        self._open[stream_id] = call = Call(stream_id, self._http2.initial_outbound, self._options)
+        self._open[stream_id] = call = CallStream(stream_id, self._http2.initial_outbound, self._options)
         self._http2.send_headers(call, headers)
         return stream_id
 
@@ -245,7 +245,7 @@ class Connection:
         else:
             trailers.append(("grpc-status", str(int(code))))
         if details:
-            trailers.append(plain("grpc-message", encode_details(details, _MOST_DETAILS)))
+            trailers.append(plain("grpc-message", encode_details(details, _MAX_DETAILS_BYTES)))
         if metadata:
             more = encode_metadata(metadata)
             if self._fits([*trailers, *more]):
@@ -300,7 +300,7 @@ class Connection:
                 self._http2.reset(stream_id, code)
             self._forget(call)
 
-    def _forget(self, call: Call) -> None:
+    def _forget(self, call: CallStream) -> None:
         if self._open.pop(call.id, None) is None:
             return
         self._others.pop(call.id, None)
@@ -310,8 +310,8 @@ class Connection:
         inbound.unread -= call.unread
         call.unread = 0
         self._besides -= call.besides
-        if call.inbound.lent:
-            self._end_loan(call)
+        if call.inbound.extended:
+            self._end_extension(call)
         self._http2.open_connection_window()
 
     def _fits(self, headers: list[Header]) -> bool:
@@ -335,7 +335,7 @@ class Connection:
             self._http2.reset(stream_id, ErrorCodes.REFUSED_STREAM)
             self._events.append(CallReset(stream_id, "too many calls"))
             return
-        call = Call(stream_id, self._http2.initial_outbound, self._options)
+        call = CallStream(stream_id, self._http2.initial_outbound, self._options)
         call.is_receiving = not end
         self._open[stream_id] = call
         if not found.get("content-type", "").startswith("application/grpc"):
@@ -353,9 +353,9 @@ class Connection:
         authority = found.get(":authority", "")
         self._events.append(RequestReceived(stream_id, found.get(":path", ""), authority, metadata, timeout))
 
-    def _has_room(self, call: Call, headers: list[Header], confined: int) -> bool:
+    def _has_room(self, call: CallStream, headers: list[Header], confined: int) -> bool:
         size = CALL_BYTES + _size(headers)
-        if call.body is not None and len(self._others) >= _MOST_OTHERS:
+        if call.body is not None and len(self._others) >= _MAX_OTHER_REQUESTS:
             self.reset(call.id, ErrorCodes.REFUSED_STREAM)
             return False
         if self.held_in_all + size > confined:
@@ -366,7 +366,7 @@ class Connection:
         self._besides += size
         return True
 
-    def _answer_other(self, call: Call) -> None:
+    def _answer_other(self, call: CallStream) -> None:
         """As far as the peer's window goes."""
         body = call.body
         while body and (size := min(len(body), self._http2.sendable(call))):
@@ -375,7 +375,7 @@ class Connection:
         if not body:
             self._forget(call)
 
-    def on_headers(self, call: Call, headers: list[Header], end: bool) -> None:
+    def on_headers(self, call: CallStream, headers: list[Header], end: bool) -> None:
         """A client's reply or trailers; a server's caller has none to send, and is not listened to."""
         if not self._client:
             return
@@ -401,13 +401,13 @@ class Connection:
         except ValueError as error:
             self._fail(call, StatusCode.INTERNAL, str(error))
 
-    def _read_status(self, call: Call, headers: list[Header]) -> CallEnded:
+    def _read_status(self, call: CallStream, headers: list[Header]) -> CallEnded:
         code, details, metadata = status_of_trailers(headers)
         if code is StatusCode.OK and not call.reader.is_between_messages:
             code, details = StatusCode.INTERNAL, "the peer ended the call in the middle of a message"
         return CallEnded(call.id, code, details, metadata)
 
-    def on_data(self, call: Call, data: bytes, start: int, stop: int, padding: int) -> None:
+    def on_data(self, call: CallStream, data: bytes, start: int, stop: int, padding: int) -> None:
         """Messages, or pieces of them."""
         if call.body is not None:
             self._http2.open_window(call, call.inbound.read(stop - start + padding))
@@ -435,7 +435,7 @@ class Connection:
                 return
             self._read_on(call, is_new=bool(messages) or not held)
 
-    def _why_too_large(self, call: Call) -> str:
+    def _why_too_large(self, call: CallStream) -> str:
         """For an unauthenticated caller; empty if it is not."""
         size = call.reader.held + call.reader.needs
         if not call.is_confined or self.confined is None or size <= self.confined // 2:
@@ -445,37 +445,37 @@ class Connection:
             "authenticate"
         )
 
-    def _read_on(self, call: Call, *, is_new: bool) -> None:
+    def _read_on(self, call: CallStream, *, is_new: bool) -> None:
         """A message has arrived in part: see that the peer can send the rest."""
-        if is_new and call.inbound.lent:
-            self._end_loan(call)
+        if is_new and call.inbound.extended:
+            self._end_extension(call)
         inbound = self._http2.inbound
         if inbound.is_full:
             self._fail(call, StatusCode.RESOURCE_EXHAUSTED, "too many large messages at a time; try again")
         elif call.reader.needs > call.inbound.left:
-            if inbound.may_lend(call.inbound.lacks(call.reader.needs)):
-                self._lend(call)
+            if inbound.may_extend(call.inbound.shortfall(call.reader.needs)):
+                self._extend(call)
             elif call.id not in inbound.waiting:
                 inbound.waiting.append(call.id)
 
-    def _lend(self, call: Call) -> None:
+    def _extend(self, call: CallStream) -> None:
         needs = call.reader.needs
-        self._http2.inbound.lent(call.inbound.lacks(needs))
-        self._http2.open_window(call, call.inbound.lend(needs))
+        self._http2.inbound.extended(call.inbound.shortfall(needs))
+        self._http2.open_window(call, call.inbound.extend(needs))
 
-    def _end_loan(self, call: Call) -> None:
+    def _end_extension(self, call: CallStream) -> None:
         inbound = self._http2.inbound
-        inbound.lent(-call.inbound.lent)
-        call.inbound.lent = 0
+        inbound.extended(-call.inbound.extended)
+        call.inbound.extended = 0
         while inbound.waiting:
             waiting = self._open.get(inbound.waiting[0])
             if waiting is not None:
-                if not inbound.may_lend(waiting.inbound.lacks(waiting.reader.needs)):
+                if not inbound.may_extend(waiting.inbound.shortfall(waiting.reader.needs)):
                     return
-                self._lend(waiting)
+                self._extend(waiting)
             del inbound.waiting[0]
 
-    def _fail(self, call: Call, code: StatusCode, details: str) -> None:
+    def _fail(self, call: CallStream, code: StatusCode, details: str) -> None:
         """End one call for what its peer did."""
         if self._client:
             self.reset(call.id)
@@ -484,7 +484,7 @@ class Connection:
             self.end_call(call.id, code, details, ())
             self._events.append(CallReset(call.id, details))
 
-    def on_end(self, call: Call) -> None:
+    def on_end(self, call: CallStream) -> None:
         """The peer sends no more."""
         if call.body is not None:
             self._others[call.id] = None
@@ -501,7 +501,7 @@ class Connection:
         else:
             self._fail(call, StatusCode.INTERNAL, "the call ended in the middle of a message")
 
-    def on_reset(self, call: Call, code: int) -> None:
+    def on_reset(self, call: CallStream, code: int) -> None:
         """The peer ended the call at once."""
         self._forget(call)
         if self._client:
@@ -512,7 +512,7 @@ class Connection:
         else:
             self._events.append(CallReset(call.id, "the caller cancelled the call"))
 
-    def on_broken(self, call: Call, reason: str) -> None:
+    def on_broken(self, call: CallStream, reason: str) -> None:
         """The peer broke HTTP/2's rules on this call alone."""
         self._forget(call)
         details = f"the peer broke the HTTP/2 protocol: {reason}"

@@ -1,4 +1,4 @@
-"""What a connection reports to whoever drives it, in the order in which the peer caused it."""
+"""Events that a connection reports, in the order in which the peer caused them."""
 
 from __future__ import annotations
 

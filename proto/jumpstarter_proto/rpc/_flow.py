@@ -18,13 +18,13 @@ class FlowControlFault(Exception):  # noqa: N818 - a fault of the peer's
 class CallWindow:
     """What a peer may send on one call."""
 
-    __slots__ = ("_advance", "_read", "_size", "left", "lent")
+    __slots__ = ("_advance", "_read", "_size", "extended", "left")
 
     def __init__(self, size: int) -> None:
         self.left = size
         """What the peer may still send."""
-        self.lent = 0
-        """What the message that is being read got beyond the window."""
+        self.extended = 0
+        """By how much the window was extended for the message that is being read."""
         self._size = size
         self._read = 0
         """Read by the application and not yet given back."""
@@ -45,14 +45,14 @@ class CallWindow:
         # Waiting for half of the window saves frames, and leaves the peer enough to go on with.
         return self._give_back() if self._read * 2 >= self._size else 0
 
-    def lacks(self, needed: int) -> int:
-        """How much the peer cannot send of the message that it has begun."""
+    def shortfall(self, needed: int) -> int:
+        """How much of the message that has begun does not fit into the window."""
         return max(0, needed - self.left - self._read)
 
-    def lend(self, needed: int) -> int:
-        """Let the peer finish its message. Returns by how much to open the window now."""
-        missing = self.lacks(needed)
-        self.lent += missing
+    def extend(self, needed: int) -> int:
+        """Extend the window so that the peer can finish its message. Returns by how much to open it now."""
+        missing = self.shortfall(needed)
+        self.extended += missing
         self._advance += missing
         self.left += missing
         return missing + self._give_back()
@@ -69,15 +69,15 @@ class ConnectionWindow:
     def __init__(self, size: int) -> None:
         self.left = size
         self.unread = 0
-        """Whole messages that nobody has read yet."""
+        """Bytes of whole messages that are not read yet."""
         self.partial = 0
-        """Pieces of messages that have not arrived in full."""
+        """Bytes of messages that have arrived in part."""
         self.waiting: list[int] = []
-        """Calls whose large message waits for its turn to be lent a window."""
+        """Calls with a large message that wait until their window may be extended."""
         self.is_confined = False
-        """All that we hold counts, pieces of messages too: what an unauthenticated peer may send."""
+        """Everything in memory counts, also messages in part: the limit of an unauthenticated peer."""
         self._size = size
-        self._lent = 0
+        self._extended = 0
 
     def received(self, count: int) -> None:
         """Bytes have arrived. Raises FlowControlFault."""
@@ -103,13 +103,13 @@ class ConnectionWindow:
 
     @property
     def is_full(self) -> bool:
-        """Whether pieces of messages hold more than we are ready to hold."""
+        """Whether messages that have arrived in part take more memory than allowed."""
         return self.partial > 2 * self._size
 
-    def may_lend(self, count: int) -> bool:
+    def may_extend(self, count: int) -> bool:
         """Whether one more large message may be read now."""
-        return not count or not self._lent or self._lent + count <= self._size // 2
+        return not count or not self._extended or self._extended + count <= self._size // 2
 
-    def lent(self, count: int) -> None:
-        """A call was lent so much; negative when its message is complete or its call has ended."""
-        self._lent += count
+    def extended(self, count: int) -> None:
+        """A call's window was extended by so much; negative when its message is complete or its call has ended."""
+        self._extended += count

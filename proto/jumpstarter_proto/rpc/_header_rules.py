@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Sequence
 
-__all__ = ["HeaderFault", "Kind", "check_headers"]
+__all__ = ["HeaderBlockKind", "HeaderFault", "check_headers"]
 
 _CONNECTION = frozenset((b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade"))
 """Headers of HTTP/1 connections."""
@@ -16,7 +16,7 @@ _OF_REQUEST = _NEEDED_OF_REQUEST | {b":authority", b":protocol"}
 _OF_RESPONSE = frozenset((b":status",))
 
 
-class Kind(enum.Enum):
+class HeaderBlockKind(enum.Enum):
     """What a block of headers is."""
 
     REQUEST = enum.auto()
@@ -28,7 +28,7 @@ class HeaderFault(Exception):  # noqa: N818 - a fault of the peer's
     """A block has headers that HTTP/2 does not allow there. Only its stream is broken."""
 
 
-def check_headers(headers: Sequence[tuple[bytes, bytes]], kind: Kind) -> None:
+def check_headers(headers: Sequence[tuple[bytes, bytes]], kind: HeaderBlockKind) -> None:
     """Check a block whose headers all have names.
 
     Raises:
@@ -55,20 +55,20 @@ def check_headers(headers: Sequence[tuple[bytes, bytes]], kind: Kind) -> None:
     _check_pseudo(pseudo, host, kind)
 
 
-def _check_pseudo(pseudo: dict[bytes, bytes], host: bytes | None, kind: Kind) -> None:
+def _check_pseudo(pseudo: dict[bytes, bytes], host: bytes | None, kind: HeaderBlockKind) -> None:
     match kind:
-        case Kind.TRAILERS:
+        case HeaderBlockKind.TRAILERS:
             needed = allowed = frozenset[bytes]()
-        case Kind.RESPONSE:
+        case HeaderBlockKind.RESPONSE:
             needed = allowed = _OF_RESPONSE
-        case Kind.REQUEST:
+        case HeaderBlockKind.REQUEST:
             needed, allowed = _NEEDED_OF_REQUEST, _OF_REQUEST
     names = pseudo.keys()
     if names - allowed:
         raise HeaderFault(f"headers that do not belong there: {sorted(names - allowed)!r}")
     if needed - names:
         raise HeaderFault(f"headers are missing: {sorted(needed - names)!r}")
-    if kind is not Kind.REQUEST:
+    if kind is not HeaderBlockKind.REQUEST:
         return
     if b":protocol" in pseudo and pseudo[b":method"] != b"CONNECT":
         raise HeaderFault("the header :protocol is for CONNECT")

@@ -14,22 +14,22 @@ from typing import Any, TypeAlias
 import hpack
 from hpack.table import HeaderTable
 
-from jumpstarter_proto.rpc._header_rules import HeaderFault, Kind, check_headers
+from jumpstarter_proto.rpc._header_rules import HeaderBlockKind, HeaderFault, check_headers
 
 __all__ = [
     "REQUEST",
     "RESPONSE",
     "TRAILERS",
     "Header",
+    "HeaderBlockKind",
     "HeaderFault",
     "HeaderPacker",
     "HeaderUnpacker",
-    "Kind",
     "plain",
 ]
 
 Header: TypeAlias = tuple[str, str]
-REQUEST, RESPONSE, TRAILERS = Kind.REQUEST, Kind.RESPONSE, Kind.TRAILERS
+REQUEST, RESPONSE, TRAILERS = HeaderBlockKind.REQUEST, HeaderBlockKind.RESPONSE, HeaderBlockKind.TRAILERS
 
 # At its debug level hpack writes every header into the log, and with it tokens and passphrases.
 logging.getLogger("hpack").setLevel(logging.INFO)
@@ -116,7 +116,7 @@ class HeaderUnpacker:
     """Blocks into headers, in the order in which the blocks come."""
 
     def __init__(self, decoder: Any) -> None:
-        self._lists: dict[tuple[bytes, Kind], list[Header]] = {}
+        self._lists: dict[tuple[bytes, HeaderBlockKind], list[Header]] = {}
         self._seen = 0
         """A bit for each block that came before, by its hash: many come once, and are not worth their memory."""
         self._lists_bytes = 0
@@ -124,7 +124,7 @@ class HeaderUnpacker:
         self._decoder = decoder
         decoder.header_table = _Table(self._on_change)
 
-    def unpack(self, block: bytes, kind: Kind) -> list[Header]:
+    def unpack(self, block: bytes, kind: HeaderBlockKind) -> list[Header]:
         """The headers of a block, checked by HTTP/2's rules. The list is shared: do not change it.
 
         Raises:

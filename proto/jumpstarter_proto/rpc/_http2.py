@@ -1,6 +1,6 @@
 """HTTP/2 without I/O, as far as gRPC uses it; hpack encodes headers.
 
-gRPC uses little of HTTP/2's streams: two directions that end once, a window each way. So streams are what `Stream`
+gRPC uses little of HTTP/2's streams: two directions that end once, a window each way. So streams are what `Http2Stream`
 says, and data is not copied on its way. Frames that were under way when a call ended do no harm.
 """
 
@@ -23,10 +23,10 @@ from jumpstarter_proto.rpc._headers import (
     HeaderPacker,
     HeaderUnpacker,
 )
-from jumpstarter_proto.rpc._outbox import Outbox
+from jumpstarter_proto.rpc._send_buffer import SendBuffer
 from jumpstarter_proto.rpc._settings import PeerSettings, SettingCodes, SettingsFault, pack_settings
 
-__all__ = ["MAX_FRAME", "ConnectionFault", "Http2", "Stream", "StreamOwner"]
+__all__ = ["MAX_FRAME", "ConnectionFault", "Http2", "Http2Stream", "StreamOwner"]
 
 _DATA, _HEADERS, _PRIORITY, _RST_STREAM, _SETTINGS, _PUSH_PROMISE, _PING, _GOAWAY, _WINDOW, _CONTINUATION = (
     range(10)
@@ -38,9 +38,9 @@ _FRAME_BYTES = 9
 _WORD = struct.Struct(">L")
 _TWO_WORDS = struct.Struct(">LL")
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-_MOST = 2**31 - 1
-_MOST_UNASKED = 100
-_MOST_LATE = 1024
+_MAX_31_BITS = 2**31 - 1
+_MAX_STREAMS_BEFORE_SETTINGS = 100
+_MAX_LATE_STREAMS = 1024
 """Streams of which late frames are expected, at most."""
 WORK_AT_ONCE = 20_000
 """See `Http2.work`."""
@@ -62,7 +62,7 @@ class ConnectionFault(Exception):  # noqa: N818 - a fault of the peer's
         self.code = code
 
 
-class Stream:
+class Http2Stream:
     """One call as HTTP/2 sees it."""
 
     __slots__ = ("content_left", "id", "inbound", "is_receiving", "is_sending", "outbound", "started")
@@ -114,7 +114,7 @@ class StreamOwner(Protocol):
 
 
 class Http2:
-    """One end of an HTTP/2 connection. Everything queues bytes in `outbox`; `receive` calls the owner.
+    """One end of an HTTP/2 connection. Everything queues bytes in `send_buffer`; `receive` calls the owner.
 
     A stream's owner may send and reset it whatever its state; what HTTP/2 does not allow any more is not sent.
     """
@@ -144,8 +144,8 @@ class Http2:
         "inbound",
         "max_inbound_frame_size",
         "outbound_flow_control_window",
-        "outbox",
         "peer_settings",
+        "send_buffer",
         "work",
     )
 
@@ -166,7 +166,7 @@ class Http2:
         self.outbound_flow_control_window = DEFAULT_WINDOW
         """What the peer lets us send on all streams together."""
         self.highest_inbound_stream_id = self.highest_outbound_stream_id = 0
-        self.outbox = Outbox()
+        self.send_buffer = SendBuffer()
         self.calls: dict[int, Any] = {}
         self.inbound = ConnectionWindow(DEFAULT_WINDOW)
         self._connection_window = window
@@ -200,7 +200,7 @@ class Http2:
         A peer that is `confined` to so many bytes has the window that HTTP/2 begins with, and no more until `widen`.
         """
         if self._is_client:
-            self.outbox.append(_PREFACE)
+            self.send_buffer.append(_PREFACE)
         self._send_frame(_SETTINGS, 0, 0, pack_settings(self._settings))
         if confined is None:
             self.widen()
@@ -217,12 +217,14 @@ class Http2:
     def new_stream_id(self) -> int | None:
         """The next stream of ours; None when this connection has used them up."""
         stream_id = self.highest_outbound_stream_id + 2 if self.highest_outbound_stream_id else 1
-        if stream_id > _MOST:
+        if stream_id > _MAX_31_BITS:
             return None
         self.highest_outbound_stream_id = stream_id
         return stream_id
 
-    def send_headers(self, stream: Stream | int, headers: Sequence[Header], *, end: bool = False) -> None:
+    def send_headers(
+        self, stream: Http2Stream | int, headers: Sequence[Header], *, end: bool = False
+    ) -> None:
         """Queue a header block, on an open stream or on one that was never opened (its id)."""
         stream_id = stream if isinstance(stream, int) else stream.id
         if not isinstance(stream, int):
@@ -242,12 +244,12 @@ class Http2:
                 _CONTINUATION, _END_HEADERS if is_last else 0, stream_id, block[start : start + limit]
             )
 
-    def sendable(self, stream: Stream) -> int:
+    def sendable(self, stream: Http2Stream) -> int:
         """Bytes that may be sent now in one frame."""
         size = min(stream.outbound, self.outbound_flow_control_window, self.peer_settings.max_frame_size)
         return max(size, 0)
 
-    def send_data(self, stream: Stream, *pieces: bytes | memoryview, end: bool = False) -> None:
+    def send_data(self, stream: Http2Stream, *pieces: bytes | memoryview, end: bool = False) -> None:
         """Queue up to `sendable` bytes in one frame. They must not change any more."""
         if not stream.is_sending:
             return
@@ -260,7 +262,7 @@ class Http2:
     def reset(self, stream_id: int, code: ErrorCodes) -> None:
         """Queue a reset."""
         self._late[stream_id] = None
-        if len(self._late) > _MOST_LATE:
+        if len(self._late) > _MAX_LATE_STREAMS:
             del self._late[next(iter(self._late))]
         self._send_frame(_RST_STREAM, 0, stream_id, _WORD.pack(code))
 
@@ -269,7 +271,7 @@ class Http2:
         body = _TWO_WORDS.pack(self.highest_inbound_stream_id, code) + reason.encode()[:1024]
         self._send_frame(_GOAWAY, 0, 0, body)
 
-    def open_window(self, stream: Stream, count: int) -> None:
+    def open_window(self, stream: Http2Stream, count: int) -> None:
         """Let the peer send so much more on a stream."""
         if count and stream.is_receiving:
             self._send_window(stream.id, count)
@@ -286,7 +288,7 @@ class Http2:
         size = sum(map(len, body))
         if kind <= _HEADERS:
             self.frames_sent += 1
-        append = self.outbox.append
+        append = self.send_buffer.append
         append(_FRAME.pack(size >> 8, size & 0xFF, kind, flags, stream_id))
         for piece in body:
             append(piece)
@@ -349,7 +351,7 @@ class Http2:
                 break
             high, low, kind, flags, stream_id = _FRAME.unpack_from(data, position)
             size = high << 8 | low
-            stream_id &= _MOST
+            stream_id &= _MAX_31_BITS
             if not self._saw_settings or self._block is not None or size > self.max_inbound_frame_size:
                 self._check_order(kind, stream_id, size, data)
             if kind == _DATA and not flags & _PADDED:
@@ -455,7 +457,7 @@ class Http2:
                     raise ConnectionFault("a GOAWAY of a stream")
                 self._spend(_WORK_FRAME)
                 last, _code = _TWO_WORDS.unpack_from(body)
-                self._owner.on_going_away(last & _MOST, body[8:].decode("utf-8", "replace"))
+                self._owner.on_going_away(last & _MAX_31_BITS, body[8:].decode("utf-8", "replace"))
             case 0x9:
                 self._receive_continuation(flags, body)
             case 0x5:
@@ -539,13 +541,13 @@ class Http2:
 
     def _receive_window(self, stream_id: int, body: bytes) -> None:
         (count,) = _WORD.unpack(body)
-        count &= _MOST
+        count &= _MAX_31_BITS
         self._spend(_WORK_FRAME)
         if not stream_id:
             if not count:
                 raise ConnectionFault("a window that does not grow")
             self.outbound_flow_control_window += count
-            if self.outbound_flow_control_window > _MOST:
+            if self.outbound_flow_control_window > _MAX_31_BITS:
                 raise ConnectionFault("an impossible window", ErrorCodes.FLOW_CONTROL_ERROR)
             self._owner.on_window(0)
             return
@@ -557,7 +559,7 @@ class Http2:
             self._break(stream, "a window that does not grow")
             return
         stream.outbound += count
-        if stream.outbound > _MOST:
+        if stream.outbound > _MAX_31_BITS:
             self._break(stream, "an impossible window", ErrorCodes.FLOW_CONTROL_ERROR)
             return
         self._owner.on_window(stream_id)
@@ -611,7 +613,7 @@ class Http2:
     def _change_windows(self, count: int) -> None:
         for stream in self.calls.values():
             stream.outbound += count
-            if stream.outbound > _MOST:
+            if stream.outbound > _MAX_31_BITS:
                 raise ConnectionFault("an impossible window", ErrorCodes.FLOW_CONTROL_ERROR)
 
     def _check_priority(self, stream_id: int, body: bytes) -> None:
@@ -619,7 +621,7 @@ class Http2:
             raise ConnectionFault("a priority of no stream")
         if len(body) != 5:
             raise ConnectionFault("a priority of another size than 5 bytes", ErrorCodes.FRAME_SIZE_ERROR)
-        if _WORD.unpack_from(body)[0] & _MOST == stream_id:
+        if _WORD.unpack_from(body)[0] & _MAX_31_BITS == stream_id:
             raise ConnectionFault("a stream that depends on itself")
 
     def _spend(self, work: int) -> None:
@@ -645,8 +647,8 @@ class Http2:
         """How many streams the peer takes from us at a time; until it says so, what any peer should take."""
         most = self.peer_settings.max_concurrent_streams
         if most is None:
-            most = _MOST
-        return most if self._saw_settings else min(most, _MOST_UNASKED)
+            most = _MAX_31_BITS
+        return most if self._saw_settings else min(most, _MAX_STREAMS_BEFORE_SETTINGS)
 
     @property
     def initial_outbound(self) -> int:

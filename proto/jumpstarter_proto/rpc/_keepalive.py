@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import enum
 
-__all__ = ["KeepAlive", "Step"]
+__all__ = ["KeepAlive", "KeepAliveStep"]
 
 
-class Step(enum.Enum):
+class KeepAliveStep(enum.Enum):
     """What to do at `KeepAlive.due`."""
 
     WAIT = enum.auto()
@@ -34,11 +34,11 @@ class KeepAlive:
         """When to call `step` next. It only moves away, so that one may sleep until it."""
         return self._heard + self._interval if self._asked is None else self._asked + self._timeout
 
-    def step(self, now: float) -> Step:
+    def step(self, now: float) -> KeepAliveStep:
         """What to do now."""
         if now < self.due:
-            return Step.WAIT
+            return KeepAliveStep.WAIT
         if self._asked is not None:
-            return Step.GIVE_UP
+            return KeepAliveStep.GIVE_UP
         self._asked = now
-        return Step.PING
+        return KeepAliveStep.PING

@@ -25,7 +25,7 @@ _NAME = re.compile(r"[0-9a-z_.-]+\Z")
 _VALUE = re.compile(r"[ -~]*\Z")
 _RESERVED = frozenset({"te", "content-type", "user-agent", "connection", "host"})
 _UNITS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
-_MOST_DIGITS = 99_999_999
+_MAX_TIMEOUT_VALUE = 99_999_999
 _READABLE = " !\"#$&'()*+,/:;<=>?@[\\]^`{|}"
 
 
@@ -80,9 +80,9 @@ def encode_timeout(seconds: float) -> str:
     """`grpc-timeout`: at most eight digits and a unit, rounded so that it is never longer than asked."""
     for unit in ("n", "u", "m", "S", "M", "H"):
         count = int(max(seconds, 0) / _UNITS[unit])
-        if count <= _MOST_DIGITS:
+        if count <= _MAX_TIMEOUT_VALUE:
             return f"{count}{unit}"
-    return f"{_MOST_DIGITS}H"
+    return f"{_MAX_TIMEOUT_VALUE}H"
 
 
 def decode_timeout(text: str) -> float:

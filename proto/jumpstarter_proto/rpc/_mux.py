@@ -14,7 +14,8 @@ from typing import Any, ClassVar, Protocol
 
 import trio
 
-from jumpstarter_proto.rpc._connection import Connection, ConnectionFault
+from jumpstarter_proto.rpc._byte_transport import RECEIVE_BYTES, byte_transport_of
+from jumpstarter_proto.rpc._connection import ConnectionFault, GrpcConnection
 from jumpstarter_proto.rpc._error_codes import ErrorCodes
 from jumpstarter_proto.rpc._events import (
     CallEnded,
@@ -29,13 +30,12 @@ from jumpstarter_proto.rpc._events import (
 )
 from jumpstarter_proto.rpc._guards import RateGuard
 from jumpstarter_proto.rpc._http2 import TOO_MUCH_WORK
-from jumpstarter_proto.rpc._keepalive import KeepAlive, Step
+from jumpstarter_proto.rpc._keepalive import KeepAlive, KeepAliveStep
 from jumpstarter_proto.rpc._keepalives import KeepAlives
 from jumpstarter_proto.rpc._messages import HEADER_BYTES, frame_header
 from jumpstarter_proto.rpc._types import Options, RpcError, StatusCode
-from jumpstarter_proto.rpc._wire import RECEIVE_BYTES, wire_of
 
-__all__ = ["CallState", "Mux", "Owner", "Sink"]
+__all__ = ["CallState", "MessageSink", "Mux", "MuxOwner"]
 
 HIGH_WATER = 256 * 1024
 """Senders wait while more than this waits for the socket."""
@@ -49,10 +49,10 @@ TURN_MESSAGE = 4096
 WORK_PER_SECOND = 4000
 WORK_BURST = 20_000
 """About microseconds of work that serves no call: a peer that makes us do more is cut off."""
-LAST_WORDS_SECONDS = 1.0
+CLOSING_GRACE_SECONDS = 1.0
 
 
-class Owner(Protocol):
+class MuxOwner(Protocol):
     """What a channel or a server's connection does with events of no call, or of a new one."""
 
     def on_request(self, event: RequestReceived) -> None:
@@ -65,7 +65,7 @@ class Owner(Protocol):
         """The connection ends, for whatever reason. The last moment to tell the peer something."""
 
 
-class Sink(Protocol):
+class MessageSink(Protocol):
     """Takes a call's messages in the moment when they come. Quick, and raises nothing."""
 
     def take(self, message: bytes, /) -> bool:
@@ -103,7 +103,7 @@ class CallState:
         self.stream_id = stream_id
         self.messages: deque[tuple[bytes, int]] | None = None
         """None while there are none, as mostly: an empty deque has room for 64."""
-        self.sink: Sink | None = None
+        self.sink: MessageSink | None = None
         """Gets each message first, if no other waits; what it does not take waits to be received."""
         self.headers: ResponseStarted | None = None
         self.half_closed = False
@@ -151,14 +151,14 @@ class Mux:
         "_is_writing",
         "_keep_alive",
         "_keepalives",
-        "_outbox",
         "_owner",
         "_reading",
         "_resets",
+        "_send_buffer",
+        "_transport",
         "_turn",
         "_waiting_for_window",
         "_wake_writer",
-        "_wire",
         "_work",
         "_written",
         "calls",
@@ -174,14 +174,14 @@ class Mux:
     def __init__(
         self,
         stream: trio.abc.Stream,
-        owner: Owner,
+        owner: MuxOwner,
         *,
         client: bool,
         options: Options,
         keepalives: KeepAlives | None = None,
     ) -> None:
         """`keepalives` looks after the peer's signs of life; without one this connection has a task for it."""
-        self.connection = Connection(client=client, options=options)
+        self.connection = GrpcConnection(client=client, options=options)
         self.options = options
         self.stream = stream
         self.calls: dict[int, CallState] = {}
@@ -195,20 +195,20 @@ class Mux:
         """A peer that makes us hold more than this, unsent, is cut off: senders stop far below it."""
         self._high_water, self._chunk = HIGH_WATER, CHUNK
         self._goodbye = ""
-        """What the peer said when it took no more calls."""
+        """The reason that the peer gave when it refused new calls."""
         self.closed = trio.Event()
         self.room = trio.lowlevel.ParkingLot()
         """Wakes when a call may have become possible, or impossible."""
-        self._outbox = self.connection.outbox
+        self._send_buffer = self.connection.send_buffer
         self._owner = owner
         self._client = client
-        self._wire = wire_of(stream)
+        self._transport = byte_transport_of(stream)
         self._reading = trio.CancelScope()
         self._wake_writer = trio.lowlevel.ParkingLot()
         self._written = trio.lowlevel.ParkingLot()
         self._held_less = trio.lowlevel.ParkingLot()
         self._waiting_for_window: dict[CallState, None] = {}
-        self._fed: dict[Sink, None] = {}
+        self._fed: dict[MessageSink, None] = {}
         """What has taken messages since the last `flush` of it."""
         self._is_writing = False
         self._is_cut = False
@@ -241,7 +241,7 @@ class Mux:
             self._owner.on_end()
             self.lose("the connection was closed")
             with trio.CancelScope(shield=True):
-                with trio.move_on_after(LAST_WORDS_SECONDS):
+                with trio.move_on_after(CLOSING_GRACE_SECONDS):
                     await self._say_last_words()
                 try:
                     await trio.aclose_forcefully(self.stream)
@@ -257,14 +257,14 @@ class Mux:
         """The peer is not authenticated: it may make us hold so many bytes, either way. Before `run`."""
         self._confined = self._flood = size
         self._high_water = self._chunk = size // 4
-        self._wire.read_at_most(size // 4)
+        self._transport.read_at_most(size // 4)
 
     def release(self) -> None:
         """The peer is authenticated."""
         if self._confined is not None:
             self._confined, self._flood = None, FLOOD
             self._high_water, self._chunk = HIGH_WATER, CHUNK
-            self._wire.read_at_most(RECEIVE_BYTES)
+            self._transport.read_at_most(RECEIVE_BYTES)
             self._held_less.unpark_all()
             self.connection.release()
             self.flush()
@@ -280,7 +280,7 @@ class Mux:
         """Send what is queued (a GOAWAY, the last status), if the peer still reads."""
         with suppress(trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError, OSError):
             while self._is_unsent and not self._is_cut:
-                await self._wire.write(self._outbox)
+                await self._transport.write(self._send_buffer)
 
     def lose(self, reason: str) -> None:
         """The connection is of no more use: fail every open call, at once."""
@@ -297,7 +297,7 @@ class Mux:
             if self._confined is not None:
                 await self._give_way(self._confined)
             try:
-                data = await self._wire.receive()
+                data = await self._transport.receive()
             except (trio.BrokenResourceError, trio.ClosedResourceError, OSError) as error:
                 self.lose(self._goodbye or _why_broken(error))
                 return
@@ -323,7 +323,7 @@ class Mux:
                 self._fed.clear()
             if self._is_unsent:
                 self.flush()
-                if self._outbox.size > self._flood:
+                if self._send_buffer.size > self._flood:
                     self.cut("the peer asks for answers and does not read them")
             del data, events  # nothing of it is kept until there is more
 
@@ -337,7 +337,7 @@ class Mux:
     @property
     def _is_unsent(self) -> bool:
         """Whether there is something that is not on its way yet."""
-        return bool(self._outbox.size or self._wire.pending)
+        return bool(self._send_buffer.size or self._transport.pending)
 
     async def _write(self) -> None:
         """Write what did not fit into the socket when it was queued."""
@@ -347,22 +347,22 @@ class Mux:
                 continue
             self._is_writing = True
             try:
-                await self._wire.write(self._outbox)
+                await self._transport.write(self._send_buffer)
             except (trio.BrokenResourceError, trio.ClosedResourceError, OSError) as error:
                 await self._leave_to_reader(error)
                 return
             except trio.Cancelled:
-                self._is_cut = not self._wire.is_whole
+                self._is_cut = not self._transport.is_whole
                 raise
             self._is_writing = False
-            if self._outbox.size < self._high_water:
+            if self._send_buffer.size < self._high_water:
                 self._written.unpark_all()
 
     async def _leave_to_reader(self, error: Exception) -> None:
         """Nothing can be written any more. What the peer has sent before may still be a status, so read on a while."""
         self._is_cut = True
-        self._outbox.take()
-        await trio.sleep(LAST_WORDS_SECONDS)
+        self._send_buffer.take()
+        await trio.sleep(CLOSING_GRACE_SECONDS)
         self.close(_why_broken(error))
 
     def flush(self) -> None:
@@ -370,8 +370,8 @@ class Mux:
         if self._is_writing or self.lost is not None or not self._is_unsent:
             return
         with suppress(OSError):  # the writer meets it again
-            self._wire.write_now(self._outbox)
-        if self._written and self._outbox.size < self._high_water:
+            self._transport.write_now(self._send_buffer)
+        if self._written and self._send_buffer.size < self._high_water:
             # The writer may have been about to do this, and finds nothing to do any more.
             self._written.unpark_all()
         if self._is_unsent:
@@ -407,14 +407,14 @@ class Mux:
         """Do what is due; when to do so again, or None for never."""
         assert self._keep_alive is not None
         match self._keep_alive.step(trio.current_time()):
-            case Step.PING:
+            case KeepAliveStep.PING:
                 self.connection.ping()
                 self.flush()
-            case Step.GIVE_UP:
+            case KeepAliveStep.GIVE_UP:
                 interval, timeout = self.options.keepalive_interval or 0, self.options.keepalive_timeout
                 self.cut(f"the peer has not answered for {interval + timeout:g} s", ErrorCodes.NO_ERROR)
                 return None
-            case Step.WAIT:
+            case KeepAliveStep.WAIT:
                 pass
         return self._keep_alive.due
 
@@ -518,7 +518,7 @@ class Mux:
         self.connection.acknowledge(call.stream_id, credit)
         if self._held_less:
             self._held_less.unpark_all()
-        if self._outbox.size:
+        if self._send_buffer.size:
             self.flush()
         return data
 
@@ -541,7 +541,7 @@ class Mux:
         if (
             size <= connection.sendable(stream_id) - HEADER_BYTES
             and size <= self._chunk
-            and self._outbox.size <= self._high_water
+            and self._send_buffer.size <= self._high_water
             and not call.is_over
             and not call.is_sending
         ):
@@ -567,7 +567,12 @@ class Mux:
 
     def allowance(self, call: CallState) -> int:
         """Bytes of a message that `send` would take now without waiting for anything; 0 for none."""
-        if call.is_over or call.is_sending or self.lost is not None or self._outbox.size > self._high_water:
+        if (
+            call.is_over
+            or call.is_sending
+            or self.lost is not None
+            or self._send_buffer.size > self._high_water
+        ):
             return 0
         return min(
             self.connection.sendable(call.stream_id) - HEADER_BYTES, self._chunk, self.options.max_send
@@ -590,9 +595,9 @@ class Mux:
             while left:
                 if call.is_over or self.lost is not None or not connection.is_open(stream_id):
                     raise call.failure or _ended(call)
-                if self._outbox.size > self._high_water:
+                if self._send_buffer.size > self._high_water:
                     self.flush()
-                if self._outbox.size > self._high_water:
+                if self._send_buffer.size > self._high_water:
                     await self._written.park()
                     continue
                 size = min(len(left), connection.sendable(stream_id), self._chunk)
@@ -620,7 +625,7 @@ class Mux:
 
     def held(self, call: CallState) -> int:
         """Bytes in memory for a call: what was not read, and what its connection has not sent."""
-        return self.connection.held(call.stream_id) + self._outbox.size + self._wire.pending
+        return self.connection.held(call.stream_id) + self._send_buffer.size + self._transport.pending
 
     def send_eof(self, call: CallState) -> None:
         """Half-close; nothing more will be sent. Not for a call that has ended."""

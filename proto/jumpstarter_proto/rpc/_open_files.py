@@ -9,7 +9,7 @@ __all__ = ["connections_allowed"]
 
 OTHER_FILES = 128
 """For everything else: the store, the listeners, devices."""
-FEWEST_CONNECTIONS = 64
+MIN_CONNECTIONS = 64
 
 
 def connections_allowed(wanted: int) -> int:
@@ -23,4 +23,4 @@ def connections_allowed(wanted: int) -> int:
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
         return wanted
-    return max(FEWEST_CONNECTIONS, min(wanted, soft - OTHER_FILES))
+    return max(MIN_CONNECTIONS, min(wanted, soft - OTHER_FILES))

@@ -10,15 +10,15 @@ from typing import Any, ClassVar, Generic, NoReturn, Protocol, TypeAlias, TypeVa
 import trio
 
 from jumpstarter_proto.errors import JumpstarterError, JumpstarterUsageError
-from jumpstarter_proto.rpc._admission import Limits
 from jumpstarter_proto.rpc._channel import _parse
+from jumpstarter_proto.rpc._connection_limiter import ConnectionLimiter, ConnectionSlot
+from jumpstarter_proto.rpc._connection_policy import ConnectionLimits
 from jumpstarter_proto.rpc._error_codes import ErrorCodes
 from jumpstarter_proto.rpc._events import GoingAway, RequestReceived
-from jumpstarter_proto.rpc._gate import Gate, Visit
 from jumpstarter_proto.rpc._guards import LimitedLog
 from jumpstarter_proto.rpc._keepalives import KeepAlives
 from jumpstarter_proto.rpc._metadata import encode_metadata
-from jumpstarter_proto.rpc._mux import LAST_WORDS_SECONDS, CallState, Mux
+from jumpstarter_proto.rpc._mux import CLOSING_GRACE_SECONDS, CallState, Mux
 from jumpstarter_proto.rpc._tls import TlsStream
 from jumpstarter_proto.rpc._transport import peer_of, pid_of, uid_of
 from jumpstarter_proto.rpc._types import (
@@ -62,7 +62,7 @@ class Servicer:
     METHODS: ClassVar[tuple[Method[Any, Any], ...]] = ()
 
     def unimplemented(self, name: str) -> RpcError:
-        """The status of what a servicer does not override."""
+        """The status of a procedure that the servicer does not override."""
         return RpcError(StatusCode.UNIMPLEMENTED, f"{name} is not implemented here")
 
 
@@ -87,19 +87,24 @@ class ServedConnection(Protocol):
     ended: trio.Event
     """Set when it is over."""
     heard: float
-    """When a message of its caller was received last, on trio's clock."""
+    """Time of the caller's last message, on trio's clock."""
     working: int
-    """Calls that run now and take as long as what they do; those that handle them count."""
+    """Number of running calls that are not held open by their caller; handlers count them."""
 
     def cut(self, reason: str) -> None:
-        """End it, and tell its caller why."""
+        """Close it, and send the reason to the caller."""
 
 
 class ServerCall(Generic[Req, Res]):
     """A call as its handler sees it. One task may send while another receives."""
 
     def __init__(
-        self, mux: Mux, state: CallState, method: Method[Req, Res], request: RequestReceived, visit: Visit
+        self,
+        mux: Mux,
+        state: CallState,
+        method: Method[Req, Res],
+        request: RequestReceived,
+        slot: ConnectionSlot,
     ) -> None:
         self.method = method
         self.metadata: Metadata = request.metadata
@@ -108,7 +113,7 @@ class ServerCall(Generic[Req, Res]):
         """On trio's clock."""
         self._mux = mux
         self._state = state
-        self._visit = visit
+        self._slot = slot
         self._trailing: Metadata = ()
         self._headers_sent = False
 
@@ -119,18 +124,18 @@ class ServerCall(Generic[Req, Res]):
 
     @property
     def uid(self) -> int | None:
-        """The user on this machine whose process has made the connection; None for other machines and tunnels."""
+        """The local user who made the connection; None for other machines and tunnels."""
         return uid_of(self._mux.stream)
 
     @property
     def pid(self) -> int | None:
-        """The process on this machine that has made the connection; None for other machines and tunnels."""
+        """The local process that made the connection; None for other machines and tunnels."""
         return pid_of(self._mux.stream)
 
     @property
     def connection(self) -> ServedConnection:
         """The caller's connection, which other calls may share."""
-        return self._visit
+        return self._slot
 
     @property
     def held(self) -> int:
@@ -142,23 +147,23 @@ class ServerCall(Generic[Req, Res]):
         values = [value for key, value in self.metadata if key == name and isinstance(value, str)]
         return values[-1] if values else None
 
-    def trust(self, identity: str = "") -> None:
-        """The caller is authenticated: the limits for connections that are not do not apply to this one any more.
+    def set_authenticated(self, identity: str = "") -> None:
+        """The caller is authenticated: the limits of unauthenticated connections no longer apply to this connection.
 
         Raises:
             RpcError: RESOURCE_EXHAUSTED, that identity has too many connections.
         """
-        self._visit.trust(identity)
+        self._slot.set_authenticated(identity)
         self._mux.release()
 
     @property
     def is_authenticated(self) -> bool:
-        """Whether a caller was authenticated on this connection before."""
-        return self._visit.is_authenticated
+        """Whether a caller is authenticated on this connection."""
+        return self._slot.is_authenticated
 
-    def stay(self) -> None:
-        """The call is meant to last, though its caller is not authenticated; others may still need its place."""
-        self._visit.stay()
+    def disable_auth_timeout(self) -> None:
+        """Let the connection stay without authentication; it may still be closed if others need its place."""
+        self._slot.disable_auth_timeout()
 
     def outlive_reset(self, seconds: float) -> None:
         """A caller that cancels, or whose connection is lost, gives the handler `seconds` more.
@@ -202,26 +207,26 @@ class ServerCall(Generic[Req, Res]):
         Those that have to wait, and those behind them, are to be received and sent by a task. `passed` is told the
         size of each before it goes; with False it is left to the task.
         """
-        self._state.sink = _Passage(other, passed)
+        self._state.sink = _Passthrough(other, passed)
 
     async def receive(self) -> Req:
         """The caller's next message. Raises trio.EndOfChannel when there will be no more."""
         return _parse(self.method.request_type, await self.receive_data())
 
     async def receive_data(self) -> bytes:
-        """The same as it came. `send_data` is its counterpart."""
+        """The same, serialized. `send_data` is its counterpart."""
         data = await self._mux.receive(self._state)
         if data is None:
             raise trio.EndOfChannel
-        self._visit.heard = trio.current_time()
+        self._slot.heard = trio.current_time()
         return data
 
     async def wait_failed(self) -> RpcError:
-        """Wait until the caller has cancelled or is gone, and return how; for who receives nothing any more."""
+        """Wait until the call fails, and return the error; for a task that no longer receives."""
         return await self._mux.wait_failed(self._state)
 
     async def send_data(self, data: bytes) -> None:
-        """`send` for a message that is serialised already."""
+        """`send` for a message that is serialized already."""
         if not self._headers_sent:
             self._headers_sent = True
             self._mux.connection.send_headers(self._state.stream_id, ())
@@ -257,7 +262,7 @@ class _Delay:
         self._scope.deadline = min(self._scope.deadline, trio.current_time() + self._seconds)
 
 
-class _Passage:
+class _Passthrough:
     """Messages of one call to another."""
 
     def __init__(self, target: ServerCall[Any, Any], passed: Callable[[int], bool]) -> None:
@@ -360,13 +365,13 @@ class _Served:
         interceptors: Sequence[Interceptor],
         options: Options,
         *,
-        visit: Visit | None = None,
+        slot: ConnectionSlot | None = None,
         keepalives: KeepAlives | None = None,
     ) -> None:
         self.mux = Mux(stream, self, client=False, options=options, keepalives=keepalives)
-        self._visit = visit or Visit()
-        if self._visit.unauthenticated_bytes is not None:
-            self.mux.confine(self._visit.unauthenticated_bytes)
+        self._slot = slot or ConnectionSlot()
+        if self._slot.unauthenticated_bytes is not None:
+            self.mux.confine(self._slot.unauthenticated_bytes)
         self.idle = trio.Event()
         """The server is leaving and no call runs."""
         self._routes = routes
@@ -385,10 +390,10 @@ class _Served:
             async with trio.open_nursery() as self._nursery:
                 await self.mux.run()  # at its end every call fails, which cancels its handler
         finally:
-            self._visit.ended.set()
+            self._slot.ended.set()
 
     def say_goodbye(self) -> None:
-        """Take no new calls."""
+        """Refuse new calls."""
         self._leaving = True
         if self.mux.lost is None:
             self.mux.connection.goodbye(reason="the server is shutting down")
@@ -407,21 +412,21 @@ class _Served:
         self._stopping = True
         for scope in self._scopes:
             scope.cancel()
-        with trio.move_on_after(LAST_WORDS_SECONDS):
+        with trio.move_on_after(CLOSING_GRACE_SECONDS):
             await self.idle.wait()
             await self.mux.drain()
         self.mux.close("the server has shut down")
         await self.mux.closed.wait()
 
     def on_going_away(self, event: GoingAway) -> None:
-        """A client that leaves closes the connection when its calls have ended."""
+        """A client closes the connection itself when its calls have ended."""
 
     def on_end(self) -> None:
-        """Tell a caller who has to leave why."""
-        if reason := self._visit.why_cancelled():
+        """Send the reason to a caller whose connection is closed."""
+        if reason := self._slot.why_cancelled():
             self.mux.cut(reason)
         else:
-            self._visit.reason = self.mux.cut_reason
+            self._slot.reason = self.mux.cut_reason
 
     def on_request(self, event: RequestReceived) -> None:
         """Start the call's handler."""
@@ -436,7 +441,7 @@ class _Served:
         state = CallState(event.stream_id)
         state.on_reset = scope = trio.CancelScope()
         self.mux.calls[event.stream_id] = state
-        call = ServerCall(self.mux, state, method, event, self._visit)
+        call = ServerCall(self.mux, state, method, event, self._slot)
         self._handlers += 1
         if method.cardinality.streams_requests or method.cardinality.streams_responses:
             self._streams.add(scope)
@@ -466,7 +471,7 @@ class _Served:
                 )
             trailing = call._trailing  # noqa: SLF001
         except trio.Cancelled:
-            details = self._visit.why_cancelled() or details
+            details = self._slot.why_cancelled() or details
             raise
         except Exception as error:  # a handler's outermost edge: whatever it raises is this call's status
             error = single(error)
@@ -480,7 +485,7 @@ class _Served:
             self._handlers -= 1
             self._streams.discard(scope)
             self._scopes.discard(scope)
-            self._visit.renew()
+            self._slot.renew()
             self._end(state, code, details, trailing)
             if self._leaving and not self._handlers:
                 self.idle.set()
@@ -539,11 +544,11 @@ class Server:
         *,
         interceptors: Sequence[Interceptor] = (),
         options: Options | None = None,
-        limits: Limits | None = None,
+        limits: ConnectionLimits | None = None,
     ) -> None:
         """`limits` are for a server that anybody can reach; its handlers say whom they trust."""
         self._routes = _Routes(services)
-        self._gate = None if limits is None else Gate(limits)
+        self._limiter = None if limits is None else ConnectionLimiter(limits)
         self._interceptors = interceptors
         self._options = options or Options()
         self._connections: set[_Served] = set()
@@ -583,31 +588,31 @@ class Server:
     async def _serve_stream(self, stream: trio.abc.Stream, keepalives: KeepAlives | None) -> None:
         peer = peer_of(stream)
         try:
-            if self._gate is None:
-                visit = Visit()
-                with visit.scope:
-                    await self._serve_visit(stream, visit, peer, keepalives)
+            if self._limiter is None:
+                slot = ConnectionSlot()
+                with slot.scope:
+                    await self._serve_slot(stream, slot, peer, keepalives)
             else:
-                async with self._gate.visit(peer) as visit:
-                    await self._serve_visit(stream, visit, peer, keepalives)
+                async with self._limiter.admit(peer) as slot:
+                    await self._serve_slot(stream, slot, peer, keepalives)
         except Exception:
             # A connection's outermost edge: a fault of ours in one must not end the others.
             _log.exception("a connection failed")
         finally:
             await trio.aclose_forcefully(stream)
 
-    async def _serve_visit(
-        self, stream: trio.abc.Stream, visit: Visit, peer: str, keepalives: KeepAlives | None
+    async def _serve_slot(
+        self, stream: trio.abc.Stream, slot: ConnectionSlot, peer: str, keepalives: KeepAlives | None
     ) -> None:
         try:
-            if self._leaving or not await self._has_arrived(stream, visit):
+            if self._leaving or not await self._has_arrived(stream, slot):
                 return
             connection = _Served(
                 stream,
                 self._routes,
                 self._interceptors,
                 self._options,
-                visit=visit,
+                slot=slot,
                 keepalives=keepalives,
             )
             self._connections.add(connection)
@@ -616,15 +621,15 @@ class Server:
             finally:
                 self._connections.discard(connection)
         finally:
-            if reason := visit.why_cancelled():
+            if reason := slot.why_cancelled():
                 self._cuts.write(f"closed the connection of {peer or 'a tunnel'}: {reason}")
 
-    async def _has_arrived(self, stream: trio.abc.Stream, visit: Visit) -> bool:
+    async def _has_arrived(self, stream: trio.abc.Stream, slot: ConnectionSlot) -> bool:
         with trio.CancelScope() as scope:
             self._arriving.add(scope)
             try:
-                await visit.wait_for_turn()
-                return not isinstance(stream, TlsStream) or await _has_shaken_hands(stream, visit)
+                await slot.wait_for_turn()
+                return not isinstance(stream, TlsStream) or await _has_shaken_hands(stream, slot)
             finally:
                 self._arriving.discard(scope)
         return False  # the server is shutting down
@@ -661,13 +666,13 @@ class Server:
 HANDSHAKE_SECONDS = 10.0
 
 
-async def _has_shaken_hands(stream: TlsStream, visit: Visit) -> bool:
+async def _has_shaken_hands(stream: TlsStream, slot: ConnectionSlot) -> bool:
     """Bounded, so that a silent peer holds nothing. Peers that only fetch our certificate leave right after."""
     try:
         with trio.fail_after(HANDSHAKE_SECONDS):
             await stream.do_handshake()
     except trio.TooSlowError:
-        visit.reason = f"no TLS handshake within {HANDSHAKE_SECONDS:g} s"
+        slot.reason = f"no TLS handshake within {HANDSHAKE_SECONDS:g} s"
         return False
     except (trio.BrokenResourceError, OSError) as error:
         _log.debug("no TLS handshake: %s", error.__cause__ or error)

@@ -35,7 +35,7 @@ class SettingsFault(Exception):  # noqa: N818 - a fault of the peer's
 
 
 class PeerSettings:
-    """What the other end of a connection has said; the defaults of HTTP/2 before."""
+    """The settings of the peer: HTTP/2's defaults until it sends others."""
 
     __slots__ = (
         "header_table_size",
@@ -55,7 +55,7 @@ class PeerSettings:
         """None is any size."""
 
     def update(self, body: bytes) -> None:
-        """Take the settings of a frame, whose length is a multiple of 6.
+        """Apply the body of a SETTINGS frame, which has a multiple of 6 bytes.
 
         Raises:
             SettingsFault: one has a value that it must not have. Those before it count.

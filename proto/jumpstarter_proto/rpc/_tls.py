@@ -14,8 +14,8 @@ from typing import Final
 
 import trio
 
-from jumpstarter_proto.rpc._outbox import Outbox
-from jumpstarter_proto.rpc._wire import SocketReader
+from jumpstarter_proto.rpc._byte_transport import SocketReader
+from jumpstarter_proto.rpc._send_buffer import SendBuffer
 
 __all__ = ["TlsListener", "TlsStream"]
 
@@ -117,13 +117,13 @@ class TlsStream(trio.abc.Stream):
         """Close the socket."""
         await self.transport_stream.aclose()
 
-    # --- a connection's (see `Wire`)
+    # --- a connection's (see `ByteTransport`)
 
     def read_at_most(self, size: int) -> None:
         """Read so many encrypted bytes at a time."""
         self._reader.most = size
 
-    def wire(self) -> TlsStream:
+    def byte_transport(self) -> TlsStream:
         """This is one."""
         return self
 
@@ -184,15 +184,15 @@ class TlsStream(trio.abc.Stream):
             self._failure = error  # behind what came before it
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
-    def write_now(self, outbox: Outbox) -> None:
+    def write_now(self, send_buffer: SendBuffer) -> None:
         """As much as goes without waiting, in the order in which it was encrypted."""
-        while self._write_encrypted_now() and outbox.size:
-            self._encrypt(outbox.take(PIECE))
+        while self._write_encrypted_now() and send_buffer.size:
+            self._encrypt(send_buffer.take(PIECE))
 
-    async def write(self, outbox: Outbox) -> None:
+    async def write(self, send_buffer: SendBuffer) -> None:
         """Wait until something can be written, and write it."""
         await trio.lowlevel.wait_writable(self._fileno())
-        self.write_now(outbox)
+        self.write_now(send_buffer)
 
     def _encrypt(self, data: bytes | memoryview) -> None:
         pieces = [self._encrypted] if self._encrypted else []
@@ -225,7 +225,7 @@ class TlsStream(trio.abc.Stream):
 
 
 class TlsListener(trio.abc.Listener[TlsStream]):
-    """Accepts the server's ends of TLS streams, whose handshake is still to come."""
+    """Accepts TLS connections; the handshake follows later."""
 
     def __init__(self, listener: trio.SocketListener, context: Callable[[], ssl.SSLContext]) -> None:
         """`context` gives that of each connection."""

@@ -37,7 +37,7 @@ __all__ = [
 CONNECT_SECONDS = 10.0
 FULL_QUEUE_SECONDS = 0.05
 _REASONS_FOR_NO_TLS = ("WRONG_VERSION_NUMBER", "PACKET_LENGTH_TOO_LONG", "HTTP_REQUEST")
-"""What OpenSSL calls an answer that is no record of TLS."""
+"""OpenSSL's names of answers that are not TLS records."""
 """How often a listener is asked that takes no more connections for now."""
 
 
@@ -122,7 +122,7 @@ async def connect_tcp(
     except UnicodeError:  # before it is looked up
         raise RpcError(
             StatusCode.UNAVAILABLE,
-            f"{host} is no host name: a part of it is empty or too long; check the address",
+            f"{host} is not a host name: a part of it is empty or too long; check the address",
         ) from None
     except OSError as error:
         raise RpcError(
@@ -176,7 +176,7 @@ def peer_of(stream: trio.abc.Stream) -> str:
 
 
 def uid_of(stream: trio.abc.Stream) -> int | None:
-    """The user whose process is at the other end of a unix socket; None for all other streams."""
+    """The user at the other end of a unix socket; None for all other streams."""
     credentials = _credentials_of(stream)
     return None if credentials is None else credentials[1]
 

@@ -75,7 +75,7 @@ class Method(Generic[Req, Res]):
         return self.path.split("/")[1]
 
 
-TOO_SLOW = "whoever was asked is slow or hangs: try again, or look at its log"
+TOO_SLOW = "the peer is slow or hangs: try again, or look at its log"
 """The cause of a DEADLINE_EXCEEDED, and what to do, as far as either side of a call knows them."""
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from jumpstarter_proto.errors import JumpstarterUsageError
 from jumpstarter_proto.rpc import Options, StatusCode
-from jumpstarter_proto.rpc._connection import Connection
+from jumpstarter_proto.rpc._connection import GrpcConnection
 from jumpstarter_proto.rpc._events import CallEnded, Event, HalfClosed, MessageReceived, RequestReceived
 from jumpstarter_proto.rpc._messages import FramingError, MessageReader, frame_header
 from jumpstarter_proto.rpc._metadata import (
@@ -55,8 +55,8 @@ def test_message_that_is_not_taken_says_why(header: bytes, words: str) -> None:
 @given(st.lists(st.binary(max_size=20_000), min_size=1, max_size=5), sizes)
 def test_events_are_the_same_however_bytes_arrive(messages: list[bytes], cuts: list[int]) -> None:
     def exchange(cut: list[int]) -> list[Event]:
-        client = Connection(client=True, options=Options())
-        server = Connection(client=False, options=Options())
+        client = GrpcConnection(client=True, options=Options())
+        server = GrpcConnection(client=False, options=Options())
         client.start()
         server.start()
         stream_id = client.start_call(
@@ -143,12 +143,12 @@ def test_metadata_that_grpc_forbids_is_the_callers_mistake(header: tuple[str, st
 def test_an_idle_connection_holds_little() -> None:
     """A lab has thousands of them."""
     count = 64
-    connections = [Connection(client=False, options=Options())]  # and what is made once
+    connections = [GrpcConnection(client=False, options=Options())]  # and what is made once
     tracemalloc.start()
     try:
         before, _ = tracemalloc.get_traced_memory()
         for _ in range(count):
-            connection = Connection(client=False, options=Options())
+            connection = GrpcConnection(client=False, options=Options())
             connection.start()
             connection.take()
             connections.append(connection)

@@ -10,8 +10,8 @@ import pytest
 import trio
 import trio.testing
 
-from jumpstarter_proto.rpc import Limits, Options, Server
-from jumpstarter_proto.rpc._connection import Connection
+from jumpstarter_proto.rpc import ConnectionLimits, Options, Server
+from jumpstarter_proto.rpc._connection import GrpcConnection
 from jumpstarter_proto.rpc.conftest import STREAM, UNARY, Bytes, Call, Echo
 from jumpstarter_proto.rpc.test_http2 import (
     CONTINUATION,
@@ -36,7 +36,7 @@ class Door(Echo):
     """Trusts whoever makes a unary call."""
 
     async def Unary(self, request: Bytes, call: Call) -> Bytes:  # noqa: N802
-        call.trust("ann")
+        call.set_authenticated("ann")
         return request
 
 
@@ -50,7 +50,7 @@ def bad(*frames: bytes) -> Callable[[], Iterator[bytes]]:
 
 def calls(path: str = STREAM.path, *, resets: int = 0, words: str = "") -> Iterator[bytes]:
     """A client's begin, and calls that it resets at once, if any."""
-    client = Connection(client=True, options=Options())
+    client = GrpcConnection(client=True, options=Options())
     client.start()
     yield client.take()
     for _ in range(max(resets, 1)):
@@ -62,7 +62,7 @@ def calls(path: str = STREAM.path, *, resets: int = 0, words: str = "") -> Itera
 
 
 def known_and_silent() -> Iterator[bytes]:
-    client = Connection(client=True, options=Options())
+    client = GrpcConnection(client=True, options=Options())
     client.start()
     number = client.start_call(UNARY.path, scheme="http", authority="x", timeout=None, metadata=())
     client.send_message(number, Bytes(value=b"ann").SerializeToString(), end=True)
@@ -126,7 +126,7 @@ async def test_the_peer_and_the_log_are_told_the_reason(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     pieces, reason = CUTS[cut]
-    server = Server([Door()], limits=Limits(), options=OPTIONS)
+    server = Server([Door()], limits=ConnectionLimits(), options=OPTIONS)
     near, far = trio.testing.memory_stream_pair()
     nursery.start_soon(server.serve_connection, far)
     seen = bytearray()
@@ -157,7 +157,7 @@ async def test_of_many_at_once_the_one_that_has_to_leave_is_told(
     nursery: trio.Nursery, autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It is in already, and goes for one of another address."""
-    limits = Limits(unauthenticated=2, unauthenticated_of_peer=2)
+    limits = ConnectionLimits(unauthenticated=2, unauthenticated_of_peer=2)
     server = Server([Door()], limits=limits, options=OPTIONS)
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
     await nursery.start(server.serve, listeners)

@@ -24,7 +24,7 @@ from jumpstarter_proto.rpc import (
     tcp_listeners,
     unix_listener,
 )
-from jumpstarter_proto.rpc._connection import Connection
+from jumpstarter_proto.rpc._connection import GrpcConnection
 from jumpstarter_proto.rpc._error_codes import ErrorCodes
 from jumpstarter_proto.rpc.conftest import FLOOD, SLEEP, STREAM, UNARY, Bytes, Connect, Echo
 
@@ -230,7 +230,7 @@ async def test_garbage_ends_the_connection_and_nothing_else(nursery: trio.Nurser
 
 async def test_reset_storm_is_cut_off(nursery: trio.Nursery) -> None:
     stream: trio.abc.Stream = await raw_peer(nursery, Options(resets_per_second=10, max_streams=10))  # type: ignore[assignment]
-    client = Connection(client=True, options=Options())
+    client = GrpcConnection(client=True, options=Options())
     client.start()
     await stream.send_all(client.take())
     with trio.fail_after(5):
@@ -279,7 +279,7 @@ async def test_peer_that_asks_and_does_not_read_is_cut_off(nursery: trio.Nursery
 
 async def test_oversized_header_list_ends_the_connection(nursery: trio.Nursery) -> None:
     stream: trio.abc.Stream = await raw_peer(nursery, Options(max_header_list=2000))  # type: ignore[assignment]
-    client = Connection(client=True, options=Options())
+    client = GrpcConnection(client=True, options=Options())
     client.start()
     metadata = [(f"key{number}", "v" * 100) for number in range(100)]
     client.start_call(UNARY.path, scheme="http", authority="x", timeout=None, metadata=metadata)
@@ -290,7 +290,7 @@ async def test_oversized_header_list_ends_the_connection(nursery: trio.Nursery) 
 
 async def test_compressed_message_is_refused(nursery: trio.Nursery) -> None:
     stream: trio.abc.Stream = await raw_peer(nursery)  # type: ignore[assignment]
-    client = Connection(client=True, options=Options())
+    client = GrpcConnection(client=True, options=Options())
     client.start()
     opened = client.start_call(UNARY.path, scheme="http", authority="x", timeout=None, metadata=())
     client.send_data(opened, b"\x01\0\0\0\x04bomb", end=True)
@@ -305,8 +305,8 @@ async def test_compressed_message_is_refused(nursery: trio.Nursery) -> None:
 
 
 async def test_refused_stream_is_unavailable() -> None:
-    client = Connection(client=True, options=Options())
-    server = Connection(client=False, options=Options())
+    client = GrpcConnection(client=True, options=Options())
+    server = GrpcConnection(client=False, options=Options())
     client.start()
     server.start()
     opened = client.start_call(UNARY.path, scheme="http", authority="x", timeout=None, metadata=())

@@ -5,7 +5,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from jumpstarter_proto.rpc import Options, StatusCode
-from jumpstarter_proto.rpc._connection import Connection
+from jumpstarter_proto.rpc._connection import GrpcConnection
 from jumpstarter_proto.rpc._events import CallReset, HalfClosed, MessageReceived
 from jumpstarter_proto.rpc._flow import CallWindow, ConnectionWindow, FlowControlFault
 from jumpstarter_proto.rpc._messages import frame_header
@@ -13,7 +13,7 @@ from jumpstarter_proto.rpc._messages import frame_header
 
 @given(st.lists(st.integers(1, 5000), min_size=1, max_size=60))
 def test_call_gets_its_whole_window_back(messages: list[int]) -> None:
-    """Whatever a message needs is lent, and what all read has been given back, less what saves frames."""
+    """Whatever a message needs is extended, and what all read has been given back, less what saves frames."""
     window = CallWindow(1000)
     for length in messages:
         left = length
@@ -22,10 +22,10 @@ def test_call_gets_its_whole_window_back(messages: list[int]) -> None:
             window.received(part)
             left -= part
             if left:
-                assert window.lacks(left) or part
-                window.lend(left)
+                assert window.shortfall(left) or part
+                window.extend(left)
                 assert window.left >= left
-        window.lent = 0
+        window.extended = 0
         window.read(length)
     assert 1000 - 500 < window.left <= 1000
 
@@ -50,9 +50,12 @@ def test_connection_opens_again_without_its_unread_messages() -> None:
 
 def _exchange(
     sizes: list[int], options: Options, *, read: bool = True
-) -> tuple[Connection, dict[int, bytes], list[CallReset]]:
+) -> tuple[GrpcConnection, dict[int, bytes], list[CallReset]]:
     """Every call sends one message, all at the same time and in turns, each as far as its windows go."""
-    client, server = Connection(client=True, options=Options()), Connection(client=False, options=options)
+    client, server = (
+        GrpcConnection(client=True, options=Options()),
+        GrpcConnection(client=False, options=options),
+    )
     client.start()
     server.start()
     client.receive(server.take())
@@ -94,7 +97,7 @@ def test_many_large_messages_at_a_time_do_not_keep_each_other_from_arriving() ->
     assert len(arrived) == 15
     assert all(data == stream_id.to_bytes(4, "big") * 100_000 for stream_id, data in arrived.items())
     window = server._http2.inbound
-    assert (window.unread, window.partial, window._lent) == (0, 0, 0)
+    assert (window.unread, window.partial, window._extended) == (0, 0, 0)
 
 
 def test_more_pieces_of_messages_than_we_hold_fail_their_calls_and_not_all() -> None:
@@ -105,7 +108,7 @@ def test_more_pieces_of_messages_than_we_hold_fail_their_calls_and_not_all() -> 
     assert len(arrived) > 2
     assert "too many large messages" in failed[0].reason
     window = server._http2.inbound
-    assert (window.unread, window.partial, window._lent) == (0, 0, 0)
+    assert (window.unread, window.partial, window._extended) == (0, 0, 0)
 
 
 def test_reader_that_stops_is_sent_no_more_than_the_windows() -> None:
@@ -120,8 +123,8 @@ def test_reader_that_stops_is_sent_no_more_than_the_windows() -> None:
 @given(st.lists(st.integers(0, 150_000), min_size=1, max_size=12), st.integers(5_000, 500_000))
 @example([20_000, 90_000], 20_005)  # what is read is less than is given back at a time, and is missing
 def test_messages_of_a_call_that_is_read_always_arrive(sizes: list[int], cut: int) -> None:
-    client = Connection(client=True, options=Options())
-    server = Connection(client=False, options=Options(stream_window=100_000, connection_window=300_000))
+    client = GrpcConnection(client=True, options=Options())
+    server = GrpcConnection(client=False, options=Options(stream_window=100_000, connection_window=300_000))
     client.start()
     server.start()
     client.receive(server.take())

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jumpstarter_proto.rpc import Options, StatusCode
-from jumpstarter_proto.rpc._connection import Connection, ConnectionFault
+from jumpstarter_proto.rpc._connection import ConnectionFault, GrpcConnection
 from jumpstarter_proto.rpc._error_codes import ErrorCodes
 from jumpstarter_proto.rpc._events import (
     CallEnded,
@@ -48,7 +48,7 @@ class Peer:
     """One end of a connection, and a peer that sends what frames it likes."""
 
     def __init__(self, *, client: bool, options: Options | None = None) -> None:
-        self.connection = Connection(client=client, options=options or Options())
+        self.connection = GrpcConnection(client=client, options=options or Options())
         self.connection.start()
         self.packer = hpack.Encoder()
         self.unpacker = hpack.Decoder()
@@ -288,7 +288,7 @@ def test_frames_that_serve_no_call_are_counted_and_too_many_are_a_fault(kind: in
         for number in range(1, 100_000):
             stream_id = {PRIORITY: 7, HEADERS: 2 * number - 1}.get(kind, 0)
             peer.send(kind, END_HEADERS if kind == HEADERS else 0, stream_id, body)
-            assert peer.connection.outbox.size < 2_000_000
+            assert peer.connection.send_buffer.size < 2_000_000
     assert fault.value.code is ErrorCodes.ENHANCE_YOUR_CALM
 
 
@@ -547,14 +547,14 @@ def test_going_away_says_which_calls_were_never_started() -> None:
 
 
 def test_peer_that_speaks_http1_is_named() -> None:
-    connection = Connection(client=True, options=Options())
+    connection = GrpcConnection(client=True, options=Options())
     connection.start()
     with pytest.raises(ConnectionFault, match="HTTP/1"):
         connection.receive(b"HTTP/1.1 400 Bad Request\r\n\r\n")
 
 
 def test_client_that_speaks_something_else_is_named() -> None:
-    connection = Connection(client=False, options=Options())
+    connection = GrpcConnection(client=False, options=Options())
     connection.start()
     with pytest.raises(ConnectionFault, match="does not speak HTTP/2"):
         connection.receive(b"GET / HTTP/1.1\r\n")
@@ -598,7 +598,10 @@ def test_no_bytes_raise_anything_but_a_fault(sent: list[bytes], is_client: bool)
     st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), min_size=1, max_size=4), st.integers(1, 50)
 )
 def test_no_flipped_byte_raises_anything_but_a_fault(flips: list[tuple[int, int]], size: int) -> None:
-    caller, callee = Connection(client=True, options=Options()), Connection(client=False, options=Options())
+    caller, callee = (
+        GrpcConnection(client=True, options=Options()),
+        GrpcConnection(client=False, options=Options()),
+    )
     caller.start()
     stream_id = caller.start_call(
         "/a.B/C", scheme="http", authority="x", timeout=1, metadata=[("k", "v"), ("k-bin", b"v")]

@@ -1,26 +1,26 @@
 from __future__ import annotations
 
 from jumpstarter_proto.rpc._guards import RateGuard
-from jumpstarter_proto.rpc._keepalive import KeepAlive, Step
+from jumpstarter_proto.rpc._keepalive import KeepAlive, KeepAliveStep
 
 
 def test_silence_is_asked_about_once_and_then_given_up() -> None:
     keep_alive = KeepAlive(20, 5, now=100)
     assert keep_alive.due == 120
-    assert keep_alive.step(119) is Step.WAIT
-    assert keep_alive.step(120) is Step.PING
+    assert keep_alive.step(119) is KeepAliveStep.WAIT
+    assert keep_alive.step(120) is KeepAliveStep.PING
     assert keep_alive.due == 125
-    assert keep_alive.step(124) is Step.WAIT
-    assert keep_alive.step(125) is Step.GIVE_UP
+    assert keep_alive.step(124) is KeepAliveStep.WAIT
+    assert keep_alive.step(125) is KeepAliveStep.GIVE_UP
 
 
 def test_anything_heard_is_a_sign_of_life() -> None:
     keep_alive = KeepAlive(20, 5, now=0)
     keep_alive.heard(19)
-    assert keep_alive.step(20) is Step.WAIT
-    assert keep_alive.step(39) is Step.PING
+    assert keep_alive.step(20) is KeepAliveStep.WAIT
+    assert keep_alive.step(39) is KeepAliveStep.PING
     keep_alive.heard(40)
-    assert keep_alive.step(44) is Step.WAIT
+    assert keep_alive.step(44) is KeepAliveStep.WAIT
     assert keep_alive.due == 60
 
 

@@ -8,7 +8,7 @@ import trio.testing
 
 from jumpstarter_proto.rpc import Options
 from jumpstarter_proto.rpc._events import GoingAway, RequestReceived
-from jumpstarter_proto.rpc._mux import HIGH_WATER, LAST_WORDS_SECONDS, Mux
+from jumpstarter_proto.rpc._mux import CLOSING_GRACE_SECONDS, HIGH_WATER, Mux
 
 
 class Nobody:
@@ -31,7 +31,7 @@ async def test_sender_that_waits_is_woken_by_whoever_empties_the_outbox() -> Non
         theirs.setblocking(False)
         stream = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
         mux = Mux(stream, Nobody(), client=True, options=Options())
-        mux._outbox.append(bytes(8 * HIGH_WATER))
+        mux._send_buffer.append(bytes(8 * HIGH_WATER))
         drained = trio.Event()
 
         async def drain() -> None:
@@ -42,7 +42,7 @@ async def test_sender_that_waits_is_woken_by_whoever_empties_the_outbox() -> Non
             nursery.start_soon(drain)
             await trio.testing.wait_all_tasks_blocked()
             assert not drained.is_set()
-            while mux._outbox.size:
+            while mux._send_buffer.size:
                 theirs.recv(HIGH_WATER)
                 mux.flush()
             with trio.fail_after(10):
@@ -57,7 +57,7 @@ class _Ends:
         self.theirs.setblocking(False)
         stream = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
         self.mux = Mux(stream, Nobody(), client=True, options=Options())
-        self.mux._outbox.append(bytes(queued))
+        self.mux._send_buffer.append(bytes(queued))
 
 
 @pytest.mark.parametrize("who", ["writer", "reader"])
@@ -68,7 +68,7 @@ async def test_sender_that_waits_is_not_woken_before_there_is_room(who: str) -> 
 
     async def wait() -> None:
         await mux._written.park()
-        woken.append(mux._outbox.size)
+        woken.append(mux._send_buffer.size)
 
     with ends.theirs:
         async with trio.open_nursery() as nursery, mux.stream:
@@ -115,4 +115,4 @@ async def test_a_peer_that_does_not_read_delays_the_end_by_a_second(
                 await ends.mux.closed.wait()
             took = trio.current_time()
             ends.theirs.close()
-    assert took == pytest.approx(LAST_WORDS_SECONDS, abs=0.1)
+    assert took == pytest.approx(CLOSING_GRACE_SECONDS, abs=0.1)

@@ -17,7 +17,7 @@ from jumpstarter_proto.rpc import (
     open_channel,
     tcp_listeners,
 )
-from jumpstarter_proto.rpc._connection import Connection
+from jumpstarter_proto.rpc._connection import GrpcConnection
 from jumpstarter_proto.rpc._events import CallEnded, CallReset, Event
 from jumpstarter_proto.rpc._tls import TlsStream
 from jumpstarter_proto.rpc.conftest import FLOOD, SLEEP, STREAM, UNARY, Bytes, Call, Echo, socket_pair
@@ -202,9 +202,9 @@ async def test_a_peer_that_begins_no_tls_is_closed_after_ten_seconds(
 
 async def send_request(
     stream: trio.abc.Stream, path: str, options: Options, message: Bytes | None = None
-) -> Connection:
+) -> GrpcConnection:
     """Make a call of a client that reads only what the test reads."""
-    client = Connection(client=True, options=options)
+    client = GrpcConnection(client=True, options=options)
     client.start()
     number = client.start_call(path, scheme="http", authority="x", timeout=None, metadata=())
     await stream.send_all(client.take())

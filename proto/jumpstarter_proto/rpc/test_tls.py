@@ -10,7 +10,7 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jumpstarter_proto.rpc._outbox import Outbox
+from jumpstarter_proto.rpc._send_buffer import SendBuffer
 from jumpstarter_proto.rpc._tls import PIECE, TlsStream
 from jumpstarter_proto.rpc.conftest import tls_pair
 
@@ -57,20 +57,20 @@ async def test_a_peer_that_reads_nothing_stops_the_writer_with_one_piece_at_most
     ends: Ends,
 ) -> None:
     ours, theirs = ends
-    outbox = Outbox()
+    send_buffer = SendBuffer()
     data = bytes(8 * 1024 * 1024)
-    outbox.append(data)
-    ours.write_now(outbox)
+    send_buffer.append(data)
+    ours.write_now(send_buffer)
     assert 0 < ours.pending <= PIECE + 1024
-    assert outbox.size > len(data) // 2
+    assert send_buffer.size > len(data) // 2
     # A write that is cancelled while it waits has lost nothing and sent nothing twice.
     with trio.move_on_after(0.01) as scope:
-        await ours.write(outbox)
+        await ours.write(send_buffer)
     assert scope.cancelled_caught
 
     async def write() -> None:
-        while outbox.size or ours.pending:
-            await ours.write(outbox)
+        while send_buffer.size or ours.pending:
+            await ours.write(send_buffer)
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(write)
@@ -106,18 +106,18 @@ async def test_an_end_is_an_end_with_and_without_tls_saying_so(contexts: Context
     st.lists(st.integers(1, 70_000), min_size=1, max_size=20),
 )
 def test_an_outbox_gives_the_same_bytes_in_any_portions(pieces: list[bytes], portions: list[int]) -> None:
-    outbox = Outbox()
+    send_buffer = SendBuffer()
     taken = b""
     for index, piece in enumerate(pieces):
-        outbox.append(piece)
+        send_buffer.append(piece)
         if index % 3 == 2:
-            taken += outbox.take(portions[index % len(portions)])
+            taken += send_buffer.take(portions[index % len(portions)])
     for portion in portions:
-        before = outbox.size
-        data = outbox.take(portion)
+        before = send_buffer.size
+        data = send_buffer.take(portion)
         assert len(data) == min(before, portion)
-        assert outbox.size == before - len(data)
+        assert send_buffer.size == before - len(data)
         taken += data
-    taken += outbox.take()
+    taken += send_buffer.take()
     assert taken == b"".join(pieces)
-    assert outbox.size == 0
+    assert send_buffer.size == 0

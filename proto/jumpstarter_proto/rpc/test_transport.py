@@ -55,7 +55,7 @@ async def test_a_peer_that_speaks_tls_but_not_grpc_is_left(nursery: trio.Nursery
 
 @pytest.mark.parametrize("host", ["a" * 64, "lab..example"])
 async def test_what_cannot_be_a_host_name_is_a_sentence(host: str) -> None:
-    with pytest.raises(RpcError, match=r"is no host name: .*; check the address"):
+    with pytest.raises(RpcError, match=r"is not a host name: .*; check the address"):
         await connect_tcp(host, 1)
 
 

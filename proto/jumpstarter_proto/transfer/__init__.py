@@ -4,17 +4,24 @@ Exporter and client do it here, and nowhere else. Small JSON documents are `jump
 """
 
 from jumpstarter_proto.reach import EVERYWHERE, AddressRefused, Reach
-from jumpstarter_proto.transfer.http import REDIRECTS, Limits, TransferError, TransferTimeout, get, put
-from jumpstarter_proto.transfer.request import Request
+from jumpstarter_proto.transfer.http import (
+    REDIRECTS,
+    TransferError,
+    TransferLimits,
+    TransferTimeout,
+    get,
+    put,
+)
+from jumpstarter_proto.transfer.request import TransferRequest
 
 __all__ = [
     "EVERYWHERE",
     "REDIRECTS",
     "AddressRefused",
-    "Limits",
     "Reach",
-    "Request",
     "TransferError",
+    "TransferLimits",
+    "TransferRequest",
     "TransferTimeout",
     "get",
     "put",

@@ -16,9 +16,9 @@ import trio
 from jumpstarter_proto.errors import JumpstarterError
 from jumpstarter_proto.reach import EVERYWHERE, Reach
 from jumpstarter_proto.texts import shown
-from jumpstarter_proto.transfer.request import Request
+from jumpstarter_proto.transfer.request import TransferRequest
 
-__all__ = ["Limits", "TransferError", "TransferTimeout", "get", "put"]
+__all__ = ["TransferError", "TransferLimits", "TransferTimeout", "get", "put"]
 
 T = TypeVar("T")
 
@@ -42,7 +42,7 @@ class TransferTimeout(JumpstarterError, TimeoutError):  # noqa: N818 - as Python
 
 
 @dataclass(frozen=True)
-class Limits:
+class TransferLimits:
     """What bounds a transfer."""
 
     reach: Reach = EVERYWHERE
@@ -57,7 +57,7 @@ class Limits:
 class _Transfer:
     """One connection at a time, used from worker threads one call after the other."""
 
-    def __init__(self, request: Request, limits: Limits) -> None:
+    def __init__(self, request: TransferRequest, limits: TransferLimits) -> None:
         self.request = request
         self._limits = limits
         self._deadline = trio.current_time() + limits.total_seconds
@@ -193,7 +193,7 @@ class _Transfer:
 
 @asynccontextmanager
 async def get(
-    request: Request, limits: Limits = Limits()
+    request: TransferRequest, limits: TransferLimits = TransferLimits()
 ) -> AsyncIterator[tuple[Callable[[], Awaitable[bytes]], int | None]]:
     """Fetch: a function that gives the next chunk (b"" at the end), and the length if the server told it.
 
@@ -227,7 +227,7 @@ async def get(
 
 @asynccontextmanager
 async def put(
-    request: Request, limits: Limits = Limits()
+    request: TransferRequest, limits: TransferLimits = TransferLimits()
 ) -> AsyncIterator[Callable[[bytes], Awaitable[None]]]:
     """Upload: a function that sends a chunk. Leaving the block with an exception breaks the upload off.
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
 
-__all__ = ["Proxy", "ProxyError", "proxy_for"]
+__all__ = ["HttpProxy", "ProxyError", "proxy_for"]
 
 
 class ProxyError(JumpstarterError):
@@ -21,7 +21,7 @@ class ProxyError(JumpstarterError):
 
 
 @dataclass(frozen=True)
-class Proxy:
+class HttpProxy:
     """An HTTP proxy."""
 
     host: str
@@ -30,7 +30,7 @@ class Proxy:
     """Its credentials, if it wants some."""
 
 
-def proxy_for(scheme: str, host: str, port: int) -> Proxy | None:
+def proxy_for(scheme: str, host: str, port: int) -> HttpProxy | None:
     """The proxy for a server; None where it is connected to directly. Raises ProxyError."""
     proxies = urllib.request.getproxies_environment()
     text = proxies.get(scheme) or proxies.get("all")
@@ -49,8 +49,8 @@ def proxy_for(scheme: str, host: str, port: int) -> Proxy | None:
     headers = {}
     if parts.username is not None:
         user = f"{urllib.parse.unquote(parts.username)}:{urllib.parse.unquote(parts.password or '')}"
-        headers["Proxy-Authorization"] = "Basic " + base64.b64encode(user.encode()).decode()
-    return Proxy(parts.hostname, proxy_port, headers)
+        headers["HttpProxy-Authorization"] = "Basic " + base64.b64encode(user.encode()).decode()
+    return HttpProxy(parts.hostname, proxy_port, headers)
 
 
 def _is_in_networks(host: str, no_proxy: str) -> bool:

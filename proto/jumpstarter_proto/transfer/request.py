@@ -13,7 +13,7 @@ from typing import Literal
 from jumpstarter_proto.reach import Reach
 from jumpstarter_proto.transfer.proxy import proxy_for
 
-__all__ = ["Request"]
+__all__ = ["TransferRequest"]
 
 _SECRET = ("authorization", "cookie", "proxy-authorization", "x-amz-", "x-ms-", "x-goog-")
 """Headers that begin so stay with the server that they were meant for."""
@@ -21,7 +21,7 @@ _PLAIN = "".join(chr(code) for code in range(0x21, 0x7F))
 
 
 @dataclass(frozen=True)
-class Request:
+class TransferRequest:
     """What to do with which URL."""
 
     method: Literal["GET", "PUT"]
@@ -36,7 +36,7 @@ class Request:
         except ValueError:
             fits = False
         if not fits:
-            raise ValueError(f"{self.redacted!r} is no http or https URL")
+            raise ValueError(f"{self.redacted!r} is not an http or https URL")
 
     @property
     def redacted(self) -> str:
@@ -54,7 +54,7 @@ class Request:
             (parts.path or "/") + (f"?{parts.query}" if parts.query else ""), safe=_PLAIN
         )
 
-    def redirected(self, location: str) -> Request:
+    def redirected(self, location: str) -> TransferRequest:
         """The request that follows a redirect, without secrets if it goes elsewhere."""
         url = urllib.parse.urljoin(self.url, location)
         headers = self.headers

@@ -15,7 +15,7 @@ import trio
 import trustme
 
 from jumpstarter_proto.reach import AddressRefused, Reach
-from jumpstarter_proto.transfer import Limits, Request, TransferError, get, put
+from jumpstarter_proto.transfer import TransferError, TransferLimits, TransferRequest, get, put
 from jumpstarter_proto.transfer.http import _http_threads
 from jumpstarter_proto.transfer.proxy import ProxyError, proxy_for
 
@@ -93,8 +93,8 @@ def server() -> Iterator[tuple[type[_Handler], int]]:
 
 
 async def fetched(url: str, reach: Reach | None = None) -> bytes:
-    limits = Limits(reach) if reach else Limits()
-    async with get(Request("GET", url), limits) as (receive, _):
+    limits = TransferLimits(reach) if reach else TransferLimits()
+    async with get(TransferRequest("GET", url), limits) as (receive, _):
         data = b""
         while chunk := await receive():
             data += chunk
@@ -110,7 +110,7 @@ async def test_http_goes_by_the_proxy(
     [(command, path, headers)] = handler.seen
     assert (command, path) == ("GET", "http://images.invalid:8080/a%2Fb?x=1")
     assert headers["Host"] == "images.invalid:8080"
-    assert headers["Proxy-Authorization"] == "Basic dXNlcjpwQHNz"
+    assert headers["HttpProxy-Authorization"] == "Basic dXNlcjpwQHNz"
 
 
 async def test_https_goes_through_the_proxy_and_only_the_server_sees_it(
@@ -138,7 +138,7 @@ async def test_uploads_go_by_the_proxy(
 ) -> None:
     handler, port = server
     monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{port}")
-    async with put(Request("PUT", "http://images.invalid/up")) as send:
+    async with put(TransferRequest("PUT", "http://images.invalid/up")) as send:
         await send(b"data")
     assert [(command, path) for command, path, _ in handler.seen] == [("PUT", "http://images.invalid/up")]
     assert handler.seen[0][2]["Host"] == "images.invalid"
@@ -187,7 +187,9 @@ async def test_each_hop_of_a_redirect_is_checked(
         with pytest.raises(AddressRefused, match=r"127\.0\.0\.2 leads to"):
             await fetched(f"http://127.0.0.1:{port}/x", reach)
         with pytest.raises(AddressRefused):
-            async with put(Request("PUT", f"http://127.0.0.2:{other_port}/up"), Limits(reach)):
+            async with put(
+                TransferRequest("PUT", f"http://127.0.0.2:{other_port}/up"), TransferLimits(reach)
+            ):
                 pass
     assert [path for _, path, _ in handler.seen] == ["/x"]
     assert other.seen == []
@@ -210,14 +212,14 @@ SECRETS = dict.fromkeys(
     ],
 )
 def test_secrets_stay_with_scheme_host_and_port(location: str, goes_on: bool) -> None:
-    request = Request("GET", "https://store.lab/image", {**SECRETS, "X-Plain": "kept"})
+    request = TransferRequest("GET", "https://store.lab/image", {**SECRETS, "X-Plain": "kept"})
     headers = request.redirected(location).headers
     assert headers == ({**SECRETS, "X-Plain": "kept"} if goes_on else {"X-Plain": "kept"})
 
 
 async def test_own_authorization_counts_before_that_of_the_url(server: tuple[type[_Handler], int]) -> None:
     handler, port = server
-    request = Request("GET", f"http://user:word@127.0.0.1:{port}/x", {"Authorization": "Bearer mine"})
+    request = TransferRequest("GET", f"http://user:word@127.0.0.1:{port}/x", {"Authorization": "Bearer mine"})
     async with get(request) as (receive, length):
         assert length == len(BODY)
         while await receive():
@@ -230,7 +232,7 @@ async def test_part_that_nobody_asked_for_is_an_error(server: tuple[type[_Handle
     handler.status = 206
     with pytest.raises(TransferError, match="a part"):
         await fetched(f"http://127.0.0.1:{port}/x")
-    request = Request("GET", f"http://127.0.0.1:{port}/x", {"Range": f"bytes=0-{len(BODY) - 1}"})
+    request = TransferRequest("GET", f"http://127.0.0.1:{port}/x", {"Range": f"bytes=0-{len(BODY) - 1}"})
     async with get(request) as (receive, length):
         assert length == len(BODY)
         assert await receive() == BODY

@@ -8,15 +8,15 @@ from dataclasses import replace
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.rpc import Options
 
-__all__ = ["KEEPALIVE", "OptionError", "options_of"]
+__all__ = ["KEEPALIVE", "GrpcOptionError", "options_of"]
 
 KEEPALIVE = Options(keepalive_interval=20.0)
 """Networks forget silent connections without a word. One that is cut is noticed after 40 s."""
-SHORTEST = 0.1
+MIN_SECONDS = 0.1
 
 
-class OptionError(JumpstarterError):
-    """A value of `grpcOptions` is none."""
+class GrpcOptionError(JumpstarterError):
+    """A value of `grpcOptions` is invalid."""
 
     exit_code = ExitCode.USAGE
 
@@ -25,7 +25,7 @@ def options_of(grpc_options: Mapping[str, object]) -> Options:
     """`grpc.keepalive_time_ms` and `grpc.keepalive_timeout_ms`; all others tune a library that is not ours.
 
     Raises:
-        OptionError: one of the two is no number of milliseconds.
+        GrpcOptionError: one of the two is not a number of milliseconds.
     """
     return replace(
         KEEPALIVE,
@@ -42,6 +42,6 @@ def _seconds(grpc_options: Mapping[str, object], key: str, default: float | None
         seconds = float(str(grpc_options[key])) / 1000
     except ValueError:
         seconds = 0.0
-    if not SHORTEST <= seconds < float("inf"):
-        raise OptionError(f"grpcOptions: {key} is {grpc_options[key]!r}; give milliseconds, 100 at least")
+    if not MIN_SECONDS <= seconds < float("inf"):
+        raise GrpcOptionError(f"grpcOptions: {key} is {grpc_options[key]!r}; give milliseconds, 100 at least")
     return seconds

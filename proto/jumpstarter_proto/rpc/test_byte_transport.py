@@ -8,7 +8,7 @@ import pytest
 import trio
 import trio.testing
 
-from jumpstarter_proto.rpc._wire import MUCH, TURN_BYTES, SocketReader
+from jumpstarter_proto.rpc._byte_transport import LARGE_READ_BYTES, TURN_BYTES, SocketReader
 
 MOST = 65536
 
@@ -47,7 +47,7 @@ async def test_a_flood_arrives_whole_and_others_get_their_turn_meanwhile() -> No
     assert longest <= 2 * (TURN_BYTES + MOST)
 
 
-@pytest.mark.parametrize("size", [1, MUCH, MOST])
+@pytest.mark.parametrize("size", [1, LARGE_READ_BYTES, MOST])
 async def test_who_has_read_all_waits_for_more_and_sees_the_end(size: int) -> None:
     near, far = socket.socketpair()
     near.setblocking(False)
@@ -70,9 +70,9 @@ async def test_who_has_read_all_waits_for_more_and_sees_the_end(size: int) -> No
 async def test_reading_can_be_cancelled_in_the_middle_of_a_flood() -> None:
     near, far = socket.socketpair()
     near.setblocking(False)
-    reader = SocketReader(near.fileno, MUCH)
+    reader = SocketReader(near.fileno, LARGE_READ_BYTES)
     with near, far, trio.CancelScope() as scope:
-        far.sendall(bytes(4 * MUCH))
+        far.sendall(bytes(4 * LARGE_READ_BYTES))
         await reader.read()
         scope.cancel()
         await reader.read()
@@ -88,12 +88,12 @@ async def test_who_gets_much_reads_on_without_waiting() -> None:
         turns.append("other")
 
     with ours, theirs:
-        reader = SocketReader(ours.fileno, MUCH)
-        theirs.send(bytes(MUCH))
+        reader = SocketReader(ours.fileno, LARGE_READ_BYTES)
+        theirs.send(bytes(LARGE_READ_BYTES))
         await reader.read()
         # A task that waits comes with the other one, and before it or after it as chance will have it.
         for _ in range(30):
-            theirs.send(bytes(MUCH))
+            theirs.send(bytes(LARGE_READ_BYTES))
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(other)
                 await reader.read()

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-__all__ = ["Outbox"]
+__all__ = ["SendBuffer"]
 
 _SMALL = 8192
 _BUFFERS = 64
 """How many pieces one system call takes; far below any system's limit."""
 
 
-class Outbox:
+class SendBuffer:
     """A queue of bytes, in order. `size` is how many there are."""
 
     __slots__ = ("_pieces", "_tail", "size")

@@ -9,8 +9,8 @@ from dataclasses import replace
 import trio
 
 from jumpstarter_proto.byte_streams.router_stream import RouterStream
+from jumpstarter_proto.remote.grpc_options import KEEPALIVE
 from jumpstarter_proto.remote.identity import Identity
-from jumpstarter_proto.remote.options import KEEPALIVE
 from jumpstarter_proto.remote.trust import Trust, split_endpoint
 from jumpstarter_proto.rpc import Channel, Metadata, Options, connect_tcp, open_channel
 from jumpstarter_proto.v1 import router_grpc

@@ -1,4 +1,4 @@
-"""How a connection's bytes get onto its stream: written at once as far as that goes, the rest by a task that waits.
+"""How a connection reads and writes its stream: at once as far as possible, the rest by a task that waits.
 
 A wake-up of another task costs more than most writes, and most writes fit into the socket.
 """
@@ -12,18 +12,18 @@ from typing import Protocol
 
 import trio
 
-from jumpstarter_proto.rpc._outbox import Outbox
+from jumpstarter_proto.rpc._send_buffer import SendBuffer
 
-__all__ = ["RECEIVE_BYTES", "SocketReader", "Wire", "wire_of"]
+__all__ = ["RECEIVE_BYTES", "ByteTransport", "SocketReader", "byte_transport_of"]
 
 RECEIVE_BYTES = 256 * 1024
 TURN_BYTES = 1024 * 1024
 """Other tasks get their turn at the latest when one has read so much."""
-MUCH = 16 * 1024
+LARGE_READ_BYTES = 16 * 1024
 """Who sends so much at a time has probably more."""
 
 
-class Wire(Protocol):
+class ByteTransport(Protocol):
     """A stream as a connection uses it: one task receives, and one at a time writes.
 
     What is wrong with it is raised as OSError, trio.BrokenResourceError or trio.ClosedResourceError.
@@ -31,7 +31,7 @@ class Wire(Protocol):
 
     @property
     def pending(self) -> int:
-        """Bytes that were taken from the outbox and are not on their way yet."""
+        """Bytes that were taken from the send_buffer and are not on their way yet."""
 
     @property
     def is_whole(self) -> bool:
@@ -43,19 +43,19 @@ class Wire(Protocol):
     def receive(self) -> Awaitable[bytes]:
         """What has come, at least one byte; b"" at the end."""
 
-    def write_now(self, outbox: Outbox, /) -> None:
+    def write_now(self, send_buffer: SendBuffer, /) -> None:
         """As much of it as goes without waiting, possibly nothing."""
 
-    async def write(self, outbox: Outbox, /) -> None:
+    async def write(self, send_buffer: SendBuffer, /) -> None:
         """Wait until something can be written, and write it."""
 
 
-def wire_of(stream: trio.abc.Stream) -> Wire:
-    """The quickest way to use that stream."""
+def byte_transport_of(stream: trio.abc.Stream) -> ByteTransport:
+    """The fastest transport for a stream."""
     if type(stream) is trio.SocketStream:
-        return _SocketWire(stream.socket.fileno)
-    own: Callable[[], Wire] | None = getattr(stream, "wire", None)
-    return _StreamWire(stream) if own is None else own()
+        return _SocketTransport(stream.socket.fileno)
+    own: Callable[[], ByteTransport] | None = getattr(stream, "byte_transport", None)
+    return _StreamTransport(stream) if own is None else own()
 
 
 class SocketReader:
@@ -87,11 +87,11 @@ class SocketReader:
                 pass
 
     def _counted(self, data: bytes) -> bytes:
-        self._turn = self._turn + len(data) if len(data) >= MUCH else 0
+        self._turn = self._turn + len(data) if len(data) >= LARGE_READ_BYTES else 0
         return data
 
 
-class _SocketWire:
+class _SocketTransport:
     """A kernel's socket."""
 
     pending = 0
@@ -105,17 +105,17 @@ class _SocketWire:
     def read_at_most(self, size: int) -> None:
         self._reader.most = size
 
-    def write_now(self, outbox: Outbox) -> None:
-        pieces, fd = outbox.pieces(), self._fileno()
+    def write_now(self, send_buffer: SendBuffer) -> None:
+        pieces, fd = send_buffer.pieces(), self._fileno()
         with suppress(BlockingIOError):
-            outbox.written(os.write(fd, pieces[0]) if len(pieces) == 1 else os.writev(fd, pieces))
+            send_buffer.written(os.write(fd, pieces[0]) if len(pieces) == 1 else os.writev(fd, pieces))
 
-    async def write(self, outbox: Outbox) -> None:
+    async def write(self, send_buffer: SendBuffer) -> None:
         await trio.lowlevel.wait_writable(self._fileno())
-        self.write_now(outbox)
+        self.write_now(send_buffer)
 
 
-class _StreamWire:
+class _StreamTransport:
     """Any other stream: in memory, or through something that only trio's interface is known of."""
 
     is_whole = False
@@ -131,11 +131,11 @@ class _StreamWire:
     async def receive(self) -> bytes:
         return bytes(await self._stream.receive_some(self._most))
 
-    def write_now(self, outbox: Outbox) -> None:
+    def write_now(self, send_buffer: SendBuffer) -> None:
         """Nothing goes without waiting."""
 
-    async def write(self, outbox: Outbox) -> None:
-        data = outbox.take()
+    async def write(self, send_buffer: SendBuffer) -> None:
+        data = send_buffer.take()
         self.pending = len(
             data
         )  # until the stream has all of it, who waits for that must not close the stream

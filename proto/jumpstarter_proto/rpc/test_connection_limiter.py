@@ -10,11 +10,19 @@ import pytest
 import trio
 import trio.testing
 
-from jumpstarter_proto.rpc import LimitedLog, Limits, Options, RpcError, Server, StatusCode, open_channel
-from jumpstarter_proto.rpc._connection import Connection
+from jumpstarter_proto.rpc import (
+    ConnectionLimits,
+    LimitedLog,
+    Options,
+    RpcError,
+    Server,
+    StatusCode,
+    open_channel,
+)
+from jumpstarter_proto.rpc._connection import GrpcConnection
 from jumpstarter_proto.rpc.conftest import STREAM, UNARY, Bytes, Call, Echo
 
-LIMITS = Limits(unauthenticated=4, unauthenticated_of_peer=4, of_identity=2)
+LIMITS = ConnectionLimits(unauthenticated=4, unauthenticated_of_peer=4, of_identity=2)
 
 
 class Door(Echo):
@@ -22,13 +30,13 @@ class Door(Echo):
 
     async def Unary(self, request: Bytes, call: Call) -> Bytes:  # noqa: N802
         if request.value:
-            call.trust(request.value.decode())
+            call.set_authenticated(request.value.decode())
         return request
 
     async def Stream(self, call: Call) -> None:  # noqa: N802
         if call.header("name"):
             await trio.sleep(float(call.header("after") or 0))
-            call.trust(call.header("name") or "")
+            call.set_authenticated(call.header("name") or "")
         if call.header("idle"):
             await trio.sleep_forever()
         await trio.sleep(float(call.header("reads-after") or 0))
@@ -126,8 +134,8 @@ async def test_a_newcomer_waits_for_the_place_of_who_had_time(
         for stream in silent:
             _, seen = await closes(stream)
             assert b"within 5 s, and other connections wait" in seen
-        assert public.server._gate is not None
-        assert public.server._gate.admission.unauthenticated == 0
+        assert public.server._limiter is not None
+        assert public.server._limiter.policy.unauthenticated == 0
 
 
 async def test_who_waits_is_not_read_and_not_answered(
@@ -191,7 +199,7 @@ class Attacker:
         self.stream = stream
         self.taken = 0
         self.seen = b""
-        self.peer = Connection(client=True, options=Options())
+        self.peer = GrpcConnection(client=True, options=Options())
         self.peer.start()
 
     def call(self, *metadata: tuple[str, str]) -> int:
@@ -268,7 +276,7 @@ async def test_open_calls_count_with_their_headers_however_small_they_came(nurse
                 ("filler", "x" * 3000),  # once in full, and then by its place in HPACK's table
             ],
         )
-    assert http2.outbox.size < 8000
+    assert http2.send_buffer.size < 8000
     await attacker.flush()
     [served] = public.server._connections
     assert 32_000 < served.mux.connection.held_in_all <= 65536
@@ -433,7 +441,7 @@ async def test_a_message_that_never_comes_ends_its_call(
 ) -> None:
     public = Public(nursery, Options(unary_seconds=10))
     stream = public.connect()
-    client = Connection(client=True, options=Options())
+    client = GrpcConnection(client=True, options=Options())
     client.start()
     if known:
         number = client.start_call(UNARY.path, scheme="http", authority="x", timeout=None, metadata=())

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jumpstarter_proto.remote.claims import LATEST, SUBJECT_AUDIENCE, Claims, read_claims
+from jumpstarter_proto.remote.jwt_claims import LATEST, SUBJECT_AUDIENCE, Claims, read_claims
 
 
 def token(claims: object) -> str:

@@ -1,9 +1,9 @@
-"""Which connections a public server keeps: no clock and no I/O of its own.
+"""Decides which connections a public server keeps, without clock and I/O.
 
-A connection is unauthenticated until a call on it has proved who is calling. An address has few of those at a time, all
-addresses together a bounded number, and more of them wait: accepted by the kernel, not read, not refused. After a
-restart a whole site comes back at once from one address, and each of its connections gets its turn. An address that has
-no connection in yet gets one at once, at the cost of the address that has most, so that nobody keeps others out.
+A connection is unauthenticated until a call on it has proved who is calling. The number of those is limited for
+each address and in all. More of them wait: the kernel has accepted them, and they are neither read nor refused. After a
+restart a whole site connects again from one address, and each of its connections gets its turn. An address without a
+connection gets one immediately: the address with the most loses its newest, so that nobody can lock out others.
 """
 
 from __future__ import annotations
@@ -12,83 +12,83 @@ from collections import Counter, OrderedDict
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-__all__ = ["Admission", "Limits"]
+__all__ = ["ConnectionLimits", "ConnectionPolicy"]
 
 C = TypeVar("C")
 
 
 @dataclass(frozen=True)
-class Limits:
+class ConnectionLimits:
     """Of a public server. Times in seconds, sizes in bytes."""
 
     connections: int = 8192
     """In all, those that wait too."""
     unauthenticated: int = 512
-    """Connections that have not proved whose they are."""
+    """Connections on which no caller is authenticated."""
     unauthenticated_of_peer: int = 16
     """The same from one address."""
     waiting: int = 4096
-    """Connections that wait to be one of those. One more closes the newest of the address that has most of them."""
+    """Connections that wait to be served. One more closes the newest of the address that has the most of them."""
     of_identity: int = 1024
-    """Connections that have proved to be the same one's."""
+    """Authenticated connections of one identity."""
     unauthenticated_seconds: float = 30.0
-    """An unauthenticated connection that was answered nothing for so long is closed."""
+    """An unauthenticated connection is closed if no call of it was answered for so long."""
     crowded_seconds: float = 5.0
-    """The same from its beginning, whatever it was answered, while others wait for its place."""
+    """The same, counted from its beginning, while other connections wait for its place."""
     waiting_seconds: float = 60.0
-    """A connection that has waited so long is closed; whoever made it has given up."""
+    """A connection that has waited so long is closed."""
     unauthenticated_bytes: int = 64 * 1024
-    """What an unauthenticated connection may make us hold, either way."""
+    """Bytes that an unauthenticated connection may make us buffer, in each direction."""
 
 
-class Admission(Generic[C]):
+class ConnectionPolicy(Generic[C]):
     """All connections of a server. A connection is anything that can be a key."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: ConnectionLimits) -> None:
         self._limits = limits
         self._unauthenticated: dict[C, str] = {}
-        """With their peers, in the order in which they were let in."""
+        """With their peers, in the order in which they began to be served."""
         self._peers: Counter[str] = Counter()
         self._waits: dict[C, str] = {}
         self._waiting: OrderedDict[str, OrderedDict[C, None]] = OrderedDict()
-        """Those of each peer in the order in which they came; the peer whose turn is next is the first."""
-        self._trusted: dict[C, str] = {}
+        """For each peer, its connections in order of arrival. The first peer is the next to be served."""
+        self._authenticated: dict[C, str] = {}
         self._identities: Counter[str] = Counter()
 
     def __len__(self) -> int:
-        return len(self._waits) + len(self._unauthenticated) + len(self._trusted)
+        return len(self._waits) + len(self._unauthenticated) + len(self._authenticated)
 
     @property
     def unauthenticated(self) -> int:
-        """How many are let in and have not proved whose they are."""
+        """How many are served and not authenticated."""
         return len(self._unauthenticated)
 
     @property
     def waiting(self) -> int:
-        """How many wait to be let in."""
+        """How many wait to be served."""
         return len(self._waits)
 
     def arrive(self, connection: C, peer: str) -> C | None:
-        """One more, which waits until `let_in` names it. Returns which to close for it, possibly itself."""
+        """Add a connection, which waits until `let_in` returns it. Returns the one to close for it, possibly itself."""
         self._waits[connection] = peer
         line = self._waiting.setdefault(peer, OrderedDict())
         line[connection] = None
-        victim: C | None = None
+        evicted: C | None = None
         has_to_wait = self._is_full or self._has_enough(peer)
         if (has_to_wait and len(self._waits) > self._limits.waiting) or len(self) > self._limits.connections:
             longest = max(self._waiting.values(), key=len)
-            victim = next(reversed(longest if len(longest) > len(line) else line))
+            evicted = next(reversed(longest if len(longest) > len(line) else line))
         elif self._is_full and not self._peers[peer] and len(line) == 1:
-            [(greedy, count)] = self._peers.most_common(1)
+            [(largest, count)] = self._peers.most_common(1)
             if count > 1:
-                victim = next(one for one, its in reversed(self._unauthenticated.items()) if its == greedy)
+                evicted = next(one for one, its in reversed(self._unauthenticated.items()) if its == largest)
                 self._waiting.move_to_end(peer, last=False)
-        if victim is not None:
-            self.leave(victim)
-        return victim
+        if evicted is not None:
+            self.leave(evicted)
+        return evicted
 
     def let_in(self) -> list[C]:
-        """Those that need not wait any more, one of each peer in turn."""
+        """The connections to serve now, one of each peer in turn."""
         found: list[C] = []
         while not self._is_full:
             peer = next((one for one in self._waiting if not self._has_enough(one)), None)
@@ -103,7 +103,7 @@ class Admission(Generic[C]):
         return found
 
     def contested(self, peer: str) -> list[C]:
-        """The unauthenticated connections whose places those of that peer wait for."""
+        """Unauthenticated connections that occupy places for which connections of that peer wait."""
         if peer not in self._waiting:
             return []
         return [one for one, its in self._unauthenticated.items() if self._is_full or its == peer]
@@ -114,26 +114,26 @@ class Admission(Generic[C]):
             self._is_full or self._unauthenticated.get(connection, "") in self._waiting
         )
 
-    def trust(self, connection: C, identity: str) -> bool:
-        """It has proved whose it is; False if that one has too many already. An empty identity is nobody's."""
-        if connection in self._trusted:
+    def set_authenticated(self, connection: C, identity: str) -> bool:
+        """A caller is authenticated; False if the identity has too many connections. The empty one has no limit."""
+        if connection in self._authenticated:
             return True
         if connection not in self._unauthenticated:
             return True  # it was closed meanwhile
         if identity and self._identities[identity] >= self._limits.of_identity:
             return False
         self._forget_unauthenticated(connection)
-        self._trusted[connection] = identity
+        self._authenticated[connection] = identity
         self._identities[identity] += 1
         return True
 
     def leave(self, connection: C) -> None:
-        """It is gone."""
+        """Remove a connection that has closed."""
         if connection in self._waits:
             self._forget_waiting(connection)
         if connection in self._unauthenticated:
             self._forget_unauthenticated(connection)
-        identity = self._trusted.pop(connection, None)
+        identity = self._authenticated.pop(connection, None)
         if identity is not None:
             self._identities[identity] -= 1
             if not self._identities[identity]:
