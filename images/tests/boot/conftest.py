@@ -30,7 +30,7 @@ collect_ignore_glob = [] if FOLDER else ["test_*.py"]
 
 
 def built(architecture: str) -> Image:
-    """The image of `make image` or of its twin."""
+    """The image for arm64 or amd64 from `make image`."""
     assert FOLDER is not None
     folder = Path(FOLDER).resolve()
     image = Image(folder / f"jumpstarter-{architecture}.img", folder / f"jumpstarter-{architecture}.build")
@@ -40,7 +40,7 @@ def built(architecture: str) -> Image:
 
 
 def built_package(name: str, version: str, architecture: str = "amd64") -> Path:
-    """One of ours beside those of the image, of another version."""
+    """A package of ours in another version than that of the image."""
     assert FOLDER is not None
     found = sorted(
         (Path(FOLDER).resolve() / "next").glob(f"jumpstarter-{name}_{version}+*_{architecture}.deb")
@@ -55,7 +55,7 @@ def built_package(name: str, version: str, architecture: str = "amd64") -> Path:
 
 @pytest.fixture
 def newer() -> Path:
-    """A package of the exporter that is newer than the image's."""
+    """A package of the exporter that is newer than that in the image."""
     return built_package("exporter", "100")
 
 
@@ -66,7 +66,7 @@ def twin() -> Image:
 
 
 def with_file(image: Image, folder: Path, text: str) -> Image:
-    """A copy whose first partition has this jumpstarter.yaml, as a person's laptop would write it."""
+    """A copy of an image with this jumpstarter.yaml on its first partition, written as on a laptop."""
     disk = folder / "card.img"
     subprocess.run(["cp", "--sparse=always", image.disk, disk], check=True)
     (folder / "jumpstarter.yaml").write_text(text)
@@ -86,7 +86,7 @@ def with_file(image: Image, folder: Path, text: str) -> Image:
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """For sockets, whose paths are short, and files of the guest; it goes with the test."""
+    """A folder with a short path for sockets and files of the guest; it is removed after the test."""
     path = Path(tempfile.mkdtemp(prefix="boot-"))
     yield path
     shutil.rmtree(path, ignore_errors=True)
@@ -94,13 +94,13 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def snapshots() -> list[Story]:
-    """The story from power, once it was told to its end."""
+    """The stories that were run completely, from power-on."""
     return []
 
 
 @pytest.fixture(scope="session")
 def stories() -> Iterator[Path]:
-    """A folder for them, which outlives the tests."""
+    """A folder for stories, which exists longer than the tests."""
     path = Path(tempfile.mkdtemp(prefix="told-"))
     yield path
     shutil.rmtree(path, ignore_errors=True)
@@ -114,7 +114,7 @@ def _new_story(stories: Path) -> Story:
 
 @pytest.fixture
 def story(snapshots: list[Story], stories: Path) -> Iterator[Story]:
-    """One that is to be told. If it comes to its end, other tests go on from there."""
+    """A new story. If it is run completely, other tests continue from its end."""
     new = _new_story(stories)
     yield new
     if new.is_complete:
@@ -125,7 +125,7 @@ def story(snapshots: list[Story], stories: Path) -> Iterator[Story]:
 
 @pytest.fixture
 def story_told(twin: Image, snapshots: list[Story], stories: Path) -> Story:
-    """A story that was told. Told here, if the test of it did not run, or did not come to its end."""
+    """A story that was run completely. It is run here if its own test did not run or failed."""
     if not snapshots:
         new = _new_story(stories)
         snapshots.append(new)
@@ -150,11 +150,11 @@ _MEASURED: list[str] = []
 
 @pytest.fixture
 def report() -> Callable[[str], None]:
-    """Say something that was measured, at the end of the run."""
+    """Report a measured value at the end of the test run."""
     return _MEASURED.append
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """What was measured."""
+    """Print the measured values."""
     for line in _MEASURED:
         terminalreporter.write_line(f"measured: {line}")

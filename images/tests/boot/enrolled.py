@@ -1,7 +1,7 @@
-"""A host that is enrolled: from power, which takes a minute, or from a snapshot, which takes a second.
+"""An enrolled host: booted from power-on in a minute, or restored from a snapshot in a second.
 
-The story from power leaves the snapshot: the emulated computer as it is in the card's file, and the lab's controller.
-Each test that begins from it has copies of both.
+The story from power-on creates the snapshot: the state of the emulated computer in the card's file, and the lab's
+controller. Each test that uses the snapshot gets copies of both.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SETUP = Setup()
 
 @dataclass
 class Story:
-    """What the way from power to an enrolled host left behind."""
+    """The results of the way from power-on to an enrolled host."""
 
     folder: Path
     code: str = ""
@@ -35,16 +35,16 @@ class Story:
     registered: float = 0.0
     """Seconds from power until the controller had the host's first exporter..."""
     registered_processor: float = 0.0
-    """...and what the emulator used of the processors until then."""
+    """...and the processor time of the emulator until then."""
     is_complete: bool = False
     image: Image = field(default_factory=lambda: Image(Path(), Path()))
 
 
 @asynccontextmanager
 async def from_power(twin: Image, story: Story) -> AsyncIterator[tuple[Lab, Machine]]:
-    """A card with a jumpstarter.yaml is put into a host, whose power is switched on; until it is up and enrolled.
+    """Boot a host from a card with a jumpstarter.yaml, until it is running and enrolled.
 
-    What the block does is not part of the snapshot, which is complete when the block has ended.
+    The snapshot does not contain the actions of the block, and is complete when the block has ended.
     """
     folder = story.folder
     async with trio.open_nursery() as nursery:
@@ -65,7 +65,7 @@ async def from_power(twin: Image, story: Story) -> AsyncIterator[tuple[Lab, Mach
                 try:
                     yield outside, machine
                 finally:
-                    # Also after a failure, which is of what came later.
+                    # Also after a failure, because the failure happened after the snapshot.
                     await machine.cut_power()
                     story.is_complete = True
         nursery.cancel_scope.cancel()
@@ -73,7 +73,7 @@ async def from_power(twin: Image, story: Story) -> AsyncIterator[tuple[Lab, Mach
 
 @asynccontextmanager
 async def from_snapshot(story: Story, folder: Path) -> AsyncIterator[tuple[Lab, Machine]]:
-    """The same host, enrolled, up and connected, with nothing plugged in."""
+    """Restore the host: enrolled, running and connected, with nothing plugged in."""
     shutil.copytree(
         story.folder, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("card.*", "*.sock", "*.log")
     )
@@ -85,7 +85,7 @@ async def from_snapshot(story: Story, folder: Path) -> AsyncIterator[tuple[Lab, 
             start(SETUP, story.image, folder, folder / CARD, SNAPSHOT) as machine,
         ):
             await machine.wait_for_shell()
-            # Its connections are those of another emulator, which nobody ended: it would wait for them for a while.
+            # Its connections belong to the emulator of the snapshot and were never closed, so it would wait for them.
             await machine.sh("ss -K -t dst 10.0.2.2")
             await outside.heard("exporter connected")
             yield outside, machine

@@ -1,4 +1,4 @@
-"""An emulated computer that boots our image: its start, a shell in it, and what is plugged into it.
+"""An emulated computer that boots our image: its start, a shell in it, and its USB devices.
 
 The shell is systemd's debug shell on a console of its own (``systemd.debug_shell``): nothing in the image is made for
 tests. QEMU's control socket (QMP) plugs USB devices and reads memory. Plain emulation: no acceleration is needed.
@@ -25,13 +25,13 @@ from jumpstarter_proto.tasks import collapsed
 Model = Literal["q35", "virt", "raspi3b"]
 COMMON = (
     "systemd.setenv=SYSTEMD_COLORS=0 net.ifnames=0 "
-    # This machine may be so busy that what takes a second takes minutes.
+    # On a busy machine, an action of a second may take minutes.
     "systemd.default_device_timeout_sec=900 systemd.default_timeout_start_sec=900 "
     # Nor does a timer that comes late prove a fault of the hardware. A kernel that panics ends QEMU.
     "no_timer_check panic=-1"
 )
 FIRMWARE_AT = "4M"
-"""Where a card's first partition is, as mtools is told."""
+"""The place of a card's first partition, in the notation of mtools."""
 OUTSIDE = "10.0.2.2"
 """The address at which the guest finds this computer's loopback. It reaches nothing else: tests run in a network
 namespace that has no way out, and where this address is the loopback's, too (see the Makefile)."""
@@ -39,7 +39,7 @@ namespace that has no way out, and where this address is the loopback's, too (se
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """What the build left: the card, and kernel and initial file system as a boot loader would take them from it."""
+    """The result of the build: the card, and its kernel and initial file system, as a boot loader would load them."""
 
     disk: Path
     folder: Path
@@ -53,7 +53,7 @@ class Image:
         return self.folder / "initrd"
 
     def command_line(self) -> list[str]:
-        """The kernel's, of cmdline.txt on the card of a Raspberry Pi, without its consoles."""
+        """The kernel's command line from cmdline.txt on a Raspberry Pi's card, without its consoles."""
         done = subprocess.run(
             ["mtype", "-i", f"{self.disk}@@{FIRMWARE_AT}", "::cmdline.txt"], check=True, capture_output=True
         )
@@ -62,7 +62,7 @@ class Image:
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """How the computer is made. ``card`` is the size of its card in bytes, larger than the image."""
+    """The hardware of the computer. ``card`` is the size of its card in bytes, larger than the image."""
 
     model: Model = "q35"
     memory: int = 1024
@@ -70,16 +70,16 @@ class Setup:
     append: str = ""
     extra: Sequence[str] = ()
     forward: Sequence[str] = ()
-    """Ports of the guest that are its own at OUTSIDE, too: ``tcp:8082``. It reaches itself there as well."""
+    """Ports of the guest that are also reachable at OUTSIDE, such as ``tcp:8082``, by the guest itself, too."""
     root: str = "LABEL=root"
     is_read_only: bool = False
-    """Whether the card refuses to be written, as one that is worn out."""
+    """Whether the card refuses writes, like a worn-out card."""
     log: Path | None = None
-    """Where to note the card's writes and flushes (QEMU's blklogwrites), after what is there; the card is raw then."""
+    """The file to which the card's writes and flushes are appended (QEMU's blklogwrites); the card is then raw."""
 
 
 def overlay(image: Path, folder: Path, size: int) -> Path:
-    """A card whose first contents are the image's and whose changes are in a file of its own."""
+    """Make a card with the contents of the image, whose changes are in a separate file."""
     file = folder / "card.qcow2"
     command = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", str(image), str(file), str(size)]
     subprocess.run(command, check=True)
@@ -182,7 +182,7 @@ def _forwarded(port: str) -> str:
 
 
 def _device_tree(image: Image, folder: Path) -> Path:
-    """Debian's for a Pi 3, and in it what the boot loader adds for real: which Pi it is, a 3B of 1 GB."""
+    """Debian's device tree for a Pi 3, with the model that the boot loader would add: a 3B with 1 GB."""
     file = folder / "pi.dtb"
     shutil.copyfile(image.folder / "dtb/bcm2837-rpi-3-b.dtb", file)
     subprocess.run(["fdtput", "-p", "-t", "x", str(file), "/system", "linux,revision", "a02082"], check=True)
@@ -190,7 +190,7 @@ def _device_tree(image: Image, folder: Path) -> Path:
 
 
 class MachineError(Exception):
-    """The computer did not start, or did not do what it was told: a sentence, and the end of its console."""
+    """The computer did not start, or a command failed. The message has the end of its console."""
 
 
 @dataclass
@@ -205,7 +205,7 @@ class Machine:
     _rest: bytearray = field(default_factory=bytearray)
     events: list[dict[str, Any]] = field(default_factory=list)
     may_end: bool = False
-    """It is told to switch itself off, or to start anew, which ends it."""
+    """Whether it was told to switch off or to reboot, which ends the emulator."""
 
     @property
     def seconds(self) -> float:
@@ -213,12 +213,12 @@ class Machine:
         return trio.current_time() - self._begun
 
     def console(self) -> str:
-        """What its first console said, its end."""
+        """The end of the output of its first console."""
         file = self.folder / "console.log"
         return file.read_text(errors="replace")[-4000:] if file.exists() else ""
 
     def processor_seconds(self) -> float:
-        """What the emulator has used of this computer's processors since the start."""
+        """The processor time of the emulator since the start."""
         used = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()[11:13]
         return sum(map(int, used)) / os.sysconf("SC_CLK_TCK")
 
@@ -242,16 +242,16 @@ class Machine:
         return str(await self.qmp("human-monitor-command", **{"command-line": line}))
 
     async def save(self, snapshot: str) -> None:
-        """Keep all as it is now, in the card's file (qcow2), for `start` to go on from.
+        """Save a snapshot in the card's file (qcow2), from which `start` can continue.
 
         Raises:
-            MachineError: It cannot be kept, as while something is plugged in that has a file of its own.
+            MachineError: The snapshot cannot be saved, for example while a device with a file of its own is plugged in.
         """
         if said := (await self.monitor(f"savevm {snapshot}")).strip():
             raise MachineError(f"no snapshot: {said}")
 
     async def cut_power(self) -> None:
-        """Switch off at once, with all that the emulator has in mind written to the card's file."""
+        """Switch off immediately; the emulator's buffers are written to the card's file."""
         self.may_end = True
         with suppress(MachineError):  # as it may end before it answers
             await self.qmp("quit")
@@ -286,7 +286,7 @@ class Machine:
             raise MachineError(f"QEMU has ended; its console:\n{self.console()}") from None
 
     async def wait_for_shell(self, seconds: float = 900) -> float:
-        """Until the shell answers; seconds since the start."""
+        """Wait until the shell answers. Returns the seconds since the start."""
         heard = b""
         deadline = trio.current_time() + seconds
         while b"ready-42" not in heard:
@@ -303,17 +303,17 @@ class Machine:
         return reached
 
     async def sh(self, command: str, *, seconds: float = 120, check: bool = True) -> str:
-        """Run a command as root in the guest; its output, both kinds.
+        """Run a command as root in the guest. Returns its standard output and error.
 
         Raises:
-            MachineError: It ended with another exit code than 0 (unless ``check`` is off), or not in time.
+            MachineError: Its exit code is not 0 (unless ``check`` is off), or it exceeded its time limit.
         """
         tag = uuid.uuid4().hex[:8]
         encoded = base64.b64encode(command.encode()).decode()
-        # A terminal takes lines of up to 4,095 bytes.
+        # A terminal accepts lines of up to 4,095 bytes.
         parts = [encoded[at : at + 900] for at in range(0, len(encoded), 900)]
         lines = [": >/run/.sent", *(f"printf %s {part} >>/run/.sent" for part in parts)]
-        # Through a pipe: to a terminal programs say more than their output.
+        # Use a pipe: on a terminal, programs print more than their output.
         run = "bash -c 'bash /run/.run 2>&1 </dev/null | cat; exit ${PIPESTATUS[0]}'"
         lines.append(f"base64 -d /run/.sent >/run/.run; echo B''{tag}; {run}; echo E''{tag}:$?")
         heard = b""
@@ -333,7 +333,7 @@ class Machine:
         return output
 
     async def wait_until_running(self, seconds: float = 900) -> float:
-        """Until systemd has started all that it wants to; seconds since the start.
+        """Wait until systemd has started everything. Returns the seconds since the start.
 
         Raises:
             MachineError: A unit failed: its name and log.
@@ -350,8 +350,8 @@ class Machine:
         return reached
 
     async def until(self, command: str, *, seconds: float = 60) -> str:
-        """Until a command ends with exit code 0; its output."""
-        # By the time since the boot: the clock is set meanwhile.
+        """Repeat a command until its exit code is 0. Returns its output."""
+        # Use the time since the boot, because the clock may be set meanwhile.
         return await self.sh(
             f"now() {{ cut -d. -f1 /proc/uptime; }}; end=$(($(now)+{int(seconds)})); "
             f"until out=$({{ {command}\n}} 2>&1); do "
@@ -368,7 +368,7 @@ class Machine:
         await self.sh(f"base64 -d {path}.b64 >{path}; rm {path}.b64")
 
     async def plug_serial(self, name: str, port: str, serial: str) -> Path:
-        """Plug in an FTDI adapter; the unix socket on which its other end listens."""
+        """Plug in an FTDI adapter. Returns the Unix socket of its other end."""
         socket = self.folder / f"{name}.sock"
         backend = {
             "type": "socket",
@@ -387,7 +387,7 @@ class Machine:
         return socket
 
     async def plug_stick(self, name: str, port: str, serial: str, file: Path) -> None:
-        """Plug in a USB stick whose contents are a file."""
+        """Plug in a USB stick with the contents of a file."""
         await self.qmp(
             "blockdev-add",
             **{
@@ -401,10 +401,10 @@ class Machine:
         )
 
     async def wait_for_end(self, seconds: float = 300) -> None:
-        """Until it has switched itself off, or wants to start anew.
+        """Wait until it has switched itself off, or wants to reboot.
 
         Raises:
-            MachineError: It did not, in that time.
+            MachineError: It did not, within the time limit.
         """
         self.may_end = True
         with trio.move_on_after(seconds) as scope:
@@ -413,13 +413,13 @@ class Machine:
             raise MachineError(f"still on after {seconds:.0f} s; the console:\n{self.console()}")
 
     async def watch(self) -> None:
-        """Until it ends. MachineError: nobody wanted that, and what is waited for would never come."""
+        """Wait until it ends. Raises MachineError if nothing told it to end, because a test would wait without end."""
         code = await self.process.wait()
         if not self.may_end:
             raise MachineError(f"it ended by itself, with exit code {code}; the console:\n{self.console()}")
 
     async def unplug(self, name: str) -> None:
-        """Pull out what was plugged in."""
+        """Unplug the device."""
         await self.qmp("device_del", id=name)
 
 
@@ -437,14 +437,14 @@ async def _connect(path: Path, process: trio.Process, output: Path) -> trio.Sock
 async def start(
     setup: Setup, image: Image, folder: Path, card: Path | None = None, snapshot: str | None = None
 ) -> AsyncIterator[Machine]:
-    """A computer that starts now and is switched off at the end, whatever it does then.
+    """Start a computer, and switch it off at the end of the block in every case.
 
     Args:
-        setup: How it is made.
-        image: What it boots.
+        setup: Its hardware.
+        image: The image that it boots.
         folder: For sockets, console and the card's changes.
-        card: A file to go on with, qcow2 or, with a log, raw; a fresh one if None.
-        snapshot: One that the card's file has, to begin from instead of from power. Nothing is plugged in then.
+        card: An existing card, qcow2 or, with a log, raw; None for a new one.
+        snapshot: The snapshot in the card's file to restore instead of a boot. Nothing is plugged in then.
     """
     card = card or overlay(image.disk, folder, setup.card)
     output = folder / "qemu.out"

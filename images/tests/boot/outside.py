@@ -1,4 +1,4 @@
-"""What is outside the emulated computer: a lab's controller, a person, and the time."""
+"""The surroundings of the emulated computer: a lab's controller, a user, and a time server."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NTP_TO_UNIX = 2_208_988_800
 
 
 async def serve_time() -> None:
-    """A time server (RFC 5905, as a client of SNTP needs it) on port 123 that knows this computer's time."""
+    """Run a time server (RFC 5905, as needed by SNTP clients) on port 123 with this computer's time."""
     with trio.socket.socket(trio.socket.AF_INET, trio.socket.SOCK_DGRAM) as socket:
         await socket.bind(("0.0.0.0", 123))
         while True:
@@ -39,7 +39,7 @@ async def ask_time(seconds: float = 60) -> tuple[int, float]:
     """Ask the guest for the time, through the port that it forwards.
 
     Returns:
-        The stratum that it claims, and seconds since 1970.
+        Its stratum, and the seconds since 1970.
     """
     question = struct.pack("!B47x", 0x23)  # version 4, a client
     with trio.fail_after(seconds), trio.socket.socket(trio.socket.AF_INET, trio.socket.SOCK_DGRAM) as socket:
@@ -57,7 +57,7 @@ async def ask_time(seconds: float = 60) -> tuple[int, float]:
 
 
 def site_file(hostname: str, offer: Mapping[str, str]) -> str:
-    """A jumpstarter.yaml with what the controller has offered."""
+    """A jumpstarter.yaml with the lines that the controller has printed."""
     return (
         f"hostname: {hostname}\ntimeServer: {OUTSIDE}\nendpoint: {offer['endpoint']}\n"
         f"fingerprint: {offer['fingerprint']}\npairingCode: {offer['code']}\n"
@@ -65,14 +65,14 @@ def site_file(hostname: str, offer: Mapping[str, str]) -> str:
 
 
 async def echo(socket: Path) -> None:
-    """A board at the other end of a serial adapter: it answers what it is told, in capitals, while it is plugged in."""
+    """A board at the other end of a serial adapter, which echoes its input in capitals while it is plugged in."""
     async with await trio.open_unix_socket(socket) as stream:
         async for data in stream:
             await stream.send_all(data.upper())
 
 
 class Lab:
-    """A controller with its router, and the commands of people outside."""
+    """A controller with its router, and the commands of users outside."""
 
     def __init__(self, folder: Path, port: int) -> None:
         self.folder = folder
@@ -81,7 +81,7 @@ class Lab:
         self._environment = {**os.environ, "HOME": str(folder), "JMP_CLIENT_CONFIG": str(folder / "ann.yaml")}
 
     async def run(self, *words: str, check: bool = True, seconds: float = 300) -> str:
-        """A command of ours, to its end; what it said."""
+        """Run a command of ours. Returns its output."""
         with trio.fail_after(seconds):
             done = await trio.run_process(
                 [str(BIN / words[0]), *words[1:]],
@@ -98,7 +98,7 @@ class Lab:
         return said
 
     async def offer(self, host: str, *words: str) -> dict[str, str]:
-        """A pairing code for a host."""
+        """Make a pairing code for a host."""
         said = await self.run(
             "jumpstarter-controller", "admin", "pair", "host", host, *words, "--data", "lab", "-o", "json"
         )
@@ -106,10 +106,10 @@ class Lab:
         return made
 
     async def heard(self, words: str, seconds: float = 900) -> None:
-        """Until the controller's log says so. Costs the emulated computer less than to ask for exporters.
+        """Wait for a line in the controller's log. This uses less of the emulated computer than listing exporters.
 
         Raises:
-            AssertionError: It did not, in that time.
+            AssertionError: It did not appear within the time limit.
         """
         with trio.move_on_after(seconds):
             while words not in (self.folder / LOG).read_text():
@@ -118,7 +118,7 @@ class Lab:
         raise AssertionError(f"{words!r}: not after {seconds:.0f} s\n{(self.folder / LOG).read_text()}")
 
     async def exporters(self) -> list[dict[str, Any]]:
-        """What the controller knows of boards."""
+        """List the boards at the controller."""
         said = json.loads(await self.run("jumpstarter", "exporters", "-o", "json"))
         listed: list[dict[str, Any]] = said["exporters"] if isinstance(said, dict) else said
         return listed
@@ -131,10 +131,10 @@ async def until_listed(
     holds: Callable[[list[dict[str, Any]]], bool],
     seconds: float = 900,
 ) -> list[dict[str, Any]]:
-    """Until what the controller lists of its exporters is so, and what that is.
+    """Wait until the controller's list of exporters meets a condition. Returns the list.
 
     Raises:
-        AssertionError: It was not, in that time; with what the host says of itself.
+        AssertionError: It did not, within the time limit; the message has the status of the host.
     """
     listed: list[dict[str, Any]] = []
     with trio.move_on_after(seconds):
@@ -150,7 +150,7 @@ async def until_listed(
 
 @asynccontextmanager
 async def lab(folder: Path, port: int = 8082) -> AsyncIterator[Lab]:
-    """A controller that runs, with Ann, whose commands `run` runs. A folder of one that ran before is gone on with."""
+    """Run a controller with a client Ann for `run`. The folder of an earlier controller is used again."""
     made = Lab(folder, port)
     endpoint, router = made.endpoint, f"{OUTSIDE}:{port + 1}"
     command = [
