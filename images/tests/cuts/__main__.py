@@ -1,4 +1,4 @@
-"""``python -m cuts``: record a host, cut its power a thousand times, boot ten of what is left (`make image-cuts`)."""
+"""``python -m cuts``: record a host, cut its power a thousand times, boot ten of the disks (`make image-cuts`)."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ NEEDED = {
 
 
 def main() -> int:
-    """Do what the options say; exit code 1 if a disk has a fault."""
+    """Run the options; exit code 1 if a disk has a fault."""
     parser = argparse.ArgumentParser(prog="python -m cuts", description="Cut the power of an emulated host.")
     parser.add_argument("--images", type=Path, default=Path("dist"), help="the folder of the twin [dist]")
     parser.add_argument("--into", type=Path, default=Path("dist/cuts"), help="for the recording [dist/cuts]")
@@ -96,7 +96,7 @@ def _cut(given: argparse.Namespace, image: Image, place: Place, seed: int) -> in
             how_read=f"by debugfs, as no file can be mounted here ({refused})" if refused else "mounted",
             marks=looked.marks,
         )
-        # What is booted is looked at first, so that the boots go on beside the others.
+        # Check the disks to boot first, so that they boot while the others are checked.
         chosen = spread(cuts, given.boots)
         boots = beside.submit(_boot_all, image, place, made, looked.look(chosen))
         begun = time.monotonic()
@@ -130,7 +130,7 @@ def _boot_all(image: Image, place: Place, made: Run, disks: Sequence[Result]) ->
 
 
 def _write(made: Run, into: Path) -> str:
-    """What is known by now; a run that is stopped while it boots leaves that."""
+    """Write the present results, so that a run which is stopped during the boots leaves them."""
     text = last_run(made)
     results = sorted(made.results, key=lambda one: one.number)
     (into / "LAST-RUN.md").write_text(text)

@@ -1,4 +1,4 @@
-"""Starts hosts from disks that power cuts left, and looks whether each is itself at its controller."""
+"""Boot hosts from disks after power cuts, and check that each has its identity at its controller."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ __all__ = ["Boot", "boot", "spread"]
 
 @dataclass
 class Boot:
-    """How one start went."""
+    """The result of a boot."""
 
     number: int
-    """Of the cut."""
+    """The number of the cut."""
     phase: str
     faults: list[str] = field(default_factory=list)
     shell_seconds: float = 0.0
@@ -35,15 +35,15 @@ class Boot:
     registered_seconds: float = 0.0
     hostname: str = ""
     data: str = ""
-    """What the initial file system says of the data partition."""
+    """The report of the initial file system about the data partition."""
     identity: str = ""
     version: str = ""
-    """Of our packages."""
+    """The version of our packages."""
     console: str = ""
 
 
 def spread(cuts: Sequence[tuple[int, Cut]], count: int) -> list[tuple[int, Cut]]:
-    """Some of them, from early ones to late ones, in their order."""
+    """Select some, evenly from early to late ones."""
     ordered = sorted(cuts, key=lambda one: one[1].point)
     if len(ordered) > count:
         ordered = [ordered[(2 * at + 1) * len(ordered) // (2 * count)] for at in range(count)]
@@ -51,7 +51,7 @@ def spread(cuts: Sequence[tuple[int, Cut]], count: int) -> list[tuple[int, Cut]]
 
 
 async def boot(image: Image, place: Place, log: WriteLog, story: Story, result: Result, phase: str) -> Boot:
-    """Start the host with this disk, beside the controller as it was then."""
+    """Boot the host with this disk, beside the controller in the state of that moment."""
     made = Boot(result.number, phase)
     with work_folder() as folder:
         disk = folder / "disk.img"
@@ -95,7 +95,7 @@ async def _look(machine: Machine, outside: Lab, story: Story, result: Result, ma
 def _differences(story: Story, result: Result, made: Boot, identity: str, machine_id: str) -> Iterator[str]:
     if made.data != "kept":
         yield f"the initial file system says of the data: {made.data}"
-    # A name that somebody was writing when the power failed may be taken from the file now.
+    # A name that was being written during the power cut may be applied now.
     names = (result.hostname, story.hostnames[-1]) if result.hostname else story.hostnames
     if made.hostname not in names:
         yield f"the host is called {made.hostname}; its state said {result.hostname or 'nothing'}"
@@ -109,7 +109,7 @@ async def _until_registered(machine: Machine, outside: Lab, seconds: float = PAT
     with trio.move_on_after(seconds):
         while True:
             listed = await outside.exporters()
-            # The log is of this controller's run: what it knows of an exporter may be older.
+            # Read the log of this run of the controller, because its record of the exporter may be older.
             is_connected = "exporter connected" in (outside.folder / "controller.log").read_text()
             if is_connected and listed and all(one.get("status") != "OFFLINE" for one in listed):
                 return

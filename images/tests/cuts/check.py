@@ -1,4 +1,4 @@
-"""Looks at the disk that one cut left: its file systems, then what the host promises."""
+"""Check the disk after a cut: its file systems, then the guarantees of the host."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ BAIT, BAIT_DONE = "bait", "bait: on the disk"
 
 
 class CheckError(Exception):
-    """The recording itself shows a fault, so that no cut is needed: a sentence."""
+    """The recording itself has a fault, without any cut."""
 
 
 @dataclass
 class Result:
-    """What came of one cut."""
+    """The result of a cut."""
 
     number: int
     cut: Cut
     counts: tuple[int, ...] = ()
-    """How many sectors each of the writes has of which something is there."""
+    """The number of sectors of each write that is on the disk completely or partly."""
     faults: list[str] = field(default_factory=list)
     mended_fat: list[str] = field(default_factory=list)
     mended_data: list[str] = field(default_factory=list)
     emptied: tuple[str, ...] = ()
     caught: list[str] = field(default_factory=list)
-    """What the bait has lost, as it has to."""
+    """The data that the test program has lost, as expected."""
     is_enrolled: bool = False
-    """Whether the disk has an identity, or the nonce with which the code can be used again."""
+    """Whether the disk has an identity, or the nonce to use the code again."""
     is_whole_identity: bool = False
     hostname: str = ""
     machine_id: str = ""
@@ -71,19 +71,19 @@ def bait_cuts(log: WriteLog, marks: Mapping[str, int], seed: int, count: int = 2
 
 
 def phase_of(marks: Mapping[str, int], point: int) -> str:
-    """The last thing that had been seen."""
+    """The last event before the cut."""
     past = [(place, name) for name, place in marks.items() if place <= point]
     return max(past, default=(0, "power"), key=lambda one: one[0])[1]
 
 
 @dataclass(frozen=True)
 class _Fat:
-    """The FAT partition, which is the same after most cuts."""
+    """A FAT partition, which is equal after most cuts."""
 
     checked: Checked
     before: Found
     is_changed: bool
-    """Whether jumpstarter.yaml says something else once it is mended."""
+    """Whether the repair has changed jumpstarter.yaml."""
 
 
 def check(
@@ -97,7 +97,7 @@ def check(
     mount: bool,
     seen: dict[object, _Fat],
 ) -> Result:
-    """Rebuild the disk and look at it.
+    """Rebuild the disk and check it.
 
     Args:
         card: Of the recording.
@@ -161,7 +161,7 @@ def _data(
 
 
 class Looker:
-    """Looks at the disks of a recording."""
+    """Checks the disks of a recording."""
 
     def __init__(self, base: Path, log: WriteLog, story: Story, folder: Path, *, mount: bool) -> None:
         self._base, self._log, self._story, self._folder, self._mount = base, log, story, folder, mount
@@ -186,7 +186,7 @@ class Looker:
             self._story.empty = empty_files(files)
 
     def look(self, cuts: Sequence[tuple[int, Cut]], workers: int = 1) -> list[Result]:
-        """All of them, in their order, by so many at a time: what takes time are other programs."""
+        """Check all disks in order, several at a time, because external programs take most of the time."""
         part = -(-len(cuts) // workers) or 1
         parts = [cuts[at : at + part] for at in range(0, len(cuts), part)]
         with ThreadPoolExecutor(workers) as pool:
@@ -211,7 +211,7 @@ class Looker:
 
 
 def cut_line(result: Result, marks: Mapping[str, int]) -> str:
-    """One line: its number, where it was, what was lost, and what came of it."""
+    """One line: number and place of the cut, lost data, and result."""
     cut = result.cut
     since = cut.point - cut.flushed
     torn = sum(landed.runs != ((0, count),) for landed, count in zip(cut.landed, result.counts, strict=True))

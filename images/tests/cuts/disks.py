@@ -1,4 +1,4 @@
-"""Disks as power cuts left them: files that are made of the card as it was at first and of the log of its writes.
+"""Make disks in the state after power cuts, from the first state of the card and the log of its writes.
 
 The card's durable part is kept in one file that goes on from cut to cut, so cuts come in the order of their flushes.
 What is checked are copies of its partitions, which are mostly holes. The root, which is mounted read-only, is not
@@ -39,19 +39,19 @@ __all__ = [
 
 SECTOR_BYTES = 512
 ROOM_BYTES = 6 << 30
-"""Of memory, from which on disks are there."""
+"""Free memory from which on the disks are kept in memory."""
 _ENTRY = struct.Struct("<8xII")
 FAT, ROOT, DATA = 0, 1, 2
 """The places of our partitions in the table."""
 
 
 class TableError(ValueError):
-    """The partition table cannot be read; says why."""
+    """The partition table cannot be read; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Partition:
-    """In bytes from the disk's begin."""
+    """A partition, in bytes from the begin of the disk."""
 
     begin: int
     size: int
@@ -86,17 +86,17 @@ def partitions(sector: bytes) -> list[Partition]:
 
 @dataclass(frozen=True, slots=True)
 class Rebuilt:
-    """What a cut left: the first sector, and files with the FAT partition and the data partition."""
+    """A disk after a cut: the first sector, and files with the FAT partition and the data partition."""
 
     table: bytes
     fat: Path
     data: Path
     fat_writes: tuple[object, ...]
-    """What has got to the FAT partition: with the same, it is the same."""
+    """The writes that reached the FAT partition. Equal writes mean an equal partition."""
 
 
 class Card:
-    """The card of a recording, rebuilt as it was at any cut.
+    """The card of a recording, in its state after any cut.
 
     Args:
         base: The card as it was when the recording began.
@@ -120,7 +120,7 @@ class Card:
 
     @property
     def _rest(self) -> Partition:
-        """From the data partition's begin to the card's end, to which it grows."""
+        """From the begin of the data partition to the end of the card."""
         begin = self.partitions[DATA].begin
         return Partition(begin, self.size - begin)
 
@@ -172,7 +172,7 @@ class Card:
 
 
 def root_writes(log: WriteLog, root: Partition) -> int:
-    """How many requests write into the root."""
+    """The number of writes into the root."""
     size = log.sector_bytes
     return sum(
         entry.sector * size < root.end and (entry.sector + entry.count) * size > root.begin
@@ -190,7 +190,7 @@ def whole(base: Path, log: WriteLog, cut: Cut, disk: Path) -> None:
 
 def _write(descriptor: int, written: Iterable[Piece]) -> None:
     for piece in written:
-        # ext4 fills what it will use later with zeros; where there are holes, these stay.
+        # ext4 fills unused space with zeros; where the file has holes, keep them.
         if piece.data[:512] == bytes(512) and not any(piece.data) and _is_hole(descriptor, piece):
             continue
         os.pwrite(descriptor, piece.data, piece.offset)
@@ -211,7 +211,7 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def copy_range(source: Path, place: Partition, target: Path) -> None:
-    """Make a file of a part of another one, with the same holes."""
+    """Copy a part of a file into a new file, with the same holes."""
     with source.open("rb") as given, target.open("wb") as made:
         made.truncate(place.size)
         _copy_data(given.fileno(), place, made.fileno(), place.begin)

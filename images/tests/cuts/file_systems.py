@@ -1,4 +1,4 @@
-"""What the tools of the file systems say of a disk, and the files on it.
+"""Check a disk with the tools of its file systems, and read its files.
 
 The data partition is treated as the initial file system treats it (`images/rootfs/etc/initramfs-tools`), then checked
 as a whole, then mounted by a loop device. Where the kernel refuses that, debugfs copies the files out.
@@ -23,12 +23,12 @@ OVERLAYS = ("etc", "var", "home", "root")
 
 @dataclass
 class Checked:
-    """What came of a check."""
+    """The result of a check."""
 
     faults: list[str] = field(default_factory=list)
-    """What a power cut may not leave."""
+    """Faults that a power cut must not cause."""
     mended: list[str] = field(default_factory=list)
-    """What it may: what the tool put right without asking, a line each."""
+    """Damage that a power cut may cause, and that the tool repaired without asking; one line each."""
 
 
 def run(*command: str | os.PathLike[str]) -> subprocess.CompletedProcess[str]:
@@ -51,7 +51,7 @@ def _said(done: subprocess.CompletedProcess[str]) -> str:
 
 
 def check_ext4(file: Path) -> Checked:
-    """Mend what a power cut leaves, as the host does when it starts. The file is changed."""
+    """Repair an ext4 file system as the host does at its boot. Changes the file."""
     checked = Checked()
     done = run("e2fsck", "-p", file)
     if done.returncode >= 4:
@@ -82,7 +82,7 @@ _HARMLESS = (
 
 
 def check_fat(file: Path) -> Checked:
-    """Mend it as `fsck.vfat -a` does, on which all has to be right. The file is changed."""
+    """Repair a FAT file system with `fsck.vfat -a`, after which it must have no fault. Changes the file."""
     checked = Checked()
     done = run("fsck.vfat", "-a", file)
     if done.returncode > 1:
@@ -97,7 +97,7 @@ def check_fat(file: Path) -> Checked:
 
 
 def fat_file(file: Path, name: str) -> bytes | str:
-    """A file of the first folder of a FAT file system, as mtools read it, or what they say instead."""
+    """Read a file of a FAT file system's top folder with mtools; returns their error if it fails."""
     environment = os.environ | {"MTOOLS_SKIP_CHECK": "1"}
     done = subprocess.run(
         ["mtype", "-i", str(file), f"::{name}"],
@@ -112,7 +112,7 @@ def fat_file(file: Path, name: str) -> bytes | str:
 
 
 def may_mount(folder: Path) -> str:
-    """Why the kernel mounts no file here; empty if it does."""
+    """Why the kernel cannot mount a file here; empty if it can."""
     file = folder / "trial.img"
     with file.open("wb") as stream:
         stream.truncate(1 << 20)
@@ -129,7 +129,7 @@ def may_mount(folder: Path) -> str:
 
 
 class StillMountedError(Exception):
-    """A disk stays mounted, so that nothing may be written over it: no fault of the disk's."""
+    """A disk stays mounted, so it cannot be overwritten. This is not a fault of the disk."""
 
 
 def _unmount(point: Path) -> None:
@@ -143,7 +143,7 @@ def _unmount(point: Path) -> None:
 
 @contextmanager
 def files_of(file: Path, folder: Path, *, mount: bool) -> Iterator[Path]:
-    """The files of the data partition below a folder: mounted as on the host, or copied.
+    """The files of the data partition in a folder, mounted as on the host, or copied.
 
     Raises:
         OSError: it cannot be mounted or read.

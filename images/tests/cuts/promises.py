@@ -1,4 +1,4 @@
-"""What a host promises of its card whenever the power fails. No I/O: `found` has read the files.
+"""Check what a host guarantees about its card after a power cut. No I/O: `found` has read the files.
 
 Whatever is said here of a time means the log: what had been seen from outside when it was so long is in what came
 before.
@@ -39,25 +39,25 @@ class Found:
     status: bytes | str | None
     """jumpstarter-status.txt; None if there is none."""
     machine_id: bytes | None = None
-    """What the overlay of /etc has of it."""
+    """Its content in the overlay of /etc."""
     host_keys: Mapping[str, bytes] = field(default_factory=dict)
     state: Mapping[str, bytes] = field(default_factory=dict)
     """Below /var/lib: what the services keep, by path."""
     emptied: tuple[str, ...] = ()
-    """Files that are empty, and were not in the end."""
+    """Empty files that are not empty at the end of the recording."""
     is_read: bool = False
     """Whether the data partition's files are here."""
 
 
 @dataclass(frozen=True)
 class Moment:
-    """When the power failed: so many requests of the log were completed."""
+    """The moment of the cut: the number of completed requests in the log."""
 
     point: int
     marks: Mapping[str, int]
 
     def is_after(self, mark: str) -> bool:
-        """Whether that had been seen by then. What did not happen has not."""
+        """Whether this event was seen before the cut; False for an event that never happened."""
         return mark in self.marks and self.point >= self.marks[mark]
 
 
@@ -84,7 +84,7 @@ def _table(found: Found, card: list[Partition]) -> Iterator[str]:
 
 
 def saved(story: Story, moment: Moment) -> Save | None:
-    """What a person has written last; None while somebody writes: an editor's own care counts then, and not ours."""
+    """The last file that a person has saved; None during a save, because the editor is then responsible."""
     last: Save | None = None
     for save in story.saves:
         if not save.begun or moment.is_after(save.done):
@@ -95,7 +95,7 @@ def saved(story: Story, moment: Moment) -> Save | None:
 
 
 def data_of(text: str) -> dict[str, Any] | None:
-    """What a jumpstarter.yaml says; None if it is no YAML."""
+    """The content of a jumpstarter.yaml; None if it is not valid YAML."""
     try:
         said = load_text(text)
     except yaml.YAMLError:
@@ -151,7 +151,7 @@ def _status(moment: Moment, found: Found) -> Iterator[str]:
 
 
 def kept_of(found: Found) -> Kept | None:
-    """What the host knows of itself; None if that cannot be read."""
+    """The stored settings of the host; None if they cannot be read."""
     raw = found.state.get(STATE)
     if raw is None:
         return Kept()

@@ -1,6 +1,6 @@
-"""A host's first days on an emulated computer that notes every write to its card.
+"""Record every write to the card of an emulated host during its first days.
 
-It becomes a host of a controller, records a console, is told another passphrase, starts anew and gets another name.
+It enrols with a controller, records a console, gets another passphrase, reboots and gets another name.
 What was seen from outside is marked with the length of the log: all that was promised by then is in the log before.
 """
 
@@ -63,7 +63,7 @@ class Place:
 
 
 class _Recorder:
-    """Notes what was seen."""
+    """Records the events."""
 
     def __init__(self, place: Place, story: Story) -> None:
         self.place = place
@@ -71,7 +71,7 @@ class _Recorder:
         self.machine: Machine
 
     def mark(self, name: str) -> None:
-        """Seen now."""
+        """Record an event now."""
         self.story.marks[name] = self.place.log.stat().st_size
         self.story.seconds[name] = round(trio.current_time() - self._begun, 1)
         self.story.write(self.place.story)
@@ -89,7 +89,7 @@ class _Recorder:
         self.story.saves.append(Save(text, f"{name} begun", f"{name} written"))
 
     async def read(self, path: str) -> str:
-        """A text of the host, as it is."""
+        """Read a text file of the host."""
         return await self.machine.sh(f"cat {path}")
 
 
@@ -130,7 +130,7 @@ async def record(image: Image, place: Place, folder: Path) -> Story:
 
 
 def _site_text(made: dict[str, str]) -> str:
-    """Long enough that the passphrase crosses a border between sectors, which is the harder case."""
+    """A file in which the passphrase crosses a border between sectors, the more difficult case."""
     head = (
         f"hostname: {HOSTNAMES[0]}\ntimeServer: {OUTSIDE}\nendpoint: {made['endpoint']}\n"
         f"fingerprint: {made['fingerprint']}\npairingCode: {made['code']}\n"
@@ -153,7 +153,7 @@ def _make_card(image: Image, place: Place, text: str) -> None:
 
 @asynccontextmanager
 async def _switched_on(recorder: _Recorder, image: Image, folder: Path, name: str) -> AsyncIterator[None]:
-    """Until the host has switched itself off."""
+    """Run the host until it has switched itself off."""
     setup = Setup(log=recorder.place.log)
     async with start(setup, image, folder, recorder.place.folder / "card.img") as machine:
         recorder.machine = machine
@@ -213,7 +213,7 @@ async def _first_day(recorder: _Recorder) -> None:
 
 
 async def _board(socket: Path) -> None:
-    """A board that says something now and then."""
+    """A board that prints something from time to time."""
     async with await trio.open_unix_socket(socket) as stream:
         for number in range(100_000):
             await stream.send_all(f"line {number}: all is well\r\n".encode())

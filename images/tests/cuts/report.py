@@ -1,4 +1,4 @@
-"""Writes down what the last run found: images/LAST-RUN.md, and a line for each cut beside it."""
+"""Write the results of the last run: images/LAST-RUN.md, and a line for each cut beside it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Run", "last_run"]
 
 @dataclass
 class Run:
-    """All of it."""
+    """All results of a run."""
 
     day: str
     commit: str
@@ -24,7 +24,7 @@ class Run:
     story: Story
     log: WriteLog
     how_read: str
-    """By a loop mount, or why not."""
+    """How the data partition was read: by a loop mount, or why not."""
     marks: Mapping[str, int]
     note: str = ""
     check_seconds: float = 0.0
@@ -100,7 +100,7 @@ def _mended(results: Sequence[Result]) -> Iterator[str]:
 
 
 def _counted(title: str, found: list[str]) -> Iterator[str]:
-    """The most frequent ones."""
+    """The most frequent lines."""
     yield f"## {title}"
     yield ""
     if not found:

@@ -1,4 +1,4 @@
-"""What happened while the writes were recorded: when what was done, and what each thing said then."""
+"""The events during a recording, with their times and the contents of files at that time."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Save(msgspec.Struct, frozen=True):
 
 
 class Story(msgspec.Struct):
-    """One recording. It has the secrets of a lab that exists for the test alone."""
+    """The story of a recording. It contains secrets of a lab that exists only for the test."""
 
     image: str = ""
     """The image's SHA-256."""
@@ -50,9 +50,9 @@ class Story(msgspec.Struct):
 
     @classmethod
     def read(cls, path: Path) -> Story:
-        """The one that `write` has written."""
+        """Read the story that `write` has written."""
         return msgspec.json.decode(path.read_bytes(), type=cls)
 
     def write(self, path: Path) -> None:
-        """For another process."""
+        """Write the story for another process."""
         path.write_bytes(msgspec.json.format(msgspec.json.encode(self)))
