@@ -16,9 +16,9 @@ from typing import Any
 
 import trio
 from jumpstarter_client.controller.controller_client import ControllerClient
-from jumpstarter_client.controller.lease_view import Stage, lease_progress
+from jumpstarter_client.controller.lease_view import LeasePhase, lease_progress
 from jumpstarter_client.identity.client_config import ClientConfig
-from jumpstarter_client.lease.lease import leased, new_lease_name
+from jumpstarter_client.lease.lease import acquire_lease, new_lease_name
 from jumpstarter_client.lease.request import LeaseRequest
 from jumpstarter_proto.remote import Identity, Kind, Trust
 
@@ -58,7 +58,7 @@ class Clients:
                 name, start = new_lease_name(), time.perf_counter()
                 lease = await calls.create_lease(name, request)
                 with trio.fail_after(60):
-                    while lease_progress(lease).stage is not Stage.READY:
+                    while lease_progress(lease).phase is not LeasePhase.READY:
                         await trio.sleep(ASKING_SECONDS)
                         lease = await calls.get_lease(name)
                 took.append(time.perf_counter() - start)
@@ -71,7 +71,7 @@ class Clients:
 
         async def one(config: ClientConfig) -> None:
             start = time.perf_counter()
-            async with leased(config, self._wanted):
+            async with acquire_lease(config, self._wanted):
                 took.append(time.perf_counter() - start)
                 if len(took) == count:
                     all_have_one.set()

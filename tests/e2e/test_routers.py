@@ -19,7 +19,7 @@ import trustme
 from google.protobuf import empty_pb2
 from jumpstarter_client.identity import client_config
 from jumpstarter_client.identity.client_config import ClientConfig
-from jumpstarter_client.lease.lease import leased
+from jumpstarter_client.lease.lease import acquire_lease
 from jumpstarter_client.lease.request import LeaseRequest
 from jumpstarter_proto.remote import fetch_certificate, open_controller, open_router_stream
 from jumpstarter_proto.rpc import Channel, ClientCall, RpcError, StatusCode, open_channel
@@ -88,7 +88,10 @@ async def test_a_killed_router_takes_only_its_streams_along(lab: Lab) -> None:
     lab.exporter("one")
     config = client_config.load(str(lab.client("ann")), {})
     with trio.fail_after(60):
-        async with leased(config, LeaseRequest(selector="board=rpi4")) as lease, AsyncExitStack() as stack:
+        async with (
+            acquire_lease(config, LeaseRequest(selector="board=rpi4")) as lease,
+            AsyncExitStack() as stack,
+        ):
             channels = [await stack.enter_async_context(connected(config, lease.name)) for _ in range(4)]
             for channel, _ in channels:
                 assert (await ExporterServiceStub(channel).GetReport(GetReport)).reports
@@ -135,7 +138,7 @@ async def test_a_connection_that_nobody_came_for_ends_with_its_lease(lab: Lab) -
             await trio.sleep(0.05)
 
     with trio.fail_after(60):
-        async with leased(config, LeaseRequest(selector="board=rpi4")) as lease:
+        async with acquire_lease(config, LeaseRequest(selector="board=rpi4")) as lease:
             async with open_controller(config.endpoint, config.trust, config.identity) as controller:
                 for _ in range(3):
                     await dial(controller, lease.name)

@@ -50,8 +50,8 @@ def commands(root: Any) -> dict[str, Callable[[str], str]]:
 
 
 def main() -> None:
-    wanted = LeaseRequest(selector="board=rpi4", duration=float(sys.argv[2]), client=sys.argv[1])
-    with connect(wanted=wanted) as root:
+    request = LeaseRequest(selector="board=rpi4", duration=float(sys.argv[2]), client=sys.argv[1])
+    with connect(request=request) as root:
         known = commands(root)
         say("ready")
         for line in sys.stdin:

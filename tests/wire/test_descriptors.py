@@ -40,6 +40,8 @@ THEIRS = [
 # What comes after 0.9.0: fields by number and type, whole messages, and calls. Old peers skip or refuse them.
 NEW_FIELDS = {
     "jumpstarter.client.v1.Lease.context": (15, "map"),
+    "jumpstarter.v1.DriverInstanceReport.file_descriptor_proto": (6, "TYPE_BYTES"),
+    "jumpstarter.v1.DriverInstanceReport.native_services": (7, "TYPE_STRING"),
     "jumpstarter.v1.GetReportResponse.motd": (5, "TYPE_STRING"),
     "jumpstarter.v1.LogStreamResponse.driver_type": (5, "TYPE_STRING"),
     "jumpstarter.v1.LogStreamResponse.operation": (6, "TYPE_STRING"),
