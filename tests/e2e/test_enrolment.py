@@ -112,7 +112,7 @@ def test_an_exporter_that_runs_takes_its_new_token_by_itself(lab: Lab) -> None:
         assert done.returncode == 0, done.stderr
         assert f"{file}:" in done.stdout
         assert "is not used; without it" in done.stdout
-        lab.until(lambda: daemon.log.read_text().count("there is a new token") == times)  # noqa: B023
+        lab.until(lambda: daemon.log.read_text().count("has a new token; trying it") == times)  # noqa: B023
         lab.until(lambda: lab.status("one") == "AVAILABLE")
     assert file.read_text() == before
     lab.ok("power", "on", "rpi4", "-l", "board=rpi4", "--client", ann)
@@ -126,7 +126,7 @@ def test_an_identity_in_a_file_is_renewed_there_for_jumpstarter_0_9(lab: Lab) ->
     done = run(lab, *offer["command"], "--save", file, given=offer["code"])
     assert done.returncode == 0, done.stderr
     assert file.read_text() != before
-    lab.until(lambda: "there is a new token" in daemon.log.read_text())
+    lab.until(lambda: "has a new token" in daemon.log.read_text())
     lab.until(lambda: lab.status("one") == "AVAILABLE")
 
 

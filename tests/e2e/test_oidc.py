@@ -225,7 +225,7 @@ def test_a_login_on_any_page_and_new_tokens_in_time(tmp_path: Path) -> None:
         assert "new token, valid until" in lab.ok("auth", "refresh")
         shown = lab.ok("auth", "status")
         assert "left)" in shown
-        assert f"token:       of {provider.url}, until" in shown
+        assert f"token:       issued by {provider.url}, until" in shown
         assert "another issuer's" in lab.refused("auth", "rotate")[1]
         lab.admin("client", "disable", "ann-lee")
         assert "is disabled" in lab.refused("lease", "list")[1]
@@ -237,7 +237,7 @@ def test_a_login_on_any_page_and_new_tokens_in_time(tmp_path: Path) -> None:
 def test_a_login_with_this_machines_browser_and_once_more(provider: Provider, tmp_path: Path) -> None:
     with lab_with(provider, tmp_path) as lab:
         process = logging_in(lab, "--browser", BROWSER="true")
-        url = told(process, "if none opens, open ")
+        url = told(process, "if it does not open, open ")
         port = url.partition("localhost%3A")[2].partition("%2F")[0]
         forged = provider.browser()
         with pytest.raises(urllib.error.HTTPError, match="404"):
@@ -247,13 +247,13 @@ def test_a_login_with_this_machines_browser_and_once_more(provider: Provider, tm
         assert process.returncode == 0, err
         first = saved(lab)
         again = lab.start("login", "--browser", BROWSER="true")
-        provider.browser().log_in(told(again, "if none opens, open "), "Ann.Lee")
+        provider.browser().log_in(told(again, "if it does not open, open "), "Ann.Lee")
         _, err = again.communicate(timeout=LIMIT)
         assert again.returncode == 0, err
         assert saved(lab)["token"] != first["token"]
         # As somebody else one does not get into this configuration.
         third = lab.start("login", "--browser", BROWSER="true")
-        provider.browser().log_in(told(third, "if none opens, open "), "bob")
+        provider.browser().log_in(told(third, "if it does not open, open "), "bob")
         _, err = third.communicate(timeout=LIMIT)
         assert (third.returncode, "resource name mismatch" in err) == (5, True), err
 

@@ -142,12 +142,12 @@ def test_silence_of_the_clients_network_in_the_middle_of_a_call(lab: NetworkLab)
     assert time.monotonic() - began < 5
     # What comes next waits for the network.
     user.begin("call on")
-    lab.until(lambda: any("connecting again" in line for line in user.log))
+    lab.until(lambda: any("reconnecting" in line for line in user.log))
     assert user.is_waiting
     lab.client_controller.heal()
     proxy.heal()
     assert user.answer().startswith("done"), user.log
-    assert any("connecting again" in line for line in user.log)
+    assert any("reconnecting" in line for line in user.log)
     assert user.do("uuid").split()[0] == before.split()[0], "the lease and its session have outlived it"
 
 

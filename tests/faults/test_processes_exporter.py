@@ -157,7 +157,7 @@ def test_an_exporter_that_is_deleted_in_a_lease_puts_its_board_in_order(lab: Lab
     shell = Shell(lab, lab.client("ann"))
     assert shell.do("j power on") == (0, "")
     lab.admin("exporter", "delete", "one")
-    lab.until(lambda: "is over" in daemon.log.read_text())
+    lab.until(lambda: "has ended" in daemon.log.read_text())
     assert "put in order" in daemon.log.read_text()
     # It ends by itself when it hears of it, which may be after its exporter has.
     assert "exporter one was deleted" in shell.process.communicate(timeout=LONG)[1]

@@ -100,7 +100,7 @@ async def test_mistakes_are_said_and_what_corrects_them_is_used(
 
         # A typo: the keys are used all the same.
         said = "jumpstarter.yaml, line 1, column 1: hostnam: unknown key; did you mean 'hostname'?"
-        assert "what was set before stays" in await until_said(machine, said)
+        assert "the previous settings stay" in await until_said(machine, said)
         assert "did you mean 'hostname'?" in " ".join((await ben.ssh(f"sudo cat {STATUS}")).split())
 
         # A clock of another year, and nobody who knows better: no code is used, and local use has begun.
