@@ -132,7 +132,7 @@ class Users:
 
         try:
             await self.reconciler.change(apply)
-        except StoreError:
+        except (StoreError, RpcError):  # what was unknown may have been written before others kept it busy
             self.refused[key] += more
             raise
         self.made[key] += more
