@@ -8,8 +8,8 @@ import subprocess
 from tests.support.peers import ROOT
 
 PAGE = ROOT / "docs" / "architecture.md"
-NAME = re.compile(r"`([\w/.-]+(?:\.py|\.md|/))`")
-"""A file of Python or Markdown, or a folder, which ends with a slash. Other words in code style are not looked for."""
+NAME = re.compile(r"`([\w/.-]+(?:\.py|\.md|\.proto|/))`")
+"""A file of Python, Markdown or protobuf, or a folder, which ends with a slash. Other words are not looked for."""
 
 
 def test_the_map_names_what_is_there() -> None:
