@@ -1,4 +1,4 @@
-"""A lease's conditions and its message as wire.md 5.8 and 10.40 to 10.44 have them: type, status, reason and order."""
+"""A lease's conditions and its message as Jumpstarter's controller has them: type, status, reason and order."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def test_expiry(desk: Desk) -> None:
     assert bare(ended.exporter), "who had it stays known"
 
 
-# The message (wire.md 5.6, 10.40 to 10.44, 10.55)
+# The message
 
 
 def test_a_lease_says_what_was_asked_for_and_what_came_of_it(desk: Desk) -> None:

@@ -1,4 +1,4 @@
-"""Updates and ends of leases, pages and filters, and ownership (wire.md 5.2, 5.6, 10.44 to 10.46, 10.52)."""
+"""Updates and ends of leases, pages and filters, and ownership."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Dial, Listen and Status: how a client and an exporter find each other (wire.md 5.3, 5.4, 10.36 to 10.38)."""
+"""Dial, Listen and Status: how a client and an exporter find each other."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ __all__ = [
 
 
 class LeasePhase(enum.Enum):
-    """The phase of a lease while a command waits for it (wire.md 4.1)."""
+    """The phase of a lease while a command waits for it."""
 
     WAITING = "waiting"
     READY = "ready"

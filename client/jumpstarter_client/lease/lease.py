@@ -361,7 +361,7 @@ def _seconds_until(deadline: float) -> float:
 
 
 def _is_transient(error: RpcError) -> bool:
-    """Whether dialling again can succeed (wire.md 4.2, plus the errors of routers and busy exporters)."""
+    """Whether dialling again can succeed: the exporter is not ready yet, or a peer is unreachable, busy or slow."""
     return error.code in _TRANSIENT_CODES or means(error, ReasonCode.NOT_READY)
 
 

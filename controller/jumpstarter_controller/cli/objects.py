@@ -252,7 +252,7 @@ def _filled_in(kind: Kind, path: Path, credential: lab_pb2.Credential) -> str:
 
 
 def configuration(kind: Kind, credential: lab_pb2.Credential) -> dict[str, Any]:
-    """As Jumpstarter's own files are (wire.md 6)."""
+    """The content of a configuration file, with the keys of Jumpstarter's own files."""
     shared = {
         "apiVersion": "jumpstarter.dev/v1alpha1",
         "kind": f"{kind}Config",

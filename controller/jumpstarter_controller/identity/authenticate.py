@@ -100,7 +100,8 @@ class Authenticator:
         """Who calls.
 
         Raises:
-            RpcError, TokenError: as wire.md says for each way to be wrong.
+            RpcError: a header is missing, repeated or malformed, or the call is for another kind of object.
+            TokenError: the token is invalid or expired.
         """
         token = bearer(metadata)
         external = self._external.get(_issuer_of(token)) if self._external else None

@@ -404,7 +404,7 @@ class Machine(RuleBasedStateMachine):
     # --- what must hold
 
     def priority(self, lease: Lease, exporter: Exporter) -> int | None:
-        """Of the policies, as wire.md says it; None where it may not have it."""
+        """The highest priority that a policy gives; None if the lease may not have the exporter."""
         client = self.lab.get(Client, Key(NS, lease.client))
         if client is None or not client.enabled:
             return None

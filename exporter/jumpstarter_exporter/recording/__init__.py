@@ -1,6 +1,6 @@
 """Recordings of what consoles say: bounded, on disk, with times, across sessions and restarts.
 
-`records` is the format, `folder` the files, `recorder` what a driver uses, `place` where it all is.
+`records` is the format, `folder` the files, `recorder` what a driver uses.
 """
 
 from __future__ import annotations

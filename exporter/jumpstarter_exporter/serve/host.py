@@ -51,7 +51,7 @@ SLOW_END_SECONDS = 3.0
 IDENTITY_LOOK_SECONDS = 5.0
 """Interval of the check whether the host was enrolled, or enrolled again."""
 LEASED_END_SECONDS = 10.0
-"""From a signal to the end, if all boards are for leases (wire.md 3.4)."""
+"""From a signal to the end, if all boards are for leases. Jumpstarter 0.9's exporter ends within the same time."""
 
 Listener: TypeAlias = trio.abc.Listener[trio.abc.Stream]
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)

@@ -53,9 +53,10 @@ __all__ = [
 ]
 
 BOARD = "x-jumpstarter-board"
-HOOK_SECONDS = 10.0
-"""A hook gets its answer within this time: a longer operation may wait for the hook itself."""
 """The metadata key that chooses a board."""
+CALL_FROM_HOOK_SECONDS = 10.0
+"""A hook that drains, resumes or reloads boards gets its answer within this time: a longer operation may wait for the
+hook itself."""
 
 
 class ReloadOutcome(enum.Enum):
@@ -335,7 +336,7 @@ def _bounded_in_hooks(call: ServerCall[Any, Any]) -> Iterator[None]:
     """RpcError for a hook that waits in the block for a board that waits for the hook."""
     with trio.CancelScope() as scope:
         if is_in_hook(call.pid):
-            scope.deadline = trio.current_time() + HOOK_SECONDS
+            scope.deadline = trio.current_time() + CALL_FROM_HOOK_SECONDS
         yield
     if scope.cancelled_caught:
         raise RpcError(

@@ -461,7 +461,7 @@ async def test_what_the_host_says_of_boards_that_begin_anew_is_in_no_boards_log(
 async def test_a_hook_that_asks_for_what_waits_for_it_is_told_so(
     host: ServedHost, monkeypatch: pytest.MonkeyPatch, words: str
 ) -> None:
-    monkeypatch.setattr("jumpstarter_exporter.serve.host_server.HOOK_SECONDS", 0.2)
+    monkeypatch.setattr("jumpstarter_exporter.serve.host_server.CALL_FROM_HOOK_SECONDS", 0.2)
     answer, again = host.home / "answer", host.home / "again"
     command = (
         f"{sys.executable} -c 'from jumpstarter_exporter import cli; cli.main()' {words} --socket {host.door}"
