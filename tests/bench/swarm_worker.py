@@ -104,7 +104,7 @@ class Swarm:
             except JumpstarterError as error:
                 failure = error
             if began < self._connected[number] <= time.monotonic() - STEADY_SECONDS:
-                patience.worked()
+                patience.succeeded()
             pause = patience.failed(failure) if failure else patience.ended()
             if pause.level >= logging.ERROR:
                 print(pause.sentence, file=sys.stderr)

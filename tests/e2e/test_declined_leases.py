@@ -68,7 +68,9 @@ class Desk:
         self._happened()
 
     async def run(self) -> None:
-        await self.controller.follow(self.introduce, self.told, answer=self.answer, waits=self.note)
+        await self.controller.follow(
+            self.introduce, self.told, on_offer=self.answer, on_waiting_lease=self.note
+        )
 
     async def until_leased(self) -> LeaseAssignment:
         while self.tenant is None:

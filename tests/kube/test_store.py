@@ -142,7 +142,7 @@ class Reader:
         return seen.events
 
     def of(self, place: RecordRef) -> StoreEvent:
-        return self.until(lambda event: event.place == place)
+        return self.until(lambda event: event.ref == place)
 
 
 # What others write
@@ -207,7 +207,7 @@ def test_a_client_that_somebody_damages_stays_as_it_was(
 
     annotate("perhaps")
     fill(store, replace(ann, name="bob"))
-    assert reader.until(lambda one: True).place[1].name == "bob"
+    assert reader.until(lambda one: True).ref[1].name == "bob"
     with pytest.raises(DamagedError, match=r"ann is no record \(its lab.jumpstarter.dev/enabled"):
         store.read(key_of(ann))
     assert store.snapshot(whole=False).damaged == {key_of(ann)}
@@ -245,14 +245,14 @@ def test_what_others_have_put_into_an_object_stays_and_what_they_change_is_seen(
     with pytest.raises(Conflict):
         store.commit([changing(replace(board, username="x"), made, Half.SPEC)])
     event = reader.until(lambda one: isinstance(one.record, Exporter) and not one.record.enabled)
-    stored = store.read(event.place)
+    stored = store.read(event.ref)
     assert stored is not None
     assert stored.record == replace(board, enabled=False, labels={"board": "rpi4", "rack": "7"})
     assert stored.request == "make"
     now = replace(stored.record, status=ExporterStatus.AVAILABLE, username="ci")
     store.commit(
         [
-            Change(event.place, half, now, stored.revision, f"later-{half.value}")
+            Change(event.ref, half, now, stored.revision, f"later-{half.value}")
             for half in (Half.STATUS, Half.SPEC)
         ]
     )
@@ -443,8 +443,8 @@ def test_a_server_that_never_says_how_it_went_leaves_it_unknown_behind_what_was_
     faults.always = lambda: next(answers, CUT_BEFORE)
     with pytest.raises(Unknown) as caught:
         shaken.commit([making(ann, "first"), making(board, "second")])
-    assert caught.value.place == key_of(board)
-    assert [one.place for one in caught.value.done] == [key_of(ann)]
+    assert caught.value.ref == key_of(board)
+    assert [one.ref for one in caught.value.done] == [key_of(ann)]
     stored = store.read(key_of(board))
     assert stored is not None
     assert stored.request == "second"
@@ -668,7 +668,7 @@ def test_changes_of_a_stage_are_sent_at_the_same_time_within_a_bound(
     faults.refuses = hold
     done = shaken.commit(changes)
     assert most == MAX_WRITES
-    assert [one.place for one in done] == [one.place for one in changes]
+    assert [one.ref for one in done] == [one.ref for one in changes]
     ages = [one.age for one in done]
     assert ages == sorted(set(ages)), "the first request is older, whichever was written first"
 
@@ -680,11 +680,9 @@ def test_of_a_stage_it_is_said_which_were_made(
     shaken.commit(changes[2:3])
     with pytest.raises(Conflict) as conflict:
         shaken.commit(changes)
-    assert conflict.value.place == changes[2].place
-    made = [
-        change.place for change, one in zip(changes, conflict.value.done, strict=False) if one is not None
-    ]
-    assert set(shaken.snapshot().records) == {*made, changes[2].place}
+    assert conflict.value.ref == changes[2].ref
+    made = [change.ref for change, one in zip(changes, conflict.value.done, strict=False) if one is not None]
+    assert set(shaken.snapshot().records) == {*made, changes[2].ref}
     faults.always = lambda: CUT_BEFORE
     shaken.expect_no_answer()
     before = len(faults.seen)

@@ -88,7 +88,7 @@ def test_a_file_of_several() -> None:
         ("priority: 20", "spotAccess: true", 14, "lower priority"),
         ("maximumDuration: 1h30m", "maximumDuration: 90", 18, "Expected `str`"),
         ("maximumDuration: 1h30m", "maximumDuration: soon", 18, "1h30m"),
-        ("maximumDuration: 1h30m", "maximumDuration: 0s", 18, "no time at all"),
+        ("maximumDuration: 1h30m", "maximumDuration: 0s", 18, "is zero"),
         ("      maximumDuration: 1h30m", "      maximumduration: 1h", 18, "did you mean 'maximumDuration'?"),
         ("name: rest, namespace: other", "name: boards", 27, "is there twice"),
         ("spec: {}", "spec: []", 28, "Expected"),

@@ -339,7 +339,7 @@ def test_whatever_is_damaged_only_that_cannot_be_changed(
         try:
             await asked(reconciler, what, about)
         except DamagedError as error:
-            refusals.append(str(error).startswith(f"{kind} lab/{name} was damaged"))
+            refusals.append(str(error).startswith(f"{kind} lab/{name} is damaged"))
         except RpcError as error:
             refusals.append("exists" in error.details or "not found" in error.details)
 

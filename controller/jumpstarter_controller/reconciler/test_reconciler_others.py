@@ -332,7 +332,7 @@ async def test_who_comes_upon_others_all_the_time_is_told_so_and_the_next_one_is
         draft.put(replace(client, username="ann@lab"))
 
     store.ahead = [ahead] * MAX_CONFLICTS
-    with pytest.raises(RpcError, match="others change the same records"):
+    with pytest.raises(RpcError, match="other writers keep changing the same records"):
         await reconciler.change(change)
     await reconciler.change(change)
     client = lab_of(store).get(Client, ANN.key)

@@ -44,7 +44,7 @@ class Said:
     def header(self, name: str) -> str | None:
         return cast("str | None", dict(self.metadata).get(name))
 
-    def trust(self, _: str) -> None:
+    def set_authenticated(self, _: str) -> None:
         pass
 
 

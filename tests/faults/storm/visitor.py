@@ -50,7 +50,10 @@ class User:
         self._leases += 1
         wanted = LeaseRequest(selector=SELECTOR, duration=DEFAULT_DURATION_SECONDS, client=str(config))
         async with lease_board(
-            load(wanted.client, {}), wanted, notify=lambda text: self.write("told", text=text), ended=print
+            load(wanted.client, {}),
+            wanted,
+            on_message=lambda text: self.write("told", text=text),
+            on_lease_end=print,
         ) as board:
             self.write("ready", lease=board.lease.name, exporter=board.lease.exporter)
             async with open_client(board.channel, allowed=board.lease.config.allowed()) as root:

@@ -408,7 +408,7 @@ def lease_object(**spec: Any) -> Object:
     ("spec", "why"),
     [
         ({"duration": "banana"}, "its duration: 'banana' is not a duration"),
-        ({"duration": "0s"}, "its duration: '0s' is no time"),
+        ({"duration": "0s"}, "its duration: '0s' is zero"),
         ({"duration": 5}, "its duration"),
         ({"beginTime": "soon"}, "its beginTime: 'soon' is no time"),
         (
