@@ -461,7 +461,7 @@ class _Served:
         try:
             scope.deadline = call.deadline
             with scope:
-                await self._answer(call, handler)
+                await self._answer(call, handler, scope)
                 code, details = StatusCode.OK, ""
             if scope.cancelled_caught and not self._stopping:
                 # Reset: nobody reads the status. Otherwise the caller's time is over.
@@ -490,11 +490,15 @@ class _Served:
             if self._leaving and not self._handlers:
                 self.idle.set()
 
-    async def _answer(self, call: ServerCall[Any, Any], handler: Callable[..., Awaitable[Any]]) -> None:
+    async def _answer(
+        self, call: ServerCall[Any, Any], handler: Callable[..., Awaitable[Any]], scope: trio.CancelScope
+    ) -> None:
         for interceptor in self._interceptors:
             await interceptor(call)
         if handler is _not_found_yet:
             call.method, handler = await self._routes.find(call)
+            if not call.method.cardinality.streams_requests and not call.method.cardinality.streams_responses:
+                self._streams.discard(scope)
         cardinality = call.method.cardinality
         if cardinality.streams_requests:
             reply = await handler(call)
@@ -503,9 +507,9 @@ class _Served:
             self.mux.connection.confine(call._state.stream_id)  # noqa: SLF001 - one module
             reply = await handler(await self._only_message(call), call)
         if not cardinality.streams_responses:
-            with trio.move_on_after(self._options.unary_seconds) as scope:
+            with trio.move_on_after(self._options.unary_seconds) as patience:
                 await call._send_only(reply)  # noqa: SLF001 - one module
-            if scope.cancelled_caught:
+            if patience.cancelled_caught:
                 raise RpcError(StatusCode.DEADLINE_EXCEEDED, "the caller does not take its reply")
 
     async def _only_message(self, call: ServerCall[Any, Any]) -> Any:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import ssl
+from typing import Any
 
 import pytest
 import trio
 import trio.testing
 
 from jumpstarter_proto.rpc import (
+    DynamicServicer,
     Options,
+    Route,
     RpcError,
     Server,
+    ServerCall,
     StatusCode,
     connect_tcp,
     open_channel,
@@ -77,6 +81,39 @@ async def test_calls_have_the_grace_of_a_shutdown_and_streams_less(
         await trio.testing.wait_all_tasks_blocked()
         await server.shutdown(100, streams=5)
     assert ended == {"stream": (*gone, 5), "20 s": (StatusCode.OK, "", 20), "1000 s": (*gone, 100)}
+
+
+class Found(DynamicServicer):
+    """Finds `Timed`'s procedures with their first calls."""
+
+    async def find(self, call: ServerCall[Any, Any]) -> Route | None:
+        return (SLEEP, Timed().Sleep) if call.method.path == SLEEP.path else (STREAM, Timed().Stream)
+
+
+async def test_the_first_call_of_a_method_that_is_found_with_it_has_the_grace_of_its_kind(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    ours, theirs = trio.testing.memory_stream_pair()
+    server = Server([Found()])
+    nursery.start_soon(server.serve_connection, theirs)
+    ended: dict[str, tuple[StatusCode, int]] = {}
+
+    async def stream() -> None:
+        with pytest.raises(RpcError) as caught:
+            async with channel.stream(STREAM) as call:
+                await call.receive()
+        ended["stream"] = caught.value.code, round(trio.current_time())
+
+    async def sleep() -> None:
+        await channel.unary(SLEEP, Bytes(value=b"20"))
+        ended["unary"] = StatusCode.OK, round(trio.current_time())
+
+    async with open_channel(ours) as channel, trio.open_nursery() as calls:
+        calls.start_soon(stream)
+        calls.start_soon(sleep)
+        await trio.testing.wait_all_tasks_blocked()
+        await server.shutdown(100, streams=5)
+    assert ended == {"stream": (StatusCode.UNAVAILABLE, 5), "unary": (StatusCode.OK, 20)}
 
 
 async def test_a_shutdown_is_over_with_the_last_call(
