@@ -107,6 +107,16 @@ class HeaderPacker:
             self._blocks[key] = block
         return block
 
+    def resize(self, size: int) -> None:
+        """The peer takes a table of so many bytes; the next block says what became of ours."""
+        encoder = self._encoder
+        encoder.header_table_size = min(size, HeaderTable.DEFAULT_SIZE)
+        changes = encoder.table_size_changes
+        if len(changes) > 2:
+            # The smallest size and the last one are what a decoder has to know (RFC 7541, section 4.2).
+            changes[:] = [min(changes), changes[-1]]
+        encoder.header_table.resized = bool(changes)  # hpack forgets it when the last size changed nothing
+
     def _on_change(self) -> None:
         self._changes += 1
         self._blocks.clear()

@@ -595,7 +595,7 @@ class Http2:
         if settings.initial_window_size != window:
             self._change_windows(settings.initial_window_size - window)
         if settings.header_table_size != table:
-            self.encoder.header_table_size = settings.header_table_size
+            self._packer.resize(settings.header_table_size)
         self._send_frame(_SETTINGS, _ACK, 0)
         self._owner.on_window(0)
 

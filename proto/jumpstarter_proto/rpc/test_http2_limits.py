@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import struct
+import tracemalloc
 from contextlib import suppress
 
+import hpack
 import pytest
 
+from jumpstarter_proto.rpc import Options
 from jumpstarter_proto.rpc._connection import ConnectionFault
 from jumpstarter_proto.rpc._error_codes import ErrorCodes
+from jumpstarter_proto.rpc._events import CallReset, HalfClosed, MessageReceived, RequestReceived
+from jumpstarter_proto.rpc._messages import frame_header
 from jumpstarter_proto.rpc.test_http2 import (
+    CONTINUATION,
     DATA,
     END_HEADERS,
     END_STREAM,
@@ -17,13 +23,16 @@ from jumpstarter_proto.rpc.test_http2 import (
     HEADERS,
     PING,
     PRIORITY,
+    REQUEST,
     RST,
     SETTINGS,
     WINDOW,
+    Peer,
+    frame,
     server,
 )
 
-INITIAL_WINDOW_SIZE = 4
+HEADER_TABLE_SIZE, INITIAL_WINDOW_SIZE = 1, 4
 GET = [(":method", "GET"), (":scheme", "http"), (":path", "/"), (":authority", "x")]
 
 
@@ -95,3 +104,37 @@ def test_frames_that_serve_no_call_are_counted(kind: int, flags: int, body: bool
         for _ in range(100):
             peer.send(kind, flags, stream_id, BODIES.get(kind, b"") if body else b"")
         assert peer.connection._http2.work >= 100
+
+
+@pytest.mark.parametrize(
+    ("sizes", "said"),
+    [
+        ([0, 4096] * 1000, [0, 4096]),
+        ([100, 50, 3000, 70, 2000], [50, 2000]),
+        ([0, 6000, 5000], [0, 4096]),  # ours is never larger than the usual one
+        ([8000, 4096], []),
+    ],
+)
+def test_the_peer_is_told_the_smallest_size_of_its_table_and_the_last_one(
+    sizes: list[int], said: list[int]
+) -> None:
+    peer = server()
+    peer.request()
+    for size in sizes:
+        peer.send(SETTINGS, 0, 0, struct.pack(">HI", HEADER_TABLE_SIZE, size))
+        peer.connection.take_work()
+        assert len(peer.connection._http2.encoder.table_size_changes) <= 2
+    peer.answers()
+    peer.connection.send_headers(1, ())
+    [headers] = peer.answers()
+    resizes = b"".join(bytes([0x20 | size]) if size < 31 else _long(size) for size in said)
+    assert headers.data.startswith(resizes)
+    assert headers.data[len(resizes)] & 0xE0 != 0x20, "nothing but these"
+    peer.unpacker.max_allowed_table_size = sizes[-1]
+    assert (":status", "200") in peer.unpacker.decode(headers.data)
+
+
+def _long(size: int) -> bytes:
+    """A table's new size as HPACK says it, with a prefix of five bits."""
+    size -= 31
+    return b"\x3f" + (bytes([size]) if size < 128 else bytes([size & 127 | 128, size >> 7]))
