@@ -48,6 +48,7 @@ _NOT_GRPC = b"This server speaks gRPC; use a client for it.\n"
 _OTHER_ANSWER = ((":status", "415"), ("content-type", "text/plain"))
 _MAX_OTHER_REQUESTS = 16
 """Requests of an unauthenticated peer that are not gRPC and that it takes no answer to."""
+TOO_MANY_RESETS = "the peer cancels too many calls"
 _MAX_DETAILS_BYTES = 4096
 """Bytes of a status message. Peers take 8 KiB of headers in all, and a status must arrive."""
 
@@ -83,6 +84,10 @@ class GrpcConnection:
         self._client = client
         self._events: list[Event] = []
         self._open: dict[int, CallStream] = {}
+        self._new: dict[int, int] = {}
+        """Calls that the bytes which are being received opened, and where in `_events` their requests are."""
+        self._resets = 0
+        """How many calls the same bytes have ended."""
         self.confined: int | None = None
         """What an unauthenticated peer may make us hold, in bytes."""
         self._others: dict[int, None] = {}
@@ -148,6 +153,8 @@ class GrpcConnection:
         """
         events: list[Event] = []
         self._events = events
+        self._new.clear()
+        self._resets = 0
         self._http2.receive(data)
         return events
 
@@ -333,7 +340,7 @@ class GrpcConnection:
         found = dict(headers)
         if len(self._open) >= self._options.max_streams:
             self._http2.reset(stream_id, ErrorCodes.REFUSED_STREAM)
-            self._events.append(CallReset(stream_id, "too many calls"))
+            self._report_reset(stream_id, "too many calls")
             return
         call = CallStream(stream_id, self._http2.initial_outbound, self._options)
         call.is_receiving = not end
@@ -351,6 +358,7 @@ class GrpcConnection:
             self.end_call(stream_id, StatusCode.INTERNAL, str(error), ())
             return
         authority = found.get(":authority", "")
+        self._new[stream_id] = len(self._events)
         self._events.append(RequestReceived(stream_id, found.get(":path", ""), authority, metadata, timeout))
 
     def _has_room(self, call: CallStream, headers: list[Header], confined: int) -> bool:
@@ -482,7 +490,22 @@ class GrpcConnection:
             self._events.append(CallEnded(call.id, code, details, ()))
         else:
             self.end_call(call.id, code, details, ())
-            self._events.append(CallReset(call.id, details))
+            self._report_reset(call.id, details)
+
+    def _report_reset(self, stream_id: int, reason: str) -> None:
+        """A server's call has ended for what its peer did.
+
+        A peer may open and end any number of calls in one piece of bytes, each with headers that are many times larger
+        than what it sends. So the requests of such calls are not kept, and their number is limited here.
+        """
+        self._resets += 1
+        if self._resets > self._options.resets_at_once:
+            raise ConnectionFault(TOO_MANY_RESETS, ErrorCodes.ENHANCE_YOUR_CALM)
+        event = CallReset(stream_id, reason)
+        if (place := self._new.pop(stream_id, None)) is None:
+            self._events.append(event)
+        else:
+            self._events[place] = event
 
     def on_end(self, call: CallStream) -> None:
         """The peer sends no more."""
@@ -510,7 +533,7 @@ class GrpcConnection:
             )
             self._events.append(CallEnded(call.id, status, details, ()))
         else:
-            self._events.append(CallReset(call.id, "the caller cancelled the call"))
+            self._report_reset(call.id, "the caller cancelled the call")
 
     def on_broken(self, call: CallStream, reason: str) -> None:
         """The peer broke HTTP/2's rules on this call alone."""
@@ -519,7 +542,7 @@ class GrpcConnection:
         if self._client:
             self._events.append(CallEnded(call.id, StatusCode.INTERNAL, details, ()))
         else:
-            self._events.append(CallReset(call.id, details))
+            self._report_reset(call.id, details)
 
     def on_window(self, stream_id: int) -> None:
         """More may be sent, or another number of calls."""

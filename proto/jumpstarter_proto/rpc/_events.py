@@ -22,7 +22,10 @@ __all__ = [
 
 @dataclass(slots=True)
 class RequestReceived:
-    """A peer opened a call. Fires once for each stream of a server, before its messages."""
+    """A peer opened a call. Fires once for each stream of a server, before its messages.
+
+    Does not fire for a call that ended in the bytes that opened it.
+    """
 
     stream_id: int
     path: str
@@ -67,7 +70,10 @@ class CallEnded:
 
 @dataclass(slots=True)
 class CallReset:
-    """A server's call was cancelled by its peer, or broke the protocol. The last event of its stream."""
+    """A server's call was cancelled by its peer, or broke the protocol. The last event of its stream.
+
+    Fires in the place of its `RequestReceived` if that was not reported yet: what follows on the stream is of no call.
+    """
 
     stream_id: int
     reason: str

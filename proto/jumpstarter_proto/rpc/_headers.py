@@ -149,8 +149,10 @@ class HeaderUnpacker:
         if not all(name for name, _ in raw):
             raise hpack.HPACKDecodingError("a header without a name")
         check_headers(raw, kind)
-        # Values are ASCII by gRPC's rules; what is not shall not end the connection.
-        headers = [(name.decode("ascii", "replace"), value.decode("utf-8", "replace")) for name, value in raw]
+        # Values are ASCII by gRPC's rules; what is not shall not end the connection. A byte of the block may stand for
+        # a large value of the table, any number of times: it is kept once.
+        values = {value: value.decode("utf-8", "replace") for _, value in raw}
+        headers = [(name.decode("ascii", "replace"), values[value]) for name, value in raw]
         if self._changes == before and len(block) <= _CACHED_BYTES and self._was_seen(block):
             size = sum(len(name) + len(value) + 32 for name, value in headers)
             if len(self._lists) >= _CACHED_BLOCKS or self._lists_bytes + size > _CACHED_LISTS_BYTES:

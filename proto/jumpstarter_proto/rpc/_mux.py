@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Protocol
 import trio
 
 from jumpstarter_proto.rpc._byte_transport import RECEIVE_BYTES, byte_transport_of
-from jumpstarter_proto.rpc._connection import ConnectionFault, GrpcConnection
+from jumpstarter_proto.rpc._connection import TOO_MANY_RESETS, ConnectionFault, GrpcConnection
 from jumpstarter_proto.rpc._error_codes import ErrorCodes
 from jumpstarter_proto.rpc._events import (
     CallEnded,
@@ -216,9 +216,7 @@ class Mux:
         self._turn = 0
         self._keep_alive: KeepAlive | None = None
         self._keepalives = keepalives
-        self._resets = RateGuard(
-            options.resets_per_second, 5 * options.resets_per_second + options.max_streams
-        )
+        self._resets = RateGuard(options.resets_per_second, options.resets_at_once)
         self._work = RateGuard(WORK_PER_SECOND, WORK_BURST)
 
     # --- life
@@ -459,7 +457,7 @@ class Mux:
         if call := self.calls.pop(event.stream_id, None):
             call.fail(RpcError(StatusCode.CANCELLED, event.reason))
         if self._resets.count(trio.current_time()):
-            self.cut("the peer cancels too many calls")
+            self.cut(TOO_MANY_RESETS)
 
     def _on_window(self, event: WindowOpened) -> None:
         if event.stream_id:

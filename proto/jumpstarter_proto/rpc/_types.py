@@ -157,3 +157,8 @@ class Options:
     """A server's patience with the one message of a call, and with a caller that does not take its one reply."""
     resets_per_second: float = 200.0
     """A peer may cancel so many of its calls per second; at once five times as many, and `max_streams` more."""
+
+    @property
+    def resets_at_once(self) -> float:
+        """How many of its calls a peer may cancel at once."""
+        return 5 * self.resets_per_second + self.max_streams

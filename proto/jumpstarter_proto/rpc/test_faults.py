@@ -26,7 +26,7 @@ from jumpstarter_proto.rpc import (
 )
 from jumpstarter_proto.rpc._connection import GrpcConnection
 from jumpstarter_proto.rpc._error_codes import ErrorCodes
-from jumpstarter_proto.rpc.conftest import FLOOD, SLEEP, STREAM, UNARY, Bytes, Connect, Echo
+from jumpstarter_proto.rpc.conftest import FLOOD, SLEEP, STREAM, UNARY, Bytes, Call, Connect, Echo
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
@@ -242,6 +242,26 @@ async def test_reset_storm_is_cut_off(nursery: trio.Nursery) -> None:
                 client.reset(opened)
                 await stream.send_all(client.take())
                 await trio.testing.wait_all_tasks_blocked()
+
+
+async def test_no_handler_starts_for_a_call_that_is_reset_in_the_bytes_that_opened_it(
+    nursery: trio.Nursery,
+) -> None:
+    seen: list[str] = []
+
+    async def see(call: Call) -> None:
+        seen.append(call.method.path)
+
+    ours, theirs = trio.testing.memory_stream_pair()
+    nursery.start_soon(partial(serve_connection, theirs, [Echo()], interceptors=[see]))
+    client = GrpcConnection(client=True, options=Options())
+    client.start()
+    given_up = client.start_call(SLEEP.path, scheme="http", authority="x", timeout=None, metadata=())
+    client.reset(given_up)
+    client.start_call(UNARY.path, scheme="http", authority="x", timeout=None, metadata=())
+    await ours.send_all(client.take())
+    await trio.testing.wait_all_tasks_blocked()
+    assert seen == [UNARY.path]
 
 
 @pytest.mark.parametrize(("pings", "is_cut"), [(200, False), (800, True)])

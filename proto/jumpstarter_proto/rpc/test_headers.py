@@ -106,3 +106,11 @@ def test_lists_that_are_kept_are_bounded_in_bytes_however_small_their_blocks() -
         kept = sum(len(name) + len(value) for found in unpacker._lists.values() for name, value in found)
         assert kept <= 32 * 1024
     assert kept
+
+
+def test_a_value_that_a_block_repeats_is_kept_once() -> None:
+    encoder = hpack.Encoder()
+    block = encoder.encode([("large", "v" * 3000)] * 15)
+    headers = HeaderUnpacker(hpack.Decoder()).unpack(block, TRAILERS)
+    assert headers == [("large", "v" * 3000)] * 15
+    assert len({id(value) for _, value in headers}) == 1

@@ -138,3 +138,70 @@ def _long(size: int) -> bytes:
     """A table's new size as HPACK says it, with a prefix of five bits."""
     size -= 31
     return b"\x3f" + (bytes([size]) if size < 128 else bytes([size & 127 | 128, size >> 7]))
+
+
+def expanding(peer: Peer) -> bytes:
+    """A header block of some 20 bytes that stands for 60 KB of headers."""
+    large = ("large", "v" * 3900)
+    peer.send(HEADERS, END_HEADERS, 1, peer.packer.encode([*REQUEST, large], huffman=False))
+    peer.connection.reset(1)
+    block: bytes = peer.packer.encode([hpack.NeverIndexedHeaderTuple(*one) for one in REQUEST] + [large] * 15)
+    return block
+
+
+ENDS = {
+    "a reset": frame(RST, 0, 3, bytes(4)),
+    "headers twice": frame(HEADERS, END_HEADERS, 3, b""),
+    "a message that is no message": frame(DATA, 0, 3, b"\xff" * 5),
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_a_call_that_ends_in_the_bytes_that_opened_it_is_no_call(end: str) -> None:
+    peer = server()
+    message = frame(DATA, 0, 3, frame_header(2) + b"hi")
+    opened = frame(HEADERS, END_HEADERS, 3, expanding(peer)) + message
+    other = frame(HEADERS, END_HEADERS, 5, peer.pack(REQUEST))
+    events = peer.connection.receive(opened + other + ENDS[end] + frame(DATA, END_STREAM, 5))
+    assert [(type(event), getattr(event, "stream_id", 0)) for event in events] == [
+        (CallReset, 3),
+        (MessageReceived, 3),
+        (RequestReceived, 5),
+        (HalfClosed, 5),
+    ]
+    assert peer.connection.held_in_all == 0
+    # One that came before is told of its end.
+    events = peer.send(RST, 0, 5, bytes(4))
+    assert [type(event) for event in events] == [CallReset]
+
+
+def test_calls_that_are_opened_and_reset_at_once_hold_nothing() -> None:
+    peer = server()
+    block = expanding(peer)
+    pairs = b"".join(
+        frame(HEADERS, END_HEADERS, number, block) + frame(RST, 0, number, bytes(4))
+        for number in range(3, 603, 2)
+    )
+    tracemalloc.start()
+    try:
+        events = peer.connection.receive(pairs)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(events) == 300
+    assert peak < 1_000_000, "its headers would be 18 MB"
+
+
+def test_more_resets_than_are_taken_at_once_end_the_connection_before_the_rest_is_read() -> None:
+    options = Options(resets_per_second=10, max_streams=10)
+    peer = server(options)
+    pair = [
+        frame(HEADERS, END_HEADERS, number, peer.packer.encode(REQUEST)) + frame(RST, 0, number, bytes(4))
+        for number in range(1, 401, 2)
+    ]
+    assert len(peer.connection.receive(b"".join(pair[:60]))) == options.resets_at_once == 60
+    with pytest.raises(ConnectionFault, match="cancels too many calls"):
+        peer.connection.receive(b"".join(pair[60:]))
+    assert peer.connection._http2.highest_inbound_stream_id == 2 * 60 + 121
+    [goaway] = peer.answers()
+    assert goaway.error_code == ErrorCodes.ENHANCE_YOUR_CALM
