@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Sequence
 
 __all__ = ["HeaderBlockKind", "HeaderFault", "check_headers"]
@@ -11,6 +12,8 @@ _CONNECTION = frozenset((b"connection", b"proxy-connection", b"keep-alive", b"tr
 """Headers of HTTP/1 connections."""
 _SPACE = frozenset(b" \t\n\r\x0b\x0c")
 _UPPER = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ")
+_NAME = re.compile(rb":?[!-9;-~]+")
+"""Visible ASCII, a colon only at the beginning."""
 _NEEDED_OF_REQUEST = frozenset((b":method", b":scheme", b":path"))
 _OF_REQUEST = _NEEDED_OF_REQUEST | {b":authority", b":protocol"}
 _OF_RESPONSE = frozenset((b":status",))
@@ -42,6 +45,10 @@ def check_headers(headers: Sequence[tuple[bytes, bytes]], kind: HeaderBlockKind)
             raise HeaderFault(f"a header's name has capital letters: {name!r}")
         if name[0] in _SPACE or name[-1] in _SPACE or (value and (value[0] in _SPACE or value[-1] in _SPACE)):
             raise HeaderFault(f"a header begins or ends with white space: {name!r}")
+        if not _NAME.fullmatch(name):
+            raise HeaderFault(f"a header's name has characters that HTTP/2 does not allow: {name!r}")
+        if b"\0" in value or b"\r" in value or b"\n" in value:
+            raise HeaderFault(f"the value of the header {name!r} has a NUL or a line's end")
         if name[:1] == b":":
             if seen_regular or name in pseudo:
                 raise HeaderFault(f"the header {name!r} is twice there, or behind others")

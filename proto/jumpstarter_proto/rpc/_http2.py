@@ -353,7 +353,7 @@ class Http2:
             size = high << 8 | low
             stream_id &= _MAX_31_BITS
             if not self._saw_settings or self._block is not None or size > self.max_inbound_frame_size:
-                self._check_order(kind, stream_id, size, data)
+                self._check_order(kind, flags, stream_id, size, data)
             if kind == _DATA and not flags & _PADDED:
                 position = body
                 self._begin_data(stream_id, size, bool(flags & _END_STREAM))
@@ -376,12 +376,14 @@ class Http2:
         self._preface = self._preface[len(expected) :]
         return len(expected)
 
-    def _check_order(self, kind: int, stream_id: int, size: int, data: bytes) -> None:
+    def _check_order(self, kind: int, flags: int, stream_id: int, size: int, data: bytes) -> None:
         if not self._saw_settings:
             if data.startswith(b"HTTP/1"):
                 raise ConnectionFault("the peer speaks HTTP/1, not gRPC; is it the right port?")
             if kind != _SETTINGS:
                 raise ConnectionFault("the peer does not speak HTTP/2; is it the right address?")
+            if flags & _ACK:
+                raise ConnectionFault("the peer acknowledges settings before it sends its own")
             self._saw_settings = True
         if size > self.max_inbound_frame_size:
             raise ConnectionFault(f"a frame of {size} bytes", ErrorCodes.FRAME_SIZE_ERROR)
@@ -486,7 +488,7 @@ class Http2:
         stream_id, ends, block = self._block
         self._spend(_WORK_FRAME)
         block += body
-        if not body or len(block) > self._max_block:
+        if not (body or flags & _END_HEADERS) or len(block) > self._max_block:
             raise ConnectionFault("too many headers", ErrorCodes.ENHANCE_YOUR_CALM)
         if flags & _END_HEADERS:
             self._block = None
@@ -662,13 +664,17 @@ class Http2:
 
 
 def _content_length(headers: list[Header]) -> int | None:
-    """How much data a request says that it has; ValueError if it says something else."""
+    """How much data a request says that it has; ValueError if it says something else, or two things."""
+    found: int | None = None
     for name, value in headers:
         if name == "content-length":
             if not (value.isascii() and value.isdecimal()):  # `int` takes more than HTTP does
                 raise ValueError(value)
-            return int(value)
-    return None
+            length = int(value)
+            if found not in (None, length):
+                raise ValueError(f"{found} and {length}")
+            found = length
+    return found
 
 
 def _unpadded(body: bytes, flags: int) -> bytes:

@@ -64,6 +64,13 @@ def test_blocks_are_allowed_where_h2_allows_them(
     ("block", "kind", "reason"),
     [
         ([*REQUEST, (b"Upper", b"x")], HeaderBlockKind.REQUEST, "capital letters"),
+        ([*REQUEST, (b"x y", b"")], HeaderBlockKind.REQUEST, "characters"),
+        ([*REQUEST, (b"x\x7f", b"")], HeaderBlockKind.REQUEST, "characters"),
+        ([*REQUEST, (b"\xc3\xa4", b"")], HeaderBlockKind.REQUEST, "characters"),
+        ([*REQUEST, (b"x:y", b"")], HeaderBlockKind.REQUEST, "characters"),
+        ([(b"x", b"a\0b")], HeaderBlockKind.TRAILERS, "NUL or a line's end"),
+        ([(b"x", b"a\rb")], HeaderBlockKind.TRAILERS, "NUL or a line's end"),
+        ([(b"x", b"a\nb")], HeaderBlockKind.TRAILERS, "NUL or a line's end"),
         ([*REQUEST, (b"connection", b"close")], HeaderBlockKind.REQUEST, "not allowed in HTTP/2"),
         ([*REQUEST, (b"host", b"b")], HeaderBlockKind.REQUEST, "differ"),
         (REQUEST[:3], HeaderBlockKind.REQUEST, "neither :authority nor host"),
@@ -77,3 +84,9 @@ def test_fault_says_what_is_wrong(
 ) -> None:
     with pytest.raises(HeaderFault, match=reason):
         check_headers(block, kind)
+
+
+def test_all_other_characters_are_allowed() -> None:
+    name = bytes(sorted({*range(0x21, 0x7F)} - {*b":ABCDEFGHIJKLMNOPQRSTUVWXYZ"}))
+    value = bytes(sorted({*range(256)} - {*b"\0\r\n"}))
+    check_headers([(name, b"a" + value + b"z")], HeaderBlockKind.TRAILERS)

@@ -47,13 +47,13 @@ def frame(kind: int, flags: int = 0, stream_id: int = 0, body: bytes = b"") -> b
 class Peer:
     """One end of a connection, and a peer that sends what frames it likes."""
 
-    def __init__(self, *, client: bool, options: Options | None = None) -> None:
+    def __init__(self, *, client: bool, options: Options | None = None, settings_flags: int = 0) -> None:
         self.connection = GrpcConnection(client=client, options=options or Options())
         self.connection.start()
         self.packer = hpack.Encoder()
         self.unpacker = hpack.Decoder()
         self.answers()
-        self.connection.receive((b"" if client else PREFACE) + frame(SETTINGS))
+        self.connection.receive((b"" if client else PREFACE) + frame(SETTINGS, settings_flags))
         self.answers()
 
     def call(self, metadata: list[tuple[str, str | bytes]] | None = None) -> int:

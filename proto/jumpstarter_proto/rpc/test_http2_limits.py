@@ -205,3 +205,37 @@ def test_more_resets_than_are_taken_at_once_end_the_connection_before_the_rest_i
     assert peer.connection._http2.highest_inbound_stream_id == 2 * 60 + 121
     [goaway] = peer.answers()
     assert goaway.error_code == ErrorCodes.ENHANCE_YOUR_CALM
+
+
+def test_the_end_of_a_header_block_may_be_empty() -> None:
+    peer = server()
+    assert peer.send(HEADERS, 0, 1, peer.pack(REQUEST)) == []
+    assert [type(event) for event in peer.send(CONTINUATION, END_HEADERS, 1)] == [RequestReceived]
+
+
+def test_settings_are_not_acknowledged_before_the_peer_has_sent_its_own() -> None:
+    peer = Peer(client=False, settings_flags=0)
+    peer.send(SETTINGS, 1)
+    with pytest.raises(ConnectionFault, match="before it sends its own"):
+        Peer(client=False, settings_flags=1)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "is_taken"), [(("7", "7"), True), (("7", "8"), False), (("0", "1"), False)]
+)
+def test_lengths_that_differ_are_refused(lengths: tuple[str, ...], is_taken: bool) -> None:
+    peer = server()
+    block = peer.pack([*REQUEST, *(("content-length", length) for length in lengths)])
+    assert len(peer.send(HEADERS, END_HEADERS, 1, block)) == is_taken
+    codes = [answer.error_code for answer in peer.answers() if hasattr(answer, "error_code")]
+    assert codes == ([] if is_taken else [ErrorCodes.PROTOCOL_ERROR])
+
+
+@pytest.mark.parametrize("header", [("x y", "a"), ("x", "a\nb"), ("x:", "a")])
+def test_characters_that_http2_forbids_in_headers_break_their_call_alone(header: tuple[str, str]) -> None:
+    peer = server()
+    assert peer.send(HEADERS, END_HEADERS, 1, peer.pack([*REQUEST, header])) == []
+    [answer] = peer.answers()
+    assert (type(answer).__name__, answer.stream_id) == ("RstStreamFrame", 1)
+    assert answer.error_code == ErrorCodes.PROTOCOL_ERROR
+    assert [type(event) for event in peer.request(3)] == [RequestReceived]
