@@ -82,9 +82,9 @@ class ResponseParser:
             if not b"HTTP/1.".startswith(self._buffer[:7]):
                 raise HttpError("it does not speak HTTP")
             return False
-        first, *lines = bytes(self._buffer[:end]).decode("latin-1").splitlines()
+        lines = bytes(self._buffer[:end]).decode("latin-1").splitlines()
         del self._buffer[: end + width]
-        version, _, rest = first.partition(" ")
+        version, _, rest = (lines[0] if lines else "").partition(" ")
         status = rest[:3]
         if not version.startswith("HTTP/1.") or not (
             status.isascii() and status.isdigit() and len(status) == 3
@@ -94,7 +94,7 @@ class ResponseParser:
             return True  # the response comes behind it
         if status.startswith("1"):
             raise HttpError(f"it answers {status}, which was not requested")
-        self.head = ResponseHead(int(status), _headers(lines))
+        self.head = ResponseHead(int(status), _headers(lines[1:]))
         self._expect_body(self.head)
         return True
 

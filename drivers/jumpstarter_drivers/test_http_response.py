@@ -71,6 +71,9 @@ def test_connection_that_ends_in_the_middle_is_an_error(data: bytes) -> None:
     "data",
     [
         b"SSH-2.0-OpenSSH_9.2\r\n",
+        b"\r\n\r\n",
+        b"\n\n",
+        b"HTTP/1.1 100 Continue\r\n\r\n\r\n\r\n",
         b"HTTP/1.1 OK\r\n\r\n",
         b"HTTP/1.1 101 Switching Protocols\r\n\r\n",
         HEAD + b"X: y\r\n" * 4000,
@@ -87,6 +90,39 @@ def test_connection_that_ends_in_the_middle_is_an_error(data: bytes) -> None:
 def test_what_is_no_response_is_refused(data: bytes, size: int) -> None:
     with pytest.raises(HttpError):
         read(data, size)
+
+
+PARTS = [
+    b"\r\n",
+    b"\n",
+    b"HTTP/1.1 ",
+    b"100 Continue",
+    b"200 OK",
+    b"Content-Length: ",
+    b"Transfer-Encoding: chunked",
+    b"0",
+    b"5;a",
+    b"\x85",
+    b":",
+]
+"""What heads and chunks are made of, and a character that ends a line for Python only."""
+
+
+@given(
+    parts=st.lists(st.sampled_from(PARTS) | st.binary(max_size=5), max_size=20),
+    method=st.sampled_from(["GET", "HEAD"]),
+    size=st.integers(1, 40),
+)
+def test_whatever_comes_raises_an_http_error_or_nothing(parts: list[bytes], method: str, size: int) -> None:
+    parser, data = ResponseParser(method), b"".join(parts)
+    try:
+        found = b"".join(parser.feed(data[at : at + size]) for at in range(0, len(data), size))
+        parser.end()
+    except ValueError as error:
+        assert type(error) is HttpError, error  # noqa: PT017 - an HttpError is a ValueError, too
+        return
+    assert parser.head is not None
+    assert len(found) <= len(data)
 
 
 def test_a_challenge_costs_no_more_than_its_length() -> None:

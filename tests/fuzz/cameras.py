@@ -57,5 +57,6 @@ def cameras() -> list[bytes]:
     return [
         b"\x10" + head + b"\r\n" + whole,
         b"\x40" + head + b"Transfer-Encoding: chunked\r\n\r\n" + chunked + b"0\r\n\r\n",
+        b"\x10" + b"HTTP/1.1 100 Continue\r\n\r\n\r\n\r\n" + head,
         b"\xff" + b"HTTP/1.1 401 No\r\nWWW-Authenticate: " + challenge + b"\r\nContent-Length: 0\r\n\r\n",
     ]

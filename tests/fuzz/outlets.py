@@ -42,5 +42,6 @@ def answers() -> list[bytes]:
         b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{"a":\r\n2\r\n1}\r\n0\r\n\r\n',
         b'HTTP/1.1 401 No\r\nWWW-Authenticate: Digest qop="auth", realm="r", nonce="n", algorithm=SHA-256\r\n\r\n',
         b'HTTP/1.0 200 OK\r\n\r\n{"Outputs":[{"ID":1,"State":1,"Load":12}],"StatusSNS":{"ENERGY":{"Power":[1,2]}}}',
+        b"HTTP/1.1 100 Continue\r\n\r\n\r\n\r\n",
         b'Digest realm="a\\"b", nonce=abc, algorithm=MD5-sess, qop="auth,auth-int", Basic realm="x"',
     ]
