@@ -16,6 +16,7 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from types import MappingProxyType, ModuleType
@@ -197,6 +198,9 @@ def folder_package(name: str) -> DriverPackage | None:
     except ManifestError as error:
         _ignore(f"the driver folder {name}", error)
         return None
+    except (Exception, SystemExit) as error:  # a module's own __getattr__, or what its constants do
+        _ignore(f"the driver folder {name}", ManifestError(f"it cannot be read ({_reason(error)})"))
+        return None
     return DriverPackage(name, manifest)
 
 
@@ -262,17 +266,18 @@ def _imported(module: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except (Exception, SystemExit) as error:  # a package that breaks must break nothing else
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise ManifestError(f"{module} cannot be imported ({reason})") from error
+        raise ManifestError(f"{module} cannot be imported ({_reason(error)})") from error
+
+
+def _reason(error: BaseException) -> str:
+    return str(error).partition("\n")[0] or type(error).__name__
 
 
 def _manifest(module: ModuleType, name: str) -> Manifest:
     try:
         manifest = getattr(module, name, None)
     except Exception as error:  # a module's own __getattr__
-        raise ManifestError(
-            f"{module.__name__} cannot be read ({str(error) or type(error).__name__})"
-        ) from error
+        raise ManifestError(f"{module.__name__} cannot be read ({_reason(error)})") from error
     if type(manifest) is not Manifest:
         raise ManifestError(f"{module.__name__}:{name} is not a Manifest")
     return manifest
@@ -297,7 +302,9 @@ def _of_constants(module: ModuleType, interface: str) -> Manifest:
     return Manifest(
         package=module.__name__,
         interface=interface,
-        types=tuple(f"driver.{name}" for name in _offered(f"{folder}/driver.py")),
+        types=tuple(
+            f"driver.{name}" for name in _offered(f"{module.__name__}.driver", f"{folder}/driver.py")
+        ),
         clients=tuple(f"client.{name}" for name in dict.fromkeys(clients.values())) if has_clients else (),
         steps="steps" if os.path.isfile(f"{folder}/steps.py") else "",
         type_aliases={alias: f"driver.{name}" for alias, name in drivers.items()},
@@ -311,14 +318,16 @@ def _folder_names() -> tuple[str, ...]:
         package = importlib.import_module(FOLDERS)
     except ModuleNotFoundError:
         return ()
-    return tuple(
-        dict.fromkeys(
-            folder
-            for location in package.__path__  # several, when a lab keeps drivers of its own
-            for folder in sorted(os.listdir(location))
-            if os.path.isfile(f"{location}/{folder}/__init__.py")
-        )
-    )
+    found: list[str] = []
+    for location in package.__path__:  # several, when a lab keeps drivers of its own
+        try:
+            names = sorted(os.listdir(location))
+        except OSError as error:
+            reason = error.strerror or type(error).__name__
+            _ignore(f"the driver directory {location}", ManifestError(f"it cannot be read ({reason})"))
+            continue
+        found += (name for name in names if os.path.isfile(f"{location}/{name}/__init__.py"))
+    return tuple(dict.fromkeys(found))
 
 
 def _entry_points() -> Iterator[tuple[str, str, str]]:
@@ -391,15 +400,22 @@ def _bound_names(source: str) -> set[str] | None:
     return found
 
 
-def _offered(source: str) -> list[str]:
-    """The `__all__` of a module, read from its source."""
+def _offered(module: str, source: str) -> list[str]:
+    """The `__all__` of a module, read from its source. If it is computed there, the module is imported.
+
+    Raises:
+        ManifestError: The module cannot be imported.
+    """
     import ast  # noqa: PLC0415 - for a lab's own folders
 
-    for node in getattr(_tree(source), "body", []):
-        if isinstance(node, ast.Assign) and "__all__" in _names_of(node):
-            names: list[str] = ast.literal_eval(node.value)
-            return names
-    return []
+    match [node for node in getattr(_tree(source), "body", []) if "__all__" in _names_of(node)]:
+        case []:
+            return []
+        case [ast.Assign(value=value) | ast.AnnAssign(value=ast.expr() as value)]:
+            with suppress(ValueError):  # it is not a literal
+                names: list[str] = ast.literal_eval(value)
+                return names
+    return list(_imported(module).__all__)
 
 
 def _tree(source: str) -> ast.Module | None:
@@ -422,7 +438,7 @@ def _names_of(node: ast.stmt) -> list[str]:
             return [(alias.asname or alias.name).partition(".")[0] or alias.name for alias in node.names]
         case ast.Assign():
             return [target.id for target in node.targets if isinstance(target, ast.Name)]
-        case ast.AnnAssign() if isinstance(node.target, ast.Name):
+        case ast.AnnAssign() | ast.AugAssign() if isinstance(node.target, ast.Name):
             return [node.target.id]
         case ast.If() | ast.Try():  # either of its branches may define it
             return ["*"]

@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -55,6 +56,28 @@ def install(
     (info / "entry_points.txt").write_text(
         f"[console_scripts]\nx = y:z\n\n[{driver_packages.GROUP}]\n{entry}\n"
     )
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[Path]:
+    """A lab's own directory of driver folders."""
+    path = tmp_path / "jumpstarter_drivers"
+    path.mkdir()
+    drivers = importlib.import_module("jumpstarter_drivers")
+    drivers.__path__.append(str(path))
+    yield path
+    drivers.__path__.remove(str(path))
+
+
+def write_folder(lab: Path, manifest: str, driver: str) -> str:
+    """A folder with a name that no other test has imported."""
+    name = f"fan{uuid4().hex}"
+    (lab / name).mkdir()
+    (lab / name / "__init__.py").write_text(manifest)
+    (lab / name / "driver.py").write_text(driver)
+    (lab / name / "client.py").touch()
+    importlib.invalidate_caches()
+    return name
 
 
 def test_a_package_is_found_by_its_entry_point(site: Path) -> None:
@@ -186,6 +209,65 @@ def test_a_folder_of_a_lab_works_with_constants_and_a_broken_one_is_named(site: 
     assert [text.partition(":")[0] for text in driver_packages.problems()] == [
         "the driver folder kinds is ignored",
         "the driver folder wrong is ignored",
+    ]
+
+
+FAN_FOLDER = 'INTERFACE = "fan"\n'
+REFUSING = """
+INTERFACE = "fan"
+def __getattr__(name):
+    raise RuntimeError("no bus\\nhere")
+"""
+
+
+@pytest.mark.parametrize(
+    ("manifest", "driver", "complaint"),
+    [
+        (REFUSING, "", "it cannot be read (no bus)"),
+        (FAN_FOLDER, "__all__ = [*BASE]", "driver cannot be imported (name 'BASE' is not defined)"),
+        (FAN_FOLDER, "__all__ = 5", "its constants are not those of a driver folder"),
+        (
+            FAN_FOLDER + "class Clients(dict):\n def values(self): 1 / 0\nCLIENTS = Clients(a=1)",
+            "",
+            "division",
+        ),
+    ],
+)
+def test_a_folder_that_cannot_be_read_is_named_and_the_others_work(
+    site: Path, lab: Path, manifest: str, driver: str, complaint: str
+) -> None:
+    own = {package.name for package in driver_packages.folder_packages()}
+    clear()
+    name = write_folder(lab, manifest, driver)
+    assert {package.name for package in driver_packages.folder_packages()} == own
+    [sentence] = driver_packages.problems()
+    assert sentence.startswith(f"the driver folder {name} is ignored: ")
+    assert complaint in sentence
+
+
+@pytest.mark.parametrize(
+    "driver",
+    [
+        "BASE = ['Fan', 'Old']\n__all__ = [*BASE]",
+        "__all__ = ['Fan']\n__all__ += ['Old']",
+        "__all__: tuple[str, ...] = ('Fan', 'Old')",
+    ],
+)
+def test_a_folder_may_compute_the_names_of_its_drivers(site: Path, lab: Path, driver: str) -> None:
+    name = write_folder(lab, FAN_FOLDER, driver)
+    package = driver_packages.folder_package(name)
+    assert package is not None
+    assert list(package.types) == [f"{name}.Fan", f"{name}.Old"]
+    assert driver_packages.problems() == []
+
+
+def test_a_directory_that_cannot_be_listed_is_named_once(site: Path, lab: Path) -> None:
+    lab.rmdir()
+    lab.touch()
+    assert "power" in {package.name for package in driver_packages.folder_packages()}
+    driver_packages.all_packages()
+    assert driver_packages.problems() == [
+        f"the driver directory {lab} is ignored: it cannot be read (Not a directory); correct, update or remove it"
     ]
 
 
