@@ -86,7 +86,7 @@ class Procedure:
                 _set(reply, self._value, result)
             else:
                 _fill(reply, result)
-        except (TypeError, AttributeError) as error:
+        except (TypeError, AttributeError, ValueError) as error:
             raise ValueError(
                 f"the driver's result does not fit {reply.DESCRIPTOR.full_name}: {error}"
             ) from None
@@ -187,7 +187,10 @@ def _fill_one(part: Any, kind: str, item: object) -> None:
 def _scalar(field: Field, item: Any) -> Any:
     if field.enum_type is not None:
         numbers = {text: number for number, text in _texts(field.enum_type).items()}
-        return numbers[item if isinstance(item, str) else item.value]
+        text = item if isinstance(item, str) else item.value
+        if text not in numbers:
+            raise ValueError(f"{field.name} is {text!r}, and may be {', '.join(numbers)}")
+        return numbers[text]
     if isinstance(item, UUID) or (field.cpp_type == FieldDescriptor.CPPTYPE_STRING and isinstance(item, str)):
         return str(item)
     return item

@@ -6,8 +6,10 @@ procedures; each of them calls the exported method of its name, on the device th
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Awaitable, Callable, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import trio
@@ -39,6 +41,8 @@ DRIVER_UUID = "x-jumpstarter-driver-uuid"
 
 REFLECTION = "grpc.reflection."
 
+_log = logging.getLogger(__name__)
+
 _Call: TypeAlias = ServerCall[Any, Any]
 
 
@@ -57,30 +61,61 @@ class InterfaceServices(DynamicServicer):
         if service.startswith(REFLECTION):
             return await self._find_reflection(call)
         for node in session.tree.nodes:
-            for interface in node.driver.grpc_interfaces:
+            for interface in _interfaces(node):
                 if interface.service == service:
                     # Importing purerpc takes a tenth of a second; other calls must not wait for it.
                     routes = await trio.to_thread.run_sync(_routes, interface, self._selector)
                     return routes.get(call.method.path)
+        chosen = session.tree.find((call.header(DRIVER_UUID) or "").lower())
+        if chosen is not None:
+            chosen.check_usable()  # for the same reason as in `_Device._node`
         return None
 
     async def _find_reflection(self, call: _Call) -> Route | None:
         from jumpstarter_proto.reflection.servicer import Reflection  # noqa: PLC0415 - rarely used
 
         def describe(interfaces: set[GrpcInterface]) -> Reflection:
-            for interface in interfaces:
-                interface.load()
-            return Reflection(self._others, [interface.service for interface in interfaces])
+            return Reflection(self._others, [one.service for one in interfaces if _is_loaded(one)])
 
         async def answer(call: _Call) -> None:
             session = await self._selector.enter(call, READ_ONLY_USE)
-            interfaces = {one for node in session.tree.nodes for one in node.driver.grpc_interfaces}
+            interfaces = {one for node in session.tree.nodes for one in _interfaces(node)}
             reflection = await trio.to_thread.run_sync(describe, interfaces)
             await reflection.ServerReflectionInfo(call)
 
         methods = {method.path: method for method in Reflection.METHODS}
         method = methods.get(call.method.path)
         return None if method is None else (method, answer)
+
+
+def _interfaces(node: SessionNode) -> tuple[GrpcInterface, ...]:
+    """Those of the device's class; the device may be one whose driver object could not be created."""
+    spec = node.slot.spec
+    return () if spec.fault else spec.kind.grpc_interfaces
+
+
+def _is_loaded(interface: GrpcInterface) -> bool:
+    """Load the messages that reflection describes. An interface that has none is logged once."""
+    from google.protobuf import descriptor_pool  # noqa: PLC0415 - rarely used
+
+    try:
+        interface.load()
+    except (Exception, SystemExit) as error:  # anybody's module; the others must be described
+        _log_left_out(
+            interface, f"{interface.module} cannot be imported ({str(error) or type(error).__name__})"
+        )
+        return False
+    try:
+        descriptor_pool.Default().FindServiceByName(interface.service)
+    except KeyError:
+        _log_left_out(interface, f"{interface.module} has no service of that name")
+        return False
+    return True
+
+
+@cache
+def _log_left_out(interface: GrpcInterface, reason: str) -> None:
+    _log.warning("Reflection leaves out the interface %s: %s", interface.service, reason)
 
 
 def _routes(interface: GrpcInterface, selector: SessionSelector) -> dict[str, Route]:
@@ -189,7 +224,7 @@ class _Device:
         if uuid is not None:
             return uuid
         session = await self._selector.enter(call, READ_ONLY_USE)
-        found = [node for node in session.tree.nodes if self._interface in node.driver.grpc_interfaces]
+        found = [node for node in session.tree.nodes if self._interface in _interfaces(node)]
         if len(found) == 1:
             return str(found[0].driver.uuid)
         if not found:
@@ -210,7 +245,8 @@ class _Device:
                 StatusCode.NOT_FOUND,
                 f"no device here has the UUID {uuid[:100]!r}; see GetReport for the devices",
             )
-        if self._interface not in node.driver.grpc_interfaces:
+        if self._interface not in _interfaces(node):
+            node.check_usable()  # the class of a device that could not be created may be unknown
             raise RpcError(
                 StatusCode.NOT_FOUND, f"device {node} does not have the interface {self._interface.service}"
             )
@@ -229,4 +265,5 @@ def _procedure(
 def _exported(node: SessionNode, method: str, kind: ExportKind) -> None:
     exported = node.methods.get(method)
     if exported is None or exported.kind is not kind:
+        node.check_usable()  # without its driver object it has no methods
         raise RpcError(StatusCode.UNIMPLEMENTED, f"device {node} has no method {method} of this kind")

@@ -100,8 +100,10 @@ class SessionNode:
 
     def check_usable(self) -> None:
         """DeviceFailed while some of its driver's code has not returned, or if it has no driver."""
-        if self.lifecycle.is_stuck or isinstance(self.driver, Unavailable):
+        if self.lifecycle.is_stuck:
             raise DeviceFailed(f"{self}: {self.lifecycle.reason}")
+        if isinstance(self.driver, Unavailable):  # perhaps in this session only, which the slot does not know
+            raise DeviceFailed(f"{self}: {self.driver.reason}")
 
     async def run(self, what: str, body: Callable[[], Awaitable[T]], *, grace: float | None = None) -> T:
         """Run some of the driver's code; see `isolation.run`."""

@@ -19,11 +19,15 @@ import trio
 import trio.testing
 from google.protobuf import descriptor_pb2, empty_pb2
 from jumpstarter_proto.errors import JumpstarterUsageError
+from jumpstarter_proto.reflection.v1 import reflection_pb2
+from jumpstarter_proto.reflection.v1.reflection_grpc import SERVER_REFLECTION_SERVER_REFLECTION_INFO
 from jumpstarter_proto.rpc import Cardinality, Method, RpcError, StatusCode
 from jumpstarter_proto.value import JSON
 
 from jumpstarter_exporter.composite import Composite
 from jumpstarter_exporter.conftest import Serve, User
+from jumpstarter_exporter.devices.inventory import Inventory
+from jumpstarter_exporter.devices.spec import Spec
 from jumpstarter_exporter.driver import (
     DeviceFailed,
     DeviceMissing,
@@ -397,6 +401,111 @@ async def test_result_that_does_not_fit_is_an_error(serve: Serve, fan: Fan, mess
         assert "returns nothing" in details
 
 
+@dataclass(kw_only=True, eq=False)
+class OddFan(Fan):
+    answer: Any = None
+
+    @export(reads=True)
+    def describe(self) -> Description:
+        return self.answer  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(
+    ("values", "complaint"),
+    [
+        ({"direction": "sideways"}, "direction is 'sideways', and may be unspecified, left, right"),
+        ({"direction": StatusCode.OK}, "direction is 0, and may be"),
+        ({"limits": [{"top": 2**80}]}, ""),
+        ({"id": "\ud800"}, ""),
+    ],
+)
+async def test_result_whose_field_has_an_impossible_value_does_not_fit(
+    serve: Serve, messages: Any, values: dict[str, Any], complaint: str
+) -> None:
+    answer = dict.fromkeys(("id", "hours", "direction", "limits", "extra", "raw"))
+    limits = [{"ramp": None, **one} for one in values.get("limits", [])]
+    async with serve(OddFan(answer={**answer, **values, "limits": limits})) as user:
+        code, details = await status(Caller(user, messages).unary("Describe", None, messages.Description))
+    assert code is StatusCode.INVALID_ARGUMENT
+    assert details.startswith(f"the driver's result does not fit acme.fan.v1.Description: {complaint}")
+
+
+@dataclass(kw_only=True, eq=False)
+class BrokenFan(Fan):
+    """Its configuration is valid, but its driver object cannot be created."""
+
+    def __post_init__(self) -> None:
+        raise ValueError("burnt; replace it")
+
+
+async def test_failed_device_says_why_as_driver_call_does(serve: Serve, messages: Any) -> None:
+    unknown = Spec(Composite, fault="lab.yaml:3: unknown type fan.Fan; install it")
+    board = Spec(Composite, children={"broken": Spec(BrokenFan), "unknown": unknown})
+    async with serve(Inventory().add("lab", board)) as user:
+        caller = Caller(user, messages)
+        without_uuid = await status(caller.unary("Stop"))
+        assert without_uuid == await status(user.call("broken", "stop"))
+        assert without_uuid[0] is StatusCode.INTERNAL
+        assert "burnt" in without_uuid[1]
+        for name in ("broken", "unknown"):
+            typed = await status(caller.unary("Stop", metadata=[(DRIVER_UUID, user.uuid(name))]))
+            assert typed == await status(user.call(name, "stop"))
+    board = Spec(Composite, children={"unknown": unknown})
+    async with serve(Inventory().add("lab", board)) as user:
+        typed = await status(
+            Caller(user, messages).unary("Stop", metadata=[(DRIVER_UUID, user.uuid("unknown"))])
+        )
+        assert typed == await status(user.call("unknown", "stop"))
+        assert "install it" in typed[1]
+
+
+@dataclass(kw_only=True, eq=False)
+class Misnamed(Driver):
+    client: ClassVar[str] = Fan.client
+    grpc_interfaces: ClassVar[tuple[GrpcInterface, ...]] = (GrpcInterface("acme.fan.v1.Fun", FAN.module),)
+
+
+@dataclass(kw_only=True, eq=False)
+class Uninstalled(Driver):
+    client: ClassVar[str] = Fan.client
+    grpc_interfaces: ClassVar[tuple[GrpcInterface, ...]] = (
+        GrpcInterface("acme.light.v1.LightInterface", "acme_light.light_grpc"),
+    )
+
+
+async def test_reflection_leaves_out_an_interface_that_is_wrong(
+    serve: Serve, fan: Fan, messages: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    group = Composite(children={"fan": fan, "misnamed": Misnamed(), "uninstalled": Uninstalled()})
+    request = reflection_pb2.ServerReflectionRequest(list_services="")
+    async with serve(group) as user:
+        for _ in range(2):
+            async with user.channel.stream(SERVER_REFLECTION_SERVER_REFLECTION_INFO) as call:
+                await call.send(request)
+                names = [one.name for one in (await call.receive()).list_services_response.service]
+                assert SERVICE in names
+                assert "jumpstarter.v1.ExporterService" in names
+                assert not {"acme.fan.v1.Fun", "acme.light.v1.LightInterface"} & set(names)
+    warnings = sorted(text for text in caplog.messages if text.startswith("Reflection leaves out"))
+    assert [text.partition(":")[0].rpartition(" ")[2] for text in warnings] == [
+        "acme.fan.v1.Fun",
+        "acme.light.v1.LightInterface",
+    ]
+    assert "acme_fan.fan_grpc has no service of that name" in warnings[0]
+    assert "acme_light.light_grpc cannot be imported (No module named 'acme_light')" in warnings[1]
+
+
+@pytest.mark.parametrize("path", ["Stop", f"{SERVICE}/Stop", f"//{SERVICE}/Stop", "/", "*"])
+async def test_path_that_is_no_procedure_is_unimplemented(
+    serve: Serve, fan: Fan, path: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    method = Method(path, Cardinality.UNARY_UNARY, empty_pb2.Empty, empty_pb2.Empty)
+    async with serve(fan) as user:
+        code, details = await status(user.channel.unary(method, empty_pb2.Empty()))
+    assert (code, details) == (StatusCode.UNIMPLEMENTED, "Method not found!")
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
 async def test_method_that_the_device_lacks_is_unimplemented(serve: Serve, fan: Fan, messages: Any) -> None:
     async with serve(fan) as user:
         code, details = await status(Caller(user, messages).unary("NotOfThisDevice"))
@@ -439,7 +548,8 @@ async def test_cancelled_call_that_blocks_a_thread_fails_the_device(
     serve: Serve, fan: Fan, messages: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("jumpstarter_exporter.isolation.GRACE_SECONDS", 0.05)
-    async with serve(fan) as user:
+    notes: list[CallNote] = []
+    async with serve(fan, on_call=notes.append) as user:
         caller = Caller(user, messages)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(caller.unary, "Block")
@@ -454,6 +564,8 @@ async def test_cancelled_call_that_blocks_a_thread_fails_the_device(
             while is_stuck(fan):
                 await trio.sleep(0.01)
         await caller.unary("Stop")
+    stops = [one.status for one in notes if one.method == "stop" and one.status]
+    assert stops == ["INTERNAL", "OK"]
 
 
 async def test_report_names_the_service_and_has_its_descriptor(serve: Serve, fan: Fan, acme: Path) -> None:

@@ -72,7 +72,7 @@ class Method(Generic[Req, Res]):
     @property
     def service(self) -> str:
         """The full name of the service that has it."""
-        return self.path.split("/")[1]
+        return self.path.rpartition("/")[0].removeprefix("/")
 
 
 TOO_SLOW = "the peer is slow or hangs: try again, or look at its log"
