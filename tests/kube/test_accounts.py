@@ -377,7 +377,7 @@ async def test_what_was_good_before_holds_while_nobody_answers_and_keeps_nobody_
     for _ in range(20):
         assert (await accounts.verify(token))[0] == subject_of(ann)
     assert trio.current_time() - began < 15
-    monkeypatch.setattr(module, "AWAY_SECONDS", 0.0)
+    monkeypatch.setattr(module, "UNREACHABLE_SECONDS", 0.0)
     faults.refuses = lambda *_: 0
     asked = faults.seen.count(f"POST {REVIEWS}")
     assert (await accounts.verify(token))[0] == subject_of(ann)
