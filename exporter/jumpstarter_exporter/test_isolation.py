@@ -624,31 +624,6 @@ async def test_a_session_ends_though_its_driver_never_does(serve: Serve, where: 
     assert bad.events.count("open") == bad.events.count("close") == 1
 
 
-@pytest.mark.usefixtures("impatient")
-async def test_the_event_loop_ends_though_a_thread_never_does() -> None:
-    go_on = threading.Event()
-    life = Lifecycle()
-
-    async def main() -> None:
-        threads = DeviceThreads()
-        with trio.move_on_after(0.05):
-            await isolation.run(life, "plain()", lambda: isolation.in_thread(threads, go_on.wait))
-        assert life.is_stuck
-
-    try:
-        finished = threading.Event()
-
-        def loop() -> None:
-            trio.run(main)
-            finished.set()
-
-        threading.Thread(target=loop, daemon=True).start()
-        assert await trio.to_thread.run_sync(finished.wait, 20)
-        assert life.is_stuck, "nobody has seen it come back"
-    finally:
-        go_on.set()
-
-
 async def test_a_plain_method_whose_caller_left_is_waited_for() -> None:
     started, go_on, left = threading.Event(), threading.Event(), trio.Event()
     threads = DeviceThreads()

@@ -17,8 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jumpstarter_proto.rpc import RpcError, StatusCode
 
-from jumpstarter_exporter import threads
+from jumpstarter_exporter import isolation, threads
 from jumpstarter_exporter.composite import Composite
+from jumpstarter_exporter.device_state import Lifecycle
 from jumpstarter_exporter.devices.inventory import BoardDevices, Inventory
 from jumpstarter_exporter.devices.spec import Spec
 from jumpstarter_exporter.driver import Driver, export
@@ -187,3 +188,28 @@ def test_no_limit_is_exceeded_and_nobody_waits_for_a_free_thread(steps: list[tup
         patch.setattr(threads, "MAX_DEVICE_THREADS", 2)
         patch.setattr(threads, "MAX_BOARD_THREADS", 3)
         trio.run(main)
+
+
+async def test_the_event_loop_ends_though_a_thread_never_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(isolation, "GRACE_SECONDS", 0.02)
+    go_on = threading.Event()
+    life = Lifecycle()
+
+    async def main() -> None:
+        threads = DeviceThreads()
+        with trio.move_on_after(0.05):
+            await isolation.run(life, "plain()", lambda: isolation.in_thread(threads, go_on.wait))
+        assert life.is_stuck
+
+    try:
+        finished = threading.Event()
+
+        def loop() -> None:
+            trio.run(main)
+            finished.set()
+
+        threading.Thread(target=loop, daemon=True).start()
+        assert await trio.to_thread.run_sync(finished.wait, 20)
+        assert life.is_stuck, "nobody has seen it come back"
+    finally:
+        go_on.set()
