@@ -69,7 +69,7 @@ def test_what_is_written_has_the_style_and_the_types_of_this_project(
     ("words", "complaint"),
     [
         (["new", "relay"], "takes one NAME, and --kind power"),
-        (["new", "relay", "--kind", "pwer"], "takes one NAME, and --kind power"),
+        (["new", "relay", "--kind", "pwer"], "unknown kind 'pwer'; did you mean 'power'"),
         (["new", "--kind", "power"], "takes one NAME"),
         (["new", "../x", "--kind", "power"], "the name '../x' is invalid"),
         (["new", "Relay", "--kind", "power"], "the name 'Relay' is invalid"),

@@ -34,8 +34,10 @@ def driver(arguments: list[str], _: GlobalOptions) -> ExitCode:
         raise UsageError(f"`driver` has no verb {verb!r}{nearest(verb, ('new',))}")
     parsed = parse_arguments("driver new", rest, DRIVER_NEW)
     kind = parsed.one("--kind")
-    if len(parsed.words) != 1 or kind is None or kind not in KINDS:
+    if len(parsed.words) != 1 or kind is None:
         raise UsageError(f"`driver new` takes one NAME, and --kind {'|'.join(KINDS)}")
+    if kind not in KINDS:
+        raise UsageError(f"unknown kind {kind!r}{nearest(kind, KINDS)}")
     [name] = parsed.words
     if not _NAME.fullmatch(name):
         raise UsageError(

@@ -94,23 +94,28 @@ def _interfaces(node: SessionNode) -> tuple[GrpcInterface, ...]:
     return () if spec.fault else spec.kind.grpc_interfaces
 
 
-def _is_loaded(interface: GrpcInterface) -> bool:
-    """Load the messages that reflection describes. An interface that has none is logged once."""
+def _fault(interface: GrpcInterface) -> str:
+    """Load the module; return what is wrong with it, which may be anybody's, or an empty string."""
     from google.protobuf import descriptor_pool  # noqa: PLC0415 - rarely used
 
     try:
-        interface.load()
-    except (Exception, SystemExit) as error:  # anybody's module; the others must be described
-        _log_left_out(
-            interface, f"{interface.module} cannot be imported ({str(error) or type(error).__name__})"
-        )
-        return False
+        module = interface.load()
+    except (Exception, SystemExit) as error:  # whatever importing it raises, other interfaces must work
+        return f"{interface.module} cannot be imported ({str(error) or type(error).__name__})"
     try:
         descriptor_pool.Default().FindServiceByName(interface.service)
     except KeyError:
-        _log_left_out(interface, f"{interface.module} has no service of that name")
-        return False
-    return True
+        return f"{interface.module} has no service of that name"
+    if not hasattr(module, f"{interface.name}Servicer"):
+        return f"{interface.module} has no class {interface.name}Servicer"
+    return ""
+
+
+def _is_loaded(interface: GrpcInterface) -> bool:
+    """Load the messages that reflection describes. An interface that has none is logged once."""
+    if fault := _fault(interface):
+        _log_left_out(interface, fault)
+    return not fault
 
 
 @cache
@@ -121,6 +126,11 @@ def _log_left_out(interface: GrpcInterface, reason: str) -> None:
 def _routes(interface: GrpcInterface, selector: SessionSelector) -> dict[str, Route]:
     from jumpstarter_proto.purerpc_adapter.servicer import routes  # noqa: PLC0415 - loads purerpc
 
+    if fault := _fault(interface):
+        raise RpcError(
+            StatusCode.INTERNAL,
+            f"the interface {interface.service} cannot be used: {fault}; correct the driver's package",
+        )
     generated = getattr(interface.load(), f"{interface.name}Servicer")
     return routes(_device_servicer(generated, _Device(interface, selector)))
 

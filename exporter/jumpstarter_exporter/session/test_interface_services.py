@@ -495,6 +495,25 @@ async def test_reflection_leaves_out_an_interface_that_is_wrong(
     assert "acme_light.light_grpc cannot be imported (No module named 'acme_light')" in warnings[1]
 
 
+@pytest.mark.parametrize(
+    ("driver", "service", "said"),
+    [
+        (Misnamed, "acme.fan.v1.Fun", "has no service of that name"),
+        (Uninstalled, "acme.light.v1.LightInterface", "cannot be imported (No module named 'acme_light')"),
+    ],
+)
+async def test_call_of_an_interface_that_is_wrong_says_so(
+    serve: Serve, driver: type[Driver], service: str, said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    method = Method(f"/{service}/Stop", Cardinality.UNARY_UNARY, empty_pb2.Empty, empty_pb2.Empty)
+    async with serve(driver()) as user:
+        code, details = await status(user.channel.unary(method, empty_pb2.Empty()))
+    assert code is StatusCode.INTERNAL
+    assert details.startswith(f"the interface {service} cannot be used: acme_")
+    assert said in details
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
 @pytest.mark.parametrize("path", ["Stop", f"{SERVICE}/Stop", f"//{SERVICE}/Stop", "/", "*"])
 async def test_path_that_is_no_procedure_is_unimplemented(
     serve: Serve, fan: Fan, path: str, caplog: pytest.LogCaptureFixture
