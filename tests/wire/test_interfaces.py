@@ -96,7 +96,7 @@ def test_reported_descriptor_is_that_of_the_loaded_module(path: Path) -> None:
 def test_procedures_are_the_exported_methods(path: Path) -> None:
     interface = jumpstarter_interface(path.stem)
     procedures = service(interface).methods_by_name
-    offered: dict[str, Exported] = {}
+    offered: dict[str, list[Exported]] = {}
     for one in by_interface()[interface]:
         others = {
             name
@@ -106,10 +106,14 @@ def test_procedures_are_the_exported_methods(path: Path) -> None:
         }
         for name, method in exported(one).items():
             if pascal(name) not in others:
-                offered[pascal(name)] = method
+                offered.setdefault(pascal(name), []).append(method)
     assert sorted(procedures) == sorted(offered)
-    for name, method in offered.items():
-        check(procedures[name], method)
+    for name, methods in offered.items():
+        for method in methods:
+            check(procedures[name], method)
+        if procedures[name].input_type.full_name != EMPTY and methods[0].kind is not ExportKind.STREAM:
+            most = max(len(inspect.signature(one.function).parameters) for one in methods) - 1
+            assert most == len(procedures[name].input_type.fields), "a field that no class takes"
 
 
 def check(procedure: MethodDescriptor, method: Exported) -> None:
@@ -128,7 +132,10 @@ def check(procedure: MethodDescriptor, method: Exported) -> None:
     if not parameters:
         assert procedure.input_type.full_name == EMPTY, procedure.full_name
     else:
-        assert [one.name for one in procedure.input_type.fields] == [one.name for one in parameters]
+        fields = list(procedure.input_type.fields)
+        assert [one.name for one in fields[: len(parameters)]] == [one.name for one in parameters]
+        # A class may leave out what callers may leave out, too; a call that sets it is refused.
+        assert all(is_optional(one) for one in fields[len(parameters) :]), procedure.full_name
     for parameter in parameters:
         field = procedure.input_type.fields_by_name[parameter.name]
         assert is_optional(field) == (parameter.default is not inspect.Parameter.empty), field.full_name

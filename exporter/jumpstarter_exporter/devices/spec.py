@@ -18,6 +18,7 @@ from jumpstarter_proto.documents import PathInFile
 
 from jumpstarter_exporter.composite import Proxy, Unavailable
 from jumpstarter_exporter.driver import Driver
+from jumpstarter_exporter.grpc_interface import GrpcInterface
 from jumpstarter_exporter.isolation import isolated
 
 __all__ = ["Spec", "SpecOrigin", "adopt", "parts_of", "walk"]
@@ -71,6 +72,11 @@ class Spec:
     def interface(self) -> str:
         """The word after `jumpstarter` on the command line."""
         return "" if self.fault else self.kind.interface
+
+    @property
+    def grpc_interfaces(self) -> tuple[GrpcInterface, ...]:
+        """The services of its class, also while no driver object of it can be created."""
+        return () if self.fault else self.kind.grpc_interfaces
 
     @property
     def ref(self) -> str | None:

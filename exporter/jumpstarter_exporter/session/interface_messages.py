@@ -41,6 +41,8 @@ class Procedure:
         """JumpstarterUsageError if the request has no field for one of the method's parameters."""
         self._response_type = response_type
         self._fields = _parameters(method, request_type)
+        self._method = method.name
+        self._known = {field.name for field, _, _ in self._fields}
         self._is_empty = response_type is empty_pb2.Empty
         fields = response_type.DESCRIPTOR.fields
         name = response_type.DESCRIPTOR.name
@@ -52,8 +54,11 @@ class Procedure:
         """Positional arguments as DriverCall has them, before they are converted by the method's hints.
 
         Raises:
-            ValueError: a value is invalid; names the field.
+            ValueError: a value is invalid, or this device's method has no such parameter; names the field.
         """
+        for field, _ in request.ListFields():
+            if field.name not in self._known:
+                raise ValueError(f"{self._method} of this device does not take {field.name}; leave it out")
         found: list[JSON] = []
         missing: list[JSON] = []
         for field, default, read in self._fields:

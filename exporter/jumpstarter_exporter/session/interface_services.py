@@ -61,7 +61,7 @@ class InterfaceServices(DynamicServicer):
         if service.startswith(REFLECTION):
             return await self._find_reflection(call)
         for node in session.tree.nodes:
-            for interface in _interfaces(node):
+            for interface in node.slot.spec.grpc_interfaces:
                 if interface.service == service:
                     # Importing purerpc takes a tenth of a second; other calls must not wait for it.
                     routes = await trio.to_thread.run_sync(_routes, interface, self._selector)
@@ -79,19 +79,13 @@ class InterfaceServices(DynamicServicer):
 
         async def answer(call: _Call) -> None:
             session = await self._selector.enter(call, READ_ONLY_USE)
-            interfaces = {one for node in session.tree.nodes for one in _interfaces(node)}
+            interfaces = {one for node in session.tree.nodes for one in node.slot.spec.grpc_interfaces}
             reflection = await trio.to_thread.run_sync(describe, interfaces)
             await reflection.ServerReflectionInfo(call)
 
         methods = {method.path: method for method in Reflection.METHODS}
         method = methods.get(call.method.path)
         return None if method is None else (method, answer)
-
-
-def _interfaces(node: SessionNode) -> tuple[GrpcInterface, ...]:
-    """Those of the device's class; the device may be one whose driver object could not be created."""
-    spec = node.slot.spec
-    return () if spec.fault else spec.kind.grpc_interfaces
 
 
 def _fault(interface: GrpcInterface) -> str:
@@ -234,7 +228,7 @@ class _Device:
         if uuid is not None:
             return uuid
         session = await self._selector.enter(call, READ_ONLY_USE)
-        found = [node for node in session.tree.nodes if self._interface in _interfaces(node)]
+        found = [node for node in session.tree.nodes if self._interface in node.slot.spec.grpc_interfaces]
         if len(found) == 1:
             return str(found[0].driver.uuid)
         if not found:
@@ -255,7 +249,7 @@ class _Device:
                 StatusCode.NOT_FOUND,
                 f"no device here has the UUID {uuid[:100]!r}; see GetReport for the devices",
             )
-        if self._interface not in _interfaces(node):
+        if self._interface not in node.slot.spec.grpc_interfaces:
             node.check_usable()  # the class of a device that could not be created may be unknown
             raise RpcError(
                 StatusCode.NOT_FOUND, f"device {node} does not have the interface {self._interface.service}"

@@ -11,6 +11,7 @@ from jumpstarter_exporter.device_state import State
 from jumpstarter_exporter.devices.inventory import BoardDevices
 from jumpstarter_exporter.devices.layout import TreeLine
 from jumpstarter_exporter.devices.slot import Slot
+from jumpstarter_exporter.devices.spec import Spec
 from jumpstarter_exporter.driver import Driver
 from jumpstarter_exporter.isolation import isolated
 from jumpstarter_exporter.session.tree import Tree, TreeEntry
@@ -52,7 +53,7 @@ def _instance(entry: TreeEntry) -> jumpstarter_pb2.DriverInstanceReport:
             own = {**slot.spec.given_labels, **driver.labels, **slot.labels}
             labels = _labels(own, slot, driver.interface)
             report = _report(driver.uuid, parent, entry.name, labels, client=driver.client)
-            _add_interfaces(report, type(driver))
+            _add_interfaces(report, slot.spec)
             return _described(report, driver.description, driver.methods_description)
     except Exception as error:  # any driver's texts; its neighbours must be reported, too
         return _unknown(_report(driver.uuid, parent, entry.name, {}, client=type(driver).client), error)
@@ -67,7 +68,7 @@ def _known(line: TreeLine, slots: Mapping[str, Slot]) -> jumpstarter_pb2.DriverI
         own = {**spec.given_labels, **spec.values.get("labels", {}), **slot.labels}
         labels = _labels(own, slot, spec.interface)
         report = _report(slot.uuid, parent, line.name, labels, client=spec.client)
-        _add_interfaces(report, spec.kind)
+        _add_interfaces(report, spec)
         return _described(report, spec.description, spec.methods_description)
     except Exception as error:  # the labels and the reason come from a driver's code
         return _unknown(_report(slot.uuid, parent, line.name, {}, client=spec.client), error)
@@ -94,8 +95,8 @@ def _report(
     )
 
 
-def _add_interfaces(report: jumpstarter_pb2.DriverInstanceReport, kind: type[Driver]) -> None:
-    interfaces = kind.grpc_interfaces
+def _add_interfaces(report: jumpstarter_pb2.DriverInstanceReport, spec: Spec) -> None:
+    interfaces = spec.grpc_interfaces
     report.native_services.extend(interface.service for interface in interfaces)
     if interfaces and (descriptor := interfaces[0].descriptor()):
         report.file_descriptor_proto = descriptor

@@ -22,7 +22,7 @@ from jumpstarter_proto.errors import JumpstarterUsageError
 from jumpstarter_proto.reflection.v1 import reflection_pb2
 from jumpstarter_proto.reflection.v1.reflection_grpc import SERVER_REFLECTION_SERVER_REFLECTION_INFO
 from jumpstarter_proto.rpc import Cardinality, Method, RpcError, StatusCode
-from jumpstarter_proto.value import JSON
+from jumpstarter_proto.value import JSON, from_value
 
 from jumpstarter_exporter.composite import Composite
 from jumpstarter_exporter.conftest import Serve, User
@@ -585,6 +585,36 @@ async def test_cancelled_call_that_blocks_a_thread_fails_the_device(
         await caller.unary("Stop")
     stops = [one.status for one in notes if one.method == "stop" and one.status]
     assert stops == ["INTERNAL", "OK"]
+
+
+class SimpleFan(Fan):
+    """Takes less than its interface offers."""
+
+    @export
+    async def spin(self, speed: int) -> dict[str, JSON]:  # type: ignore[override]
+        return {"speed": speed}
+
+
+async def test_argument_that_a_device_does_not_take_is_refused_and_not_dropped(
+    serve: Serve, messages: Any
+) -> None:
+    async with serve(SimpleFan()) as user:
+        caller = Caller(user, messages)
+        reply = await caller.unary("Spin", messages.SpinRequest(speed=5), messages.SpinResponse)
+        assert from_value(reply.value) == {"speed": 5}
+        request = messages.SpinRequest(speed=5, labels=["loud"])
+        code, details = await status(caller.unary("Spin", request, messages.SpinResponse))
+    assert code is StatusCode.INVALID_ARGUMENT
+    assert details == "spin of this device does not take labels; leave it out"
+
+
+async def test_report_names_the_services_of_a_failed_device_too(serve: Serve) -> None:
+    unknown = Spec(Composite, fault="lab.yaml:3: unknown type fan.Fan; install it")
+    board = Spec(Composite, children={"broken": Spec(BrokenFan), "unknown": unknown})
+    async with serve(Inventory().add("lab", board)) as user:
+        named = {one.uuid: list(one.native_services) for one in (await user.report()).reports}
+        assert named[user.uuid("broken")] == [SERVICE]
+        assert named[user.uuid("unknown")] == []
 
 
 async def test_report_names_the_service_and_has_its_descriptor(serve: Serve, fan: Fan, acme: Path) -> None:
