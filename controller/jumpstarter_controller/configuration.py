@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from jumpstarter_proto.documents import ConfigError, Document, read_struct
 from jumpstarter_proto.durations import TimeFormatError, seconds
+from jumpstarter_proto.yaml_files import ConfigError, Document, read_struct
 
 from jumpstarter_controller.identity.authenticate import PREFIX
 from jumpstarter_controller.identity.oidc import IssuerSettings

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import trustme
-from jumpstarter_proto.documents import ConfigError
+from jumpstarter_proto.yaml_files import ConfigError
 
 from jumpstarter_controller.configuration import Configuration, load, unread
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from jumpstarter_proto.documents.values import convert, usable
 from jumpstarter_proto.errors import JumpstarterUsageError
 from jumpstarter_proto.value import JSON
+from jumpstarter_proto.yaml_files.values import convert, usable
 
 __all__ = ["Plan", "hints", "plan"]
 

@@ -9,9 +9,9 @@ from typing import Any, Literal
 from uuid import UUID
 
 import pytest
-from jumpstarter_proto.documents import convert
 from jumpstarter_proto.errors import JumpstarterUsageError
 from jumpstarter_proto.value import JSON
+from jumpstarter_proto.yaml_files import convert
 
 from jumpstarter_exporter.arguments import plan
 

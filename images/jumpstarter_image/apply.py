@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
-from jumpstarter_proto.documents import BlankingError
+from jumpstarter_proto.yaml_files import BlankingError
 
 from jumpstarter_image import fat, state
 from jumpstarter_image.host import Host

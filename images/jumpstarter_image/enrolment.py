@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
-from jumpstarter_proto.documents import load_text
 from jumpstarter_proto.errors import ExitCode
 from jumpstarter_proto.json_texts import parse_json
+from jumpstarter_proto.yaml_files import load_text
 
 from jumpstarter_image import state
 from jumpstarter_image.apply import read_file, remove_secrets

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import yaml
-from jumpstarter_proto.documents import BlankingError, blanked, load_text
+from jumpstarter_proto.yaml_files import BlankingError, blanked, load_text
 
 from jumpstarter_image.site_text import SiteText
 

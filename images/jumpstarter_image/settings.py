@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 from jumpstarter_proto.addresses import CONTROLLER_PORT, AddressSyntaxError, split_host_port
-from jumpstarter_proto.documents import ConfigError, Document, kind_of, nearest
+from jumpstarter_proto.yaml_files import ConfigError, Document, kind_of, nearest
 
 from jumpstarter_image.kept import Address, Kept, Wifi, code_digest
 

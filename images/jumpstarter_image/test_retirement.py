@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from jumpstarter_proto.documents import BlankingError, load_text
+from jumpstarter_proto.yaml_files import BlankingError, load_text
 
 from jumpstarter_image.fat import STATUS_BYTES, change_in_place, write_padded
 from jumpstarter_image.retirement import SECTOR_BYTES, Write, writes_without

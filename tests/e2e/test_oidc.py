@@ -16,11 +16,11 @@ import yaml
 from jumpstarter_client.controller.controller_client import ControllerClient
 from jumpstarter_client.identity.client_config import ClientConfig
 from jumpstarter_controller.process.data_folder import DataFolder
-from jumpstarter_proto.documents import edited
 from jumpstarter_proto.remote import Identity, Kind, Trust, open_controller
 from jumpstarter_proto.rpc import RpcError
 from jumpstarter_proto.v1.jumpstarter_grpc import ControllerServiceStub
 from jumpstarter_proto.v1.jumpstarter_pb2 import RegisterRequest
+from jumpstarter_proto.yaml_files import set_values
 
 from tests.e2e.lab import LIMIT, Lab
 from tests.interop import exporters
@@ -265,7 +265,7 @@ def test_a_token_that_cannot_be_renewed_says_to_log_in(tmp_path: Path) -> None:
         provider.browser().log_in(told(process, "or open "), "Ann.Lee")
         assert process.wait(LIMIT) == 0
         path = lab.home / ".config" / "jumpstarter" / "clients" / "ann-lee.yaml"
-        path.write_text(edited(path.read_text(), {("refresh_token",): "wrong"}))
+        path.write_text(set_values(path.read_text(), {("refresh_token",): "wrong"}))
         lab.until(lambda: "run `jumpstarter login`" in lab.run("lease", "list").stderr)
         code, said = lab.refused("lease", "list")
         assert (code, "the token has expired" in said) == (5, True)

@@ -13,8 +13,8 @@ import pytest
 import yaml
 from jumpstarter_controller.identity import Subject, TokenIssuer, signing_key
 from jumpstarter_controller.process.data_folder import DataFolder
-from jumpstarter_proto.documents import edited
 from jumpstarter_proto.remote import Kind
+from jumpstarter_proto.yaml_files import set_values
 
 from tests.e2e.lab import EXPORT, LIMIT, Lab
 from tests.interop import exporters
@@ -91,7 +91,7 @@ def test_an_expired_token_says_so_and_what_to_do(lab: Lab) -> None:
         signing_key(folder.signing_key), config["endpoint"], clock=lambda: time.time() - 400 * 86400
     )
     token, _ = long_ago.issue(Subject(Kind.CLIENT, lab.namespace, "ann", "1"))
-    ann.write_text(edited(ann.read_text(), {("token",): token}))
+    ann.write_text(set_values(ann.read_text(), {("token",): token}))
     done = lab.run("auth", "status", "--client", str(ann))
     assert done.returncode == 5
     assert "expired 35d" in done.stdout

@@ -37,10 +37,9 @@ from jumpstarter_exporter.devices.match import match_devices
 from jumpstarter_exporter.devices.suggestion import suggested
 from jumpstarter_exporter.devices.udev_device import parse_database
 from jumpstarter_exporter.recording import records
-from jumpstarter_proto import documents, value
+from jumpstarter_proto import value, yaml_files
 from jumpstarter_proto.byte_streams import router_frames
 from jumpstarter_proto.client.v1 import client_pb2
-from jumpstarter_proto.documents import ConfigError
 from jumpstarter_proto.lab.v1 import exporter_pb2, exporters_pb2
 from jumpstarter_proto.remote import Kind
 from jumpstarter_proto.rpc import Options, RpcError
@@ -65,6 +64,7 @@ from jumpstarter_proto.rpc.test_http2 import (
     frame,
 )
 from jumpstarter_proto.v1 import jumpstarter_pb2
+from jumpstarter_proto.yaml_files import ConfigError
 
 from tests.fuzz.cameras import camera, cameras
 from tests.fuzz.flash_changes import flash_messages, flash_streams
@@ -291,11 +291,11 @@ def _recordings() -> list[bytes]:
 def _yaml(data: bytes) -> None:
     text = data.decode("utf-8", "replace")
     with suppress(yaml.YAMLError):
-        documents.load_text(text)
+        yaml_files.load_text(text)
     with suppress(ConfigError):
-        documents.Document.several(_FILE, "x", text)
+        yaml_files.Document.load_all(_FILE, "x", text)
     with suppress(yaml.YAMLError):
-        documents.edited(text, {("a", "b"): "c"})
+        yaml_files.set_values(text, {("a", "b"): "c"})
 
 
 def _yamls() -> list[bytes]:
@@ -372,7 +372,9 @@ def _udev(data: bytes) -> None:
     assert len({match.path for match in matches}) == len(matches)
     assert all(part.isascii() and part for match in matches for part in match.path.split("."))
     suggestion = suggested(tree, findings).encode()
-    assert len(suggestion) > documents.MAX_BYTES or profiles.parse(_FILE, suggestion).profiles or not findings
+    assert (
+        len(suggestion) > yaml_files.MAX_BYTES or profiles.parse(_FILE, suggestion).profiles or not findings
+    )
 
 
 def _udev_databases() -> list[bytes]:
@@ -429,7 +431,7 @@ TARGETS = {
     "lab-news": Target(_lab_news, _labs),
     "router-frames": Target(_router_frame, lambda: [b"\x0a\3abc", b"\x0a\3abc\x10\1", b"\x10\6"]),
     "recordings": Target(_recording, _recordings),
-    "documents": Target(_yaml, _yamls),
+    "yaml-files": Target(_yaml, _yamls),
     "policies": Target(_policy, lambda: [POLICY]),
     "log-records": Target(_log_record, _log_records),
     "values": Target(_value, _values),

@@ -78,7 +78,7 @@ def endless_value(_value: struct_pb2.Value) -> None:
         ("router-frames", router_frames, "unpack", unchecked_frame, "DecodeError"),
         ("recordings", records, "decode", unchecked_sum, "is not a valid Kind|AssertionError"),
         ("messages", MessageReader, "_parse", unbounded_message, "AssertionError"),
-        ("documents", "jumpstarter_proto.documents", "load_text", unbounded_text, "ValueError"),
+        ("yaml-files", "jumpstarter_proto.yaml_files", "load_text", unbounded_text, "ValueError"),
         ("log-records", logs, "entry_of", unread_record, DecodeError.__name__),
         ("values", value, "from_value", endless_value, "hangs"),
     ],
@@ -97,7 +97,7 @@ def test_a_planted_fault_is_found(
     monkeypatch.setattr(sys.modules[place] if isinstance(place, str) else place, attribute, planted)
     if "hangs" in what:
         monkeypatch.setattr("tests.fuzz.engine.HANG_SECONDS", 0.03)
-    seeds = [DATE] if name == "documents" else target.seeds()
+    seeds = [DATE] if name == "yaml-files" else target.seeds()
     found = fuzz(target.run, seeds, count=5000, seed=1).finding
     assert found is not None
     again = run_one(target.run, found.data)

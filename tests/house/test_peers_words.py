@@ -25,16 +25,16 @@ def calls(module: Module) -> Iterator[tuple[str, int]]:
 
 
 def test_yaml_is_read_within_bounds() -> None:
-    """By `documents`, which refuses what would grow."""
+    """By `yaml_files`, which refuses what would grow."""
     readers = {f"yaml.{name}" for name in YAML_READERS}
     found = [
         f"{module.name}:{line}"
         for module in written()
-        if not module.name.startswith("jumpstarter_proto.documents")
+        if not module.name.startswith("jumpstarter_proto.yaml_files")
         for call, line in calls(module)
         if call in readers
     ]
-    assert found == [], "use jumpstarter_proto.documents: Document, or load_text"
+    assert found == [], "use jumpstarter_proto.yaml_files: Document, or load_text"
 
 
 NUMBERS = {"max(seconds, 1e-09)"}

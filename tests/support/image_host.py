@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from jumpstarter_image.host import Host
-from jumpstarter_proto.documents import load_text
+from jumpstarter_proto.yaml_files import load_text
 
 __all__ = ["ImageHost"]
 

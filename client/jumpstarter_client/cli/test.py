@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import trio
-from jumpstarter_proto.documents import Document
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.terminal import print_line, print_text
+from jumpstarter_proto.yaml_files import Document
 
 from jumpstarter_client.cli.arguments import parse_arguments
 from jumpstarter_client.cli.command_options import TEST

@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jumpstarter_proto.addresses import CONTROLLER_PORT, AddressSyntaxError, split_host_port
-from jumpstarter_proto.documents import edited
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.json_texts import parse_json
 from jumpstarter_proto.private_files import write_private
 from jumpstarter_proto.remote import KEEPALIVE, Identity, Kind, Trust, options_of
 from jumpstarter_proto.rpc import Options
+from jumpstarter_proto.yaml_files import set_values
 
 if TYPE_CHECKING:
-    from jumpstarter_proto.documents import Document
+    from jumpstarter_proto.yaml_files import Document
 
     from jumpstarter_client.node import Allowed
 
@@ -125,7 +125,7 @@ def _current(home: Path) -> str:
 
 def _read(path: Path) -> tuple[dict[str, str], dict[str, dict[str, Any]]]:
     """Read the top-level texts of a file, and its sections, without missing and null values."""
-    from jumpstarter_proto.documents import Document, check_keys, check_value  # noqa: PLC0415
+    from jumpstarter_proto.yaml_files import Document, check_keys, check_value  # noqa: PLC0415
 
     if not path.exists():
         raise ClientConfigError(f"no configuration {path}; name another one with --client")
@@ -145,7 +145,7 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, dict[str, Any]]]:
 
 
 def _section(document: Document, key: str) -> dict[str, Any]:
-    from jumpstarter_proto.documents import check_keys, check_value, kind_of  # noqa: PLC0415
+    from jumpstarter_proto.yaml_files import check_keys, check_value, kind_of  # noqa: PLC0415
 
     given, known = document.data[key], _SECTIONS[key]
     if not isinstance(given, dict):
@@ -162,7 +162,7 @@ def _section(document: Document, key: str) -> dict[str, Any]:
 
 def _from_environment(key: str, environment: Mapping[str, str]) -> dict[str, Any]:
     """Read a section from its environment variable, in JSON."""
-    from jumpstarter_proto.documents import convert, nearest  # noqa: PLC0415
+    from jumpstarter_proto.yaml_files import convert, nearest  # noqa: PLC0415
 
     variable, known = f"JMP_{key.upper()}", _SECTIONS[key]
     text = environment.get(variable)
@@ -261,7 +261,7 @@ def _patterns(given: list[str] | str) -> list[str]:
 def read_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML mapping without checking its keys. ClientConfigError if the file is missing or invalid."""
     import yaml  # noqa: PLC0415 - local use needs none
-    from jumpstarter_proto.documents import MAX_BYTES, load_text  # noqa: PLC0415
+    from jumpstarter_proto.yaml_files import MAX_BYTES, load_text  # noqa: PLC0415
 
     try:
         with path.open("rb") as file:
@@ -280,4 +280,4 @@ def replace_tokens(path: Path, token: str, refresh_token: str = "") -> None:
     changes: dict[tuple[str, ...], str | bool] = {("token",): token}
     if refresh_token:
         changes[("refresh_token",)] = refresh_token
-    write_private(path, edited(path.read_text(encoding="utf-8"), changes).encode())
+    write_private(path, set_values(path.read_text(encoding="utf-8"), changes).encode())

@@ -6,10 +6,10 @@ import re
 from pathlib import Path
 from typing import Any
 
-from jumpstarter_proto.documents import ConfigError, edited
 from jumpstarter_proto.file_names import safe_name
 from jumpstarter_proto.private_files import PrivateFileError, write_private
 from jumpstarter_proto.remote import split_endpoint
+from jumpstarter_proto.yaml_files import ConfigError, set_values
 
 from jumpstarter_client.identity.client_config import ClientConfig, ClientConfigError, load, read_yaml
 
@@ -177,4 +177,4 @@ def _changed(text: str, config: ClientConfig, keeps_drivers: bool) -> str:
         changes["refresh_token",] = config.refresh_token
     if not keeps_drivers:
         changes |= {("drivers", "allow"): list(config.allow), ("drivers", "unsafe"): config.unsafe}
-    return edited(text, changes)
+    return set_values(text, changes)

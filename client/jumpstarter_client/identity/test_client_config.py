@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from jumpstarter_proto.documents import ConfigError
+from jumpstarter_proto.yaml_files import ConfigError
 
 from jumpstarter_client.identity.client_config import ClientConfigError, load
 

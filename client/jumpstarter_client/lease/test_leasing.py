@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 from jumpstarter_proto.client.v1 import client_pb2
-from jumpstarter_proto.documents import ConfigError
 from jumpstarter_proto.v1 import kubernetes_pb2
+from jumpstarter_proto.yaml_files import ConfigError
 
 from jumpstarter_client.controller.lease_view import (
     LeasePhase,

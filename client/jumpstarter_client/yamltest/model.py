@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from jumpstarter_proto.documents import Document, PathInFile
+from jumpstarter_proto.yaml_files import Document, PathInFile
 
 from jumpstarter_client.yamltest.steps import StepType
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jumpstarter_proto.documents import Document, PathInFile, check_keys, check_value, kind_of, nearest
 from jumpstarter_proto.durations import decimal_seconds
+from jumpstarter_proto.yaml_files import Document, PathInFile, check_keys, check_value, kind_of, nearest
 
 from jumpstarter_client.yamltest.model import BoardTest, Group, Item, Requires, StepCall
 from jumpstarter_client.yamltest.steps import StepType, known_steps

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import trio
-from jumpstarter_proto.documents import nearest
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.tasks import collapsed
+from jumpstarter_proto.yaml_files import nearest
 
 from jumpstarter_client.base import DriverClient
 from jumpstarter_client.console.expect import Expect

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Protocol, get_type_hints, overload
 
 import msgspec
 from jumpstarter_proto import driver_packages
-from jumpstarter_proto.documents import Document, PathInFile, check_value, nearest
+from jumpstarter_proto.yaml_files import Document, PathInFile, check_value, nearest
 
 from jumpstarter_client.base import DriverClient
 

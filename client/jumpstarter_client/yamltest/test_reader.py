@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from jumpstarter_proto.documents import ConfigError
 from jumpstarter_proto.durations import decimal_seconds
 from jumpstarter_proto.errors import ExitCode
+from jumpstarter_proto.yaml_files import ConfigError
 
 from jumpstarter_client.yamltest.model import BoardTest, Group, StepCall
 from jumpstarter_client.yamltest.reader import locate, read

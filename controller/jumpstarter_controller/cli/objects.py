@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jumpstarter_proto.documents import edited, load_text
 from jumpstarter_proto.durations import seconds
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.lab.v1 import lab_pb2
@@ -21,6 +20,7 @@ from jumpstarter_proto.remote import Identity, Kind, Trust
 from jumpstarter_proto.remote.enrolment import Membership
 from jumpstarter_proto.rpc import RpcError, StatusCode
 from jumpstarter_proto.terminal import print_error_line, print_line, print_text
+from jumpstarter_proto.yaml_files import load_text, set_values
 
 from jumpstarter_controller.cli.admin_call import CALL_SECONDS, call_admin
 
@@ -248,7 +248,7 @@ def _filled_in(kind: Kind, path: Path, credential: lab_pb2.Credential) -> str:
         return yaml.safe_dump(configuration(kind, credential), sort_keys=False)
     identity = Identity(kind, credential.namespace, credential.name, credential.token)
     trust = Trust(ca=base64.b64encode(credential.ca.encode()).decode())
-    return edited(before, Membership(credential.endpoint, identity, trust).changes())
+    return set_values(before, Membership(credential.endpoint, identity, trust).changes())
 
 
 def configuration(kind: Kind, credential: lab_pb2.Credential) -> dict[str, Any]:

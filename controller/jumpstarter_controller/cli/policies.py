@@ -6,9 +6,9 @@ import json
 import sys
 from pathlib import Path
 
-from jumpstarter_proto.documents import ConfigError
 from jumpstarter_proto.lab.v1 import lab_pb2 as pb
 from jumpstarter_proto.terminal import print_line, print_text
+from jumpstarter_proto.yaml_files import ConfigError
 
 from jumpstarter_controller.cli.admin_call import CALL_SECONDS, call_admin
 from jumpstarter_controller.cli.policy_documents import as_data, read_policies, written

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jumpstarter_proto.documents import Document, PathInFile, check_keys, check_value
 from jumpstarter_proto.durations import TimeFormatError, go_seconds
 from jumpstarter_proto.lab.v1 import lab_pb2 as pb
+from jumpstarter_proto.yaml_files import Document, PathInFile, check_keys, check_value
 
 from jumpstarter_controller.selectors import (
     Operator,
@@ -40,7 +40,7 @@ def read_policies(file: Path, text: str | None, namespace: str) -> list[pb.Polic
         ConfigError: says what is wrong with which, and at which line.
     """
     found: list[pb.Policy] = []
-    for document in Document.several(file, "apiVersion", text):
+    for document in Document.load_all(file, "apiVersion", text):
         policy = _policy(document, namespace)
         if any((one.namespace, one.name) == (policy.namespace, policy.name) for one in found):
             raise document.error(

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from jumpstarter_proto.documents import ConfigError
 from jumpstarter_proto.lab.v1 import lab_pb2 as pb
+from jumpstarter_proto.yaml_files import ConfigError
 
 from jumpstarter_controller.cli.policy_documents import read_policies, written
 from jumpstarter_controller.selectors import parse

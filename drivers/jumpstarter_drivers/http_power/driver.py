@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 
 from jumpstarter_exporter.driver import DeviceFailed, DeviceMissing, export
-from jumpstarter_proto.documents import nearest
 from jumpstarter_proto.texts import shown
+from jumpstarter_proto.yaml_files import nearest
 
 from jumpstarter_drivers.http_power.conversation import Conversation
 from jumpstarter_drivers.http_power.credentials import HttpCredentials, Scheme

@@ -11,8 +11,8 @@ from typing import ClassVar, Literal, TypeVar
 
 import trio
 from jumpstarter_exporter.driver import DeviceMissing, export
-from jumpstarter_proto.documents import nearest
 from jumpstarter_proto.texts import shown
+from jumpstarter_proto.yaml_files import nearest
 
 from jumpstarter_drivers.host_names import check_host
 from jumpstarter_drivers.mqtt_power.broker import Broker, BrokerConnection, MqttMessage, visit

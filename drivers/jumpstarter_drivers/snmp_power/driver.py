@@ -9,7 +9,7 @@ from string import Template
 from typing import ClassVar, Literal
 
 from jumpstarter_exporter.driver import DeviceMissing, export
-from jumpstarter_proto.documents import nearest
+from jumpstarter_proto.yaml_files import nearest
 
 from jumpstarter_drivers.host_names import check_host
 from jumpstarter_drivers.power.device_access import read_password

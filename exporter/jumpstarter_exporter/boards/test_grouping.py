@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from jumpstarter_proto.documents import ConfigError
+from jumpstarter_proto.yaml_files import ConfigError
 
 from jumpstarter_exporter.boards.grouping import (
     Assignment,

@@ -11,7 +11,6 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import trio
-from jumpstarter_proto.documents import ConfigError, edited
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.private_files import PrivateFileError, write_private
 from jumpstarter_proto.remote import Kind, Trust, split_endpoint
@@ -20,6 +19,7 @@ from jumpstarter_proto.rpc import RpcError, StatusCode
 from jumpstarter_proto.secret_input import read_secret
 from jumpstarter_proto.tasks import collapsed
 from jumpstarter_proto.terminal import print_line
+from jumpstarter_proto.yaml_files import ConfigError, set_values
 
 from jumpstarter_exporter import config as configuration
 from jumpstarter_exporter.config.config_files import ConfigNotFoundError, list_configs, locate_config
@@ -214,7 +214,7 @@ def _say_whose(board: str, kept: Path, enrolment: Enrolment) -> int:
 
 def filled_in(text: str, member: Membership) -> str:
     """The configuration with the controller's answer; everything else stays, including comments."""
-    return edited(text if text.strip() else NEW, member.changes())
+    return set_values(text if text.strip() else NEW, member.changes())
 
 
 def _say_what_is_next(loaded: ExporterConfig) -> int:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import trio
 from jumpstarter_proto.addresses import AddressSyntaxError, split_host_port
-from jumpstarter_proto.documents import nearest
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.process import keep_what_is_there
 from jumpstarter_proto.tasks import collapsed
+from jumpstarter_proto.yaml_files import nearest
 
 from jumpstarter_exporter import config as configuration
 from jumpstarter_exporter.boards import claim

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from jumpstarter_proto.documents import ConfigError
 from jumpstarter_proto.errors import ExitCode
+from jumpstarter_proto.yaml_files import ConfigError
 
 from jumpstarter_exporter import paths
 from jumpstarter_exporter.cli.check import check_files

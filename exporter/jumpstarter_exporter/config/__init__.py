@@ -6,7 +6,7 @@ that names the file, the line, the path in it and the nearest thing that would m
 
 from __future__ import annotations
 
-from jumpstarter_proto.documents import ConfigError
+from jumpstarter_proto.yaml_files import ConfigError
 
 from jumpstarter_exporter.config.builder import build
 from jumpstarter_exporter.config.config_files import (

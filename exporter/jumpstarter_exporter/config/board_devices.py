@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from jumpstarter_proto.documents import ConfigError, PathInFile
+from jumpstarter_proto.yaml_files import ConfigError, PathInFile
 
 from jumpstarter_exporter.config import ExporterConfig, build
 from jumpstarter_exporter.devices.inventory import BoardDevices, Inventory

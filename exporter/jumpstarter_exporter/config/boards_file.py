@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
-from jumpstarter_proto.documents import ConfigError, Document, FieldError, check_names, read_struct
+from jumpstarter_proto.yaml_files import ConfigError, Document, FieldError, check_names, read_struct
 
 from jumpstarter_exporter.boards.grouping import MAX_NAME_LENGTH, BoardRule, GroupingRules, board_name
 from jumpstarter_exporter.devices.port_patterns import check_port

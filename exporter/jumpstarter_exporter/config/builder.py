@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from jumpstarter_proto.documents import ConfigError, Document, PathInFile, check_value, nearest
+from jumpstarter_proto.yaml_files import ConfigError, Document, PathInFile, check_value, nearest
 
 from jumpstarter_exporter.arguments import hints
 from jumpstarter_exporter.composite import Composite, Proxy, Unavailable

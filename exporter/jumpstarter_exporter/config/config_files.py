@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from jumpstarter_proto.documents import nearest
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.private_files import PrivateFileError
+from jumpstarter_proto.yaml_files import nearest
 
 from jumpstarter_exporter.paths import config_folders
 

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from jumpstarter_proto.documents import MAX_BYTES, ConfigError
 from jumpstarter_proto.file_names import safe_name
+from jumpstarter_proto.yaml_files import MAX_BYTES, ConfigError
 
 from jumpstarter_exporter.config.config_files import list_configs, misnamed_configs
 from jumpstarter_exporter.config.model import ExporterConfig

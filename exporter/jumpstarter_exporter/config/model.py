@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 
 import msgspec
 from jumpstarter_proto.addresses import CONTROLLER_PORT, AddressSyntaxError, split_host_port
-from jumpstarter_proto.documents import Document, FieldError, PathInFile
 from jumpstarter_proto.reach import Reach
+from jumpstarter_proto.yaml_files import Document, FieldError, PathInFile
 
 from jumpstarter_exporter.boards.occupancy import OccupancyLimits
 from jumpstarter_exporter.config.host_labels import host_labels

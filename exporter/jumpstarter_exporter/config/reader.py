@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jumpstarter_proto.documents import (
+from jumpstarter_proto.yaml_files import (
     ConfigError,
     Document,
     PathInFile,

@@ -9,8 +9,8 @@ from typing import cast
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from jumpstarter_proto.documents import ConfigError, Document
 from jumpstarter_proto.private_files import PrivateFileError
+from jumpstarter_proto.yaml_files import ConfigError, Document
 
 from jumpstarter_exporter import paths
 from jumpstarter_exporter.config import ExporterConfig

@@ -14,8 +14,8 @@ import sys
 from collections.abc import Iterable
 
 from jumpstarter_proto import driver_packages
-from jumpstarter_proto.documents import nearest
 from jumpstarter_proto.driver_packages import DriverPackage
+from jumpstarter_proto.yaml_files import nearest
 
 from jumpstarter_exporter.driver import Driver
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from jumpstarter_proto.documents import FieldError
+from jumpstarter_proto.yaml_files import FieldError
 
 __all__ = ["check_port"]
 

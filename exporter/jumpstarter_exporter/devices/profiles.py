@@ -22,7 +22,7 @@ from string import Formatter
 from typing import Any, Literal
 
 import msgspec
-from jumpstarter_proto.documents import (
+from jumpstarter_proto.yaml_files import (
     ConfigError,
     Document,
     FieldError,

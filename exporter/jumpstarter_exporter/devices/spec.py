@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from jumpstarter_proto.documents import PathInFile
+from jumpstarter_proto.yaml_files import PathInFile
 
 from jumpstarter_exporter.composite import Proxy, Unavailable
 from jumpstarter_exporter.driver import Driver

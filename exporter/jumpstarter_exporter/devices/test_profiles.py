@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from jumpstarter_proto.documents import ConfigError
+from jumpstarter_proto.yaml_files import ConfigError
 
 from jumpstarter_exporter.config.types import resolve
 from jumpstarter_exporter.devices import profiles

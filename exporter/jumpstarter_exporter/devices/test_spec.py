@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from jumpstarter_proto.documents import ConfigError
+from jumpstarter_proto.yaml_files import ConfigError
 
 from jumpstarter_exporter.composite import Composite, Proxy, Unavailable
 from jumpstarter_exporter.config import build, load

@@ -10,11 +10,11 @@ import logging
 from dataclasses import replace
 
 import trio
-from jumpstarter_proto.documents import edited
 from jumpstarter_proto.errors import JumpstarterError
 from jumpstarter_proto.lab.v1 import enrolment_pb2
 from jumpstarter_proto.private_files import PrivateFileError, write_private
 from jumpstarter_proto.remote import Identity, Trust, read_claims
+from jumpstarter_proto.yaml_files import set_values
 
 from jumpstarter_exporter.config import ExporterConfig, load, with_identity
 from jumpstarter_exporter.config.identities import Identities
@@ -67,4 +67,4 @@ class OwnRenewal:
 
 def _write(enrolment: Enrolment) -> None:
     text = enrolment.file.read_text(encoding="utf-8")
-    write_private(enrolment.file, edited(text, {("token",): enrolment.token}).encode())
+    write_private(enrolment.file, set_values(text, {("token",): enrolment.token}).encode())

@@ -14,7 +14,6 @@ import jwt
 import pytest
 import trio
 import trio.testing
-from jumpstarter_proto.documents import ConfigError
 from jumpstarter_proto.lab.v1 import boards_grpc, enrolment_grpc, enrolment_pb2, lab_pb2
 from jumpstarter_proto.lab.v1 import boards_pb2 as pb
 from jumpstarter_proto.remote import REASON, Identity, Kind, ReasonCode
@@ -28,6 +27,7 @@ from jumpstarter_proto.rpc import (
     serve_connection,
 )
 from jumpstarter_proto.tasks import collapsed
+from jumpstarter_proto.yaml_files import ConfigError
 
 from jumpstarter_exporter.boards.claim import exclusive_claim
 from jumpstarter_exporter.config import Enrolment, Identities, load, with_identity

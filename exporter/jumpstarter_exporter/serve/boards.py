@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import trio
-from jumpstarter_proto.documents import ConfigError
 from jumpstarter_proto.errors import JumpstarterError
 from jumpstarter_proto.notifications import Broadcast
 from jumpstarter_proto.process import DescriptorStore
 from jumpstarter_proto.rpc import Server, unix_listener
 from jumpstarter_proto.tasks import collapsed, single
 from jumpstarter_proto.texts import shown
+from jumpstarter_proto.yaml_files import ConfigError
 
 from jumpstarter_exporter.boards import claim
 from jumpstarter_exporter.config.board_devices import check_board, first_fault

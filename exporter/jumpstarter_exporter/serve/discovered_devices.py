@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from uuid import UUID
 
-from jumpstarter_proto.documents import Document
+from jumpstarter_proto.yaml_files import Document
 
 from jumpstarter_exporter.composite import Composite
 from jumpstarter_exporter.config.builder import build_entry

@@ -17,9 +17,9 @@ from typing import Protocol
 from uuid import UUID
 
 import trio
-from jumpstarter_proto.documents import ConfigError, Document
 from jumpstarter_proto.errors import JumpstarterError
 from jumpstarter_proto.notifications import AutoResetEvent
+from jumpstarter_proto.yaml_files import ConfigError, Document
 
 from jumpstarter_exporter.boards.grouping import (
     Assignment,

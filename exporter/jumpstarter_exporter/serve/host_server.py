@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakKeyDictionary
 
 import trio
-from jumpstarter_proto.documents import nearest
 from jumpstarter_proto.file_names import path_text
 from jumpstarter_proto.lab.v1 import host_pb2
 from jumpstarter_proto.lab.v1.host_grpc import HostServiceServicer
 from jumpstarter_proto.rpc import RpcError, ServedConnection, ServerCall, Servicer, StatusCode
 from jumpstarter_proto.texts import shown
+from jumpstarter_proto.yaml_files import nearest
 
 from jumpstarter_exporter.callers import caller_name
 from jumpstarter_exporter.hooks.runner import is_in_hook

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from jumpstarter_proto.documents import ConfigError, Document
+from jumpstarter_proto.yaml_files import ConfigError, Document
 
 from jumpstarter_exporter.devices.host_use import read_host_use
 from jumpstarter_exporter.devices.hwdb import shipped as shipped_tables

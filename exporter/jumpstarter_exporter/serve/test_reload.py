@@ -15,13 +15,13 @@ from typing import Any
 import pytest
 import trio
 from google.protobuf import empty_pb2
-from jumpstarter_proto.documents import ConfigError
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.lab.v1 import host_pb2
 from jumpstarter_proto.lab.v1.host_grpc import HostServiceStub
 from jumpstarter_proto.rpc import Channel, RpcError
 from jumpstarter_proto.v1 import jumpstarter_pb2
 from jumpstarter_proto.v1.jumpstarter_grpc import ExporterServiceStub
+from jumpstarter_proto.yaml_files import ConfigError
 
 from jumpstarter_exporter.boards import claim
 from jumpstarter_exporter.config.folder import BoardFile

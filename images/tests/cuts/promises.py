@@ -17,7 +17,7 @@ import yaml
 from jumpstarter_image.fat import STATUS_BYTES
 from jumpstarter_image.kept import Kept, code_digest
 from jumpstarter_image.site_text import NotTextError, SiteText
-from jumpstarter_proto.documents import load_text
+from jumpstarter_proto.yaml_files import load_text
 
 from cuts.disks import Partition, TableError, partitions
 from cuts.story import Save, Story

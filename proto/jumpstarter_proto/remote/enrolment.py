@@ -30,7 +30,7 @@ class Membership:
     """Without a fingerprint, for which a configuration has no place."""
 
     def changes(self) -> dict[tuple[str, ...], str | bool]:
-        """To a configuration file, so that it says so (see `documents.edited`)."""
+        """To a configuration file, so that it says so (see `yaml_files.set_values`)."""
         return {
             ("metadata", "namespace"): self.identity.namespace,
             ("metadata", "name"): self.identity.name,

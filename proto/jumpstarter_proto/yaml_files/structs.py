@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin
 
-from jumpstarter_proto.documents.document import Document
-from jumpstarter_proto.documents.errors import FieldError, PathInFile
-from jumpstarter_proto.documents.values import check_keys, check_value, kind_of
+from jumpstarter_proto.yaml_files.document import Document
+from jumpstarter_proto.yaml_files.errors import FieldError, PathInFile
+from jumpstarter_proto.yaml_files.values import check_keys, check_value, kind_of
 
 if TYPE_CHECKING:
     import msgspec
@@ -26,7 +26,7 @@ def read_struct(document: Document, kind: type[S], data: object, path: PathInFil
         ConfigError: an unknown key, one that is missing, a value of another type, or one that the struct refuses
             by a FieldError or another ValueError; at its place.
     """
-    import msgspec  # noqa: PLC0415 - many readers of documents have no structs
+    import msgspec  # noqa: PLC0415 - many readers of YAML files have no structs
 
     if not isinstance(data, Mapping):
         raise document.error(path, f"this is {kind_of(data)}; it takes keys with values")

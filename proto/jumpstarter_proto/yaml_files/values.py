@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
-from jumpstarter_proto.documents.document import Document
-from jumpstarter_proto.documents.errors import PathInFile, nearest
 from jumpstarter_proto.json_texts import JSON
+from jumpstarter_proto.yaml_files.document import Document
+from jumpstarter_proto.yaml_files.errors import PathInFile, nearest
 
 __all__ = ["check_keys", "check_names", "check_value", "convert", "kind_of", "usable"]
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import yaml
 
-from jumpstarter_proto.documents.bounds import MAX_BYTES, Loader, OddValueError, TooMuchError, check_bounds
-from jumpstarter_proto.documents.errors import ConfigError, NoFileError, PathInFile, Place
+from jumpstarter_proto.yaml_files.bounds import MAX_BYTES, Loader, OddValueError, TooMuchError, check_bounds
+from jumpstarter_proto.yaml_files.errors import ConfigError, NoFileError, PathInFile, Place
 
 __all__ = ["Document"]
 
@@ -33,7 +33,7 @@ class Document:
             self._fill(loader, loader.get_single_node(), top)
 
     @classmethod
-    def several(cls, file: Path, top: str, text: str | None = None) -> list[Document]:
+    def load_all(cls, file: Path, top: str, text: str | None = None) -> list[Document]:
         """Each document of a file, with `---` between them; empty ones are left out.
 
         `text` is what is in it, if that was read already.

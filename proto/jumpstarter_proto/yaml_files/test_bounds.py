@@ -12,8 +12,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jumpstarter_proto.documents import ConfigError, Document, edited, load_text
-from jumpstarter_proto.documents.bounds import MAX_DEPTH, MAX_NODES, check_bounds
+from jumpstarter_proto.yaml_files import ConfigError, Document, load_text, set_values
+from jumpstarter_proto.yaml_files.bounds import MAX_DEPTH, MAX_NODES, check_bounds
 
 LAUGHS = "\n".join(
     [f"a0: &a0 [{'x, ' * 9}x]", *(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]" for n in range(1, 31))]
@@ -30,11 +30,11 @@ def refused(file: Path, text: str) -> ConfigError:
         "well above what a busy machine needs, well below what the text would cost"
     )
     with pytest.raises(ConfigError):
-        Document.several(file, "steps")
+        Document.load_all(file, "steps")
     with pytest.raises(yaml.YAMLError):
         load_text(text)
     with pytest.raises(yaml.YAMLError):
-        edited(text, {("token",): "x"})
+        set_values(text, {("token",): "x"})
     return caught.value
 
 
@@ -126,9 +126,9 @@ def test_an_alias_counts_as_all_that_it_stands_for(tree: Any, times: int) -> Non
     text = yaml.safe_dump({"all": [tree] * times})  # a list or mapping that is there again becomes an alias
     whole = size({"all": [tree] * times})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("jumpstarter_proto.documents.bounds.MAX_NODES", whole)
+        patch.setattr("jumpstarter_proto.yaml_files.bounds.MAX_NODES", whole)
         check_bounds(text)
-        patch.setattr("jumpstarter_proto.documents.bounds.MAX_NODES", whole - 1)
+        patch.setattr("jumpstarter_proto.yaml_files.bounds.MAX_NODES", whole - 1)
         with pytest.raises(yaml.YAMLError, match="values"):
             check_bounds(text)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from jumpstarter_proto.documents.bounds import load_text
+from jumpstarter_proto.yaml_files.bounds import load_text
 
 __all__ = ["BlankingError", "blanked"]
 

@@ -5,7 +5,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jumpstarter_proto.documents import BlankingError, blanked, load_text
+from jumpstarter_proto.yaml_files import BlankingError, blanked, load_text
 
 WRITTEN = """\
 # The host at the window.

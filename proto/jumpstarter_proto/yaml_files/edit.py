@@ -7,9 +7,9 @@ from typing import Any, TypeAlias
 
 import yaml
 
-from jumpstarter_proto.documents.bounds import load_text
+from jumpstarter_proto.yaml_files.bounds import load_text
 
-__all__ = ["edited"]
+__all__ = ["set_values"]
 
 Value: TypeAlias = "str | bool | list[str]"
 
@@ -18,7 +18,7 @@ class _NotByTextError(Exception):
     """This place cannot be changed without writing the file anew."""
 
 
-def edited(text: str, changes: Mapping[tuple[str, ...], Value]) -> str:
+def set_values(text: str, changes: Mapping[tuple[str, ...], Value]) -> str:
     """YAML in which the values at these paths are set; mappings on the way are made where there are none.
 
     A file that is written too cleverly for that (anchors, block scalars, a value where a mapping has to be) is

@@ -7,7 +7,7 @@ import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from jumpstarter_proto.documents import edited
+from jumpstarter_proto.yaml_files import set_values
 
 CHANGES: dict[tuple[str, ...], str | bool] = {
     ("metadata", "namespace"): "default",
@@ -32,13 +32,13 @@ export:
 
 
 def test_comments_and_order_stay() -> None:
-    assert edited(WRITTEN, CHANGES) == WRITTEN.replace(
+    assert set_values(WRITTEN, CHANGES) == WRITTEN.replace(
         "  name: old   # as on its label\n", "  name: rpi4-1   # as on its label\n  namespace: default\n"
     ).replace(
         'endpoint: "elsewhere:1"   # the lab\'s\n',
         "endpoint: 'lab:8082'   # the lab's\ntls:\n  ca: QUJD\n  insecure: false\ntoken: a.b.c\n",
     )
-    assert edited(edited(WRITTEN, CHANGES), CHANGES) == edited(WRITTEN, CHANGES)
+    assert set_values(set_values(WRITTEN, CHANGES), CHANGES) == set_values(WRITTEN, CHANGES)
 
 
 @pytest.mark.parametrize(
@@ -55,13 +55,13 @@ def test_comments_and_order_stay() -> None:
     ],
 )
 def test_odd_files(before: str, after: str) -> None:
-    assert edited(before, {("token",): "a.b.c"}) == after
+    assert set_values(before, {("token",): "a.b.c"}) == after
 
 
 @pytest.mark.parametrize("text", ["[1]", "word", "a: b: c"])
 def test_what_is_no_mapping(text: str) -> None:
     with pytest.raises(yaml.YAMLError):
-        edited(text, {("token",): "x"})
+        set_values(text, {("token",): "x"})
 
 
 KEYS = st.sampled_from(["metadata", "name", "tls", "ca", "endpoint", "token", "export", "kind", "x y", "on"])
@@ -85,7 +85,7 @@ def test_only_what_was_asked_for_changes(
     expected = data
     for path, value in changes.items():
         expected = with_value(expected, path, value)
-    assert yaml.safe_load(edited(text, changes)) == expected
+    assert yaml.safe_load(set_values(text, changes)) == expected
 
 
 def with_value(data: Any, path: tuple[str, ...], value: str | bool) -> Any:

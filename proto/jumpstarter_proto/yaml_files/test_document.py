@@ -5,8 +5,8 @@ from typing import Any, Literal
 
 import pytest
 
-from jumpstarter_proto.documents import ConfigError, Document, check_keys, check_value
 from jumpstarter_proto.errors import ExitCode
+from jumpstarter_proto.yaml_files import ConfigError, Document, check_keys, check_value
 
 
 def read(folder: Path, text: str) -> Document:
