@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from jumpstarter_proto.durations import TimeFormatError, seconds
+from jumpstarter_proto.durations import TimeFormatError, parse_duration
 
-__all__ = ["TimeFormatError", "format_duration", "format_time", "parse_time", "seconds"]
+__all__ = ["TimeFormatError", "format_duration", "format_time", "parse_duration", "parse_time"]
 
 LAST_DAY = 253_402_214_400.0
 """9999-12-31, in seconds since the epoch: the last day that `datetime` supports in every time zone."""

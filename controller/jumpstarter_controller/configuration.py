@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from jumpstarter_proto.durations import TimeFormatError, seconds
+from jumpstarter_proto.durations import TimeFormatError, parse_duration
 from jumpstarter_proto.yaml_files import ConfigError, Document, read_struct
 
 from jumpstarter_controller.identity.authenticate import PREFIX
@@ -123,7 +123,7 @@ def load(file: Path) -> Configuration:
         )
     lifetime = top.authentication.internal.token_lifetime
     try:
-        token_seconds = seconds(lifetime)
+        token_seconds = parse_duration(lifetime)
     except TimeFormatError as error:
         raise document.error(("authentication", "internal", "tokenLifetime"), str(error)) from None
     return Configuration(

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
 
-__all__ = ["DECIMAL_PATTERN", "TimeFormatError", "decimal_seconds", "go_seconds", "seconds"]
+__all__ = ["DURATION_PATTERN", "TimeFormatError", "parse_duration", "parse_go_duration"]
 
-_UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
-_ISO = re.compile(r"P(?:([0-9]+)D)?(?:T(?:([0-9]+)H)?(?:([0-9]+)M)?(?:([0-9]+)S)?)?", re.IGNORECASE)
 MAX_LENGTH = 40
 """In characters; a longer text is not a duration."""
+_UNITS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
+_NUMBER = r"[0-9]+(?:\.[0-9]+)?"
+_PARTS = rf"(?:{_NUMBER}\s*(?:ms|[dhms])\s*)+"
+_CLOCK = r"[0-9]+:[0-5][0-9]:[0-5][0-9]"
+_ISO = r"[Pp](?=.*[0-9])(?:[0-9]+[Dd])?(?:[Tt](?:[0-9]+[Hh])?(?:[0-9]+[Mm])?(?:[0-9]+[Ss])?)?"
+DURATION_PATTERN = rf"^\s*(?:{_NUMBER}|{_PARTS}|{_CLOCK}|{_ISO})\s*$"
+"""The texts that `parse_duration` accepts, for JSON Schema."""
+_DURATION = re.compile(DURATION_PATTERN, re.ASCII)
 
 
 class TimeFormatError(JumpstarterError):
@@ -21,38 +28,46 @@ class TimeFormatError(JumpstarterError):
     exit_code = ExitCode.USAGE
 
 
-def seconds(text: str) -> float:
-    """`90`, `30m`, `1h30m`, `1d`, `01:30:00` or ISO 8601's `PT1H30M` in seconds.
+def parse_duration(value: float | str, *, allow_zero: bool = False) -> float:
+    """Return the seconds of a duration that a user wrote.
+
+    Args:
+        value: A number of seconds, or a text: `90`, `30m`, `1h30m`, `1.5h`, `500ms`, `1d`, `01:30:00`, or `PT1H30M` as
+            in ISO 8601.
+        allow_zero: Whether zero is a duration.
 
     Raises:
-        TimeFormatError: it is none of them, or zero.
+        TimeFormatError: the value is not a duration, or is negative.
     """
-    text = text.strip()
-    if len(text) > MAX_LENGTH:
-        found = 0
-    elif re.fullmatch(r"[0-9]+", text):
-        found = int(text)
-    elif re.fullmatch(r"([0-9]+[dhms])+", text):
-        found = sum(int(number) * _UNITS[unit] for number, unit in re.findall(r"([0-9]+)([dhms])", text))
-    elif match := re.fullmatch(r"([0-9]+):([0-5][0-9]):([0-5][0-9])", text):
-        hours, minutes, rest = map(int, match.groups())
-        found = hours * 3600 + minutes * 60 + rest
-    elif match := _ISO.fullmatch(text):
-        found = sum(int(part or 0) * unit for part, unit in zip(match.groups(), _UNITS.values(), strict=True))
-    else:
-        found = 0
-    if not found:
+    found = -1.0
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        with contextlib.suppress(OverflowError):
+            found = float(value)
+    elif isinstance(value, str) and len(value) <= MAX_LENGTH and _DURATION.match(value):
+        found = _text_seconds(value.strip().lower())
+    if not found > 0 and not (allow_zero and found == 0):
         raise TimeFormatError(
-            f"{text!r} is not a duration; write for example 30m, 1h30m, 90 (seconds) or 01:30:00"
+            f"{str(value)[:MAX_LENGTH]!r} is not a duration; "
+            "write for example 90 (seconds), 30m, 1h30m, 500ms or 01:30:00"
         )
-    return float(found)
+    return found
+
+
+def _text_seconds(text: str) -> float:
+    if re.fullmatch(_NUMBER, text):
+        return float(text)
+    if ":" in text:
+        hours, minutes, rest = map(int, text.split(":"))
+        return float(hours * 3600 + minutes * 60 + rest)
+    parts = re.findall(rf"({_NUMBER})\s*(ms|[dhms])", text)
+    return sum((float(number) * _UNITS[unit] for number, unit in parts), 0.0)
 
 
 _GO_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
 _GO_PART = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ms|us|µs|ns|h|m|s)")
 
 
-def go_seconds(text: str) -> float:
+def parse_go_duration(text: str) -> float:
     """`1h30m0s` or `1.5h`, as Go and Kubernetes write durations, in seconds.
 
     Raises:
@@ -64,21 +79,3 @@ def go_seconds(text: str) -> float:
     if not found:
         raise TimeFormatError(f"{text!r} is zero; write for example 1h30m, or leave it out")
     return found
-
-
-DECIMAL_PATTERN = r"^\d+(\.\d+)?\s*(ms|s|m|h)?$"
-"""What `decimal_seconds` accepts as text, for JSON Schema."""
-_DECIMAL_UNITS = {"ms": 0.001, "": 1.0, **{unit: float(_UNITS[unit]) for unit in "smh"}}
-
-
-def decimal_seconds(value: float | str) -> float:
-    """Return seconds from a number, or from a text such as `90`, `1.5s`, `2m`, `500ms` or `1h`; zero is allowed.
-
-    Raises:
-        ValueError: the value is not a duration, or is negative.
-    """
-    if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0:
-        return float(value)
-    if isinstance(value, str) and (found := re.match(r"^(\d+(?:\.\d+)?)\s*(ms|s|m|h|)$", value.strip())):
-        return float(found[1]) * _DECIMAL_UNITS[found[2]]
-    raise ValueError(f"{value!r} is not a duration; write seconds, or 500ms, 90s, 2m, 1h")

@@ -32,7 +32,7 @@ from jumpstarter_client.controller.lease_view import as_data, describe
 from jumpstarter_client.lease import lease as leases
 from jumpstarter_client.lease.request import DEFAULT_DURATION_SECONDS, LeaseRequest
 from jumpstarter_client.status_line import StatusLine
-from jumpstarter_client.times import parse_time, seconds
+from jumpstarter_client.times import parse_duration, parse_time
 
 if TYPE_CHECKING:
     from jumpstarter_proto.client.v1 import client_pb2 as pb
@@ -87,8 +87,8 @@ def _create(parsed: Arguments, options: GlobalOptions) -> ExitCode:
             "`jumpstarter exporters`"
         )
 
-    duration = seconds(options.duration) if options.duration else DEFAULT_DURATION_SECONDS
-    patience = seconds(options.acquisition_timeout) if options.acquisition_timeout else None
+    duration = parse_duration(options.duration) if options.duration else DEFAULT_DURATION_SECONDS
+    patience = parse_duration(options.acquisition_timeout) if options.acquisition_timeout else None
     request = LeaseRequest(options.selector or "", exporter, duration=duration).to_message()
     begin = parsed.one("--begin-time")
     if begin:

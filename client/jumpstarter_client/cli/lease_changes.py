@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from jumpstarter_proto.client.v1 import client_pb2
@@ -26,7 +27,7 @@ from jumpstarter_client.cli.options import GlobalOptions
 from jumpstarter_client.command_errors import UsageError
 from jumpstarter_client.controller.controller_client import short_name, translate_errors
 from jumpstarter_client.errors import NotFoundError
-from jumpstarter_client.times import parse_time, seconds
+from jumpstarter_client.times import parse_duration, parse_time
 
 if TYPE_CHECKING:
     from jumpstarter_proto.client.v1 import client_pb2 as pb
@@ -61,7 +62,7 @@ def _extend(parsed: Arguments, options: GlobalOptions) -> ExitCode:
     if total and by:
         raise UsageError("--total sets the whole duration, a time alone is added; use one of them")
 
-    time = int(seconds(total or by or ""))
+    time = math.ceil(parse_duration(total or by or ""))
 
     async def extend(calls: ControllerCalls) -> pb.Lease:
         whole = time if total else time + (await calls.get_lease(name)).duration.seconds
@@ -82,7 +83,7 @@ def _update(parsed: Arguments, options: GlobalOptions) -> ExitCode:
     if not options.duration and not begin and not client:
         raise UsageError("`lease update` changes --duration, --begin-time or --to-client; give one of them")
 
-    duration = int(seconds(options.duration)) if options.duration else None
+    duration = math.ceil(parse_duration(options.duration)) if options.duration else None
     start = int(parse_time(begin).timestamp()) if begin else None
 
     async def update(calls: ControllerCalls) -> pb.Lease:

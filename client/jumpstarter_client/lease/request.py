@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -73,9 +74,9 @@ class LeaseRequest:
         def time(text: str | None) -> float | None:
             if text is None:
                 return None
-            from jumpstarter_client.times import seconds  # noqa: PLC0415 - not for a local exporter
+            from jumpstarter_client.times import parse_duration  # noqa: PLC0415 - not for a local exporter
 
-            return seconds(text)
+            return parse_duration(text)
 
         return cls(
             selector or "",
@@ -107,7 +108,7 @@ class LeaseRequest:
         from google.protobuf import duration_pb2  # noqa: PLC0415 - not for a local exporter
         from jumpstarter_proto.client.v1 import client_pb2  # noqa: PLC0415
 
-        whole = duration_pb2.Duration(seconds=int(self.duration))
+        whole = duration_pb2.Duration(seconds=math.ceil(self.duration))
         lease = client_pb2.Lease(selector=self.selector, duration=whole)
         if self.exporter:
             lease.exporter_name = self.exporter

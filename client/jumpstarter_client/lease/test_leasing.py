@@ -21,7 +21,7 @@ from jumpstarter_client.controller.lease_view import (
 )
 from jumpstarter_client.identity.client_config import ClientConfigError, load
 from jumpstarter_client.lease.request import LeaseRequest
-from jumpstarter_client.times import TimeFormatError, format_duration, format_time, parse_time, seconds
+from jumpstarter_client.times import TimeFormatError, format_duration, format_time, parse_duration, parse_time
 
 
 def lease(*conditions: tuple[str, str], exporter: str = "") -> client_pb2.Lease:
@@ -80,13 +80,13 @@ def test_an_ended_lease_without_conditions_has_failed() -> None:
     ],
 )
 def test_durations(text: str, expected: float) -> None:
-    assert seconds(text) == expected
+    assert parse_duration(text) == expected
 
 
-@pytest.mark.parametrize("text", ["", "0", "soon", "-5", "1.5h", "30x", "m30", "P", "PT"])
+@pytest.mark.parametrize("text", ["", "0", "soon", "-5", "30x", "m30", "P", "PT"])
 def test_what_is_no_duration(text: str) -> None:
     with pytest.raises(TimeFormatError, match="30m"):
-        seconds(text)
+        parse_duration(text)
 
 
 def test_moments_and_how_durations_are_read() -> None:

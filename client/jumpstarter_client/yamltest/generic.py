@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import trio
-from jumpstarter_proto.durations import decimal_seconds
+from jumpstarter_proto.durations import parse_duration
 
 from jumpstarter_client.yamltest.steps import StepContext, step
 
@@ -21,7 +21,7 @@ async def log(context: StepContext, text: str) -> None:
 @step(seconds=24 * 3600)
 async def wait(context: StepContext, duration: float | str) -> None:
     """Wait; `serial.expect` is better where the board says that it is ready."""
-    await trio.sleep(decimal_seconds(duration))
+    await trio.sleep(parse_duration(duration, allow_zero=True))
 
 
 @step(name="set", whole=True)

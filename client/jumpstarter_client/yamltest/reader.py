@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jumpstarter_proto.durations import decimal_seconds
+from jumpstarter_proto.durations import TimeFormatError, parse_duration
 from jumpstarter_proto.yaml_files import Document, PathInFile, check_keys, check_value, kind_of, nearest
 
 from jumpstarter_client.yamltest.model import BoardTest, Group, Item, Requires, StepCall
@@ -103,8 +103,8 @@ class _Reader:
 
     def _duration(self, value: Any, place: PathInFile) -> float:
         try:
-            return decimal_seconds(self._known_value(value, place))
-        except ValueError as error:
+            return parse_duration(self._known_value(value, place), allow_zero=True)
+        except TimeFormatError as error:
             raise self._document.error(place, str(error)) from None
 
     def _requires(self, data: Any, place: PathInFile) -> Requires:

@@ -6,17 +6,17 @@ from pathlib import PurePath
 from typing import Any
 
 import msgspec
-from jumpstarter_proto.durations import DECIMAL_PATTERN
+from jumpstarter_proto.durations import DURATION_PATTERN
 
 from jumpstarter_client.yamltest.steps import StepType, known_steps
 
 __all__ = ["schema"]
 
 _DURATION = {
-    "description": "Seconds, or 500ms, 90s, 2m, 1h.",
+    "description": "Seconds, or 500ms, 90s, 2m, 1h30m.",
     "anyOf": [
         {"type": "number", "minimum": 0},
-        {"type": "string", "pattern": DECIMAL_PATTERN},
+        {"type": "string", "pattern": DURATION_PATTERN},
         {"$ref": "#/$defs/reference"},
     ],
 }

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
-from jumpstarter_proto.durations import seconds
+from jumpstarter_proto.durations import parse_duration
 from jumpstarter_proto.installed import installed_version
 from jumpstarter_proto.remote import Kind
 from jumpstarter_proto.terminal import print_line
@@ -220,7 +220,7 @@ def drain(
     """
     from jumpstarter_controller.cli import drain as draining  # noqa: PLC0415
 
-    return draining.drain(reason, wait=wait, timeout=seconds(timeout), data=data)
+    return draining.drain(reason, wait=wait, timeout=parse_duration(timeout), data=data)
 
 
 @app.command

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jumpstarter_proto.durations import TimeFormatError, seconds
+from jumpstarter_proto.durations import TimeFormatError, parse_duration
 from jumpstarter_proto.lab.v1 import lab_pb2
 from jumpstarter_proto.lab.v1.lab_grpc import AdminServiceStub
 from jumpstarter_proto.terminal import print_error_line, print_line, print_text
@@ -73,7 +73,7 @@ def show(wanted: JournalOptions, output: str, *, data: Path | None) -> int:
 def _ago(text: str) -> float:
     """Seconds back from now. TimeFormatError if that is neither a duration nor a time."""
     try:
-        return seconds(text)
+        return parse_duration(text)
     except TimeFormatError:
         pass
     try:

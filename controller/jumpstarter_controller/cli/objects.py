@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jumpstarter_proto.durations import seconds
+from jumpstarter_proto.durations import parse_duration
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.lab.v1 import lab_pb2
 from jumpstarter_proto.private_files import write_private
@@ -172,7 +172,7 @@ def pair(
         name=name,
         labels=labels_of(labels),
         may_label=may_label,
-        seconds=seconds(valid),
+        seconds=parse_duration(valid),
         renew=renew,
     )
     offer = call_admin(data, lambda stub: stub.Pair(request, timeout=CALL_SECONDS))

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jumpstarter_proto.durations import TimeFormatError, go_seconds
+from jumpstarter_proto.durations import TimeFormatError, parse_go_duration
 from jumpstarter_proto.lab.v1 import lab_pb2 as pb
 from jumpstarter_proto.yaml_files import Document, PathInFile, check_keys, check_value
 
@@ -105,7 +105,7 @@ def _rule(document: Document, value: object, path: PathInFile) -> pb.PolicyRule:
     if "maximumDuration" in data:
         at = (*path, "maximumDuration")
         try:
-            rule.maximum_duration = go_seconds(_text(document, data["maximumDuration"], at))
+            rule.maximum_duration = parse_go_duration(_text(document, data["maximumDuration"], at))
         except TimeFormatError as error:
             raise document.error(at, str(error)) from None
     return rule

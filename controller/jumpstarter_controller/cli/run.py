@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 import trio
-from jumpstarter_proto.durations import seconds
+from jumpstarter_proto.durations import parse_duration
 
 from jumpstarter_controller import app as process
 from jumpstarter_controller.audit import AuditLimits
@@ -72,8 +72,8 @@ def run_controller(
         key=tls_key,
         max_leases=max_leases,
         metrics_listen=metrics_listen,
-        keep_ended=seconds(keep_ended),
-        journal=AuditLimits(seconds(keep_journal), max_journal_mib),
+        keep_ended=parse_duration(keep_ended),
+        journal=AuditLimits(parse_duration(keep_journal), max_journal_mib),
         configuration=Configuration() if config is None else load(config),
         configuration_file=config,
     )

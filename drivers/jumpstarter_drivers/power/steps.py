@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 from jumpstarter_client.yamltest.steps import StepContext, step
-from jumpstarter_proto.durations import decimal_seconds
+from jumpstarter_proto.durations import parse_duration
 
 from jumpstarter_drivers.power.client import PowerClient
 
@@ -29,7 +29,7 @@ async def off(client: PowerClient, context: StepContext) -> None:
 @step
 async def cycle(client: PowerClient, context: StepContext, wait: float | str = 2.0) -> None:
     """Switch the board off, wait, and switch it on."""
-    await client.cycle.aio(decimal_seconds(wait))
+    await client.cycle.aio(parse_duration(wait, allow_zero=True))
 
 
 @step

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
-from jumpstarter_proto.durations import TimeFormatError, go_seconds
+from jumpstarter_proto.durations import TimeFormatError, parse_go_duration
 
 from jumpstarter_controller.lab import (
     Client,
@@ -254,7 +254,7 @@ def _rule(given: Object) -> Rule:
             {
                 "clients": () if given.get("spotAccess") else clients,
                 "priority": given.get("priority", 0),
-                "maximum_duration": None if maximum is None else go_seconds(maximum),
+                "maximum_duration": None if maximum is None else parse_go_duration(maximum),
                 "description": description,
             },
             Rule,

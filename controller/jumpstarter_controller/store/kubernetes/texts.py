@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta
 
-from jumpstarter_proto.durations import TimeFormatError, go_seconds
+from jumpstarter_proto.durations import TimeFormatError, parse_go_duration
 
 __all__ = ["duration_text", "read_duration", "read_time", "time_text"]
 
@@ -44,7 +44,7 @@ def duration_text(seconds: float) -> str:
 def read_duration(text: str) -> float:
     """The same in seconds. ValueError: it is none, or none that is longer than nothing."""
     try:
-        return go_seconds(text)
+        return parse_go_duration(text)
     except TimeFormatError as error:
         raise ValueError(str(error)) from None
 
