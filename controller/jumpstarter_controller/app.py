@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import trio
 import trio.testing
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
+from jumpstarter_proto.process import open_daemon
 from jumpstarter_proto.remote import Trust, split_endpoint
 from jumpstarter_proto.rpc import Options, RpcError, Server, StatusCode, connect_unix, unix_listener
 from jumpstarter_proto.tasks import collapsed
@@ -42,7 +43,7 @@ from jumpstarter_controller.process.serving import (
     split_address,
     tls_of,
 )
-from jumpstarter_controller.process.startup import SIGNALS, Startup
+from jumpstarter_controller.process.startup import Startup
 from jumpstarter_controller.reconciler.lease_gc import RETENTION_SECONDS, delete_ended_leases
 from jumpstarter_controller.reconciler.reconciler import Reconciler
 from jumpstarter_controller.replicas import Registry, SharedFilesWatch, share_files
@@ -133,7 +134,7 @@ async def run(settings: ControllerSettings) -> ExitCode:
     """
     folder = DataFolder(settings.data)
     folder.prepare()
-    with trio.open_signal_receiver(*SIGNALS) as signals, folder.locked() as alone:
+    with open_daemon() as daemon, folder.locked() as alone:
         if not alone:
             raise DataError(f"another controller uses {settings.data}; stop it, or choose another --data")
         folder.check_whole()
@@ -143,7 +144,7 @@ async def run(settings: ControllerSettings) -> ExitCode:
             with collapsed():
                 async with trio.open_nursery() as nursery:
                     code = await _start(
-                        settings, folder, store, shared, replica, startup=Startup(signals), nursery=nursery
+                        settings, folder, store, shared, replica, startup=Startup(daemon), nursery=nursery
                     )
                     nursery.cancel_scope.cancel()
             return code

@@ -108,4 +108,4 @@ async def test_a_call_that_takes_long_is_waited_for_and_a_second_signal_is_not(l
             assert controller.process.poll() is None
             controller.process.terminate()
     assert controller.process.wait(60) == 0
-    assert "told again" in controller.log.read_text()
+    assert "second signal" in controller.log.read_text()

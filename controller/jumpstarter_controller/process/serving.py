@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import signal
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -17,7 +16,7 @@ from typing import Any, TypeAlias
 import trio
 from jumpstarter_proto.addresses import AddressSyntaxError, split_host_port
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
-from jumpstarter_proto.process import keep_what_is_there
+from jumpstarter_proto.process import exit_code_of, keep_what_is_there, open_daemon
 from jumpstarter_proto.reflection.servicer import Reflection
 from jumpstarter_proto.rpc import (
     ConnectionLimits,
@@ -34,7 +33,7 @@ from jumpstarter_proto.terminal import print_line
 from jumpstarter_controller.process.certificates import Certificate, CertificateError
 from jumpstarter_controller.process.health import Health
 from jumpstarter_controller.process.http_pages import Page, serve_http
-from jumpstarter_controller.process.startup import SIGNALS, Startup
+from jumpstarter_controller.process.startup import Startup
 
 __all__ = [
     "EVERY_INTERFACE",
@@ -220,9 +219,9 @@ async def serve(
 
     with contextlib.ExitStack() as stack:
         if startup is None:
-            startup = Startup(stack.enter_context(trio.open_signal_receiver(*SIGNALS)))
-        startup.status = lambda: "; ".join(filter(None, (status(), tls.trouble, changed)))
-        manager, signals = startup.manager, startup.signals
+            startup = Startup(stack.enter_context(open_daemon()))
+        daemon, manager = startup.daemon, startup.daemon.manager
+        daemon.status = lambda: "; ".join(filter(None, (status(), tls.trouble, changed)))
         async with trio.open_nursery() as nursery:
             nursery.start_soon(manager.run)
             for task in background:
@@ -234,18 +233,16 @@ async def serve(
                 print_line(line, flush=True)
             nursery.start_soon(tls.watch)
             manager.ready()
-            while (number := await anext(signals)) == signal.SIGHUP:
-                nursery.start_soon(reload)
+            number = await daemon.wait_for_stop(reload)
             manager.stopping()
-            _log.info("%s: ending; once more ends at once", signal.Signals(number).name)
+            _log.info("%s: ending; a second signal ends it at once", number.name)
             async with trio.open_nursery() as ending:
                 ending.start_soon(_end, served, ending.cancel_scope)
-                while await anext(signals) == signal.SIGHUP:
-                    pass  # there is nothing left to serve with it
-                _log.warning("told again: ending at once")
+                await daemon.wait_for_stop()
+                _log.warning("second signal: ending at once")
                 ending.cancel_scope.cancel()
             nursery.cancel_scope.cancel()
-    return ExitCode.INTERRUPTED if number == signal.SIGINT else ExitCode.OK
+    return exit_code_of(number)
 
 
 async def _end(served: Sequence[ListeningServer], ended: trio.CancelScope) -> None:

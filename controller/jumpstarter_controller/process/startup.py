@@ -6,21 +6,17 @@ A controller that is started while the API server is unreachable does not exit. 
 from __future__ import annotations
 
 import logging
-import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 
 import trio
 from jumpstarter_proto.errors import ExitCode
-from jumpstarter_proto.process import ServiceManager
+from jumpstarter_proto.process import Daemon, exit_code_of
 from jumpstarter_proto.tasks import collapsed
 
 from jumpstarter_controller.process.http_pages import Page
 
-__all__ = ["SIGNALS", "Startup"]
-
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-"""Signals that end a controller or a router, or make it reload files."""
+__all__ = ["Startup"]
 
 EXTEND_SECONDS = 30.0
 """The interval in which the start time-out of the service manager is extended, each time by twice as much."""
@@ -31,14 +27,11 @@ _log = logging.getLogger(__name__)
 class Startup:
     """What probes and the service manager are told about a controller, from its start to its end."""
 
-    def __init__(self, signals: AsyncIterator[int]) -> None:
-        """`signals` are all `SIGNALS` of the process, from its start to its end: one between two tasks waits."""
-        self.signals = signals
+    def __init__(self, daemon: Daemon) -> None:
+        self.daemon = daemon
         self.waits_for = ""
         """Why it does not serve yet, as a sentence; empty: it serves, or will in a moment."""
-        self.status: Callable[[], str] = lambda: self.waits_for
-        """For the service manager; who serves has more to say."""
-        self.manager = ServiceManager(lambda: self.status())  # noqa: PLW0108 - it changes
+        daemon.status = lambda: self.waits_for
         self.pages: dict[str, Callable[[], Awaitable[Page]]] = {
             "/healthz": self._healthy,
             "/readyz": self._ready,
@@ -59,9 +52,7 @@ class Startup:
 
                 async def listen() -> None:
                     nonlocal code
-                    while (number := await anext(self.signals)) == signal.SIGHUP:
-                        pass  # there is nothing to be read again yet
-                    code = ExitCode.INTERRUPTED if number == signal.SIGINT else ExitCode.OK
+                    code = exit_code_of(await self.daemon.wait_for_stop())
                     nursery.cancel_scope.cancel()
 
                 nursery.start_soon(listen)
@@ -75,7 +66,7 @@ class Startup:
 
     async def _extend(self) -> None:
         while True:
-            self.manager.starting(2 * EXTEND_SECONDS)
+            self.daemon.manager.starting(2 * EXTEND_SECONDS)
             await trio.sleep(EXTEND_SECONDS)
 
     async def _healthy(self) -> Page:

@@ -12,12 +12,13 @@ from typing import Any, cast
 import pytest
 import trio
 from jumpstarter_proto.errors import ExitCode
+from jumpstarter_proto.process import open_daemon
 
 from jumpstarter_controller import app
 from jumpstarter_controller.process.certificates import own_certificate
 from jumpstarter_controller.process.data_folder import DataFolder
 from jumpstarter_controller.process.serving import serve, tls_of
-from jumpstarter_controller.process.startup import SIGNALS, Startup
+from jumpstarter_controller.process.startup import Startup
 from jumpstarter_controller.reconciler.reconciler import Reconciler
 from jumpstarter_controller.replicas.open_store import Shared
 from jumpstarter_controller.replicas.replica import Replica
@@ -29,8 +30,8 @@ async def test_a_signal_between_start_and_serving_is_not_lost(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tls = tls_of(own_certificate(tmp_path, ["lab"]))
-    with trio.open_signal_receiver(*SIGNALS) as signals:
-        startup = Startup(signals)
+    with open_daemon() as daemon:
+        startup = Startup(daemon)
         assert await startup.run(trio.lowlevel.checkpoint) is None
         os.kill(os.getpid(), signal.SIGHUP)
         os.kill(os.getpid(), signal.SIGTERM)
@@ -53,8 +54,8 @@ async def test_a_controller_that_is_told_to_end_while_it_starts_ends_cleanly(
 
 
 async def test_a_sighup_before_there_is_anything_to_read_again_changes_nothing() -> None:
-    with trio.open_signal_receiver(*SIGNALS) as signals:
-        startup = Startup(signals)
+    with open_daemon() as daemon:
+        startup = Startup(daemon)
         for number, code in ((signal.SIGINT, ExitCode.INTERRUPTED), (signal.SIGTERM, ExitCode.OK)):
             os.kill(os.getpid(), signal.SIGHUP)
             os.kill(os.getpid(), number)

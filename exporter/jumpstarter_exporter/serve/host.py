@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import signal
 import socket
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -18,10 +18,17 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import trio
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
-from jumpstarter_proto.process import DescriptorStore, Inherited, ServiceManager, inherited_descriptors
+from jumpstarter_proto.process import (
+    Daemon,
+    DescriptorStore,
+    Inherited,
+    exit_code_of,
+    inherited_descriptors,
+    open_daemon,
+)
 from jumpstarter_proto.rpc import Server
 from jumpstarter_proto.run_folders import sweep
-from jumpstarter_proto.tasks import collapsed
+from jumpstarter_proto.tasks import collapsed, first_of
 from jumpstarter_proto.terminal import print_line
 from jumpstarter_proto.texts import shown
 
@@ -54,7 +61,6 @@ LEASED_END_SECONDS = 10.0
 """From a signal to the end, if all boards are for leases. Jumpstarter 0.9's exporter ends within the same time."""
 
 Listener: TypeAlias = trio.abc.Listener[trio.abc.Stream]
-_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _log = logging.getLogger(__name__)
 
 
@@ -84,7 +90,7 @@ async def run(
     """
     await trio.to_thread.run_sync(sweep)
     await trio.to_thread.run_sync(claim.remove_stale_claims)
-    with ExitStack() as stack, trio.open_signal_receiver(*_SIGNALS) as signals:
+    with ExitStack() as stack, open_daemon() as daemon:
         found = inherited_descriptors()
         inherited = _listener(found, path, stack)
         alone = next(iter(files.values())) if len(files) == 1 else None
@@ -97,6 +103,7 @@ async def run(
             path = path or sockets.default_path()
             stack.enter_context(sockets.claimed_socket(path))
         host = _Host(
+            daemon,
             path,
             network,
             read,
@@ -105,7 +112,7 @@ async def run(
             inherited=inherited,
             stored=found.stored,
         )
-        return await host.run(files, signals)
+        return await host.run(files)
 
 
 def _listener(found: Inherited, path: Path | None, stack: ExitStack) -> socket.socket | None:
@@ -170,6 +177,7 @@ def _host_identity() -> tuple[int, ...] | None:
 class _Host:
     def __init__(
         self,
+        daemon: Daemon,
         path: Path | None,
         network: Network | None,
         read: Reading,
@@ -187,7 +195,8 @@ class _Host:
         self._registry = registry
         self._unread = ""
         """Why the last reload failed."""
-        self._manager = ServiceManager(self._status)
+        self._daemon, self._manager = daemon, daemon.manager
+        daemon.status = self._status
         self._descriptors = DescriptorStore(self._manager, stored)
         self._boards = Boards(registry, path, read, leads=leads, descriptors=self._descriptors)
         self._leads = leads
@@ -199,7 +208,7 @@ class _Host:
         self._servers: list[Server] = []
         """Listeners of the host socket."""
 
-    async def run(self, files: Mapping[str, BoardFile], signals: AsyncIterator[int]) -> ExitCode:
+    async def run(self, files: Mapping[str, BoardFile]) -> ExitCode:
         """Run to the end of the process."""
         async with trio.open_nursery() as boards, trio.open_nursery() as nursery:
             nursery.start_soon(self._manager.run)
@@ -216,12 +225,12 @@ class _Host:
             self._manager.ready()
             self._boards.begin()
             nursery.start_soon(self._descriptors.run)
-            number = await self._told_to_end(signals)
+            number = await self._wait_for_stop()
             if number is not None:
-                _log.info("%s: ending", signal.Signals(number).name)
+                _log.info("%s: ending", number.name)
             self._descriptors.hold()
             self._manager.stopping()
-            nursery.start_soon(force_exit_on_signal, signals)
+            nursery.start_soon(force_exit_on_signal, self._daemon)
             code = await self._end()
             nursery.cancel_scope.cancel()
         if code is not None:
@@ -230,7 +239,7 @@ class _Host:
                 return code
             if code is ExitCode.FAILED:
                 return code
-        return ExitCode.INTERRUPTED if number == signal.SIGINT else ExitCode.OK
+        return exit_code_of(number)
 
     async def _follow_devices(self, nursery: trio.Nursery) -> None:
         """Update devices of configured boards. Discovery uses the same watch of the host's devices."""
@@ -285,7 +294,7 @@ class _Host:
             if identity != self._identity:
                 self._identity = identity
                 _log.info("the identity of this host has changed")
-                await self._hang_up()
+                await self._try_reload()
 
     async def _listen(self, nursery: trio.Nursery) -> list[str]:
         where = []
@@ -307,24 +316,22 @@ class _Host:
         await nursery.start(server.serve, listeners)
         self._servers.append(server)
 
-    async def _told_to_end(self, signals: AsyncIterator[int]) -> int | None:
-        """Wait for a signal and log it, or until all boards have ended by themselves."""
-        number: int | None = None
-        async with trio.open_nursery() as nursery:
+    async def _wait_for_stop(self) -> signal.Signals | None:
+        """Wait for a signal that ends the process; None if all boards have ended by themselves."""
+        number: signal.Signals | None = None
 
-            async def ended() -> None:
-                await self._boards.ended.wait()
-                nursery.cancel_scope.cancel()
+        async def reload() -> None:
+            _log.info("SIGHUP")
+            await self._try_reload()
 
-            nursery.start_soon(ended)
-            while (heard := await anext(signals)) == signal.SIGHUP:
-                _log.info("SIGHUP")
-                nursery.start_soon(self._hang_up)
-            number = heard
-            nursery.cancel_scope.cancel()
+        async def signalled() -> None:
+            nonlocal number
+            number = await self._daemon.wait_for_stop(reload)
+
+        await first_of(self._boards.ended.wait, signalled)
         return number
 
-    async def _hang_up(self) -> None:
+    async def _try_reload(self) -> None:
         try:
             await self._reload()
         except JumpstarterError as error:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 
 from jumpstarter_proto.errors import ExitCode
+from jumpstarter_proto.process import Daemon
 
 from jumpstarter_exporter.hooks.runner import kill_hooks
 
@@ -47,8 +48,8 @@ def device_names_text(devices: Sequence[str]) -> str:
     return f"the device{'s' if len(devices) > 1 else ''} {', '.join(devices[:MAX_DEVICES])}{more}"
 
 
-async def force_exit_on_signal(signals: AsyncIterator[int]) -> None:
-    """End the process at once at the next signal."""
-    async for number in signals:
-        kill_hooks()  # the devices that they use are gone in a moment
-        os._exit(128 + number)
+async def force_exit_on_signal(daemon: Daemon) -> None:
+    """End the process at once at the next SIGTERM or SIGINT."""
+    number = await daemon.wait_for_stop()
+    kill_hooks()  # the devices that they use are gone in a moment
+    os._exit(128 + number)

@@ -19,6 +19,7 @@ import pytest
 import trio
 import trustme
 from google.protobuf import empty_pb2
+from jumpstarter_proto import process
 from jumpstarter_proto.errors import ExitCode
 from jumpstarter_proto.rpc import (
     Channel,
@@ -752,15 +753,19 @@ async def test_a_board_that_ends_after_a_sighup_is_not_ended_by_that(tmp_path: P
     made.private_key_pem.write_to_path(key)
     file = tmp_path / "one.yaml"
     file.write_text("export: {power: {type: power.MockPower}}")
-    exporter = host._Host(
-        tmp_path / "socket", Network(None, 0, certificate, key), lambda _: boards_of([read_file(file)])
-    )
 
-    async def signals() -> AsyncGenerator[int, None]:
+    async def hang_up_and_end() -> AsyncGenerator[int, None]:
         yield signal.SIGHUP
         exporter._boards.ended.set()
         await trio.sleep_forever()
 
-    with trio.fail_after(10):
-        async with aclosing(signals()) as heard:
-            assert await exporter._told_to_end(heard) is None
+    async with aclosing(hang_up_and_end()) as signals:
+        daemon = process.Daemon(signals)
+        exporter = host._Host(
+            daemon,
+            tmp_path / "socket",
+            Network(None, 0, certificate, key),
+            lambda _: boards_of([read_file(file)]),
+        )
+        with trio.fail_after(10):
+            assert await exporter._wait_for_stop() is None

@@ -1,8 +1,18 @@
 """What a daemon is as a process, and what it and its service manager tell each other: the same for all of ours."""
 
+from jumpstarter_proto.process.daemon import Daemon, exit_code_of, open_daemon
 from jumpstarter_proto.process.descriptor_store import DescriptorStore
 from jumpstarter_proto.process.garbage import keep_what_is_there
 from jumpstarter_proto.process.inherited_descriptors import Inherited, inherited_descriptors
 from jumpstarter_proto.process.service_manager import ServiceManager
 
-__all__ = ["DescriptorStore", "Inherited", "ServiceManager", "inherited_descriptors", "keep_what_is_there"]
+__all__ = [
+    "Daemon",
+    "DescriptorStore",
+    "Inherited",
+    "ServiceManager",
+    "exit_code_of",
+    "inherited_descriptors",
+    "keep_what_is_there",
+    "open_daemon",
+]
