@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from jumpstarter_proto.lazy_names import lazy_names
+
 if TYPE_CHECKING:
     from jumpstarter_client.base import DriverClient
     from jumpstarter_client.blocking import BlockingPortal, PortalThread
@@ -34,27 +36,19 @@ __all__ = [
     "open_client",
 ]
 
-_HOMES = {
-    "BlockingPortal": "blocking",
-    "DriverClient": "base",
-    "DriverError": "errors",
-    "DriverInvalidArgument": "errors",
-    "DriverMethodNotImplemented": "errors",
-    "ExporterNotReady": "errors",
-    "PortalThread": "blocking",
-    "connect": "connections.connect",
-    "connect_async": "connections.connect",
-    "env": "connections.connect",
-    "open_client": "tree",
-}
-
-
-def __getattr__(name: str) -> object:
-    import importlib  # noqa: PLC0415 - this module must stay free to import
-
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value: object = getattr(importlib.import_module(f"{__name__}.{home}"), name)
-    globals()[name] = value
-    return value
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "BlockingPortal": "blocking",
+        "DriverClient": "base",
+        "DriverError": "errors",
+        "DriverInvalidArgument": "errors",
+        "DriverMethodNotImplemented": "errors",
+        "ExporterNotReady": "errors",
+        "PortalThread": "blocking",
+        "connect": "connections.connect",
+        "connect_async": "connections.connect",
+        "env": "connections.connect",
+        "open_client": "tree",
+    },
+)

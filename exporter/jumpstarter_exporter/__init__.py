@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from jumpstarter_proto.lazy_names import lazy_names
+
 if TYPE_CHECKING:
     from jumpstarter_exporter.composite import Composite, Proxy
     from jumpstarter_exporter.core import Core
@@ -41,31 +43,23 @@ __all__ = [
     "export_stream",
 ]
 
-_HOMES = {
-    "Composite": "composite",
-    "Core": "core",
-    "DeviceBusy": "errors",
-    "DeviceError": "errors",
-    "DeviceFailed": "errors",
-    "DeviceMissing": "errors",
-    "Driver": "driver",
-    "Proxy": "composite",
-    "ResourceError": "errors",
-    "Session": "session.session",
-    "Sink": "resources",
-    "Source": "resources",
-    "State": "device_state",
-    "export": "decorators",
-    "export_stream": "decorators",
-}
-
-
-def __getattr__(name: str) -> object:
-    import importlib  # noqa: PLC0415 - this module must stay free to import
-
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value: object = getattr(importlib.import_module(f"{__name__}.{home}"), name)
-    globals()[name] = value
-    return value
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "Composite": "composite",
+        "Core": "core",
+        "DeviceBusy": "errors",
+        "DeviceError": "errors",
+        "DeviceFailed": "errors",
+        "DeviceMissing": "errors",
+        "Driver": "driver",
+        "Proxy": "composite",
+        "ResourceError": "errors",
+        "Session": "session.session",
+        "Sink": "resources",
+        "Source": "resources",
+        "State": "device_state",
+        "export": "decorators",
+        "export_stream": "decorators",
+    },
+)

@@ -6,44 +6,33 @@ watcher notices missed updates.
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from jumpstarter_proto.errors import JumpstarterUsageError
+from jumpstarter_proto.exporter_status import ExporterStatus
 
-__all__ = ["TRANSITIONS", "Status", "StatusMachine", "StatusReason", "StatusReport"]
-
-
-class Status(enum.IntEnum):
-    """`jumpstarter.v1.ExporterStatus` without UNSPECIFIED, which is never used."""
-
-    OFFLINE = 1
-    AVAILABLE = 2
-    BEFORE_LEASE_HOOK = 3
-    LEASE_READY = 4
-    AFTER_LEASE_HOOK = 5
-    BEFORE_LEASE_HOOK_FAILED = 6
-    AFTER_LEASE_HOOK_FAILED = 7
+__all__ = ["TRANSITIONS", "StatusMachine", "StatusReason", "StatusReport"]
 
 
-TRANSITIONS: dict[Status, frozenset[Status]] = {
-    Status.OFFLINE: frozenset(),
-    Status.AVAILABLE: frozenset({Status.BEFORE_LEASE_HOOK, Status.LEASE_READY, Status.OFFLINE}),
-    Status.BEFORE_LEASE_HOOK: frozenset(
+_S = ExporterStatus
+TRANSITIONS: dict[ExporterStatus, frozenset[ExporterStatus]] = {
+    _S.OFFLINE: frozenset(),
+    _S.AVAILABLE: frozenset({_S.BEFORE_LEASE_HOOK, _S.LEASE_READY, _S.OFFLINE}),
+    _S.BEFORE_LEASE_HOOK: frozenset(
         {
-            Status.LEASE_READY,
-            Status.BEFORE_LEASE_HOOK_FAILED,
-            Status.OFFLINE,
+            _S.LEASE_READY,
+            _S.BEFORE_LEASE_HOOK_FAILED,
+            _S.OFFLINE,
             # The lease ended while its hook ran.
-            Status.AFTER_LEASE_HOOK,
-            Status.AVAILABLE,
+            _S.AFTER_LEASE_HOOK,
+            _S.AVAILABLE,
         }
     ),
-    Status.LEASE_READY: frozenset({Status.AFTER_LEASE_HOOK, Status.AVAILABLE, Status.OFFLINE}),
-    Status.AFTER_LEASE_HOOK: frozenset({Status.AVAILABLE, Status.AFTER_LEASE_HOOK_FAILED, Status.OFFLINE}),
-    Status.BEFORE_LEASE_HOOK_FAILED: frozenset({Status.AVAILABLE, Status.OFFLINE}),
-    Status.AFTER_LEASE_HOOK_FAILED: frozenset({Status.AVAILABLE, Status.OFFLINE}),
+    _S.LEASE_READY: frozenset({_S.AFTER_LEASE_HOOK, _S.AVAILABLE, _S.OFFLINE}),
+    _S.AFTER_LEASE_HOOK: frozenset({_S.AVAILABLE, _S.AFTER_LEASE_HOOK_FAILED, _S.OFFLINE}),
+    _S.BEFORE_LEASE_HOOK_FAILED: frozenset({_S.AVAILABLE, _S.OFFLINE}),
+    _S.AFTER_LEASE_HOOK_FAILED: frozenset({_S.AVAILABLE, _S.OFFLINE}),
 }
 """The statuses that may follow each status. A status may repeat with another message; nothing follows OFFLINE."""
 
@@ -62,10 +51,10 @@ class StatusReason:
 class StatusReport:
     """What GetStatus returns."""
 
-    status: Status
+    status: ExporterStatus
     message: str
     version: int
-    previous: Status | None
+    previous: ExporterStatus | None
     """None before the first update."""
 
 
@@ -73,7 +62,7 @@ class StatusMachine:
     """One session's status."""
 
     def __init__(self) -> None:
-        self._report = StatusReport(Status.AVAILABLE, "", 0, None)
+        self._report = StatusReport(ExporterStatus.AVAILABLE, "", 0, None)
         self._read_version = -1
         self.on_change: Callable[[StatusReport], None] | None = None
         """Called after each update; it must not raise."""
@@ -97,7 +86,7 @@ class StatusMachine:
             self.on_read()
         return self._report
 
-    def change(self, status: Status, message: str = "") -> None:
+    def change(self, status: ExporterStatus, message: str = "") -> None:
         """Change the status.
 
         Raises:

@@ -12,7 +12,8 @@ import trio
 import yaml
 from jumpstarter_exporter.registration.controller import ControllerCalls, ControllerConnection
 from jumpstarter_exporter.registration.lease_assignment import LeaseAssignment
-from jumpstarter_exporter.status import Status, StatusReason
+from jumpstarter_exporter.status import StatusReason
+from jumpstarter_proto.exporter_status import ExporterStatus
 from jumpstarter_proto.remote import Identity, Kind, Trust
 from jumpstarter_proto.v1.jumpstarter_pb2 import DriverInstanceReport
 
@@ -53,7 +54,7 @@ class Desk:
 
     async def introduce(self, calls: ControllerCalls) -> None:
         await calls.register({}, [DriverInstanceReport(uuid="1")])
-        await calls.report(Status.AVAILABLE, "")
+        await calls.report(ExporterStatus.AVAILABLE, "")
 
     def answer(self, tenant: LeaseAssignment) -> Sequence[StatusReason]:
         self.offered.append(tenant)
@@ -117,8 +118,8 @@ async def test_a_board_in_local_use_declines_and_the_lease_goes_on(lab: Lab) -> 
 
             desk.reasons = ()
             async with desk.controller.open() as calls:
-                await calls.report(Status.AFTER_LEASE_HOOK, LOCAL_USE.sentence, [LOCAL_USE])
-                await calls.report(Status.AVAILABLE, "")
+                await calls.report(ExporterStatus.AFTER_LEASE_HOOK, LOCAL_USE.sentence, [LOCAL_USE])
+                await calls.report(ExporterStatus.AVAILABLE, "")
                 await calls.accept(name)  # it is another's by now, and that is no fault
                 await calls.decline(name, [LOCAL_USE])
             assert json.loads(await command("exporters", "show", "desk", "-o", "json"))["reasons"] == []

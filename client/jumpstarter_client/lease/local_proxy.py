@@ -27,6 +27,8 @@ from jumpstarter_proto.tasks import first_of
 from jumpstarter_proto.v1.jumpstarter_grpc import ExporterServiceServicer
 from jumpstarter_proto.v1.router_grpc import RouterServiceServicer
 
+from jumpstarter_client.borrowed_stream import BorrowedStream
+
 __all__ = ["open_local_proxy"]
 
 MAX_PREFETCHED_BYTES = 64 * 1024
@@ -93,11 +95,11 @@ async def _reject(near: _PrefetchedStream, error: JumpstarterError) -> None:
         await first_of(partial(serve_connection, near, services, interceptors=[reject]), linger)
 
 
-class _PrefetchedStream(trio.abc.HalfCloseableStream):
+class _PrefetchedStream(BorrowedStream):
     """A stream that is read before its data is needed, to notice when the peer closes it."""
 
     def __init__(self, stream: trio.abc.HalfCloseableStream) -> None:
-        self._stream = stream
+        super().__init__(stream)
         self._data = bytearray()
         self._reading = trio.CancelScope()
         self._stopped = trio.Event()
@@ -131,19 +133,3 @@ class _PrefetchedStream(trio.abc.HalfCloseableStream):
         data = bytes(self._data[:size])
         del self._data[:size]
         return data
-
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """See `trio.abc.HalfCloseableStream`."""
-        await self._stream.send_all(data)
-
-    async def wait_send_all_might_not_block(self) -> None:
-        """See `trio.abc.HalfCloseableStream`."""
-        await self._stream.wait_send_all_might_not_block()
-
-    async def send_eof(self) -> None:
-        """See `trio.abc.HalfCloseableStream`."""
-        await self._stream.send_eof()
-
-    async def aclose(self) -> None:
-        """Do nothing: the owner of the stream closes it."""
-        await trio.lowlevel.checkpoint()

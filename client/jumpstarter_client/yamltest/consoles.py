@@ -10,6 +10,7 @@ from jumpstarter_proto.errors import JumpstarterError
 from jumpstarter_proto.file_names import safe_name
 
 from jumpstarter_client.base import DriverClient
+from jumpstarter_client.borrowed_stream import BorrowedStream
 from jumpstarter_client.console.attach import attach
 from jumpstarter_client.console.expect import Expect
 
@@ -96,11 +97,11 @@ class RunConsoles:
         return path.open("ab", buffering=0)
 
 
-class _BufferedStream(trio.abc.HalfCloseableStream):
+class _BufferedStream(BorrowedStream):
     """Buffers the output of a console until a step reads it; sending goes straight to the device."""
 
     def __init__(self, stream: trio.abc.HalfCloseableStream) -> None:
-        self._stream = stream
+        super().__init__(stream)
         self._waiting = bytearray()
         self._end: Exception | None = None
         self._changed = trio.lowlevel.ParkingLot()
@@ -126,15 +127,3 @@ class _BufferedStream(trio.abc.HalfCloseableStream):
         data = bytes(self._waiting[:count])
         del self._waiting[:count]
         return data
-
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        await self._stream.send_all(data)
-
-    async def wait_send_all_might_not_block(self) -> None:
-        await self._stream.wait_send_all_might_not_block()
-
-    async def send_eof(self) -> None:
-        await self._stream.send_eof()
-
-    async def aclose(self) -> None:
-        await trio.lowlevel.checkpoint()

@@ -9,6 +9,7 @@ import enum
 from typing import ClassVar, NamedTuple
 
 import msgspec
+from jumpstarter_proto.exporter_status import ExporterStatus
 from msgspec.structs import replace
 
 __all__ = [
@@ -81,19 +82,6 @@ class Client(Record, frozen=True, kw_only=True, omit_defaults=True):
     def accepts_uid(self, uid: str, now: float) -> bool:
         """Whether tokens with that uid belong to this record and are valid."""
         return uid == self.uid or (bool(uid) and uid == self.previous_uid and now < self.previous_uid_until)
-
-
-class ExporterStatus(enum.IntEnum):
-    """The status that an exporter reports; the numbers are those on the wire."""
-
-    UNSPECIFIED = 0
-    OFFLINE = 1
-    AVAILABLE = 2
-    BEFORE_LEASE_HOOK = 3
-    LEASE_READY = 4
-    AFTER_LEASE_HOOK = 5
-    BEFORE_LEASE_HOOK_FAILED = 6
-    AFTER_LEASE_HOOK_FAILED = 7
 
 
 class UnavailableReason(msgspec.Struct, frozen=True, omit_defaults=True):

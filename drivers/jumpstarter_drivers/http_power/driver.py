@@ -6,10 +6,10 @@ import re
 import secrets
 import urllib.parse
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from jumpstarter_exporter.driver import DeviceFailed, DeviceMissing, export
+from jumpstarter_exporter.driver import DeviceFailed
 from jumpstarter_proto.texts import shown
 from jumpstarter_proto.yaml_files import nearest
 
@@ -71,24 +71,6 @@ class _WebOutlet(RemoteOutlet):
         if (reading := find_measures(answer.text, wanted)) is None:
             raise NotImplementedError(f"{self.label} measures nothing; use a device with a meter")
         return reading
-
-    @export(reads=True)
-    async def read(self) -> AsyncIterator[PowerReading]:  # type: ignore[override]
-        """Measure once."""
-        try:
-            reading = await self.reading()
-        except OutletRefused as error:
-            raise OutletRefused(f"{self.label}: {error}") from None
-        except DeviceMissing as error:
-            reason = f"{self.label} was not read: {error}"
-            self.missing(reason)
-            raise DeviceMissing(reason) from None
-        self.ready()
-        yield reading
-
-    @abstractmethod
-    async def reading(self) -> PowerReading:
-        """Measure. NotImplementedError if there is no meter."""
 
 
 @dataclass(kw_only=True, eq=False)

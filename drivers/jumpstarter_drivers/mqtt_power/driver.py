@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from string import Template
 from typing import ClassVar, Literal, TypeVar
 
 import trio
-from jumpstarter_exporter.driver import DeviceMissing, export
 from jumpstarter_proto.texts import shown
 from jumpstarter_proto.yaml_files import nearest
 
@@ -101,9 +100,8 @@ class _BrokeredOutlet(RemoteOutlet):
         state = await self._ask(row.state, row.query, said)
         return True if state in _ON else False if state in _OFF else None
 
-    @export(reads=True)
-    async def read(self) -> AsyncIterator[PowerReading]:  # type: ignore[override]
-        """Measure once."""
+    async def reading(self) -> PowerReading:
+        """Publish the query and wait for the measurements."""
         row = self.row
         if not row.meter:
             raise NotImplementedError(
@@ -115,18 +113,10 @@ class _BrokeredOutlet(RemoteOutlet):
                 return None  # of before the question
             return message.text
 
-        try:
-            text = await self._ask(row.meter, row.meter_query, measured)
-        except OutletRefused as error:
-            raise OutletRefused(f"{self.label}: {error}") from None
-        except DeviceMissing as error:
-            reason = f"{self.label} was not read: {error}"
-            self.missing(reason)
-            raise DeviceMissing(reason) from None
-        self.ready()
+        text = await self._ask(row.meter, row.meter_query, measured)
         if (reading := find_measures(text, row.measures)) is None:
             raise NotImplementedError(f"{self.label} measures nothing; use a device with a meter")
-        yield reading
+        return reading
 
     async def _ask(
         self, topic: str, query: tuple[str, str] | None, take: Callable[[MqttMessage], T | None]

@@ -7,12 +7,14 @@ for the state; this module decides when to send again, how long to ask, and what
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 import trio
 from jumpstarter_exporter.driver import DeviceError, DeviceFailed, DeviceMissing, export
 
 from jumpstarter_drivers.power.interface import PowerInterface
+from jumpstarter_drivers.power.reading import PowerReading
 
 __all__ = ["OutletRefused", "OutletUnreachable", "RemoteOutlet"]
 
@@ -94,6 +96,30 @@ class RemoteOutlet(PowerInterface):
     async def off(self) -> None:
         """Switch off, and wait until the outlet reports that it is off."""
         await self._switch(on=False)
+
+    @export(reads=True)
+    async def read(self) -> AsyncIterator[PowerReading]:  # type: ignore[override]
+        """Measure once."""
+        try:
+            reading = await self.reading()
+        except OutletRefused as error:
+            raise OutletRefused(f"{self.label}: {error}") from None
+        except DeviceMissing as error:
+            reason = f"{self.label} was not read: {error}"
+            self.missing(reason)
+            raise DeviceMissing(reason) from None
+        self.ready()
+        yield reading
+
+    async def reading(self) -> PowerReading:
+        """Measure.
+
+        Raises:
+            NotImplementedError: this device measures nothing.
+            OutletUnreachable: no usable answer.
+            OutletRefused: the device rejects the request.
+        """
+        raise NotImplementedError(f"{self.label} measures nothing; use a device with a meter")
 
     async def _switch(self, *, on: bool) -> None:
         async with self._switching:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from string import Template
 from typing import ClassVar, Literal
 
-from jumpstarter_exporter.driver import DeviceMissing, export
 from jumpstarter_proto.yaml_files import nearest
 
 from jumpstarter_drivers.host_names import check_host
@@ -104,27 +102,14 @@ class _SnmpOutlet(RemoteOutlet):
             )
         return True if state in self.row.on else False if state in self.row.off else None
 
-    @export(reads=True)
-    async def read(self) -> AsyncIterator[PowerReading]:  # type: ignore[override]
-        """Measure once."""
+    async def reading(self) -> PowerReading:
+        """Read the meter's objects."""
         meters = self.row.meters
         if not meters:
             raise NotImplementedError(
                 f"the {self.row.label} has no meter for each outlet; use a device with one"
             )
-        try:
-            reading = await self._reading()
-        except OutletRefused as error:
-            raise OutletRefused(f"{self.label}: {error}") from None
-        except DeviceMissing as error:
-            reason = f"{self.label} was not read: {error}"
-            self.missing(reason)
-            raise DeviceMissing(reason) from None
-        self.ready()
-        yield reading
-
-    async def _reading(self) -> PowerReading:
-        wanted: list[tuple[str, Meter]] = list(self.row.meters.items())
+        wanted: list[tuple[str, Meter]] = list(meters.items())
         values = await self._read([meter.oid for _, meter in wanted])
         scaled = [(index, meter.digits) for index, (_, meter) in enumerate(wanted) if meter.digits]
         digits = dict(zip((i for i, _ in scaled), await self._read([oid for _, oid in scaled]), strict=True))

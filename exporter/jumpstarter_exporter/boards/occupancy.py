@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from jumpstarter_proto.errors import JumpstarterUsageError
+from jumpstarter_proto.exporter_status import ExporterStatus
 
 from jumpstarter_exporter.boards.events import (
     PHASE_TRANSITIONS,
@@ -33,7 +34,6 @@ from jumpstarter_exporter.boards.events import (
 )
 from jumpstarter_exporter.boards.local_use import LocalUse
 from jumpstarter_exporter.boards.record import OccupancyRecord
-from jumpstarter_exporter.status import Status
 
 __all__ = ["Occupancy", "OccupancyLimits"]
 
@@ -74,7 +74,7 @@ class Occupancy:
         self._prepares = prepares
         self._local = LocalUse(self._limits.leave)
         self._withheld: dict[WithheldReason, str] = {}
-        self._failed = Status.BEFORE_LEASE_HOOK_FAILED
+        self._failed = ExporterStatus.BEFORE_LEASE_HOOK_FAILED
         self._is_released = False
         """The controller knows that the lease is over: its hooks no longer withhold the board."""
         self._waits_since = 0.0
@@ -123,26 +123,26 @@ class Occupancy:
         return f"local use by {', '.join(sorted(self._local.people))}" if self.is_local else ""
 
     @property
-    def status(self) -> tuple[Status, str]:
+    def status(self) -> tuple[ExporterStatus, str]:
         """The status for the controller."""
         if self.lease is not None:
             match self.lease.phase:
                 case ServingPhase.WAITING:
                     obstacle = self._obstacle or "the exporter was started again"
-                    return Status.BEFORE_LEASE_HOOK, f"Waiting for the board: {obstacle}"
+                    return ExporterStatus.BEFORE_LEASE_HOOK, f"Waiting for the board: {obstacle}"
                 case ServingPhase.PREPARING:
-                    return Status.BEFORE_LEASE_HOOK, "Running beforeLease hooks"
+                    return ExporterStatus.BEFORE_LEASE_HOOK, "Running beforeLease hooks"
                 case ServingPhase.LEASED:
-                    return Status.LEASE_READY, "Ready for commands"
+                    return ExporterStatus.LEASE_READY, "Ready for commands"
                 case ServingPhase.CLEANING:
-                    return Status.AFTER_LEASE_HOOK, "Running afterLease hooks"
+                    return ExporterStatus.AFTER_LEASE_HOOK, "Running afterLease hooks"
         if not self.is_free:
-            return Status.AFTER_LEASE_HOOK, f"Not available: {self._obstacle}"
+            return ExporterStatus.AFTER_LEASE_HOOK, f"Not available: {self._obstacle}"
         if WithheldReason.HOOK_FAILED in self._withheld:
             return self._failed, self._withheld[WithheldReason.HOOK_FAILED]
         if self._withheld:
-            return Status.AFTER_LEASE_HOOK, f"Not available: {self._obstacle}"
-        return Status.AVAILABLE, "Available for new lease"
+            return ExporterStatus.AFTER_LEASE_HOOK, f"Not available: {self._obstacle}"
+        return ExporterStatus.AVAILABLE, "Available for new lease"
 
     @property
     def sentence(self) -> str:
@@ -417,7 +417,11 @@ class Occupancy:
     # Reasons that withhold the board.
 
     def withhold(
-        self, reason: WithheldReason, why: str, *, failed: Status = Status.BEFORE_LEASE_HOOK_FAILED
+        self,
+        reason: WithheldReason,
+        why: str,
+        *,
+        failed: ExporterStatus = ExporterStatus.BEFORE_LEASE_HOOK_FAILED,
     ) -> list[OccupancyAction]:
         """Withhold the board from leases.
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import trio
+from jumpstarter_proto.exporter_status import ExporterStatus
 from jumpstarter_proto.notifications import AutoResetEvent, Broadcast
 from jumpstarter_proto.rpc import ServedConnection
 
@@ -25,7 +26,6 @@ from jumpstarter_exporter.boards.events import (
     WithheldReason,
 )
 from jumpstarter_exporter.boards.occupancy import Occupancy
-from jumpstarter_exporter.status import Status
 
 __all__ = ["OccupancyRunner", "RecordStore"]
 
@@ -150,7 +150,7 @@ class OccupancyRunner:
         return self.lease is not None and self.lease.phase is not ServingPhase.WAITING
 
     @property
-    def status(self) -> tuple[Status, str]:
+    def status(self) -> tuple[ExporterStatus, str]:
         """The status for the controller while no lease is served."""
         return self._occupancy.status
 
@@ -245,7 +245,11 @@ class OccupancyRunner:
         self._happened()
 
     def withhold(
-        self, reason: WithheldReason, why: str, *, failed: Status = Status.BEFORE_LEASE_HOOK_FAILED
+        self,
+        reason: WithheldReason,
+        why: str,
+        *,
+        failed: ExporterStatus = ExporterStatus.BEFORE_LEASE_HOOK_FAILED,
     ) -> None:
         """Withhold the board from leases."""
         self._happened(self._occupancy.withhold(reason, why, failed=failed))

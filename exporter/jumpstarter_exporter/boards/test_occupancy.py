@@ -6,6 +6,7 @@ import json
 
 import pytest
 from jumpstarter_proto.errors import JumpstarterUsageError
+from jumpstarter_proto.exporter_status import ExporterStatus
 
 from jumpstarter_exporter.boards.events import (
     PHASE_TRANSITIONS,
@@ -28,7 +29,6 @@ from jumpstarter_exporter.boards.events import (
 )
 from jumpstarter_exporter.boards.local_use import LocalUse
 from jumpstarter_exporter.boards.occupancy import Occupancy, OccupancyLimits
-from jumpstarter_exporter.status import Status
 
 OURS = ServedLease("one", "ann", declinable=True)
 FOREIGN = ServedLease("one", "ann")
@@ -50,7 +50,7 @@ def leased(phase: ServingPhase = ServingPhase.LEASED) -> Occupancy:
     return board
 
 
-def status(board: Occupancy) -> Status:
+def status(board: Occupancy) -> ExporterStatus:
     return board.status[0]
 
 
@@ -68,12 +68,12 @@ def refused(answer: CallTarget | LocalRefusal | None) -> LocalRefusal:
 
 def test_a_free_board_is_available_and_the_first_call_that_does_something_takes_it() -> None:
     board = Occupancy()
-    assert board.status == (Status.AVAILABLE, "Available for new lease")
+    assert board.status == (ExporterStatus.AVAILABLE, "Available for new lease")
     assert board.sentence == ""
     assert board.local_call("desk", "bob", 0, reads=True) is CallTarget.LOOK
     assert board.is_free
     used(board)
-    assert board.status == (Status.AFTER_LEASE_HOOK, "Not available: in local use by bob")
+    assert board.status == (ExporterStatus.AFTER_LEASE_HOOK, "Not available: in local use by bob")
     assert board.sentence == "in local use by bob"
 
 
@@ -82,14 +82,14 @@ def test_a_free_board_is_prepared_at_once_for_a_lease(lease: ServedLease) -> Non
     board = Occupancy()
     (begin,) = board.assigned(lease, 0)
     assert begin == BeginLease(ServedLease("one", "ann", ServingPhase.PREPARING), hook=True)
-    assert status(board) is Status.BEFORE_LEASE_HOOK
+    assert status(board) is ExporterStatus.BEFORE_LEASE_HOOK
     assert board.record == {"version": 1, "lease": "one", "client": "ann", "phase": "preparing"}
     board.became(ServingPhase.LEASED)
-    assert status(board) is Status.LEASE_READY
+    assert status(board) is ExporterStatus.LEASE_READY
     board.became(ServingPhase.CLEANING)
-    assert board.status == (Status.AFTER_LEASE_HOOK, "Running afterLease hooks")
+    assert board.status == (ExporterStatus.AFTER_LEASE_HOOK, "Running afterLease hooks")
     assert board.over(9) == []
-    assert status(board) is Status.AVAILABLE
+    assert status(board) is ExporterStatus.AVAILABLE
 
 
 # Nobody has it, and something withholds it.
@@ -98,7 +98,7 @@ def test_a_free_board_is_prepared_at_once_for_a_lease(lease: ServedLease) -> Non
 def test_a_drained_board_serves_local_users_and_declines_leases() -> None:
     board = Occupancy()
     assert board.withhold(WithheldReason.DRAINED, "by root") == []
-    assert board.status == (Status.AFTER_LEASE_HOOK, "Not available: drained: by root")
+    assert board.status == (ExporterStatus.AFTER_LEASE_HOOK, "Not available: drained: by root")
     assert board.assigned(OURS, 0) == [DeclineLease(OURS, "drained: by root")]
     assert board.lease is None
     used(board)
@@ -106,14 +106,14 @@ def test_a_drained_board_serves_local_users_and_declines_leases() -> None:
     board.tick(1 + LIMITS.leave)
     assert board.withheld == {WithheldReason.DRAINED: "by root"}, "local use clears no reason"
     assert board.release(WithheldReason.DRAINED, now=20) == []
-    assert status(board) is Status.AVAILABLE
+    assert status(board) is ExporterStatus.AVAILABLE
 
 
 def test_a_lease_that_cannot_be_declined_waits_until_the_reasons_end() -> None:
     board = Occupancy()
     board.withhold(WithheldReason.HARDWARE, "no console")
     assert board.assigned(FOREIGN, 0) == [DelayLease(FOREIGN, "hardware: no console")]
-    assert board.status == (Status.BEFORE_LEASE_HOOK, "Waiting for the board: hardware: no console")
+    assert board.status == (ExporterStatus.BEFORE_LEASE_HOOK, "Waiting for the board: hardware: no console")
     assert board.release(WithheldReason.HARDWARE, now=5) == [
         BeginLease(ServedLease("one", "ann", ServingPhase.PREPARING))
     ]
@@ -141,14 +141,16 @@ def test_patience_ends_and_the_lease_is_given_back_with_the_reason() -> None:
     assert board.assigned(OTHER, 260) == [DelayLease(OTHER, "stopped: its hook failed")]
 
 
-@pytest.mark.parametrize("failed", [Status.BEFORE_LEASE_HOOK_FAILED, Status.AFTER_LEASE_HOOK_FAILED])
-def test_a_failed_hook_is_told_as_09_tells_it(failed: Status) -> None:
+@pytest.mark.parametrize(
+    "failed", [ExporterStatus.BEFORE_LEASE_HOOK_FAILED, ExporterStatus.AFTER_LEASE_HOOK_FAILED]
+)
+def test_a_failed_hook_is_told_as_09_tells_it(failed: ExporterStatus) -> None:
     board = Occupancy()
     board.withhold(WithheldReason.HOOK_FAILED, "exit status 3", failed=failed)
     board.withhold(WithheldReason.DRAINED, "")
     assert board.status == (failed, "exit status 3")
     board.release(WithheldReason.HOOK_FAILED, now=0)
-    assert board.status == (Status.AFTER_LEASE_HOOK, "Not available: drained")
+    assert board.status == (ExporterStatus.AFTER_LEASE_HOOK, "Not available: drained")
 
 
 @pytest.mark.parametrize("released", ["by its user", "for another lease"])
@@ -161,14 +163,18 @@ def test_a_failed_hook_withholds_the_board_until_its_lease_is_released(released:
 
     if when == "before it failed":
         assert release() == []
-        board.withhold(WithheldReason.HOOK_FAILED, "exit status 3", failed=Status.AFTER_LEASE_HOOK_FAILED)
+        board.withhold(
+            WithheldReason.HOOK_FAILED, "exit status 3", failed=ExporterStatus.AFTER_LEASE_HOOK_FAILED
+        )
         board.over(2)
     else:
-        board.withhold(WithheldReason.HOOK_FAILED, "exit status 3", failed=Status.AFTER_LEASE_HOOK_FAILED)
+        board.withhold(
+            WithheldReason.HOOK_FAILED, "exit status 3", failed=ExporterStatus.AFTER_LEASE_HOOK_FAILED
+        )
         assert board.assigned(FOREIGN, 1) == [], "said again"
         board.over(2)
         assert board.assigned(FOREIGN, 2) == []
-        assert board.status == (Status.AFTER_LEASE_HOOK_FAILED, "exit status 3")
+        assert board.status == (ExporterStatus.AFTER_LEASE_HOOK_FAILED, "exit status 3")
         begun = (
             []
             if released == "by its user"
@@ -178,7 +184,7 @@ def test_a_failed_hook_withholds_the_board_until_its_lease_is_released(released:
     assert board.withheld == {}
     assert board.gone(4) == []
     board.over(5)
-    assert status(board) is Status.AVAILABLE
+    assert status(board) is ExporterStatus.AVAILABLE
     board.assigned(ServedLease("three", "kim"), 6)
     board.withhold(WithheldReason.HOOK_FAILED, "exit status 4")
     assert board.withheld == {WithheldReason.HOOK_FAILED: "exit status 4"}, (
@@ -268,7 +274,7 @@ def test_a_lease_of_09s_controller_waits_and_begins_when_they_leave() -> None:
     assert wait == DelayLease(FOREIGN, "in local use by bob")
     assert isinstance(tell, NotifyLocalUsers)
     assert board.deadline == LIMITS.idle_if_wanted
-    assert board.status == (Status.BEFORE_LEASE_HOOK, "Waiting for the board: in local use by bob")
+    assert board.status == (ExporterStatus.BEFORE_LEASE_HOOK, "Waiting for the board: in local use by bob")
     assert board.local_call("desk", "bob", 2) is CallTarget.LOCAL, "who used it before goes on"
     assert board.local_call("again", "bob", 2) is CallTarget.LOCAL
     assert refused(board.local_call("sofa", "cat", 2)).code == "leased"
@@ -339,7 +345,7 @@ def test_maintenance_is_alone() -> None:
     assert refused(board.local_call("desk", "bob", 0)).sentence == (
         "the board is in maintenance by root; wait until that is over"
     )
-    assert board.status == (Status.AFTER_LEASE_HOOK, "Not available: in maintenance by root")
+    assert board.status == (ExporterStatus.AFTER_LEASE_HOOK, "Not available: in maintenance by root")
     assert not board.is_free
     assert board.local_call("desk", "root", 0) is CallTarget.LOCAL
     assert not board.is_local, "it is not everybody's"
@@ -384,11 +390,11 @@ def test_a_lease_has_it_alone_but_for_reads_and_overrides(phase: ServingPhase) -
 def test_what_withholds_the_board_meanwhile_changes_nothing_for_the_lease() -> None:
     board = leased()
     assert board.withhold(WithheldReason.CHANGING, "rpi4.yaml") == []
-    assert status(board) is Status.LEASE_READY
+    assert status(board) is ExporterStatus.LEASE_READY
     assert board.tick(10_000) == [], "it has the board, and waits for nothing"
     assert board.over(1) == [ApplyChange()]
     assert board.release(WithheldReason.CHANGING, now=1) == []
-    assert status(board) is Status.AVAILABLE
+    assert status(board) is ExporterStatus.AVAILABLE
 
 
 def test_a_change_waits_until_nobody_uses_the_board() -> None:
@@ -548,10 +554,10 @@ def test_a_lease_that_is_over_behind_a_restart_is_cleaned_up_first(phase: Servin
         board = restarted(leased(phase))
         actions = board.gone(1) if told == "gone" else board.assigned(OTHER, 1)
         assert actions == [CleanUpLease(ServedLease("one", "ann", ServingPhase.CLEANING))]
-        assert status(board) is Status.AFTER_LEASE_HOOK
+        assert status(board) is ExporterStatus.AFTER_LEASE_HOOK
         assert board.gone(2) == []
         board.over(3)
-        assert status(board) is Status.AVAILABLE
+        assert status(board) is ExporterStatus.AVAILABLE
 
 
 @pytest.mark.parametrize("phase", [ServingPhase.PREPARING, ServingPhase.LEASED, ServingPhase.CLEANING])
@@ -571,7 +577,7 @@ def test_a_lease_that_waited_is_like_a_new_one_and_a_drained_board_stays_so() ->
     board.withhold(WithheldReason.DRAINED, "by root")
     board.assigned(FOREIGN, 1)
     again = restarted(board)
-    assert again.status == (Status.BEFORE_LEASE_HOOK, "Waiting for the board: drained: by root")
+    assert again.status == (ExporterStatus.BEFORE_LEASE_HOOK, "Waiting for the board: drained: by root")
     assert again.assigned(FOREIGN, 1) == [DelayLease(FOREIGN, "drained: by root")]
     again = restarted(board)
     assert again.gone(1) == []
@@ -607,7 +613,7 @@ def test_nobody_gets_a_board_whose_record_makes_no_sense_before_its_controller_h
         assert refusal.code == "unknown"
         assert "jumpstarter-exporter resume" in refusal.sentence
     board.tick(10_000)
-    assert status(board) is not Status.AVAILABLE
+    assert status(board) is not ExporterStatus.AVAILABLE
     assert [type(action) for action in board.assigned(FOREIGN, 1)] == [BeginLease], "it may be in its middle"
     assert refused(board.local_call("desk", "bob", 2)).code == "leased"
     board = found()
@@ -618,7 +624,7 @@ def test_nobody_gets_a_board_whose_record_makes_no_sense_before_its_controller_h
             board.release(WithheldReason.UNKNOWN, now=1)
         else:
             board.gone(1)
-        assert status(board) is Status.AVAILABLE
+        assert status(board) is ExporterStatus.AVAILABLE
         assert board.record == {"version": 1}
         used(board)
 
@@ -627,7 +633,7 @@ def test_nobody_gets_a_board_whose_record_makes_no_sense_before_its_controller_h
 def test_a_board_without_a_record_of_a_lease_is_nobodys(record: object) -> None:
     board = Occupancy()
     board.restore(record, 0, WALL)
-    assert status(board) is Status.AVAILABLE
+    assert status(board) is ExporterStatus.AVAILABLE
     assert board.record == {"version": 1}
 
 
@@ -722,11 +728,14 @@ def test_a_lease_that_waited_is_forgotten_behind_a_restart_when_no_controller_sa
     board = used(Occupancy())
     board.assigned(FOREIGN, 1)
     again = restarted(board)
-    assert again.status == (Status.BEFORE_LEASE_HOOK, "Waiting for the board: the exporter was started again")
+    assert again.status == (
+        ExporterStatus.BEFORE_LEASE_HOOK,
+        "Waiting for the board: the exporter was started again",
+    )
     assert again.tick(1) == [], "the controller has the first word"
     assert again.lease == FOREIGN
     assert again.tick(LIMITS.unheard) == []
-    assert status(again) is Status.AVAILABLE
+    assert status(again) is ExporterStatus.AVAILABLE
     again = restarted(board)
     assert again.local_call("desk", "bob", 0, override=True) is CallTarget.LOCAL
     again = restarted(board)
@@ -743,7 +752,7 @@ def test_a_lease_that_we_ended_does_not_begin_again_also_behind_a_restart() -> N
     assert board.assigned(FOREIGN, 2) == []
     again = restarted(board)
     assert again.assigned(FOREIGN, 2) == []
-    assert status(again) is Status.AVAILABLE
+    assert status(again) is ExporterStatus.AVAILABLE
     assert again.gone(3) == []
     assert again.assigned(FOREIGN, 4) == [BeginLease(ServedLease("one", "ann", ServingPhase.PREPARING))]
 

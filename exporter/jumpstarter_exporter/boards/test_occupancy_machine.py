@@ -6,6 +6,7 @@ import copy
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from jumpstarter_proto.exporter_status import ExporterStatus
 
 from jumpstarter_exporter.boards.events import (
     PHASE_TRANSITIONS,
@@ -24,7 +25,6 @@ from jumpstarter_exporter.boards.events import (
 )
 from jumpstarter_exporter.boards.occupancy import Occupancy
 from jumpstarter_exporter.boards.test_occupancy import FOREIGN, OTHER, OURS, WALL, restarted
-from jumpstarter_exporter.status import Status
 
 LEASES = st.sampled_from([OURS, FOREIGN, OTHER, ServedLease("three", "kim", declinable=True)])
 PEOPLE = st.sampled_from(["bob", "cat"])
@@ -176,12 +176,12 @@ class Machine(RuleBasedStateMachine):
     def told_the_truth(self) -> None:
         status, message = self.board.status
         assert message
-        assert status is not Status.OFFLINE
+        assert status is not ExporterStatus.OFFLINE
         board = self.board
         is_used = board.lease is not None or board.maintenance is not None or board.is_local
         assert board.is_free is not is_used
         is_available = not is_used and not board.withheld
-        assert (status is Status.AVAILABLE) == is_available
+        assert (status is ExporterStatus.AVAILABLE) == is_available
         assert (self.board.sentence == "") == is_available
 
     @invariant()
@@ -201,7 +201,7 @@ class Machine(RuleBasedStateMachine):
         end.gone(self.now + 10_000)
         if end.lease is not None:  # it is served, and cleaned up
             end.over(self.now + 10_000)
-        assert end.status[0] is Status.AVAILABLE
+        assert end.status[0] is ExporterStatus.AVAILABLE
 
 
 TestMachine = Machine.TestCase

@@ -11,9 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from jumpstarter_proto.exporter_status import ExporterStatus
 from jumpstarter_proto.hook_times import running_hook
-
-from jumpstarter_exporter.status import Status
 
 __all__ = ["TABLE", "HookPlan", "SessionAction", "SessionEvent", "SessionMachine", "SessionState", "diagram"]
 
@@ -66,38 +65,42 @@ class SessionStep:
     """A row of the table: the next state, the statuses that users see on the way, and the actions."""
 
     state: SessionState
-    statuses: tuple[Status, ...] = ()
+    statuses: tuple[ExporterStatus, ...] = ()
     actions: tuple[SessionAction, ...] = ()
 
 
 _S, _E, _A = SessionState, SessionEvent, SessionAction
 
 TABLE: dict[tuple[SessionState, SessionEvent], SessionStep] = {
-    (_S.NEW, _E.BEGIN): SessionStep(_S.BEFORE, (Status.BEFORE_LEASE_HOOK,), (_A.RUN_BEFORE,)),
-    (_S.NEW, _E.END): SessionStep(_S.OVER, (Status.AVAILABLE,), (_A.RELEASE,)),
-    (_S.BEFORE, _E.HOOK_OK): SessionStep(_S.READY, (Status.LEASE_READY,), (_A.SERVE,)),
-    (_S.BEFORE, _E.HOOK_FAILED): SessionStep(_S.READY, (Status.LEASE_READY,), (_A.SERVE,)),
+    (_S.NEW, _E.BEGIN): SessionStep(_S.BEFORE, (ExporterStatus.BEFORE_LEASE_HOOK,), (_A.RUN_BEFORE,)),
+    (_S.NEW, _E.END): SessionStep(_S.OVER, (ExporterStatus.AVAILABLE,), (_A.RELEASE,)),
+    (_S.BEFORE, _E.HOOK_OK): SessionStep(_S.READY, (ExporterStatus.LEASE_READY,), (_A.SERVE,)),
+    (_S.BEFORE, _E.HOOK_FAILED): SessionStep(_S.READY, (ExporterStatus.LEASE_READY,), (_A.SERVE,)),
     (_S.BEFORE, _E.HOOK_FAILED_END): SessionStep(
-        _S.REFUSED, (Status.BEFORE_LEASE_HOOK_FAILED,), (_A.RELEASE,)
+        _S.REFUSED, (ExporterStatus.BEFORE_LEASE_HOOK_FAILED,), (_A.RELEASE,)
     ),
     (_S.BEFORE, _E.HOOK_FAILED_EXIT): SessionStep(
-        _S.REFUSED, (Status.BEFORE_LEASE_HOOK_FAILED, Status.OFFLINE), (_A.EXIT,)
+        _S.REFUSED, (ExporterStatus.BEFORE_LEASE_HOOK_FAILED, ExporterStatus.OFFLINE), (_A.EXIT,)
     ),
     (_S.BEFORE, _E.END): SessionStep(_S.LEAVING),
     # The hook has prepared the board, so the afterLease hook must run, too; the board is never reported as ready.
-    (_S.LEAVING, _E.HOOK_OK): SessionStep(_S.AFTER, (Status.AFTER_LEASE_HOOK,), (_A.RUN_AFTER,)),
-    (_S.LEAVING, _E.HOOK_FAILED): SessionStep(_S.AFTER, (Status.AFTER_LEASE_HOOK,), (_A.RUN_AFTER,)),
-    (_S.LEAVING, _E.HOOK_FAILED_END): SessionStep(_S.OVER, (Status.BEFORE_LEASE_HOOK_FAILED,), (_A.RELEASE,)),
-    (_S.LEAVING, _E.HOOK_FAILED_EXIT): SessionStep(
-        _S.OVER, (Status.BEFORE_LEASE_HOOK_FAILED, Status.OFFLINE), (_A.EXIT,)
+    (_S.LEAVING, _E.HOOK_OK): SessionStep(_S.AFTER, (ExporterStatus.AFTER_LEASE_HOOK,), (_A.RUN_AFTER,)),
+    (_S.LEAVING, _E.HOOK_FAILED): SessionStep(_S.AFTER, (ExporterStatus.AFTER_LEASE_HOOK,), (_A.RUN_AFTER,)),
+    (_S.LEAVING, _E.HOOK_FAILED_END): SessionStep(
+        _S.OVER, (ExporterStatus.BEFORE_LEASE_HOOK_FAILED,), (_A.RELEASE,)
     ),
-    (_S.READY, _E.END): SessionStep(_S.AFTER, (Status.AFTER_LEASE_HOOK,), (_A.RUN_AFTER,)),
+    (_S.LEAVING, _E.HOOK_FAILED_EXIT): SessionStep(
+        _S.OVER, (ExporterStatus.BEFORE_LEASE_HOOK_FAILED, ExporterStatus.OFFLINE), (_A.EXIT,)
+    ),
+    (_S.READY, _E.END): SessionStep(_S.AFTER, (ExporterStatus.AFTER_LEASE_HOOK,), (_A.RUN_AFTER,)),
     (_S.REFUSED, _E.END): SessionStep(_S.OVER),
-    (_S.AFTER, _E.HOOK_OK): SessionStep(_S.OVER, (Status.AVAILABLE,), (_A.RELEASE,)),
-    (_S.AFTER, _E.HOOK_FAILED): SessionStep(_S.OVER, (Status.AVAILABLE,), (_A.RELEASE,)),
-    (_S.AFTER, _E.HOOK_FAILED_END): SessionStep(_S.OVER, (Status.AFTER_LEASE_HOOK_FAILED,), (_A.RELEASE,)),
+    (_S.AFTER, _E.HOOK_OK): SessionStep(_S.OVER, (ExporterStatus.AVAILABLE,), (_A.RELEASE,)),
+    (_S.AFTER, _E.HOOK_FAILED): SessionStep(_S.OVER, (ExporterStatus.AVAILABLE,), (_A.RELEASE,)),
+    (_S.AFTER, _E.HOOK_FAILED_END): SessionStep(
+        _S.OVER, (ExporterStatus.AFTER_LEASE_HOOK_FAILED,), (_A.RELEASE,)
+    ),
     (_S.AFTER, _E.HOOK_FAILED_EXIT): SessionStep(
-        _S.OVER, (Status.AFTER_LEASE_HOOK_FAILED, Status.OFFLINE), (_A.EXIT,)
+        _S.OVER, (ExporterStatus.AFTER_LEASE_HOOK_FAILED, ExporterStatus.OFFLINE), (_A.EXIT,)
     ),
     (_S.AFTER, _E.END): SessionStep(_S.AFTER),
     (_S.LEAVING, _E.END): SessionStep(_S.LEAVING),
@@ -134,7 +137,7 @@ class SessionMachine:
         """The final state is reached."""
         return self.state is SessionState.OVER
 
-    def send(self, event: SessionEvent, reason: str = "") -> list[SessionAction | tuple[Status, str]]:
+    def send(self, event: SessionEvent, reason: str = "") -> list[SessionAction | tuple[ExporterStatus, str]]:
         """Handle an event. Returns the statuses with their messages, and the actions, in order.
 
         A hook that is not configured is skipped, and counts as successful.
@@ -144,13 +147,16 @@ class SessionMachine:
         """
         return list(self._send(event, reason))
 
-    def _send(self, event: SessionEvent, reason: str) -> Iterator[SessionAction | tuple[Status, str]]:
+    def _send(self, event: SessionEvent, reason: str) -> Iterator[SessionAction | tuple[ExporterStatus, str]]:
         before = self.state
         step = TABLE[before, event]
         self.state = step.state
         skipped = self._skipped(step)
         for status in step.statuses:
-            if not skipped or status not in (Status.BEFORE_LEASE_HOOK, Status.AFTER_LEASE_HOOK):
+            if not skipped or status not in (
+                ExporterStatus.BEFORE_LEASE_HOOK,
+                ExporterStatus.AFTER_LEASE_HOOK,
+            ):
                 yield status, self._message(status, before, event, reason)
         for action in step.actions:
             if action is SessionAction.EXIT:
@@ -160,17 +166,17 @@ class SessionMachine:
         if skipped:
             yield from self._send(SessionEvent.HOOK_OK, "")
 
-    def go_on(self) -> list[SessionAction | tuple[Status, str]]:
+    def go_on(self) -> list[SessionAction | tuple[ExporterStatus, str]]:
         """Start in the state `READY`, which an earlier process had reached."""
         self.state = SessionState.READY
         return [
             (
-                Status.LEASE_READY,
-                self._message(Status.LEASE_READY, SessionState.READY, SessionEvent.BEGIN, ""),
+                ExporterStatus.LEASE_READY,
+                self._message(ExporterStatus.LEASE_READY, SessionState.READY, SessionEvent.BEGIN, ""),
             )
         ]
 
-    def hook_ended(self, failure: str) -> list[SessionAction | tuple[Status, str]]:
+    def hook_ended(self, failure: str) -> list[SessionAction | tuple[ExporterStatus, str]]:
         """The running hook has ended; `failure` is empty if it succeeded."""
         if not failure:
             return self.send(SessionEvent.HOOK_OK)
@@ -186,18 +192,18 @@ class SessionMachine:
             SessionAction.RUN_AFTER in step.actions and self._plan.after is None
         )
 
-    def _message(self, status: Status, before: SessionState, event: SessionEvent, reason: str) -> str:
+    def _message(self, status: ExporterStatus, before: SessionState, event: SessionEvent, reason: str) -> str:
         kind = "afterLease" if before is SessionState.AFTER else "beforeLease"
         match status:
-            case Status.BEFORE_LEASE_HOOK:
+            case ExporterStatus.BEFORE_LEASE_HOOK:
                 return running_hook(None)
-            case Status.AFTER_LEASE_HOOK:
+            case ExporterStatus.AFTER_LEASE_HOOK:
                 return "Running afterLease hooks"
-            case Status.LEASE_READY | Status.AVAILABLE if event is SessionEvent.HOOK_FAILED:
+            case ExporterStatus.LEASE_READY | ExporterStatus.AVAILABLE if event is SessionEvent.HOOK_FAILED:
                 return f"{WARNING}{kind} hook warning: {reason}"
-            case Status.LEASE_READY:
+            case ExporterStatus.LEASE_READY:
                 return "Ready for commands"
-            case Status.AVAILABLE:
+            case ExporterStatus.AVAILABLE:
                 return "Available for new lease"
         how = "endLease" if event is SessionEvent.HOOK_FAILED_END else "exit, shutting down"
         return f"{kind} hook failed (on_failure={how}): {reason}"

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import trio
+from jumpstarter_proto.exporter_status import ExporterStatus
 from jumpstarter_proto.hook_times import running_hook
 from jumpstarter_proto.run_folders import RunFolder
 
@@ -16,7 +17,6 @@ from jumpstarter_exporter.config.model import Hook, Hooks
 from jumpstarter_exporter.hooks.machine import HookPlan, SessionAction, SessionEvent, SessionMachine
 from jumpstarter_exporter.hooks.runner import environment_of, run_hook
 from jumpstarter_exporter.session.session import Session
-from jumpstarter_exporter.status import Status
 
 __all__ = ["HOOK_FAILED", "LOCAL_LEASE", "HookSeconds", "SessionHooks"]
 
@@ -100,22 +100,22 @@ class SessionHooks:
     def leave(self) -> None:
         """Report OFFLINE if a hook ends the exporter. Call it when users have had time to read the reason."""
         if self._farewell:
-            self._tell(Status.OFFLINE, self._farewell)
+            self._tell(ExporterStatus.OFFLINE, self._farewell)
             self._farewell = ""
 
-    def _tell(self, status: Status, message: str) -> None:
+    def _tell(self, status: ExporterStatus, message: str) -> None:
         with self._session.log.bound():
             _log.info("%s: %s", status.name, message)
         self._session.status.change(status, message)
 
-    def _apply(self, happened: list[SessionAction | tuple[Status, str]]) -> None:
+    def _apply(self, happened: list[SessionAction | tuple[ExporterStatus, str]]) -> None:
         for what in happened:
             match what:
-                case (Status.OFFLINE, str() as message):
+                case (ExporterStatus.OFFLINE, str() as message):
                     self._farewell = message
-                case (Status.BEFORE_LEASE_HOOK as status, str()):
+                case (ExporterStatus.BEFORE_LEASE_HOOK as status, str()):
                     self._tell(status, running_hook(self._seconds.before_lease))
-                case (Status() as status, str() as message):
+                case (ExporterStatus() as status, str() as message):
                     self._tell(status, message)
                 case SessionAction.RUN_BEFORE if self._hooks.before_lease:
                     self._nursery.start_soon(self._run, self._hooks.before_lease, "beforeLease")

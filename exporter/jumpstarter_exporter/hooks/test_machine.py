@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from jumpstarter_proto.exporter_status import ExporterStatus
 
 from jumpstarter_exporter.hooks.machine import (
     TABLE,
@@ -15,7 +16,7 @@ from jumpstarter_exporter.hooks.machine import (
     SessionState,
     diagram,
 )
-from jumpstarter_exporter.status import Status, StatusMachine
+from jumpstarter_exporter.status import StatusMachine
 
 DOCS = Path(__file__).parents[3] / "docs"
 ENDS = st.sampled_from(["warn", "endLease", "exit", None])
@@ -162,7 +163,7 @@ def test_whatever_comes_it_comes_to_rest_and_no_hook_runs_twice(
     run: list[SessionAction] = []
     running = False
 
-    def take(happened: list[SessionAction | tuple[Status, str]]) -> None:
+    def take(happened: list[SessionAction | tuple[ExporterStatus, str]]) -> None:
         nonlocal running
         for what in happened:
             if isinstance(what, tuple):
@@ -221,7 +222,7 @@ def test_an_exporter_that_is_to_exit_does_not_wait_for_the_lease() -> None:
 def test_available_means_released() -> None:
     """Elsewhere a board was available, and leased still, once its user had left the shell."""
     for step in TABLE.values():
-        if Status.AVAILABLE in step.statuses:
+        if ExporterStatus.AVAILABLE in step.statuses:
             assert SessionAction.RELEASE in step.actions
 
 

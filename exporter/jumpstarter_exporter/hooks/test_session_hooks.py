@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 import pytest
 import trio
 import trio.testing
+from jumpstarter_proto.exporter_status import ExporterStatus
 from jumpstarter_proto.hook_times import usual_seconds
 from jumpstarter_proto.v1 import common_pb2
 
@@ -17,7 +18,6 @@ from jumpstarter_exporter.composite import Composite
 from jumpstarter_exporter.config.model import Hook, Hooks
 from jumpstarter_exporter.hooks.session_hooks import HookSeconds, SessionHooks
 from jumpstarter_exporter.session.session import Session
-from jumpstarter_exporter.status import Status
 
 
 @asynccontextmanager
@@ -37,7 +37,7 @@ async def living(
         nursery.cancel_scope.cancel()
 
 
-async def until(session: Session, status: Status) -> None:
+async def until(session: Session, status: ExporterStatus) -> None:
     with trio.fail_after(20):
         while session.status.report.status is not status:
             await trio.sleep(0.01)
@@ -52,11 +52,11 @@ async def test_what_a_hook_prints_and_its_message_of_the_day_reach_users() -> No
                 if entry.source == common_pb2.LOG_SOURCE_BEFORE_LEASE_HOOK:
                     assert entry.message == "for someone at /socket"
                     break
-        await until(session, Status.LEASE_READY)
+        await until(session, ExporterStatus.LEASE_READY)
         assert session.motd == "Welcome.\nMind the fan."
         await life.end()
         life.leave()
-        assert session.status.report.status is Status.AVAILABLE, "no hook has made the exporter end"
+        assert session.status.report.status is ExporterStatus.AVAILABLE, "no hook has made the exporter end"
 
 
 async def test_users_hear_how_long_the_hook_took_for_the_one_before(
@@ -71,7 +71,9 @@ async def test_users_hear_how_long_the_hook_took_for_the_one_before(
             said.append(session.status.report.message)
             if script.startswith("read"):
                 seconds.before_lease = 41.6
-            while session.status.report.status is Status.BEFORE_LEASE_HOOK and not script.startswith("read"):
+            while session.status.report.status is ExporterStatus.BEFORE_LEASE_HOOK and not script.startswith(
+                "read"
+            ):
                 await trio.sleep(0)
     assert [usual_seconds(message) for message in said] == [None, 42, 42], "a hook that fails says nothing"
     assert seconds.before_lease == 0, "by a clock that stands"
@@ -81,12 +83,12 @@ async def test_a_message_that_is_no_file_or_too_long_is_no_message() -> None:
     script = 'ln -s /etc/passwd "$JMP_MOTD_FILE"'
     async with living(Hooks(before_lease=Hook(script=script))) as (session, life):
         life.begin()
-        await until(session, Status.LEASE_READY)
+        await until(session, ExporterStatus.LEASE_READY)
         assert session.motd == "Welcome."
     script = 'head -c 200000 /dev/zero | tr "\\0" x > "$JMP_MOTD_FILE"'
     async with living(Hooks(before_lease=Hook(script=script))) as (session, life):
         life.begin()
-        await until(session, Status.LEASE_READY)
+        await until(session, ExporterStatus.LEASE_READY)
         assert len(session.motd) == len("Welcome.\n") + 64 * 1024
 
 
@@ -94,7 +96,7 @@ async def test_a_hook_that_cannot_be_run_has_failed() -> None:
     hooks = Hooks(before_lease=Hook(script="true", exec="/no/such/shell", on_failure="endLease"))
     async with living(hooks) as (session, life):
         life.begin()
-        await until(session, Status.BEFORE_LEASE_HOOK_FAILED)
+        await until(session, ExporterStatus.BEFORE_LEASE_HOOK_FAILED)
         assert "Hook could not be started" in session.status.report.message
         await life.end()  # it is at rest: there is nothing to wait for
 
@@ -112,9 +114,9 @@ async def test_a_hook_that_fails_in_a_way_nobody_foresaw_has_failed(
         life.leave()
         life.leave()
         left = session.status.report
-    assert failed.status is Status.BEFORE_LEASE_HOOK_FAILED, "who is there sees why first"
+    assert failed.status is ExporterStatus.BEFORE_LEASE_HOOK_FAILED, "who is there sees why first"
     assert "Hook could not be run" in failed.message
-    assert (left.status, left.previous) == (Status.OFFLINE, failed.status), "once"
+    assert (left.status, left.previous) == (ExporterStatus.OFFLINE, failed.status), "once"
     assert "Traceback" in caplog.text
 
 
@@ -147,7 +149,7 @@ async def test_ending_twice_runs_the_hook_once(tmp_path: object) -> None:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(life.end)
                 nursery.start_soon(life.end)
-        assert session.status.report.status is Status.AVAILABLE
+        assert session.status.report.status is ExporterStatus.AVAILABLE
     from pathlib import Path
 
     assert Path(f"{tmp_path}/ran").read_text() == "once\n"
@@ -164,4 +166,4 @@ async def test_cancelling_in_the_middle_of_a_hook_ends_it(how: str) -> None:
                 with trio.move_on_after(0.2):
                     await life.end()
             else:
-                await until(session, Status.BEFORE_LEASE_HOOK)
+                await until(session, ExporterStatus.BEFORE_LEASE_HOOK)

@@ -12,6 +12,7 @@ import pytest
 import trio
 import trio.testing
 import yaml
+from jumpstarter_proto.exporter_status import ExporterStatus
 from jumpstarter_proto.remote import Identity, Kind, Trust
 from jumpstarter_proto.rpc import RpcError, ServerCall, Servicer, open_channel, serve_connection
 from jumpstarter_proto.tasks import collapsed
@@ -25,7 +26,6 @@ from jumpstarter_exporter.driver import Driver, export
 from jumpstarter_exporter.registration.controller import SEQUENCE, ControllerCalls, ControllerConnection
 from jumpstarter_exporter.registration.lease_assignment import LeaseAssignment
 from jumpstarter_exporter.registration.lease_server import LeaseServer
-from jumpstarter_exporter.status import Status
 
 __all__ = ["ANN", "Board", "Call", "Configure", "Lab", "Tunnelled", "Wired", "lease_server", "serving"]
 
@@ -227,7 +227,7 @@ class Lab(ControllerServiceServicer):
     async def ReportStatus(self, request: pb.ReportStatusRequest, call: Call) -> pb.ReportStatusResponse:  # noqa: N802
         self.sequence.append(int(call.header(SEQUENCE) or "0"))
         self.messages.append(request.message)
-        await self._hear(Status(request.status).name)
+        await self._hear(ExporterStatus(request.status).name)
         if self.hold is not None:
             await self.hold.wait()
         if self.failures:

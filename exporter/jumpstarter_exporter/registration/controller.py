@@ -12,6 +12,7 @@ from typing import Protocol
 
 import trio
 from jumpstarter_proto.errors import JumpstarterError
+from jumpstarter_proto.exporter_status import ExporterStatus
 from jumpstarter_proto.lab.v1 import exporter_pb2
 from jumpstarter_proto.lab.v1.enrolment_grpc import EnrolmentServiceStub
 from jumpstarter_proto.lab.v1.exporter_grpc import ExporterServiceStub
@@ -49,7 +50,7 @@ from jumpstarter_exporter.registration.retry_policy import (
     is_gone,
     is_rejection,
 )
-from jumpstarter_exporter.status import Status, StatusReason
+from jumpstarter_exporter.status import StatusReason
 
 __all__ = ["ControllerCalls", "ControllerConnection", "Renewal", "accept_all"]
 
@@ -95,7 +96,9 @@ class ControllerCalls:
         request = RegisterRequest(labels=labels, reports=reports)
         await self.stub.Register(request, timeout=CALL_SECONDS, metadata=[(ANSWERS, "1")])
 
-    async def report(self, status: Status, message: str, reasons: Sequence[StatusReason] = ()) -> None:
+    async def report(
+        self, status: ExporterStatus, message: str, reasons: Sequence[StatusReason] = ()
+    ) -> None:
         """Report the status and why the board is not available. Other controllers get only the message."""
         if reasons and await self._report_reasons(status, message, reasons):
             return
@@ -106,7 +109,9 @@ class ControllerCalls:
             if error.code is not StatusCode.UNIMPLEMENTED:  # a controller before 0.8
                 raise
 
-    async def _report_reasons(self, status: Status, message: str, reasons: Sequence[StatusReason]) -> bool:
+    async def _report_reasons(
+        self, status: ExporterStatus, message: str, reasons: Sequence[StatusReason]
+    ) -> bool:
         """Report with reasons; False if the controller does not support that."""
         request = exporter_pb2.ReportStatusRequest(
             status=f"EXPORTER_STATUS_{status.name}", message=message, reasons=_reasons_on_wire(reasons)

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import trio
 from jumpstarter_proto.errors import JumpstarterError
+from jumpstarter_proto.exporter_status import ExporterStatus
 from jumpstarter_proto.remote import read_claims
 from jumpstarter_proto.rpc import LimitedLog, socket_folder, unix_listener
 from jumpstarter_proto.tasks import first_of
@@ -36,7 +37,6 @@ from jumpstarter_exporter.registration.retry_policy import RepeatedMessage
 from jumpstarter_exporter.session.call_notes import CallNote
 from jumpstarter_exporter.session.logs import BoardLog
 from jumpstarter_exporter.session.session import Session
-from jumpstarter_exporter.status import Status
 from jumpstarter_exporter.user_reach import reach_limited_to
 
 __all__ = ["LeaseServer", "LeaseStart"]
@@ -236,7 +236,9 @@ class LeaseServer:
 
             nursery.start_soon(listen)
             if session.obstacle:
-                session.status.change(Status.BEFORE_LEASE_HOOK, f"Waiting for the board: {session.obstacle}")
+                session.status.change(
+                    ExporterStatus.BEFORE_LEASE_HOOK, f"Waiting for the board: {session.obstacle}"
+                )
             events = (self._begins, self._is_returned, self.ended, self.stopping, session.end_requested)
             await first_of(*(event.wait for event in events))
             is_wanted = self.start is not LeaseStart.NEW or not self.ended.is_set()
@@ -278,7 +280,7 @@ class LeaseServer:
     async def _report_reason(self, reason: str) -> None:
         """Report why the lease is not served, and give its user time to read it."""
         _log.error("lease %s cannot be served: %s", self._assignment.lease, reason)
-        for status in (Status.BEFORE_LEASE_HOOK, Status.BEFORE_LEASE_HOOK_FAILED):
+        for status in (ExporterStatus.BEFORE_LEASE_HOOK, ExporterStatus.BEFORE_LEASE_HOOK_FAILED):
             self.session.status.change(status, reason)
         with trio.move_on_after(REASON_SECONDS):
             await first_of(self.ended.wait, self.stopping.wait)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import trio
 from jumpstarter_proto.errors import ExitCode, JumpstarterError, JumpstarterUsageError
+from jumpstarter_proto.exporter_status import ExporterStatus
 from jumpstarter_proto.notifications import Broadcast
 from jumpstarter_proto.remote import Identity, Trust, options_of
 from jumpstarter_proto.tasks import first_of
@@ -69,7 +70,7 @@ from jumpstarter_exporter.session.logs import BoardLog
 from jumpstarter_exporter.session.report import board_reports
 from jumpstarter_exporter.session.services import report_of
 from jumpstarter_exporter.session.session import Session
-from jumpstarter_exporter.status import Status, StatusReport
+from jumpstarter_exporter.status import StatusReport
 
 __all__ = ["RegisteredExporter", "create_registered_exporter"]
 
@@ -621,9 +622,9 @@ class RegisteredExporter:
         if lease is not None and lease.phase is not ServingPhase.WAITING:
             server = self._server_of(lease)
             report = None if server is None else server.session.status.report
-            if report is not None and report.status is Status.OFFLINE and not self.is_alone():
+            if report is not None and report.status is ExporterStatus.OFFLINE and not self.is_alone():
                 return  # only the board stops, which is reported next; the exporter stays registered
-            if report is not None and report.status is not Status.AVAILABLE:
+            if report is not None and report.status is not ExporterStatus.AVAILABLE:
                 said = (report.status, report.message)
             elif lease.phase in (ServingPhase.PREPARING, ServingPhase.LEASED) and (
                 server is not None or self._pending
@@ -730,11 +731,11 @@ class RegisteredExporter:
         if server is None or lease is None or lease.name != server.lease:
             return
         match report.status:
-            case Status.LEASE_READY if server.start is not LeaseStart.OVER:
+            case ExporterStatus.LEASE_READY if server.start is not LeaseStart.OVER:
                 self._occupancy.became(ServingPhase.LEASED)
-            case Status.AFTER_LEASE_HOOK:
+            case ExporterStatus.AFTER_LEASE_HOOK:
                 self._occupancy.became(ServingPhase.CLEANING)
-            case Status.BEFORE_LEASE_HOOK_FAILED | Status.AFTER_LEASE_HOOK_FAILED as failed:
+            case ExporterStatus.BEFORE_LEASE_HOOK_FAILED | ExporterStatus.AFTER_LEASE_HOOK_FAILED as failed:
                 self._occupancy.withhold(WithheldReason.HOOK_FAILED, report.message, failed=failed)
             case _:
                 self._announce()

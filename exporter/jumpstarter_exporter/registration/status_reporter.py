@@ -12,13 +12,14 @@ from collections.abc import Callable, Mapping, Sequence
 
 import trio
 from jumpstarter_proto.errors import JumpstarterError
+from jumpstarter_proto.exporter_status import ExporterStatus
 from jumpstarter_proto.notifications import AutoResetEvent
 from jumpstarter_proto.remote import Backoff
 from jumpstarter_proto.v1.jumpstarter_pb2 import DriverInstanceReport
 
 from jumpstarter_exporter.registration.controller import ControllerCalls, ControllerConnection
 from jumpstarter_exporter.session.report import REASON, STATE
-from jumpstarter_exporter.status import Status, StatusReason
+from jumpstarter_exporter.status import StatusReason
 
 __all__ = ["SETTLE_SECONDS", "StatusReporter"]
 
@@ -36,7 +37,7 @@ class StatusReporter:
         controller: ControllerConnection,
         labels: Callable[[], Mapping[str, str]],
         reports: Callable[[], list[DriverInstanceReport]],
-        status: tuple[Status, str],
+        status: tuple[ExporterStatus, str],
     ) -> None:
         self._controller = controller
         self._labels = labels
@@ -55,12 +56,17 @@ class StatusReporter:
         self._is_unregistered = False
 
     @property
-    def status(self) -> Status:
+    def status(self) -> ExporterStatus:
         """The newest status, sent or not."""
         return self._status[0]
 
     def set_status(
-        self, status: Status, message: str, reasons: Sequence[StatusReason] = (), *, passing: bool = False
+        self,
+        status: ExporterStatus,
+        message: str,
+        reasons: Sequence[StatusReason] = (),
+        *,
+        passing: bool = False,
     ) -> None:
         """Set the status. An older one that was not sent yet is dropped. Ignored after `unregister`.
 
@@ -96,7 +102,7 @@ class StatusReporter:
         """Report OFFLINE and unregister; nothing is sent afterwards. RpcError if that fails."""
         self._is_unregistered = True
         async with self._lock, self._controller.open() as calls:
-            await calls.report(Status.OFFLINE, reason)
+            await calls.report(ExporterStatus.OFFLINE, reason)
             await calls.unregister("Exporter shutdown")
 
     async def stop(self) -> None:

@@ -16,6 +16,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import given
 from hypothesis import strategies as st
 from jumpstarter_proto.errors import JumpstarterError
+from jumpstarter_proto.exporter_status import ExporterStatus
 from jumpstarter_proto.lab.v1.exporter_grpc import ExporterServiceServicer
 from jumpstarter_proto.lab.v1.exporter_pb2 import (
     AcceptLeaseRequest,
@@ -46,7 +47,6 @@ from jumpstarter_exporter.registration.retry_policy import (
     MAX_RETRY_SECONDS,
 )
 from jumpstarter_exporter.registration.status_reporter import StatusReporter
-from jumpstarter_exporter.status import Status
 
 AWAY = RpcError(StatusCode.UNAVAILABLE, "away")
 DELETED = RpcError(StatusCode.UNAUTHENTICATED, "exporter one was deleted")
@@ -60,7 +60,7 @@ async def follow(
     lab: Lab, told: Callable[[LeaseAssignment | None], None], controller: Wired | None = None
 ) -> None:
     controller = controller or Wired(lab)
-    announcer = StatusReporter(controller, dict, devices, (Status.AVAILABLE, ""))
+    announcer = StatusReporter(controller, dict, devices, (ExporterStatus.AVAILABLE, ""))
     await controller.follow(announcer.register, told)
 
 
@@ -408,7 +408,7 @@ async def test_a_token_that_is_due_all_the_time_is_asked_for_once_a_connection(
 
 CALLS: list[Callable[[ControllerCalls], Awaitable[None]]] = [
     lambda calls: calls.register({}, []),
-    lambda calls: calls.report(Status.AVAILABLE, ""),
+    lambda calls: calls.report(ExporterStatus.AVAILABLE, ""),
     lambda calls: calls.unregister("over"),
     lambda calls: calls.release("a"),
 ]
@@ -433,10 +433,10 @@ async def test_a_controller_without_statuses_is_as_good(lab: Lab, code: StatusCo
     lab.failures = [RpcError(code, "no")]
     async with Wired(lab).open() as calls:
         if code is StatusCode.UNIMPLEMENTED:
-            await calls.report(Status.AVAILABLE, "")
+            await calls.report(ExporterStatus.AVAILABLE, "")
         else:
             with pytest.raises(RpcError):
-                await calls.report(Status.AVAILABLE, "")
+                await calls.report(ExporterStatus.AVAILABLE, "")
 
 
 async def test_what_is_told_goes_the_way_that_is_open_and_a_new_one_behind_a_failure(lab: Lab) -> None:
@@ -451,7 +451,7 @@ async def test_what_is_told_goes_the_way_that_is_open_and_a_new_one_behind_a_fai
 
     async def report() -> None:
         async with controller.reuse_or_open() as calls:
-            await calls.report(Status.AVAILABLE, "")
+            await calls.report(ExporterStatus.AVAILABLE, "")
 
     with trio.fail_after(10):
         async with trio.open_nursery() as nursery:

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
+from jumpstarter_proto.exporter_status import ExporterStatus
 from jumpstarter_proto.rpc import RpcError, StatusCode
 from jumpstarter_proto.v1 import jumpstarter_pb2 as pb
 
 from jumpstarter_exporter.boards.events import ServingPhase
 from jumpstarter_exporter.registration.conftest import Configure, Lab
 from jumpstarter_exporter.registration.test_host_users import Host, Memory, elsewhere, guarded, hosting
-from jumpstarter_exporter.status import Status
 
 __all__ = ["guarded"]
 
@@ -54,7 +54,7 @@ async def test_nobody_hears_that_a_board_is_ready_before_a_restart_would_know(
             await memory.asked.wait()
             await trio.testing.wait_all_tasks_blocked(0.05)
             server = host.exporter._server
-            assert server is None or server.session.status.report.status is not Status.LEASE_READY
+            assert server is None or server.session.status.report.status is not ExporterStatus.LEASE_READY
             assert "LEASE_READY" not in lab.heard
             memory.go_on.set()
             await lab.until("LEASE_READY")

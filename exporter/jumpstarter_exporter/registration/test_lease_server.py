@@ -13,8 +13,8 @@ import pytest
 import trio
 import trio.testing
 from google.protobuf import empty_pb2
+from jumpstarter_proto.exporter_status import ExporterStatus
 from jumpstarter_proto.rpc import RpcError, open_channel
-from jumpstarter_proto.v1.common_pb2 import ExporterStatus
 from jumpstarter_proto.v1.jumpstarter_grpc import ExporterServiceStub
 from jumpstarter_proto.v1.jumpstarter_pb2 import DriverCallRequest, EndSessionRequest, GetStatusRequest
 from jumpstarter_proto.value import from_value, to_value
@@ -30,7 +30,7 @@ from jumpstarter_exporter.registration.lease_server import (
     RELEASE_SECONDS,
     LeaseServer,
 )
-from jumpstarter_exporter.status import Status, StatusReport
+from jumpstarter_exporter.status import StatusReport
 
 NO_SHELL = {"script": "true", "exec": "/no/such/shell"}
 """A hook that fails."""
@@ -49,7 +49,7 @@ class Statuses:
         self._news.set()
         self._news = trio.Event()
 
-    async def until(self, status: Status) -> None:
+    async def until(self, status: ExporterStatus) -> None:
         while not self.seen or self.seen[-1].status is not status:
             await self._news.wait()
 
@@ -92,14 +92,13 @@ async def test_who_ended_it_is_waited_for_until_they_have_heard_of_it(
         await exporter.GetStatus(GetStatusRequest())
         await exporter.EndSession(EndSessionRequest())
         await trio.testing.wait_all_tasks_blocked()
-        assert server.session.status.report.status is Status.AVAILABLE
+        assert server.session.status.report.status is ExporterStatus.AVAILABLE
         before = trio.current_time()
         with trio.move_on_after(asks_after):
             await over.wait()
         if not over.is_set():
-            assert (
-                await exporter.GetStatus(GetStatusRequest())
-            ).status == ExporterStatus.EXPORTER_STATUS_AVAILABLE
+            report = await exporter.GetStatus(GetStatusRequest())
+            assert ExporterStatus(report.status) is ExporterStatus.AVAILABLE
         await over.wait()
     longest = LINGER_SECONDS + LAST_STATUS_SECONDS
     expected = max(LINGER_SECONDS, min(asks_after, longest))
@@ -175,7 +174,7 @@ async def test_no_hook_runs_and_nothing_is_given_back_when_the_exporter_stops_in
     statuses = Statuses(server)
     async with serving(server):
         server.stopping.set()
-    assert [report.status for report in statuses.seen] == [Status.LEASE_READY]
+    assert [report.status for report in statuses.seen] == [ExporterStatus.LEASE_READY]
     assert controller.released == []
 
 
@@ -190,7 +189,7 @@ async def test_a_user_who_is_done_ends_it_with_its_hook_and_it_is_given_back(
             exporter = ExporterServiceStub(channel)
             await exporter.EndSession(EndSessionRequest())
             assert await hook_output.line() == "in order"
-            await statuses.until(Status.AVAILABLE)
+            await statuses.until(ExporterStatus.AVAILABLE)
         await over.wait()
     assert controller.released == ["mine"]
 
@@ -222,7 +221,7 @@ async def test_a_board_that_its_hook_refuses_is_kept_until_its_user_has_seen_why
     server = lease_server(configure(beforeLease=NO_SHELL | {"onFailure": "endLease"}), controller, ANN)
     statuses = Statuses(server)
     async with serving(server):
-        await statuses.until(Status.BEFORE_LEASE_HOOK_FAILED)
+        await statuses.until(ExporterStatus.BEFORE_LEASE_HOOK_FAILED)
         before = trio.current_time()
         assert controller.released == []
     assert trio.current_time() - before == pytest.approx(REASON_SECONDS, abs=0.1)
@@ -237,13 +236,15 @@ async def test_a_hook_that_ends_the_exporter_says_so_last_and_the_lease_is_not_g
     server = lease_server(configure(beforeLease=NO_SHELL | {"onFailure": "exit"}), controller, ANN)
     statuses = Statuses(server)
     async with serving(server):
-        await statuses.until(Status.BEFORE_LEASE_HOOK_FAILED)
+        await statuses.until(ExporterStatus.BEFORE_LEASE_HOOK_FAILED)
         await trio.testing.wait_all_tasks_blocked()
         mock_clock.jump(REASON_SECONDS)
         await trio.testing.wait_all_tasks_blocked()
-        assert statuses.seen[-1].status is Status.BEFORE_LEASE_HOOK_FAILED, "who is connected sees why first"
+        assert statuses.seen[-1].status is ExporterStatus.BEFORE_LEASE_HOOK_FAILED, (
+            "who is connected sees why first"
+        )
         mock_clock.jump(LINGER_SECONDS)
-        await statuses.until(Status.OFFLINE)
+        await statuses.until(ExporterStatus.OFFLINE)
         mock_clock.autojump_threshold = 0
     assert server.exiting
     assert controller.released == []
@@ -265,7 +266,7 @@ async def test_a_host_without_room_says_why_and_gives_the_lease_back(
     before = trio.current_time()
     await server.run()
     assert trio.current_time() - before == pytest.approx(REASON_SECONDS)
-    assert statuses.seen[-1].status is Status.BEFORE_LEASE_HOOK_FAILED
+    assert statuses.seen[-1].status is ExporterStatus.BEFORE_LEASE_HOOK_FAILED
     assert "free some space in its temporary folder" in statuses.seen[-1].message
     assert controller.released == ["mine"]
 
@@ -281,7 +282,7 @@ async def test_a_hook_can_reach_the_lease_where_the_folder_of_temporary_files_ha
     server = lease_server(config, Tunnelled(), ANN)
     statuses = Statuses(server)
     async with serving(server):
-        await statuses.until(Status.LEASE_READY)
+        await statuses.until(ExporterStatus.LEASE_READY)
         async with await trio.open_unix_socket(told.read_text()):
             server.ended.set()
 

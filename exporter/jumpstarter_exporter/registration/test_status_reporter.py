@@ -8,13 +8,13 @@ from contextlib import asynccontextmanager
 
 import trio
 import trio.testing
+from jumpstarter_proto.exporter_status import ExporterStatus
 from jumpstarter_proto.rpc import RpcError, StatusCode
 from jumpstarter_proto.v1 import jumpstarter_pb2 as pb
 
 from jumpstarter_exporter.registration.conftest import Lab, Wired
 from jumpstarter_exporter.registration.status_reporter import SETTLE_SECONDS, StatusReporter
 from jumpstarter_exporter.session.report import REASON, STATE
-from jumpstarter_exporter.status import Status
 
 
 def devices(*states: str) -> list[pb.DriverInstanceReport]:
@@ -34,7 +34,7 @@ def devices(*states: str) -> list[pb.DriverInstanceReport]:
 
 
 _numbers = itertools.count()
-AVAILABLE = (Status.AVAILABLE, "")
+AVAILABLE = (ExporterStatus.AVAILABLE, "")
 
 
 @asynccontextmanager
@@ -64,10 +64,10 @@ async def test_the_newest_status_is_told_last_whatever_happens_to_the_older(
     async with reporting(lab) as reporter:
         lab.heard.clear()
         lab.hold = trio.Event()
-        reporter.set_status(Status.BEFORE_LEASE_HOOK, "")
+        reporter.set_status(ExporterStatus.BEFORE_LEASE_HOOK, "")
         await trio.testing.wait_all_tasks_blocked()
-        reporter.set_status(Status.LEASE_READY, "")
-        reporter.set_status(Status.AFTER_LEASE_HOOK, "")
+        reporter.set_status(ExporterStatus.LEASE_READY, "")
+        reporter.set_status(ExporterStatus.AFTER_LEASE_HOOK, "")
         lab.failures = [RpcError(StatusCode.UNAVAILABLE, "away")]
         lab.hold.set()
         while "AFTER_LEASE_HOOK" not in lab.heard:
@@ -82,17 +82,17 @@ async def test_a_status_that_passes_is_told_only_if_it_stays(
 ) -> None:
     async with reporting(lab) as reporter:
         lab.heard.clear()
-        reporter.set_status(Status.BEFORE_LEASE_HOOK, "", passing=True)
+        reporter.set_status(ExporterStatus.BEFORE_LEASE_HOOK, "", passing=True)
         await trio.sleep(SETTLE_SECONDS / 2)
-        reporter.set_status(Status.LEASE_READY, "")
+        reporter.set_status(ExporterStatus.LEASE_READY, "")
         await trio.sleep(2 * SETTLE_SECONDS)
         assert lab.heard == ["LEASE_READY"]
-        reporter.set_status(Status.AFTER_LEASE_HOOK, "", passing=True)
+        reporter.set_status(ExporterStatus.AFTER_LEASE_HOOK, "", passing=True)
         await trio.sleep(SETTLE_SECONDS / 2)
         assert lab.heard == ["LEASE_READY"]
         await trio.sleep(SETTLE_SECONDS)
         assert lab.heard == ["LEASE_READY", "AFTER_LEASE_HOOK"]
-        reporter.set_status(Status.AVAILABLE, "")
+        reporter.set_status(ExporterStatus.AVAILABLE, "")
         await trio.testing.wait_all_tasks_blocked()
         assert lab.heard[2:] == ["AVAILABLE"]
 
@@ -102,11 +102,11 @@ async def test_a_status_that_passes_is_told_at_once_with_a_new_connection_and_at
 ) -> None:
     async with reporting(lab) as reporter:
         lab.heard.clear()
-        reporter.set_status(Status.BEFORE_LEASE_HOOK, "", passing=True)
+        reporter.set_status(ExporterStatus.BEFORE_LEASE_HOOK, "", passing=True)
         async with Wired(lab).open() as calls:
             await reporter.register(calls)
         assert lab.heard[-1] == "BEFORE_LEASE_HOOK"
-        reporter.set_status(Status.AFTER_LEASE_HOOK, "", passing=True)
+        reporter.set_status(ExporterStatus.AFTER_LEASE_HOOK, "", passing=True)
         await reporter.stop()
         assert lab.heard[-1] == "AFTER_LEASE_HOOK"
 
@@ -117,12 +117,12 @@ async def test_a_new_connection_waits_for_a_report_that_is_on_its_way(lab: Lab) 
     lab.hold = trio.Event()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(reporter.run)
-        reporter.set_status(Status.LEASE_READY, "")
+        reporter.set_status(ExporterStatus.LEASE_READY, "")
         await trio.testing.wait_all_tasks_blocked()
         async with controller.open() as calls, trio.open_nursery() as again:
             again.start_soon(reporter.register, calls)
             await trio.testing.wait_all_tasks_blocked()
-            reporter.set_status(Status.AFTER_LEASE_HOOK, "")
+            reporter.set_status(ExporterStatus.AFTER_LEASE_HOOK, "")
             assert lab.heard == ["register 1 {}", "LEASE_READY"]
             lab.hold.set()
         await trio.testing.wait_all_tasks_blocked()
@@ -175,7 +175,7 @@ async def test_nothing_is_said_after_goodbye(lab: Lab) -> None:
     async with reporting(lab) as reporter:
         lab.heard.clear()
         await reporter.unregister("Exporter shutting down")
-        reporter.set_status(Status.LEASE_READY, "")
+        reporter.set_status(ExporterStatus.LEASE_READY, "")
         reporter.devices_changed()
         async with Wired(lab).open() as calls:
             await reporter.register(calls)

@@ -8,6 +8,7 @@ from uuid import uuid4
 import trio
 from google.protobuf import empty_pb2
 from google.protobuf.struct_pb2 import Value
+from jumpstarter_proto.exporter_status import ExporterStatus
 from jumpstarter_proto.lab.v1 import devices_pb2
 from jumpstarter_proto.lab.v1.devices_grpc import DevicesServiceServicer
 from jumpstarter_proto.rpc import ServerCall, Servicer
@@ -28,7 +29,6 @@ from jumpstarter_exporter.session.selection import (
     call_origin,
     selected_session,
 )
-from jumpstarter_exporter.status import Status
 
 if TYPE_CHECKING:
     from jumpstarter_exporter.session.session import Session
@@ -144,7 +144,7 @@ class _Exporter(ExporterServiceServicer):
         return session.end()
 
 
-def _on_wire(status: Status) -> str:
+def _on_wire(status: ExporterStatus) -> str:
     return f"EXPORTER_STATUS_{status.name}"
 
 

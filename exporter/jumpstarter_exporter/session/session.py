@@ -16,6 +16,7 @@ from typing import Any, Self
 from uuid import UUID, uuid4
 
 import trio
+from jumpstarter_proto.exporter_status import ExporterStatus
 from jumpstarter_proto.rpc import (
     Interceptor,
     Options,
@@ -37,7 +38,7 @@ from jumpstarter_exporter.session.node import SessionNode
 from jumpstarter_exporter.session.selection import CallUse
 from jumpstarter_exporter.session.services import services
 from jumpstarter_exporter.session.tree import Tree
-from jumpstarter_exporter.status import Status, StatusMachine
+from jumpstarter_exporter.status import StatusMachine
 
 __all__ = ["Session"]
 
@@ -175,7 +176,7 @@ class Session:
         self.tree.attach(self._nursery)
         self.tree.devices.arranged.append(self._follow)
         if self._begins_ready:
-            self.status.change(Status.LEASE_READY, "Ready for commands")
+            self.status.change(ExporterStatus.LEASE_READY, "Ready for commands")
         return self
 
     async def __aexit__(
