@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test lint types check mutants orders fuzz bench kube-server kube-test fresh deb deb-test image image-test \
+.PHONY: help demo test lint types check mutants orders fuzz bench kube-server kube-test install-test fresh deb deb-test image image-test \
   image-cuts proto clean
 
 help:
@@ -23,6 +23,7 @@ help:
 	@echo 'make image-cuts   as root: a thousand power cuts of an emulated host, of which ten are booted; CUTS_ARGS=--help'
 	@echo 'make bench   measure against Jumpstarter 0.9.0 and grpcio, and what a controller costs, in Kubernetes too'
 	@echo 'make kube-test   what a Kubernetes API server is needed for; builds one, once, with Go in 13 minutes of a processor'
+	@echo 'make install-test   install wheel and sdist with pip and pipx, for each Python from 3.11 to 3.13 that is here'
 	@echo 'make proto   generate code from the .proto files again'
 	@echo 'make clean   remove the virtual environment and caches'
 
@@ -66,6 +67,10 @@ kube-server: $(VENV)/.ready-dev
 
 kube-test: kube-server
 	JUMPSTARTER_TEST_KUBE=all $(BIN)/python -m pytest tests/kube $(PYTEST_ARGS)
+
+# Everything comes from the package index, in new environments.
+install-test: $(VENV)/.ready-dev
+	@JUMPSTARTER_TEST_INSTALL=1 $(BIN)/python -m pytest -n 0 -rs tests/packaging/test_install.py $(PYTEST_ARGS)
 
 # PYTEST_ARGS goes to its `make test`; FRESH_ARGS are options of tools/fresh: --quiet, --limit SECONDS, --optional.
 fresh:

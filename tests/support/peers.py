@@ -141,6 +141,13 @@ def ourselves(extras: str) -> Iterator[Environment]:
         os.close(used)
 
 
+def with_libraries(name: str, requirements: list[str], below: Environment | None = None) -> Environment:
+    """An environment with these libraries of the package index and none of ours; it also sees those of `below`."""
+    content = "\n".join([*requirements, str(below.path) if below else ""])
+    with build_lock(name):
+        return _build(name, content, requirements, below)
+
+
 def _remove_unused(path: Path) -> None:
     held = os.open(path, os.O_RDONLY)
     try:
@@ -152,21 +159,23 @@ def _remove_unused(path: Path) -> None:
         os.close(held)
 
 
-def _build(name: str, content: str, arguments: list[str]) -> Environment:
+def _build(name: str, content: str, arguments: list[str], below: Environment | None = None) -> Environment:
     """The environment of that name and content; the caller holds the name's lock."""
     tag = f"{sysconfig.get_platform()}-{sys.implementation.cache_tag}"
     digest = hashlib.sha256(f"{tag}\n{content}".encode()).hexdigest()[:16]
     path = cache() / "peers" / f"{name}-{digest}"
     if not (path / MARKER).exists():
-        _install(name, path, arguments)
+        _install(name, path, arguments, below)
     return Environment(path)
 
 
-def _install(name: str, path: Path, arguments: list[str]) -> None:
+def _install(name: str, path: Path, arguments: list[str], below: Environment | None) -> None:
     print(f"Installing {name} into {path} (once)", file=sys.stderr, flush=True)
     shutil.rmtree(path, ignore_errors=True)
     # Without a pip of its own: ours fills it from outside, quicker, and also where ensurepip is missing.
     run([sys.executable, "-m", "venv", "--without-pip", str(path)])
+    if below is not None:
+        (Environment(path).site_packages / "below.pth").write_text(f"{below.site_packages}\n")
     pip = [sys.executable, "-m", "pip", "--python", str(path / "bin" / "python")]
     run([*pip, "install", "--quiet", "--disable-pip-version-check", "--no-input", *arguments])
     (path / MARKER).touch()

@@ -19,9 +19,9 @@ from jumpstarter_proto.yaml_files import nearest
 
 from jumpstarter_exporter.driver import Driver
 
-__all__ = ["UnknownTypeError", "known_types", "resolve"]
+__all__ = ["EXTRAS", "UnknownTypeError", "known_types", "resolve"]
 
-_EXTRAS = {
+EXTRAS = {
     "serial": "exporter",
     "gpiozero": "exporter",
     "pyudev": "exporter",
@@ -119,7 +119,7 @@ def _is_installed(package: str) -> bool:
 
 def _needs(name: str, module: str) -> str:
     top = module.partition(".")[0]
-    extra = _EXTRAS.get(top)
+    extra = EXTRAS.get(top)
     install = f"pip install 'jumpstarter-sbc[{extra}]'" if extra else f"install {top}"
     return f"the driver {name!r} needs the Python package {top!r}; {install}"
 

@@ -1,0 +1,1 @@
+"""What users install: the wheel, the sdist, and the extras."""
