@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import trio
 from jumpstarter_client.base import DriverClient
-from jumpstarter_client.yamltest.events import RunEnded
 from jumpstarter_client.yamltest.machine import RunOutcome
 from jumpstarter_client.yamltest.reader import read
 from jumpstarter_client.yamltest.run import Runner
+from jumpstarter_client.yamltest.run_events import RunEnded
 from jumpstarter_exporter.composite import Composite
 from jumpstarter_exporter.devices.cores import keeping_open, managed_cores
 from jumpstarter_exporter.devices.inventory import BoardDevices

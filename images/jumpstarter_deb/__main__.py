@@ -32,7 +32,7 @@ def main() -> int:
     options = parser.parse_args()
     try:
         _run(options)
-    except (lock.LockError, roots.RootError, source.SourceError, ElfError) as error:
+    except (lock.LockError, roots.BuildRootError, source.SourceError, ElfError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from jumpstarter_deb import compiled, control, elf, lock, roots, staging, wheels
 from jumpstarter_deb.recipe import ARCHITECTURES, BUILT, Architecture, Package, Program, Release
-from jumpstarter_deb.source import Source
+from jumpstarter_deb.source import SourceTree
 
 __all__ = ["build", "lock_release"]
 
@@ -27,7 +27,7 @@ sys.exit(main())
 """
 
 
-def lock_release(source: Source, packages: Iterable[Package], release: Release) -> str:
+def lock_release(source: SourceTree, packages: Iterable[Package], release: Release) -> str:
     """Return the text of a new lock, with the versions that pip selects today."""
     extras = tuple(dict.fromkeys(extra for package in packages for extra in package.extras))
     wanted = {}
@@ -38,7 +38,7 @@ def lock_release(source: Source, packages: Iterable[Package], release: Release) 
 
 
 def build(
-    source: Source,
+    source: SourceTree,
     packages: list[Package],
     release: Release,
     architectures: list[Architecture],
@@ -50,7 +50,7 @@ def build(
     """Build packages into the folder `output`, packed by xz at a level from 0 to 9, and return them.
 
     Raises:
-        LockError, RootError, ElfError, SourceError: what it says.
+        LockError, BuildRootError, ElfError, SourceError: what it says.
     """
     native = ARCHITECTURES[roots.native_architecture()]
     pins = lock.parse(lock.lock_file(release).read_text())
@@ -91,7 +91,7 @@ def build(
 
 
 def _stage(
-    source: Source,
+    source: SourceTree,
     package: Package,
     release: Release,
     architecture: Architecture,
@@ -128,7 +128,7 @@ def _stage(
 
 
 def _runner(
-    package: Package, source: Source, release: Release, root: Path, staged: Path
+    package: Package, source: SourceTree, release: Release, root: Path, staged: Path
 ) -> Callable[[Program, tuple[str, ...]], str]:
     """Return a function that runs a staged program in the root, at its installed path."""
     folder = f"/{staged.relative_to(root)}{package.folder}/lib"
@@ -156,7 +156,7 @@ def texts(commit: str, release: Release) -> dict[tuple[Program, tuple[str, ...]]
 
 
 def _finish(
-    source: Source,
+    source: SourceTree,
     package: Package,
     release: Release,
     architecture: Architecture,

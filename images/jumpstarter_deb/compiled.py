@@ -30,7 +30,7 @@ def wheel(pin: SourcePin, release: Release, architecture: Architecture, cache: P
 
     Raises:
         LockError: the sources cannot be had, or are not those of the recipe, or it is for another machine than this.
-        RootError: they do not build.
+        BuildRootError: they do not build.
     """
     folder = cache / f"built-{architecture.name}-{pin.name}-{pin.sha256[:16]}"
     if not folder.exists():

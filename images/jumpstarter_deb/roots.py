@@ -12,10 +12,10 @@ from pathlib import Path
 
 from jumpstarter_deb.recipe import Release
 
-__all__ = ["RootError", "cache", "enter", "native_architecture", "unpacked"]
+__all__ = ["BuildRootError", "cache", "enter", "native_architecture", "unpacked"]
 
 
-class RootError(Exception):
+class BuildRootError(Exception):
     """A root cannot be made, or a command in it failed."""
 
 
@@ -45,7 +45,7 @@ def unpacked(
     Files belong to the user who runs this, so a build needs no root; a test that installs packages runs as root.
 
     Raises:
-        RootError: mmdebstrap is not installed, or failed.
+        BuildRootError: mmdebstrap is not installed, or failed.
     """
     architecture = architecture or native_architecture()
     words = " ".join([variant, architecture, *sorted(packages)])
@@ -63,7 +63,7 @@ def enter(root: Path, command: Sequence[str | Path], **options: str) -> str:
     """Run a command in a root as its root, and return what it prints.
 
     Raises:
-        RootError: it failed; the sentence has the end of what it said.
+        BuildRootError: it failed; the sentence has the end of what it said.
     """
     done = subprocess.run(
         [
@@ -77,7 +77,7 @@ def enter(root: Path, command: Sequence[str | Path], **options: str) -> str:
     )
     if done.returncode:
         said = "\n".join((done.stdout + done.stderr).splitlines()[-20:])
-        raise RootError(
+        raise BuildRootError(
             f"{' '.join(map(str, command))[:200]} ended with {done.returncode} in the root: {said}"
         )
     return done.stdout
@@ -85,12 +85,12 @@ def enter(root: Path, command: Sequence[str | Path], **options: str) -> str:
 
 def _make(release: Release, packages: Sequence[str], archive: Path, options: Sequence[str]) -> None:
     if shutil.which("mmdebstrap") is None:
-        raise RootError("mmdebstrap is not installed; apt install mmdebstrap")
+        raise BuildRootError("mmdebstrap is not installed; apt install mmdebstrap")
     # The archive from which this machine itself installs, and how it reaches that: proxies, certificates.
     targets = _output("apt-get", "indextargets", "--format", "$(LABEL) $(REPO_URI)", "Created-By: Packages")
     uri = next((line.split()[1] for line in targets.splitlines() if line.startswith("Debian ")), None)
     if uri is None:
-        raise RootError("apt knows no archive of Debian here; run apt-get update")
+        raise BuildRootError("apt knows no archive of Debian here; run apt-get update")
     settings = [
         line
         for line in _output("apt-config", "dump").splitlines()
@@ -110,7 +110,9 @@ def _make(release: Release, packages: Sequence[str], archive: Path, options: Seq
             check=False,
         )
         if done.returncode:
-            raise RootError(f"mmdebstrap made no root of Debian {release.number}; see what it says above")
+            raise BuildRootError(
+                f"mmdebstrap made no root of Debian {release.number}; see what it says above"
+            )
         Path(name, "root.tar").rename(archive)
 
 

@@ -11,7 +11,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Source", "SourceError", "debian_version", "export", "python_version"]
+__all__ = ["SourceError", "SourceTree", "debian_version", "export", "python_version"]
 
 
 class SourceError(Exception):
@@ -19,7 +19,7 @@ class SourceError(Exception):
 
 
 @dataclass(frozen=True)
-class Source:
+class SourceTree:
     """The files of a commit, in a private folder."""
 
     folder: Path
@@ -70,7 +70,7 @@ def python_version(version: str) -> str:
     return re.sub(r"[~+].*", "", version)
 
 
-def export(checkout: Path, folder: Path, version: str | None = None) -> Source:
+def export(checkout: Path, folder: Path, version: str | None = None) -> SourceTree:
     """Write the files of HEAD into `folder`. `version` overrides the version from git's tags.
 
     Raises:
@@ -83,7 +83,7 @@ def export(checkout: Path, folder: Path, version: str | None = None) -> Source:
     epoch = int(_git(checkout, "show", "-s", "--format=%ct", "HEAD"))
     number = tomllib.loads((folder / "pyproject.toml").read_text())["project"]["version"]
     released = f"v{number}" in _git(checkout, "tag", "--points-at", "HEAD").split()
-    return Source(
+    return SourceTree(
         folder=folder,
         commit=commit,
         subject=_git(checkout, "show", "-s", "--format=%s", "HEAD"),

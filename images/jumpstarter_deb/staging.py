@@ -12,7 +12,7 @@ from pathlib import Path
 
 from jumpstarter_deb import manpages
 from jumpstarter_deb.recipe import LAB_FOLDER, MAINTAINER, Package, Program, Release
-from jumpstarter_deb.source import Source, python_version
+from jumpstarter_deb.source import SourceTree, python_version
 from jumpstarter_deb.wheels import Library, unpack
 
 __all__ = ["documents", "freeze", "libraries", "programs", "shared_files"]
@@ -73,7 +73,7 @@ License: {license}
 """
 
 
-def libraries(package: Package, source: Source, chosen: Iterable[Library], root: Path) -> None:
+def libraries(package: Package, source: SourceTree, chosen: Iterable[Library], root: Path) -> None:
     """Stage the folder with the project and its libraries."""
     folder = root / package.folder[1:] / "lib"
     folder.mkdir(parents=True)
@@ -107,7 +107,7 @@ def programs(package: Package, release: Release, root: Path) -> None:
         )
 
 
-def shared_files(package: Package, source: Source, root: Path) -> None:
+def shared_files(package: Package, source: SourceTree, root: Path) -> None:
     """Stage units, rules and configuration files at their installed paths."""
     for pattern, place in package.files:
         found = sorted(source.folder.glob(pattern))
@@ -126,7 +126,7 @@ def shared_files(package: Package, source: Source, root: Path) -> None:
 
 def documents(
     package: Package,
-    source: Source,
+    source: SourceTree,
     version: str,
     *,
     chosen: Iterable[Library],

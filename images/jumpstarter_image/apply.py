@@ -15,8 +15,8 @@ from pathlib import Path
 import yaml
 from jumpstarter_proto.yaml_files import BlankingError
 
-from jumpstarter_image import fat, state
-from jumpstarter_image.host import Host
+from jumpstarter_image import fat, settings_store
+from jumpstarter_image.host_system import HostSystem
 from jumpstarter_image.kept import Kept
 from jumpstarter_image.plan import PATHS, Command, PlannedFile, files_of, hostname_of, steps_after
 from jumpstarter_image.retirement import writes_without
@@ -58,7 +58,7 @@ class Outcome:
     """Paths below the root that were written or removed."""
 
 
-def read_file(host: Host, before: Kept) -> tuple[SiteText | None, Kept, tuple[Fault, ...], list[str]]:
+def read_file(host: HostSystem, before: Kept) -> tuple[SiteText | None, Kept, tuple[Fault, ...], list[str]]:
     """Read the file. Returns its text, the new settings, its faults, and problems such as a missing file."""
     try:
         with host.site_file.open("rb") as stream:
@@ -81,14 +81,14 @@ def read_file(host: Host, before: Kept) -> tuple[SiteText | None, Kept, tuple[Fa
     return site, reading.kept, reading.faults, []
 
 
-def _missing(host: Host) -> list[str]:
+def _missing(host: HostSystem) -> list[str]:
     there = next((name for name in _OTHER_NAMES if (host.site_file.parent / name).exists()), None)
     if there is not None:
         return [f"there is {there}, which is not read; rename it to {host.site_file.name}"]
     return []
 
 
-def apply_until_unchanged(host: Host) -> Outcome:
+def apply_until_unchanged(host: HostSystem) -> Outcome:
     """Repeat `apply` until the file has not changed since it was read. The outcome has the problems of all runs.
 
     systemd does not watch the file while the unit runs, which takes seconds on a slow host. Without the repetition, a
@@ -113,13 +113,13 @@ def apply_until_unchanged(host: Host) -> Outcome:
     return outcome
 
 
-def is_unread(host: Host) -> bool:
+def is_unread(host: HostSystem) -> bool:
     """Whether the file was saved after the last run has read it."""
     marked = _marked(host.run_folder / _READ)
     return bool(marked) and _digest(host) != marked
 
 
-def _digest(host: Host) -> str:
+def _digest(host: HostSystem) -> str:
     """A digest of the file, or a constant if the file cannot be read."""
     try:
         with host.site_file.open("rb") as stream:
@@ -135,20 +135,20 @@ def _marked(marker: Path) -> str:
         return ""
 
 
-def apply(host: Host) -> Outcome:
+def apply(host: HostSystem) -> Outcome:
     """Do one run; see the module's docstring. A failed step becomes a sentence in the outcome; the others are done."""
     outcome = Outcome()
     before = Kept()
     try:
-        before = state.load(host)
-    except state.StateError as error:
+        before = settings_store.load(host)
+    except settings_store.StateError as error:
         outcome.problems.append(str(error))
     site, outcome.kept, outcome.faults, problems = read_file(host, before)
     outcome.problems += problems
     is_kept = True
     try:
-        state.save(host, outcome.kept)
-    except state.StateError as error:
+        settings_store.save(host, outcome.kept)
+    except settings_store.StateError as error:
         is_kept = False
         outcome.problems.append(f"{error}; settings are used, but not kept over the next start")
     _make_real(host, outcome)
@@ -157,7 +157,7 @@ def apply(host: Host) -> Outcome:
     return outcome
 
 
-def _make_real(host: Host, outcome: Outcome) -> None:
+def _make_real(host: HostSystem, outcome: Outcome) -> None:
     kept = outcome.kept
     outcome.hostname = hostname_of(kept, host.machine_id())
     files = files_of(kept, outcome.hostname)
@@ -188,7 +188,7 @@ def _make_real(host: Host, outcome: Outcome) -> None:
         outcome.problems.append(f"{marker} cannot be written: {error.strerror}")
 
 
-def _wireless(host: Host) -> list[str]:
+def _wireless(host: HostSystem) -> list[str]:
     try:
         return sorted(
             folder.name
@@ -227,7 +227,7 @@ def _put(path: Path, file: PlannedFile | None) -> bool:
     return True
 
 
-def remove_secrets(host: Host, site: SiteText, kept: Kept) -> list[str]:
+def remove_secrets(host: HostSystem, site: SiteText, kept: Kept) -> list[str]:
     """Remove stored secrets and used codes from the file. Returns a sentence for what failed."""
     problems: list[str] = []
     for path in secrets_to_remove(site.text, kept):

@@ -11,7 +11,7 @@ from jumpstarter_proto.errors import ExitCode
 from jumpstarter_proto.standard_streams import run_guarded
 from jumpstarter_proto.terminal import print_error_line, print_line
 
-from jumpstarter_image.host import Host
+from jumpstarter_image.host_system import HostSystem
 
 __all__ = ["NEITHER_IS_READY", "TAKEN_BACK", "TRY_AGAIN", "UPDATE_UNIT", "main"]
 
@@ -37,7 +37,7 @@ def _run(words: list[str]) -> int:
     options = _parser().parse_args(words)
     if options.command == "check":
         return _check(options.file)
-    host = Host(options.root)
+    host = HostSystem(options.root)
     if options.command == "apply":
         return _apply(host)
     if options.command == "enrol":
@@ -117,7 +117,7 @@ def _check(file: Path) -> int:
     return ExitCode.OK
 
 
-def _apply(host: Host) -> int:
+def _apply(host: HostSystem) -> int:
     from jumpstarter_image.apply import apply_until_unchanged  # noqa: PLC0415
     from jumpstarter_image.status import note_problems  # noqa: PLC0415
 
@@ -135,8 +135,8 @@ def _apply(host: Host) -> int:
     return ExitCode.FAILED if outcome.problems else ExitCode.OK
 
 
-def _enrol(host: Host) -> int:
-    from jumpstarter_image.enrolment import Step, enrol  # noqa: PLC0415
+def _enrol(host: HostSystem) -> int:
+    from jumpstarter_image.enrolment import EnrolmentResult, enrol  # noqa: PLC0415
 
     try:
         step, said = enrol(host)
@@ -145,22 +145,22 @@ def _enrol(host: Host) -> int:
             f"jumpstarter-image: {error.filename} cannot be written: {error.strerror}; check the card"
         )
         return TRY_AGAIN
-    if step is not Step.NOTHING_TO_DO:
+    if step is not EnrolmentResult.NOTHING_TO_DO:
         _write_status(host)
     if said:
         print_error_line(f"jumpstarter-image: {said}")
-    return {Step.AGAIN: TRY_AGAIN, Step.REFUSED: ExitCode.DENIED}.get(step, ExitCode.OK)
+    return {EnrolmentResult.AGAIN: TRY_AGAIN, EnrolmentResult.REFUSED: ExitCode.DENIED}.get(step, ExitCode.OK)
 
 
-def _update(host: Host, options: argparse.Namespace) -> int:
+def _update(host: HostSystem, options: argparse.Namespace) -> int:
     from jumpstarter_proto.private_files import PrivateFileError  # noqa: PLC0415
 
     from jumpstarter_image.system_packages import CommandError  # noqa: PLC0415
-    from jumpstarter_image.update_prepare import ObjectionError, Options, prepare  # noqa: PLC0415
+    from jumpstarter_image.update_prepare import ObjectionError, UpdateOptions, prepare  # noqa: PLC0415
     from jumpstarter_image.update_record import Ending, update_lines  # noqa: PLC0415
     from jumpstarter_image.update_run import last_record, running_record  # noqa: PLC0415
 
-    given = Options(
+    given = UpdateOptions(
         tuple(options.files),
         during_leases=options.during_leases,
         no_way_back=options.no_way_back,
@@ -195,7 +195,7 @@ def _update(host: Host, options: argparse.Namespace) -> int:
     return codes.get(record.ending or Ending.STUCK, ExitCode.FAILED)
 
 
-def _seal(host: Host) -> int:
+def _seal(host: HostSystem) -> int:
     """Make the root read-only again after an update, or report in the status that this failed."""
     from jumpstarter_image.system_packages import make_read_only  # noqa: PLC0415
 
@@ -207,16 +207,16 @@ def _seal(host: Host) -> int:
     return ExitCode.OK
 
 
-def _continue_update(host: Host) -> int:
+def _continue_update(host: HostSystem) -> int:
     """Continue an update, as its unit. Fails if a person must repair the host."""
     from jumpstarter_proto.private_files import PrivateFileError  # noqa: PLC0415
 
     from jumpstarter_image.status import show  # noqa: PLC0415
     from jumpstarter_image.update_prepare import ObjectionError  # noqa: PLC0415
-    from jumpstarter_image.update_record import Ending, Record, update_lines  # noqa: PLC0415
+    from jumpstarter_image.update_record import Ending, UpdateRecord, update_lines  # noqa: PLC0415
     from jumpstarter_image.update_run import continue_update  # noqa: PLC0415
 
-    def tell(record: Record) -> None:
+    def tell(record: UpdateRecord) -> None:
         if trouble := show(host).trouble:
             print_error_line(f"jumpstarter-image: {trouble}")
         for line in update_lines(record):
@@ -235,7 +235,7 @@ def _continue_update(host: Host) -> int:
     return ExitCode.FAILED if record is not None and record.ending is Ending.STUCK else ExitCode.OK
 
 
-def _status(host: Host, *, write: bool) -> int:
+def _status(host: HostSystem, *, write: bool) -> int:
     from jumpstarter_image.apply import is_unread  # noqa: PLC0415
     from jumpstarter_image.sentences import status_lines  # noqa: PLC0415
     from jumpstarter_image.status import gather  # noqa: PLC0415
@@ -250,7 +250,7 @@ def _status(host: Host, *, write: bool) -> int:
     return ExitCode.OK
 
 
-def _write_status(host: Host, *, is_starting: bool = False) -> bool:
+def _write_status(host: HostSystem, *, is_starting: bool = False) -> bool:
     """Write the status; if it is new, also to the console and the journal. Returns whether it was new."""
     from jumpstarter_image.status import show  # noqa: PLC0415
 

@@ -17,9 +17,9 @@ from jumpstarter_proto.errors import ExitCode
 from jumpstarter_proto.json_texts import parse_json
 from jumpstarter_proto.yaml_files import load_text
 
-from jumpstarter_image import state
+from jumpstarter_image import settings_store
 from jumpstarter_image.apply import read_file, remove_secrets
-from jumpstarter_image.host import Done, Host
+from jumpstarter_image.host_system import Done, HostSystem
 from jumpstarter_image.kept import Kept
 from jumpstarter_image.plan import ENROL_MARKER, hostname_of, own_endpoint
 
@@ -27,7 +27,7 @@ __all__ = [
     "CLOCK_SECONDS",
     "ENROL_SECONDS",
     "Enrolled",
-    "Step",
+    "EnrolmentResult",
     "enrol",
     "enrolled_as",
     "is_time_known",
@@ -45,7 +45,7 @@ CONTROLLER_USER = "jumpstarter-controller"
 CONTROLLER_DATA = "var/lib/jumpstarter-controller"
 
 
-class Step(enum.Enum):
+class EnrolmentResult(enum.Enum):
     """The result of a run."""
 
     NOTHING_TO_DO = "nothing to do"
@@ -62,35 +62,35 @@ class Enrolled:
     endpoint: str
 
 
-def enrol(host: Host) -> tuple[Step, str]:
+def enrol(host: HostSystem) -> tuple[EnrolmentResult, str]:
     """Make one attempt. Returns the result and the reason.
 
     OSError: /run cannot be written.
     """
     try:
-        kept = state.load(host)
+        kept = settings_store.load(host)
         if kept.controller:
             step, said = _enrol_at_own_controller(host, kept)
         elif kept.is_to_enrol:
             step, said = _enrol_by_code(host, kept)
         else:
-            step, said = Step.NOTHING_TO_DO, ""
-    except state.StateError as error:
+            step, said = EnrolmentResult.NOTHING_TO_DO, ""
+    except settings_store.StateError as error:
         # If the host cannot store that it has used a code, the code would be lost.
-        step, said = Step.AGAIN, str(error)
-    _note(host, said if step is Step.AGAIN else "")
-    if step in (Step.ENROLLED, Step.REFUSED):
+        step, said = EnrolmentResult.AGAIN, str(error)
+    _note(host, said if step is EnrolmentResult.AGAIN else "")
+    if step in (EnrolmentResult.ENROLLED, EnrolmentResult.REFUSED):
         (host.root / ENROL_MARKER).unlink(missing_ok=True)
-    if step is Step.ENROLLED:
+    if step is EnrolmentResult.ENROLLED:
         host.run("systemctl", "--no-block", "reload-or-restart", "jumpstarter-exporter.service")
     return step, said
 
 
-def _enrol_by_code(host: Host, kept: Kept) -> tuple[Step, str]:
+def _enrol_by_code(host: HostSystem, kept: Kept) -> tuple[EnrolmentResult, str]:
     if not _wait_for_time(host):
-        return Step.AGAIN, "the time is not known yet, without which no certificate can be checked"
+        return EnrolmentResult.AGAIN, "the time is not known yet, without which no certificate can be checked"
     kept = kept.with_attempt(_identity(host))
-    state.save(host, kept)
+    settings_store.save(host, kept)
     command = ["jumpstarter-exporter", "enrol", kept.endpoint, "--replace"]
     if kept.fingerprint:
         command += ["--tls-fingerprint", kept.fingerprint]
@@ -99,29 +99,33 @@ def _enrol_by_code(host: Host, kept: Kept) -> tuple[Step, str]:
     is_ours = kept.attempt is not None and kept.attempt.identity not in ("", _identity(host))
     if done.code == ExitCode.OK or (done.code == ExitCode.DENIED and is_ours and _is_at(host, kept.endpoint)):
         kept = kept.with_used_code()
-        state.save(host, kept)
+        settings_store.save(host, kept)
         _clean(host, kept)
-        return Step.ENROLLED, ""
+        return EnrolmentResult.ENROLLED, ""
     if done.code == ExitCode.DENIED:
-        state.save(host, kept.with_refused_code(reason))
-        return Step.REFUSED, reason
-    return Step.AGAIN, reason
+        settings_store.save(host, kept.with_refused_code(reason))
+        return EnrolmentResult.REFUSED, reason
+    return EnrolmentResult.AGAIN, reason
 
 
-def _enrol_at_own_controller(host: Host, kept: Kept) -> tuple[Step, str]:
+def _enrol_at_own_controller(host: HostSystem, kept: Kept) -> tuple[EnrolmentResult, str]:
     hostname = hostname_of(kept, host.machine_id())
     endpoint = own_endpoint(kept, hostname)
     granted = [word for key in sorted(kept.labels) for word in ("--may-label", key)]
     if _is_at(host, endpoint):
         done = _admin(host, "host", "change", hostname, *granted) if granted else Done(0, "", "")
-        return (Step.NOTHING_TO_DO, "") if done.code == 0 else (Step.AGAIN, _reason(done.errors))
+        return (
+            (EnrolmentResult.NOTHING_TO_DO, "")
+            if done.code == 0
+            else (EnrolmentResult.AGAIN, _reason(done.errors))
+        )
     if not _wait_for_time(host) and time.clock_gettime(time.CLOCK_BOOTTIME) < CLOCK_SECONDS:
-        return Step.AGAIN, "the time is not known yet"
+        return EnrolmentResult.AGAIN, "the time is not known yet"
     offered = _admin(host, "pair", "host", hostname, *granted, "-o", "json")
     if offered.code != 0:
         offered = _admin(host, "pair", "host", hostname, "--renew", "-o", "json")
     if offered.code != 0:
-        return Step.AGAIN, _reason(offered.errors)
+        return EnrolmentResult.AGAIN, _reason(offered.errors)
     offer = parse_json(offered.output)
     command = [
         "jumpstarter-exporter",
@@ -132,31 +136,35 @@ def _enrol_at_own_controller(host: Host, kept: Kept) -> tuple[Step, str]:
         offer["fingerprint"],
     ]
     done = host.run(*command, given=f"{offer['code']}\n", timeout=ENROL_SECONDS)
-    return (Step.ENROLLED, "") if done.code == ExitCode.OK else (Step.AGAIN, _reason(done.errors))
+    return (
+        (EnrolmentResult.ENROLLED, "")
+        if done.code == ExitCode.OK
+        else (EnrolmentResult.AGAIN, _reason(done.errors))
+    )
 
 
-def _admin(host: Host, *words: str) -> Done:
+def _admin(host: HostSystem, *words: str) -> Done:
     """Run `jumpstarter-controller admin` as the owner of the controller's files."""
     user = ("--reuid", CONTROLLER_USER, "--regid", CONTROLLER_USER, "--init-groups", "--")
     data = str(host.root / CONTROLLER_DATA)
     return host.run("setpriv", *user, "jumpstarter-controller", "admin", *words, "--data", data)
 
 
-def _clean(host: Host, kept: Kept) -> None:
+def _clean(host: HostSystem, kept: Kept) -> None:
     """Remove the used code from the file. If that fails, the next boot reports it."""
     site, _, _, _ = read_file(host, kept)
     if site is not None:
         remove_secrets(host, site, kept)
 
 
-def _wait_for_time(host: Host) -> bool:
+def _wait_for_time(host: HostSystem) -> bool:
     if is_time_known(host):
         return True
     host.run("chronyc", "-n", "waitsync", str(SYNC_SECONDS), "0", "0", "1", timeout=SYNC_SECONDS + 10.0)
     return is_time_known(host)
 
 
-def is_time_known(host: Host) -> bool:
+def is_time_known(host: HostSystem) -> bool:
     """Whether a time server has set the clock since the boot.
 
     If the clock was years behind, the kernel reports this late: chronyd has set it, but does not know its rate yet.
@@ -166,7 +174,7 @@ def is_time_known(host: Host) -> bool:
     return host.run("chronyc", "-n", "waitsync", "1", "0", "0", "1").code == 0
 
 
-def enrolled_as(host: Host) -> Enrolled | None:
+def enrolled_as(host: HostSystem) -> Enrolled | None:
     """The identity of the host; None if it is not enrolled, or its identity is invalid."""
     try:
         found = load_text(_identity_file(host).read_text(encoding="utf-8"))
@@ -175,17 +183,17 @@ def enrolled_as(host: Host) -> Enrolled | None:
         return None
 
 
-def _is_at(host: Host, endpoint: str) -> bool:
+def _is_at(host: HostSystem, endpoint: str) -> bool:
     enrolled = enrolled_as(host)
     return enrolled is not None and enrolled.endpoint == endpoint
 
 
-def _identity_file(host: Host) -> Path:
+def _identity_file(host: HostSystem) -> Path:
     """The file that `jumpstarter-exporter enrol` writes. Importing its package for two words would take too long."""
     return host.exporter_state / "host.yaml"
 
 
-def _identity(host: Host) -> str:
+def _identity(host: HostSystem) -> str:
     """A digest of the host's identity, which only an enrolment changes."""
     try:
         content = _identity_file(host).read_bytes()
@@ -200,7 +208,7 @@ def _reason(errors: str) -> str:
     return last.removeprefix("jumpstarter-exporter: ").removeprefix("jumpstarter-controller: ")[:500]
 
 
-def _note(host: Host, trouble: str) -> None:
+def _note(host: HostSystem, trouble: str) -> None:
     """Store a sentence for the status, until the next attempt."""
     file = host.run_folder / _TROUBLE
     if not trouble:
@@ -210,7 +218,7 @@ def _note(host: Host, trouble: str) -> None:
     file.write_text(trouble, encoding="utf-8")
 
 
-def last_trouble(host: Host) -> str:
+def last_trouble(host: HostSystem) -> str:
     """Why the last attempt must be repeated; empty if it succeeded."""
     try:
         return (host.run_folder / _TROUBLE).read_text(encoding="utf-8")

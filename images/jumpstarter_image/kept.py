@@ -6,7 +6,7 @@ import hashlib
 
 import msgspec
 
-__all__ = ["Address", "Attempt", "Kept", "Wifi", "code_digest"]
+__all__ = ["Address", "Kept", "PairingAttempt", "Wifi", "code_digest"]
 
 MAX_USED_CODES = 8
 
@@ -30,7 +30,7 @@ class Address(msgspec.Struct, frozen=True):
     interface: str = "wired"
 
 
-class Attempt(msgspec.Struct, frozen=True):
+class PairingAttempt(msgspec.Struct, frozen=True):
     """A use of a pairing code that was started, and may have been interrupted by a power cut."""
 
     digest: str
@@ -56,7 +56,7 @@ class Kept(msgspec.Struct, frozen=True):
     """A code that was not used yet."""
     used_codes: tuple[str, ...] = ()
     """The digests of the last codes that enrolled this host, newest first."""
-    attempt: Attempt | None = None
+    attempt: PairingAttempt | None = None
     labels: dict[str, str] = {}
     """Labels of its boards."""
     controller: bool = False
@@ -83,7 +83,7 @@ class Kept(msgspec.Struct, frozen=True):
         """The settings before the code is used, with the digest of the identity. A repetition keeps the first one."""
         if self.attempt is not None and self.attempt.digest == self.enrolment_digest:
             return self
-        return msgspec.structs.replace(self, attempt=Attempt(self.enrolment_digest, identity))
+        return msgspec.structs.replace(self, attempt=PairingAttempt(self.enrolment_digest, identity))
 
     def with_used_code(self) -> Kept:
         """The settings after the code was used."""
@@ -93,7 +93,7 @@ class Kept(msgspec.Struct, frozen=True):
     def with_refused_code(self, reason: str) -> Kept:
         """The settings after the controller has refused the code."""
         identity = self.attempt.identity if self.attempt is not None else ""
-        return msgspec.structs.replace(self, attempt=Attempt(self.enrolment_digest, identity, reason))
+        return msgspec.structs.replace(self, attempt=PairingAttempt(self.enrolment_digest, identity, reason))
 
 
 def code_digest(code: str) -> str:

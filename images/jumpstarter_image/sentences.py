@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from jumpstarter_proto.texts import shown
 
-__all__ = ["Board", "Facts", "Interface", "status_bytes", "status_lines"]
+__all__ = ["Board", "Interface", "StatusFacts", "status_bytes", "status_lines"]
 
 WIDTH = 92
 MAX_LINES_OF_BOARDS = 40
@@ -39,7 +39,7 @@ class Board:
 
 
 @dataclass(frozen=True)
-class Facts:
+class StatusFacts:
     """Facts about a host at one moment."""
 
     hostname: str
@@ -98,7 +98,7 @@ DATA = {
 """The sentence for each word that the initial file system (scripts/init-bottom/lasting) writes."""
 
 
-def status_lines(facts: Facts) -> list[str]:
+def status_lines(facts: StatusFacts) -> list[str]:
     """The lines of the status; each has at least one sentence."""
     lines = [*_faults(facts), *_card(facts), *_updates(facts), *_name(facts)]
     if facts.is_starting:
@@ -126,7 +126,7 @@ def status_bytes(lines: Sequence[str]) -> bytes:
     return ("\r\n".join(wrapped) + "\r\n").encode()
 
 
-def _faults(facts: Facts) -> Iterator[str]:
+def _faults(facts: StatusFacts) -> Iterator[str]:
     if facts.faults:
         yield "Problem: jumpstarter.yaml has an error and was not used; the previous settings stay."
         for fault in facts.faults:
@@ -138,7 +138,7 @@ def _faults(facts: Facts) -> Iterator[str]:
         yield f"Problem: {problem}."
 
 
-def _card(facts: Facts) -> Iterator[str]:
+def _card(facts: StatusFacts) -> Iterator[str]:
     if facts.data in DATA:
         yield f"Problem: {DATA[facts.data]}."
     for place in facts.read_only:
@@ -153,7 +153,7 @@ def _card(facts: Facts) -> Iterator[str]:
         )
 
 
-def _updates(facts: Facts) -> Iterator[str]:
+def _updates(facts: StatusFacts) -> Iterator[str]:
     yield from facts.updates
     if facts.is_root_writable and not any("do not switch" in line for line in facts.updates):
         yield (
@@ -162,7 +162,7 @@ def _updates(facts: Facts) -> Iterator[str]:
         )
 
 
-def _name(facts: Facts) -> Iterator[str]:
+def _name(facts: StatusFacts) -> Iterator[str]:
     yield f"Host name: {facts.hostname}."
     if facts.other_host:
         yield (
@@ -176,7 +176,7 @@ def _name(facts: Facts) -> Iterator[str]:
         yield "Nobody can log in by SSH: add `sshKeys` to jumpstarter.yaml."
 
 
-def _network(facts: Facts) -> Iterator[str]:
+def _network(facts: StatusFacts) -> Iterator[str]:
     for one in facts.interfaces:
         kind = "Wi-Fi" if one.is_wireless else "Network cable"
         if one.addresses:
@@ -208,7 +208,7 @@ def _network(facts: Facts) -> Iterator[str]:
         yield "Problem: this host has no network interface that Linux knows; use a supported adapter."
 
 
-def _time(facts: Facts) -> Iterator[str]:
+def _time(facts: StatusFacts) -> Iterator[str]:
     if facts.is_time_known:
         yield "Time: known."
         return
@@ -229,7 +229,7 @@ def _time(facts: Facts) -> Iterator[str]:
     )
 
 
-def _controller(facts: Facts) -> Iterator[str]:
+def _controller(facts: StatusFacts) -> Iterator[str]:
     if facts.enrolled:
         yield f"Controller: this host is {facts.enrolled}."
     if facts.refusal:
@@ -254,7 +254,7 @@ def _controller(facts: Facts) -> Iterator[str]:
         yield f"  jumpstarter.yaml names {facts.endpoint}; to move there, add a `pairingCode` of that controller."
 
 
-def _boards(facts: Facts) -> Iterator[str]:
+def _boards(facts: StatusFacts) -> Iterator[str]:
     if facts.boards_trouble:
         yield f"Boards: not known: {facts.boards_trouble}."
         return

@@ -14,13 +14,13 @@ import msgspec
 from jumpstarter_proto.json_texts import decode_json, parse_json
 from jumpstarter_proto.mounts import MOUNTINFO, Mount, mount_of, parse_mountinfo
 
-from jumpstarter_image import fat, state
+from jumpstarter_image import fat, settings_store
 from jumpstarter_image.apply import read_file
 from jumpstarter_image.enrolment import enrolled_as, is_time_known, last_trouble
-from jumpstarter_image.host import Host
+from jumpstarter_image.host_system import HostSystem
 from jumpstarter_image.kept import Kept
 from jumpstarter_image.plan import hostname_of
-from jumpstarter_image.sentences import Board, Facts, Interface, status_bytes, status_lines
+from jumpstarter_image.sentences import Board, Interface, StatusFacts, status_bytes, status_lines
 from jumpstarter_image.update_prepare import RECORD, ObjectionError, load_record
 from jumpstarter_image.update_record import update_lines
 
@@ -41,7 +41,7 @@ _WIFI_EVENTS = (
 )
 
 
-def gather(host: Host, *, is_starting: bool = False) -> Facts:
+def gather(host: HostSystem, *, is_starting: bool = False) -> StatusFacts:
     """Collect all facts. A fact that cannot be determined is left out, or becomes a sentence.
 
     `is_starting`: during the boot, before other services run. Then no program is started, because each takes a
@@ -50,8 +50,8 @@ def gather(host: Host, *, is_starting: bool = False) -> Facts:
     problems = list(_noted(host))
     kept = Kept()
     try:
-        kept = state.load(host)
-    except state.StateError as error:
+        kept = settings_store.load(host)
+    except settings_store.StateError as error:
         problems.append(str(error))
     updates: list[str] = []
     try:
@@ -62,7 +62,7 @@ def gather(host: Host, *, is_starting: bool = False) -> Facts:
     hostname = hostname_of(kept, host.machine_id())
     enrolled = enrolled_as(host)
     boards, boards_trouble = _boards(host) if not is_starting else ((), "")
-    return Facts(
+    return StatusFacts(
         hostname=hostname,
         faults=tuple(map(str, faults)),
         problems=tuple(dict.fromkeys((*problems, *missing))),
@@ -102,7 +102,7 @@ class Shown:
     """Why it could not be written."""
 
 
-def show(host: Host, *, is_starting: bool = False) -> Shown:
+def show(host: HostSystem, *, is_starting: bool = False) -> Shown:
     """Write the status if it has changed and the limit for writes allows it."""
     lines = status_lines(gather(host, is_starting=is_starting))
     if _budget(host).left < 1:
@@ -116,7 +116,7 @@ def show(host: Host, *, is_starting: bool = False) -> Shown:
     return Shown(lines, is_new, trouble)
 
 
-def note_problems(host: Host, problems: Sequence[str]) -> None:
+def note_problems(host: HostSystem, problems: Sequence[str]) -> None:
     """Store the problems of the last run for the status, until the shutdown. Raises OSError."""
     if list(problems) != _noted(host):
         host.run_folder.mkdir(parents=True, exist_ok=True)
@@ -124,7 +124,7 @@ def note_problems(host: Host, problems: Sequence[str]) -> None:
         (host.run_folder / _PROBLEMS).write_text(text, encoding="utf-8")
 
 
-def _noted(host: Host) -> list[str]:
+def _noted(host: HostSystem) -> list[str]:
     try:
         return (host.run_folder / _PROBLEMS).read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -142,7 +142,7 @@ class Budget(msgspec.Struct, frozen=True):
         return Budget(min(WRITES_AT_ONCE, self.left + max(0.0, now - self.at) / WRITE_SECONDS), now)
 
 
-def _budget(host: Host) -> Budget:
+def _budget(host: HostSystem) -> Budget:
     now = time.clock_gettime(time.CLOCK_BOOTTIME)
     try:
         return decode_json((host.run_folder / _BUDGET).read_bytes(), Budget).at_time(now)
@@ -150,13 +150,13 @@ def _budget(host: Host) -> Budget:
         return Budget(WRITES_AT_ONCE, now)
 
 
-def _take_from_budget(host: Host) -> None:
+def _take_from_budget(host: HostSystem) -> None:
     budget = _budget(host)
     host.run_folder.mkdir(parents=True, exist_ok=True)
     (host.run_folder / _BUDGET).write_bytes(msgspec.json.encode(Budget(budget.left - 1, budget.at)))
 
 
-def _interfaces(host: Host) -> Iterator[Interface]:
+def _interfaces(host: HostSystem) -> Iterator[Interface]:
     found = _json(host.run("ip", "-j", "address", "show").output)
     for one in found if isinstance(found, list) else []:
         name = str(one.get("ifname", ""))
@@ -171,7 +171,7 @@ def _interfaces(host: Host) -> Iterator[Interface]:
         yield Interface(name, is_wireless, "LOWER_UP" in one.get("flags", []), addresses)
 
 
-def _wifi_trouble(host: Host) -> str:
+def _wifi_trouble(host: HostSystem) -> str:
     """The last report of wpa_supplicant about the connection."""
     said = _journal(host, "jumpstarter-image-wifi@*")
     for line in reversed(said):
@@ -181,19 +181,19 @@ def _wifi_trouble(host: Host) -> str:
     return ""
 
 
-def _other_host(host: Host) -> str:
+def _other_host(host: HostSystem) -> str:
     for line in reversed(_journal(host, "systemd-resolved.service")):
         if found := _CONFLICT.search(line):
             return found[1]
     return ""
 
 
-def _journal(host: Host, unit: str) -> list[str]:
+def _journal(host: HostSystem, unit: str) -> list[str]:
     done = host.run("journalctl", "-b", "-q", "--no-pager", "-o", "cat", "-n", "200", "-u", unit)
     return done.output.splitlines() if done.code == 0 else []
 
 
-def _boards(host: Host) -> tuple[tuple[Board, ...], str]:
+def _boards(host: HostSystem) -> tuple[tuple[Board, ...], str]:
     trouble = "the exporter does not run yet; see `systemctl status jumpstarter-exporter`"
     if not host.exporter_socket.exists():  # early in a boot, where each program costs time
         return (), trouble
@@ -237,12 +237,12 @@ class _Place:
     path: Path
 
 
-def _places(host: Host) -> Iterator[_Place]:
+def _places(host: HostSystem) -> Iterator[_Place]:
     yield _Place("the partition with jumpstarter.yaml", host.site_file.parent)
     yield _Place("the partition with this host's state", host.data_folder)
 
 
-def _mount_of(host: Host, path: Path) -> Mount | None:
+def _mount_of(host: HostSystem, path: Path) -> Mount | None:
     """The mount of a path; None if the kernel does not show it, as for the root of a chroot."""
     try:
         text = (host.root / MOUNTINFO).read_bytes().decode(errors="surrogateescape")
@@ -251,7 +251,7 @@ def _mount_of(host: Host, path: Path) -> Mount | None:
     return mount_of(parse_mountinfo(text), "/" + path.relative_to(host.root).as_posix().removeprefix("."))
 
 
-def _read_only(host: Host) -> Iterator[str]:
+def _read_only(host: HostSystem) -> Iterator[str]:
     for place in _places(host):
         # An overlay is never read-only itself: check the file system with its changes.
         mount = _mount_of(host, place.path)
@@ -259,12 +259,12 @@ def _read_only(host: Host) -> Iterator[str]:
             yield place.name
 
 
-def _updates(host: Host) -> list[str]:
+def _updates(host: HostSystem) -> list[str]:
     record = load_record(host.update_folder / RECORD) or load_record(host.last_update)
     return [] if record is None else update_lines(record)
 
 
-def _is_root_writable(host: Host) -> bool:
+def _is_root_writable(host: HostSystem) -> bool:
     """Whether the root, which the boot made read-only, is writable and will not be sealed soon."""
     if not host.data_report.exists() or host.sealing_mark.exists():
         return False
@@ -272,14 +272,14 @@ def _is_root_writable(host: Host) -> bool:
     return mount is not None and not mount.is_read_only
 
 
-def _data(host: Host) -> str:
+def _data(host: HostSystem) -> str:
     try:
         return host.data_report.read_text(errors="replace").strip()
     except OSError:
         return ""
 
 
-def _free(host: Host) -> int | None:
+def _free(host: HostSystem) -> int | None:
     try:
         found = os.statvfs(host.state_folder.parent)
     except OSError:

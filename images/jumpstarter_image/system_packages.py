@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from jumpstarter_image.host import Done, Host
+from jumpstarter_image.host_system import Done, HostSystem
 from jumpstarter_image.update_plan import Deb, parse_deb
 
 __all__ = [
@@ -66,27 +66,27 @@ def _checked(done: Done, what: str) -> Done:
     return done
 
 
-def read_deb(host: Host, path: Path) -> Deb | None:
+def read_deb(host: HostSystem, path: Path) -> Deb | None:
     """Read the description of a package file; None if it is not a package."""
     form = "${Package}\t${Version}\t${Architecture}\t${Installed-Size}\n"
     done = host.run("dpkg-deb", "--show", f"--showformat={form}", str(path))
     return parse_deb(str(path), done.output) if done.code == 0 else None
 
 
-def installed_version(host: Host, name: str) -> str:
+def installed_version(host: HostSystem, name: str) -> str:
     """The installed version of a package; empty if it is not installed."""
     done = host.run("dpkg-query", "--show", "--showformat=${db:Status-Status}\t${Version}", name)
     status, _, version = done.output.strip().partition("\t")
     return version if done.code == 0 and status not in {"not-installed", "config-files"} else ""
 
 
-def is_newer(host: Host, one: str, other: str) -> bool:
+def is_newer(host: HostSystem, one: str, other: str) -> bool:
     """Whether a version is newer than another one."""
     return host.run("dpkg", "--compare-versions", one, "gt", other).code == 0
 
 
 def apt(
-    host: Host, command: str, *words: str, given: Iterable[str] = (), timeout: float = PACKAGES_SECONDS
+    host: HostSystem, command: str, *words: str, given: Iterable[str] = (), timeout: float = PACKAGES_SECONDS
 ) -> Done:
     """Run a command of `apt-get`, with these options and `given`, without questions. CommandError."""
     options = ["-y", "-q", "-o", "APT::Sandbox::User=root", "-o", "DPkg::Lock::Timeout=60"]
@@ -95,18 +95,18 @@ def apt(
     return _checked(done, f"apt-get {command}")
 
 
-def install_files(host: Host, files: Iterable[Path], *, back: bool = False) -> str:
+def install_files(host: HostSystem, files: Iterable[Path], *, back: bool = False) -> str:
     """Install these files; with `back` also over a newer version. Returns the output of dpkg. Raises CommandError."""
     variables = _QUIETLY | (_TAKING_BACK if back else {})
     return _checked(_dpkg(host, "--install", *map(str, files), variables=variables), "dpkg").output
 
 
-def configure_rest(host: Host) -> Done:
+def configure_rest(host: HostSystem) -> Done:
     """Complete an interrupted installation. Callers may ignore errors if they install the same packages again."""
     return _dpkg(host, "--configure", "-a", variables=_QUIETLY)
 
 
-def _dpkg(host: Host, *words: str, variables: Mapping[str, str]) -> Done:
+def _dpkg(host: HostSystem, *words: str, variables: Mapping[str, str]) -> Done:
     """Run dpkg when no other program uses it."""
     end = time.monotonic() + LOCK_SECONDS
     while True:
@@ -116,13 +116,13 @@ def _dpkg(host: Host, *words: str, variables: Mapping[str, str]) -> Done:
         time.sleep(POLL_SECONDS)
 
 
-def make_writable(host: Host) -> None:
+def make_writable(host: HostSystem) -> None:
     """Make the root writable, and the list of packages, which is a mount of its own. Raises CommandError."""
     _checked(host.run("mount", "-o", "remount,rw", str(host.root)), "mount")
     _checked(host.run("mount", "-o", "remount,bind,rw", str(host.root / DPKG)), "mount")
 
 
-def make_read_only(host: Host) -> str:
+def make_read_only(host: HostSystem) -> str:
     """Make the root read-only again. Returns why this failed: a running program still has a replaced file open.
 
     Waits for programs that are about to end, such as a query of the boards for the status.
@@ -141,19 +141,19 @@ def make_read_only(host: Host) -> str:
         time.sleep(POLL_SECONDS)
 
 
-def _shown(host: Host, unit: str, *names: str) -> Mapping[str, str]:
+def _shown(host: HostSystem, unit: str, *names: str) -> Mapping[str, str]:
     done = host.run("systemctl", "show", unit, *(f"--property={name}" for name in names))
     return dict(line.partition("=")[::2] for line in done.output.splitlines())
 
 
-def invocation(host: Host, unit: str) -> str:
+def invocation(host: HostSystem, unit: str) -> str:
     """The invocation ID of a service; empty if it is not ready."""
     shown = _shown(host, unit, "ActiveState", "InvocationID")
     return shown.get("InvocationID", "") if shown.get("ActiveState") == "active" else ""
 
 
 def wait_ready(
-    host: Host,
+    host: HostSystem,
     units: Sequence[str],
     before: Mapping[str, str],
     *,
@@ -185,7 +185,7 @@ def wait_ready(
         sleep(POLL_SECONDS)
 
 
-def _why_not(host: Host, unit: str) -> str:
+def _why_not(host: HostSystem, unit: str) -> str:
     name = unit.removesuffix(".service")
     shown = _shown(host, unit, "ActiveState", "Result", "ExecMainStatus", "NRestarts")
     how = {"exit-code": f"it ends with exit code {shown.get('ExecMainStatus')}"}.get(

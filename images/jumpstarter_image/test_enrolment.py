@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from jumpstarter_image import enrolment, state
-from jumpstarter_image.enrolment import Step, enrol, last_trouble
+from jumpstarter_image import enrolment, settings_store
+from jumpstarter_image.enrolment import EnrolmentResult, enrol, last_trouble
 from jumpstarter_image.kept import MAX_USED_CODES, Kept
 from tests.support.image_host import ImageHost
 
@@ -26,59 +26,59 @@ def test_the_code_is_in_no_argument_and_nobody_is_enrolled_without_one(machine: 
         "jumpstarter-exporter",
         f'echo "$@" > {machine.root}/words; read code; echo "$code" > {machine.root}/code',
     )
-    assert enrol(machine.host) == (Step.NOTHING_TO_DO, "")
-    state.save(machine.host, CODE)
-    assert enrol(machine.host) == (Step.ENROLLED, "")
+    assert enrol(machine.host) == (EnrolmentResult.NOTHING_TO_DO, "")
+    settings_store.save(machine.host, CODE)
+    assert enrol(machine.host) == (EnrolmentResult.ENROLLED, "")
     assert (machine.root / "words").read_text() == "enrol lab:8082 --replace --tls-fingerprint AB\n"
     assert (machine.root / "code").read_text() == "HOST-AAAA\n"
-    assert enrol(machine.host) == (Step.NOTHING_TO_DO, "")
+    assert enrol(machine.host) == (EnrolmentResult.NOTHING_TO_DO, "")
 
 
 def test_a_host_that_cannot_write_down_its_attempt_uses_no_code(machine: ImageHost) -> None:
-    state.save(machine.host, CODE)
+    settings_store.save(machine.host, CODE)
     machine.program("jumpstarter-exporter", f"touch {machine.root}/used")
     (machine.host.state_folder / "state.json").chmod(0o644)
     step, said = enrol(machine.host)
-    assert step is Step.AGAIN
+    assert step is EnrolmentResult.AGAIN
     assert "can be read by others" in said
     assert last_trouble(machine.host) == said
     assert not (machine.root / "used").exists()
 
 
 def test_an_enrolment_that_hangs_is_tried_again(machine: ImageHost, monkeypatch: pytest.MonkeyPatch) -> None:
-    state.save(machine.host, CODE)
+    settings_store.save(machine.host, CODE)
     machine.program("jumpstarter-exporter", "exec sleep 1000")
     monkeypatch.setattr(enrolment, "ENROL_SECONDS", 0.5)
-    assert enrol(machine.host) == (Step.AGAIN, "jumpstarter-exporter did not end within 0.5 s")
+    assert enrol(machine.host) == (EnrolmentResult.AGAIN, "jumpstarter-exporter did not end within 0.5 s")
 
 
 def test_a_controller_on_the_card_goes_by_its_own_clock_when_nobody_tells_the_time(
     machine: ImageHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    state.save(machine.host, Kept(controller=True))
+    settings_store.save(machine.host, Kept(controller=True))
     machine.fact("clock", "no")
     machine.program("jumpstarter-controller", "echo 'jumpstarter-controller: not yet' >&2; exit 4")
     monkeypatch.setattr(enrolment, "CLOCK_SECONDS", 1e12)
-    assert enrol(machine.host) == (Step.AGAIN, "the time is not known yet")
+    assert enrol(machine.host) == (EnrolmentResult.AGAIN, "the time is not known yet")
     monkeypatch.setattr(enrolment, "CLOCK_SECONDS", 0.0)
-    assert enrol(machine.host) == (Step.AGAIN, "not yet")
+    assert enrol(machine.host) == (EnrolmentResult.AGAIN, "not yet")
     monkeypatch.setattr(enrolment, "CLOCK_SECONDS", 1e12)
     machine.fact("clock", "yes")
-    assert enrol(machine.host) == (Step.AGAIN, "not yet")
+    assert enrol(machine.host) == (EnrolmentResult.AGAIN, "not yet")
 
 
 def test_a_time_server_that_is_about_to_answer_is_waited_for(machine: ImageHost) -> None:
-    state.save(machine.host, CODE)
+    settings_store.save(machine.host, CODE)
     machine.fact("clock", "no")
     machine.program("jumpstarter-exporter", f"touch {machine.root}/used")
     assert enrol(machine.host) == (
-        Step.AGAIN,
+        EnrolmentResult.AGAIN,
         "the time is not known yet, without which no certificate can be checked",
     )
     assert not (machine.root / "used").exists()
     words = f"-n waitsync {enrolment.SYNC_SECONDS} 0 0 1"
     machine.program("chronyc", f'[ "$*" = "{words}" ] && echo yes >{machine.root.parent}/facts/clock')
-    assert enrol(machine.host) == (Step.ENROLLED, "")
+    assert enrol(machine.host) == (EnrolmentResult.ENROLLED, "")
 
 
 def test_a_clock_that_was_set_is_right_before_the_kernel_says_so(machine: ImageHost) -> None:

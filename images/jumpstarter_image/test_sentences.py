@@ -15,8 +15,8 @@ from jumpstarter_image.sentences import (
     MIN_FREE_BYTES,
     WIDTH,
     Board,
-    Facts,
     Interface,
+    StatusFacts,
     status_bytes,
     status_lines,
 )
@@ -26,7 +26,7 @@ WIFI = Interface("wlan0", is_wireless=True, is_connected=False)
 
 
 def said(**facts: Any) -> str:
-    return "\n".join(status_lines(Facts(**{"hostname": "pi", "interfaces": (CABLE,), **facts})))
+    return "\n".join(status_lines(StatusFacts(**{"hostname": "pi", "interfaces": (CABLE,), **facts})))
 
 
 def test_a_host_that_is_well_says_who_and_where_it_is_and_what_it_has() -> None:
@@ -132,7 +132,7 @@ def test_a_host_with_many_devices_says_how_to_see_the_rest() -> None:
 
 @given(st.lists(st.text(max_size=300), max_size=20))
 def test_the_file_is_for_windows_of_any_editor(lines: list[str]) -> None:
-    text = status_bytes(status_lines(Facts("pi", problems=tuple(lines)))).decode()
+    text = status_bytes(status_lines(StatusFacts("pi", problems=tuple(lines)))).decode()
     assert "\n" not in text.replace("\r\n", "")
     assert "\r" not in text.replace("\r\n", "")
     assert all(len(line) <= WIDTH for line in text.split("\r\n"))
@@ -143,13 +143,16 @@ def test_a_usual_status_fits_the_file() -> None:
     boards = tuple(
         Board(f"pi-{number}", "", "", ("a-device.serial (serial) is ready.",)) for number in range(20)
     )
-    assert len(status_bytes(status_lines(Facts("pi", faults=("x" * 300,), boards=boards)))) < STATUS_BYTES
+    assert (
+        len(status_bytes(status_lines(StatusFacts("pi", faults=("x" * 300,), boards=boards)))) < STATUS_BYTES
+    )
 
 
 def test_facts_hold_no_secret() -> None:
     """Not even a place for one: they are shown."""
     names = {
-        field.name for field in msgspec.structs.fields(msgspec.defstruct("F", list(Facts.__annotations__)))
+        field.name
+        for field in msgspec.structs.fields(msgspec.defstruct("F", list(StatusFacts.__annotations__)))
     }
     assert not {name for name in names if "passphrase" in name or "code" in name}
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from jumpstarter_image import state
+from jumpstarter_image import settings_store
 from jumpstarter_image.kept import Kept, Wifi
 from jumpstarter_image.sentences import Board, Interface, status_lines
 from jumpstarter_image.status import gather
@@ -23,7 +23,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ImageHost:
     machine = ImageHost(tmp_path)
     machine.program("jumpstarter-exporter", "exit 4")
     monkeypatch.setenv("PATH", machine.environment["PATH"])
-    state.save(machine.host, WIFI)
+    settings_store.save(machine.host, WIFI)
     return machine
 
 
@@ -128,16 +128,16 @@ def test_all_that_is_known_of_a_host_is_in_its_status(machine: ImageHost) -> Non
         pairing_code="HOST-AAAA",
         controller=True,
     )
-    state.save(machine.host, kept)
+    settings_store.save(machine.host, kept)
     machine.host.data_report.parent.mkdir(parents=True, exist_ok=True)
     machine.host.data_report.write_text("mended\n")
     facts = gather(machine.host)
     assert (facts.has_keys, facts.time_server, facts.endpoint) == (True, "ntp", "lab:1")
     assert (facts.is_controller, facts.is_waiting, facts.refusal, facts.data) == (True, True, "", "mended")
-    state.save(machine.host, kept.with_attempt("x").with_refused_code("it is used"))
+    settings_store.save(machine.host, kept.with_attempt("x").with_refused_code("it is used"))
     facts = gather(machine.host)
     assert (facts.is_waiting, facts.refusal) == (False, "it is used")
-    state.save(machine.host, Kept(hostname="pi"))
+    settings_store.save(machine.host, Kept(hostname="pi"))
     facts = gather(machine.host)
     assert (facts.has_keys, facts.is_controller, facts.wifi, facts.wifi_trouble) == (False, False, "", "")
 

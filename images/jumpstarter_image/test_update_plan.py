@@ -19,7 +19,7 @@ from jumpstarter_image.update_plan import (
     parse_deb,
     parse_simulation,
 )
-from jumpstarter_image.update_record import Change
+from jumpstarter_image.update_record import PackageChange
 
 SAID = """\
 NOTE: This is only a simulation!
@@ -38,8 +38,8 @@ def deb(name: str, version: str = "1") -> Deb:
 def test_apts_simulation_is_read() -> None:
     found = parse_simulation(SAID)
     assert found.installed == (
-        Change("libfoo", "1.2-3"),
-        Change("jumpstarter-exporter", "1:0.2.0+deb13", "0.1.0~git1+deb13"),
+        PackageChange("libfoo", "1.2-3"),
+        PackageChange("jumpstarter-exporter", "1:0.2.0+deb13", "0.1.0~git1+deb13"),
     )
     assert found.removed == ("old-name",)
 
@@ -86,8 +86,11 @@ def test_nothing_is_removed() -> None:
 
 
 def test_a_version_that_could_not_be_taken_back_is_named() -> None:
-    assert objection_to_way_back([Change("new", "1"), Change("a", "2", "1", "/kept/a.deb")]) is None
-    found = objection_to_way_back([Change("a", "2", "1")])
+    assert (
+        objection_to_way_back([PackageChange("new", "1"), PackageChange("a", "2", "1", "/kept/a.deb")])
+        is None
+    )
+    found = objection_to_way_back([PackageChange("a", "2", "1")])
     assert found is not None
     assert "no file of a 1 is kept" in found.sentence
 

@@ -10,24 +10,24 @@ from hypothesis import strategies as st
 from jumpstarter_image.update_record import (
     MAX_RESTARTS,
     NEXT,
-    Change,
     Ending,
     Event,
-    Record,
-    Step,
+    PackageChange,
+    UpdateRecord,
+    UpdateStep,
     update_lines,
 )
 
-CHANGE = Change("jumpstarter-exporter", after="2", before="1", back="/kept/1.deb")
-NEW = Record(boot="a", changes=(CHANGE,), files=("2.deb",))
+CHANGE = PackageChange("jumpstarter-exporter", after="2", before="1", back="/kept/1.deb")
+NEW = UpdateRecord(boot="a", changes=(CHANGE,), files=("2.deb",))
 EVENTS = st.lists(st.sampled_from(Event), max_size=40)
 
 
-def at(step: Step) -> Record:
-    return Record(boot="a", changes=(CHANGE,), files=("2.deb",), step=step)
+def at(step: UpdateStep) -> UpdateRecord:
+    return UpdateRecord(boot="a", changes=(CHANGE,), files=("2.deb",), step=step)
 
 
-def run(events: list[Event]) -> list[Record]:
+def run(events: list[Event]) -> list[UpdateRecord]:
     """All records, until it is over."""
     records = [NEW]
     for number, event in enumerate(events):
@@ -41,7 +41,7 @@ def run(events: list[Event]) -> list[Record]:
 
 
 def test_every_step_says_what_follows_each_event() -> None:
-    live = [step for step in Step if step is not Step.ENDED]
+    live = [step for step in UpdateStep if step is not UpdateStep.ENDED]
     assert {(step, event) for step in live for event in Event} <= NEXT.keys()
 
 
@@ -52,12 +52,12 @@ def test_the_new_version_stays_only_if_it_was_ready_and_the_old_one_only_if_it_w
     records = run(events)
     last = records[-1]
     if last.ending is Ending.INSTALLED:
-        assert records[-2].step is Step.CHECKING
+        assert records[-2].step is UpdateStep.CHECKING
     if last.ending is Ending.TAKEN_BACK:
-        assert records[-2].step is Step.CHECKING_BACK
+        assert records[-2].step is UpdateStep.CHECKING_BACK
         assert last.reason
     if last.ending is Ending.UNTOUCHED:
-        assert [record.step for record in records[:-1]] == [Step.STAGED]
+        assert [record.step for record in records[:-1]] == [UpdateStep.STAGED]
     if last.ending is Ending.STUCK:
         assert last.reason
         assert last.trouble
@@ -66,7 +66,7 @@ def test_the_new_version_stays_only_if_it_was_ready_and_the_old_one_only_if_it_w
 
 @given(EVENTS)
 def test_a_step_is_never_gone_back_to(events: list[Event]) -> None:
-    order = list(Step)
+    order = list(UpdateStep)
     places = [order.index(record.step) for record in run(events)]
     assert places == sorted(places)
 
@@ -79,19 +79,19 @@ def test_a_person_reads_one_line_of_each_record(events: list[Event]) -> None:
         assert line.startswith("Problem:") is (record.ending in (Ending.TAKEN_BACK, Ending.STUCK))
 
 
-@pytest.mark.parametrize("step", [Step.INSTALLING, Step.CHECKING])
-def test_a_version_in_whose_middle_the_host_starts_again_and_again_is_taken_back(step: Step) -> None:
+@pytest.mark.parametrize("step", [UpdateStep.INSTALLING, UpdateStep.CHECKING])
+def test_a_version_in_whose_middle_the_host_starts_again_and_again_is_taken_back(step: UpdateStep) -> None:
     record = at(step)
     for number in range(MAX_RESTARTS):
         record = record.restarted(f"boot {number}")
         assert record.step is step
     record = record.restarted("one more")
-    assert record.step is Step.TAKING_BACK
+    assert record.step is UpdateStep.TAKING_BACK
     assert "2 times in the middle" in record.reason
 
 
-@pytest.mark.parametrize("step", [Step.TAKING_BACK, Step.CHECKING_BACK])
-def test_to_take_back_is_tried_at_each_start(step: Step) -> None:
+@pytest.mark.parametrize("step", [UpdateStep.TAKING_BACK, UpdateStep.CHECKING_BACK])
+def test_to_take_back_is_tried_at_each_start(step: UpdateStep) -> None:
     record = at(step)
     for number in range(9):
         record = record.restarted(f"boot {number}")
@@ -104,22 +104,24 @@ def test_the_same_boot_is_no_new_start() -> None:
 
 
 def test_an_end_is_said_with_what_to_do() -> None:
-    record = at(Step.CHECKING).after(Event.FAILED, "it ends").after(Event.DONE).after(Event.DONE)
+    record = at(UpdateStep.CHECKING).after(Event.FAILED, "it ends").after(Event.DONE).after(Event.DONE)
     [line] = update_lines(record)
     assert line.startswith(
         "Problem: the update to jumpstarter-exporter 2 in place of 1 was taken back: it ends; "
     )
     assert line.endswith("`sudo journalctl -u jumpstarter-image-update` says more.")
-    mixed = msgspec.structs.replace(at(Step.CHECKING), changes=(CHANGE, Change("libfoo", "2", "1")))
+    mixed = msgspec.structs.replace(
+        at(UpdateStep.CHECKING), changes=(CHANGE, PackageChange("libfoo", "2", "1"))
+    )
     [line] = update_lines(mixed.after(Event.FAILED, "it ends").after(Event.DONE).after(Event.DONE))
     assert "what it has of libfoo stays, as no version before is kept" in line
-    many = Record(boot="a", changes=(CHANGE,) * 6, files=())
+    many = UpdateRecord(boot="a", changes=(CHANGE,) * 6, files=())
     assert "and 2 packages more" in update_lines(many)[0]
-    stuck = Record(
+    stuck = UpdateRecord(
         boot="a",
         changes=(CHANGE,),
         files=(),
-        step=Step.ENDED,
+        step=UpdateStep.ENDED,
         ending=Ending.STUCK,
         reason="x",
         trouble="y",

@@ -16,8 +16,8 @@ from jumpstarter_image import system_packages as system
 from jumpstarter_image.sentences import status_lines
 from jumpstarter_image.status import gather
 from jumpstarter_image.update_plan import SPARE_BYTES
-from jumpstarter_image.update_prepare import ObjectionError, Options, prepare
-from jumpstarter_image.update_record import Ending, Step
+from jumpstarter_image.update_prepare import ObjectionError, UpdateOptions, prepare
+from jumpstarter_image.update_record import Ending, UpdateStep
 from jumpstarter_image.update_run import continue_update, last_record, running_record
 from tests.support.image_packages import ImagePackages
 
@@ -43,7 +43,7 @@ def update(machine: ImagePackages, *words: str | Path) -> int:
 
 
 def stage(machine: ImagePackages, *files: Path) -> None:
-    assert prepare(machine.host, Options(files), lambda _: None) is not None
+    assert prepare(machine.host, UpdateOptions(files), lambda _: None) is not None
 
 
 def go_on(machine: ImagePackages) -> Ending | None:
@@ -331,7 +331,7 @@ def test_two_people_do_not_prepare_one_at_the_same_time(machine: ImagePackages) 
         with pytest.raises(ObjectionError, match="somebody else prepares an update"):
             stage(machine, machine.deb("3"))
 
-    assert prepare(machine.host, Options((machine.deb("2"),)), while_it_is_prepared) is not None
+    assert prepare(machine.host, UpdateOptions((machine.deb("2"),)), while_it_is_prepared) is not None
     assert said
     assert go_on(machine) is Ending.INSTALLED
     assert machine.installed == "2"
@@ -410,9 +410,9 @@ def test_a_second_time_in_the_middle_it_is_taken_back(machine: ImagePackages) ->
     assert machine.installed == "1"
 
 
-@pytest.mark.parametrize("step", [step for step in Step if step is not Step.ENDED])
+@pytest.mark.parametrize("step", [step for step in UpdateStep if step is not UpdateStep.ENDED])
 def test_at_the_begin_of_each_step_one_of_the_versions_runs_afterwards(
-    machine: ImagePackages, step: Step
+    machine: ImagePackages, step: UpdateStep
 ) -> None:
     """The power fails once the record says what is done next."""
 
@@ -474,7 +474,7 @@ def test_a_host_that_is_shut_down_waits_for_dpkg_and_goes_on_with_the_next_start
     machine.run_unit()
     record = running_record(machine.host)
     assert record is not None
-    assert (machine.installed, record.step, record.reason) == ("2", Step.CHECKING, "")
+    assert (machine.installed, record.step, record.reason) == ("2", UpdateStep.CHECKING, "")
     machine.boot_again("2")
     assert go_on(machine) is Ending.INSTALLED
 
@@ -484,7 +484,7 @@ def test_what_fails_while_the_host_is_shut_down_is_tried_again(machine: ImagePac
     machine.run_unit()
     record = running_record(machine.host)
     assert record is not None
-    assert (record.step, record.reason) == (Step.INSTALLING, "")
+    assert (record.step, record.reason) == (UpdateStep.INSTALLING, "")
 
 
 # Debian's own packages.
@@ -519,7 +519,7 @@ def test_what_was_downloaded_is_on_the_disk_before_the_record_says_that_it_is_th
         fsync(descriptor)
 
     monkeypatch.setattr(os, "fsync", note)
-    assert prepare(machine.host, Options(), lambda _: None) is not None
+    assert prepare(machine.host, UpdateOptions(), lambda _: None) is not None
     record = next(number for number, name in enumerate(synced) if "record" in name)
     assert {found.name, "archives"} <= set(synced[:record])
     (machine.host.update_folder / update_prepare.RECORD).unlink()

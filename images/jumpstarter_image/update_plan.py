@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from jumpstarter_proto.errors import ExitCode
 from jumpstarter_proto.file_names import SafeName, safe_name
 
-from jumpstarter_image.update_record import Change
+from jumpstarter_image.update_record import PackageChange
 
 __all__ = [
     "SPARE_BYTES",
@@ -54,7 +54,7 @@ class Deb:
 class Simulation:
     """The changes that apt would make."""
 
-    installed: tuple[Change, ...]
+    installed: tuple[PackageChange, ...]
     removed: tuple[str, ...]
 
 
@@ -79,11 +79,11 @@ def parse_deb(path: str, said: str) -> Deb | None:
 
 def parse_simulation(said: str) -> Simulation:
     """Parse the output of `apt-get --simulate`."""
-    installed: list[Change] = []
+    installed: list[PackageChange] = []
     removed: list[str] = []
     for line in said.splitlines():
         if found := _INSTALL.match(line):
-            installed.append(Change(found[1], after=found[3], before=found[2] or ""))
+            installed.append(PackageChange(found[1], after=found[3], before=found[2] or ""))
         elif found := _REMOVE.match(line):
             removed.append(found[1])
     return Simulation(tuple(installed), tuple(removed))
@@ -127,7 +127,7 @@ def objection_to_simulation(simulation: Simulation) -> Objection | None:
     return None
 
 
-def objection_to_way_back(changes: Iterable[Change]) -> Objection | None:
+def objection_to_way_back(changes: Iterable[PackageChange]) -> Objection | None:
     """The objection that the update could not be rolled back."""
     lost = [f"{change.name} {change.before}" for change in changes if change.before and not change.back]
     if not lost:

@@ -20,7 +20,7 @@ from jumpstarter_proto.json_texts import decode_json, parse_json
 from jumpstarter_proto.private_files import PrivateFileError, read_private, write_private
 
 from jumpstarter_image import system_packages as system
-from jumpstarter_image.host import Host
+from jumpstarter_image.host_system import HostSystem
 from jumpstarter_image.update_plan import (
     Deb,
     Objection,
@@ -32,12 +32,12 @@ from jumpstarter_image.update_plan import (
     objection_to_way_back,
     parse_simulation,
 )
-from jumpstarter_image.update_record import Change, Record
+from jumpstarter_image.update_record import PackageChange, UpdateRecord
 
 __all__ = [
     "RECORD",
     "ObjectionError",
-    "Options",
+    "UpdateOptions",
     "boards_of",
     "kept_file",
     "load_record",
@@ -63,7 +63,7 @@ LARGEST_RECORD = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True)
-class Options:
+class UpdateOptions:
     """The options of the command."""
 
     files: tuple[Path, ...] = ()
@@ -74,12 +74,12 @@ class Options:
     """Only print what would be done."""
 
 
-def load_record(path: Path) -> Record | None:
+def load_record(path: Path) -> UpdateRecord | None:
     """Read a stored record; None if there is none. Raises ObjectionError if it is invalid."""
     if not path.exists():
         return None
     try:
-        return decode_json(read_private(path, at_most=LARGEST_RECORD), Record)
+        return decode_json(read_private(path, at_most=LARGEST_RECORD), UpdateRecord)
     except (ValueError, PrivateFileError) as error:
         raise ObjectionError(
             ExitCode.FAILED,
@@ -87,13 +87,13 @@ def load_record(path: Path) -> Record | None:
         ) from None
 
 
-def save_record(path: Path, record: Record) -> None:
+def save_record(path: Path, record: UpdateRecord) -> None:
     """Write the record to the disk. Raises PrivateFileError."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     write_private(path, msgspec.json.format(msgspec.json.encode(record)) + b"\n")
 
 
-def boards_of(host: Host) -> list[tuple[str, str]]:
+def boards_of(host: HostSystem) -> list[tuple[str, str]]:
     """The boards that a controller leases, with the exporter's report of their use; none if the exporter does not run.
 
     Raises CommandError if a running exporter does not answer.
@@ -117,7 +117,7 @@ def boards_of(host: Host) -> list[tuple[str, str]]:
     )
 
 
-def kept_file(host: Host, name: str, version: str) -> Path | None:
+def kept_file(host: HostSystem, name: str, version: str) -> Path | None:
     """The stored file of this version of a package, if there is one."""
     for folder in host.package_folders:
         for path in sorted(folder.glob(f"{name}_*.deb")):
@@ -127,7 +127,7 @@ def kept_file(host: Host, name: str, version: str) -> Path | None:
     return None
 
 
-def prepare(host: Host, options: Options, tell: Callable[[str], None]) -> Record | None:
+def prepare(host: HostSystem, options: UpdateOptions, tell: Callable[[str], None]) -> UpdateRecord | None:
     """Check the update, print what will be done, and stage it. Returns None if it is a dry run or has nothing to do.
 
     Raises:
@@ -151,7 +151,7 @@ def prepare(host: Host, options: Options, tell: Callable[[str], None]) -> Record
 
 
 @contextmanager
-def _alone(host: Host) -> Iterator[None]:
+def _alone(host: HostSystem) -> Iterator[None]:
     """Lock against other preparations, which would remove these files. Raises ObjectionError if there is one."""
     host.run_folder.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(host.run_folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -167,7 +167,7 @@ def _alone(host: Host) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _staged(host: Host, options: Options, tell: Callable[[str], None]) -> Record | None:
+def _staged(host: HostSystem, options: UpdateOptions, tell: Callable[[str], None]) -> UpdateRecord | None:
     """Stage everything except the record."""
     changes, debs = _files(host, options) if options.files else _upgrade(host, options)
     if not changes:
@@ -189,7 +189,7 @@ def _staged(host: Host, options: Options, tell: Callable[[str], None]) -> Record
         return None
     if options.files:
         _stage(host.update_folder, debs)
-    return Record(
+    return UpdateRecord(
         boot=host.boot_id(),
         changes=changes,
         files=tuple(deb.file_name for deb in debs) if options.files else (),
@@ -206,7 +206,7 @@ def _check(objection: Objection | None) -> None:
         raise ObjectionError(objection.code, objection.sentence)
 
 
-def _files(host: Host, options: Options) -> tuple[tuple[Change, ...], list[Deb]]:
+def _files(host: HostSystem, options: UpdateOptions) -> tuple[tuple[PackageChange, ...], list[Deb]]:
     debs: list[Deb] = []
     newer: list[tuple[Deb, str]] = []
     for path in options.files:
@@ -239,7 +239,7 @@ def _files(host: Host, options: Options) -> tuple[tuple[Change, ...], list[Deb]]
     return simulation.installed, debs
 
 
-def _upgrade(host: Host, options: Options) -> tuple[tuple[Change, ...], list[Deb]]:
+def _upgrade(host: HostSystem, options: UpdateOptions) -> tuple[tuple[PackageChange, ...], list[Deb]]:
     """Download everything first, so the installation needs no network and can be completed after a power cut."""
     system.apt(host, "update")
     simulation = parse_simulation(system.apt(host, "upgrade", "--simulate").output)
@@ -256,12 +256,12 @@ def _upgrade(host: Host, options: Options) -> tuple[tuple[Change, ...], list[Deb
     return simulation.installed, [deb for deb in found if deb is not None]
 
 
-def _with_way_back(host: Host, change: Change) -> Change:
+def _with_way_back(host: HostSystem, change: PackageChange) -> PackageChange:
     kept = kept_file(host, change.name, change.before) if change.before else None
     return change if kept is None else msgspec.structs.replace(change, back=str(kept))
 
 
-def _check_room(host: Host, debs: Sequence[Deb]) -> None:
+def _check_room(host: HostSystem, debs: Sequence[Deb]) -> None:
     # During an installation, dpkg needs space for the old and the new files.
     needed = sum(deb.installed_bytes for deb in debs)
     _check(objection_to_room("the root", needed, _free(host.root)))
@@ -283,7 +283,7 @@ def _check_boards(boards: Sequence[tuple[str, str]]) -> None:
         )
 
 
-def _what_happens(services: Sequence[str], changes: Sequence[Change], options: Options) -> str:
+def _what_happens(services: Sequence[str], changes: Sequence[PackageChange], options: UpdateOptions) -> str:
     names = " and ".join(unit.removesuffix(".service") for unit in services)
     leases = "leases that run go on" if options.during_leases else "boards are not leased meanwhile"
     if lost := [change.name for change in changes if change.before and not change.back]:

@@ -13,11 +13,11 @@ import msgspec
 __all__ = [
     "MAX_RESTARTS",
     "NEXT",
-    "Change",
     "Ending",
     "Event",
-    "Record",
-    "Step",
+    "PackageChange",
+    "UpdateRecord",
+    "UpdateStep",
     "update_lines",
 ]
 
@@ -28,7 +28,7 @@ MAX_REASON = 300
 NO_WAY_BACK = "no file of the version before is kept"
 
 
-class Step(enum.StrEnum):
+class UpdateStep(enum.StrEnum):
     """The step that is in progress, or was when the power failed."""
 
     STAGED = "staged"
@@ -60,28 +60,28 @@ class Event(enum.StrEnum):
     """The host was rebooted before the step was completed."""
 
 
-NEXT: dict[tuple[Step, Event], Step | Ending] = {
-    (Step.STAGED, Event.DONE): Step.INSTALLING,
-    (Step.STAGED, Event.FAILED): Ending.UNTOUCHED,
-    (Step.STAGED, Event.RESTARTED): Ending.UNTOUCHED,
-    (Step.INSTALLING, Event.DONE): Step.CHECKING,
-    (Step.INSTALLING, Event.FAILED): Step.TAKING_BACK,
-    (Step.INSTALLING, Event.RESTARTED): Step.INSTALLING,
-    (Step.CHECKING, Event.DONE): Ending.INSTALLED,
-    (Step.CHECKING, Event.FAILED): Step.TAKING_BACK,
-    (Step.CHECKING, Event.RESTARTED): Step.CHECKING,
-    (Step.TAKING_BACK, Event.DONE): Step.CHECKING_BACK,
-    (Step.TAKING_BACK, Event.FAILED): Ending.STUCK,
-    (Step.TAKING_BACK, Event.RESTARTED): Step.TAKING_BACK,
-    (Step.CHECKING_BACK, Event.DONE): Ending.TAKEN_BACK,
-    (Step.CHECKING_BACK, Event.FAILED): Ending.STUCK,
-    (Step.CHECKING_BACK, Event.RESTARTED): Step.CHECKING_BACK,
+NEXT: dict[tuple[UpdateStep, Event], UpdateStep | Ending] = {
+    (UpdateStep.STAGED, Event.DONE): UpdateStep.INSTALLING,
+    (UpdateStep.STAGED, Event.FAILED): Ending.UNTOUCHED,
+    (UpdateStep.STAGED, Event.RESTARTED): Ending.UNTOUCHED,
+    (UpdateStep.INSTALLING, Event.DONE): UpdateStep.CHECKING,
+    (UpdateStep.INSTALLING, Event.FAILED): UpdateStep.TAKING_BACK,
+    (UpdateStep.INSTALLING, Event.RESTARTED): UpdateStep.INSTALLING,
+    (UpdateStep.CHECKING, Event.DONE): Ending.INSTALLED,
+    (UpdateStep.CHECKING, Event.FAILED): UpdateStep.TAKING_BACK,
+    (UpdateStep.CHECKING, Event.RESTARTED): UpdateStep.CHECKING,
+    (UpdateStep.TAKING_BACK, Event.DONE): UpdateStep.CHECKING_BACK,
+    (UpdateStep.TAKING_BACK, Event.FAILED): Ending.STUCK,
+    (UpdateStep.TAKING_BACK, Event.RESTARTED): UpdateStep.TAKING_BACK,
+    (UpdateStep.CHECKING_BACK, Event.DONE): Ending.TAKEN_BACK,
+    (UpdateStep.CHECKING_BACK, Event.FAILED): Ending.STUCK,
+    (UpdateStep.CHECKING_BACK, Event.RESTARTED): UpdateStep.CHECKING_BACK,
     # The remaining work is then repeated: boards, root, files.
-    (Step.ENDED, Event.RESTARTED): Step.ENDED,
+    (UpdateStep.ENDED, Event.RESTARTED): UpdateStep.ENDED,
 }
 
 
-class Change(msgspec.Struct, frozen=True):
+class PackageChange(msgspec.Struct, frozen=True):
     """One package that an update installs."""
 
     name: str
@@ -96,15 +96,15 @@ class Change(msgspec.Struct, frozen=True):
         return f"{self.name} {self.after}" + (f" in place of {self.before}" if self.before else "")
 
 
-class Record(msgspec.Struct, frozen=True):
+class UpdateRecord(msgspec.Struct, frozen=True):
     """An update that was staged."""
 
     boot: str
     """The kernel's id of the boot in which its step began."""
-    changes: tuple[Change, ...]
+    changes: tuple[PackageChange, ...]
     files: tuple[str, ...]
     """Names of the package files in the folder of the update."""
-    step: Step = Step.STAGED
+    step: UpdateStep = UpdateStep.STAGED
     is_upgrade: bool = False
     """Whether apt upgrades Debian's packages; otherwise the given files are installed."""
     during_leases: bool = False
@@ -125,22 +125,22 @@ class Record(msgspec.Struct, frozen=True):
     @property
     def is_over(self) -> bool:
         """Whether only cleaning up is left."""
-        return self.step is Step.ENDED
+        return self.step is UpdateStep.ENDED
 
-    def after(self, event: Event, why: str = "") -> Record:
+    def after(self, event: Event, why: str = "") -> UpdateRecord:
         """The record after this event. Raises KeyError if the event is not possible in the step."""
         following = NEXT[self.step, event]
         restarts = self.restarts + 1 if event is Event.RESTARTED else 0
-        if self.step in (Step.INSTALLING, Step.CHECKING) and restarts > MAX_RESTARTS:
-            following, restarts = Step.TAKING_BACK, 0
+        if self.step in (UpdateStep.INSTALLING, UpdateStep.CHECKING) and restarts > MAX_RESTARTS:
+            following, restarts = UpdateStep.TAKING_BACK, 0
             why = f"the host was started again {MAX_RESTARTS + 1} times in the middle"
         ending = following if isinstance(following, Ending) else self.ending
-        step = Step.ENDED if isinstance(following, Ending) else following
-        if self.step is Step.STAGED and event is Event.RESTARTED:
+        step = UpdateStep.ENDED if isinstance(following, Ending) else following
+        if self.step is UpdateStep.STAGED and event is Event.RESTARTED:
             why = "the host was started again before it began"
         reason, trouble = self.reason, self.trouble
         why = why.rstrip(".")
-        if why and self.step in (Step.TAKING_BACK, Step.CHECKING_BACK):
+        if why and self.step in (UpdateStep.TAKING_BACK, UpdateStep.CHECKING_BACK):
             trouble = trouble or why[:MAX_REASON]
         elif why:
             reason = reason or why[:MAX_REASON]
@@ -148,14 +148,14 @@ class Record(msgspec.Struct, frozen=True):
             self, step=step, ending=ending, restarts=restarts, reason=reason, trouble=trouble
         )
 
-    def restarted(self, boot: str) -> Record:
+    def restarted(self, boot: str) -> UpdateRecord:
         """The record for this boot. If its step began in another boot, the host was rebooted."""
         if boot == self.boot:
             return self
         return msgspec.structs.replace(self.after(Event.RESTARTED), boot=boot)
 
 
-def update_lines(record: Record) -> list[str]:
+def update_lines(record: UpdateRecord) -> list[str]:
     """The lines of the status about the update; none if the host was never updated."""
     names = ", ".join(map(str, record.changes[:4]))
     if len(record.changes) > 4:

@@ -16,29 +16,29 @@ from jumpstarter_proto.file_names import safe_name
 from jumpstarter_proto.terminal import print_line
 
 from jumpstarter_image import system_packages as system
-from jumpstarter_image.host import Host
+from jumpstarter_image.host_system import HostSystem
 from jumpstarter_image.system_packages import CommandError
 from jumpstarter_image.update_plan import busy_boards
 from jumpstarter_image.update_prepare import RECORD, boards_of, load_record, save_record, sync
-from jumpstarter_image.update_record import Ending, Event, Record, Step
+from jumpstarter_image.update_record import Ending, Event, UpdateRecord, UpdateStep
 
 __all__ = ["continue_update", "last_record", "running_record"]
 
 SEAL = "jumpstarter-image-seal.service"
-Tell = Callable[[Record], None]
+Tell = Callable[[UpdateRecord], None]
 
 
-def running_record(host: Host) -> Record | None:
+def running_record(host: HostSystem) -> UpdateRecord | None:
     """The record of the running update. Raises ObjectionError."""
     return load_record(host.update_folder / RECORD)
 
 
-def last_record(host: Host) -> Record | None:
+def last_record(host: HostSystem) -> UpdateRecord | None:
     """The record of the last finished update. Raises ObjectionError."""
     return load_record(host.last_update)
 
 
-def continue_update(host: Host, tell: Tell) -> Record | None:
+def continue_update(host: HostSystem, tell: Tell) -> UpdateRecord | None:
     """Do the remaining steps of an update. Returns its record, or None if there is none.
 
     On SIGTERM, which the unit gets at shutdown, it ends as soon as dpkg has ended.
@@ -78,10 +78,10 @@ def continue_update(host: Host, tell: Tell) -> Record | None:
 
 
 @contextmanager
-def _until_dpkg_has_ended(record: Record) -> Iterator[Callable[[], bool]]:
+def _until_dpkg_has_ended(record: UpdateRecord) -> Iterator[Callable[[], bool]]:
     """Whether the host is shutting down. Shutdown waits for a running dpkg; everything else ends immediately."""
     told: list[int] = []
-    if record.step not in (Step.INSTALLING, Step.TAKING_BACK):
+    if record.step not in (UpdateStep.INSTALLING, UpdateStep.TAKING_BACK):
         yield lambda: False
         return
     before = signal.signal(signal.SIGTERM, lambda number, _: told.append(number))
@@ -91,28 +91,28 @@ def _until_dpkg_has_ended(record: Record) -> Iterator[Callable[[], bool]]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _do(host: Host, record: Record) -> str:
+def _do(host: HostSystem, record: UpdateRecord) -> str:
     """Do one step. Returns why it failed, also for a CommandError."""
     match record.step:
-        case Step.STAGED:
+        case UpdateStep.STAGED:
             return _begin(host, record)
-        case Step.INSTALLING:
+        case UpdateStep.INSTALLING:
             system.make_writable(host)
             if record.restarts:
                 system.configure_rest(host)
             _install(host, record)
-        case Step.TAKING_BACK:
+        case UpdateStep.TAKING_BACK:
             return _take_back(host, record)
-        case Step.CHECKING | Step.CHECKING_BACK:
+        case UpdateStep.CHECKING | UpdateStep.CHECKING_BACK:
             # After a rollback the services have new invocation IDs; those from before the update are gone.
-            before = record.invocations if record.step is Step.CHECKING else {}
+            before = record.invocations if record.step is UpdateStep.CHECKING else {}
             return system.wait_ready(host, record.services, before)
-        case Step.ENDED:
+        case UpdateStep.ENDED:
             pass
     return ""
 
 
-def _begin(host: Host, record: Record) -> str:
+def _begin(host: HostSystem, record: UpdateRecord) -> str:
     if not record.during_leases:
         for name in record.drained:
             done = host.run("jumpstarter-exporter", "drain", name, "--socket", str(host.exporter_socket))
@@ -128,7 +128,7 @@ def _begin(host: Host, record: Record) -> str:
     return ""
 
 
-def _install(host: Host, record: Record) -> None:
+def _install(host: HostSystem, record: UpdateRecord) -> None:
     folder = host.update_folder
     if record.is_upgrade:
         archives = f"Dir::Cache::archives={folder / 'archives'}/"
@@ -137,7 +137,7 @@ def _install(host: Host, record: Record) -> None:
         _say(system.install_files(host, [folder / safe_name(name) for name in record.files]))
 
 
-def _take_back(host: Host, record: Record) -> str:
+def _take_back(host: HostSystem, record: UpdateRecord) -> str:
     files = [Path(change.back) for change in record.changes if change.back]
     system.make_writable(host)
     if not files:
@@ -149,7 +149,7 @@ def _take_back(host: Host, record: Record) -> str:
     return ""
 
 
-def _tidy_up(host: Host, record: Record) -> None:
+def _tidy_up(host: HostSystem, record: UpdateRecord) -> None:
     """Clean up after an update. Every action may be repeated."""
     if record.ending is Ending.INSTALLED and not record.is_upgrade:
         _keep_files(host, record)
@@ -170,7 +170,7 @@ def _tidy_up(host: Host, record: Record) -> None:
     shutil.rmtree(host.update_folder, ignore_errors=True)
 
 
-def _seal(host: Host) -> None:
+def _seal(host: HostSystem) -> None:
     """Let another unit make the root read-only; this program itself has replaced files open."""
     host.sealing_mark.parent.mkdir(parents=True, exist_ok=True)
     host.sealing_mark.touch()
@@ -183,7 +183,7 @@ def _say(output: str) -> None:
         print_line(line)
 
 
-def _keep_files(host: Host, record: Record) -> None:
+def _keep_files(host: HostSystem, record: UpdateRecord) -> None:
     """Keep the files of the installed versions for a rollback of the next update, and remove older ones."""
     kept, _ = host.package_folders
     kept.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from jumpstarter_os import disk, namespace, recipe
-from jumpstarter_os.rootfs import RootError
+from jumpstarter_os.rootfs import ImageRootError
 
 PROGRAMS = {
     "mmdebstrap": "mmdebstrap",
@@ -76,7 +76,7 @@ def main() -> int:
             [sys.executable, "-m", "jumpstarter_os.inside", architecture, work, *debs],
             emulated=architecture == "arm64",
         )
-    except (namespace.NamespaceError, RootError) as error:
+    except (namespace.NamespaceError, ImageRootError) as error:
         print(f"image: {error}", file=sys.stderr)
         return 1
     except subprocess.CalledProcessError as error:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jumpstarter_image.fat import STATUS_BYTES
-from jumpstarter_image.host import STATUS_FILE
+from jumpstarter_image.host_system import STATUS_FILE
 
 from jumpstarter_os import recipe
 

@@ -12,7 +12,7 @@ from jumpstarter_os import recipe
 HERE = Path(__file__).parent
 
 
-class RootError(Exception):
+class ImageRootError(Exception):
     """The root cannot be made; the message gives the reason."""
 
 
@@ -28,7 +28,7 @@ def archive() -> str:
         label, _, address = line.partition(" ")
         if label == "Debian":
             return address
-    raise RootError("apt knows no archive of Debian here; run apt-get update")
+    raise ImageRootError("apt knows no archive of Debian here; run apt-get update")
 
 
 def how_it_is_reached() -> str:

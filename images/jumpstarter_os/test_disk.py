@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from jumpstarter_image.fat import STATUS_BYTES
-from jumpstarter_image.host import STATUS_FILE
+from jumpstarter_image.host_system import STATUS_FILE
 
 from jumpstarter_os import disk, recipe
 from jumpstarter_os.__main__ import PROGRAMS

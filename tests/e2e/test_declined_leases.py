@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import trio
 import yaml
-from jumpstarter_exporter.registration.controller import ControllerCalls, ControllerConnection
+from jumpstarter_exporter.registration.controller import ControllerConnection, RegistrationCalls
 from jumpstarter_exporter.registration.lease_assignment import LeaseAssignment
 from jumpstarter_exporter.status import StatusReason
 from jumpstarter_proto.exporter_status import ExporterStatus
@@ -52,7 +52,7 @@ class Desk:
         self._news.set()
         self._news = trio.Event()
 
-    async def introduce(self, calls: ControllerCalls) -> None:
+    async def introduce(self, calls: RegistrationCalls) -> None:
         await calls.register({}, [DriverInstanceReport(uuid="1")])
         await calls.report(ExporterStatus.AVAILABLE, "")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from jumpstarter_image import enrolment, plan
 from jumpstarter_image.cli import TRY_AGAIN, UPDATE_UNIT
-from jumpstarter_image.host import Host
+from jumpstarter_image.host_system import HostSystem
 from jumpstarter_image.system_packages import CONTROLLER, EXPORTER
 from jumpstarter_image.update_prepare import RECORD
 
@@ -28,7 +28,7 @@ MAX_EXPOSURE = {
     "jumpstarter-image-seal": 10.0,
 }
 """Of 10; the others 2.5. The first is apt, the second changes the mounts of the host."""
-HOST = Host(Path("/"))
+HOST = HostSystem(Path("/"))
 TIME_SCRIPT = ROOTFS / "usr/sbin/jumpstarter-image-time"
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from jumpstarter_drivers.http_power.credentials import HttpAuthenticator, HttpCredentials
 from jumpstarter_drivers.http_power.device_table import DEVICES
+from jumpstarter_drivers.http_power.http_credentials import HttpAuthenticator, HttpCredentials
 from jumpstarter_drivers.http_power.templates import fill_path
 from jumpstarter_drivers.http_response import HttpError, ResponseParser
 from jumpstarter_drivers.power.answers import find_measures, find_text

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from jumpstarter_image.host import Host
+from jumpstarter_image.host_system import HostSystem
 from jumpstarter_proto.yaml_files import load_text
 
 __all__ = ["ImageHost"]
@@ -37,7 +37,7 @@ class ImageHost:
 
     def __init__(self, home: Path) -> None:
         self.root = home / "root"
-        self.host = Host(self.root)
+        self.host = HostSystem(self.root)
         self.programs = home / "programs"
         self._facts = home / "facts"
         for folder in (self.programs, self._facts, self.host.site_file.parent, self.host.state_folder.parent):

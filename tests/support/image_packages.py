@@ -12,7 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from jumpstarter_image.host import Host
+from jumpstarter_image.host_system import HostSystem
 
 from tests.support.image_host import LIMIT, ImageHost
 
@@ -196,7 +196,7 @@ class ImagePackages(ImageHost):
     @property
     def kept(self) -> list[str]:
         """Names of the files that are kept on the data partition."""
-        folder, _ = Host(self.root).package_folders
+        folder, _ = HostSystem(self.root).package_folders
         return sorted(path.name for path in folder.glob("*")) if folder.exists() else []
 
     def commands(self, program: str) -> list[str]:

@@ -38,8 +38,8 @@ from jumpstarter_client.yamltest.which_board import choose_board_of_test
 
 if TYPE_CHECKING:
     from jumpstarter_client.base import DriverClient
-    from jumpstarter_client.yamltest.events import RunEnded
     from jumpstarter_client.yamltest.model import BoardTest
+    from jumpstarter_client.yamltest.run_events import RunEnded
 
 __all__ = ["test"]
 

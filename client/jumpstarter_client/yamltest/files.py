@@ -13,9 +13,9 @@ from jumpstarter_proto.file_names import SafeName, safe_name
 from jumpstarter_proto.texts import printable
 
 from jumpstarter_client.console.matcher import plain
-from jumpstarter_client.yamltest.events import RunEnded, StepEnded
 from jumpstarter_client.yamltest.machine import RunOutcome, RunPhase
 from jumpstarter_client.yamltest.report import MARKS, duration, first_line, totals
+from jumpstarter_client.yamltest.run_events import RunEnded, StepEnded
 
 __all__ = ["facts", "folder_name", "summary_line", "write_folder", "write_junit"]
 

@@ -7,8 +7,15 @@ from typing import TextIO
 from jumpstarter_proto.terminal import Styled, print_line
 
 from jumpstarter_client.status_line import TerminalLine
-from jumpstarter_client.yamltest.events import Event, RunEnded, RunStarted, StepEnded, StepSaid, StepStarted
 from jumpstarter_client.yamltest.machine import RunOutcome, RunPhase
+from jumpstarter_client.yamltest.run_events import (
+    Event,
+    RunEnded,
+    RunStarted,
+    StepEnded,
+    StepSaid,
+    StepStarted,
+)
 
 __all__ = ["MARKS", "ConsoleReporter", "duration", "first_line", "totals"]
 

@@ -23,14 +23,6 @@ from jumpstarter_client.errors import NotFoundError
 from jumpstarter_client.node import Node
 from jumpstarter_client.requirements import missing_interfaces, unmet_requirement
 from jumpstarter_client.yamltest.consoles import RunConsoles
-from jumpstarter_client.yamltest.events import (
-    Event,
-    RunEnded,
-    RunStarted,
-    StepEnded,
-    StepSaid,
-    StepStarted,
-)
 from jumpstarter_client.yamltest.machine import (
     CleanUp,
     Do,
@@ -42,6 +34,14 @@ from jumpstarter_client.yamltest.machine import (
 )
 from jumpstarter_client.yamltest.model import BoardTest, StepCall, calls
 from jumpstarter_client.yamltest.reader import locate
+from jumpstarter_client.yamltest.run_events import (
+    Event,
+    RunEnded,
+    RunStarted,
+    StepEnded,
+    StepSaid,
+    StepStarted,
+)
 from jumpstarter_client.yamltest.variables import UnknownVariableError, substitute
 
 __all__ = ["CLEANUP_SECONDS", "Runner"]

@@ -10,11 +10,11 @@ from xml.etree import ElementTree
 import pytest
 from jumpstarter_proto.errors import ExitCode
 
-from jumpstarter_client.yamltest.events import RunEnded, RunStarted, StepEnded, StepSaid, StepStarted
 from jumpstarter_client.yamltest.files import facts, folder_name, summary_line, write_folder, write_junit
 from jumpstarter_client.yamltest.machine import RunOutcome, RunPhase
 from jumpstarter_client.yamltest.reader import read
 from jumpstarter_client.yamltest.report import ConsoleReporter, duration
+from jumpstarter_client.yamltest.run_events import RunEnded, RunStarted, StepEnded, StepSaid, StepStarted
 
 
 def ended(

@@ -14,10 +14,10 @@ from jumpstarter_proto.rpc import RpcError, StatusCode
 from jumpstarter_client.base import DriverClient
 from jumpstarter_client.conftest import POWER, FakeExporter, echo, entry, serving
 from jumpstarter_client.lease.monitor import LeaseEndedError
-from jumpstarter_client.yamltest.events import Event, RunEnded, StepEnded
 from jumpstarter_client.yamltest.machine import RunOutcome
 from jumpstarter_client.yamltest.reader import read
 from jumpstarter_client.yamltest.run import CLEANUP_SECONDS, STEP_GRACE_SECONDS, Runner
+from jumpstarter_client.yamltest.run_events import Event, RunEnded, StepEnded
 
 SERIAL = "jumpstarter_driver_pyserial.client.PySerialClient"
 OFF = "\n  - wait: 3\n  - call: {device: rpi4.power, method: 'off'}"

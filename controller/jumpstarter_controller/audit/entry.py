@@ -8,7 +8,7 @@ from typing import NamedTuple, TypeAlias
 import msgspec
 from jumpstarter_proto.texts import shown
 
-from jumpstarter_controller.process.logs import without_tokens
+from jumpstarter_controller.process.server_log import without_tokens
 
 __all__ = ["AuditEntry", "Board", "CallReport", "Source", "entry_of", "ignore", "stranger_refused"]
 

@@ -19,7 +19,7 @@ from jumpstarter_controller.lab import (
     Policy,
     Record,
 )
-from jumpstarter_controller.process.logs import about
+from jumpstarter_controller.process.server_log import about
 
 __all__ = ["Entry", "entries", "write"]
 

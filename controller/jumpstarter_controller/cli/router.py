@@ -28,8 +28,8 @@ def _command(arguments: list[str]) -> int | dict[str, Any]:
 def _daemon(*, log_level: str, log_format: LogFormat, **settings: Any) -> int:
     import trio  # noqa: PLC0415 - whoever reads the options needs none of it
 
-    from jumpstarter_controller.process import logs  # noqa: PLC0415
+    from jumpstarter_controller.process import server_log  # noqa: PLC0415
     from jumpstarter_controller.router import process  # noqa: PLC0415
 
-    logs.configure(log_level, log_format)
+    server_log.configure(log_level, log_format)
     return trio.run(process.run, process.RouterSettings(**settings))

@@ -12,7 +12,7 @@ from jumpstarter_controller import app as process
 from jumpstarter_controller.audit import AuditLimits
 from jumpstarter_controller.cli.command import Level, LogFormat
 from jumpstarter_controller.configuration import Configuration, load
-from jumpstarter_controller.process import logs
+from jumpstarter_controller.process import server_log
 from jumpstarter_controller.process.data_folder import DataError, KubernetesLab, default_folder
 from jumpstarter_controller.services.routers import Router
 
@@ -47,7 +47,7 @@ def run_controller(
     log_format: LogFormat,
 ) -> int:
     """Run it, and give its exit code. Raises JumpstarterError for what a user can put right."""
-    logs.configure(log_level, log_format)
+    server_log.configure(log_level, log_format)
     lab = None
     if store == "kubernetes":
         lab = KubernetesLab(namespace, "" if kubeconfig is None else str(kubeconfig.absolute()), tokens)

@@ -22,7 +22,7 @@ from jumpstarter_controller.cli.commands import app
 from jumpstarter_controller.cli.run import run_controller
 from jumpstarter_controller.identity import TokenIssuer, signing_key
 from jumpstarter_controller.lab import Client, Drain, Exporter, Host, Key, PairingCode, Policy
-from jumpstarter_controller.process import logs
+from jumpstarter_controller.process import server_log
 from jumpstarter_controller.process.data_folder import Addresses, DataError, DataFolder
 from jumpstarter_controller.services.routers import Router
 from jumpstarter_controller.store import SqliteStore
@@ -333,7 +333,7 @@ def test_each_option_of_run_is_where_it_belongs(tmp_path: Path, monkeypatch: pyt
 
     monkeypatch.setattr(process, "run", start)
     logged: list[tuple[str, str]] = []
-    monkeypatch.setattr(logs, "configure", lambda level, form: logged.append((level, form)))
+    monkeypatch.setattr(server_log, "configure", lambda level, form: logged.append((level, form)))
     config = tmp_path / "config.yaml"
     config.write_text("provisioning: {enabled: true}\n")
     options = {

@@ -31,10 +31,10 @@ from jumpstarter_controller.kube_identity.secrets import (
     secret_name,
     why_blocked,
 )
-from jumpstarter_controller.kube_identity.status import next_look, with_credential, with_trouble
+from jumpstarter_controller.kube_identity.token_status import next_look, with_credential, with_trouble
 from jumpstarter_controller.lab import Client, Draft, Exporter, Key, Record
 from jumpstarter_controller.lab.tables import RecordRef
-from jumpstarter_controller.process.logs import about
+from jumpstarter_controller.process.server_log import about
 from jumpstarter_controller.reconciler.reconciler import Reconciler
 from jumpstarter_controller.services import objects
 from jumpstarter_controller.store import DamagedError

@@ -20,7 +20,7 @@ from jumpstarter_controller.kube_identity.secrets import (
     secret_name,
     why_blocked,
 )
-from jumpstarter_controller.kube_identity.status import (
+from jumpstarter_controller.kube_identity.token_status import (
     CREDENTIAL,
     EXPIRING,
     next_look,

@@ -13,7 +13,7 @@ from prometheus_client.registry import Collector
 from jumpstarter_controller.audit import AuditLog
 from jumpstarter_controller.lab import Drain, Exporter
 from jumpstarter_controller.process.http_pages import Page
-from jumpstarter_controller.process.logs import RefusalLog
+from jumpstarter_controller.process.server_log import RefusalLog
 from jumpstarter_controller.reconciler.counters import Histogram
 from jumpstarter_controller.reconciler.reconciler import Reconciler
 from jumpstarter_controller.router import RouterService

@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from jumpstarter_controller.audit import AuditLog
 from jumpstarter_controller.lab import Drain, Exporter, ExporterStatus, Lease
 from jumpstarter_controller.metrics.prometheus import LabCollector, RouterCollector, page
-from jumpstarter_controller.process.logs import RefusalLog
+from jumpstarter_controller.process.server_log import RefusalLog
 from jumpstarter_controller.reconciler.reconciler import Reconciler
 from jumpstarter_controller.router import RouterService, RouterTokens
 from jumpstarter_controller.services.health_reports import HealthReports

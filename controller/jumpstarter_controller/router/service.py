@@ -18,7 +18,7 @@ from jumpstarter_proto.rpc import Method, Options, RpcError, ServerCall, Service
 from jumpstarter_proto.v1.router_grpc import ROUTER_SERVICE_STREAM
 
 from jumpstarter_controller.identity.authenticate import bearer
-from jumpstarter_controller.process.logs import RefusalLog
+from jumpstarter_controller.process.server_log import RefusalLog
 from jumpstarter_controller.router.stream_pairing import StreamPairing, TooManyStreamsError
 from jumpstarter_controller.router.tokens import RouterClaims, RouterTokens
 

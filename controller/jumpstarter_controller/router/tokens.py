@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import jwt
 from jumpstarter_proto.rpc import RpcError, StatusCode
 
-from jumpstarter_controller.process.logs import FIELDS
+from jumpstarter_controller.process.server_log import FIELDS
 
 __all__ = ["LIFETIME", "RouterClaims", "RouterTokens"]
 

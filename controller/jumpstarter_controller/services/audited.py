@@ -9,7 +9,7 @@ from jumpstarter_proto.errors import JumpstarterError
 from jumpstarter_proto.rpc import StatusCode, status_of
 
 from jumpstarter_controller.lab import Client, Exporter
-from jumpstarter_controller.process.logs import about
+from jumpstarter_controller.process.server_log import about
 from jumpstarter_controller.reconciler.reconciler import Reconciler
 
 __all__ = ["audited"]

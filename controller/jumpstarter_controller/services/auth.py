@@ -16,7 +16,7 @@ from jumpstarter_proto.rpc import RpcError, ServerCall, StatusCode
 from jumpstarter_controller.audit.entry import stranger_refused
 from jumpstarter_controller.identity import Authenticator, Subject, VerifiedCaller, authorise, expired
 from jumpstarter_controller.lab import Client, Draft, Exporter, Host, Key, LabState
-from jumpstarter_controller.process.logs import RefusalLog
+from jumpstarter_controller.process.server_log import RefusalLog
 from jumpstarter_controller.reconciler.reconciler import Reconciler
 from jumpstarter_controller.services import objects
 

@@ -12,7 +12,7 @@ from jumpstarter_proto.rpc import Attempts, RpcError, ServerCall, StatusCode
 from jumpstarter_proto.texts import shown
 
 from jumpstarter_controller.lab import Draft, Exporter, Host
-from jumpstarter_controller.process.logs import about
+from jumpstarter_controller.process.server_log import about
 from jumpstarter_controller.reconciler.reconciler import Reconciler
 from jumpstarter_controller.services import host_boards
 from jumpstarter_controller.services.auth import CallAuthenticator, CallerSession

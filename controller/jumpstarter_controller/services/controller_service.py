@@ -16,7 +16,7 @@ from jumpstarter_proto.v1 import jumpstarter_grpc
 from jumpstarter_proto.v1 import jumpstarter_pb2 as pb
 
 from jumpstarter_controller.lab import Client, Draft, Exporter, ExporterStatus, Key, Lease
-from jumpstarter_controller.process.logs import about
+from jumpstarter_controller.process.server_log import about
 from jumpstarter_controller.reconciler.reconciler import Reconciler
 from jumpstarter_controller.selectors import SelectorError
 from jumpstarter_controller.services import changes

@@ -11,7 +11,7 @@ from jumpstarter_proto.remote import Kind
 from jumpstarter_controller.identity import Subject, TokenIssuer
 from jumpstarter_controller.lab import Client, Exporter, Host
 from jumpstarter_controller.process.data_folder import Addresses
-from jumpstarter_controller.process.logs import about
+from jumpstarter_controller.process.server_log import about
 
 __all__ = ["CredentialIssuer", "TokenSource"]
 

@@ -13,7 +13,7 @@ from jumpstarter_proto.rpc import Attempts, RpcError, ServerCall, StatusCode, ne
 
 from jumpstarter_controller.identity.oidc import IssuerSettings
 from jumpstarter_controller.lab import PairingCode
-from jumpstarter_controller.process.logs import about
+from jumpstarter_controller.process.server_log import about
 from jumpstarter_controller.reconciler.reconciler import Reconciler
 from jumpstarter_controller.services import objects
 from jumpstarter_controller.services.auth import CallAuthenticator

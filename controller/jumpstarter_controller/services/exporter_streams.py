@@ -17,7 +17,7 @@ from jumpstarter_proto.rpc import RpcError, ServerCall, StatusCode
 from msgspec.structs import replace
 
 from jumpstarter_controller.lab import NOT_ANSWERING, Draft, Exporter, ExporterStatus, Key
-from jumpstarter_controller.process.logs import about
+from jumpstarter_controller.process.server_log import about
 from jumpstarter_controller.reconciler.reconciler import Reconciler
 from jumpstarter_controller.replicas.peers import Peers
 from jumpstarter_controller.scheduling import OFFLINE_SECONDS

@@ -12,7 +12,7 @@ from jumpstarter_proto.health.v1.health_pb2 import HealthCheckRequest, HealthChe
 from jumpstarter_proto.remote import Backoff, Trust, open_router
 from jumpstarter_proto.rpc import Channel, RpcError, StatusCode
 
-from jumpstarter_controller.process.logs import about
+from jumpstarter_controller.process.server_log import about
 from jumpstarter_controller.services.routers import Router, Routers
 
 __all__ = ["watch_routers"]

@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from jumpstarter_controller.lab import Exporter
 from jumpstarter_controller.metrics.prometheus import LabCollector
-from jumpstarter_controller.process.logs import RefusalLog
+from jumpstarter_controller.process.server_log import RefusalLog
 from jumpstarter_controller.services.conftest import ANN, ONE, Lab
 from jumpstarter_controller.services.health_reports import (
     MAX_FINDINGS,

@@ -11,8 +11,8 @@ import trio
 from jumpstarter_proto.json_texts import parse_json
 from jumpstarter_proto.texts import shown
 
-from jumpstarter_drivers.http_power.credentials import HttpAuthenticator, HttpCredentials, Scheme
 from jumpstarter_drivers.http_power.exchange import HttpAnswer, HttpOrigin, HttpRequest, exchange
+from jumpstarter_drivers.http_power.http_credentials import HttpAuthenticator, HttpCredentials, Scheme
 from jumpstarter_drivers.power.outlet import OutletRefused, OutletUnreachable
 
 __all__ = ["Conversation"]

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from jumpstarter_drivers.http_power.credentials import Scheme
+from jumpstarter_drivers.http_power.http_credentials import Scheme
 from jumpstarter_drivers.power.answers import Measure, measures
 
 __all__ = ["DEVICES", "MASK_DIGITS", "HttpDevice"]

@@ -14,9 +14,9 @@ from jumpstarter_proto.texts import shown
 from jumpstarter_proto.yaml_files import nearest
 
 from jumpstarter_drivers.http_power.conversation import Conversation
-from jumpstarter_drivers.http_power.credentials import HttpCredentials, Scheme
 from jumpstarter_drivers.http_power.device_table import DEVICES, MASK_DIGITS, HttpDevice
 from jumpstarter_drivers.http_power.exchange import HttpAnswer, HttpOrigin, HttpRequest
+from jumpstarter_drivers.http_power.http_credentials import HttpCredentials, Scheme
 from jumpstarter_drivers.http_power.templates import fill_path, fill_request, make_request
 from jumpstarter_drivers.power.answers import Measure, find_measures, find_number, find_text
 from jumpstarter_drivers.power.device_access import DeviceTrust, read_password

@@ -16,7 +16,6 @@ from jumpstarter_client.errors import DriverError, DriverMethodNotImplemented
 from jumpstarter_exporter import config as configuration
 from requests.auth import HTTPDigestAuth
 
-from jumpstarter_drivers.http_power.credentials import HttpAuthenticator, HttpCredentials
 from jumpstarter_drivers.http_power.device_table import DEVICES
 from jumpstarter_drivers.http_power.driver import (
     HttpAuth,
@@ -26,6 +25,7 @@ from jumpstarter_drivers.http_power.driver import (
     HttpPower,
     HttpStateEndpoint,
 )
+from jumpstarter_drivers.http_power.http_credentials import HttpAuthenticator, HttpCredentials
 from jumpstarter_drivers.power.client import PowerClient, PowerReading
 from jumpstarter_drivers.testing import serve, serve_async
 from tests.support.web_outlet_models import shelly_gen1, shelly_gen2, tasmota

@@ -25,7 +25,7 @@ from jumpstarter_proto.tasks import collapsed
 from jumpstarter_proto.terminal import print_error_line
 from jumpstarter_proto.texts import shown
 
-from jumpstarter_drivers.serial.history import ConsoleRecord, Lines, parse_since, show
+from jumpstarter_drivers.serial.history import HistoryRecord, Lines, parse_since, show
 from jumpstarter_drivers.serial.terminal import CLOSED, raw_terminal, read_stdin, say, write_all
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class PySerialClient(DriverClient):
     @twin_iter
     async def history(
         self, *, since: float | None = None, lines: int | None = None, follow: bool = False
-    ) -> AsyncIterator[ConsoleRecord]:
+    ) -> AsyncIterator[HistoryRecord]:
         """What the exporter recorded of the console: from a time (seconds since 1970) or the last lines on.
 
         With `follow` it goes on with what comes. An exporter of Jumpstarter 0.9 records nothing.
@@ -89,7 +89,7 @@ class PySerialClient(DriverClient):
         async with aclosing(self.streamingcall_async("log", since, lines, follow)) as batches:
             async for batch in batches:
                 for record in cast("list[dict[str, str]]", batch):
-                    yield ConsoleRecord(float(record["time"]), record["kind"], b64decode(record["data"]))
+                    yield HistoryRecord(float(record["time"]), record["kind"], b64decode(record["data"]))
 
     async def _exporters_now(self) -> datetime:
         """Return the exporter's time in the local time zone; the local time if the exporter does not report it."""
@@ -385,7 +385,7 @@ class PySerialClient(DriverClient):
             raise OutputError(f"cannot write {output}: {error.strerror}; choose another file") from error
 
     async def _console(self, last: int) -> str:
-        from jumpstarter_drivers.serial.session import converse  # noqa: PLC0415 - a pipe needs none of it
+        from jumpstarter_drivers.serial.console_session import converse  # noqa: PLC0415 - a pipe needs none of it
 
         with _broken():
             return await converse(self, last)

@@ -10,14 +10,14 @@ from datetime import datetime, timedelta
 from jumpstarter_proto.console_lines import lines_of
 from jumpstarter_proto.texts import printable
 
-__all__ = ["ConsoleLine", "ConsoleRecord", "Lines", "parse_since", "show"]
+__all__ = ["ConsoleLine", "HistoryRecord", "Lines", "parse_since", "show"]
 
 _AGO = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d)")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
 @dataclass(frozen=True)
-class ConsoleRecord:
+class HistoryRecord:
     """A piece of a recording."""
 
     time: float
@@ -47,7 +47,7 @@ class Lines:
         self._begun = b""
         self._time = 0.0
 
-    def feed(self, record: ConsoleRecord) -> Iterator[ConsoleLine]:
+    def feed(self, record: HistoryRecord) -> Iterator[ConsoleLine]:
         """The lines that this piece completes."""
         if record.kind != "data":
             yield from self.rest()

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from jumpstarter_client.errors import NotFoundError
 from jumpstarter_proto.console_lines import LINE_BYTES
 
-from jumpstarter_drivers.serial.history import ConsoleLine, ConsoleRecord, Lines, parse_since, show
-from jumpstarter_drivers.serial.session import power_of
+from jumpstarter_drivers.serial.console_session import power_of
+from jumpstarter_drivers.serial.history import ConsoleLine, HistoryRecord, Lines, parse_since, show
 
 NOW = datetime(2026, 11, 24, 12, 0, 0, tzinfo=timezone(timedelta(hours=1)))
 
@@ -23,10 +23,10 @@ NOW = datetime(2026, 11, 24, 12, 0, 0, tzinfo=timezone(timedelta(hours=1)))
 def test_lines_are_the_same_however_they_come(pieces: list[bytes]) -> None:
     split, whole = Lines(), Lines()
     found = [
-        line for index, piece in enumerate(pieces) for line in split.feed(ConsoleRecord(index, "data", piece))
+        line for index, piece in enumerate(pieces) for line in split.feed(HistoryRecord(index, "data", piece))
     ]
     found += split.rest()
-    expected = [*whole.feed(ConsoleRecord(0, "data", b"".join(pieces))), *whole.rest()]
+    expected = [*whole.feed(HistoryRecord(0, "data", b"".join(pieces))), *whole.rest()]
     assert [line.data for line in found] == [line.data for line in expected]
     assert b"".join(line.data for line in found) == b"".join(pieces)
     for line in found:
@@ -45,7 +45,7 @@ def test_lines_are_the_same_however_they_come(pieces: list[bytes]) -> None:
 )
 def test_what_ends_a_line(data: bytes, lines: list[bytes]) -> None:
     split = Lines()
-    assert [line.data for line in [*split.feed(ConsoleRecord(0, "data", data)), *split.rest()]] == lines
+    assert [line.data for line in [*split.feed(HistoryRecord(0, "data", data)), *split.rest()]] == lines
 
 
 @given(st.lists(st.integers(1, 3 * LINE_BYTES), max_size=4), st.sampled_from([b"", b"\r", b"\n"]))
@@ -53,9 +53,9 @@ def test_what_ends_a_line(data: bytes, lines: list[bytes]) -> None:
 @settings(max_examples=20, deadline=None)
 def test_a_line_that_grows_without_end_is_cut_and_says_so(sizes: list[int], end: bytes) -> None:
     split = Lines()
-    found = [line for size in sizes for line in split.feed(ConsoleRecord(0, "data", b"#" * size))]
+    found = [line for size in sizes for line in split.feed(HistoryRecord(0, "data", b"#" * size))]
     assert len(split._begun) <= LINE_BYTES
-    found += [*split.feed(ConsoleRecord(0, "data", end + b"x")), *split.rest()]
+    found += [*split.feed(HistoryRecord(0, "data", end + b"x")), *split.rest()]
     assert b"".join(line.data for line in found) == b"#" * sum(sizes) + end + b"x"
     for line in found:
         assert len(line.data) <= LINE_BYTES
@@ -69,15 +69,15 @@ def test_a_line_has_the_time_of_its_first_byte() -> None:
     found = [
         line
         for time, piece in ((1.0, b"on"), (2.0, b"e\ntwo\nth"), (3.0, b"ree\n"))
-        for line in split.feed(ConsoleRecord(time, "data", piece))
+        for line in split.feed(HistoryRecord(time, "data", piece))
     ]
     assert [(line.time, line.data) for line in found] == [(1.0, b"one\n"), (2.0, b"two\n"), (2.0, b"three\n")]
 
 
 def test_a_bookmark_ends_the_line_before_it() -> None:
     split = Lines()
-    assert list(split.feed(ConsoleRecord(1.0, "data", b"lo"))) == []
-    assert list(split.feed(ConsoleRecord(2.0, "mark", b"here"))) == [
+    assert list(split.feed(HistoryRecord(1.0, "data", b"lo"))) == []
+    assert list(split.feed(HistoryRecord(2.0, "mark", b"here"))) == [
         ConsoleLine(1.0, "data", b"lo"),
         ConsoleLine(2.0, "mark", b"here"),
     ]

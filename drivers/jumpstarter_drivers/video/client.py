@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from jumpstarter_drivers.video.pictures import Picture
     from jumpstarter_drivers.video.state import VideoState
 
-__all__ = ["Match", "Recording", "Snapshot", "UStreamerClient", "VideoClient"]
+__all__ = ["PictureMatch", "Recording", "SavedPicture", "UStreamerClient", "VideoClient"]
 
 DEFAULT_TOLERANCE = 0.1
 FIRST_PICTURE_SECONDS = 20.0
@@ -50,7 +50,7 @@ class NoMatchError(JumpstarterError):
 
 
 @dataclass(frozen=True)
-class Snapshot:
+class SavedPicture:
     """A picture that was saved."""
 
     path: str
@@ -80,7 +80,7 @@ class Recording:
 
 
 @dataclass(frozen=True)
-class Match:
+class PictureMatch:
     """A picture that was waited for."""
 
     data: bytes
@@ -119,7 +119,7 @@ class VideoClient(DriverClient):
     @twin
     async def save_snapshot(
         self, *, output: Annotated[Path, Parameter(name=["--output", "-o"])] = Path("snapshot.jpg")
-    ) -> Snapshot:
+    ) -> SavedPicture:
         """Save a picture of now, as JPEG.
 
         Parameters
@@ -132,7 +132,7 @@ class VideoClient(DriverClient):
             await trio.Path(output).write_bytes(picture.data)
         except OSError as error:
             raise _cannot_write(output, error) from error
-        return Snapshot(str(output), picture.width, picture.height, len(picture.data))
+        return SavedPicture(str(output), picture.width, picture.height, len(picture.data))
 
     @verb
     @twin
@@ -221,7 +221,7 @@ class VideoClient(DriverClient):
         timeout: float = 60.0,
         tolerance: float = DEFAULT_TOLERANCE,
         region: Sequence[int] | None = None,
-    ) -> Match:
+    ) -> PictureMatch:
         """Wait until the board's picture is like that of a file, or of a region (left, top, width, height) of it.
 
         Raises:
@@ -237,7 +237,7 @@ class VideoClient(DriverClient):
         timeout: float = 60.0,
         tolerance: float = DEFAULT_TOLERANCE,
         region: Sequence[int] | None = None,
-    ) -> Match:
+    ) -> PictureMatch:
         """Wait until the board's picture differs from that of a file, or of a region of it.
 
         Raises:
@@ -271,7 +271,7 @@ class VideoClient(DriverClient):
         region: Sequence[int] | None,
         *,
         wants_like: bool,
-    ) -> Match:
+    ) -> PictureMatch:
         from jumpstarter_drivers.video.comparison import DamagedPicture, Reference  # noqa: PLC0415 - see there
 
         if not 0 <= tolerance <= 1:
@@ -297,9 +297,9 @@ class VideoClient(DriverClient):
         what = "like" if wants_like else "other than"
         raise NoMatchError(f"{self.path} showed nothing {what} {path} within {timeout:g} s: {last}")
 
-    async def _compared(self, wanted: Reference) -> Match:
+    async def _compared(self, wanted: Reference) -> PictureMatch:
         data = await self.snapshot_bytes.aio()
-        return Match(data, await trio.to_thread.run_sync(wanted.difference, data))
+        return PictureMatch(data, await trio.to_thread.run_sync(wanted.difference, data))
 
 
 class UStreamerClient(VideoClient):

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 import trio
-from jumpstarter_client.yamltest.events import Event, RunEnded
 from jumpstarter_client.yamltest.machine import RunOutcome
 from jumpstarter_client.yamltest.reader import read
 from jumpstarter_client.yamltest.run import Runner
+from jumpstarter_client.yamltest.run_events import Event, RunEnded
 from PIL import Image, ImageDraw
 
 from jumpstarter_drivers.composite.driver import Composite

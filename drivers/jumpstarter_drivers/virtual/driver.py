@@ -18,11 +18,11 @@ from jumpstarter_drivers.power.reading import PowerReading
 from jumpstarter_drivers.serial.driver import PySerial, SerialCore
 from jumpstarter_drivers.storage.driver import FileCore, FileStorage
 from jumpstarter_drivers.storage.state import ContentState, Position
-from jumpstarter_drivers.virtual.board import SimulatedBoard
 from jumpstarter_drivers.virtual.firmware import Firmware
 from jumpstarter_drivers.virtual.image import BadImage, BootImage, make_image, read_image
 from jumpstarter_drivers.virtual.loader import PROMPT
 from jumpstarter_drivers.virtual.quirks import Quirks
+from jumpstarter_drivers.virtual.virtual_board import SimulatedBoard
 
 __all__ = ["VirtualBoard"]
 

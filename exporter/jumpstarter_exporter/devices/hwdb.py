@@ -15,7 +15,7 @@ from importlib.resources import files
 
 from jumpstarter_exporter.devices.udev_device import DeviceTree, UdevDevice, usb_ids
 
-__all__ = ["Facts", "Hwdb", "HwdbError", "facts_of", "lookup_key", "parse_hwdb", "shipped"]
+__all__ = ["Hwdb", "HwdbError", "HwdbFacts", "facts_of", "lookup_key", "parse_hwdb", "shipped"]
 
 _PREFIX = "ID_JUMPSTARTER_"
 FILE = "70-jumpstarter.hwdb"
@@ -46,7 +46,7 @@ def _lookup(hwdb: Hwdb, key: str) -> Mapping[str, str]:
 
 
 @dataclass(frozen=True)
-class Facts:
+class HwdbFacts:
     """What the tables say about a USB device."""
 
     kind: str = ""
@@ -121,20 +121,20 @@ def serial_number(device: UdevDevice) -> str:
     return "" if re.search(r"[^ -~]|,", said) else _as_udev(said)
 
 
-def facts_of(device: UdevDevice, tree: DeviceTree, hwdb: Hwdb) -> Facts:
+def facts_of(device: UdevDevice, tree: DeviceTree, hwdb: Hwdb) -> HwdbFacts:
     """What the tables say of the USB device that it is, or is a part of.
 
     udev's own properties come before ours: they may be the admin's.
     """
     usb = tree.usb_device(device)
     if usb is None:
-        return Facts()
+        return HwdbFacts()
     found = dict(hwdb.lookup(lookup_key(usb)))
     for one in (usb, device):
         found |= {key: value for key, value in one.properties.items() if key.startswith(_PREFIX)}
     first, _, last = found.get(f"{_PREFIX}GANG", "").partition("-")
     ports = found.get(f"{_PREFIX}PORTS", "")
-    return Facts(
+    return HwdbFacts(
         found.get(f"{_PREFIX}KIND", ""),
         found.get(f"{_PREFIX}MODEL", ""),
         int(ports) if ports.isdigit() else 1,

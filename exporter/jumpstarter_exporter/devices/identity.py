@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
-from jumpstarter_exporter.devices.hwdb import Facts, Hwdb, facts_of, serial_number
+from jumpstarter_exporter.devices.hwdb import Hwdb, HwdbFacts, facts_of, serial_number
 from jumpstarter_exporter.devices.udev_device import DeviceTree, UdevDevice, natural_order, usb_ids
 
 __all__ = ["DeviceIdentity", "IdentitySource", "identify", "shared_serials"]
@@ -127,7 +127,7 @@ class _Units:
             IdentitySource.PORT, f"port:{address.socket}/{kind}", address.port, objections[0]
         )
 
-    def _objections(self, usb: UdevDevice, facts: Facts) -> Iterator[str]:
+    def _objections(self, usb: UdevDevice, facts: HwdbFacts) -> Iterator[str]:
         """Why the serial number cannot be used."""
         serial, name = serial_number(usb), _serial_name(usb)
         if not serial:

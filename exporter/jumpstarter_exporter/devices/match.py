@@ -13,20 +13,20 @@ from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
-from jumpstarter_exporter.devices.hwdb import Facts, Hwdb, facts_of, lookup_key, serial_number
+from jumpstarter_exporter.devices.hwdb import Hwdb, HwdbFacts, facts_of, lookup_key, serial_number
 from jumpstarter_exporter.devices.identity import DeviceIdentity, IdentitySource, identify
 from jumpstarter_exporter.devices.offer import HostUse, Protection, protect
 from jumpstarter_exporter.devices.profiles import Ancestor, Conditions, Profile, ProfileSet
 from jumpstarter_exporter.devices.udev_device import DeviceTree, UdevDevice, usb_ids
 
-__all__ = ["Attempt", "Finding", "Named", "ProfileMatch", "ProfileRejection", "match_devices"]
+__all__ = ["Finding", "Named", "ProfileAttempt", "ProfileMatch", "ProfileRejection", "match_devices"]
 
 _ADMIN_KINDS = {"storage": "disks and card readers", "hub": "hub ports"}
 _DISKS = frozenset({"block", "scsi_generic"})
 
 
 @dataclass(frozen=True)
-class Attempt:
+class ProfileAttempt:
     """One profile that a device was compared with."""
 
     profile: Profile
@@ -90,9 +90,9 @@ class Finding:
     """The result for one of udev's devices."""
 
     device: UdevDevice
-    facts: Facts
+    facts: HwdbFacts
     identity: DeviceIdentity
-    attempts: tuple[Attempt, ...]
+    attempts: tuple[ProfileAttempt, ...]
     matches: tuple[ProfileMatch, ...] = ()
     refusals: tuple[ProfileRejection, ...] = ()
     conflicts: tuple[ProfileMatch, ...] = ()
@@ -133,7 +133,7 @@ class _Matcher:
     def finding(self, device: UdevDevice) -> Finding:
         subject = _Subject(device, self.tree, self.hwdb)
         attempts = tuple(
-            Attempt(profile, next(subject.differences(profile.match), ""))
+            ProfileAttempt(profile, next(subject.differences(profile.match), ""))
             for profile in self.profiles.profiles
         )
         kept = self._protection(device, subject.facts)
@@ -176,13 +176,13 @@ class _Matcher:
             kept,
         )
 
-    def _protection(self, device: UdevDevice, facts: Facts) -> str:
+    def _protection(self, device: UdevDevice, facts: HwdbFacts) -> str:
         """A hub consists of its ports, which are judged one by one; the host may continue to use its own."""
         if device.is_usb_device and facts.kind == "hub":
             return ""
         return self.protection.reason(device) or ""
 
-    def _needs_admin(self, profile: Profile, device: UdevDevice, facts: Facts) -> str:
+    def _needs_admin(self, profile: Profile, device: UdevDevice, facts: HwdbFacts) -> str:
         kind = facts.kind
         if device.subsystem in _DISKS and kind != "sdmux":
             kind = "storage"

@@ -72,7 +72,7 @@ class Protection:
 
 
 def protect(tree: DeviceTree, use: HostUse, hwdb: Hwdb) -> Protection:
-    """Everything that the host depends on, including ports that are switched together with its own (`Facts.gang`)."""
+    """Everything that the host depends on, including ports that are switched together with its own (`gang`)."""
     devices: dict[str, str] = {}
     areas: dict[str, str] = {}
     hub_ports: dict[tuple[str, int], str] = {}

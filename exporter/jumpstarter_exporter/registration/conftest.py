@@ -23,7 +23,7 @@ from jumpstarter_exporter.config import ExporterConfig, load
 from jumpstarter_exporter.config.board_devices import add_board
 from jumpstarter_exporter.devices.inventory import Inventory
 from jumpstarter_exporter.driver import Driver, export
-from jumpstarter_exporter.registration.controller import SEQUENCE, ControllerCalls, ControllerConnection
+from jumpstarter_exporter.registration.controller import SEQUENCE, ControllerConnection, RegistrationCalls
 from jumpstarter_exporter.registration.lease_assignment import LeaseAssignment
 from jumpstarter_exporter.registration.lease_server import LeaseServer
 
@@ -286,7 +286,7 @@ class Wired(ControllerConnection):
         """Connections so far."""
 
     @asynccontextmanager
-    async def open(self) -> AsyncIterator[ControllerCalls]:
+    async def open(self) -> AsyncIterator[RegistrationCalls]:
         self.opened += 1
         ours, theirs = trio.testing.memory_stream_pair()
 
@@ -299,5 +299,5 @@ class Wired(ControllerConnection):
                 nursery.start_soon(serve_connection, theirs, self._services)
                 nursery.start_soon(breaking, self.lab.breaks)
                 async with open_channel(ours) as channel:
-                    yield ControllerCalls(channel, self._sequence, self._quoted)
+                    yield RegistrationCalls(channel, self._sequence, self._quoted)
                 nursery.cancel_scope.cancel()

@@ -52,7 +52,7 @@ from jumpstarter_exporter.registration.retry_policy import (
 )
 from jumpstarter_exporter.status import StatusReason
 
-__all__ = ["ControllerCalls", "ControllerConnection", "Renewal", "accept_all"]
+__all__ = ["ControllerConnection", "RegistrationCalls", "Renewal", "accept_all"]
 
 CALL_SECONDS = 10.0
 WARN_SECONDS = 30 * 86400.0
@@ -78,7 +78,7 @@ LEASE_GONE_CODES = frozenset((StatusCode.NOT_FOUND, StatusCode.FAILED_PRECONDITI
 _log = logging.getLogger(__name__)
 
 
-class ControllerCalls:
+class RegistrationCalls:
     """The calls that an exporter makes on one connection."""
 
     def __init__(self, channel: Caller, sequence: itertools.count[int], quoted: LimitedLog) -> None:
@@ -188,7 +188,9 @@ class Renewal(Protocol):
     def seconds(self, identity: Identity) -> float | None:
         """Seconds until the token should be renewed, by this machine's clock; negative if overdue, None for never."""
 
-    async def renew(self, calls: ControllerCalls, identity: Identity, trust: Trust) -> tuple[Identity, Trust]:
+    async def renew(
+        self, calls: RegistrationCalls, identity: Identity, trust: Trust
+    ) -> tuple[Identity, Trust]:
         """Get and store a new token.
 
         Raises RpcError if there is none now; with one of `RENEWAL_UNSUPPORTED_CODES` there never is one on this
@@ -231,7 +233,7 @@ class ControllerConnection:
         self._declined = LimitedLog(_log, logging.INFO)
         self._quoted = LimitedLog(_log, logging.INFO)
         """For messages that a controller can cause any number of times and that quote it."""
-        self._followed: ControllerCalls | None = None
+        self._followed: RegistrationCalls | None = None
         """The calls of `follow`'s connection, as long as none has on_failure."""
 
     def retry_now(self) -> None:
@@ -243,7 +245,7 @@ class ControllerConnection:
         self._marks, self._sequence = before._marks, before._sequence
 
     @asynccontextmanager
-    async def reuse_or_open(self) -> AsyncIterator[ControllerCalls]:
+    async def reuse_or_open(self) -> AsyncIterator[RegistrationCalls]:
         """Calls on `follow`'s connection, or on a new one if there is none or if a call on it on_failure before.
 
         It saves a handshake, which takes longer than the call. Raises RpcError like `open`.
@@ -260,18 +262,18 @@ class ControllerConnection:
             raise
 
     @asynccontextmanager
-    async def open(self) -> AsyncIterator[ControllerCalls]:
+    async def open(self) -> AsyncIterator[RegistrationCalls]:
         """Calls on a new connection. RpcError if the connection fails."""
         if not self._identity.token:
             raise RpcError(StatusCode.UNAVAILABLE, "the host has not registered the board yet; wait")
         async with open_controller(
             self.endpoint, self._trust, self._identity, metadata=self._marks, options=self._options
         ) as channel:
-            yield ControllerCalls(channel, self._sequence, self._quoted)
+            yield RegistrationCalls(channel, self._sequence, self._quoted)
 
     async def follow(
         self,
-        on_connect: Callable[[ControllerCalls], Awaitable[None]],
+        on_connect: Callable[[RegistrationCalls], Awaitable[None]],
         on_assignment: Callable[[LeaseAssignment | None], None],
         on_failure: Callable[[Exception], None] = lambda error: None,
         *,
@@ -300,7 +302,7 @@ class ControllerConnection:
                     _log.info("registered with %s", self.endpoint)
                     self._followed = calls
 
-                    async def hear(calls: ControllerCalls = calls) -> None:
+                    async def hear(calls: RegistrationCalls = calls) -> None:
                         while True:
                             began = trio.current_time()
                             try:
@@ -355,7 +357,7 @@ class ControllerConnection:
         self._identity, self._trust = identity, trust
         return True
 
-    async def _renew_token(self, calls: ControllerCalls) -> None:
+    async def _renew_token(self, calls: RegistrationCalls) -> None:
         """Renew the token in time. Returns when there is a new one."""
         backoff = Backoff(*RENEWAL_PAUSE_SECONDS)
         if self._renewal is None and self._register is None:
@@ -395,7 +397,7 @@ class ControllerConnection:
 
     async def _watch_assignment(
         self,
-        calls: ControllerCalls,
+        calls: RegistrationCalls,
         on_assignment: Callable[[LeaseAssignment | None], None],
         rate_limit: RateLimit,
         on_offer: Callable[[LeaseAssignment], Sequence[StatusReason]],
@@ -426,7 +428,7 @@ class ControllerConnection:
 
     async def _watch_status(
         self,
-        calls: ControllerCalls,
+        calls: RegistrationCalls,
         on_assignment: Callable[[LeaseAssignment | None], None],
         rate_limit: RateLimit,
     ) -> None:

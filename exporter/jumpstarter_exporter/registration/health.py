@@ -13,7 +13,7 @@ from jumpstarter_proto.tasks import first_of
 
 from jumpstarter_exporter.host_health.findings import HealthFinding
 from jumpstarter_exporter.host_health.watch import HealthWatch, HostReport
-from jumpstarter_exporter.registration.controller import ControllerCalls, ControllerConnection
+from jumpstarter_exporter.registration.controller import ControllerConnection, RegistrationCalls
 
 __all__ = ["REFRESH_SECONDS", "HealthReporter"]
 
@@ -89,7 +89,7 @@ class HealthReporter:
             self._heard = trio.Event()
 
 
-async def _is_told(calls: ControllerCalls, request: exporter_pb2.ReportHealthRequest) -> bool:
+async def _is_told(calls: RegistrationCalls, request: exporter_pb2.ReportHealthRequest) -> bool:
     """Send one report; False if the controller has no such method. RpcError if it may not have arrived."""
     try:
         await calls.lab.ReportHealth(request, timeout=CALL_SECONDS)

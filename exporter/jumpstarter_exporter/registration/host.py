@@ -39,7 +39,7 @@ from jumpstarter_proto.texts import shown
 from jumpstarter_exporter.boards import claim
 from jumpstarter_exporter.config.identities import Identities, StoredIdentity
 from jumpstarter_exporter.config.model import Enrolment, ExporterConfig, Tls
-from jumpstarter_exporter.registration.controller import ControllerCalls
+from jumpstarter_exporter.registration.controller import RegistrationCalls
 
 __all__ = [
     "BoardRegistration",
@@ -275,7 +275,9 @@ class BoardRegistration:
         found = (read_claims(token).renewal_seconds for token in (identity.token, self._host.token))
         return min((one for one in found if one is not None), default=None)
 
-    async def renew(self, calls: ControllerCalls, identity: Identity, trust: Trust) -> tuple[Identity, Trust]:
+    async def renew(
+        self, calls: RegistrationCalls, identity: Identity, trust: Trust
+    ) -> tuple[Identity, Trust]:
         """Renew both: registering the board again returns a new token."""
         return await self.register()
 

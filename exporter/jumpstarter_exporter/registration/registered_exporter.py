@@ -57,7 +57,7 @@ from jumpstarter_exporter.hooks.session_hooks import HOOK_FAILED, HookSeconds
 from jumpstarter_exporter.host_health.watch import HealthWatch
 from jumpstarter_exporter.paths import state_directory
 from jumpstarter_exporter.registration.call_reports import CallReporter
-from jumpstarter_exporter.registration.controller import ControllerCalls, ControllerConnection
+from jumpstarter_exporter.registration.controller import ControllerConnection, RegistrationCalls
 from jumpstarter_exporter.registration.health import HealthReporter
 from jumpstarter_exporter.registration.host import BoardRegistration, identity_of, registration_of
 from jumpstarter_exporter.registration.host_users import HostUsers
@@ -458,7 +458,7 @@ class RegisteredExporter:
             on_waiting_lease=self._waiting_lease_changed,
         )
 
-    async def _register(self, calls: ControllerCalls) -> None:
+    async def _register(self, calls: RegistrationCalls) -> None:
         self._calls.disconnected()
         if self._health is not None:
             self._health.disconnected()

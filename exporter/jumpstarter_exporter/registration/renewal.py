@@ -19,7 +19,7 @@ from jumpstarter_proto.yaml_files import set_values
 from jumpstarter_exporter.config import ExporterConfig, load, with_identity
 from jumpstarter_exporter.config.identities import Identities
 from jumpstarter_exporter.config.model import Enrolment
-from jumpstarter_exporter.registration.controller import CALL_SECONDS, ControllerCalls
+from jumpstarter_exporter.registration.controller import CALL_SECONDS, RegistrationCalls
 
 __all__ = ["OwnRenewal"]
 
@@ -37,7 +37,9 @@ class OwnRenewal:
         """See `Renewal`."""
         return read_claims(identity.token).renewal_seconds
 
-    async def renew(self, calls: ControllerCalls, identity: Identity, trust: Trust) -> tuple[Identity, Trust]:
+    async def renew(
+        self, calls: RegistrationCalls, identity: Identity, trust: Trust
+    ) -> tuple[Identity, Trust]:
         """See `Renewal`."""
         credential = await calls.enrolment.RenewToken(enrolment_pb2.RenewTokenRequest(), timeout=CALL_SECONDS)
         try:

@@ -17,7 +17,7 @@ from jumpstarter_proto.notifications import AutoResetEvent
 from jumpstarter_proto.remote import Backoff
 from jumpstarter_proto.v1.jumpstarter_pb2 import DriverInstanceReport
 
-from jumpstarter_exporter.registration.controller import ControllerCalls, ControllerConnection
+from jumpstarter_exporter.registration.controller import ControllerConnection, RegistrationCalls
 from jumpstarter_exporter.session.report import REASON, STATE
 from jumpstarter_exporter.status import StatusReason
 
@@ -83,7 +83,7 @@ class StatusReporter:
         """Compare the devices with what was sent, soon."""
         self._devices_changed.set()
 
-    async def register(self, calls: ControllerCalls) -> None:
+    async def register(self, calls: RegistrationCalls) -> None:
         """Register and report the status, first on each connection."""
         async with self._lock:
             if not self._is_unregistered:
@@ -147,7 +147,7 @@ class StatusReporter:
     def _is_sent(self) -> bool:
         return self._sent_version == self._version and self._wanted in (None, self._registered)
 
-    async def _send(self, calls: ControllerCalls) -> None:
+    async def _send(self, calls: RegistrationCalls) -> None:
         if self._registered is None or self._wanted != self._registered:
             labels, reports, wanted = self._labels(), self._reports(), self._wanted
             await calls.register(dict(labels), reports)

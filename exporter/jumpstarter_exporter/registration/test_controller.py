@@ -34,7 +34,7 @@ from jumpstarter_exporter.registration.controller import (
     CALL_SECONDS,
     DIAL_RATE,
     STEADY_SECONDS,
-    ControllerCalls,
+    RegistrationCalls,
 )
 from jumpstarter_exporter.registration.lease_assignment import (
     MAX_NAME_LENGTH,
@@ -370,7 +370,9 @@ class Renewals:
     def seconds(self, identity: Identity) -> float | None:
         return self.left
 
-    async def renew(self, calls: ControllerCalls, identity: Identity, trust: Trust) -> tuple[Identity, Trust]:
+    async def renew(
+        self, calls: RegistrationCalls, identity: Identity, trust: Trust
+    ) -> tuple[Identity, Trust]:
         self.asked.append(trio.current_time())
         outcome = self.outcomes.pop(0)
         if isinstance(outcome, RpcError):
@@ -406,7 +408,7 @@ async def test_a_token_that_is_due_all_the_time_is_asked_for_once_a_connection(
     assert lab.heard == ["register 1 {}", "AVAILABLE"]
 
 
-CALLS: list[Callable[[ControllerCalls], Awaitable[None]]] = [
+CALLS: list[Callable[[RegistrationCalls], Awaitable[None]]] = [
     lambda calls: calls.register({}, []),
     lambda calls: calls.report(ExporterStatus.AVAILABLE, ""),
     lambda calls: calls.unregister("over"),
@@ -416,7 +418,7 @@ CALLS: list[Callable[[ControllerCalls], Awaitable[None]]] = [
 
 @pytest.mark.parametrize("call", CALLS)
 async def test_a_controller_that_does_not_answer_holds_nobody_up(
-    lab: Lab, autojump_clock: trio.testing.MockClock, call: Callable[[ControllerCalls], Awaitable[None]]
+    lab: Lab, autojump_clock: trio.testing.MockClock, call: Callable[[RegistrationCalls], Awaitable[None]]
 ) -> None:
     lab.answers = False
     before = trio.current_time()
@@ -443,7 +445,7 @@ async def test_what_is_told_goes_the_way_that_is_open_and_a_new_one_behind_a_fai
     controller = Wired(lab)
     followed = trio.Event()
 
-    async def introduce(calls: ControllerCalls) -> None:
+    async def introduce(calls: RegistrationCalls) -> None:
         await calls.register({}, [])
 
     def told(_: LeaseAssignment | None) -> None:

@@ -220,10 +220,10 @@ def test_what_it_may_not_leave_is_one(found: Found, mark: str, message: str) -> 
 
 
 def test_a_host_that_takes_its_code_for_refused_has_lost_something() -> None:
-    from jumpstarter_image.kept import Attempt
+    from jumpstarter_image.kept import PairingAttempt
 
     kept = msgspec.json.decode(state(), type=Kept)
-    refused = msgspec.structs.replace(kept, attempt=Attempt(kept.enrolment_digest, "", "it was used"))
+    refused = msgspec.structs.replace(kept, attempt=PairingAttempt(kept.enrolment_digest, "", "it was used"))
     found = with_state(APPLIED, STATE, msgspec.json.encode(refused))
     assert "the host has recorded that its code was refused: it was used" in faults(found, "applied")
 

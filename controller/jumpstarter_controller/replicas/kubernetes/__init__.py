@@ -2,6 +2,6 @@
 
 from jumpstarter_controller.replicas.kubernetes.leader_lock import LeaderLock
 from jumpstarter_controller.replicas.kubernetes.replica_leases import ReplicaLeases
-from jumpstarter_controller.replicas.kubernetes.shared_secret import SharedSecret
+from jumpstarter_controller.replicas.kubernetes.shared_secret import KubernetesSecret
 
-__all__ = ["LeaderLock", "ReplicaLeases", "SharedSecret"]
+__all__ = ["KubernetesSecret", "LeaderLock", "ReplicaLeases"]

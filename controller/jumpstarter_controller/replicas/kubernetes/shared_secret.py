@@ -17,12 +17,12 @@ from jumpstarter_controller.store.kubernetes.api import (
 )
 from jumpstarter_controller.store.kubernetes.fields import Object
 
-__all__ = ["SharedSecret"]
+__all__ = ["KubernetesSecret"]
 
 MISSING, CONFLICT = 404, 409
 
 
-class SharedSecret:
+class KubernetesSecret:
     """One object of a namespace."""
 
     NAME = "jumpstarter-controller-keys"

@@ -12,7 +12,7 @@ from jumpstarter_proto.errors import JumpstarterError
 from jumpstarter_proto.rpc import StatusCode
 from jumpstarter_proto.texts import shown
 
-from jumpstarter_drivers.serial.keys import HELP, Keys, TerminalKey
+from jumpstarter_drivers.serial.console_keys import HELP, Keys, TerminalKey
 from jumpstarter_drivers.serial.terminal import CLOSED, read_stdin, say, write_all
 
 if TYPE_CHECKING:

@@ -12,10 +12,10 @@ import pytest
 import trio
 import trio.testing
 
-from jumpstarter_drivers.virtual import board as board_module
-from jumpstarter_drivers.virtual.board import SimulatedBoard
+from jumpstarter_drivers.virtual import virtual_board as board_module
 from jumpstarter_drivers.virtual.firmware import Firmware, FirmwareState
 from jumpstarter_drivers.virtual.image import BadImage, BootImage
+from jumpstarter_drivers.virtual.virtual_board import SimulatedBoard
 
 
 class Console:

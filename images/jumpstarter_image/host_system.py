@@ -11,7 +11,7 @@ from pathlib import Path
 
 from jumpstarter_image.settings import FILE
 
-__all__ = ["Done", "Host"]
+__all__ = ["Done", "HostSystem"]
 
 STATUS_FILE = "jumpstarter-status.txt"
 
@@ -26,7 +26,7 @@ class Done:
 
 
 @dataclass(frozen=True)
-class Host:
+class HostSystem:
     """Paths and programs of the host. In tests, `root` is another folder than `/`."""
 
     root: Path

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from jumpstarter_drivers.serial.keys import HELP, Keys, TerminalKey
+from jumpstarter_drivers.serial.console_keys import HELP, Keys, TerminalKey
 
 
 @pytest.mark.parametrize(

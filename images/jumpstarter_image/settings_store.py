@@ -6,7 +6,7 @@ import msgspec
 from jumpstarter_proto.json_texts import decode_json
 from jumpstarter_proto.private_files import PrivateFileError, read_private, set_aside, write_private
 
-from jumpstarter_image.host import Host
+from jumpstarter_image.host_system import HostSystem
 from jumpstarter_image.kept import Kept
 
 __all__ = ["StateError", "load", "save"]
@@ -20,7 +20,7 @@ class StateError(Exception):
     """The settings cannot be read or stored; the message says what to do."""
 
 
-def load(host: Host) -> Kept:
+def load(host: HostSystem) -> Kept:
     """Read the stored settings; empty on a new host.
 
     Raises:
@@ -43,7 +43,7 @@ def load(host: Host) -> Kept:
         raise StateError(str(error)) from None
 
 
-def save(host: Host, kept: Kept) -> None:
+def save(host: HostSystem, kept: Kept) -> None:
     """Store the settings if they have changed. Raises StateError."""
     path = host.state_folder / FILE
     data = msgspec.json.format(msgspec.json.encode(kept)) + b"\n"

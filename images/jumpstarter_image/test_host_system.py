@@ -6,7 +6,7 @@ import os
 import threading
 from pathlib import Path
 
-from jumpstarter_image.host import Done, Host
+from jumpstarter_image.host_system import Done, HostSystem
 
 
 def test_what_a_program_leaves_behind_keeps_nobody_longer_than_its_time(tmp_path: Path) -> None:
@@ -18,7 +18,7 @@ def test_what_a_program_leaves_behind_keeps_nobody_longer_than_its_time(tmp_path
     script = f"setsid cat {left} & echo said"
 
     def run() -> None:
-        done.append(Host(tmp_path).run("sh", "-c", script, timeout=0.5))
+        done.append(HostSystem(tmp_path).run("sh", "-c", script, timeout=0.5))
 
     runner = threading.Thread(target=run)
     runner.start()

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from jumpstarter_controller.lab import Exporter, Lease
-from jumpstarter_controller.process.logs import JsonFormatter, RefusalLog, TextFormatter, about
+from jumpstarter_controller.process.server_log import JsonFormatter, RefusalLog, TextFormatter, about
 
 TOKEN = "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJjbGllbnQ6YTpiOmMifQ.c2lnbmF0dXJl"
 LEASE = Lease(namespace="lab", name="l1", client="ann", exporter="rpi4-1")
