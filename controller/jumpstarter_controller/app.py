@@ -25,7 +25,7 @@ from jumpstarter_controller.configuration import Configuration, unread
 from jumpstarter_controller.identity import Authenticator, TokenIssuer, random_key, signing_key
 from jumpstarter_controller.identity.jumpstarter_key import JUMPSTARTER_AUDIENCE, jumpstarter_key
 from jumpstarter_controller.identity.oidc import Issuer
-from jumpstarter_controller.identity.tokens import LIFETIME
+from jumpstarter_controller.identity.tokens import TOKEN_LIFETIME_SECONDS
 from jumpstarter_controller.lab import Drain, Exporter
 from jumpstarter_controller.process.certificate_expiry import CertificateExpiry
 from jumpstarter_controller.process.certificates import Certificate, own_certificate, replica_certificate
@@ -85,8 +85,8 @@ if TYPE_CHECKING:
 __all__ = ["ControllerSettings", "administrated", "run", "status_text"]
 
 _log = logging.getLogger(__name__)
-START_PATIENCE = 5.0
-"""How long a controller that holds the folder's lock may be without its socket, while it starts or stops."""
+SOCKET_START_SECONDS = 5.0
+"""While a controller starts or stops, it may hold the folder's lock this long without a socket."""
 OPTIONS = Options(
     keepalive_interval=30.0, stream_window=64 * 1024, connection_window=1024 * 1024, unary_seconds=60.0
 )
@@ -413,7 +413,7 @@ def drained_text(drain: Drain) -> str:
 
 async def _connected(folder: DataFolder, stack: AsyncExitStack) -> trio.SocketStream | None:
     """A connection to the controller that runs; None if none does, and none starts until the stack is closed."""
-    deadline = trio.current_time() + START_PATIENCE
+    deadline = trio.current_time() + SOCKET_START_SECONDS
     while True:
         attempt = stack.enter_context(ExitStack())
         if attempt.enter_context(folder.locked()):
@@ -490,7 +490,7 @@ def _addresses(endpoint: str, certificate: Certificate, settings: ControllerSett
 
 
 def _issuer(folder: DataFolder, addresses: Addresses) -> TokenIssuer:
-    lifetime = addresses.token_seconds or LIFETIME
+    lifetime = addresses.token_seconds or TOKEN_LIFETIME_SECONDS
     return TokenIssuer(signing_key(folder.signing_key), addresses.endpoint, lifetime=lifetime)
 
 

@@ -56,7 +56,7 @@ async def test_a_controller_that_does_not_answer_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = lab(tmp_path)
-    monkeypatch.setattr(app, "START_PATIENCE", 0.1)
+    monkeypatch.setattr(app, "SOCKET_START_SECONDS", 0.1)
     with folder.locked(), trio.fail_after(10), pytest.raises(RpcError, match="does not answer on") as raised:
         async with administrated(folder.path):
             pass

@@ -10,12 +10,12 @@ from contextlib import AbstractAsyncContextManager
 from typing import Literal
 
 from jumpstarter_proto import transfer
-from jumpstarter_proto.transfer import REDIRECTS, TransferError, TransferLimits, TransferTimeout
+from jumpstarter_proto.transfer import MAX_REDIRECTS, TransferError, TransferLimits, TransferTimeout
 from jumpstarter_proto.value import JSON
 
 from jumpstarter_exporter.user_reach import current_reach
 
-__all__ = ["REDIRECTS", "PresignedError", "PresignedRequest", "PresignedTimeout", "get", "put"]
+__all__ = ["MAX_REDIRECTS", "PresignedError", "PresignedRequest", "PresignedTimeout", "get", "put"]
 
 TOTAL_SECONDS = 7200.0
 """Time limit for one file."""

@@ -131,7 +131,7 @@ async def test_endless_redirects_end(server: Server) -> None:
     server.get = lambda handler: answer(handler, 302, b"", Location="/again")
     with pytest.raises(PresignedError, match="more than 10 redirects"):
         await fetched(server.url)
-    assert len(server.requests) == presigned.REDIRECTS + 1
+    assert len(server.requests) == presigned.MAX_REDIRECTS + 1
 
 
 async def test_a_redirect_to_something_else_is_refused(server: Server) -> None:

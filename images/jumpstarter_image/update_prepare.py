@@ -58,7 +58,7 @@ class ObjectionError(Exception):
         self.code = code
 
 
-LARGEST_RECORD = 4 * 1024 * 1024
+MAX_RECORD_BYTES = 4 * 1024 * 1024
 """The size limit for the output of dpkg about all packages."""
 
 
@@ -79,7 +79,7 @@ def load_record(path: Path) -> UpdateRecord | None:
     if not path.exists():
         return None
     try:
-        return decode_json(read_private(path, at_most=LARGEST_RECORD), UpdateRecord)
+        return decode_json(read_private(path, at_most=MAX_RECORD_BYTES), UpdateRecord)
     except (ValueError, PrivateFileError) as error:
         raise ObjectionError(
             ExitCode.FAILED,

@@ -29,7 +29,7 @@ __all__ = [
     "detect",
 ]
 
-CHUNK = 1024 * 1024
+CHUNK_BYTES = 1024 * 1024
 """Upper bound in bytes of one chunk that a decompressor yields."""
 
 _FED_BYTES = 32 * 1024
@@ -199,7 +199,7 @@ class Decompressor:
                     return
             self._started = True
             try:
-                chunk = self._engine.decompress(data, CHUNK)
+                chunk = self._engine.decompress(data, CHUNK_BYTES)
             except error_types as error:
                 raise ContentError(
                     f"the content is not valid {self.encoding}: {error}; "

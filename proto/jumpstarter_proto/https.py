@@ -15,7 +15,7 @@ from jumpstarter_proto.json_texts import parse_json
 __all__ = ["FetchError", "Reply", "fetch_json"]
 
 MAX_BODY_BYTES = 512 * 1024
-SECONDS = 10.0
+FETCH_SECONDS = 10.0
 _limiter = trio.CapacityLimiter(4)
 """Of its own: a server that hangs must not take the threads that others need."""
 
@@ -45,12 +45,12 @@ async def fetch_json(url: str, ca: str = "", fields: Mapping[str, str] | None = 
         FetchError: not reached, not believed, too slow, too large, redirected, or no JSON object.
     """
     try:
-        with trio.fail_after(SECONDS + 2):
+        with trio.fail_after(FETCH_SECONDS + 2):
             status, data = await trio.to_thread.run_sync(
                 _fetch, url, ca, fields, abandon_on_cancel=True, limiter=_limiter
             )
     except trio.TooSlowError:
-        raise FetchError(f"{url} does not answer within {SECONDS:g} s") from None
+        raise FetchError(f"{url} does not answer within {FETCH_SECONDS:g} s") from None
     try:
         found = parse_json(data)
     except ValueError:
@@ -81,7 +81,7 @@ def _fetch(url: str, ca: str, fields: Mapping[str, str] | None) -> tuple[int, by
     body = None if fields is None else urllib.parse.urlencode(fields).encode()
     try:
         try:
-            reply = opener.open(url, body, timeout=SECONDS)
+            reply = opener.open(url, body, timeout=FETCH_SECONDS)
         except urllib.error.HTTPError as error:
             reply = error
         with reply:
@@ -92,12 +92,12 @@ def _fetch(url: str, ca: str, fields: Mapping[str, str] | None) -> tuple[int, by
 
 def _body(url: str, reply: Any) -> bytes:
     # A piece at a time: a peer that drips keeps the socket's own timeout from ever coming.
-    end = time.monotonic() + SECONDS
+    end = time.monotonic() + FETCH_SECONDS
     data = b""
     while piece := reply.read1(16 * 1024):
         data += piece
         if len(data) > MAX_BODY_BYTES:
             raise FetchError(f"{url} gave more than {MAX_BODY_BYTES // 1024} KiB")
         if time.monotonic() > end:
-            raise FetchError(f"{url} takes longer than {SECONDS:g} s")
+            raise FetchError(f"{url} takes longer than {FETCH_SECONDS:g} s")
     return data

@@ -12,7 +12,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from jumpstarter_proto.encoding import (
-    CHUNK,
+    CHUNK_BYTES,
     MAX_TRAILING_BYTES,
     Codec,
     ContentError,
@@ -64,10 +64,10 @@ def test_garbage_is_an_error(encoding: Encoding) -> None:
 
 @pytest.mark.parametrize("encoding", Encoding)
 def test_a_bomb_comes_out_in_bounded_chunks(encoding: Encoding) -> None:
-    packed = run(compressor(encoding), b"\0" * (16 * CHUNK), step=CHUNK)
+    packed = run(compressor(encoding), b"\0" * (16 * CHUNK_BYTES), step=CHUNK_BYTES)
     sizes = [len(chunk) for chunk in decompressor(encoding).feed(packed)]
-    assert sum(sizes) == 16 * CHUNK
-    assert max(sizes) <= CHUNK
+    assert sum(sizes) == 16 * CHUNK_BYTES
+    assert max(sizes) <= CHUNK_BYTES
 
 
 @pytest.mark.parametrize("encoding", Encoding)

@@ -107,7 +107,7 @@ async def test_a_server_that_is_not_believed_not_there_or_not_https() -> None:
 
 
 async def test_a_server_that_drips_takes_only_so_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(https, "SECONDS", 0.5)
+    monkeypatch.setattr(https, "FETCH_SECONDS", 0.5)
     ended = trio.Event()
 
     async def drip(stream: trio.SSLStream[trio.SocketStream], _: bytes) -> None:

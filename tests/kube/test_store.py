@@ -386,7 +386,7 @@ def test_more_than_one_page_is_listed(
 ) -> None:
     records = [Client(namespace=namespace, name=f"c{number}") for number in range(7)]
     fill(store, *records)
-    monkeypatch.setattr(api, "PAGE", 2)
+    monkeypatch.setattr(api, "OBJECTS_PER_PAGE", 2)
     assert store.snapshot().records.keys() == {key_of(one) for one in records}
 
 

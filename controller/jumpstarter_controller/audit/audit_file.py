@@ -19,11 +19,11 @@ from jumpstarter_controller.audit.entry import AuditEntry, Board, CallReport
 
 __all__ = ["AuditError", "AuditFile", "AuditQuery"]
 
-SCHEMA = 1
+SCHEMA_VERSION = 1
 MAX_ROWS = 500_000
 MIN_PART = 4
 """The share of rows (one in this many) that is reserved for leases and the lab, however much boards report."""
-AT_ONCE = 16
+DELETED_SHARE = 16
 """The share of the oldest rows (one in this many) that is deleted when there are too many."""
 BUSY_SECONDS = 5.0
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
@@ -155,7 +155,7 @@ class AuditFile:
         db = sqlite3.connect(self._path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
         try:
             (version,) = db.execute("PRAGMA user_version").fetchone()
-            if version > SCHEMA:
+            if version > SCHEMA_VERSION:
                 db.close()
                 self._put_aside("newer")
                 return self._open()
@@ -164,12 +164,12 @@ class AuditFile:
             # A process that is killed loses nothing that was written; a power cut may take the last seconds.
             db.execute("PRAGMA synchronous=NORMAL")
             db.execute("PRAGMA journal_size_limit=4194304")
-            if version < SCHEMA:
+            if version < SCHEMA_VERSION:
                 db.executescript(
                     "BEGIN; CREATE TABLE entries (number INTEGER PRIMARY KEY AUTOINCREMENT, time REAL NOT NULL, "
                     "call INTEGER NOT NULL, namespace TEXT NOT NULL, board TEXT NOT NULL, client TEXT NOT NULL, "
                     "lease TEXT NOT NULL, body TEXT NOT NULL); CREATE INDEX times ON entries (time); "
-                    f"CREATE INDEX calls ON entries (call, number); PRAGMA user_version={SCHEMA}; COMMIT;"
+                    f"CREATE INDEX calls ON entries (call, number); PRAGMA user_version={SCHEMA_VERSION}; COMMIT;"
                 )
             db.execute(
                 "CREATE TABLE IF NOT EXISTS reports (namespace TEXT NOT NULL, board TEXT NOT NULL, uid TEXT NOT NULL, "
@@ -214,7 +214,7 @@ class AuditFile:
             db.execute(
                 "DELETE FROM entries WHERE number IN "
                 "(SELECT number FROM entries WHERE call=? ORDER BY number LIMIT ?)",
-                (is_call, max(1, rows // AT_ONCE)),
+                (is_call, max(1, rows // DELETED_SHARE)),
             )
             db.execute("PRAGMA incremental_vacuum").fetchall()
 

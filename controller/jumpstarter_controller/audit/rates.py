@@ -9,12 +9,12 @@ from msgspec.structs import replace
 
 from jumpstarter_controller.audit.entry import AuditEntry, Source
 
-__all__ = ["BURST", "PER_SECOND", "Rates"]
+__all__ = ["BURST_ENTRIES", "ENTRIES_PER_SECOND", "Rates"]
 
-BURST = 300
+BURST_ENTRIES = 300
 """The burst of entries of one source."""
-PER_SECOND = 1.0
-"""And behind them."""
+ENTRIES_PER_SECOND = 1.0
+"""The rate of further entries of one source."""
 TELL_SECONDS = 10.0
 """The interval in which the number of dropped entries is written."""
 MAX_SOURCES = 10_000
@@ -77,8 +77,8 @@ class Rates:
             self._forget(now)
             if len(self._buckets) >= MAX_SOURCES:
                 source = _OTHERS
-        bucket = self._buckets.setdefault(source, _Bucket(BURST, now))
-        bucket.tokens = min(BURST, bucket.tokens + max(0.0, now - bucket.at) * PER_SECOND)
+        bucket = self._buckets.setdefault(source, _Bucket(BURST_ENTRIES, now))
+        bucket.tokens = min(BURST_ENTRIES, bucket.tokens + max(0.0, now - bucket.at) * ENTRIES_PER_SECOND)
         bucket.at = now
         return bucket
 
@@ -87,7 +87,7 @@ class Rates:
         full = [
             source
             for source, one in self._buckets.items()
-            if not one.left_out and one.tokens + (now - one.at) * PER_SECOND >= BURST
+            if not one.left_out and one.tokens + (now - one.at) * ENTRIES_PER_SECOND >= BURST_ENTRIES
         ]
         for source in full:
             del self._buckets[source]

@@ -27,7 +27,7 @@ from jumpstarter_controller.audit import (
 )
 from jumpstarter_controller.audit.audit_file import AuditError, AuditFile
 from jumpstarter_controller.audit.audit_log import MAX_WAITING, WRITE_SECONDS
-from jumpstarter_controller.audit.rates import BURST, TELL_SECONDS
+from jumpstarter_controller.audit.rates import BURST_ENTRIES, TELL_SECONDS
 
 ANN = ("client", "default", "ann")
 ALL = AuditQuery()
@@ -120,19 +120,19 @@ async def test_who_floods_is_counted_and_nobody_else_is(
     tmp_path: Path, autojump_clock: trio.testing.MockClock
 ) -> None:
     async with running(tmp_path / "j") as journal:
-        for _ in range(BURST + 312):
+        for _ in range(BURST_ENTRIES + 312):
             journal.write(event("again", client="ann"), ANN)
         journal.write(event("bob's", client="bob"), ("client", "default", "bob"))
         await trio.sleep(20)
         entries, _ = await journal.read(AuditQuery(client="ann"))
-        assert len(entries) == BURST + 1
+        assert len(entries) == BURST_ENTRIES + 1
         assert entries[-1].more == 312
         assert words((await journal.read(AuditQuery(client="bob")))[0]) == ["bob's"]
 
 
 async def test_how_many_were_left_out_is_kept_at_the_end(tmp_path: Path) -> None:
     async with running(tmp_path / "j") as journal:
-        for _ in range(BURST + 5):
+        for _ in range(BURST_ENTRIES + 5):
             journal.write(event("again"), ANN)
     async with running(tmp_path / "j") as journal:
         assert (await journal.read(ALL))[0][-1].more == 5

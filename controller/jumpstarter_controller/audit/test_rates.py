@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from jumpstarter_controller.audit import rates
 from jumpstarter_controller.audit.entry import AuditEntry
-from jumpstarter_controller.audit.rates import BURST, PER_SECOND, Rates
+from jumpstarter_controller.audit.rates import BURST_ENTRIES, ENTRIES_PER_SECOND, Rates
 
 STEPS = st.lists(
     st.tuples(
@@ -39,7 +39,7 @@ def test_nothing_is_lost_without_a_count_and_nobody_gets_more_than_is_promised(
             beside = more if index == 0 else 0
             came[who] += 1 + beside
             kept[who] += found.admit(AuditEntry(now, client=who), (who,), now, beside)
-        assert kept[who] <= BURST + now * PER_SECOND + 1
+        assert kept[who] <= BURST_ENTRIES + now * ENTRIES_PER_SECOND + 1
     for one in found.due(now, all_of_it=True):
         counted[one.client] += one.more
     assert kept + counted == came
@@ -63,13 +63,13 @@ def test_whoever_did_nothing_for_long_makes_room_for_others(monkeypatch: pytest.
     found = Rates()
     for number in range(20):
         found.admit(AuditEntry(0.0), (str(number),), 0.0)
-    kept = [found.admit(AuditEntry(0.0), (who,), 1000.0) for who in ("a", "b") for _ in range(BURST)]
+    kept = [found.admit(AuditEntry(0.0), (who,), 1000.0) for who in ("a", "b") for _ in range(BURST_ENTRIES)]
     assert all(kept)
 
 
 def test_a_count_names_what_all_of_them_share() -> None:
     found = Rates()
-    for number in range(BURST + 2):
+    for number in range(BURST_ENTRIES + 2):
         found.admit(AuditEntry(0.0, "lab", board="one", client="ann", lease=str(number)), ("x",), 0.0)
     (entry,) = found.due(0.0, all_of_it=True)
     assert (entry.namespace, entry.board, entry.client, entry.lease, entry.more) == (
@@ -83,7 +83,7 @@ def test_a_count_names_what_all_of_them_share() -> None:
 
 def test_each_count_is_of_what_came_since_the_one_before() -> None:
     found = Rates()
-    for _ in range(BURST):
+    for _ in range(BURST_ENTRIES):
         found.admit(AuditEntry(0.0), ("x",), 0.0)
     for time, user in ((1.0, "ana"), (2.0, "bea")):
         assert not found.admit(AuditEntry(time, board="one", user=user, is_call=True), ("x",), 0.0)
@@ -104,7 +104,7 @@ def test_a_count_that_nobody_was_told_yet_does_not_make_room_for_others(
 ) -> None:
     monkeypatch.setattr(rates, "MAX_SOURCES", 2)
     found = Rates()
-    for _ in range(BURST + 7):
+    for _ in range(BURST_ENTRIES + 7):
         found.admit(AuditEntry(0.0, client="ann"), ("ann",), 0.0)
     for who in ("bob", "cem", "dan"):
         assert found.admit(AuditEntry(0.0, client=who), (who,), 1000.0)

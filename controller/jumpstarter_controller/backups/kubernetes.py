@@ -70,8 +70,8 @@ __all__ = ["MoveReport", "export_lab", "import_lab"]
 LEAD_SECONDS = 20.0
 """A killed controller stays leader for some seconds."""
 LOOK_SECONDS = 2.0
-CHANGES = 50
-"""Are written at a time; between them it is looked whether we still may."""
+CHANGES_PER_WRITE = 50
+"""After each such number of changes, the lock is checked."""
 MAX_NAMED_RECORDS = 8
 STAGE = ".move-"
 SHARED_FILES = (*SECRETS, "tls.crt")
@@ -368,7 +368,7 @@ async def _write(store: Store, plan: MovePlan, namespace: str) -> None:
         while written < total:
             part = [
                 one._replace(revision=revisions.get(one.ref, one.revision))
-                for one in plan.changes[written : written + CHANGES]
+                for one in plan.changes[written : written + CHANGES_PER_WRITE]
             ]
             for done in await _in_thread(partial(store.commit, part)):
                 revisions[done.ref] = done.revision

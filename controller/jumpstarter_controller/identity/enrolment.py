@@ -20,7 +20,7 @@ __all__ = ["CODE_SECONDS", "new_code", "normal", "redeem", "redeemed", "refused"
 CODE_SECONDS = 600.0
 ALPHABET = "23456789ABCDEFGHJKLMNPQRSTUVWXYZ"
 """Without characters that are easily confused."""
-LENGTH = 12
+CODE_LENGTH = 12
 MAX_CODE_LENGTH = 64
 """Of what is typed in, with dashes and spaces."""
 """60 bits: with the attempts that a minute allows, hopeless to guess."""
@@ -38,8 +38,8 @@ def new_code(
     may_label: Iterable[str] = (),
 ) -> tuple[str, PairingCode]:
     """A code to type in, and the record to keep of it. A host's says that it is one."""
-    text = "".join(secrets.choice(ALPHABET) for _ in range(LENGTH))
-    groups = [text[start : start + 4] for start in range(0, LENGTH, 4)]
+    text = "".join(secrets.choice(ALPHABET) for _ in range(CODE_LENGTH))
+    groups = [text[start : start + 4] for start in range(0, CODE_LENGTH, 4)]
     if kind is Kind.HOST:
         groups.insert(0, HOST_PREFIX)
     record = PairingCode(

@@ -57,7 +57,7 @@ def test_a_clock_that_is_set_back_locks_nobody_out() -> None:
 
 
 def test_what_is_remembered_of_tokens_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jumpstarter_controller.identity.tokens.REMEMBERED", 10)
+    monkeypatch.setattr("jumpstarter_controller.identity.tokens.MAX_VERIFIED_TOKENS", 10)
     tokens = issuer()
     for number in range(25):
         token, _ = tokens.issue(Subject(Kind.CLIENT, "lab", f"c{number}", "1"))

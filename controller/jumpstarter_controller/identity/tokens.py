@@ -13,15 +13,14 @@ from jumpstarter_proto.errors import ExitCode
 from jumpstarter_proto.remote import REASON, Kind, ReasonCode
 from jumpstarter_proto.rpc import RpcError, StatusCode
 
-__all__ = ["ISSUER", "LIFETIME", "Subject", "TokenError", "TokenIssuer", "expired"]
+__all__ = ["ISSUER", "TOKEN_LIFETIME_SECONDS", "Subject", "TokenError", "TokenIssuer", "expired"]
 
 ISSUER = "https://localhost:8085"
 """Jumpstarter's name for a controller's own tokens."""
-LIFETIME = 365 * 86400.0
-"""Seconds."""
+TOKEN_LIFETIME_SECONDS = 365 * 86400.0
 MAX_TOKEN_LENGTH = 16 * 1024
-REMEMBERED = 8192
-"""Tokens whose signature was found to be ours."""
+MAX_VERIFIED_TOKENS = 8192
+"""Tokens with a verified signature that are remembered."""
 
 
 class TokenError(RpcError):
@@ -68,7 +67,7 @@ class TokenIssuer:
         key: ec.EllipticCurvePrivateKey,
         endpoint: str,
         *,
-        lifetime: float = LIFETIME,
+        lifetime: float = TOKEN_LIFETIME_SECONDS,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._key = key
@@ -107,7 +106,7 @@ class TokenIssuer:
         found = self._known.get(digest)
         if found is None:
             found = self._verified(token)
-            if len(self._known) >= REMEMBERED:
+            if len(self._known) >= MAX_VERIFIED_TOKENS:
                 self._known.clear()
             self._known[digest] = found
         return found

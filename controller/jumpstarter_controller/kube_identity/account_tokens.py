@@ -23,8 +23,8 @@ from jumpstarter_controller.store.kubernetes.store import KubernetesStore
 __all__ = ["AccountSecretTokens"]
 
 DAY = 86400.0
-LIFETIME = 365 * DAY
-"""At least, where the API server gives as much."""
+MIN_TOKEN_LIFETIME_SECONDS = 365 * DAY
+"""The lifetime that is requested; the API server may grant less."""
 MAX_REVIEWED = 16384
 
 
@@ -70,7 +70,9 @@ class AccountSecretTokens:
     async def for_secret(self, record: Client | Exporter) -> tuple[str, float]:
         """A new token, and when it expires in seconds since the epoch."""
         subject = Subject(KINDS[type(record)], record.namespace, record.name, record.uid)
-        return await self._accounts.issue(subject, max(LIFETIME, self._credentials.lifetime))
+        return await self._accounts.issue(
+            subject, max(MIN_TOKEN_LIFETIME_SECONDS, self._credentials.lifetime)
+        )
 
     async def content(self, token: str) -> SecretContent:
         """The claims of a token in a Secret, which is untrusted. RpcError: it cannot be reviewed now."""

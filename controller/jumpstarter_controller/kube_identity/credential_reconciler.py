@@ -52,7 +52,7 @@ from jumpstarter_controller.store.kubernetes.store import KubernetesStore
 
 __all__ = ["CredentialReconciler", "SecretTokens"]
 
-WORKERS = 4
+MAX_WORKERS = 4
 """Objects that are handled concurrently."""
 MAX_TRIES = 8
 """The number of conflicts in a row after which an object is tried again later."""
@@ -63,7 +63,7 @@ LOOK_SECONDS = 30.0
 """The longest pause, so that a change of the wall clock is noticed."""
 MAX_SAID = 1000
 MISSING, CONFLICT = 404, 409
-LASTING = {400, 403, 422}
+PERMANENT_ERROR_CODES = {400, 403, 422}
 """Statuses of errors that last until somebody changes something: a quota, a role, an immutable Secret."""
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
@@ -128,7 +128,7 @@ class CredentialReconciler:
         """The uid of an object whose token was rotated, and of which no token was in its Secret yet."""
         self._news = Broadcast()
         self._said: dict[str, None] = {}
-        self._threads = trio.CapacityLimiter(WORKERS)
+        self._threads = trio.CapacityLimiter(MAX_WORKERS)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Reconcile until cancelled."""
@@ -146,7 +146,7 @@ class CredentialReconciler:
                 await self._watch.listed.wait()
                 for ref in self._store.refs(*KINDS):
                     self._notice(ref)
-                for _ in range(WORKERS):
+                for _ in range(MAX_WORKERS):
                     nursery.start_soon(self._work)
         finally:
             self._store.on_seen = lambda _: None
@@ -214,7 +214,7 @@ class CredentialReconciler:
         except (UnansweredError, WrongAnswerError, JumpstarterError) as error:
             sentence = self._store.refusal(error) if isinstance(error, WrongAnswerError) else error
             self._say(ref, str(sentence))
-            if isinstance(error, WrongAnswerError) and error.status in LASTING:
+            if isinstance(error, WrongAnswerError) and error.status in PERMANENT_ERROR_CODES:
                 await self._tell(ref, str(sentence))
         except (
             Exception

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jumpstarter_controller.identity.tokens import LIFETIME
+from jumpstarter_controller.identity.tokens import TOKEN_LIFETIME_SECONDS
 from jumpstarter_controller.kube_identity.account_tokens import AccountSecretTokens
 from jumpstarter_controller.kube_identity.accounts import Accounts
 from jumpstarter_controller.kube_identity.credential_reconciler import CredentialReconciler
@@ -20,7 +20,7 @@ __all__ = ["accounts_of", "keepers_of"]
 def accounts_of(store: Store, addresses: Addresses) -> Accounts:
     """The ServiceAccount tokens of a controller with its store in Kubernetes."""
     assert isinstance(store, KubernetesStore)
-    return Accounts(store, addresses.endpoint, addresses.token_seconds or LIFETIME)
+    return Accounts(store, addresses.endpoint, addresses.token_seconds or TOKEN_LIFETIME_SECONDS)
 
 
 def keepers_of(

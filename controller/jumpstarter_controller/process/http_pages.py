@@ -13,7 +13,7 @@ import trio
 __all__ = ["Page", "serve_http"]
 
 MAX_HEAD_BYTES = 16 * 1024
-SECONDS = 10.0
+CONNECTION_SECONDS = 10.0
 """The time limit of a connection."""
 MAX_CONNECTIONS = 32
 
@@ -45,7 +45,7 @@ async def serve_http(
         except trio.WouldBlock:
             return
         try:
-            with trio.move_on_after(SECONDS):
+            with trio.move_on_after(CONNECTION_SECONDS):
                 await _answer(stream, pages)
         except (OSError, trio.BrokenResourceError) as error:
             _log.debug("a scraper has left: %s", error)

@@ -9,9 +9,9 @@ import trio
 import trio.testing
 
 from jumpstarter_controller.process.http_pages import (
+    CONNECTION_SECONDS,
     MAX_CONNECTIONS,
     MAX_HEAD_BYTES,
-    SECONDS,
     Page,
     serve_http,
 )
@@ -73,9 +73,9 @@ async def test_a_head_without_end_gets_no_answer(port: int) -> None:
 async def test_a_silent_connection_ends(autojump_clock: trio.testing.MockClock, port: int) -> None:
     async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
         await stream.send_all(b"GET /metrics")
-        with trio.fail_after(2 * SECONDS):
+        with trio.fail_after(2 * CONNECTION_SECONDS):
             assert await stream.receive_some() == b""
-    assert trio.current_time() >= SECONDS
+    assert trio.current_time() >= CONNECTION_SECONDS
 
 
 async def test_silent_connections_are_few(port: int) -> None:

@@ -19,7 +19,7 @@ RETENTION_SECONDS = 30 * 86400.0
 MAX_ENDED_LEASES = 5000
 """Above this number the oldest ended leases are deleted early."""
 EVERY_SECONDS = 60.0
-AT_ONCE = 500
+LEASES_PER_DELETION = 500
 """Leases that are deleted in one change, so that other changes need not wait."""
 
 _log = logging.getLogger(__name__)
@@ -52,8 +52,8 @@ async def delete_ended_leases(
         )
         count = 0
         try:
-            for start in range(0, len(keys), AT_ONCE):
-                count += await reconciler.change(_removal(keys[start : start + AT_ONCE]))
+            for start in range(0, len(keys), LEASES_PER_DELETION):
+                count += await reconciler.change(_removal(keys[start : start + LEASES_PER_DELETION]))
         except (StoreError, RpcError) as error:  # a full disk, or the end
             _log.debug("ended leases stay for now: %s", error)
         else:

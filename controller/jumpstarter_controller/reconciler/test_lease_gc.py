@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from jumpstarter_controller.lab import Client, Lease
 from jumpstarter_controller.reconciler.lease_gc import (
-    AT_ONCE,
     EVERY_SECONDS,
+    LEASES_PER_DELETION,
     delete_ended_leases,
     leases_to_delete,
 )
@@ -58,7 +58,7 @@ async def test_they_go_from_the_disk_too(tmp_path: Path, mock_clock: trio.testin
                 lambda: None
             )  # the disk is written by a thread, which no clock of ours moves
 
-    count = 2 * AT_ONCE + 7
+    count = 2 * LEASES_PER_DELETION + 7
     store = SqliteStore(tmp_path / "lab.sqlite")
     fill(store, Client(namespace="lab", name="ann", uid="1"))
     fill(store, *(lease(number, 100.0 + number) for number in range(count)))

@@ -29,13 +29,15 @@ from jumpstarter_controller.reconciler.test_reconciler_others import ANN, BOARD
 from jumpstarter_controller.services.messages import exporter_message, lease_news
 from jumpstarter_controller.services.watch_filter import WatchFilter
 from jumpstarter_controller.store import MemoryStore
-from jumpstarter_controller.store.contract import LATEST, check_bounds, key_of
+from jumpstarter_controller.store.contract import MAX_RECORD_TIME_SECONDS, check_bounds, key_of
 from jumpstarter_controller.store.whole import fill, overwrite
 
 WAIT = 10.0
-TIMES = st.sampled_from([0.0, -1.0, 1e9, 2e9, LATEST, -LATEST]) | st.floats(-LATEST, LATEST)
+TIMES = st.sampled_from([0.0, -1.0, 1e9, 2e9, MAX_RECORD_TIME_SECONDS, -MAX_RECORD_TIME_SECONDS]) | st.floats(
+    -MAX_RECORD_TIME_SECONDS, MAX_RECORD_TIME_SECONDS
+)
 PERHAPS = st.none() | TIMES
-NUMBERS = st.sampled_from([0, 1, -1, 2**31, LATEST])
+NUMBERS = st.sampled_from([0, 1, -1, 2**31, MAX_RECORD_TIME_SECONDS])
 NAMES = st.sampled_from(["one", "two", "ann", "", "x/y"])
 SELECTORS = st.sampled_from(["board=rpi4", "", "board in (", "a=b,", "\n", "!x", "x" * 5000])
 LABELS = st.dictionaries(

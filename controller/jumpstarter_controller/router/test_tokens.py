@@ -8,7 +8,13 @@ import jwt
 import pytest
 from jumpstarter_proto.rpc import RpcError, StatusCode
 
-from jumpstarter_controller.router.tokens import AUDIENCE, ISSUER, LEEWAY, LIFETIME, RouterTokens
+from jumpstarter_controller.router.tokens import (
+    AUDIENCE,
+    CLOCK_LEEWAY_SECONDS,
+    ISSUER,
+    ROUTER_TOKEN_SECONDS,
+    RouterTokens,
+)
 
 KEY = b"k" * 32
 NOW = 1000.0
@@ -19,18 +25,25 @@ def tokens(now: float = NOW) -> RouterTokens:
 
 
 @pytest.mark.parametrize(
-    ("asked", "lasts"), [(90.9, 90), (1e9, LIFETIME), (LIFETIME, LIFETIME), (0.2, 1), (-5.0, 1)]
+    ("asked", "lasts"),
+    [
+        (90.9, 90),
+        (1e9, ROUTER_TOKEN_SECONDS),
+        (ROUTER_TOKEN_SECONDS, ROUTER_TOKEN_SECONDS),
+        (0.2, 1),
+        (-5.0, 1),
+    ],
 )
 def test_it_counts_for_as_long_as_is_asked_and_no_longer_than_any_may(asked: float, lasts: int) -> None:
     token = tokens().issue(asked)
-    assert tokens().admit(token).seconds == lasts + LEEWAY
-    end = NOW + lasts + LEEWAY
+    assert tokens().admit(token).seconds == lasts + CLOCK_LEEWAY_SECONDS
+    end = NOW + lasts + CLOCK_LEEWAY_SECONDS
     assert tokens(end - 0.5).admit(token).seconds == 0.5
-    for now in (end, NOW - LEEWAY - 1):
+    for now in (end, NOW - CLOCK_LEEWAY_SECONDS - 1):
         with pytest.raises(RpcError, match="outside of its time; dial again") as refused:
             tokens(now).admit(token)
         assert refused.value.code is StatusCode.UNAUTHENTICATED
-    assert tokens(NOW - LEEWAY).admit(token).seconds == lasts + 2 * LEEWAY
+    assert tokens(NOW - CLOCK_LEEWAY_SECONDS).admit(token).seconds == lasts + 2 * CLOCK_LEEWAY_SECONDS
 
 
 def test_each_is_of_a_stream_of_its_own_and_says_whose_it_is() -> None:
@@ -55,7 +68,7 @@ GOOD: dict[str, Any] = {"iss": ISSUER, "aud": [AUDIENCE], "sub": "s", "exp": NOW
         {"sub": 5},
         {"exp": "soon"},
         {"exp": None},
-        {"nbf": NOW + LEEWAY + 1},
+        {"nbf": NOW + CLOCK_LEEWAY_SECONDS + 1},
     ],
 )
 def test_one_that_is_for_something_else_is_refused(wrong: dict[str, Any]) -> None:

@@ -12,14 +12,14 @@ from jumpstarter_proto.rpc import RpcError, StatusCode
 
 from jumpstarter_controller.process.server_log import FIELDS
 
-__all__ = ["LIFETIME", "RouterClaims", "RouterTokens"]
+__all__ = ["ROUTER_TOKEN_SECONDS", "RouterClaims", "RouterTokens"]
 
 ISSUER = "https://jumpstarter.dev/stream"
 AUDIENCE = "https://jumpstarter.dev/router"
-LIFETIME = 30 * 60
-"""Seconds; it counts only when a stream starts. Who waits for its other side waits no longer."""
-LEEWAY = 30.0
-"""Seconds that the clocks of controller and router may differ."""
+ROUTER_TOKEN_SECONDS = 30 * 60
+"""A router token is checked only when a stream starts. A stream waits for its peer this long at most."""
+CLOCK_LEEWAY_SECONDS = 30.0
+"""The accepted difference between the clocks of controller and router."""
 MAX_TOKEN_LENGTH = 8 * 1024
 
 
@@ -42,8 +42,8 @@ class RouterTokens:
         self._key = key
         self._clock = clock
 
-    def issue(self, lifetime: float = LIFETIME, about: Mapping[str, str] | None = None) -> str:
-        """A token for one new connection, that counts for so many seconds and at most `LIFETIME`.
+    def issue(self, lifetime: float = ROUTER_TOKEN_SECONDS, about: Mapping[str, str] | None = None) -> str:
+        """A token for one new connection, that counts for so many seconds and at most `ROUTER_TOKEN_SECONDS`.
 
         `about` says whose it is, for the router's log.
         """
@@ -54,7 +54,7 @@ class RouterTokens:
                 "iss": ISSUER,
                 "aud": [AUDIENCE],
                 "sub": str(uuid.uuid4()),
-                "exp": now + max(1, int(min(LIFETIME, lifetime))),
+                "exp": now + max(1, int(min(ROUTER_TOKEN_SECONDS, lifetime))),
                 "nbf": now,
                 "iat": now,
                 "jti": str(uuid.uuid4()),
@@ -86,8 +86,8 @@ class RouterTokens:
                 },
             )
             now = self._clock()
-            left = float(claims["exp"]) + LEEWAY - now
-            if left <= 0 or float(claims.get("nbf", 0)) - LEEWAY > now:
+            left = float(claims["exp"]) + CLOCK_LEEWAY_SECONDS - now
+            if left <= 0 or float(claims.get("nbf", 0)) - CLOCK_LEEWAY_SECONDS > now:
                 raise jwt.ExpiredSignatureError("outside of its time; dial again")
             stream = claims["sub"]
         except (jwt.PyJWTError, ValueError, TypeError) as error:

@@ -35,7 +35,7 @@ __all__ = ["AdminService"]
 CODE_SECONDS = (10.0, 86400.0)
 """The shortest and the longest validity of a pairing code."""
 MAX_ENTRIES = 100_000
-PAGE = 500
+ENTRIES_PER_MESSAGE = 500
 """Audit entries in one message."""
 
 
@@ -227,8 +227,8 @@ class AdminService(lab_grpc.AdminServiceServicer):
         )
         entries, left = await self._audit_log.read(query)
         page = pb.JournalPage(left=left, trouble=self._audit_log.trouble)
-        for start in range(0, len(entries), PAGE):
-            page.entries.extend(map(_entry, entries[start : start + PAGE]))
+        for start in range(0, len(entries), ENTRIES_PER_MESSAGE):
+            page.entries.extend(map(_entry, entries[start : start + ENTRIES_PER_MESSAGE]))
             await call.send(page)
             page = pb.JournalPage()
         if not entries:

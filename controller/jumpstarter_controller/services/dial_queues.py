@@ -15,9 +15,9 @@ from jumpstarter_proto.v1 import jumpstarter_pb2
 
 from jumpstarter_controller.lab import Key
 
-__all__ = ["CAPACITY", "DialQueue", "DialQueues"]
+__all__ = ["MAX_WAITING_CONNECTIONS", "DialQueue", "DialQueues"]
 
-CAPACITY = 8
+MAX_WAITING_CONNECTIONS = 8
 """Connections that may wait while the exporter runs its hook."""
 RETURN_SECONDS = 30.0
 """How long the queue is kept after an exporter's Listen has ended."""
@@ -36,7 +36,9 @@ class DialQueue:
         self.process = process
         self.replaced = False
         self.changed = AutoResetEvent()
-        self._delivered: deque[tuple[float, jumpstarter_pb2.ListenResponse]] = deque(maxlen=CAPACITY)
+        self._delivered: deque[tuple[float, jumpstarter_pb2.ListenResponse]] = deque(
+            maxlen=MAX_WAITING_CONNECTIONS
+        )
 
     def delivered(self, connection: jumpstarter_pb2.ListenResponse) -> None:
         """The connection was sent to the exporter."""
@@ -167,7 +169,7 @@ class DialQueues:
                 StatusCode.UNAVAILABLE,
                 f"exporter is not listening on lease {lease.name}; it may be back soon",
             )
-        if len(listener.waiting) >= CAPACITY:
+        if len(listener.waiting) >= MAX_WAITING_CONNECTIONS:
             raise RpcError(StatusCode.RESOURCE_EXHAUSTED, f"listener buffer full on lease {lease.name}")
         listener.waiting.append(connection)
         listener.wake()

@@ -34,7 +34,7 @@ __all__ = [
     "timestamp",
 ]
 
-LATEST = 253402300799.0
+MAX_TIMESTAMP_SECONDS = 253402300799.0
 """The end of the year 9999, the largest Timestamp."""
 
 
@@ -75,7 +75,7 @@ def namespace_of(resource: str) -> str:
 
 def timestamp(seconds: float) -> timestamp_pb2.Timestamp:
     """A time of a record."""
-    fraction, whole = math.modf(min(max(seconds, 0.0), LATEST))
+    fraction, whole = math.modf(min(max(seconds, 0.0), MAX_TIMESTAMP_SECONDS))
     return timestamp_pb2.Timestamp(seconds=int(whole), nanos=int(fraction * 1e9))
 
 

@@ -22,7 +22,7 @@ from msgspec.structs import replace
 
 from jumpstarter_controller.audit import AuditEntry, AuditLog, AuditQuery, CallReport, Source
 from jumpstarter_controller.audit.audit_file import AuditFile
-from jumpstarter_controller.audit.rates import BURST
+from jumpstarter_controller.audit.rates import BURST_ENTRIES
 from jumpstarter_controller.lab import Exporter, Key
 from jumpstarter_controller.reconciler.reconciler import Reconciler
 from jumpstarter_controller.services.call_reports import MAX_AGE, MAX_CALLS, CallReports, call_entry
@@ -139,11 +139,11 @@ async def test_a_report_whose_answer_got_lost_counts_once(lab: Lab, one: Identit
 async def test_a_flood_becomes_a_number(lab: Lab, one: Identity) -> None:
     await report(lab, one, *[ON] * (MAX_CALLS + 100), omitted=7)
     async with lab.admin.ReadJournal(lab_pb2.ReadJournalRequest()) as call:
-        assert len([1 async for page in call for entry in page.entries if entry.is_call]) == BURST
+        assert len([1 async for page in call for entry in page.entries if entry.is_call]) == BURST_ENTRIES
     await lab.journal.flush(is_last=True)
     found = await calls(lab)
-    assert len(found) == BURST + 1
-    assert found[-1].more == MAX_CALLS + 107 - BURST
+    assert len(found) == BURST_ENTRIES + 1
+    assert found[-1].more == MAX_CALLS + 107 - BURST_ENTRIES
     assert (found[-1].board, found[-1].is_call) == ("one", True)
 
 

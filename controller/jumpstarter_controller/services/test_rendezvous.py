@@ -34,7 +34,12 @@ from jumpstarter_controller.services import (
     objects,
 )
 from jumpstarter_controller.services.controller_service import LISTEN_SECONDS, READY_SECONDS
-from jumpstarter_controller.services.dial_queues import CAPACITY, DELIVERED_SECONDS, RETURN_SECONDS, DialQueue
+from jumpstarter_controller.services.dial_queues import (
+    DELIVERED_SECONDS,
+    MAX_WAITING_CONNECTIONS,
+    RETURN_SECONDS,
+    DialQueue,
+)
 from jumpstarter_controller.services.exporter_sessions import INSTANCE
 from jumpstarter_controller.services.rendezvous import Rendezvous as MeetingPlace
 from jumpstarter_controller.store import MemoryStore
@@ -483,10 +488,10 @@ async def test_so_many_connections_wait_for_one_lease(
     listening: DialQueues, autojump_clock: trio.testing.MockClock
 ) -> None:
     listener = listening.listen(MINE)
-    for number in range(CAPACITY):
+    for number in range(MAX_WAITING_CONNECTIONS):
         listening.push(MINE, connection(number))
     with pytest.raises(RpcError, match="listener buffer full") as caught:
-        listening.push(MINE, connection(CAPACITY))
+        listening.push(MINE, connection(MAX_WAITING_CONNECTIONS))
     assert caught.value.code is StatusCode.RESOURCE_EXHAUSTED
     assert await following(listener) == "0"
-    listening.push(MINE, connection(CAPACITY))
+    listening.push(MINE, connection(MAX_WAITING_CONNECTIONS))

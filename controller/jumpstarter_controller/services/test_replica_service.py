@@ -25,7 +25,7 @@ from jumpstarter_controller.replicas import Members, ReplicaRecord, peers
 from jumpstarter_controller.replicas.peers import Peers, peer_server_context
 from jumpstarter_controller.services import CallAuthenticator, ExporterStreams
 from jumpstarter_controller.services.conftest import SIGNING
-from jumpstarter_controller.services.dial_queues import CAPACITY, DialQueues
+from jumpstarter_controller.services.dial_queues import MAX_WAITING_CONNECTIONS, DialQueues
 from jumpstarter_controller.services.exporter_sessions import ExporterSessions
 from jumpstarter_controller.services.rendezvous import Rendezvous
 from jumpstarter_controller.services.replica_service import ReplicaService
@@ -75,7 +75,7 @@ async def test_a_connection_goes_to_where_the_exporter_listens(tmp_path: Path) -
             await push(connection(1))
         assert await listener.next() == connection(1)
         assert await meeting.is_listening(LEASE, 0.0)
-        for number in range(CAPACITY):
+        for number in range(MAX_WAITING_CONNECTIONS):
             there.push(LEASE, connection(number))
         with pytest.raises(RpcError) as caught:
             async with meeting.found(LEASE, 1.0) as push:

@@ -54,7 +54,7 @@ __all__ = [
 ]
 
 R = TypeVar("R", bound=Record)
-LATEST = 253402300799
+MAX_RECORD_TIME_SECONDS = 253402300799
 """The end of the year 9999, in seconds since the epoch: the largest number in a record."""
 MAX_NAME_LENGTH = 253
 """Characters, as in Kubernetes."""
@@ -333,7 +333,10 @@ def check_bounds(record: Record) -> None:
     for part in parts:
         for name in part.__struct_fields__:
             value = getattr(part, name)
-            if isinstance(value, int | float) and not -LATEST <= value <= LATEST:
+            if (
+                isinstance(value, int | float)
+                and not -MAX_RECORD_TIME_SECONDS <= value <= MAX_RECORD_TIME_SECONDS
+            ):
                 raise ValueError(f"its {name} is {str(value)[:20]}")
 
 

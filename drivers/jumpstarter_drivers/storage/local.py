@@ -48,10 +48,10 @@ PathLike = str | os.PathLike[str]
 
 _CLOSE_SECONDS = 1.0
 
-CHUNK = 1024 * 1024
+CHUNK_BYTES = 1024 * 1024
 """Bytes read from or written to a local file at a time."""
 
-_MAX_RECORDED_BYTES = 2 * CHUNK
+_MAX_RECORDED_BYTES = 2 * CHUNK_BYTES
 """Of a stream, to begin it again: looking at it reads much less."""
 
 
@@ -129,7 +129,7 @@ class FileSource:
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """The next bytes; empty at the end. Raises LocalFileError."""
         data = await trio.to_thread.run_sync(
-            self._read, min(max_bytes or CHUNK, CHUNK), abandon_on_cancel=True
+            self._read, min(max_bytes or CHUNK_BYTES, CHUNK_BYTES), abandon_on_cancel=True
         )
         self.sent += len(data)
         self.progress(self.sent)
@@ -162,7 +162,7 @@ class FileSink:
         self._waiting.append(data)
         self._length += len(data)
         self.received += len(data)
-        if self._length >= CHUNK:
+        if self._length >= CHUNK_BYTES:
             await self.flush()
         self.progress(self.received)
 

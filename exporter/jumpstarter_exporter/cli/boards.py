@@ -14,7 +14,7 @@ from jumpstarter_proto.terminal import print_line, print_text
 from jumpstarter_proto.texts import shown
 from jumpstarter_proto.v1.jumpstarter_pb2 import GetReportResponse
 
-from jumpstarter_exporter.cli.drain import MAX_TEXT, SECONDS, asked
+from jumpstarter_exporter.cli.drain import CALL_SECONDS, MAX_TEXT, asked
 from jumpstarter_exporter.serve.discovered_devices import IDENTITY, IDENTITY_REASON, PROFILE
 from jumpstarter_exporter.session.report import INTERFACE, NAME, REASON, STATE
 
@@ -25,7 +25,7 @@ def list_boards(*, output: str, socket: Path | None) -> int:
     """Returns the exit code. RpcError: no exporter is running."""
 
     async def ask(stub: HostServiceStub) -> host_pb2.ListBoardsResponse:
-        return await stub.ListBoards(host_pb2.ListBoardsRequest(), timeout=SECONDS)
+        return await stub.ListBoards(host_pb2.ListBoardsRequest(), timeout=CALL_SECONDS)
 
     listed = asked(ask, socket)
     if output == "text":
@@ -43,7 +43,7 @@ def forget_device(name: str, *, socket: Path | None) -> int:
     """Returns the exit code. RpcError: NOT_FOUND, there is no such device; FAILED_PRECONDITION, it is plugged in."""
 
     async def ask(stub: HostServiceStub) -> host_pb2.ForgetResponse:
-        return await stub.Forget(host_pb2.ForgetRequest(device=name), timeout=SECONDS)
+        return await stub.Forget(host_pb2.ForgetRequest(device=name), timeout=CALL_SECONDS)
 
     asked(ask, socket)
     print_line(f"{shown(name)} is forgotten")

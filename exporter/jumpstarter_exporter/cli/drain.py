@@ -19,8 +19,8 @@ from jumpstarter_proto.texts import shown
 from jumpstarter_exporter.serve import sockets
 
 __all__ = [
+    "CALL_SECONDS",
     "MAX_TEXT",
-    "SECONDS",
     "BoardChoiceError",
     "asked",
     "chosen_boards",
@@ -29,7 +29,7 @@ __all__ = [
     "resume_boards",
 ]
 
-SECONDS = 10.0
+CALL_SECONDS = 10.0
 START_SECONDS = 300.0
 """Time limit for running hooks and opening devices."""
 PROGRESS_SECONDS = 10.0
@@ -74,11 +74,11 @@ def drain_boards(boards: Sequence[str], *, exit_after: bool, socket: Path | None
         for name in await _unknown_first(stub, boards):
             request = host_pb2.DrainRequest(board=name, exit=exit_after and not boards)
             with refusals.reported():
-                answer = await stub.Drain(request, timeout=SECONDS)
+                answer = await stub.Drain(request, timeout=CALL_SECONDS)
                 _print_boards(answer.boards)
                 found |= bool(answer.boards)
         if exit_after and boards and not refusals.code:
-            await stub.Drain(host_pb2.DrainRequest(board=boards[-1], exit=True), timeout=SECONDS)
+            await stub.Drain(host_pb2.DrainRequest(board=boards[-1], exit=True), timeout=CALL_SECONDS)
         return found
 
     is_found = asked(ask, socket)
@@ -139,7 +139,7 @@ async def _unknown_first(stub: HostServiceStub, boards: Sequence[str]) -> list[s
     """The names, unknown ones first; "" stands for all boards."""
     names = list(boards) or [""]
     if len(names) > 1:
-        listed = await stub.ListBoards(host_pb2.ListBoardsRequest(), timeout=SECONDS)
+        listed = await stub.ListBoards(host_pb2.ListBoardsRequest(), timeout=CALL_SECONDS)
         known = {one.name for one in listed.boards}
         names.sort(key=lambda name: name in known)
     return names

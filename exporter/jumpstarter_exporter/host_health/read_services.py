@@ -13,7 +13,7 @@ from jumpstarter_exporter.host_health.host_files import HostFiles
 __all__ = ["SYSTEMCTL", "parse_units", "read_services"]
 
 SYSTEMCTL = "systemctl"
-SECONDS = 5.0
+SYSTEMCTL_SECONDS = 5.0
 MAX_UNITS = 140
 MAX_OUTPUT = 256 * 1024
 _UNITS = ("jumpstarter-exporter.service", "jumpstarter-exporter.socket", "jumpstarter-exporter@*.service")
@@ -39,7 +39,7 @@ async def read_services(
     command = [*program, "show", f"--property={','.join(_PROPERTIES)}", *_UNITS]
     environment = {**os.environ, "LC_ALL": "C", "SYSTEMD_PAGER": "", "SYSTEMD_COLORS": "0"}
     try:
-        with trio.fail_after(SECONDS):
+        with trio.fail_after(SYSTEMCTL_SECONDS):
             ended = await trio.run_process(
                 command,
                 capture_stdout=True,
@@ -49,7 +49,7 @@ async def read_services(
                 deliver_cancel=_kill,
             )
     except trio.TooSlowError:
-        return Unread(f"systemctl did not answer within {SECONDS:g} s")
+        return Unread(f"systemctl did not answer within {SYSTEMCTL_SECONDS:g} s")
     except OSError as error:
         return Unread(f"systemctl cannot be run: {error.strerror}")
     if ended.returncode:

@@ -81,7 +81,7 @@ async def test_a_systemctl_that_fails_hangs_or_is_not_there_is_a_sentence(
     assert failed == Unread("systemctl ended with 1: no bus")
     missing = await read_services(files, ["/nowhere/systemctl"])
     assert missing == Unread("systemctl cannot be run: No such file or directory")
-    monkeypatch.setattr(services_module, "SECONDS", 0.1)
+    monkeypatch.setattr(services_module, "SYSTEMCTL_SECONDS", 0.1)
     hung = await read_services(files, program(tmp_path, "import signal\nwhile True: signal.pause()"))
     assert hung == Unread("systemctl did not answer within 0.1 s")
 

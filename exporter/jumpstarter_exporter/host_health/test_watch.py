@@ -15,7 +15,12 @@ from jumpstarter_exporter.config.board_devices import add_board
 from jumpstarter_exporter.devices.inventory import Inventory
 from jumpstarter_exporter.host_health import HostFacts, Severity
 from jumpstarter_exporter.host_health.facts import MemoryFacts, PowerFacts, ServiceUnit
-from jumpstarter_exporter.host_health.watch import LOOK_SECONDS, SYSTEM_LOOKS, HealthWatch, HostReport
+from jumpstarter_exporter.host_health.watch import (
+    LOOK_SECONDS,
+    LOOKS_PER_SYSTEM_READ,
+    HealthWatch,
+    HostReport,
+)
 
 SERVICE = ServiceUnit("jumpstarter-exporter.service", "loaded", "enabled", "active")
 
@@ -83,11 +88,11 @@ async def test_programs_are_started_more_rarely_and_what_they_said_stays(
 ) -> None:
     host = Host()
     watch = HealthWatch(Inventory(), lambda: host)
-    for _ in range(SYSTEM_LOOKS):
+    for _ in range(LOOKS_PER_SYSTEM_READ):
         report = await watch.newest()
         assert "service.active" in {one.key for one in report.findings}
         await trio.sleep(LOOK_SECONDS)
-    assert (host.looks, host.system_looks) == (SYSTEM_LOOKS, 1)
+    assert (host.looks, host.system_looks) == (LOOKS_PER_SYSTEM_READ, 1)
     await watch.newest()
     assert host.system_looks == 2
 

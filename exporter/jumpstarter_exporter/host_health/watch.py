@@ -22,7 +22,7 @@ __all__ = ["LOOK_SECONDS", "HealthWatch", "HostReport", "Looks"]
 
 LOOK_SECONDS = 60.0
 """Interval of reading small files, which wakes no disk and starts no program."""
-SYSTEM_LOOKS = 10
+LOOKS_PER_SYSTEM_READ = 10
 """After so many of them everything else is read: units, permissions, udev's files, other programs."""
 _log = logging.getLogger(__name__)
 _RANK = (Severity.ERROR, Severity.WARNING, Severity.UNKNOWN, Severity.OK)
@@ -123,7 +123,7 @@ class HealthWatch:
         look = self._looks()
         facts = await look.hardware(self._facts)
         facts = replace(facts, power=self._remembered(facts.power))
-        if self._count % SYSTEM_LOOKS == 0:
+        if self._count % LOOKS_PER_SYSTEM_READ == 0:
             nodes, outputs = self._devices()
             facts = await look.system(facts, nodes, outputs, is_service=True)
         self._count += 1

@@ -10,10 +10,10 @@ from google.protobuf.message import DecodeError
 from jumpstarter_proto.rpc import RpcError, StatusCode
 from jumpstarter_proto.v1.router_pb2 import FRAME_TYPE_DATA, FrameType, StreamRequest
 
-__all__ = ["HEAD", "pack", "unpack"]
+__all__ = ["MAX_HEADER_BYTES", "pack", "unpack"]
 
-HEAD = 16
-"""Bytes that `pack` puts in front of a payload, at most."""
+MAX_HEADER_BYTES = 16
+"""The size limit of the header that `pack` adds to a payload."""
 _PAYLOAD = 0x0A
 """Field 1, of any length."""
 

@@ -18,15 +18,15 @@ from typing import Protocol, TypeAlias
 
 import trio
 
-from jumpstarter_proto.byte_streams.router_frames import HEAD, pack, unpack
+from jumpstarter_proto.byte_streams.router_frames import MAX_HEADER_BYTES, pack, unpack
 from jumpstarter_proto.rpc import ByteTransport, ClientCall, RpcError, SendBuffer, ServerCall
 from jumpstarter_proto.v1 import router_pb2
 
-__all__ = ["CONFIRM", "FRAME", "RouterStream"]
+__all__ = ["CONFIRM", "FRAME_BYTES", "RouterStream"]
 
-FRAME = 65536
-"""Most bytes of one frame that we send."""
-TUNNEL_FRAME = 2 * FRAME - 1024
+FRAME_BYTES = 65536
+"""The size limit of a sent frame."""
+TUNNEL_FRAME_BYTES = 2 * FRAME_BYTES - 1024
 """The same in a stream that carries a connection: a frame of a stream in it stays one frame, heads and all."""
 CONFIRM = ("x_jmp_confirm", "1")
 """The header that asks for confirmations, in the request and in the answer."""
@@ -214,13 +214,13 @@ class RouterStream(trio.abc.HalfCloseableStream):
         self._heard.unpark_all()
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """Send data of any size; up to `FRAME` bytes arrive as one piece.
+        """Send data of any size; up to `FRAME_BYTES` bytes arrive as one piece.
 
         Raises:
             trio.BrokenResourceError: the call has ended.
             trio.ClosedResourceError: `send_eof` or `aclose` came before.
         """
-        await self._send_all(data, FRAME)
+        await self._send_all(data, FRAME_BYTES)
 
     async def _send_all(self, data: bytes | bytearray | memoryview, most: int) -> None:
         if self._closed or self._sent_eof:
@@ -246,8 +246,8 @@ class RouterStream(trio.abc.HalfCloseableStream):
         """Frames of a connection's bytes, as long as nothing has to wait."""
         if self._closed or self._sent_eof or self._send_conflicts.is_held or self._confirming is not None:
             return  # `_send_all` says what is wrong, or is at it
-        while size := min(send_buffer.size, TUNNEL_FRAME):
-            if self._frames.allowance() < size + HEAD:
+        while size := min(send_buffer.size, TUNNEL_FRAME_BYTES):
+            if self._frames.allowance() < size + MAX_HEADER_BYTES:
                 return
             self._frames.send_now(pack(send_buffer.take(size)))
 
@@ -417,7 +417,7 @@ class _TunnelWire:
         """A frame at a time, as before."""
 
     async def write(self, send_buffer: SendBuffer) -> None:
-        await self._send_all(send_buffer.take(TUNNEL_FRAME), TUNNEL_FRAME)
+        await self._send_all(send_buffer.take(TUNNEL_FRAME_BYTES), TUNNEL_FRAME_BYTES)
 
 
 class _Conflict:

@@ -7,7 +7,7 @@ from google.protobuf.message import DecodeError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jumpstarter_proto.byte_streams.router_frames import HEAD, pack, unpack
+from jumpstarter_proto.byte_streams.router_frames import MAX_HEADER_BYTES, pack, unpack
 from jumpstarter_proto.rpc import RpcError
 from jumpstarter_proto.v1.router_pb2 import FRAME_TYPE_DATA, FRAME_TYPE_GOAWAY, StreamRequest, StreamResponse
 
@@ -21,7 +21,7 @@ def test_a_payload_is_packed_as_protobuf_does(payload: bytes) -> None:
     assert packed == StreamRequest(payload=payload).SerializeToString()
     assert packed == StreamResponse(payload=payload).SerializeToString()
     assert pack(memoryview(payload)) == pack(bytearray(payload)) == packed
-    assert len(packed) <= len(payload) + HEAD
+    assert len(packed) <= len(payload) + MAX_HEADER_BYTES
     assert unpack(packed) == (FRAME_TYPE_DATA, payload)
 
 

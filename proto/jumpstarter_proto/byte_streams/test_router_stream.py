@@ -13,7 +13,7 @@ import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jumpstarter_proto.byte_streams.router_stream import FRAME, TUNNEL_FRAME, RouterStream
+from jumpstarter_proto.byte_streams.router_stream import FRAME_BYTES, TUNNEL_FRAME_BYTES, RouterStream
 from jumpstarter_proto.rpc import (
     Options,
     RpcError,
@@ -80,7 +80,7 @@ async def test_a_connection_inside_of_a_stream_carries_calls_of_any_size_at_once
                 reply = await channel.unary(UNARY, Bytes(value=bytes(size)))
                 assert len(reply.value) == size
 
-        for size in (0, 1, FRAME, TUNNEL_FRAME, TUNNEL_FRAME + 1, 3 * 1024 * 1024):
+        for size in (0, 1, FRAME_BYTES, TUNNEL_FRAME_BYTES, TUNNEL_FRAME_BYTES + 1, 3 * 1024 * 1024):
             nursery.start_soon(ask, size)
 
 
@@ -101,7 +101,7 @@ async def test_a_wire_in_a_stream_sends_large_frames_as_far_as_the_window_goes()
         await trio.testing.wait_all_tasks_blocked()  # the peer's window is known
         wire.write_now(send_buffer)
         sent = len(data) - send_buffer.size
-        assert TUNNEL_FRAME <= sent <= Options().stream_window
+        assert TUNNEL_FRAME_BYTES <= sent <= Options().stream_window
         wire.write_now(send_buffer)
         assert len(data) - send_buffer.size == sent, "what waited for the socket was passed by"
         go_on.set()
@@ -111,7 +111,7 @@ async def test_a_wire_in_a_stream_sends_large_frames_as_far_as_the_window_goes()
         await stream.send_eof()
         await done.wait()
     assert b"".join(frames) == data
-    assert max(map(len, frames)) == TUNNEL_FRAME
+    assert max(map(len, frames)) == TUNNEL_FRAME_BYTES
 
 
 async def test_a_wire_leaves_a_closed_stream_alone() -> None:
@@ -151,7 +151,7 @@ async def test_large_data_goes_in_frames_and_arrives_whole() -> None:
         await stream.send_all(data)
         await stream.send_eof()
         assert await read_all(stream) == data
-    assert frames == [FRAME] * (len(data) // FRAME) + [len(data) % FRAME]
+    assert frames == [FRAME_BYTES] * (len(data) // FRAME_BYTES) + [len(data) % FRAME_BYTES]
 
 
 async def test_a_part_of_a_frame_leaves_the_rest() -> None:
@@ -195,7 +195,7 @@ async def test_sending_into_a_call_that_ended_breaks() -> None:
 
     async def flood(stream: RouterStream) -> None:
         while True:
-            await stream.send_all(bytes(FRAME))
+            await stream.send_all(bytes(FRAME_BYTES))
 
     async with connected(leave) as (stream, _):
         with pytest.raises(trio.BrokenResourceError):
@@ -294,7 +294,7 @@ class NarrowFrames:
         self.sent.append(router_pb2.StreamRequest.FromString(frame).frame_type)
 
     def allowance(self) -> int:
-        return 0 if not self.room.is_set() else FRAME
+        return 0 if not self.room.is_set() else FRAME_BYTES
 
     def send_now(self, frame: bytes, /) -> None:
         self.sent.append("now")

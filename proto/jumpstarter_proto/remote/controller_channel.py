@@ -18,7 +18,7 @@ from jumpstarter_proto.v1 import router_grpc
 __all__ = ["CONNECT_SECONDS", "open_controller", "open_router", "open_router_stream"]
 
 CONNECT_SECONDS = 10.0
-TUNNEL_WINDOW = 4 * 1024 * 1024
+TUNNEL_WINDOW_BYTES = 4 * 1024 * 1024
 """What a router may send to us before we have read it. The connection inside reads at once, and has bounds of its own;
 less would cost more frames to give it back, and throughput where the way is long."""
 
@@ -93,7 +93,7 @@ async def open_router_stream(
 
     Raises what `open_controller` raises.
     """
-    options = replace(options, stream_window=max(options.stream_window, TUNNEL_WINDOW))
+    options = replace(options, stream_window=max(options.stream_window, TUNNEL_WINDOW_BYTES))
     async with (
         _channel(
             endpoint, trust, [("authorization", f"Bearer {token}")], timeout, options, to_router=True

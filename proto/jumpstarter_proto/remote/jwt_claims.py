@@ -17,7 +17,7 @@ SUBJECT_AUDIENCE = "urn:jumpstarter:"
 """Of a token that the controller's cluster signs: the audience that says whose it is begins so."""
 RENEWAL_SECONDS = 30 * 86400.0
 """A token that is good for longer than three times that is renewed so long before its end."""
-LATEST = 253_370_764_800.0
+MAX_TIME_SECONDS = 253_370_764_800.0
 """The year 9999, in seconds since the epoch: a later time is a date in no time zone."""
 
 
@@ -27,7 +27,7 @@ class Claims:
 
     issuer: str = ""
     expires: float | None = None
-    """Seconds since the epoch, from 0 to `LATEST`."""
+    """Seconds since the epoch, from 0 to `MAX_TIME_SECONDS`."""
     audiences: tuple[str, ...] = ()
     client: str = ""
     """Whose connection a router's token is for, if its controller is ours."""
@@ -84,5 +84,5 @@ def _time(claim: object) -> float | None:
     """A number may be larger than a float can be, and may be no number."""
     if not isinstance(claim, int | float) or isinstance(claim, bool):
         return None
-    time_of_end = float(min(max(claim, 0.0), LATEST))
+    time_of_end = float(min(max(claim, 0.0), MAX_TIME_SECONDS))
     return None if math.isnan(time_of_end) else time_of_end

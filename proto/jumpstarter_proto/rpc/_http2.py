@@ -45,9 +45,9 @@ _MAX_LATE_STREAMS = 1024
 WORK_AT_ONCE = 20_000
 """See `Http2.work`."""
 _WORK_FRAME, _WORK_SETTINGS, _WORK_REFUSAL = 1, 10, 20
-DEFAULT_WINDOW = 65535
+DEFAULT_WINDOW_BYTES = 65535
 """What HTTP/2 lets a peer send on a connection before anything was agreed on."""
-BLOCK_OVERHEAD = 64 * 1024
+BLOCK_OVERHEAD_BYTES = 64 * 1024
 """So much larger than its headers may a header block be."""
 TOO_MUCH_WORK = "the peer sends too many frames that serve no call"
 MAX_FRAME = 2**20
@@ -163,18 +163,18 @@ class Http2:
         self.encoder = hpack.Encoder()
         self.decoder = hpack.Decoder(max_header_list_size=max_header_list)
         self.max_inbound_frame_size = settings[SettingCodes.MAX_FRAME_SIZE]
-        self.outbound_flow_control_window = DEFAULT_WINDOW
+        self.outbound_flow_control_window = DEFAULT_WINDOW_BYTES
         """What the peer lets us send on all streams together."""
         self.highest_inbound_stream_id = self.highest_outbound_stream_id = 0
         self.send_buffer = SendBuffer()
         self.calls: dict[int, Any] = {}
-        self.inbound = ConnectionWindow(DEFAULT_WINDOW)
+        self.inbound = ConnectionWindow(DEFAULT_WINDOW_BYTES)
         self._connection_window = window
         self._is_client = client
         self._owner = owner
         self._packer = HeaderPacker(self.encoder)
         self._unpacker = HeaderUnpacker(self.decoder)
-        self._max_block = max_header_list + BLOCK_OVERHEAD
+        self._max_block = max_header_list + BLOCK_OVERHEAD_BYTES
         self._unread = b""
         """The beginning of a frame that is not DATA."""
         self._preface = b"" if self._is_client else _PREFACE
@@ -210,8 +210,8 @@ class Http2:
 
     def widen(self) -> None:
         """Give the connection its full window, and room for all headers that we take."""
-        self._max_block = self.decoder.max_header_list_size + BLOCK_OVERHEAD
-        if count := self.inbound.grow(max(self._connection_window, DEFAULT_WINDOW)):
+        self._max_block = self.decoder.max_header_list_size + BLOCK_OVERHEAD_BYTES
+        if count := self.inbound.grow(max(self._connection_window, DEFAULT_WINDOW_BYTES)):
             self._send_window(0, count)
 
     def new_stream_id(self) -> int | None:

@@ -37,15 +37,16 @@ from jumpstarter_proto.rpc._types import Options, RpcError, StatusCode
 
 __all__ = ["CallState", "MessageSink", "Mux", "MuxOwner"]
 
-HIGH_WATER = 256 * 1024
-"""Senders wait while more than this waits for the socket."""
-FLOOD = 4 * 1024 * 1024
-CHUNK = 256 * 1024
-"""Most bytes of one frame; smaller ones keep calls from waiting for each other's."""
+HIGH_WATER_BYTES = 256 * 1024
+"""Senders wait while more bytes than this are not yet written to the socket."""
+MAX_UNSENT_BYTES = 4 * 1024 * 1024
+"""A connection with more unsent bytes is closed: its peer requests answers and does not read them."""
+MAX_FRAME_BYTES = 256 * 1024
+"""The size limit of a frame. Small frames of several calls can alternate."""
 TURN_BYTES = 1024 * 1024
-"""Other tasks get their turn at the latest when one has sent so much."""
-TURN_MESSAGE = 4096
-"""What a message counts besides its bytes."""
+"""After sending this much, a task lets other tasks run."""
+TURN_MESSAGE_BYTES = 4096
+"""The cost of a message besides its own bytes."""
 WORK_PER_SECOND = 4000
 WORK_BURST = 20_000
 """About microseconds of work that serves no call: a peer that makes us do more is cut off."""
@@ -191,9 +192,9 @@ class Mux:
         """Why we have cut the connection; empty while we have not."""
         self._confined: int | None = None
         """What an unauthenticated peer may make us hold, in bytes."""
-        self._flood = FLOOD
+        self._flood = MAX_UNSENT_BYTES
         """A peer that makes us hold more than this, unsent, is cut off: senders stop far below it."""
-        self._high_water, self._chunk = HIGH_WATER, CHUNK
+        self._high_water, self._chunk = HIGH_WATER_BYTES, MAX_FRAME_BYTES
         self._goodbye = ""
         """The reason that the peer gave when it refused new calls."""
         self.closed = trio.Event()
@@ -260,8 +261,8 @@ class Mux:
     def release(self) -> None:
         """The peer is authenticated."""
         if self._confined is not None:
-            self._confined, self._flood = None, FLOOD
-            self._high_water, self._chunk = HIGH_WATER, CHUNK
+            self._confined, self._flood = None, MAX_UNSENT_BYTES
+            self._high_water, self._chunk = HIGH_WATER_BYTES, MAX_FRAME_BYTES
             self._transport.read_at_most(RECEIVE_BYTES)
             self._held_less.unpark_all()
             self.connection.release()
@@ -549,7 +550,7 @@ class Mux:
             await self._send_in_parts(call, message, end=end)
         if not more:
             self.flush()
-        self._turn += size + TURN_MESSAGE
+        self._turn += size + TURN_MESSAGE_BYTES
         if self._turn > TURN_BYTES:
             self._turn = 0
             await trio.lowlevel.checkpoint()

@@ -19,12 +19,12 @@ from jumpstarter_proto.rpc._send_buffer import SendBuffer
 
 __all__ = ["TlsListener", "TlsStream"]
 
-PIECE = 256 * 1024
+MAX_PIECE_BYTES = 256 * 1024
 """Most that is encrypted or read at a time. Frames of 64 KiB fit, heads and all."""
-STEP = 72 * 1024
+OPENSSL_STEP_BYTES = 72 * 1024
 """So much of it goes through OpenSSL's buffers at a time: they grow to what is in them, and never shrink again. A frame
 of 64 KiB goes in one."""
-RECORD = 16 * 1024
+TLS_RECORD_BYTES = 16 * 1024
 """Most bytes of one record."""
 
 
@@ -43,7 +43,7 @@ class TlsStream(trio.abc.Stream):
         """Without a `server_hostname` it is the server's end."""
         self.transport_stream = socket
         self._fileno = socket.socket.fileno
-        self._reader = SocketReader(self._fileno, PIECE)
+        self._reader = SocketReader(self._fileno, MAX_PIECE_BYTES)
         self._context, self._server_hostname = context, server_hostname
         self._encrypted = memoryview(b"")
         self._received = b""
@@ -64,7 +64,7 @@ class TlsStream(trio.abc.Stream):
             server_side=self._server_hostname is None,
             server_hostname=self._server_hostname,
         )
-        self._reader.most = RECORD
+        self._reader.most = TLS_RECORD_BYTES
         while True:
             try:
                 self._tls.do_handshake()
@@ -81,7 +81,7 @@ class TlsStream(trio.abc.Stream):
                 await self._write_encrypted()
                 # The peer's first words may have come with the end of its handshake.
                 self._received = self._decrypt()
-                self._reader.most = PIECE
+                self._reader.most = MAX_PIECE_BYTES
                 return
 
     def selected_alpn_protocol(self) -> str | None:
@@ -105,8 +105,8 @@ class TlsStream(trio.abc.Stream):
         """Send all of it, behind what was promised before."""
         await self._write_encrypted()
         view = memoryview(data)
-        for start in range(0, len(view), PIECE):
-            self._encrypt(view[start : start + PIECE])
+        for start in range(0, len(view), MAX_PIECE_BYTES):
+            self._encrypt(view[start : start + MAX_PIECE_BYTES])
             await self._write_encrypted()
 
     async def wait_send_all_might_not_block(self) -> None:
@@ -145,8 +145,8 @@ class TlsStream(trio.abc.Stream):
         while self._failure is None and not self._ended and (data := await self._read()):
             pieces = []
             view = memoryview(data)
-            for start in range(0, len(view), STEP):
-                self._incoming.write(view[start : start + STEP])
+            for start in range(0, len(view), OPENSSL_STEP_BYTES):
+                self._incoming.write(view[start : start + OPENSSL_STEP_BYTES])
                 if piece := self._decrypt():
                     pieces.append(piece)
             if pieces:
@@ -169,7 +169,7 @@ class TlsStream(trio.abc.Stream):
         read, incoming = self._tls.read, self._incoming
         try:
             while True:
-                piece = read(RECORD)
+                piece = read(TLS_RECORD_BYTES)
                 if not piece:
                     self._ended = True  # said in TLS's own way
                     break
@@ -187,7 +187,7 @@ class TlsStream(trio.abc.Stream):
     def write_now(self, send_buffer: SendBuffer) -> None:
         """As much as goes without waiting, in the order in which it was encrypted."""
         while self._write_encrypted_now() and send_buffer.size:
-            self._encrypt(send_buffer.take(PIECE))
+            self._encrypt(send_buffer.take(MAX_PIECE_BYTES))
 
     async def write(self, send_buffer: SendBuffer) -> None:
         """Wait until something can be written, and write it."""
@@ -198,7 +198,7 @@ class TlsStream(trio.abc.Stream):
         pieces = [self._encrypted] if self._encrypted else []
         view = memoryview(data)
         while view:
-            view = view[self._tls.write(view[:STEP]) :]
+            view = view[self._tls.write(view[:OPENSSL_STEP_BYTES]) :]
             pieces.append(memoryview(self._outgoing.read()))
         self._encrypted = pieces[0] if len(pieces) == 1 else memoryview(b"".join(pieces))
 

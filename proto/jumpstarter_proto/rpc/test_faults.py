@@ -294,7 +294,7 @@ async def test_peer_that_asks_and_does_not_read_is_cut_off(nursery: trio.Nursery
     with trio.fail_after(20), pytest.raises(trio.BrokenResourceError):  # noqa: PT012 - as above
         await ours.send_all(PREFACE + settings)
         while True:
-            await ours.send_all(ping * (_mux.FLOOD // len(ping) // 4))
+            await ours.send_all(ping * (_mux.MAX_UNSENT_BYTES // len(ping) // 4))
 
 
 async def test_oversized_header_list_ends_the_connection(nursery: trio.Nursery) -> None:

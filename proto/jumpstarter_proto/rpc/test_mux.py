@@ -8,7 +8,7 @@ import trio.testing
 
 from jumpstarter_proto.rpc import Options
 from jumpstarter_proto.rpc._events import GoingAway, RequestReceived
-from jumpstarter_proto.rpc._mux import CLOSING_GRACE_SECONDS, HIGH_WATER, Mux
+from jumpstarter_proto.rpc._mux import CLOSING_GRACE_SECONDS, HIGH_WATER_BYTES, Mux
 
 
 class Nobody:
@@ -31,7 +31,7 @@ async def test_sender_that_waits_is_woken_by_whoever_empties_the_outbox() -> Non
         theirs.setblocking(False)
         stream = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
         mux = Mux(stream, Nobody(), client=True, options=Options())
-        mux._send_buffer.append(bytes(8 * HIGH_WATER))
+        mux._send_buffer.append(bytes(8 * HIGH_WATER_BYTES))
         drained = trio.Event()
 
         async def drain() -> None:
@@ -43,7 +43,7 @@ async def test_sender_that_waits_is_woken_by_whoever_empties_the_outbox() -> Non
             await trio.testing.wait_all_tasks_blocked()
             assert not drained.is_set()
             while mux._send_buffer.size:
-                theirs.recv(HIGH_WATER)
+                theirs.recv(HIGH_WATER_BYTES)
                 mux.flush()
             with trio.fail_after(10):
                 await drained.wait()
@@ -62,7 +62,7 @@ class _Ends:
 
 @pytest.mark.parametrize("who", ["writer", "reader"])
 async def test_sender_that_waits_is_not_woken_before_there_is_room(who: str) -> None:
-    ends = _Ends(8 * HIGH_WATER)
+    ends = _Ends(8 * HIGH_WATER_BYTES)
     mux = ends.mux
     woken: list[int] = []
 
@@ -79,17 +79,17 @@ async def test_sender_that_waits_is_not_woken_before_there_is_room(who: str) -> 
                 mux.flush()
             await trio.testing.wait_all_tasks_blocked()
             while not woken:
-                ends.theirs.recv(HIGH_WATER)
+                ends.theirs.recv(HIGH_WATER_BYTES)
                 if who == "reader":
                     mux.flush()
                 await trio.testing.wait_all_tasks_blocked()
             mux.lose("the test is over")
             nursery.cancel_scope.cancel()
-    assert 0 < woken[0] < HIGH_WATER
+    assert 0 < woken[0] < HIGH_WATER_BYTES
 
 
 async def test_what_is_queued_is_sent_also_when_the_connection_is_cancelled() -> None:
-    ends = _Ends(2 * HIGH_WATER)
+    ends = _Ends(2 * HIGH_WATER_BYTES)
     received = 0
     with ends.theirs:
         async with trio.open_nursery() as nursery:
@@ -100,13 +100,13 @@ async def test_what_is_queued_is_sent_also_when_the_connection_is_cancelled() ->
                 peer = trio.SocketStream(trio.socket.from_stdlib_socket(ends.theirs))
                 while data := await peer.receive_some():
                     received += len(data)
-    assert received > 2 * HIGH_WATER
+    assert received > 2 * HIGH_WATER_BYTES
 
 
 async def test_a_peer_that_does_not_read_delays_the_end_by_a_second(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    ends = _Ends(8 * HIGH_WATER)
+    ends = _Ends(8 * HIGH_WATER_BYTES)
     with ends.theirs:
         async with trio.open_nursery() as nursery:
             await nursery.start(ends.mux.run)

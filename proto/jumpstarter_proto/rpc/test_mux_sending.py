@@ -11,7 +11,7 @@ import trio.testing
 
 from jumpstarter_proto.rpc import Options
 from jumpstarter_proto.rpc._connection import GrpcConnection
-from jumpstarter_proto.rpc._mux import CHUNK, HIGH_WATER, CallState, Mux
+from jumpstarter_proto.rpc._mux import HIGH_WATER_BYTES, MAX_FRAME_BYTES, CallState, Mux
 from jumpstarter_proto.rpc.conftest import STREAM
 from jumpstarter_proto.rpc.test_mux import Nobody
 
@@ -70,11 +70,11 @@ async def open_sender(window: int = 8 << 20) -> AsyncIterator[Sender]:
 
 async def test_a_large_message_goes_in_frames_of_which_each_is_small() -> None:
     async with open_sender() as sender, trio.open_nursery() as nursery:
-        nursery.start_soon(sender.mux.send, sender.call, bytes(CHUNK * 5 // 2))
+        nursery.start_soon(sender.mux.send, sender.call, bytes(MAX_FRAME_BYTES * 5 // 2))
         await trio.testing.wait_all_tasks_blocked()
         sizes = await sender.data_sizes()
-    assert sum(sizes) == CHUNK * 5 // 2 + 5
-    assert max(sizes) <= CHUNK
+    assert sum(sizes) == MAX_FRAME_BYTES * 5 // 2 + 5
+    assert max(sizes) <= MAX_FRAME_BYTES
 
 
 async def test_a_sender_of_small_messages_stops_when_the_peer_does_not_read() -> None:
@@ -86,7 +86,7 @@ async def test_a_sender_of_small_messages_stops_when_the_peer_does_not_read() ->
 
         nursery.start_soon(send)
         await trio.testing.wait_all_tasks_blocked()
-        assert HIGH_WATER < sender.mux._send_buffer.size < HIGH_WATER + 60_000
+        assert HIGH_WATER_BYTES < sender.mux._send_buffer.size < HIGH_WATER_BYTES + 60_000
         nursery.cancel_scope.cancel()
 
 
@@ -94,14 +94,18 @@ async def test_who_sends_what_goes_without_waiting_stops_when_the_peer_does_not_
     async with open_sender() as sender:
         while sender.mux.allowance(sender.call) >= 50_000:
             sender.mux.send_now(sender.call, bytes(50_000))
-        assert HIGH_WATER < sender.mux._send_buffer.size < HIGH_WATER + 60_000
+        assert HIGH_WATER_BYTES < sender.mux._send_buffer.size < HIGH_WATER_BYTES + 60_000
 
 
 async def test_a_sender_of_a_large_message_stops_when_the_peer_does_not_read() -> None:
     async with open_sender() as sender, trio.open_nursery() as nursery:
         nursery.start_soon(sender.mux.send, sender.call, bytes(4 << 20))
         await trio.testing.wait_all_tasks_blocked()
-        assert HIGH_WATER < sender.mux._send_buffer.size <= HIGH_WATER + CHUNK + FRAME_HEADER
+        assert (
+            HIGH_WATER_BYTES
+            < sender.mux._send_buffer.size
+            <= HIGH_WATER_BYTES + MAX_FRAME_BYTES + FRAME_HEADER
+        )
         nursery.cancel_scope.cancel()
 
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jumpstarter_proto.rpc._send_buffer import SendBuffer
-from jumpstarter_proto.rpc._tls import PIECE, TlsStream
+from jumpstarter_proto.rpc._tls import MAX_PIECE_BYTES, TlsStream
 from jumpstarter_proto.rpc.conftest import tls_pair
 
 Contexts = tuple[ssl.SSLContext, ssl.SSLContext]
@@ -37,7 +37,7 @@ async def receive_exactly(stream: TlsStream, size: int, most: int | None) -> byt
 
 
 @pytest.mark.parametrize("most", [None, 1000, 70_000])
-@pytest.mark.parametrize("size", [1, 16 * 1024, PIECE, 3 * 1024 * 1024 + 7])
+@pytest.mark.parametrize("size", [1, 16 * 1024, MAX_PIECE_BYTES, 3 * 1024 * 1024 + 7])
 async def test_bytes_arrive_as_they_were_sent_both_ways(ends: Ends, size: int, most: int | None) -> None:
     data = bytes(range(251)) * (size // 251 + 1)
     data = data[:size]
@@ -61,7 +61,7 @@ async def test_a_peer_that_reads_nothing_stops_the_writer_with_one_piece_at_most
     data = bytes(8 * 1024 * 1024)
     send_buffer.append(data)
     ours.write_now(send_buffer)
-    assert 0 < ours.pending <= PIECE + 1024
+    assert 0 < ours.pending <= MAX_PIECE_BYTES + 1024
     assert send_buffer.size > len(data) // 2
     # A write that is cancelled while it waits has lost nothing and sent nothing twice.
     with trio.move_on_after(0.01) as scope:

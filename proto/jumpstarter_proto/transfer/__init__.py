@@ -5,7 +5,7 @@ Exporter and client do it here, and nowhere else. Small JSON documents are `jump
 
 from jumpstarter_proto.reach import EVERYWHERE, AddressRefused, Reach
 from jumpstarter_proto.transfer.http import (
-    REDIRECTS,
+    MAX_REDIRECTS,
     TransferError,
     TransferLimits,
     TransferTimeout,
@@ -16,7 +16,7 @@ from jumpstarter_proto.transfer.request import TransferRequest
 
 __all__ = [
     "EVERYWHERE",
-    "REDIRECTS",
+    "MAX_REDIRECTS",
     "AddressRefused",
     "Reach",
     "TransferError",

@@ -22,8 +22,8 @@ __all__ = ["TransferError", "TransferLimits", "TransferTimeout", "get", "put"]
 
 T = TypeVar("T")
 
-REDIRECTS = 10
-CHUNK = 1024 * 1024
+MAX_REDIRECTS = 10
+CHUNK_BYTES = 1024 * 1024
 _REDIRECT = frozenset({301, 302, 303, 307, 308})
 _PARTIAL = 206
 
@@ -150,7 +150,7 @@ class _Transfer:
 
     def fetch(self) -> http.client.HTTPResponse:
         """Blocking: GET, after redirects."""
-        for _ in range(REDIRECTS + 1):
+        for _ in range(MAX_REDIRECTS + 1):
             self._open().request("GET", self._target, headers=self._headers)
             response = self._receive()
             location = response.getheader("Location")
@@ -158,7 +158,7 @@ class _Transfer:
                 return response
             self._drop()
             self.request = self.request.redirected(location)
-        raise http.client.HTTPException(f"more than {REDIRECTS} redirects")
+        raise http.client.HTTPException(f"more than {MAX_REDIRECTS} redirects")
 
     def start_upload(self) -> None:
         """Blocking: PUT, up to its body."""
@@ -187,7 +187,7 @@ class _Transfer:
     def answer(self) -> http.client.HTTPResponse:
         """Blocking: the server's answer, with its body read."""
         response = self._receive()
-        response.read(CHUNK)
+        response.read(CHUNK_BYTES)
         return response
 
 
@@ -213,7 +213,7 @@ async def get(
 
         async def receive() -> bytes:
             nonlocal missing
-            data = await transfer.run(partial(response.read, CHUNK))
+            data = await transfer.run(partial(response.read, CHUNK_BYTES))
             if missing is not None:
                 missing -= len(data)
                 if not data and missing:

@@ -17,8 +17,8 @@ from jumpstarter_controller.identity.tokens import MAX_TOKEN_LENGTH, TokenError,
 
 __all__ = ["Issuer", "IssuerSettings"]
 
-LEEWAY = 30.0
-"""Seconds that an issuer's clock may differ from ours."""
+CLOCK_LEEWAY_SECONDS = 30.0
+"""The accepted difference between an issuer's clock and ours."""
 MAX_USERNAME_LENGTH = 256
 
 _log = logging.getLogger(__name__)
@@ -116,9 +116,9 @@ class Issuer:
             raise _failed(error) from None
         now = self._clock()
         # Not a number is neither before nor behind anything.
-        if not ends + LEEWAY > now:
+        if not ends + CLOCK_LEEWAY_SECONDS > now:
             raise expired()
-        if not begins - LEEWAY <= now:
+        if not begins - CLOCK_LEEWAY_SECONDS <= now:
             raise TokenError("oidc: the token is from the future; set the clocks of both machines")
         return claims
 

@@ -1,8 +1,8 @@
 """An issuer's public keys as they were last fetched, and when to fetch them again. No I/O.
 
 Tokens that name a key that is not known may be signed with a new one, or be garbage: the keys are fetched again,
-but not more often than `PAUSE`, whoever sends what. Keys that are old are fetched again, too, so that one that was
-withdrawn ends; while the issuer does not answer, they go on.
+but not more often than each `MIN_FETCH_INTERVAL_SECONDS`. Old keys are fetched again as well, so that withdrawn keys
+become invalid; while the issuer does not answer, they stay valid.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ import jwt
 
 __all__ = ["ALGORITHMS", "KeyCache", "KeyLookup"]
 
-PAUSE = 10.0
-"""Seconds between two fetches."""
-OLD = 600.0
-"""Seconds after which keys are fetched again."""
-OLD_PAUSE = 60.0
-"""Seconds between two fetches of keys that are old: whoever has to wait for one should be rare."""
+MIN_FETCH_INTERVAL_SECONDS = 10.0
+"""The shortest interval between two fetches."""
+MAX_KEY_AGE_SECONDS = 600.0
+"""The age at which keys are fetched again."""
+OLD_KEYS_RETRY_SECONDS = 60.0
+"""The interval between two attempts to replace old keys; a request may have to wait for an attempt."""
 MAX_KEYS = 64
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512")
 """Only asymmetric algorithms: with a symmetric one, an issuer's public key could be used to sign tokens."""
@@ -53,9 +53,9 @@ class KeyCache:
         """Of a token with that header."""
         since = math.inf if self._tried is None else now - self._tried
         if not self.candidates(header):
-            return KeyLookup.MISSING if since >= PAUSE else KeyLookup.NO
-        is_old = self._fetched is None or now - self._fetched >= OLD
-        return KeyLookup.OLD if is_old and since >= OLD_PAUSE else KeyLookup.YES
+            return KeyLookup.MISSING if since >= MIN_FETCH_INTERVAL_SECONDS else KeyLookup.NO
+        is_old = self._fetched is None or now - self._fetched >= MAX_KEY_AGE_SECONDS
+        return KeyLookup.OLD if is_old and since >= OLD_KEYS_RETRY_SECONDS else KeyLookup.YES
 
     def trying(self, now: float) -> None:
         """A fetch begins."""

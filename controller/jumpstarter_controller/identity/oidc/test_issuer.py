@@ -16,7 +16,7 @@ from jwt.algorithms import ECAlgorithm
 
 from jumpstarter_controller.identity import Authenticator, TokenError, TokenIssuer
 from jumpstarter_controller.identity.oidc import Issuer, IssuerSettings
-from jumpstarter_controller.identity.oidc.keys import OLD, PAUSE
+from jumpstarter_controller.identity.oidc.keys import MAX_KEY_AGE_SECONDS, MIN_FETCH_INTERVAL_SECONDS
 from jumpstarter_controller.identity.tokens import MAX_TOKEN_LENGTH
 
 URL = "https://id.example"
@@ -158,7 +158,7 @@ async def test_one_fetch_serves_all_and_garbage_causes_few(
         with pytest.raises(TokenError, match="no key"):
             await issuer.verify(forged)
     assert server.fetches == 1
-    await trio.sleep(PAUSE)
+    await trio.sleep(MIN_FETCH_INTERVAL_SECONDS)
     server.keys["new"] = ec.generate_private_key(ec.SECP256R1())
     await issuer.verify(server.token("new"))
     assert server.fetches == 2
@@ -170,15 +170,15 @@ async def test_keys_go_on_while_the_issuer_is_down(
     issuer = server.trusted()
     await issuer.verify(server.token())
     server.fails = True
-    await trio.sleep(OLD + 1)
+    await trio.sleep(MAX_KEY_AGE_SECONDS + 1)
     await issuer.verify(server.token())
     assert "its keys as of before go on" in caplog.text
     server.keys["new"] = ec.generate_private_key(ec.SECP256R1())
-    await trio.sleep(PAUSE)
+    await trio.sleep(MIN_FETCH_INTERVAL_SECONDS)
     with pytest.raises(TokenError, match="cannot be had now"):
         await issuer.verify(server.token("new"))
     server.fails = False
-    await trio.sleep(PAUSE)
+    await trio.sleep(MIN_FETCH_INTERVAL_SECONDS)
     await issuer.verify(server.token("new"))
 
 
@@ -200,7 +200,7 @@ async def test_while_one_fetches_new_keys_the_old_ones_do_for_others(
 ) -> None:
     issuer = server.trusted()
     await issuer.verify(server.token())
-    await trio.sleep(OLD)
+    await trio.sleep(MAX_KEY_AGE_SECONDS)
     began = trio.current_time()
     took: list[float] = []
 

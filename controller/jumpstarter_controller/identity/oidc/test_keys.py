@@ -9,7 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
-from jumpstarter_controller.identity.oidc.keys import MAX_KEYS, OLD, OLD_PAUSE, PAUSE, KeyCache, KeyLookup
+from jumpstarter_controller.identity.oidc.keys import (
+    MAX_KEY_AGE_SECONDS,
+    MAX_KEYS,
+    MIN_FETCH_INTERVAL_SECONDS,
+    OLD_KEYS_RETRY_SECONDS,
+    KeyCache,
+    KeyLookup,
+)
 
 RSA = RSAAlgorithm.to_jwk(rsa.generate_private_key(65537, 2048).public_key(), as_dict=True)
 EC = ECAlgorithm.to_jwk(ec.generate_private_key(ec.SECP256R1()).public_key(), as_dict=True)
@@ -35,22 +42,22 @@ def test_whatever_comes_keys_are_not_fetched_more_often_than_that(steps: list[tu
             cache.fetched({"keys": [key("a"), key("b")]}, now)
             fetches.append(now)
         elif known is KeyLookup.NO:
-            assert now - fetches[-1] < PAUSE
+            assert now - fetches[-1] < MIN_FETCH_INTERVAL_SECONDS
         if kid in ("a", "b"):
             assert cache.candidates(header(kid)), "a known key went away"
-    assert all(later - before >= PAUSE for before, later in itertools.pairwise(fetches))
+    assert all(later - before >= MIN_FETCH_INTERVAL_SECONDS for before, later in itertools.pairwise(fetches))
 
 
 def test_keys_that_are_old_are_fetched_again_and_go_on_meanwhile() -> None:
     cache = KeyCache()
     cache.trying(0.0)
     cache.fetched({"keys": [key("a")]}, 0.0)
-    assert cache.look(header("a"), OLD - 1) is KeyLookup.YES
-    assert cache.look(header("a"), OLD) is KeyLookup.OLD
-    cache.trying(OLD)  # and it failed
-    assert cache.look(header("a"), OLD + OLD_PAUSE - 1) is KeyLookup.YES
-    assert cache.look(header("a"), OLD + OLD_PAUSE) is KeyLookup.OLD
-    assert cache.look(header("b"), OLD + PAUSE) is KeyLookup.MISSING
+    assert cache.look(header("a"), MAX_KEY_AGE_SECONDS - 1) is KeyLookup.YES
+    assert cache.look(header("a"), MAX_KEY_AGE_SECONDS) is KeyLookup.OLD
+    cache.trying(MAX_KEY_AGE_SECONDS)  # and it failed
+    assert cache.look(header("a"), MAX_KEY_AGE_SECONDS + OLD_KEYS_RETRY_SECONDS - 1) is KeyLookup.YES
+    assert cache.look(header("a"), MAX_KEY_AGE_SECONDS + OLD_KEYS_RETRY_SECONDS) is KeyLookup.OLD
+    assert cache.look(header("b"), MAX_KEY_AGE_SECONDS + MIN_FETCH_INTERVAL_SECONDS) is KeyLookup.MISSING
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 15.0
 """A server that has not answered by then may have done what it was asked for, or not."""
 PIECE_BYTES = 64 * 1024
-PAGE = 500
+OBJECTS_PER_PAGE = 500
 """Objects of one answer to a list."""
 MAX_MESSAGE_CHARACTERS = 1000
 _LONG_VALUE = re.compile(r'Invalid value: "(?:[^"\\]|\\.){200,}": ')
@@ -181,14 +181,17 @@ class Api:
             UnansweredError, WrongAnswerError: how it failed.
         """
         items: list[Object] = []
-        query = {"limit": str(PAGE)}
+        query = {"limit": str(OBJECTS_PER_PAGE)}
         while True:
             try:
                 answer = self.ask("GET", path, query=query)
             except WrongAnswerError as error:
                 if error.status != EXPIRED or "continue" not in query:
                     raise
-                items, query = [], {"limit": str(PAGE)}  # what the pages are of is not known any more
+                items, query = (
+                    [],
+                    {"limit": str(OBJECTS_PER_PAGE)},
+                )  # what the pages are of is not known any more
                 continue
             metadata = answer["metadata"]
             items += answer["items"]

@@ -33,7 +33,7 @@ READABLE = f"{PREFIX}Readable"
 """The type of the condition that an object gets which is no record."""
 WRITTEN = f"{PREFIX}Written"
 """The type of the condition that has what is ours in a status."""
-TICKS = 1_000_000
+AGE_TICKS_PER_SECOND = 1_000_000
 """An age is in microseconds, as two leases may be made within a millisecond."""
 
 _REQUEST = note("request")
@@ -104,7 +104,11 @@ class Mapping:
             age = _AGE.read(item)
         except ValueError:
             age = None
-        return round(read_time(item["metadata"]["creationTimestamp"]) * TICKS) if age is None else age
+        return (
+            round(read_time(item["metadata"]["creationTimestamp"]) * AGE_TICKS_PER_SECOND)
+            if age is None
+            else age
+        )
 
     def made(self, record: Record, namespace: str, request: str, age: int) -> Object:
         """The object of a new record, with a status that says nothing."""
