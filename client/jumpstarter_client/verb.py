@@ -31,6 +31,8 @@ class Verb(NamedTuple):
     """The function with the signature and the docstring; its first parameter is the client."""
     needs_device: bool = True
     """Otherwise it is called with None instead of a client, and no exporter is used."""
+    takes_all_words: bool = False
+    """It gets the words after the device as they were typed. In `j`, the device is the command: `j ssh ls -l`."""
 
     @property
     def help(self) -> str:
@@ -42,13 +44,18 @@ class Verb(NamedTuple):
 @overload
 def verb(method: M) -> M: ...
 @overload
-def verb(*, name: str, needs_device: bool = True) -> Callable[[M], M]: ...
+def verb(*, name: str, needs_device: bool = True, takes_all_words: bool = False) -> Callable[[M], M]: ...
 def verb(
-    method: M | None = None, *, name: str | None = None, needs_device: bool = True
+    method: M | None = None,
+    *,
+    name: str | None = None,
+    needs_device: bool = True,
+    takes_all_words: bool = False,
 ) -> M | Callable[[M], M]:
     """Mark a method (a twin, or a plain blocking function) as a command, under another `name` if given.
 
-    A verb that needs no device is a plain function that ignores its first parameter.
+    A verb that needs no device is a plain function that ignores its first parameter. One that takes all words is a
+    plain method with the parameter `*words: str`.
     """
 
     def mark(target: M) -> M:
@@ -61,6 +68,8 @@ def verb(
         target.__verb__ = name or ""  # type: ignore[union-attr] # a function, or a twin with a slot for it
         if not needs_device:
             target.__needs_device__ = False  # type: ignore[union-attr] # a plain function
+        if takes_all_words:
+            target.__takes_all_words__ = True  # type: ignore[union-attr] # a plain function
         return target
 
     return mark if method is None else mark(method)
@@ -82,5 +91,11 @@ def verbs(client: type) -> dict[str, Verb]:
         member = getattr(client, attribute)
         if member is not None:
             function = getattr(member, "function", member)
-            result[name] = Verb(name, attribute, function, getattr(function, "__needs_device__", True))
+            result[name] = Verb(
+                name,
+                attribute,
+                function,
+                needs_device=getattr(function, "__needs_device__", True),
+                takes_all_words=getattr(function, "__takes_all_words__", False),
+            )
     return result

@@ -39,7 +39,7 @@ def _run(command: Callable[[list[str], GlobalOptions], int | None]) -> int:
     try:
         arguments = sys.argv[1:]
         if arguments[:1] != ["__complete"]:  # its options may be incomplete
-            options, arguments = split(arguments)
+            options, arguments = split(arguments, is_tree=command is start_j)
         options.apply()
         return int(command(arguments, options) or ExitCode.OK)
     except (Exception, KeyboardInterrupt, BaseExceptionGroup) as error:  # the edge of the process

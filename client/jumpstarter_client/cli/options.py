@@ -203,10 +203,11 @@ OPTIONS = (
 BY_NAME = {name: option for option in OPTIONS for name in option.names}
 
 
-def split(arguments: list[str]) -> tuple[GlobalOptions, list[str]]:
+def split(arguments: list[str], *, is_tree: bool = False) -> tuple[GlobalOptions, list[str]]:
     """Take the options of every command out of the arguments before `--`; return the rest in order.
 
-    `-o` stays, because it names a file for some verbs (see `take_output`).
+    `-o` stays, because it names a file for some verbs (see `take_output`). In `j` (`is_tree`), which has its board
+    already, `-l` after a device is an argument of its verb, too: `j ssh -l root`.
 
     Raises:
         UsageError: a value is missing or invalid, or two options contradict each other.
@@ -219,7 +220,8 @@ def split(arguments: list[str]) -> tuple[GlobalOptions, list[str]]:
             break
         name, equals, value = word.partition("=")
         option = BY_NAME.get(name)
-        if option is None or (name == "--board" and rest[:1] == ["test"]):  # `test` has its own --board
+        belongs_to_verb = (name == "--board" and rest[:1] == ["test"]) or (name == "-l" and is_tree and rest)
+        if option is None or belongs_to_verb:  # `test` has its own --board
             rest.append(word)
         elif option.metavar:
             value = value if equals else next(words, "")

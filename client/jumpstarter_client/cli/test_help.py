@@ -40,6 +40,7 @@ Interfaces (`jumpstarter INTERFACE --help` lists the verbs):
   network
   power
   serial
+  ssh
   storage
   uboot
   video

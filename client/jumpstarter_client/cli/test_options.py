@@ -186,3 +186,9 @@ def test_formats_of_output() -> None:
         take_output(["-o", "name"], ("json", "yaml"))
     with pytest.raises(UsageError, match="not ''"):
         take_output(["-o"])
+
+
+def test_in_the_tree_an_option_of_ssh_belongs_to_the_verb() -> None:
+    options, rest = split(["-l", "a=b", "ssh", "-l", "root", "ls"], is_tree=True)
+    assert rest == ["ssh", "-l", "root", "ls"]
+    assert options == GlobalOptions(selector="a=b")

@@ -48,10 +48,13 @@ def run_tree(arguments: list[str], options: GlobalOptions) -> ExitCode:
 
 def _run_below(node: Node, arguments: list[str], title: str, options: GlobalOptions) -> ExitCode:
     words = list(arguments)
-    while words and words[0] in node.children:
+    while words and words[0] in node.children and _whole_command(node) is None:
         node = node.children[words.pop(0)]
     known = _verbs(node)
     title = " ".join([title, *arguments[: len(arguments) - len(words)]])
+    if (whole := _whole_command(node)) is not None and words[:1] not in (["-h"], ["--help"]):
+        call_verb(node.client, whole, words, title, options)
+        return ExitCode.OK
     if not words or words[0] in ("-h", "--help"):
         _print_help(node, known, title)
         return ExitCode.OK
@@ -69,11 +72,23 @@ def _run_below(node: Node, arguments: list[str], title: str, options: GlobalOpti
     return ExitCode.OK
 
 
+def _whole_command(node: Node) -> Verb | None:
+    """The verb for which the device itself stands."""
+    if getattr(node.client, "stub_reason", None):
+        return None
+    return next((verb for verb in _verbs(node).values() if verb.takes_all_words), None)
+
+
 def _verbs(node: Node) -> dict[str, Verb]:
     return verbs(type(node.client))
 
 
 def _print_help(node: Node, known: dict[str, Verb], title: str) -> None:
+    if (whole := _whole_command(node)) is not None:
+        from jumpstarter_client.cli.parser import print_help  # noqa: PLC0415
+
+        print_help(whole, title, device=False)
+        return
     print_line(f"Usage: {title} COMMAND [ARGUMENT ...]")
     if node.description:
         print_text(f"\n{node.description[:MAX_DESCRIPTION]}\n")

@@ -55,7 +55,7 @@ def run_verb(interface: str, arguments: list[str], options: GlobalOptions) -> Ex
     if word not in known:
         raise UsageError(f"{interface} has no verb {word!r}{nearest(word, known)}")
     verb = known[word]
-    if _asks_for_help(rest):
+    if _asks_for_help(rest[:1] if verb.takes_all_words else rest):
         from jumpstarter_client.cli.parser import print_help  # noqa: PLC0415
 
         print_help(verb, f"jumpstarter {interface} {word}", device=verb.needs_device)
@@ -104,10 +104,13 @@ def call_verb(
 ) -> None:
     """Parse the arguments of a verb, call it, and print the result."""
     output = options.output
-    if not _has_own_output(verb):
-        output, arguments = take_output(arguments)
     positional: tuple[Any, ...] = ()
     named: dict[str, Any] = {}
+    if verb.takes_all_words:
+        positional = tuple(arguments[1:] if arguments[:1] == ["--"] else arguments)
+        arguments = []
+    elif not _has_own_output(verb):
+        output, arguments = take_output(arguments)
     if arguments or _needs_arguments(verb):
         from jumpstarter_client.cli.parser import parse  # noqa: PLC0415 - loads an argument parser
 
