@@ -37,6 +37,7 @@ Commands:
   version     print the version
 
 Interfaces (`jumpstarter INTERFACE --help` lists the verbs):
+  gpio
   network
   power
   serial

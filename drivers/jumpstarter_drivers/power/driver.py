@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import threading
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from jumpstarter_exporter.core import Core
-from jumpstarter_exporter.driver import DeviceFailed, DeviceMissing, export
+from jumpstarter_exporter.driver import DeviceMissing, export
 
-from jumpstarter_drivers.power import pins
 from jumpstarter_drivers.power.command import CommandPower
 from jumpstarter_drivers.power.interface import PowerInterface, State, as_state
 from jumpstarter_drivers.power.reading import PowerReading
+from jumpstarter_drivers.power.relay import RelayCore, Wiring
 from jumpstarter_drivers.power.supplies import SupplyGroup
 
 __all__ = [
@@ -77,64 +75,6 @@ class SyncMockPower(PowerInterface):
         yield PowerReading(voltage=5.0, current=2.0)
 
 
-@dataclass(frozen=True)
-class _Wiring:
-    pin: int | str
-    active_high: bool
-    at_open: State
-    factory: str | None = None
-    chip: str | None = None
-
-
-class RelayCore(Core["_Relay"]):
-    """The GPIO line of a relay: held from its first use to the end of the exporter, driven only by users."""
-
-    def __init__(self, config: _Relay) -> None:
-        super().__init__(config)
-        self._line: pins.OutputLine | None = None
-        # on() and off() run in worker threads.
-        self._lock = threading.Lock()
-
-    async def open(self) -> None:
-        """Find the pin, and switch to `at_open`.
-
-        Raises DeviceMissing when there is no such GPIO hardware, DeviceBusy when another device has the pin.
-        """
-        await self.in_thread(self._acquire)
-
-    async def close(self) -> None:
-        """Release the pin for other devices when the current user is done. Its level stays as it is.
-
-        The log says so if the kernel takes it back when the process ends.
-        """
-        await self.in_thread(self._let_go)
-
-    def _let_go(self) -> None:
-        with self._lock:
-            line, self._line = self._line, None
-            if line is not None:
-                if warning := line.end_warning:
-                    self.logger.warning("%s", warning)
-                line.release()
-
-    def switch(self, state: State) -> None:
-        """Drive the pin. Blocking."""
-        if state == "leave":
-            return
-        with self._lock:
-            if self._line is None:
-                raise DeviceFailed("the relay is closed; connect again")
-            self._line.drive(high=(state == "on") == self.config.switching.active_high)
-            self.logger.info("%s: %s", self._line.name, state)
-
-    def _acquire(self) -> None:
-        wiring = self.config.switching
-        with self._lock:
-            if self._line is None:
-                self._line = pins.acquire(wiring.pin, factory=wiring.factory, chip=wiring.chip)
-        self.switch(wiring.at_open)
-
-
 class _Relay(PowerInterface):
     """Switches by one pin. A subclass is the configuration that leads to the wiring."""
 
@@ -146,7 +86,7 @@ class _Relay(PowerInterface):
         self.switching = self.wiring()
 
     @abstractmethod
-    def wiring(self) -> _Wiring:
+    def wiring(self) -> Wiring:
         """What is wired to what. Raises ValueError for a configuration that makes no sense."""
 
     @export
@@ -194,7 +134,7 @@ class GpioRelay(_Relay):
         """The chip, if one is named."""
         return [str(chip)] if (chip := values.get("chip")) is not None else []
 
-    def wiring(self) -> _Wiring:
+    def wiring(self) -> Wiring:
         """Return how the relay is configured to be driven."""
         at_close, self.release = as_state(self.at_close), as_state(self.release)
         if at_close != "leave":
@@ -208,7 +148,7 @@ class GpioRelay(_Relay):
                 )
             if not self.chip.startswith("/dev/"):
                 raise ValueError(f"chip is {self.chip!r}; it takes a path such as /dev/gpiochip1")
-        return _Wiring(
+        return Wiring(
             self.pin, self.active_high, as_state(self.at_open), factory=self.pin_factory, chip=self.chip
         )
 
@@ -234,7 +174,7 @@ class PowerSwitch(_Relay):
         """The chip."""
         return [str(values.get("device", cls.device))]
 
-    def wiring(self) -> _Wiring:
+    def wiring(self) -> Wiring:
         """Convert the configured value."""
         for key, value, plain in (("drive", self.drive, "push_pull"), ("bias", self.bias, "as_is")):
             if value not in (None, plain):
@@ -242,7 +182,7 @@ class PowerSwitch(_Relay):
         if not self.device.startswith("/dev/"):
             raise ValueError(f"device is {self.device!r}; it takes a chip such as /dev/gpiochip0")
         at_open: State = "on" if self.initial_value in ("active", "on", True) else "off"
-        return _Wiring(self.line, not self.active_low, at_open, chip=self.device)
+        return Wiring(self.line, not self.active_low, at_open, chip=self.device)
 
 
 @dataclass(kw_only=True, eq=False)

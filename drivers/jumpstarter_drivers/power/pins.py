@@ -1,4 +1,4 @@
-"""GPIO output lines that keep their level after use.
+"""GPIO lines: outputs that keep their level after use, and inputs that are watched.
 
 gpiozero's devices turn their pin into an input when they are closed or collected, and its default pin factory
 does so for all pins when the process exits. A board's power must survive both. So this module uses gpiozero's
@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from jumpstarter_exporter.driver import DeviceBusy, DeviceFailed, DeviceMissing
 
 from jumpstarter_drivers.power.gpio_chip import close_chip, is_raspberry_pi, number_of, open_chip
 
-__all__ = ["OutputLine", "acquire", "factory", "loses_outputs"]
+__all__ = ["InputLine", "OutputLine", "acquire", "acquire_input", "factory", "loses_outputs"]
 
 _REVERTING = frozenset({"lgpio"})
 """Factories that ask the kernel for lines, which are its own again when the process has ended."""
@@ -57,6 +57,13 @@ class OutputLine:
             else:
                 pin.output_with_state(high)
 
+    def is_high(self) -> bool:
+        """The level to which it is driven. DeviceFailed if it was not driven yet."""
+        if not self._is_driven:
+            raise DeviceFailed(f"{self.name} is not driven yet; switch it on or off first")
+        with _faults(self.name):
+            return bool(self._factory.pin(self.name).state)
+
     @property
     def end_warning(self) -> str:
         """A sentence about its level after the process has ended; empty if it stays as it is, or was not driven."""
@@ -73,6 +80,50 @@ class OutputLine:
             _taken.discard((id(self._factory), self.name))
 
 
+class InputLine:
+    """One line that is read, held by one device until `release`. It is never driven."""
+
+    def __init__(self, owner: Any, info: Any) -> None:
+        self._factory = owner
+        self._changed: Callable[[float, object], None] | None = None
+        self.name: str = info.name
+
+    def watch(self, pull: str | None, report: Callable[[bool], object]) -> bool:
+        """Make the pin an input and return its level; `report` gets that of each change, in any thread.
+
+        Args:
+            pull: up, down or floating; None: as the factory has it.
+            report: Must not block or raise.
+        """
+        with _faults(self.name):
+            pin = self._factory.pin(self.name)
+            pin.when_changed = None
+            pin.function = "input"
+            if pull is not None:
+                pin.pull = pull
+            pin.edges = "both"
+
+            def changed(_ticks: float, level: object) -> None:
+                report(bool(level))
+
+            # gpiozero itself keeps no reference to it.
+            self._changed = pin.when_changed = changed
+            return bool(pin.state)
+
+    def release(self) -> None:
+        """Stop watching, and release the line for another device. It stays an input."""
+        with suppress(*_library_errors()):  # a chip that was unplugged
+            self._factory.pin(self.name).when_changed = None
+        with _lock:
+            _taken.discard((id(self._factory), self.name))
+
+
+def acquire_input(pin: int | str, *, factory: str | None = None, chip: str | None = None) -> InputLine:
+    """As `acquire`, for a line that is read."""
+    _, owner, info = _claim(pin, factory, chip)
+    return InputLine(owner, info)
+
+
 def acquire(pin: int | str, *, factory: str | None = None, chip: str | None = None) -> OutputLine:
     """Hold a line without touching it.
 
@@ -85,6 +136,12 @@ def acquire(pin: int | str, *, factory: str | None = None, chip: str | None = No
         DeviceMissing: there is no such pin, no such factory, or no GPIO hardware.
         DeviceBusy: another device of this process holds the line.
     """
+    kind, owner, info = _claim(pin, factory, chip)
+    return OutputLine(owner, info, is_lost=loses_outputs(kind) and (chip is None or is_raspberry_pi(owner)))
+
+
+def _claim(pin: int | str, factory: str | None, chip: str | None) -> tuple[str, Any, Any]:
+    """The kind of the factory, the factory, and what it knows about the pin, which is then in use."""
     kind = "lgpio" if chip is not None else factory or os.environ.get("GPIOZERO_PIN_FACTORY") or "lgpio"
     owner = _factory(kind) if chip is None else _chip(chip)
     with _faults(str(pin)):
@@ -95,12 +152,11 @@ def acquire(pin: int | str, *, factory: str | None = None, chip: str | None = No
             if chip is None
             else f"{chip} has no line {pin!r}; `gpioinfo` shows its lines"
         )
-    line = OutputLine(owner, info, is_lost=loses_outputs(kind) and (chip is None or is_raspberry_pi(owner)))
     with _lock:
-        if (id(owner), line.name) in _taken:
-            raise DeviceBusy(f"{line.name} is in use by another device; give each its own pin")
-        _taken.add((id(owner), line.name))
-    return line
+        if (id(owner), info.name) in _taken:
+            raise DeviceBusy(f"{info.name} is in use by another device; give each its own pin")
+        _taken.add((id(owner), info.name))
+    return kind, owner, info
 
 
 def loses_outputs(kind: str) -> bool:

@@ -30,10 +30,10 @@ from jumpstarter_drivers.power.driver import (
     MockPower,
     PowerInterface,
     PowerSwitch,
-    RelayCore,
     SyncMockPower,
 )
 from jumpstarter_drivers.power.gpio_chip import number_of, selected_board
+from jumpstarter_drivers.power.relay import RelayCore
 from jumpstarter_drivers.testing import host, serve, serve_async
 
 
