@@ -39,6 +39,7 @@ sys.dont_write_bytecode = False
 _STATE = tempfile.mkdtemp(prefix="jumpstarter-state-")
 os.environ["JUMPSTARTER_STATE_DIRECTORY"] = _STATE
 os.environ["JUMPSTARTER_RUNTIME_DIRECTORY"] = f"{_STATE}/run"
+os.environ["XDG_STATE_HOME"] = f"{_STATE}/user"
 os.environ["JUMPSTARTER_DISCOVERY"] = "false"  # an exporter would open what is plugged in here
 atexit.register(shutil.rmtree, _STATE, ignore_errors=True)
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -47,7 +47,7 @@ def make(lab: Lab, client: Path, *words: str) -> str:
 
 def test_a_lease_from_its_creation_to_its_release(lab: Lab, ann: Path) -> None:
     made = lab.ok("lease", "create", "-n", "one", "--lease-id", "mine", "--tag", "run=7", "--client", ann)
-    assert made == "mine: one is yours\n"
+    assert made == "mine: one is yours; use it with: jumpstarter shell --lease mine\n"
     lab.ok("power", "on", "rpi4", "--lease", "mine", "--client", ann)
     shown = lab.ok("lease", "show", "mine", "--client", ann)
     assert "ready: one is leased" in shown
@@ -91,8 +91,27 @@ def test_who_waits_sees_their_place_and_gets_it_in_turn(lab: Lab, ann: Path, bob
     assert "waiting: all exporters" in lab.ok("lease", "list", "--client", bob)
     lab.ok("lease", "release", name, "--client", ann)
     out, err = code.communicate(timeout=LIMIT)
-    assert out == f"{waiting['name']}: one is yours\n", err
+    assert out.startswith(f"{waiting['name'][-8:]}: one is yours; use it with: "), err
     assert err.startswith("Waiting for a board: all exporters that it may have are leased; next in the queue")
+
+
+def test_a_command_uses_the_lease_that_was_created_for_it(lab: Lab, ann: Path) -> None:
+    name = make(lab, ann)
+    short = name[-8:]
+    command = ("power", "on", "rpi4", "-l", "board=rpi4", "--client", ann)
+    done = lab.run(*command)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.startswith(f"using your lease {short} of one, which ends in "), done.stderr
+    done = lab.run(*command, "--new", "--acquisition-timeout", "5s")
+    assert done.returncode == 5 or "no board became available" in done.stderr, done.stderr
+    assert f"you hold one already, by lease {short}; to use it: --lease {short}" in done.stderr
+    lab.ok("power", "on", "rpi4", "--lease", short, "--client", ann)
+    assert f"name:       {name}" in lab.ok("lease", "show", "--client", ann)
+    assert short in lab.ok("lease", "list", "--client", ann)
+    assert lab.ok("lease", "extend", "30m", "--client", ann).startswith(f"{short}: ready")
+    assert lab.leases(ann)[name]["duration"] == 3600
+    assert lab.ok("lease", "release", "--client", ann) == f"{name} is released\n"
+    lab.ok(*command)
 
 
 def test_ctrl_c_gives_up_what_is_waited_for(lab: Lab, ann: Path, bob: Path) -> None:
@@ -142,7 +161,7 @@ def test_what_an_update_does_not_name_stays(lab: Lab, ann: Path, bob: Path) -> N
     assert (lease["allow_disabled"], lease["exporter_name"]) == (True, "one")
     update = ("lease", "update", lease["name"], "--client", ann)
     said = lab.ok(*update, "--begin-time", f"{year}-02-01T09:30+00:00")
-    assert said.startswith(f"{lease['name']}: scheduled: it has not started yet, until {year}-02-01 ")
+    assert said.startswith(f"{lease['name'][-8:]}: scheduled: it has not started yet, until {year}-02-01 ")
     found = lab.leases(ann)[lease["name"]]
     assert (found["begin_time"], found["duration"]) == (f"{year}-02-01T09:30:00+00:00", 14400)
     lab.ok(*update, "--duration", "2h")
@@ -154,7 +173,7 @@ def test_what_an_update_does_not_name_stays(lab: Lab, ann: Path, bob: Path) -> N
     found = lab.leases(ann)[name]
     assert (found["client"], found["duration"]) == ("bob", 7200)
     given = ("lease", "transfer", "ann", "--client", bob)
-    assert lab.ok(*given, JMP_LEASE=name) == f"{name} now belongs to ann\n"
+    assert lab.ok(*given, JMP_LEASE=name) == f"{name[-8:]} now belongs to ann\n"
 
 
 def test_only_leases_that_are_meant_and_ones_own_are_listed_and_released(
@@ -198,12 +217,12 @@ def test_a_client_alone_means_its_only_lease(lab: Lab, ann: Path, bob: Path) -> 
     lab.ok("lease", "release", theirs, "--client", bob)
     other = lab.ok("lease", "create", "-n", "one", "--no-wait", "-o", "name", "--client", ann).strip()
     code, sentence = lab.refused("power", "on", "rpi4", "--client", ann)
-    assert (code, f"{name} (one), {other} (waiting)" in sentence) == (2, True), sentence
+    assert (code, f"{name[-8:]} (one), {other[-8:]} (waiting)" in sentence) == (2, True), sentence
 
 
 def test_a_lease_changes_hands(lab: Lab, ann: Path, bob: Path) -> None:
     name = make(lab, ann)
-    assert lab.ok("lease", "transfer", name, "bob", "--client", ann) == f"{name} now belongs to bob\n"
+    assert lab.ok("lease", "transfer", name, "bob", "--client", ann) == f"{name[-8:]} now belongs to bob\n"
     lab.ok("power", "on", "rpi4", "--lease", name, "--client", bob)
     code, sentence = lab.refused("lease", "release", name, "--client", ann)
     assert (code, "the lease is bob's" in sentence) == (5, True), sentence
@@ -235,10 +254,11 @@ def test_completion_asks_the_controller_for_names(lab: Lab, ann: Path, bob: Path
         (("create", "-n", "one", "--begin-time", "soon"), 2, "invalid time"),
         (("create", "-n", "one", "--tag", "x"), 2, "KEY=VALUE"),
         (("create", "-n", "one", "--tags", "x=y"), 2, "did you mean '--tag'"),
-        (("show",), 2, "no lease named"),
+        (("show",), 2, "ann has no lease"),
         (("extend", "x", "--by", "1h", "--total", "2h"), 2, "use one of them"),
         (("update", "x"), 2, "changes --duration, --begin-time or --to-client"),
-        (("transfer", "x"), 2, "no lease named"),
+        (("transfer",), 2, "no client named"),
+        (("transfer", "x"), 2, "ann has no lease"),
         (("list", "-a", "--watch"), 2, "remove -a"),
         (("list", "--watch", "-o", "yaml"), 2, "--watch supports -o json only"),
         (("show", "none"), 3, '"none" not found'),

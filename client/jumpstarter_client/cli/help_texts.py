@@ -77,7 +77,8 @@ States are free, leased, busy (between two leases), offline and disabled.
 LEASE = """Usage: jumpstarter lease create|list|show|extend|transfer|release [ARGUMENT ...] [--client FILE]
 
 A lease reserves a board of a controller for you for some time. `-l board=rpi4` on any command leases a board for that
-command; these commands keep a board for longer, for later, or for somebody else.
+command; these commands keep a board for longer, for later, or for somebody else. Later commands with -l or --exporter
+use the board that you created a lease for here, if it fits; with --new they lease another one.
 
   jumpstarter lease create -l board=rpi4 --duration 2h    wait until the board is yours; Ctrl-C cancels
   jumpstarter lease create -n rpi4-1 --no-wait            a certain board; stay in the queue in the background
@@ -85,12 +86,13 @@ command; these commands keep a board for longer, for later, or for somebody else
   export JMP_LEASE=$(jumpstarter lease create -l board=rpi4 -o name)
   jumpstarter lease list                                  your leases; -A: of all clients; -a: also ended ones
   jumpstarter lease list --watch                          until Ctrl-C; in a pipe, one line per change
-  jumpstarter lease show NAME
-  jumpstarter lease extend NAME 30m                       30 minutes more; --total 2h: two hours from its start
+  jumpstarter lease show                                  your only lease, or NAME
+  jumpstarter lease extend 30m                            30 minutes more; --total 2h: two hours from its start
   jumpstarter lease transfer NAME bob
-  jumpstarter lease release NAME                          or -l SELECTOR, or --all
+  jumpstarter lease release                               your only lease; or NAME, -l SELECTOR, or --all
 
-Inside `jumpstarter shell`, the lease of the shell needs no name: jumpstarter lease extend 30m
+NAME may be the beginning or the end of a name, at least four characters; `list` shows the end. Inside `jumpstarter
+shell`, the lease of the shell needs no name.
 
 Options of create:
   -l SELECTOR            labels of the board: k=v, k!=v, 'k in (a,b)', k, '!k'; joined with commas

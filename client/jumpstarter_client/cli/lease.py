@@ -16,6 +16,7 @@ from jumpstarter_client.cli.lease_common import (
     controller_of,
     lease_name,
     lease_table,
+    named_lease,
     parse_verb,
     print_lease,
     require_no_words,
@@ -30,6 +31,7 @@ from jumpstarter_client.command_errors import UsageError, nearest
 from jumpstarter_client.controller.controller_client import short_name
 from jumpstarter_client.controller.lease_view import as_data, describe
 from jumpstarter_client.lease import lease as leases
+from jumpstarter_client.lease.own_leases import record_created, short_form
 from jumpstarter_client.lease.request import DEFAULT_DURATION_SECONDS, LeaseRequest
 from jumpstarter_client.status_line import StatusLine
 from jumpstarter_client.times import parse_duration, parse_time
@@ -119,9 +121,13 @@ def _create(parsed: Arguments, options: GlobalOptions) -> ExitCode:
         return ready
 
     made = run_trio(ask)
-    sentence = (
-        f"{name}: {short_name(made.exporter)} is yours" if made.exporter else f"{name}: {status_text(made)}"
-    )
+    record_created(controller.config, name)
+    short = short_form(name)
+    sentence = f"{short}: {status_text(made)}; show it with: jumpstarter lease show {short}"
+    if made.exporter:
+        sentence = (
+            f"{short}: {short_name(made.exporter)} is yours; use it with: jumpstarter shell --lease {short}"
+        )
     print_lease(made, options, sentence)
     return ExitCode.OK
 
@@ -157,9 +163,9 @@ def _list(parsed: Arguments, options: GlobalOptions) -> ExitCode:
 
 
 def _show(parsed: Arguments, options: GlobalOptions) -> ExitCode:
-    name = lease_name(parsed, options, "show")
+    name = lease_name(parsed, options)
     require_no_words(parsed, "show")
-
-    one = call_controller(controller_of(options), lambda calls: calls.get_lease(name))
+    controller = controller_of(options)
+    one = call_controller(controller, lambda calls: named_lease(calls, controller, name))
     print_lease(one, options, "\n".join(describe(one, time.time())))
     return ExitCode.OK

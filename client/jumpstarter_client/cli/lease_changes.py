@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from jumpstarter_proto.client.v1 import client_pb2
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
-from jumpstarter_proto.rpc import RpcError
 from jumpstarter_proto.terminal import print_line
 
 from jumpstarter_client.cli.arguments import Arguments
@@ -15,8 +14,8 @@ from jumpstarter_client.cli.command_options import LEASE_EXTEND, LEASE_RELEASE, 
 from jumpstarter_client.cli.lease_common import (
     call_controller,
     controller_of,
-    implied_lease,
     lease_name,
+    named_lease,
     parse_verb,
     print_lease,
     require_no_words,
@@ -27,7 +26,8 @@ from jumpstarter_client.cli.options import GlobalOptions
 from jumpstarter_client.command_errors import UsageError
 from jumpstarter_client.controller.controller_client import short_name, translate_errors
 from jumpstarter_client.errors import NotFoundError
-from jumpstarter_client.times import parse_duration, parse_time
+from jumpstarter_client.lease.own_leases import short_form
+from jumpstarter_client.times import TimeFormatError, parse_duration, parse_time
 
 if TYPE_CHECKING:
     from jumpstarter_proto.client.v1 import client_pb2 as pb
@@ -54,30 +54,38 @@ def _extend(parsed: Arguments, options: GlobalOptions) -> ExitCode:
     total = parsed.one("--total") or options.duration
     by = parsed.one("--by")
     if not total and not by:
-        if not parsed.words or (len(parsed.words) == 1 and not implied_lease(options)):
-            raise UsageError("no time given; for example `jumpstarter lease extend NAME 30m`")
-        by = parsed.words.pop()
-    name = lease_name(parsed, options, "extend")
+        by = parsed.words.pop() if parsed.words else ""
+        if not by or (not parsed.words and not _is_duration(by)):
+            raise UsageError(f"no time given; for example `jumpstarter lease extend {by or 'NAME'} 30m`")
+    name = lease_name(parsed, options)
     require_no_words(parsed, "extend")
     if total and by:
         raise UsageError("--total sets the whole duration, a time alone is added; use one of them")
 
     time = math.ceil(parse_duration(total or by or ""))
+    controller = controller_of(options)
 
     async def extend(calls: ControllerCalls) -> pb.Lease:
-        whole = time if total else time + (await calls.get_lease(name)).duration.seconds
+        before = await named_lease(calls, controller, name)
         changes = client_pb2.Lease()
-        changes.duration.FromSeconds(whole)
-        return await calls.update_lease(name, changes)
+        changes.duration.FromSeconds(time if total else time + before.duration.seconds)
+        return await calls.update_lease(short_name(before.name), changes)
 
-    one = call_controller(controller_of(options), extend)
-    print_lease(one, options, f"{name}: {status_text(one)}")
+    _print_changed(call_controller(controller, extend), options)
     return ExitCode.OK
+
+
+def _is_duration(text: str) -> bool:
+    try:
+        parse_duration(text)
+    except TimeFormatError:
+        return False
+    return True
 
 
 def _update(parsed: Arguments, options: GlobalOptions) -> ExitCode:
     """Set the duration, the start or the owner, as Jumpstarter's own client does."""
-    name = lease_name(parsed, options, "update")
+    name = lease_name(parsed, options)
     require_no_words(parsed, "update")
     begin, client = parsed.one("--begin-time"), parsed.one("--to-client")
     if not options.duration and not begin and not client:
@@ -86,39 +94,50 @@ def _update(parsed: Arguments, options: GlobalOptions) -> ExitCode:
     duration = math.ceil(parse_duration(options.duration)) if options.duration else None
     start = int(parse_time(begin).timestamp()) if begin else None
 
-    async def update(calls: ControllerCalls) -> pb.Lease:
+    controller = controller_of(options)
 
-        one = await calls.get_lease(name)
+    async def update(calls: ControllerCalls) -> pb.Lease:
+        one = await named_lease(calls, controller, name)
+        found = short_name(one.name)
         if duration or start:
             changes = client_pb2.Lease()
             # A controller requires the duration together with the begin time.
             changes.duration.FromSeconds(duration or one.duration.seconds)
             if start:
                 changes.begin_time.FromSeconds(start)
-            one = await calls.update_lease(name, changes)
-        return await calls.transfer_lease(name, client) if client else one
+            one = await calls.update_lease(found, changes)
+        return await calls.transfer_lease(found, client) if client else one
 
-    one = call_controller(controller_of(options), update)
-    print_lease(one, options, f"{name}: {status_text(one)}")
+    _print_changed(call_controller(controller, update), options)
     return ExitCode.OK
 
 
 def _transfer(parsed: Arguments, options: GlobalOptions) -> ExitCode:
-    name = lease_name(parsed, options, "transfer", 1)
+    name = lease_name(parsed, options, 1)
     if not parsed.words:
         raise UsageError("no client named; use `jumpstarter lease transfer NAME CLIENT`")
     client = parsed.words.pop(0)
     require_no_words(parsed, "transfer")
-    one = call_controller(controller_of(options), lambda calls: calls.transfer_lease(name, client))
-    print_lease(one, options, f"{name} now belongs to {client}")
+    controller = controller_of(options)
+
+    async def transfer(calls: ControllerCalls) -> pb.Lease:
+        found = await named_lease(calls, controller, name)
+        return await calls.transfer_lease(short_name(found.name), client)
+
+    one = call_controller(controller, transfer)
+    print_lease(one, options, f"{short_form(short_name(one.name))} now belongs to {client}")
     return ExitCode.OK
+
+
+def _print_changed(one: pb.Lease, options: GlobalOptions) -> None:
+    print_lease(one, options, f"{short_form(short_name(one.name))}: {status_text(one)}")
 
 
 def _release(parsed: Arguments, options: GlobalOptions) -> ExitCode:
     many = bool(options.selector or "--all" in parsed.flags or parsed.one("--tag-filter"))
     names = list(parsed.words)
     if not many and not names:
-        names = [lease_name(parsed, options, "release")]
+        names = [lease_name(parsed, options)]
     if many and names:
         raise UsageError("name leases or select them with -l, --tag-filter or --all, not both")
 
@@ -133,8 +152,9 @@ def _release(parsed: Arguments, options: GlobalOptions) -> ExitCode:
         for name in found:
             try:
                 with translate_errors():
+                    name = short_name((await named_lease(calls, controller, name)).name)  # noqa: PLW2901
                     await calls.delete_lease(name)
-            except RpcError as error:  # the other leases are still released
+            except JumpstarterError as error:  # the other leases are still released
                 failures.append(error)
                 continue
             print_line(name if options.output == "name" else f"{name} is released")

@@ -18,6 +18,7 @@ from jumpstarter_client.command_errors import UsageError
 from jumpstarter_client.controller.controller_client import ControllerCalls, ControllerClient, short_name
 from jumpstarter_client.controller.lease_view import as_data, expiry, lease_status, remaining, selector_of
 from jumpstarter_client.identity.client_config import load
+from jumpstarter_client.lease.own_leases import find_lease, only_lease, short_form
 from jumpstarter_client.times import format_duration, format_time
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "implied_lease",
     "lease_name",
     "lease_table",
+    "named_lease",
     "parse_verb",
     "print_lease",
     "require_no_words",
@@ -46,13 +48,21 @@ def controller_of(options: GlobalOptions) -> ControllerClient:
     return ControllerClient(load(options.client, os.environ))
 
 
-def lease_name(parsed: Arguments, options: GlobalOptions, verb: str, others: int = 0) -> str:
-    """Return the named lease: the first word if there are more than `others`; else the lease of the shell."""
+def lease_name(parsed: Arguments, options: GlobalOptions, others: int = 0) -> str:
+    """Return the named lease: the first word if there are more than `others`; else the lease of the shell.
+
+    Empty means the only lease of the client. `named_lease` finds what the name means.
+    """
     if len(parsed.words) > others:
         return parsed.words.pop(0)
-    if name := implied_lease(options):
-        return name
-    raise UsageError(f"no lease named; use `jumpstarter lease {verb} NAME` (see: jumpstarter lease list)")
+    return implied_lease(options) or ""
+
+
+async def named_lease(calls: ControllerCalls, controller: ControllerClient, name: str) -> pb.Lease:
+    """Return the lease with that name or short form; without a name, the only lease of the client."""
+    if not name:
+        return await only_lease(calls, controller)
+    return await find_lease(calls, controller.own_name, name)
 
 
 def call_controller(controller: ControllerClient, question: Callable[[ControllerCalls], Awaitable[T]]) -> T:
@@ -122,7 +132,7 @@ def lease_table(found: list[pb.Lease], now: float) -> str:
         end, left = expiry(one), remaining(one, now)
         rows.append(
             (
-                short_name(one.name),
+                short_form(short_name(one.name)),
                 selector_of(one) or f"(exporter {one.exporter_name})",
                 format_time(end) if end else "",
                 format_duration(left) if left is not None else "",

@@ -51,6 +51,7 @@ class GlobalOptions:
     log_level: str = "warning"
     exporter_logs: bool = False
     wait_for_board: bool = False
+    new_lease: bool = False
     output: str | None = None
 
     def lease_request(self) -> LeaseRequest | None:
@@ -58,6 +59,8 @@ class GlobalOptions:
         named = bool(self.selector or self.exporter_name or self.lease)
         if self.wait_for_board and (self.lease or not (self.selector or self.exporter_name)):
             raise UsageError("--wait-for-board needs a board to lease; add -l SELECTOR")
+        if self.new_lease and (self.lease or not (self.selector or self.exporter_name)):
+            raise UsageError("--new leases another board; add -l SELECTOR")
         if self.host or self.config or not (named or self.client or os.environ.get("JMP_LEASE")):
             return None
         if not named and os.environ.get("JUMPSTARTER_HOST"):
@@ -80,6 +83,7 @@ class GlobalOptions:
             retry_timeout=self.retry_timeout,
             all_logs=self.exporter_logs,
             wait_for_board=self.wait_for_board,
+            may_reuse=bool(self.selector or self.exporter_name) and not (self.lease or self.new_lease),
             not_found_hint=self._not_found_hint(),
         )
 
@@ -177,6 +181,12 @@ OPTIONS = (
     Option(("--lease",), "lease", "NAME", "use an existing lease", "NAME"),
     Option(
         ("--wait-for-board",), "wait_for_board", "", "with -l or --exporter: wait if no such board exists yet"
+    ),
+    Option(
+        ("--new",),
+        "new_lease",
+        "",
+        "with -l or --exporter: lease another board, also if one of your leases fits",
     ),
     Option(("--duration",), "duration", "TIME", "length of the lease, such as 2h (default: 30m)", "30m"),
     Option(

@@ -55,6 +55,7 @@ Options of every command:
   --exporter NAME      use this machine's exporter configuration of that name, or lease the exporter of that name
   --lease NAME         use an existing lease
   --wait-for-board     with -l or --exporter: wait if no such board exists yet
+  --new                with -l or --exporter: lease another board, also if one of your leases fits
   --duration TIME      length of the lease, such as 2h (default: 30m)
   --client FILE        use this client configuration for the controller: a file, or its name
   --log-level LEVEL    debug, info, warning, error or critical; debug also prints tracebacks

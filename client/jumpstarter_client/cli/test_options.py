@@ -48,6 +48,7 @@ def test_options_stand_anywhere_in_front_of_two_hyphens() -> None:
         ("--override", GlobalOptions(override="1")),
         ("--override=force", GlobalOptions(override="force")),
         ("--board rpi4 --host h:1", GlobalOptions(board="rpi4", host="h:1")),
+        ("-l a=b --new", GlobalOptions(selector="a=b", new_lease=True)),
         ("-l a=b --wait-for-board", GlobalOptions(selector="a=b", wait_for_board=True)),
         ("--exporter desk", GlobalOptions(exporter="desk", config="desk")),
         ("--exporter rack", GlobalOptions(exporter="rack", config="rack")),
@@ -124,10 +125,12 @@ def test_a_board_of_a_controller_is_wanted_if_options_or_the_environment_say_so(
         retry_timeout=30.0,
         all_logs=True,
         wait_for_board=True,
+        may_reuse=True,
     )
     monkeypatch.setenv("JMP_LEASE", "mine")
     assert GlobalOptions().lease_request() == LeaseRequest(lease="mine")
-    assert GlobalOptions(selector="a=b").lease_request() == LeaseRequest(selector="a=b")
+    assert GlobalOptions(selector="a=b").lease_request() == LeaseRequest(selector="a=b", may_reuse=True)
+    assert GlobalOptions(selector="a=b", new_lease=True).lease_request() == LeaseRequest(selector="a=b")
     assert GlobalOptions(config="desk").lease_request() is None
     with pytest.raises(UsageError, match="unset JMP_LEASE"):
         GlobalOptions(override="1").lease_request()
@@ -146,6 +149,13 @@ def test_only_for_a_board_that_is_asked_for_one_can_wait(options: GlobalOptions)
         options.lease_request()
 
 
+@pytest.mark.parametrize("options", [GlobalOptions(), GlobalOptions(lease="x", selector="a=b")])
+def test_another_lease_is_one_of_a_board_that_is_named(options: GlobalOptions) -> None:
+    options.new_lease = True
+    with pytest.raises(UsageError, match="--new leases another board; add -l SELECTOR"):
+        options.lease_request()
+
+
 def test_an_exporter_that_is_not_on_this_machine_may_be_a_controllers(home: Path) -> None:
     options, _ = split(["devices", "--exporter", "pi-1", "--client", "ann"])
     request = options.lease_request()
@@ -154,7 +164,7 @@ def test_an_exporter_that_is_not_on_this_machine_may_be_a_controllers(home: Path
     assert request.not_found_hint.startswith("this machine has no exporter configuration 'pi-1' in")
     assert str(home / "exporters") in request.not_found_hint
     options, _ = split(["devices", "--exporter-name", "pi-1", "--client", "ann"])
-    assert options.lease_request() == LeaseRequest(exporter="pi-1", client="ann")
+    assert options.lease_request() == LeaseRequest(exporter="pi-1", client="ann", may_reuse=True)
     (home / "clients" / "ann.yaml").unlink()
     options, _ = split(["devices", "--exporter", "pi-1"])
     with pytest.raises(

@@ -26,6 +26,7 @@ from jumpstarter_client.controller.lease_view import remaining
 from jumpstarter_client.errors import ConnectError
 from jumpstarter_client.lease.lease import UNREACHABLE_CODES, acquire_lease
 from jumpstarter_client.lease.monitor import LeaseEndedError, LeaseMonitor
+from jumpstarter_client.lease.own_leases import with_own_lease
 from jumpstarter_client.logs import entries, is_notice, is_of_hook, line_of
 from jumpstarter_client.session_status import request_end, wait_ready
 from jumpstarter_client.status_line import MessageHandler, StatusLine, print_message
@@ -88,6 +89,7 @@ async def lease_board(
         LeaseEndedError: the lease ended while the block ran.
     """
     config = request.with_overrides(config)
+    request = await with_own_lease(config, request, on_message)
     with collapsed():
         async with AsyncExitStack() as stack:
             nursery, board = await _connect_board(stack, config, request, on_message)
@@ -116,7 +118,9 @@ async def _connect_board(
         async with AsyncExitStack() as attempt:
             line = StatusLine("Waiting for a board")
             attempt.callback(line.finish)
-            lease = await attempt.enter_async_context(acquire_lease(config, request, on_progress=line))
+            lease = await attempt.enter_async_context(
+                acquire_lease(config, request, on_progress=line, on_message=on_message)
+            )
             line.finish()
             channel = await attempt.enter_async_context(open_reconnecting(lease.connect))
             nursery = await attempt.enter_async_context(trio.open_nursery())

@@ -133,6 +133,11 @@ class FakeController(client_grpc.ClientServiceServicer):
         self.released.append(request.name.rpartition("/")[2])
         return empty_pb2.Empty()
 
+    async def ListExporters(self, request: pb.ListExportersRequest, call: object) -> pb.ListExportersResponse:  # noqa: N802
+        await self.came("ListExporters")
+        names = {lease.exporter for lease in self.leases.values()} if request.filter == "board=rpi4" else ()
+        return pb.ListExportersResponse(exporters=[pb.Exporter(name=name) for name in names])
+
     async def GetExporter(self, request: pb.GetExporterRequest, call: object) -> pb.Exporter:  # noqa: N802
         await self.came("GetExporter")
         return pb.Exporter(name=request.name, labels={"board": "rpi4"})

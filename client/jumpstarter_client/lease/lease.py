@@ -19,7 +19,6 @@ from jumpstarter_proto.texts import shown
 from jumpstarter_proto.v1 import jumpstarter_pb2
 
 from jumpstarter_client.controller.controller_client import (
-    ControllerCalls,
     ControllerClient,
     is_not_found,
     short_name,
@@ -29,6 +28,7 @@ from jumpstarter_client.controller.watch import is_watch_unsupported, poll_lease
 from jumpstarter_client.errors import ConnectError
 from jumpstarter_client.identity.client_config import ClientConfig
 from jumpstarter_client.lease.local_proxy import open_local_proxy
+from jumpstarter_client.lease.own_leases import find_fitting, find_lease, only_lease, short_form
 from jumpstarter_client.lease.request import LeaseRequest
 from jumpstarter_client.times import format_duration
 from jumpstarter_client.transport import FinalError
@@ -253,6 +253,8 @@ PROXY_DIAL_SECONDS = 20.0
 """Less than a client waits for its first reply, so that it gets the reason of a failure."""
 SLOW_DIAL_SECONDS = 3.0
 """The user gets a warning if a tunnel takes longer."""
+MENTION_SECONDS = 2.0
+"""How long a command waits for a board before it looks for one that its user holds."""
 ACKNOWLEDGE_SECONDS = 3.0
 """By then nearly all clients have dialled or watch their lease, which acknowledges it as well. A controller waits 30 s
 for the acknowledgement."""
@@ -372,20 +374,18 @@ class NotYoursError(ConnectError):
     exit_code = ExitCode.DENIED
 
 
-class NoLeaseError(JumpstarterError):
-    """No lease was named, and the client has none or several."""
-
-    exit_code = ExitCode.USAGE
-
-
 @asynccontextmanager
 async def acquire_lease(
-    config: ClientConfig, request: LeaseRequest, *, on_progress: ProgressHandler = lambda _: None
+    config: ClientConfig,
+    request: LeaseRequest,
+    *,
+    on_progress: ProgressHandler = lambda _: None,
+    on_message: ProgressHandler = lambda _: None,
 ) -> AsyncIterator[HeldLease]:
     """Hold a lease during the block: create one or use an existing one, and wait until it is ready.
 
     A lease that was created here is released when the block ends in any way, also when cancelled.
-    `on_progress` is called during the wait.
+    `on_progress` is called during the wait; `on_message` gets a message if the client holds a fitting board already.
 
     Raises:
         ConnectError: the lease did not become ready; the message has the reason.
@@ -402,16 +402,22 @@ async def acquire_lease(
                 )
             else:
                 async with controller.open() as calls:
-                    lease = await (calls.get_lease(name) if name else _only_lease(calls, controller))
+                    own = controller.own_name
+                    lease = await (find_lease(calls, own, name) if name else only_lease(calls, controller))
                 name = short_name(lease.name)
             if lease.client and lease.client != controller.own_name:
                 raise NotYoursError(
                     f"lease {name} belongs to {short_name(lease.client)}; ask them to transfer it to you"
                 )
             try:
-                ready, _ = await wait_for_lease(
-                    controller, lease, on_progress, timeout=config.acquisition_timeout
-                )
+                with collapsed():
+                    async with trio.open_nursery() as waiting:
+                        if is_new:
+                            waiting.start_soon(_mention_own_leases, controller, request, on_message)
+                        ready, _ = await wait_for_lease(
+                            controller, lease, on_progress, timeout=config.acquisition_timeout
+                        )
+                        waiting.cancel_scope.cancel()
             except LeaseRejectedError as error:
                 if request.not_found_hint:
                     raise LeaseRejectedError(f"{error}; {request.not_found_hint}") from None
@@ -429,6 +435,24 @@ async def acquire_lease(
                 await release_lease(controller, name)
 
 
+async def _mention_own_leases(
+    controller: ControllerClient, request: LeaseRequest, on_message: ProgressHandler
+) -> None:
+    """Tell a user who has waited for a while that a board of another lease of theirs fits; failures are only logged."""
+    await trio.sleep(MENTION_SECONDS)
+    try:
+        async with controller.open() as calls:
+            found = await find_fitting(calls, controller.own_name, request)
+    except JumpstarterError as error:
+        _log.info("cannot look for leases that fit: %s", error)
+        return
+    for one in found:
+        name = shown(short_form(short_name(one.name)))
+        on_message(
+            f"you hold {shown(short_name(one.exporter))} already, by lease {name}; to use it: --lease {name}"
+        )
+
+
 async def _acknowledge(lease: HeldLease) -> None:
     """Acknowledge a lease that is held for a while, unless that has happened; failures are only logged."""
     await trio.sleep(ACKNOWLEDGE_SECONDS)
@@ -438,19 +462,3 @@ async def _acknowledge(lease: HeldLease) -> None:
         await acknowledge_lease(lease.controller, lease.name)
     except (RpcError, JumpstarterError) as error:
         _log.info("lease %s could not be acknowledged: %s", lease.name, error)
-
-
-async def _only_lease(calls: ControllerCalls, controller: ControllerClient) -> pb.Lease:
-    """Return the only lease of the client."""
-    found = [one async for one in calls.leases() if one.client == controller.own_name]
-    if len(found) == 1:
-        return found[0]
-    if not found:
-        raise NoLeaseError(
-            f"no board selected, and {controller.config.identity.name} has no lease; use -l SELECTOR or "
-            "--exporter-name NAME (see: jumpstarter exporters)"
-        )
-    names = ", ".join(
-        f"{shown(short_name(one.name))} ({shown(short_name(one.exporter)) or 'waiting'})" for one in found
-    )
-    raise NoLeaseError(f"several leases; choose one with --lease: {names}")

@@ -39,6 +39,8 @@ class LeaseRequest:
     """Show the whole log of the exporter, not only the output of its hooks."""
     wait_for_board: bool = False
     """Wait if no exporter matches yet. Jumpstarter's own controller rejects such a request at once."""
+    may_reuse: bool = False
+    """Use a lease that `jumpstarter lease create` created on this machine, if it fits."""
     not_found_hint: str = ""
     """What to add to the error if the controller has no such exporter."""
 
@@ -57,6 +59,7 @@ class LeaseRequest:
         retry_timeout: str | None = None,
         all_logs: bool = False,
         wait_for_board: bool = False,
+        may_reuse: bool = False,
         not_found_hint: str = "",
     ) -> LeaseRequest | None:
         """Make a request from command-line options, or from JMP_LEASE. Returns None if no leased board was requested.
@@ -90,6 +93,7 @@ class LeaseRequest:
             0.0 if retry_timeout == "0" else time(retry_timeout),
             all_logs,
             wait_for_board,
+            may_reuse,
             not_found_hint,
         )
 

@@ -29,10 +29,10 @@ from jumpstarter_client.lease.lease import (
     RELEASE_SECONDS,
     AcquisitionTimeoutError,
     LeaseRejectedError,
-    NoLeaseError,
     NotYoursError,
     acquire_lease,
 )
+from jumpstarter_client.lease.own_leases import NoLeaseError, SeveralLeasesError
 from jumpstarter_client.lease.request import LeaseRequest
 from jumpstarter_client.transport import FinalError
 
@@ -130,7 +130,7 @@ async def test_a_lease_that_nobody_named_is_the_users_only_one(
     lab: FakeController, config: ClientConfig, autojump_clock: trio.testing.MockClock
 ) -> None:
     lab.add("bobs", "bob")
-    with pytest.raises(NoLeaseError, match=r"no board selected, and ann has no lease; use -l SELECTOR"):
+    with pytest.raises(NoLeaseError, match=r"^ann has no lease; lease a board with -l SELECTOR"):
         async with acquire_lease(config, LeaseRequest(client="ann")):
             pytest.fail("it is bob's")
     lab.add("mine")
@@ -138,7 +138,7 @@ async def test_a_lease_that_nobody_named_is_the_users_only_one(
         assert (lease.name, lease.is_owned) == ("mine", False)
     lab.is_ready = False
     lab.add("next")
-    with pytest.raises(NoLeaseError, match=r"with --lease: mine \(one\), next \(waiting\)$"):
+    with pytest.raises(SeveralLeasesError, match=r"name one of them: mine \(one\), next \(waiting\)$"):
         async with acquire_lease(config, LeaseRequest(client="ann")):
             pytest.fail("which of them?")
     assert lab.released == []

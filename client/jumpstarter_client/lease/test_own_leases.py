@@ -1,0 +1,165 @@
+"""Which of a client's leases a name, no name, or a request for a board means."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+from jumpstarter_proto.identifiers import uuid7
+from jumpstarter_proto.rpc import RpcError
+
+from jumpstarter_client.controller.controller_client import ControllerClient
+from jumpstarter_client.identity.client_config import ClientConfig
+from jumpstarter_client.lease.conftest import FakeController
+from jumpstarter_client.lease.lease import AcquisitionTimeoutError, acquire_lease
+from jumpstarter_client.lease.own_leases import (
+    MAX_RECORDED,
+    SeveralLeasesError,
+    find_lease,
+    record_created,
+    short_form,
+    with_own_lease,
+)
+from jumpstarter_client.lease.request import LeaseRequest
+
+RPI4 = LeaseRequest(selector="board=rpi4", may_reuse=True)
+
+
+@pytest.fixture(autouse=True)
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    return tmp_path / "jumpstarter" / "leases"
+
+
+def test_a_short_form_tells_leases_of_one_moment_apart() -> None:
+    names = [uuid7(1e9) for _ in range(100)]
+    assert len({short_form(name) for name in names}) == 100
+    assert all(name.endswith(short_form(name)) for name in names)
+    assert [short_form(name) for name in ("mine", "board-1", "")] == ["mine", "board-1", ""]
+    assert short_form(f"x{uuid.uuid4()}") != ""
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ("mine-1", "mine-1"),
+        ("ne-1", "mine-1"),
+        ("mine", SeveralLeasesError),
+        ("e-1", RpcError),
+        ("bobs", "bobs"),
+    ],
+)
+async def test_a_part_of_a_name_means_a_lease_of_ones_own(
+    lab: FakeController, config: ClientConfig, given: str, found: str | type[Exception]
+) -> None:
+    lab.add("mine-1")
+    lab.add("mine-2")
+    lab.add("bobs", "bob")
+    lab.add("not-mine-1", "bob")
+    controller = ControllerClient(config)
+    async with controller.open() as calls:
+        if isinstance(found, str):
+            assert (await find_lease(calls, controller.own_name, given)).name.endswith(f"/{found}")
+        else:
+            with pytest.raises(found):
+                await find_lease(calls, controller.own_name, given)
+
+
+async def _chosen(config: ClientConfig, request: LeaseRequest = RPI4) -> tuple[str, list[str]]:
+    said: list[str] = []
+    return (await with_own_lease(config, request, said.append)).lease, said
+
+
+async def test_a_recorded_lease_that_fits_is_used_and_said(lab: FakeController, config: ClientConfig) -> None:
+    lab.add("mine")
+    assert await _chosen(config) == ("", []), "another command may have created it"
+    record_created(config, "mine")
+    name, said = await _chosen(config)
+    assert name == "mine"
+    assert re.fullmatch(
+        r"using your lease mine of one, which ends in \w+; to lease another board: --new", said[0]
+    )
+    assert (await _chosen(config, LeaseRequest(exporter="one", may_reuse=True)))[0] == "mine"
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [replace(RPI4, selector="board=x"), replace(RPI4, exporter="two"), replace(RPI4, may_reuse=False)],
+)
+async def test_what_does_not_fit_or_was_not_allowed_is_not_used(
+    lab: FakeController, config: ClientConfig, request_: LeaseRequest
+) -> None:
+    lab.add("mine")
+    record_created(config, "mine")
+    assert await _chosen(config, request_) == ("", [])
+
+
+async def test_neither_the_leases_of_others_nor_those_that_wait_or_ended_are_used(
+    lab: FakeController, config: ClientConfig
+) -> None:
+    for name in ("bobs", "ended", "waiting"):
+        record_created(config, name)
+    record_created(replace(config, endpoint="elsewhere:1"), "mine")
+    lab.add("bobs", "bob")
+    lab.add("mine")
+    lab.add("ended")
+    lab.end("ended", "released")
+    lab.is_ready = False
+    lab.add("waiting")
+    assert await _chosen(config) == ("", [])
+
+
+async def test_of_several_that_fit_the_user_chooses(lab: FakeController, config: ClientConfig) -> None:
+    for name in ("mine", "other"):
+        lab.add(name)
+        record_created(config, name)
+    with pytest.raises(
+        SeveralLeasesError, match=r"choose one with --lease, .*: mine \(one\), other \(one\)$"
+    ):
+        await _chosen(config)
+
+
+async def test_a_controller_is_not_asked_for_nothing(lab: FakeController, config: ClientConfig) -> None:
+    await _chosen(config)
+    assert lab.asked == []
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\n \n\n", b"x" * 200_000, b"a b c d\n"])
+def test_a_record_of_any_content_is_replaced(config: ClientConfig, state: Path, content: bytes) -> None:
+    state.parent.mkdir()
+    state.write_bytes(content)
+    for number in range(MAX_RECORDED + 5):
+        record_created(config, f"lease-{number}")
+    lines = state.read_text().splitlines()
+    assert len(lines) == MAX_RECORDED
+    assert lines[-1].endswith(f" lease-{MAX_RECORDED + 4}")
+    assert state.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_record_that_cannot_be_written_keeps_nobody_from_a_lease(config: ClientConfig, state: Path) -> None:
+    state.parent.parent.joinpath("jumpstarter").write_text("a file")
+    record_created(config, "mine")
+
+
+@pytest.mark.parametrize("mine", [["mine"], []])
+async def test_who_waits_behind_a_lease_of_ones_own_is_told(
+    lab: FakeController,
+    config: ClientConfig,
+    mine: Sequence[str],
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    for name in mine:
+        lab.add(name)
+    lab.add("bobs", "bob")
+    lab.is_ready = False
+    said: list[str] = []
+    with pytest.raises(AcquisitionTimeoutError):
+        async with acquire_lease(replace(config, acquisition_timeout=30.0), RPI4, on_message=said.append):
+            pytest.fail("there is none")
+    assert said == [f"you hold one already, by lease {name}; to use it: --lease {name}" for name in mine]
