@@ -23,10 +23,10 @@ from jumpstarter_exporter.devices.inventory import BoardDevices
 from jumpstarter_exporter.devices.spec import parts_of
 from jumpstarter_exporter.driver import Driver
 from jumpstarter_exporter.session.session import Session
-from jumpstarter_proto.rpc import open_channel
+from jumpstarter_proto.rpc import Channel, open_channel
 from jumpstarter_proto.tasks import collapsed
 
-__all__ = ["host", "serve", "serve_async"]
+__all__ = ["host", "serve", "serve_async", "serve_channel"]
 
 
 @asynccontextmanager
@@ -41,10 +41,9 @@ async def host(kind: type[Driver], **values: Any) -> AsyncIterator[BoardDevices]
 
 
 @asynccontextmanager
-async def serve_async(driver: Driver | BoardDevices) -> AsyncIterator[DriverClient]:
-    """A session that offers `driver`, or a `host`'s, and a client of it.
+async def serve_channel(driver: Driver | BoardDevices) -> AsyncIterator[Channel]:
+    """A session that offers `driver`, or a `host`'s, and a channel to it, for the stubs of gRPC services.
 
-    The client is of the class that the driver names, of the driver itself: there is no composite around it.
     Leaving the block ends the session, which closes the driver.
     """
     # A test's own exception leaves as itself, not in a group of one.
@@ -54,9 +53,20 @@ async def serve_async(driver: Driver | BoardDevices) -> AsyncIterator[DriverClie
                 trio.SocketStream(trio.socket.from_stdlib_socket(end)) for end in socket.socketpair()
             )
             nursery.start_soon(session.serve_connection, theirs)
-            async with open_channel(ours) as channel, open_client(channel) as client:
-                yield client
+            async with open_channel(ours) as channel:
+                yield channel
             nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def serve_async(driver: Driver | BoardDevices) -> AsyncIterator[DriverClient]:
+    """A session that offers `driver`, or a `host`'s, and a client of it.
+
+    The client is of the class that the driver names, of the driver itself: there is no composite around it.
+    Leaving the block ends the session, which closes the driver.
+    """
+    async with serve_channel(driver) as channel, open_client(channel) as client:
+        yield client
 
 
 @contextmanager

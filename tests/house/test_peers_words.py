@@ -57,6 +57,7 @@ OWN_NAMES = {
         "f'.{final.name}.{secrets.token_hex(4)}.part'",
     ): "beside the user's file",
     ("jumpstarter_client.cli.driver", "f'{file}.in'"): "a constant's",
+    ("jumpstarter_client.cli.driver", "f'interface{ending}.in'"): "the same",
     ("jumpstarter_client.cli.driver", "kind"): "one of a constant's",
     ("jumpstarter_client.cli.driver", "package"): "the user's own word, which is checked",
     ("jumpstarter_client.cli.driver", "path"): "a constant's, below that",
