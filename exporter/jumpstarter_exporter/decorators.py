@@ -15,7 +15,7 @@ from typing import Any, TypeVar, overload
 
 from jumpstarter_proto.errors import JumpstarterUsageError
 
-__all__ = ["ExportKind", "Exported", "export", "export_stream", "exported"]
+__all__ = ["ExportKind", "Exported", "MethodSummary", "export", "export_stream", "exported", "summarize"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -46,6 +46,18 @@ class Exported:
     """Whether the device is opened for it."""
     reads: bool = False
     """Whether it only reads, so that it does not take the board from anybody."""
+
+
+@dataclass(frozen=True)
+class MethodSummary:
+    """A method for people who want to call it."""
+
+    name: str
+    kind: ExportKind
+    parameters: str
+    """As in its definition, without brackets and `self`."""
+    description: str
+    """The first line of its docstring."""
 
 
 @dataclass(frozen=True)
@@ -113,3 +125,18 @@ def exported(driver_class: type) -> dict[str, Exported]:
             raise JumpstarterUsageError(f"{driver_class.__name__} exports two methods as {name!r}")
         found[name] = Exported(name, attribute, mark.kind, mark.is_async, function, mark.opens, mark.reads)
     return found
+
+
+def summarize(driver_class: type) -> list[MethodSummary]:
+    """The exported methods of a driver class, by name."""
+    return [_summary(method) for _, method in sorted(exported(driver_class).items())]
+
+
+def _summary(method: Exported) -> MethodSummary:
+    try:
+        parameters = list(inspect.signature(method.function).parameters.values())[1:]
+        text = ", ".join(map(str, parameters))
+    except (TypeError, ValueError):
+        text = "..."
+    description = (inspect.getdoc(method.function) or "").partition("\n")[0]
+    return MethodSummary(method.name, method.kind, text, description)

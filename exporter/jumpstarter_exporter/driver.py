@@ -208,6 +208,9 @@ class Driver(ABC):
         self.tree_path = path
         self._opener = opener
 
+    def attach_session(self, nursery: trio.Nursery | None) -> None:  # noqa: B027 - few drivers share something
+        """Set or remove the nursery of the session, for what several drivers of a board share; for the tree."""
+
     def attach(self, nursery: trio.Nursery | None) -> None:
         """Set or remove the driver's nursery; for the tree."""
         self._nursery = nursery

@@ -66,8 +66,10 @@ BROUGHT_BY_USERS = {
     "pytest": {"jumpstarter_client.pytest_plugin"},
     "pytest_trio": {"jumpstarter_client.pytest_plugin"},
     "grpc_tools": {"jumpstarter_proto.purerpc_adapter.generate"},
+    "jumpstarter": {"jumpstarter_exporter.hosting.child"},
+    "jumpstarter_driver_composite": {"jumpstarter_exporter.hosting.child"},
 }
-"""Imported only in the program that has them: a test run, or protoc's."""
+"""Imported only in the program that has them: a test run, protoc's, or an environment with Jumpstarter 0.9."""
 
 IMPORTERS = {
     "exporter": {

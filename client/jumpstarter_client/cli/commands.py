@@ -53,6 +53,7 @@ COMMANDS = {
         "shell", "shell", "start a shell, or run a command, that is connected to the exporter"
     ),
     "test": CommandEntry("test", "test", "run tests that are written in YAML", least_arguments=1),
+    "call": CommandEntry("call", "call", "call a method of any device by its name", least_arguments=1),
     "exporters": CommandEntry(
         "exporters", "exporters", "list the boards of a controller and who uses them", ("show",)
     ),

@@ -61,6 +61,17 @@ Ctrl-C ends the current step and continues with `always:`; a second Ctrl-C ends 
 Exit codes: 0 passed, 1 failed, 7 all skipped, 130 interrupted, 2 to 5 could not run (docs/exit-codes.md).
 """
 
+CALL = """Usage: jumpstarter call DEVICE [METHOD [ARGUMENT ...]] [-o json|yaml]
+
+Call a method of a device's driver, for devices without commands of their own. Without a METHOD, or with `help`, list
+the methods. An ARGUMENT is JSON, such as 5, true, null or '{"a": [1]}', or else text; '"5"' is the text 5. The results
+of a streaming method are printed one by one until it ends, or until Ctrl-C.
+
+  jumpstarter call rpi4.can help
+  jumpstarter call rpi4.power on
+  jumpstarter call rpi4.shell call_method uptime '{}' -l board=rpi4
+"""
+
 EXPORTERS = """Usage: jumpstarter exporters [show NAME] [-l SELECTOR] [--watch] [-o json|yaml|name] [--client FILE]
 
 List the exporters of a controller: which are free, who uses the others and until when, which are disabled or offline.
@@ -177,6 +188,7 @@ _TEXTS = {
     "devices": DEVICES,
     "shell": SHELL,
     "test": TEST,
+    "call": CALL,
     "exporters": EXPORTERS,
     "lease": LEASE,
     "login": LOGIN,

@@ -27,6 +27,7 @@ Commands:
   devices     list the devices of the exporter with their states
   shell       start a shell, or run a command, that is connected to the exporter
   test        run tests that are written in YAML
+  call        call a method of any device by its name
   exporters   list the boards of a controller and who uses them
   lease       keep a board of a controller for longer than one command
   login       log in to a controller

@@ -17,6 +17,7 @@ from jumpstarter_proto.yaml_files import ConfigError, Document, PathInFile, chec
 
 from jumpstarter_exporter.arguments import hints
 from jumpstarter_exporter.composite import Composite, Proxy, Unavailable
+from jumpstarter_exporter.config.hosted import HostedDevices, hosted_devices
 from jumpstarter_exporter.config.model import DeviceEntry, ExporterConfig
 from jumpstarter_exporter.config.types import UnknownTypeError, resolve
 from jumpstarter_exporter.devices.layout import TreeError, layout
@@ -42,7 +43,7 @@ def build(
             take it, a `ref` leads nowhere.
     """
     document = config.document
-    builder = _Builder(document)
+    builder = _Builder(document, hosted_devices(config.entries, config.settings.python))
     root = Spec(
         Composite,
         description=config.settings.description,
@@ -66,15 +67,16 @@ def build_entry(document: Document, entry: DeviceEntry) -> Spec:
 
     A device that cannot be created has a `fault`, with its position in the document.
     """
-    spec, _ = _Builder(document).device(entry)
+    spec, _ = _Builder(document, hosted_devices({str(entry.path[-1]): entry}, None)).device(entry)
     return spec
 
 
 class _Builder:
     """Makes specifications, and collects the errors of devices that cannot be created."""
 
-    def __init__(self, document: Document) -> None:
+    def __init__(self, document: Document, hosted: HostedDevices | None) -> None:
         self._document = document
+        self._hosted = hosted
         self.errors: dict[PathInFile, ConfigError] = {}
         """By the positions of the devices."""
         self.made = 0
@@ -82,6 +84,8 @@ class _Builder:
 
     def device(self, entry: DeviceEntry) -> tuple[Spec, Driver]:
         """The specification with its children, and the object that was created of it as a check."""
+        if self._hosted is not None and self._hosted.has(entry):
+            return self._hosted_device(self._hosted, entry)
         below = {name: self.device(child) for name, child in entry.children.items()}
         children = {name: spec for name, (spec, _) in below.items()}
         tried = {name: driver for name, (_, driver) in below.items()}
@@ -89,10 +93,7 @@ class _Builder:
             spec = self._spec(entry, children)
             made = self._try(entry, spec, tried)
         except ConfigError as error:
-            self.errors[entry.path] = error
-            spec = Spec(Composite, {}, children, fault=str(error), description=entry.description)
-            spec = replace(spec, required=entry.required)
-            return replace(spec, type_name=entry.type or "", place=entry.path), Unavailable(reason=str(error))
+            return self._faulty(entry, children, error)
         self.made += entry.type is not None
         found = {
             name: adopt(child, SpecOrigin.FOUND)
@@ -100,6 +101,22 @@ class _Builder:
             if name not in spec.children
         }
         return replace(spec, children={**spec.children, **found}, labels=_extra_labels(made)), made
+
+    def _faulty(
+        self, entry: DeviceEntry, children: dict[str, Spec], error: ConfigError
+    ) -> tuple[Spec, Driver]:
+        self.errors[entry.path] = error
+        spec = Spec(Composite, {}, children, fault=str(error), description=entry.description)
+        spec = replace(spec, required=entry.required, type_name=entry.type or "", place=entry.path)
+        return spec, Unavailable(reason=str(error))
+
+    def _hosted_device(self, hosted: HostedDevices, entry: DeviceEntry) -> tuple[Spec, Driver]:
+        try:
+            spec = hosted.spec(self._document, entry, lambda child: self.device(child)[0])
+        except ConfigError as error:
+            return self._faulty(entry, {}, error)
+        self.made += 1
+        return spec, spec.make()
 
     def _spec(self, entry: DeviceEntry, children: dict[str, Spec]) -> Spec:
         document = self._document

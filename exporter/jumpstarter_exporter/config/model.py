@@ -137,6 +137,8 @@ class TopLevel(msgspec.Struct, frozen=True, rename="camel"):
     exit_on_lease_end: bool = False
     own_process: bool = False
     """The host's daemon leaves it to `jumpstarter-exporter run --board NAME`."""
+    python: str | None = None
+    """The interpreter for devices whose drivers are those of Jumpstarter 0.9."""
 
     def __post_init__(self) -> None:
         """Check the controller's address. FieldError shows the format."""
@@ -184,6 +186,10 @@ class DeviceEntry:
     required: bool = False
     """The board is not leased while this device, or one below it, is missing or has failed."""
     children: dict[str, DeviceEntry] = field(default_factory=dict)
+    python: str | None = None
+    """The interpreter of an environment with Jumpstarter 0.9, whose driver it is."""
+    own_process: bool = False
+    """Such a driver does not share its process with others of the board."""
 
 
 class DiscoveredContent(Protocol):

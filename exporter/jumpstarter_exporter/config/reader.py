@@ -25,7 +25,9 @@ __all__ = ["load"]
 
 _log = logging.getLogger(__name__)
 
-_TYPE_KEYS = frozenset({"type", "config", "children", "description", "methods_description", "required"})
+_TYPE_KEYS = frozenset(
+    {"type", "config", "children", "description", "methods_description", "required", "python", "ownProcess"}
+)
 _GROUP_KEYS = frozenset({"children", "description", "methods_description", "required"})
 _REF_KEYS = frozenset({"ref"})
 
@@ -95,4 +97,6 @@ def _entry(document: Document, data: object, path: PathInFile) -> DeviceEntry:
         ),
         required=check_value(document, data.get("required", False), bool, (*path, "required")),
         children=_entries(document, data.get("children"), (*path, "children")),
+        python=check_value(document, data.get("python"), str | None, (*path, "python")),
+        own_process=check_value(document, data.get("ownProcess", False), bool, (*path, "ownProcess")),
     )

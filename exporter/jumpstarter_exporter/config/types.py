@@ -19,7 +19,7 @@ from jumpstarter_proto.yaml_files import nearest
 
 from jumpstarter_exporter.driver import Driver
 
-__all__ = ["EXTRAS", "UnknownTypeError", "known_types", "resolve"]
+__all__ = ["EXTRAS", "UnknownTypeError", "is_found", "is_own_type", "known_types", "resolve"]
 
 EXTRAS = {
     "serial": "exporter",
@@ -31,6 +31,10 @@ EXTRAS = {
     "snmp": "snmp",
 }
 """Modules that drivers need, and the extra of ours that installs them."""
+
+
+_UPSTREAM = "jumpstarter_driver_"
+"""The beginning of the names of Jumpstarter 0.9's driver packages, which are not for this process."""
 
 
 class UnknownTypeError(ValueError):
@@ -76,6 +80,21 @@ def resolve(name: str) -> type[Driver]:
         if importlib.util.find_spec(package) is None:
             raise UnknownTypeError(_needs(name, package))
     return found
+
+
+def is_own_type(name: str) -> bool:
+    """Whether it is a short name of ours, such as `power.GpioRelay`, and not one that other projects use, too."""
+    return not name.startswith(_UPSTREAM) and name in {
+        short for package in driver_packages.folder_packages() for short in package.types
+    }
+
+
+def is_found(name: str) -> bool:
+    """Whether its class may be one for this exporter, as far as that is known without importing it."""
+    if _path(name) != name:
+        return True
+    top = name.partition(".")[0]
+    return "." not in name or not top.isidentifier() or (not top.startswith(_UPSTREAM) and _is_installed(top))
 
 
 def known_types() -> list[str]:

@@ -26,6 +26,7 @@ from jumpstarter_proto.yaml_files import ConfigError
 from jumpstarter_exporter.boards import claim
 from jumpstarter_exporter.config.board_devices import check_board, first_fault
 from jumpstarter_exporter.config.folder import BoardFile
+from jumpstarter_exporter.config.hosted import learn_hosted
 from jumpstarter_exporter.config.model import ExporterConfig
 from jumpstarter_exporter.devices.inventory import Inventory
 from jumpstarter_exporter.serve import sockets
@@ -509,6 +510,7 @@ class Boards:
             if entry is not self._host_socket_entry:
                 _check_claim(entry.config.file)  # its socket would belong to that process, too
             listener = self._socket_of(entry, must=not is_for_leases(entry.config))
+            await learn_hosted(entry.config)
             board = self._make(entry, entry.config, before)
             with collapsed():
                 await self._boards_nursery.start(self._run, entry, board)

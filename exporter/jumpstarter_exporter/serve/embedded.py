@@ -16,6 +16,7 @@ from jumpstarter_proto.rpc import socket_folder, unix_listener
 from jumpstarter_exporter import config as configuration
 from jumpstarter_exporter.boards.claim import shared_claim
 from jumpstarter_exporter.config.board_devices import add_board
+from jumpstarter_exporter.config.hosted import learn_hosted
 from jumpstarter_exporter.devices.cores import managed_cores
 from jumpstarter_exporter.devices.inventory import Inventory
 from jumpstarter_exporter.session.session import Session
@@ -66,6 +67,7 @@ async def open_exporter(config: str | Path | None = None) -> AsyncIterator[Embed
 
 @asynccontextmanager
 async def _open(loaded: configuration.ExporterConfig) -> AsyncIterator[Embedded]:
+    await learn_hosted(loaded)
     devices = add_board(Inventory(), loaded)
     settings = loaded.settings
     async with (

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal, Protocol, TypeAlias
 
 import msgspec
@@ -22,6 +23,7 @@ from jumpstarter_proto.v1 import router_pb2
 
 from jumpstarter_exporter import isolation
 from jumpstarter_exporter.decorators import ExportKind
+from jumpstarter_exporter.forwarding import ForwardingDriver
 from jumpstarter_exporter.resources import Pipe, encoding_named
 from jumpstarter_exporter.session.call_notes import TransferCount
 from jumpstarter_exporter.session.data_stream import DataStream
@@ -117,13 +119,17 @@ async def _serve(
     moved: TransferCount | None,
 ) -> None:
     node.check_usable()
-    method = find(node, method_name, ExportKind.STREAM)
+    driver = node.driver
+    if isinstance(driver, ForwardingDriver):
+        open_device = partial(driver.forward_stream, method_name)
+    else:
+        open_device = getattr(driver, find(node, method_name, ExportKind.STREAM).attribute)
     if not node.is_open:
         with collapsed():
             await node.open()
 
     async def serve() -> None:
-        async with getattr(node.driver, method.attribute)() as device:
+        async with open_device() as device:
             await call.send_initial_metadata(headers)
             user = open_user()
             try:
@@ -166,6 +172,9 @@ async def serve_resource(node: SessionNode, encoding: str | None, call: Call) ->
     Raises:
         ResourceError: the driver failed in the middle of a file for the user.
     """
+    if isinstance(node.driver, ForwardingDriver):
+        await _forward_resource(node, node.driver, encoding, call)
+        return
     with node.driver.resources.offer() as pipe:
         await call.send_initial_metadata(_resource_headers(pipe, encoding))
         user = RouterStream.server(call)
@@ -173,6 +182,23 @@ async def serve_resource(node: SessionNode, encoding: str | None, call: Call) ->
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_upload, user, pipe)
                 await _download(user, pipe)
+
+
+async def _forward_resource(
+    node: SessionNode, driver: ForwardingDriver, encoding: str | None, call: Call
+) -> None:
+    node.check_usable()
+    if not node.is_open:
+        with collapsed():
+            await node.open()
+
+    async def serve() -> None:
+        async with driver.forward_resource(encoding) as (headers, device):
+            await call.send_initial_metadata(headers)
+            await _connect(call, RouterStream.server(call), device, str(node))
+
+    with node.in_use():
+        await node.run("a file", serve, grace=isolation.CLEAN_UP_SECONDS)
 
 
 async def _upload(user: RouterStream, pipe: Pipe) -> None:

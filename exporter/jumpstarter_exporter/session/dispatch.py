@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, aclosing, nullcontext
 from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
+from google.protobuf.struct_pb2 import Value
 from jumpstarter_proto.rpc import Message, RpcError, StatusCode
 from jumpstarter_proto.tasks import collapsed
 from jumpstarter_proto.value import JSON, to_value
@@ -18,10 +19,11 @@ from jumpstarter_proto.value import JSON, to_value
 from jumpstarter_exporter import isolation
 from jumpstarter_exporter.arguments import plan
 from jumpstarter_exporter.decorators import Exported, ExportKind
+from jumpstarter_exporter.forwarding import ForwardingDriver
 from jumpstarter_exporter.session.node import SessionNode
 from jumpstarter_exporter.threads import DeviceThreads
 
-__all__ = ["call", "find", "stream_results"]
+__all__ = ["call", "find", "forward_call", "forward_results", "stream_results"]
 
 MAX_INLINE_TEXT_LENGTH = 1024
 """Characters of a text that is encoded at once; longer results are encoded in a thread."""
@@ -77,6 +79,38 @@ async def stream_results(
     bound = await _prepare(node, method, name, arguments)
     with node.in_use(), _needed(node, method):
         await node.run(f"{name}()", partial(_stream, node, method, bound, send, encode), grace=_grace(method))
+
+
+async def forward_call(
+    node: SessionNode, driver: ForwardingDriver, name: str, arguments: Sequence[Value]
+) -> Value:
+    """Pass a call on to where the device's driver is, after opening the device; raises what is raised there."""
+    await _open(node)
+    with node.in_use():
+        return await node.run(f"{name}()", partial(driver.forward_call, name, arguments))
+    raise AssertionError
+
+
+async def forward_results(
+    node: SessionNode, driver: ForwardingDriver, name: str, arguments: Sequence[Value], send: Send[Value]
+) -> None:
+    """The same for a streaming method."""
+
+    async def forward() -> None:
+        async with aclosing(driver.forward_results(name, arguments)) as results:
+            async for result in results:
+                await send(result)
+
+    await _open(node)
+    with node.in_use():
+        await node.run(f"{name}()", forward)
+
+
+async def _open(node: SessionNode) -> None:
+    node.check_usable()
+    if not node.is_open:
+        with collapsed():
+            await node.open()
 
 
 def _needed(node: SessionNode, method: Exported) -> AbstractContextManager[None]:

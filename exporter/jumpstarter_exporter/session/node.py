@@ -88,6 +88,7 @@ class SessionNode:
     def attach(self, nursery: trio.Nursery | None) -> None:
         """Use this nursery, which outlives every use, from now on."""
         self._opening.attach(nursery)
+        self.driver.attach_session(nursery)
 
     @contextmanager
     def in_use(self) -> Iterator[Driver]:

@@ -17,7 +17,9 @@ from jumpstarter_proto.v1.jumpstarter_grpc import ExporterServiceServicer
 from jumpstarter_proto.v1.router_grpc import RouterServiceServicer
 from jumpstarter_proto.value import from_value
 
+from jumpstarter_exporter.decorators import ExportKind, summarize
 from jumpstarter_exporter.devices.changes import subscribed
+from jumpstarter_exporter.forwarding import ForwardingDriver
 from jumpstarter_exporter.session import bytestreams, dispatch
 from jumpstarter_exporter.session.call_notes import noted, noted_reset
 from jumpstarter_exporter.session.interface_services import InterfaceServices
@@ -82,10 +84,13 @@ class _Exporter(ExporterServiceServicer):
             self._selector, call, CallUse(request.uuid, request.method, does=True)
         ) as session:
             node = session.node(request.uuid)
-            arguments = [from_value(argument) for argument in request.args]
             caller = await call_origin(self._selector, session, call)
             with noted(session.note, caller, node, request.method):
-                result: Value = await dispatch.call(node, request.method, arguments)
+                if isinstance(node.driver, ForwardingDriver):
+                    result = await dispatch.forward_call(node, node.driver, request.method, request.args)
+                else:
+                    arguments = [from_value(argument) for argument in request.args]
+                    result = await dispatch.call(node, request.method, arguments)
         return jumpstarter_pb2.DriverCallResponse(uuid=str(uuid4()), result=result)
 
     async def StreamingDriverCall(  # noqa: N802
@@ -98,10 +103,13 @@ class _Exporter(ExporterServiceServicer):
             self._selector, call, CallUse(request.uuid, request.method, does=True)
         ) as session:
             node = session.node(request.uuid)
-            arguments = [from_value(argument) for argument in request.args]
             caller = await call_origin(self._selector, session, call)
             with noted(session.note, caller, node, request.method):
-                await dispatch.stream_results(node, request.method, arguments, send)
+                if isinstance(node.driver, ForwardingDriver):
+                    await dispatch.forward_results(node, node.driver, request.method, request.args, send)
+                else:
+                    arguments = [from_value(argument) for argument in request.args]
+                    await dispatch.stream_results(node, request.method, arguments, send)
 
     async def LogStream(self, request: empty_pb2.Empty, call: LogCall) -> None:  # noqa: N802
         async with selected_session(self._selector, call, CallUse(follows=True)) as session:
@@ -144,6 +152,13 @@ class _Exporter(ExporterServiceServicer):
         return session.end()
 
 
+_METHOD_KINDS = {
+    ExportKind.CALL: devices_pb2.METHOD_KIND_CALL,
+    ExportKind.STREAMING: devices_pb2.METHOD_KIND_STREAMING,
+    ExportKind.STREAM: devices_pb2.METHOD_KIND_STREAM,
+}
+
+
 def _on_wire(status: ExporterStatus) -> str:
     return f"EXPORTER_STATUS_{status.name}"
 
@@ -183,6 +198,26 @@ class _Devices(DevicesServiceServicer):
                 await call.send(devices_pb2.HoldResponse())
                 async for said in notices:
                     await call.send(devices_pb2.HoldResponse(said=said))
+
+    async def ListMethods(  # noqa: N802
+        self,
+        request: devices_pb2.ListMethodsRequest,
+        call: ServerCall[devices_pb2.ListMethodsRequest, devices_pb2.ListMethodsResponse],
+    ) -> devices_pb2.ListMethodsResponse:
+        session = await self._selector.enter(call, READ_ONLY_USE)
+        driver = session.node(request.uuid).driver
+        found = driver.method_summaries if isinstance(driver, ForwardingDriver) else summarize(type(driver))
+        return devices_pb2.ListMethodsResponse(
+            methods=[
+                devices_pb2.Method(
+                    name=one.name,
+                    kind=_METHOD_KINDS[one.kind],
+                    parameters=one.parameters,
+                    description=one.description,
+                )
+                for one in found
+            ]
+        )
 
     async def WatchReport(  # noqa: N802
         self,

@@ -21,6 +21,12 @@ DEVICES_SERVICE_HOLD = Method(
     devices_pb2.HoldRequest,
     devices_pb2.HoldResponse,
 )
+DEVICES_SERVICE_LIST_METHODS = Method(
+    "/jumpstarter_sbc.lab.v1.DevicesService/ListMethods",
+    Cardinality.UNARY_UNARY,
+    devices_pb2.ListMethodsRequest,
+    devices_pb2.ListMethodsResponse,
+)
 
 
 class DevicesServiceStub:
@@ -39,6 +45,11 @@ class DevicesServiceStub:
     ) -> AbstractAsyncContextManager[ClientCall[devices_pb2.HoldRequest, devices_pb2.HoldResponse]]:
         return self._channel.server_stream(DEVICES_SERVICE_HOLD, request, timeout=timeout, metadata=metadata)
 
+    async def ListMethods(
+        self, request: devices_pb2.ListMethodsRequest, *, timeout: float | None = None, metadata: Metadata = ()
+    ) -> devices_pb2.ListMethodsResponse:
+        return await self._channel.unary(DEVICES_SERVICE_LIST_METHODS, request, timeout=timeout, metadata=metadata)
+
 
 class DevicesServiceServicer(Servicer):
     """Handles jumpstarter_sbc.lab.v1.DevicesService; override what you serve."""
@@ -49,4 +60,7 @@ class DevicesServiceServicer(Servicer):
     async def Hold(self, request: devices_pb2.HoldRequest, call: ServerCall[devices_pb2.HoldRequest, devices_pb2.HoldResponse]) -> None:
         raise self.unimplemented("Hold")
 
-    METHODS = (DEVICES_SERVICE_WATCH_REPORT, DEVICES_SERVICE_HOLD)
+    async def ListMethods(self, request: devices_pb2.ListMethodsRequest, call: ServerCall[devices_pb2.ListMethodsRequest, devices_pb2.ListMethodsResponse]) -> devices_pb2.ListMethodsResponse:
+        raise self.unimplemented("ListMethods")
+
+    METHODS = (DEVICES_SERVICE_WATCH_REPORT, DEVICES_SERVICE_HOLD, DEVICES_SERVICE_LIST_METHODS)

@@ -25,19 +25,27 @@ _sym_db = _symbol_database.Default()
 from jumpstarter_proto.v1 import jumpstarter_pb2 as jumpstarter__proto_dot_v1_dot_jumpstarter__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&jumpstarter_proto/lab/v1/devices.proto\x12\x16jumpstarter_sbc.lab.v1\x1a&jumpstarter_proto/v1/jumpstarter.proto\"\x14\n\x12WatchReportRequest\"\r\n\x0bHoldRequest\"\x1c\n\x0cHoldResponse\x12\x0c\n\x04said\x18\x01 \x01(\t2\xc5\x01\n\x0e\x44\x65vicesService\x12^\n\x0bWatchReport\x12*.jumpstarter_sbc.lab.v1.WatchReportRequest\x1a!.jumpstarter.v1.GetReportResponse0\x01\x12S\n\x04Hold\x12#.jumpstarter_sbc.lab.v1.HoldRequest\x1a$.jumpstarter_sbc.lab.v1.HoldResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&jumpstarter_proto/lab/v1/devices.proto\x12\x16jumpstarter_sbc.lab.v1\x1a&jumpstarter_proto/v1/jumpstarter.proto\"\x14\n\x12WatchReportRequest\"\r\n\x0bHoldRequest\"\x1c\n\x0cHoldResponse\x12\x0c\n\x04said\x18\x01 \x01(\t\"\"\n\x12ListMethodsRequest\x12\x0c\n\x04uuid\x18\x01 \x01(\t\"F\n\x13ListMethodsResponse\x12/\n\x07methods\x18\x01 \x03(\x0b\x32\x1e.jumpstarter_sbc.lab.v1.Method\"q\n\x06Method\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x30\n\x04kind\x18\x02 \x01(\x0e\x32\".jumpstarter_sbc.lab.v1.MethodKind\x12\x12\n\nparameters\x18\x03 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x04 \x01(\t*r\n\nMethodKind\x12\x1b\n\x17METHOD_KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10METHOD_KIND_CALL\x10\x01\x12\x19\n\x15METHOD_KIND_STREAMING\x10\x02\x12\x16\n\x12METHOD_KIND_STREAM\x10\x03\x32\xad\x02\n\x0e\x44\x65vicesService\x12^\n\x0bWatchReport\x12*.jumpstarter_sbc.lab.v1.WatchReportRequest\x1a!.jumpstarter.v1.GetReportResponse0\x01\x12S\n\x04Hold\x12#.jumpstarter_sbc.lab.v1.HoldRequest\x1a$.jumpstarter_sbc.lab.v1.HoldResponse0\x01\x12\x66\n\x0bListMethods\x12*.jumpstarter_sbc.lab.v1.ListMethodsRequest\x1a+.jumpstarter_sbc.lab.v1.ListMethodsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'jumpstarter_proto.lab.v1.devices_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_METHODKIND']._serialized_start=396
+  _globals['_METHODKIND']._serialized_end=510
   _globals['_WATCHREPORTREQUEST']._serialized_start=106
   _globals['_WATCHREPORTREQUEST']._serialized_end=126
   _globals['_HOLDREQUEST']._serialized_start=128
   _globals['_HOLDREQUEST']._serialized_end=141
   _globals['_HOLDRESPONSE']._serialized_start=143
   _globals['_HOLDRESPONSE']._serialized_end=171
-  _globals['_DEVICESSERVICE']._serialized_start=174
-  _globals['_DEVICESSERVICE']._serialized_end=371
+  _globals['_LISTMETHODSREQUEST']._serialized_start=173
+  _globals['_LISTMETHODSREQUEST']._serialized_end=207
+  _globals['_LISTMETHODSRESPONSE']._serialized_start=209
+  _globals['_LISTMETHODSRESPONSE']._serialized_end=279
+  _globals['_METHOD']._serialized_start=281
+  _globals['_METHOD']._serialized_end=394
+  _globals['_DEVICESSERVICE']._serialized_start=513
+  _globals['_DEVICESSERVICE']._serialized_end=814
 # @@protoc_insertion_point(module_scope)
