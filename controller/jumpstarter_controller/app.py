@@ -316,7 +316,7 @@ async def _run(
             credentials.addresses = _addresses(endpoint, certificate, settings)
             folder.remember(credentials.addresses)
         except (OSError, JumpstarterError) as error:  # as when the disk is full; the next start does it
-            _log.warning("who is enrolled may get the certificate before: %s", error)
+            _log.warning("newly enrolled clients and exporters may get the previous certificate: %s", error)
 
     tls.on_change = shown_anew
     streams = ExporterStreams(reconciler, auth, None if replica is None else replica.peers)
@@ -508,8 +508,8 @@ def _former(settings: ControllerSettings) -> TokenIssuer | None:
     if not secret:
         raise DataError(f"{file} is empty; put the value of CONTROLLER_KEY there, without a line end")
     _log.warning(
-        "tokens of the Jumpstarter controller whose key is in %s are valid here; whoever has one of them can find its "
-        "key by trying, so give everybody a new token, and leave --jumpstarter-key out then",
+        "tokens of the Jumpstarter controller whose key is in %s are valid here; the key can be "
+        "guessed from any of them, so create new tokens for everybody, and then remove --jumpstarter-key",
         file,
     )
     return TokenIssuer(jumpstarter_key(secret), JUMPSTARTER_AUDIENCE)
@@ -534,8 +534,8 @@ def _certificate(settings: ControllerSettings, folder: DataFolder) -> Certificat
     certificate = own_certificate(folder.path, hosts)
     if missing := [host for host in hosts if not certificate.covers(host)]:
         _log.warning(
-            "the certificate in %s was made before and is not for %s: who trusts it will not connect there; "
-            "go back to the old address, or move tls.crt and tls.key away and hand out configurations anew",
+            "the certificate in %s was made before and is not for %s: clients that trust it cannot connect "
+            "there; use the previous address, or move tls.crt and tls.key away and create the configurations again",
             folder.path,
             ", ".join(missing),
         )

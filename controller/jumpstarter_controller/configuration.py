@@ -138,7 +138,7 @@ def unread(file: Path, read: Configuration) -> str:
     try:
         found = load(file)
     except ConfigError as error:
-        return f"{error}; what was read at the start goes on"
+        return f"{error}; the values read at the start stay in use"
     if found == read:
         return ""
     return f"{file} has changed; restart the controller to have it read, which disturbs no lease"
@@ -156,7 +156,7 @@ def _issuer(document: Document, index: int, one: JwtAuthenticator) -> IssuerSett
         )
     if not one.issuer.audiences:
         raise document.error(
-            (*here, "issuer", "audiences"), "no audience, so no token would count; name the client's"
+            (*here, "issuer", "audiences"), "no audience, so every token would be rejected; give the client's"
         )
     if username.prefix.startswith(PREFIX):
         raise document.error(
@@ -187,5 +187,5 @@ def _ca(document: Document, where: tuple[str | int, ...], text: str) -> str:
     try:
         ssl.create_default_context(cadata=text)
     except ssl.SSLError as error:
-        raise document.error(where, f"this is no certificate in PEM: {error.reason or error}") from None
+        raise document.error(where, f"this is not a PEM certificate: {error.reason or error}") from None
     return text

@@ -69,7 +69,7 @@ def test_what_only_a_restart_takes_up_is_said(tmp_path: Path) -> None:
         said = unread(file, before)
         assert said.startswith(str(file))
         assert ("restart the controller" in said) == (old != "provisioning:")
-        assert ("what was read at the start goes on" in said) == (old == "provisioning:")
+        assert ("the values read at the start stay in use" in said) == (old == "provisioning:")
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_what_only_a_restart_takes_up_is_said(tmp_path: Path) -> None:
         (("[jumpstarter, lab]", "[]"), r":7:9: .*no audience"),
         (("[jumpstarter, lab]", "jumpstarter"), r":7:9: .*Expected `array`"),
         (("ca.pem", "none.pem"), r":8:9: .*none.pem cannot be read"),
-        (("ca.pem", "controller.yaml"), r":8:9: .*no certificate in PEM"),
+        (("ca.pem", "controller.yaml"), r":8:9: .*not a PEM certificate"),
         (('"lab:"', '"internal:"'), r":10:47: .*for the controller's own"),
         (("{claim: preferred_username,", "{"), r"'claim' is missing"),
         (("tokenLifetime: 720h", "prefix: mine"), r":3:5: .*is always internal:"),

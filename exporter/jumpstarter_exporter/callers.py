@@ -16,7 +16,7 @@ _names: dict[int, str] = {}
 async def caller_name(call: ServerCall[Any, Any]) -> str:
     """The user name of a local caller, or the address of a remote one."""
     if (uid := call.uid) is None:
-        return f"somebody at {caller_host(call) or 'the other end of a tunnel'}"
+        return f"a user at {caller_host(call) or 'the other end of a tunnel'}"
     if uid not in _names:
         _names[uid] = await trio.to_thread.run_sync(
             _name_of, uid

@@ -59,6 +59,6 @@ class Proxy(Driver):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.children:
-            raise ValueError("a ref has no children of its own; leave `children` out")
+            raise ValueError("a ref cannot have children; remove `children`")
         if not all(self.ref.split(".")):
             raise ValueError(f"ref is {self.ref!r}; it takes a path from the top such as rpi4.serial")

@@ -149,5 +149,5 @@ class Core(Generic[D]):
 
     def _slot_core(self) -> SlotCore:
         if self._slot is None:
-            raise JumpstarterUsageError(f"{type(self).__name__} is no device's core yet")
+            raise JumpstarterUsageError(f"{type(self).__name__} is not the core of a device yet")
         return self._slot

@@ -294,7 +294,7 @@ class Resources:
         try:
             uuid = UUID(str(text))
         except ValueError:
-            raise ValueError(f"the resource handle's uuid is {text!r}, which is no UUID") from None
+            raise ValueError(f"the resource handle's uuid is {text!r}, which is not a UUID") from None
         pipe = self._pipes.pop(uuid, None)
         if pipe is None:
             raise ResourceError(
@@ -317,7 +317,7 @@ def encoding_named(name: JSON) -> Encoding | None:
 def _kind(handle: object) -> str:
     kind = handle.get("kind") if isinstance(handle, Mapping) else None
     if kind not in ("client_stream", "presigned_request"):
-        raise ValueError("a resource handle is a dict whose `kind` is client_stream or presigned_request")
+        raise ValueError("a resource handle is a dict with the `kind` client_stream or presigned_request")
     return str(kind)
 
 

@@ -187,8 +187,8 @@ What is plugged in needs no configuration. The client's commands are in this pac
             name="jumpstarter-controller",
             summary="hand out the boards of a lab to its users (Jumpstarter)",
             description="""\
-The controller knows the hosts of a lab and their boards. Who wants a board waits in a queue, has it
-for a time, and reaches it from anywhere through the router, which is in this package, too.
+The controller knows the hosts of a lab and their boards. Users
+lease boards, and reach them from anywhere through the router, which is part of this package.
 """,
             sources=("jumpstarter_proto", "jumpstarter_controller"),
             extras=("controller",),

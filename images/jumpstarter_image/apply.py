@@ -238,7 +238,7 @@ def remove_secrets(host: HostSystem, site: SiteText, kept: Kept) -> list[str]:
             site = SiteText.decoded(fat.change_in_place(host.site_file, raw, writes))
         except (BlankingError, NotTextError, yaml.YAMLError):
             problems.append(
-                f"{name} is not needed in {host.site_file.name} any more, but cannot be taken out as it is written; "
+                f"{name} is not needed in {host.site_file.name} any more, but cannot be removed automatically; "
                 "remove it by hand"
             )
         except OSError as error:

@@ -170,7 +170,7 @@ def _update(host: HostSystem, options: argparse.Namespace) -> int:
         if prepare(host, given, print_line) is None:
             return ExitCode.OK
         print_line(
-            f"it goes on if this connection ends: journalctl -fu {UPDATE_UNIT.removesuffix('.service')}"
+            f"it continues if this connection ends: journalctl -fu {UPDATE_UNIT.removesuffix('.service')}"
         )
         host.run("systemctl", "start", UPDATE_UNIT, timeout=UPDATE_SECONDS)
         if running_record(host) is not None:

@@ -50,7 +50,7 @@ def writes_without(site: SiteText, path: Sequence[str]) -> list[Write]:
         return [final]
     commented = f"{text[:begin]}#{text[begin + 1 :]}"
     if not _says_the_same(commented, left) or "\n" in text[begin:end] or "\r" in text[begin:end]:
-        raise BlankingError(f"{'.'.join(path)} cannot be taken out; write it on a line of its own")
+        raise BlankingError(f"{'.'.join(path)} cannot be removed; write it on a separate line")
     mark = "#".encode(site.encoding)
     # The comment mark is removed last, or stays.
     return [

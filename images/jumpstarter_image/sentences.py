@@ -91,8 +91,8 @@ DATA = {
         "write the image to another card"
     ),
     "read-only": (
-        "the card cannot be written any more, it may be worn out; this host goes on with what it knew, and what "
-        "changes now is forgotten when the power goes; write the image to another card"
+        "the card cannot be written any more, it may be worn out; this host keeps its settings, and "
+        "loses changes at power-off; write the image to another card"
     ),
 }
 """The sentence for each word that the initial file system (scripts/init-bottom/lasting) writes."""

@@ -264,7 +264,7 @@ def _ip(section: _Section, text: str, *below: int) -> Any:
     try:
         return ipaddress.ip_address(text)
     except ValueError:
-        raise section.error(f"{text[:60]!r} is no IP address", *below) from None
+        raise section.error(f"{text[:60]!r} is not an IP address", *below) from None
 
 
 def _ssh_keys(section: _Section, before: Kept) -> dict[str, Any]:
@@ -272,13 +272,11 @@ def _ssh_keys(section: _Section, before: Kept) -> dict[str, Any]:
     keys = tuple(key.strip() for key in section.texts())
     if not keys:
         raise section.error(
-            "without a key nobody could log in; add one, or remove `sshKeys` to keep the previous keys"
+            "without a key no login is possible; add one, or remove `sshKeys` to keep the previous keys"
         )
     for index, key in enumerate(keys):
         if "PRIVATE KEY" in key:
-            raise section.error(
-                "this is a private key; use the line of the file whose name ends with .pub", index
-            )
+            raise section.error("this is a private key; use the line of the .pub file", index)
         kind, _, rest = key.partition(" ")
         if not kind.startswith(_KEY_TYPES) or not _is_key(kind, rest.split(" ")[0]):
             raise section.error(

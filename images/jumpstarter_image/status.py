@@ -207,7 +207,7 @@ def _boards(host: HostSystem) -> tuple[tuple[Board, ...], str]:
         return tuple(map(_board, data.get("boards", []))), ""
     except (AttributeError, LookupError, TypeError):
         # The exporter may be a version that an update has just installed; no answer of it may end the update.
-        return (), "the exporter says of its boards what makes no sense; see `jumpstarter-exporter boards`"
+        return (), "the exporter reports invalid data about its boards; see `jumpstarter-exporter boards`"
 
 
 def _board(board: Mapping[str, Any]) -> Board:

@@ -80,7 +80,7 @@ def test_a_power_cut_leaves_the_secret_or_the_file_without_it(  # noqa: PLR0917 
 def test_a_secret_between_braces_that_crosses_sectors_is_left_for_its_owner() -> None:
     text = file_with(SECTOR_BYTES - 42, "a passphrase", flow=True)
     with pytest.raises(
-        BlankingError, match=r"wifi\.passphrase cannot be taken out; write it on a line of its own"
+        BlankingError, match=r"wifi\.passphrase cannot be removed; write it on a separate line"
     ):
         writes_without(SiteText(text), PATH)
     assert len(writes_without(SiteText(text[40:]), PATH)) == 1

@@ -139,7 +139,7 @@ def test_a_fixed_address_is_of_wifi_where_that_is_set_up() -> None:
             "address: {ip: 10.0.0.2/24, gateway: 10.0.0.2}",
             "address.gateway: 10.0.0.2 is not another address of 10.0.0.0/24",
         ),
-        ("address: {ip: 10.0.0.2/24, dns: [lab]}", "address.dns: 'lab' is no IP address"),
+        ("address: {ip: 10.0.0.2/24, dns: [lab]}", "address.dns: 'lab' is not an IP address"),
         (
             "address:\n  ip: 10.0.0.2/24\n  dns:\n  - 10.0.0.1\n  - lab",
             "line 5, column 5: address.dns: 'lab'",
@@ -166,7 +166,7 @@ def test_a_fixed_address_is_of_wifi_where_that_is_set_up() -> None:
         ),
         (f"hostname: {'x' * 64}", "hostname: 'xxx"),
         ('hostname: "a\\x7f"', "hostname: this has characters that cannot be in it"),
-        ("sshKeys: []", "sshKeys: without a key nobody could log in"),
+        ("sshKeys: []", "sshKeys: without a key no login is possible"),
         ("sshKeys: me", "sshKeys: this is text; it takes a list, each on a line that begins with `- `"),
         (
             "sshKeys:\n- ssh-rsa AAAA me",
@@ -178,7 +178,7 @@ def test_a_fixed_address_is_of_wifi_where_that_is_set_up() -> None:
         ),
         (
             f"sshKeys:\n- {KEY}\n- '-----BEGIN OPENSSH PRIVATE KEY-----'",
-            "line 3, column 3: sshKeys: this is a private key; use the line of the file whose name ends with .pub",
+            "line 3, column 3: sshKeys: this is a private key; use the line of the .pub file",
         ),
         ("timeServer: 300.1.1.1", "timeServer: '300.1.1.1' is not the name or address of a time server"),
         ("timeServer: ntp.lab:123", "timeServer: 'ntp.lab:123' is not the name or address of a time server"),

@@ -203,7 +203,7 @@ def test_files_that_are_not_for_it_are_refused_with_a_sentence(
     text.write_text("no package\n")
     for words, code, said in (
         ((machine.root / "none.deb",), ExitCode.NOT_FOUND, "no such file"),
-        ((text,), ExitCode.USAGE, "no Debian package"),
+        ((text,), ExitCode.USAGE, "not a Debian package"),
         ((machine.deb("0"),), ExitCode.USAGE, "is newer than 0"),
         ((machine.deb("1", name="raspi-firmware"),), ExitCode.USAGE, "only a new image"),
     ):
@@ -328,7 +328,7 @@ def test_two_people_do_not_prepare_one_at_the_same_time(machine: ImagePackages) 
 
     def while_it_is_prepared(line: str) -> None:
         said.append(line)
-        with pytest.raises(ObjectionError, match="somebody else prepares an update"):
+        with pytest.raises(ObjectionError, match="another update is being prepared"):
             stage(machine, machine.deb("3"))
 
     assert prepare(machine.host, UpdateOptions((machine.deb("2"),)), while_it_is_prepared) is not None
@@ -343,7 +343,7 @@ def test_an_exporter_that_runs_and_does_not_say_who_has_its_boards_keeps_it_away
 ) -> None:
     machine.fact("boards", answer)
     assert update(machine, machine.deb("2")) == ExitCode.FAILED
-    assert "does not say who has its boards" in capsys.readouterr().err
+    assert "does not report the users of its boards" in capsys.readouterr().err
     assert machine.commands("mount") == []
     machine.fact(f"unit-{system.EXPORTER}", "ActiveState=failed")
     machine.boards()

@@ -109,11 +109,12 @@ def boards_of(host: HostSystem) -> list[tuple[str, str]]:
             listed = parse_json(done.output)["boards"]
             return [(str(one["name"]), str(one.get("use") or "")) for one in listed if one.get("exporter")]
         except (ValueError, LookupError, TypeError, AttributeError):
-            why = "its answer makes no sense"
+            why = "its answer is invalid"
     if not system.invocation(host, system.EXPORTER):
         return []
     raise system.CommandError(
-        f"the exporter runs and does not say who has its boards ({why}); wait until it does, or say --during-leases"
+        f"the exporter runs and does not report the users of its boards ({why}); "
+        "wait until it does, or add --during-leases"
     )
 
 
@@ -160,7 +161,7 @@ def _alone(host: HostSystem) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ObjectionError(
-                ExitCode.DENIED, "somebody else prepares an update at this moment; wait for its end"
+                ExitCode.DENIED, "another update is being prepared; wait for its end"
             ) from None
         yield
     finally:
@@ -215,7 +216,7 @@ def _files(host: HostSystem, options: UpdateOptions) -> tuple[tuple[PackageChang
         deb = system.read_deb(host, path.absolute())
         if deb is None:
             raise ObjectionError(
-                ExitCode.USAGE, f"{path} is no Debian package, or a damaged one; copy it again"
+                ExitCode.USAGE, f"{path} is not a Debian package, or is damaged; copy it again"
             )
         installed = system.installed_version(host, deb.name)
         if installed == deb.version:

@@ -69,7 +69,7 @@ def continue_update(host: HostSystem, tell: Tell) -> UpdateRecord | None:
                 # A failure during a shutdown, such as a restart of a service, is not a fault of the version.
                 if not why:
                     save_record(path, after)
-                print_line("the next start goes on")
+                print_line("it continues at the next start")
                 return record if why else after
         record = after
     _tidy_up(host, record)

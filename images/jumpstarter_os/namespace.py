@@ -117,5 +117,5 @@ def _wait_for_namespace(process: int) -> None:
             break  # it has ended, and said why
         time.sleep(0.01)
     raise NamespaceError(
-        "this kernel lets nobody make a user namespace (sysctl kernel.unprivileged_userns_clone?)"
+        "this kernel does not allow user namespaces (sysctl kernel.unprivileged_userns_clone?)"
     )

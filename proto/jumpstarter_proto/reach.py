@@ -163,7 +163,7 @@ def _refusal(address: Address) -> str:
     if address.is_link_local:
         return "a link-local address"
     if address.is_multicast or address.is_reserved or address in _PROTOCOL_ASSIGNMENTS:
-        return "an address that is no host's"
+        return "an address that no host can have"
     if address in _METADATA:
         return "a cloud's metadata service"
     if _is_own(address):

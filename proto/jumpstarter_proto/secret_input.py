@@ -59,7 +59,9 @@ def _typed(what: str, *, hidden: bool) -> str:
 def _checked(what: str, text: str, where: str) -> str:
     text = text.strip()
     if not text:
-        raise SecretError(f"there is no {what} in {where}; type it, pipe it in, or name a file that has it")
+        raise SecretError(
+            f"there is no {what} in {where}; type it, send it on standard input, or give a file that contains it"
+        )
     if not all(" " < character <= "~" for character in text):
         raise SecretError(f"the {what} in {where} has characters that none has; copy it again")
     return text

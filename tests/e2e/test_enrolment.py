@@ -146,7 +146,7 @@ def test_no_identity_is_lost_to_another(lab: Lab) -> None:
     for name, words, sentence in (
         ("two", ["--config", one], "/two.yaml for a board with `metadata: {name: two}`"),
         ("red", ["--config", other], f"{other} a `metadata.name` of its own"),
-        ("green", ["--save", one], f"has its identity in {kept}, which counts before"),
+        ("green", ["--save", one], f"has its identity in {kept}, which takes precedence over"),
         ("blue", ["--config", one, "--save", one], "are for one file"),
     ):
         done = enrol_as(name, *words)

@@ -309,5 +309,5 @@ def test_a_board_whose_exporter_does_not_answer_is_not_waited_for_when_there_is_
     finally:
         broken.process.send_signal(signal.SIGCONT)
     assert done.returncode == 0, done.stderr
-    assert "a-broken is asked whether it takes the lease" in done.stderr
+    assert "a-broken is being asked whether it accepts the lease" in done.stderr
     assert lab.leases(ann) == {}

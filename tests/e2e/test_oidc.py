@@ -155,7 +155,7 @@ def test_a_token_for_somebody_else_does_not_count(provider: Provider, tmp_path: 
         fields = {"grant_type": "client_credentials", "client_id": "robot", "client_secret": "robot-secret"}
         fields["resource"] = "urn:another"
         reply = provider.browser().open(f"{provider.url}/token", fields)
-        with pytest.raises(RpcError, match=f"for somebody else, not for {AUDIENCE}"):
+        with pytest.raises(RpcError, match=f"for another audience, not for {AUDIENCE}"):
             ask(lab, json.loads(reply)["access_token"])
         assert clients(lab) == []
 

@@ -111,7 +111,7 @@ def test_boards_come_change_and_go_while_a_neighbours_console_is_recorded(
         code, lines, _ = host.reload()
         assert code == ExitCode.USAGE
         assert lines[:2] == ["near: unchanged", "rock: unchanged"]
-        assert lines[2].startswith(f"rpi4: goes on as it was: {host.folder / 'rpi4.yaml'}")
+        assert lines[2].startswith(f"rpi4: stays as it was: {host.folder / 'rpi4.yaml'}")
         assert host.run("jumpstarter", "power", "on", "--board", "rock").returncode == 0
 
         (host.folder / "rock.yaml").unlink()
@@ -147,6 +147,6 @@ def test_a_daemon_of_one_file_reads_that_again(tmp_path: Path, console: Console)
         file.unlink()
         code, [line], _ = host.reload()
         assert code == ExitCode.USAGE
-        assert line.startswith("one: goes on as it was: ")
+        assert line.startswith("one: stays as it was: ")
         assert "there is no such file" in line
         assert host.run("jumpstarter", "power", "on", "power").returncode == 0

@@ -96,7 +96,7 @@ def test_a_controller_says_why_something_new_is_not_taken_up(lab: Lab, systemd: 
     key.write_bytes(good)
     assert reloaded(systemd, controller) == f"{idle}; {changed}"
     config.write_text("provisioning: 1\n")
-    assert reloaded(systemd, controller).endswith("; what was read at the start goes on")
+    assert reloaded(systemd, controller).endswith("; the values read at the start stay in use")
     config.write_text("{}\n")
     assert reloaded(systemd, controller) == idle
 
@@ -124,7 +124,7 @@ def test_a_router_says_why_something_new_is_not_taken_up(lab: Lab, systemd: sock
     replace(file, b"nothing")
     status = reloaded(systemd, router)
     assert f"{idle}; {file} and {file} cannot be used (" in status
-    assert f"{file} is no router's file; write one: " in status
+    assert f"{file} is not the file of a router; create one: " in status
     replace(file, good)
     assert reloaded(systemd, router) == idle
 

@@ -127,8 +127,8 @@ def test_exit_codes(desk: Desk) -> None:
 
 OF_AN_ADMINISTRATOR = [
     (("client", "create", "ann", "--save", "x.yaml"), "the client default/ann exists already; rotate"),
-    (("client", "create", "a/b", "--save", "x.yaml"), "is no name; it has letters"),
-    (("client", "create", "a\x1b[2J", "--save", "x.yaml"), "is no name; it has letters"),
+    (("client", "create", "a/b", "--save", "x.yaml"), "is not a name; it has letters"),
+    (("client", "create", "a\x1b[2J", "--save", "x.yaml"), "is not a name; it has letters"),
     (("client", "create", "zoe", "--save", "nowhere/x.yaml"), "choose another place"),
     (("client", "create", "zoe", "--save", "."), "choose another place"),
     (("client", "rotate", "ann", "--save", "nowhere/x.yaml"), "choose another place"),

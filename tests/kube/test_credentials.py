@@ -273,7 +273,7 @@ def test_tokens_of_a_jumpstarter_controller_go_on_while_its_key_is_there(
         )
         lab.until(lambda: lab.token("ann-client") != token)
         assert lab.accepts(file)
-        assert "leave --jumpstarter-key out then" in lab.controller.log.read_text()
+        assert "then remove --jumpstarter-key" in lab.controller.log.read_text()
         lab.kubectl("delete", "secret", "ann-client")
         lab.until(lambda: lab.has_secret("ann-client"))
         assert not lab.accepts(file)

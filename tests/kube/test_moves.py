@@ -308,7 +308,8 @@ def test_an_import_that_is_cut_short_leaves_the_lab_where_it_was_or_is_completed
         done = support.administer(lab.data, *words, proxy.kubeconfig)
         assert done.returncode != 0
         assert (
-            f"the lab is in {lab.data} now, but the namespace {lab.namespace} does not say so" in done.stderr
+            f"the lab is in {lab.data} now, but this could not be recorded in the namespace {lab.namespace}"
+            in done.stderr
         )
     assert lab.names("drains.lab.jumpstarter.dev") != [], "leases can begin where the lab is"
     assert lab.records() == before

@@ -208,11 +208,11 @@ def test_a_client_that_somebody_damages_stays_as_it_was(
     annotate("perhaps")
     fill(store, replace(ann, name="bob"))
     assert reader.until(lambda one: True).ref[1].name == "bob"
-    with pytest.raises(DamagedError, match=r"ann is no record \(its lab.jumpstarter.dev/enabled"):
+    with pytest.raises(DamagedError, match=r"ann is not a valid record \(its lab.jumpstarter.dev/enabled"):
         store.read(key_of(ann))
     assert store.snapshot(whole=False).damaged == {key_of(ann)}
-    assert "it is left alone, and what was known of it before goes on until it is corrected" in caplog.text
-    assert "counts for nothing" not in caplog.text
+    assert "it is left alone, and its previous version stays in use until it is corrected" in caplog.text
+    assert "is ignored" not in caplog.text
     with pytest.raises(Conflict):
         store.commit([changing(replace(ann, username="x"), made, Half.SPEC)])
     annotate("false")
@@ -459,9 +459,7 @@ def test_a_server_that_is_busy_for_too_long_is_a_sentence_and_nothing_was_change
 ) -> None:
     monkeypatch.setattr(module, "RETRY_SECONDS", 0.3)
     faults.always = lambda: 429
-    with pytest.raises(
-        StoreError, match=r"does not answer \(a fault of the test, request \d+\); look after it"
-    ):
+    with pytest.raises(StoreError, match=r"does not answer \(a fault of the test, request \d+\); check it"):
         shaken.commit([making(ann)])
     assert store.read(key_of(ann)) is None
     with pytest.raises(StoreError, match="does not answer"):

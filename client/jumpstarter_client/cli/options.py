@@ -154,7 +154,7 @@ OPTIONS = (
         ("--override",),
         "override",
         "",
-        "use a board of this machine although somebody has leased it; its user is notified",
+        "use a board of this machine although it is leased; its user is notified",
     ),
     Option(
         ("--config", "--exporter-config"),

@@ -50,7 +50,7 @@ Interfaces (`jumpstarter INTERFACE --help` lists the verbs):
 Options of every command:
   --host HOST          connect to this exporter: the path of a socket, or HOST:PORT (default: JUMPSTARTER_HOST)
   --board NAME         use this board of a host with several (default: JUMPSTARTER_BOARD)
-  --override           use a board of this machine although somebody has leased it; its user is notified
+  --override           use a board of this machine although it is leased; its user is notified
   --config FILE        start an exporter from this file for the command
   -l SELECTOR          lease a board from a controller by its labels, such as board=rpi4
   --exporter NAME      use this machine's exporter configuration of that name, or lease the exporter of that name

@@ -16,7 +16,7 @@ class PasswordPrompt(enum.Enum):
     PASSWORD = "the password"  # noqa: S105 - not a password
     CURRENT = "the current password, to change it"
     NEW = "a new password"
-    AGAIN = "the new password once more"
+    AGAIN = "the new password again"
 
 
 _ASKS = re.compile(r"(?<!bad )password\b[^:?]{0,40}[:?] ?$", re.IGNORECASE)

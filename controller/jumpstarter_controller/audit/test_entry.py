@@ -116,10 +116,10 @@ def test_an_exporter_that_has_registered_and_not_connected_is_not_lost() -> None
 def test_a_clients_token_that_it_has_renewed_itself_counts_for_a_day_more() -> None:
     ann = Client(namespace="lab", name="ann", uid="1")
     assert said(ann, replace(ann, uid="2", previous_uid="1")) == [
-        (logging.INFO, "client gets a new token, the old one counts for a day more")
+        (logging.INFO, "client gets a new token, the old one stays valid for one day")
     ]
     assert said(ann, replace(ann, uid="2", previous_uid="0")) == [
-        (logging.INFO, "client gets a new token, the old ones count no more")
+        (logging.INFO, "client gets a new token, the old ones are no longer valid")
     ]
     assert said(replace(ann, enabled=False), ann) == [(logging.INFO, "client enabled")]
     host = Host(namespace="lab", name="pi4", labels={"b": "1", "a": "2"}, may_label=("x", "y"))

@@ -96,7 +96,7 @@ def test_an_exporter_comes_goes_and_returns() -> None:
     left = replace(available, devices=0, status=ExporterStatus.OFFLINE, status_message="bye")
     assert said(available, left) == ["exporter unregistered: bye"]
     assert said(EXPORTER, replace(EXPORTER, uid="2")) == [
-        "exporter gets a new token, the old ones count no more"
+        "exporter gets a new token, the old ones are no longer valid"
     ]
     assert said(EXPORTER, replace(EXPORTER, enabled=False)) == ["exporter disabled"]
     assert said(EXPORTER, None) == ["exporter deleted"]
@@ -122,7 +122,7 @@ def test_a_host_and_its_boards() -> None:
         "host's boards have the labels site=berlin",
         "host may set the labels of none",
     ]
-    assert said(host, replace(host, uid="2")) == ["host gets a new token, the old ones count no more"]
+    assert said(host, replace(host, uid="2")) == ["host gets a new token, the old ones are no longer valid"]
     assert said(host, None) == ["host deleted"]
     board = replace(EXPORTER, host="pi4", devices=2)
     gone = replace(board, devices=0, gone_since=7.0, status_message="gone since then: why")

@@ -28,7 +28,7 @@ Entry = tuple[int, str, dict[str, str]]
 
 _log = logging.getLogger(__name__)
 R = TypeVar("R", bound=Record)
-_OLD_ONES = {False: "the old ones count no more", True: "the old one counts for a day more"}
+_OLD_ONES = {False: "the old ones are no longer valid", True: "the old one stays valid for one day"}
 
 
 def write(

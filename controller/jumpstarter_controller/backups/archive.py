@@ -201,7 +201,7 @@ def check_target(path: Path, *, overwrite: bool) -> None:
             f"{path} is there already; choose another name, or replace it with --overwrite"
         )
     if not path.parent.is_dir():
-        raise BackupUsageError(f"{path.parent} is no folder; make it first, or choose another place")
+        raise BackupUsageError(f"{path.parent} is not a folder; create it first, or choose another path")
 
 
 def load(path: Path) -> LabState:

@@ -175,7 +175,7 @@ async def import_lab(
             snapshot = await _in_thread(store.snapshot)
             if snapshot.damaged:
                 raise BackupError(
-                    f"objects that are no records cannot be moved: {_named(sorted(snapshot.damaged, key=str))}; "
+                    f"invalid objects cannot be moved: {_named(sorted(snapshot.damaged, key=str))}; "
                     "correct or delete them with kubectl"
                 )
             left = list(store.rejected)  # of leases, which count for nothing
@@ -204,16 +204,16 @@ async def import_lab(
                 await _drain(store, replace(MOVING, reason=MOVED), request)
             except StoreError as error:
                 raise BackupError(
-                    f"the lab is in {folder.path} now, but the namespace {namespace} does not say so: {error}; run the "
-                    "same command again to complete it"
+                    f"the lab is in {folder.path} now, but this could not be recorded in the namespace {namespace}: "
+                    f"{error}; run the same command again to complete it"
                 ) from error
-        sentences = [f"leases that nobody can read stay behind: {_named(left)}"] if left else []
+        sentences = [f"leases that cannot be read are not moved: {_named(left)}"] if left else []
         sentences.append(
             f"the objects stay in the namespace {namespace}, and no lease begins there; delete them when they are not "
             "needed"
         )
         if source.tokens != "own":
-            sentences.append("tokens of ServiceAccounts are not valid here: whoever has one needs another")
+            sentences.append("tokens of ServiceAccounts are not valid here: their owners need new tokens")
         endpoint = addresses.endpoint if addresses else ""
         return MoveReport(
             namespace, _counts(lab), endpoint, kept, was_done=has_all, sentences=tuple(sentences)
@@ -352,11 +352,13 @@ def _differing(secret: Mapping[str, bytes] | None, files: Mapping[str, bytes]) -
 async def _share(secret: SharedSecret, there: Mapping[str, bytes] | None, files: Mapping[str, bytes]) -> None:
     if there is None:
         if not await _in_thread(partial(secret.make, files)):
-            raise BackupError(f"somebody has just made the Secret {secret.NAME}; run it again")
+            raise BackupError(
+                f"the Secret {secret.NAME} was created at the same moment; run the command again"
+            )
         return
     differs = any(there.get(name) != body for name, body in files.items())
     if differs and not await _in_thread(partial(secret.add, files)):
-        raise BackupError(f"somebody else has changed the Secret {secret.NAME} in this moment; run it again")
+        raise BackupError(f"the Secret {secret.NAME} was changed at the same moment; run the command again")
 
 
 async def _write(store: Store, plan: MovePlan, namespace: str) -> None:

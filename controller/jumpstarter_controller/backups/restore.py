@@ -182,7 +182,7 @@ def _unknown(contents: Contents, why_not: str) -> str:
     made = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(contents.about.made))
     return (
         f"tokens that were revoked after the backup ({made}) are valid again, as the present data cannot be read "
-        f"({why_not}); revoke them once more: jumpstarter-controller admin client rotate --help"
+        f"({why_not}); revoke them again: jumpstarter-controller admin client rotate --help"
     )
 
 

@@ -31,7 +31,7 @@ def backup(file: Path, *, overwrite: bool, data: Path | None) -> int:
     """Make a backup, and say what is in it."""
     contents = write_backup(DataFolder(data or default_folder()), file, overwrite=overwrite)
     print_line(f"{file}: {_numbers(contents.about.counts)}, and the lab's keys; {_size(contents.size)}")
-    print_line("It is secret: who can read it can be anybody in the lab.")
+    print_line("It is secret: its keys give access to everything in the lab.")
     _warn_if_open(file)
     return 0
 

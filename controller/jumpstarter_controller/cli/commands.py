@@ -651,10 +651,10 @@ def _commands(group: App, kind: Kind) -> None:
         (
             rotate,
             "rotate",
-            f"Write a new token of {a_word}; all older ones count no more.",
+            f"Write a new token of {a_word}; all older ones become invalid.",
             f"{example} --save {example}.yaml",
         ),
-        (delete, "delete", f"Delete {a_word}; its tokens count no more, its leases end.", example),
+        (delete, "delete", f"Delete {a_word}; its tokens become invalid, its leases end.", example),
         (enable, "enable", f"Let {a_word} be used again.", example),
         (disable, "disable", f"Let {a_word} get no more leases.", example),
     ):

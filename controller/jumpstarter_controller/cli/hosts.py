@@ -52,7 +52,7 @@ def revoke(name: str, namespace: str, *, data: Path | None) -> int:
     request = lab_pb2.ObjectRequest(kind=Kind.HOST.value, namespace=namespace, name=name)
     call_admin(data, lambda stub: stub.Rotate(request, timeout=CALL_SECONDS))
     print_line(
-        f"the token of host {namespace}/{name} and those of its boards count no more; to let it in again: "
+        f"the token of host {namespace}/{name} and those of its boards are no longer valid; to let it in again: "
         f"jumpstarter-controller admin pair host {name} --renew"
     )
     return 0

@@ -24,7 +24,7 @@ def apply(file: str, namespace: str, *, data: Path | None) -> int:
     if policies is None:
         policies = read_policies(Path(file), None, namespace)
     if not policies:
-        raise ConfigError("there is no policy in it; it begins with `apiVersion:`", file=Path(file))
+        raise ConfigError("it contains no policy; a policy begins with `apiVersion:`", file=Path(file))
     request = pb.ApplyPoliciesRequest(policies=policies)
     reply = call_admin(data, lambda stub: stub.ApplyPolicies(request, timeout=CALL_SECONDS))
     for policy, outcome in zip(policies, reply.outcomes, strict=True):
@@ -39,7 +39,9 @@ def _stdin() -> str:
     except UnicodeDecodeError:
         text = None
     if text is None or len(raw) > MAX_FILE_BYTES:
-        raise ConfigError("this is no UTF-8 text of at most 1 MiB; is it YAML?", file=Path("<stdin>"))
+        raise ConfigError(
+            "this is not UTF-8 text of at most 1 MiB; check that it is YAML", file=Path("<stdin>")
+        )
     return text
 
 

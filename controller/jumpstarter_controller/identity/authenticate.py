@@ -116,7 +116,7 @@ class Authenticator:
             username, expires = await external.verify(token)
             if username.startswith(PREFIX):
                 raise TokenError(
-                    f"oidc: nobody of another issuer may be called {PREFIX}…; ask who runs the lab"
+                    f"oidc: users of another issuer cannot be named {PREFIX}…; ask the lab's administrator"
                 )
         else:
             subject, expires = self._own(token)
@@ -202,7 +202,8 @@ def _name(metadata: Metadata, username: str) -> str:
     derived = name_from_username(username)
     if not derived:
         raise RpcError(
-            StatusCode.INVALID_ARGUMENT, "no name can be made of this user's; ask who runs the lab"
+            StatusCode.INVALID_ARGUMENT,
+            "this user's name cannot be converted to a client name; ask the lab's administrator",
         )
     if given and given != derived:
         raise RpcError(

@@ -34,7 +34,7 @@ class TokenError(RpcError):
 def expired() -> TokenError:
     """The error for an expired token. Clients match its text."""
     return TokenError(
-        "oidc: verify token: token is expired; ask who runs the lab for a new one "
+        "oidc: verify token: token is expired; ask the lab's administrator for a new one "
         "(jumpstarter-controller admin client rotate), or log in again",
         ReasonCode.TOKEN_EXPIRED,
     )
@@ -113,7 +113,7 @@ class TokenIssuer:
 
     def _verified(self, token: str) -> tuple[Subject, float]:
         if len(token) > MAX_TOKEN_LENGTH:
-            raise TokenError("oidc: the token is too long to be one of ours")
+            raise TokenError("oidc: the token is too long")
         options = {"require": ["iss", "aud", "sub", "iat", "exp"], "verify_exp": False, "verify_iat": False}
         try:
             claims = jwt.decode(

@@ -122,7 +122,7 @@ class Accounts:
         except WrongAnswerError as error:
             raise self._store.refusal(error) from error
         raise StoreError(
-            f"somebody deletes the ServiceAccount {account_name(subject)} all the time; find out who"
+            f"the ServiceAccount {account_name(subject)} is deleted again and again; find the program that deletes it"
         )
 
     def _issued(self, answer: Object, wanted: int) -> tuple[str, float]:
@@ -221,7 +221,7 @@ class Accounts:
     async def _reviewed(self, token: str) -> Review:
         claims, digest = claims_of(token), digest_of(token)
         if claims is None:
-            raise TokenError("failed to authenticate token: it is no token of this lab; log in again")
+            raise TokenError("failed to authenticate token: it was not issued by this lab; log in again")
         while True:
             known = self._cache.fresh(digest, trio.current_time())
             if isinstance(known, Review):

@@ -329,7 +329,7 @@ class CredentialReconciler:
         if uid := await self._reconciler.change(apply):
             self._rotated[state.ref] = uid
             _log.warning(
-                "the Secret %s was deleted or emptied: the tokens of %s %s from before count no more",
+                "the Secret %s was deleted or emptied: the tokens of %s %s from before are no longer valid",
                 secret_name(kind, key.name),
                 kind.KIND,
                 key,

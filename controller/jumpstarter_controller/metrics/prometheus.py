@@ -63,7 +63,7 @@ class LabCollector(Collector):
         yield from self._hosts()
         drain = self._reconciler.committed.get(Drain, Drain.KEY)
         yield GaugeMetricFamily(
-            "jumpstarter_leads", "1 where it is decided who gets which board.", int(self._reconciler.leads())
+            "jumpstarter_leads", "1 on the controller that schedules leases.", int(self._reconciler.leads())
         )
         yield GaugeMetricFamily(
             "jumpstarter_drained", "1 while no lease begins, as the lab is drained.", int(drain is not None)
@@ -96,10 +96,8 @@ class LabCollector(Collector):
         for method, count in sorted(counters.requests.items()):
             requests.add_metric([method], count)
         yield requests
-        yield GaugeMetricFamily(
-            "jumpstarter_watches", "Clients that are told of changes, instead of asking.", counters.watches
-        )
-        yield _refusals(self._refusals, "Calls without a token that counts.")
+        yield GaugeMetricFamily("jumpstarter_watches", "Clients that watch for changes.", counters.watches)
+        yield _refusals(self._refusals, "Calls without a valid token.")
         yield _histogram("jumpstarter_store_write_seconds", "Each write to the disk.", counters.writes)
         yield CounterMetricFamily(
             "jumpstarter_store_failed_writes", "Writes that the disk did not take.", counters.failed_writes
@@ -199,9 +197,9 @@ class RouterCollector(Collector):
         yield carried
         yield GaugeMetricFamily("jumpstarter_router_held_bytes", "Bytes in memory for streams.", router.held)
         yield CounterMetricFamily(
-            "jumpstarter_router_full", "Streams that there was no room for.", router.refused
+            "jumpstarter_router_full", "Streams rejected because the router was full.", router.refused
         )
-        yield _refusals(router.refusals, "Streams without a token that counts.", "router_")
+        yield _refusals(router.refusals, "Streams without a valid token.", "router_")
 
 
 def _refusals(refusals: RefusalLog, text: str, part: str = "") -> Metric:

@@ -50,7 +50,7 @@ class Certificate:
         try:
             return x509.load_pem_x509_certificates(self.chain.read_bytes())[-1]
         except (OSError, ValueError) as error:
-            raise CertificateError(f"{self.chain} is no PEM certificate: {error}") from None
+            raise CertificateError(f"{self.chain} is not a PEM certificate: {error}") from None
 
     def ends(self) -> float:
         """When it expires, in seconds since the epoch. CertificateError: it cannot be read."""
@@ -65,7 +65,7 @@ class Certificate:
         try:
             return x509.load_pem_x509_certificate(self.chain.read_bytes())
         except (OSError, ValueError) as error:
-            raise CertificateError(f"{self.chain} is no PEM certificate: {error}") from None
+            raise CertificateError(f"{self.chain} is not a PEM certificate: {error}") from None
 
     def fingerprint(self) -> str:
         """SHA-256 of the certificate, for `--tls-fingerprint`."""
@@ -148,9 +148,9 @@ def _own_key(own: Certificate) -> ec.EllipticCurvePrivateKey:
     try:
         signer = serialization.load_pem_private_key(read_private(own.key), password=None)
     except ValueError as error:
-        raise CertificateError(f"{own.key} is no private key: {error}; bring a backup back") from None
+        raise CertificateError(f"{own.key} is not a private key: {error}; bring a backup back") from None
     if not isinstance(signer, ec.EllipticCurvePrivateKey):
-        raise CertificateError(f"{own.key} was not made by this controller; it vouches for nobody")
+        raise CertificateError(f"{own.key} was not created by this controller and is not a CA key")
     return signer
 
 

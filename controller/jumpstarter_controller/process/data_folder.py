@@ -180,7 +180,7 @@ class DataFolder:
             return decode_json((self.path / "addresses.json").read_bytes(), Addresses)
         except (OSError, ValueError):
             raise DataError(
-                f"the controller of {self.path} has not run yet, so nobody knows its address; start it first: "
+                f"the controller of {self.path} has not run yet, so its address is not known; start it first: "
                 f"jumpstarter-controller run --with-router --data {self.path}"
             ) from None
 

@@ -149,7 +149,7 @@ def tls_of(certificate: Certificate) -> ServerTls:
         return ServerTls(certificate.chain, certificate.key)
     except OSError as error:  # ssl.SSLError is one
         raise CertificateError(
-            f"{certificate.chain} and {certificate.key} are no certificate with its key "
+            f"{certificate.chain} and {certificate.key} are not a certificate and its key "
             f"({error.strerror or error}); give both as PEM, the chain and its own key"
         ) from None
 

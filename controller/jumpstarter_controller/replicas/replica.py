@@ -91,7 +91,7 @@ class Replica:
                 async with self.peers.reach(holder) as peer:
                     await peer.NoteWaiters(request, timeout=ANSWER_SECONDS)
             except RpcError as error:
-                _log.debug("controller %s does not hear who waits: %s", holder, error)
+                _log.debug("controller %s cannot be notified of waiting leases: %s", holder, error)
 
     async def leave(self) -> None:
         """Resign, and delete this replica's record. Call it when none of its tasks is running."""

@@ -55,7 +55,7 @@ def load(path: Path) -> RouterFile:
     if not data.startswith(BEGIN):
         if len(data) < ROUTER_KEY_BYTES or data.startswith(b"-----"):
             raise PrivateFileError(
-                f"{path} is no router's file; write one: jumpstarter-controller admin router create "
+                f"{path} is not the file of a router; create one: jumpstarter-controller admin router create "
                 "HOST:PORT --save FILE"
             )
         return RouterFile(data, None)
@@ -65,5 +65,5 @@ def load(path: Path) -> RouterFile:
     except binascii.Error:
         found = b""
     if not end or len(found) < ROUTER_KEY_BYTES:
-        raise PrivateFileError(f"{path} is damaged: its router key is no key; create it again")
+        raise PrivateFileError(f"{path} is damaged: its router key is not a key; create it again")
     return RouterFile(found, Certificate(path, path, True) if rest.strip() else None)

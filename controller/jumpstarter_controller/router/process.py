@@ -53,7 +53,7 @@ async def run(settings: RouterSettings) -> ExitCode:
     if certificate is None:
         raise CertificateError(
             f"{settings.key} holds no certificate; give one with --tls-cert and --tls-key, "
-            "that clients and exporters of this lab believe"
+            "which clients and exporters of this lab trust"
         )
     tls = tls_of(certificate)
     listeners = await listen(settings.listen, tls)
@@ -64,7 +64,7 @@ async def run(settings: RouterSettings) -> ExitCode:
     host, _ = split_endpoint(endpoint)
     if not certificate.covers(host):
         raise CertificateError(
-            f"the certificate in {certificate.chain} is not for {host}, so nobody would believe this router; "
+            f"the certificate in {certificate.chain} is not for {host}, so clients would reject this router; "
             f"say with --endpoint how others reach it, or create a file for {endpoint}"
         )
     service = RouterService(RouterTokens(file.key))
@@ -91,7 +91,7 @@ async def run(settings: RouterSettings) -> ExitCode:
             if load(settings.key).key == file.key:
                 return ""
         except JumpstarterError as error:
-            return f"{error}; the key that was read at the start goes on"
+            return f"{error}; the key read at the start stays in use"
         return f"{settings.key} has another key; restart the router to have it read"
 
     return await serve(served, lines, *background, tls=tls, status=status, unread=changed)

@@ -37,12 +37,12 @@ def test_a_key_alone_or_with_a_certificate(tmp_path: Path, data: bytes, has_cert
 @pytest.mark.parametrize(
     ("data", "sentence"),
     [
-        (KEY[1:], "is no router's file"),
-        (CERTIFICATE * 3, "is no router's file"),
+        (KEY[1:], "is not the file of a router"),
+        (CERTIFICATE * 3, "is not the file of a router"),
         (pem(KEY[1:]), "is damaged"),
         (BEGIN + b"????" * 20 + b"\n" + END, "is damaged"),
         (pem(KEY).removesuffix(END), "is damaged"),
-        (b"", "is no router's file"),
+        (b"", "is not the file of a router"),
     ],
 )
 def test_what_holds_no_key_or_a_short_one_says_what_to_do(tmp_path: Path, data: bytes, sentence: str) -> None:

@@ -103,7 +103,7 @@ def choices(state: LabState, lease: Lease) -> Candidates | LeaseRefusal:
         return LeaseRefusal(
             ConditionType.UNSATISFIABLE,
             "NoAccess",
-            f"client {client.name} is disabled; ask who runs the lab to enable it",
+            f"client {client.name} is disabled; ask the lab's administrator to enable it",
             is_final=True,
             rests_on=(Client,),
         )
@@ -163,7 +163,7 @@ def _named(state: LabState, lease: Lease, selector: Selector) -> list[Exporter] 
         return LeaseRefusal(
             unsatisfiable,
             "ExporterDisabled",
-            f"exporter {exporter.name} is disabled; ask who runs the lab to enable it",
+            f"exporter {exporter.name} is disabled; ask the lab's administrator to enable it",
             rests_on=(Exporter,),
         )
     return [exporter]
@@ -176,7 +176,7 @@ def _selected(state: LabState, lease: Lease, selector: Selector) -> list[Exporte
         return LeaseRefusal(
             ConditionType.UNSATISFIABLE,
             "AllDisabled",
-            f"every exporter that matches {selector} is disabled; ask who runs the lab to enable one",
+            f"every exporter that matches {selector} is disabled; ask the lab's administrator to enable one",
             rests_on=(Exporter,),
         )
     return usable
@@ -190,7 +190,7 @@ def _no_access(lease: Lease, selector: Selector, found: list[Exporter]) -> Lease
     names = ", ".join(sorted(exporter.name for exporter in found)[:5])
     message = (
         f"no access policy lets client {lease.client} have {names} for {lease.duration:g} s; "
-        "ask for less time, or who runs the lab for access"
+        "ask for less time, or ask the lab's administrator for access"
     )
     rests_on = (Client, Exporter, Policy)
     return LeaseRefusal(ConditionType.UNSATISFIABLE, "NoAccess", message, rests_on=rests_on)

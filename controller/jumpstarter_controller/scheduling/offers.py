@@ -32,7 +32,7 @@ def assign(lease: Lease, exporter: Exporter, priority: int, now: float) -> Lease
     lease = replace(lease, exporter=exporter.name, priority=priority)
     if not exporter.answers:
         return accept(lease, now)
-    asked = f"exporter {exporter.name} is asked whether it takes the lease"
+    asked = f"exporter {exporter.name} is being asked whether it accepts the lease"
     return replace(lease, offered=now).with_condition(
         LeaseCondition(ConditionType.PENDING, True, "Offered", asked, now)
     )

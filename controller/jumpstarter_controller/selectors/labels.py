@@ -35,7 +35,7 @@ def check_key(key: str) -> None:
 def check_name(name: str) -> None:
     """LabelError unless it can name an object: it stands between slashes, so it has none."""
     if not _NAME.fullmatch(name):
-        raise LabelError(f"{name[:_MAX_SHOWN_LENGTH]!r} is no name; it has {_RULE}")
+        raise LabelError(f"{name[:_MAX_SHOWN_LENGTH]!r} is not a name; it has {_RULE}")
 
 
 def check_value(key: str, value: str) -> None:

@@ -165,7 +165,7 @@ class CallAuthenticator:
             record = self._reconciler.committed.get(of, Key(caller.namespace, caller.name))
         if record is None:
             authorise(caller, None)
-            raise AssertionError("nobody is authorised as nothing")
+            raise AssertionError("the user has no name")
         now = self._reconciler.clock()
         authorise(caller, (partial(record.accepts_uid, now=now), record.username))
         _check_enabled(record)
@@ -199,5 +199,5 @@ def _check_enabled(record: Client | Exporter | Host) -> None:
     if isinstance(record, Client) and not record.enabled:
         raise RpcError(
             StatusCode.PERMISSION_DENIED,
-            f"client {record.name} is disabled; ask who runs the lab to enable it",
+            f"client {record.name} is disabled; ask the lab's administrator to enable it",
         )

@@ -51,7 +51,7 @@ def call_entry(
     if call.by_hook:
         notes.append("by a hook")
     elif not name and not user:
-        notes.append("by somebody who is no user of its host")
+        notes.append("by a user who is unknown on its host")
     return AuditEntry(
         time=now - _within(call.age_seconds, MAX_AGE),
         namespace=exporter.namespace,

@@ -279,7 +279,7 @@ def _check_allowed(draft: Draft, lease: Lease, client: Client) -> None:
         raise RpcError(
             StatusCode.PERMISSION_DENIED,
             f"no access policy lets client {client.name} have {exporter.name} {allowed}; "
-            "ask who runs the lab for more",
+            "ask the lab's administrator for more",
         )
 
 
@@ -303,7 +303,7 @@ def _retimed(lease: Lease, now: float, asked: client_pb2.Lease) -> Lease:
         raise RpcError(
             StatusCode.UNKNOWN,
             f"the lease would have ended {math.ceil(now - changed.expiry)} s ago; "
-            "the duration counts from its begin, so ask for more or release it",
+            "the duration starts at the begin of the lease, so ask for a longer one or release it",
         )
     return changed
 
@@ -333,7 +333,7 @@ def _new_owner(draft: Draft, lease: Lease, resource: str, most_open: int) -> str
     if not client.enabled:
         raise RpcError(
             StatusCode.UNKNOWN,
-            f"target client {client.name} is disabled; choose another, or ask who runs the lab to enable it",
+            f"target client {client.name} is disabled; choose another, or ask the lab's administrator to enable it",
         )
     _check_number(draft, client, most_open, "choose another, or ask them to release some")
     _check_allowed(draft, lease, client)

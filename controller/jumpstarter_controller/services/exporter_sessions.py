@@ -77,7 +77,7 @@ class ExporterSessions:
         raise RpcError(
             StatusCode.ALREADY_EXISTS,
             f"exporter {exporter.name} is served by another process already, at {served.peer or 'elsewhere'}; "
-            "stop one of the two, or give this one an identity of its own",
+            "stop one of them, or give this one another identity",
         )
 
     def opened(self, exporter: Key, call: ServerCall[Any, Any]) -> trio.Event:

@@ -202,7 +202,7 @@ def _refusal(host: Host, key: str, value: str) -> str:
 
 
 def _owner(record: Exporter) -> str:
-    return f"host {record.host}'s" if record.host else "nobody's board"
+    return f"host {record.host}'s" if record.host else "a board without an owner"
 
 
 def _invalid(sentence: str) -> RpcError:

@@ -58,7 +58,7 @@ def name_of(resource: str, collection: str) -> Key:
     if len(parts) != 4 or parts[0] != "namespaces" or parts[2] != collection or not parts[1] or not parts[3]:
         raise RpcError(
             StatusCode.INVALID_ARGUMENT,
-            f"'{shown(resource)}' is no resource name; write it as namespaces/NAMESPACE/{collection}/NAME",
+            f"'{shown(resource)}' is not a resource name; write it as namespaces/NAMESPACE/{collection}/NAME",
         )
     return Key(parts[1], parts[3])
 
@@ -68,7 +68,8 @@ def namespace_of(resource: str) -> str:
     parts = resource.split("/")
     if len(parts) != 2 or parts[0] != "namespaces" or not parts[1]:
         raise RpcError(
-            StatusCode.INVALID_ARGUMENT, f"'{shown(resource)}' is no parent; write it as namespaces/NAMESPACE"
+            StatusCode.INVALID_ARGUMENT,
+            f"'{shown(resource)}' is not a parent; write it as namespaces/NAMESPACE",
         )
     return parts[1]
 

@@ -48,7 +48,7 @@ TYPES: dict[Kind, type[Client | Exporter | Host]] = {
 MAX_USERNAME_LENGTH = 1024
 MAX_PAIRING_CODES = 1000
 """The limit of unused pairing codes."""
-NO_TOKEN = "its token counts no more; it has not come with a new one yet"  # noqa: S105 - what an exporter lacks
+NO_TOKEN = "its token is no longer valid; it has not connected with a new one yet"  # noqa: S105 - what an exporter lacks
 OUTGOING_SECONDS = 86400.0
 """How long a client's old token stays valid after the client rotated it. Jumpstarter: until it expires."""
 
@@ -98,7 +98,9 @@ def create(
             f"the {kind.lower()} {key} exists already; rotate its token, or delete it first",
         )
     if kind is Kind.HOST and username:
-        raise RpcError(StatusCode.INVALID_ARGUMENT, "a host has a token of ours; leave the user name out")
+        raise RpcError(
+            StatusCode.INVALID_ARGUMENT, "a host uses a token of this controller; leave the user name out"
+        )
     if len(username) > MAX_USERNAME_LENGTH:
         raise RpcError(
             StatusCode.INVALID_ARGUMENT, f"a user's name has at most {MAX_USERNAME_LENGTH} characters"

@@ -30,7 +30,7 @@ class Router:
         for pair in pairs:
             key, equals, value = pair.partition("=")
             if not equals:
-                raise EndpointError(f"router {text}: {pair!r} is no label; write it as KEY=VALUE")
+                raise EndpointError(f"router {text}: {pair!r} is not a label; write it as KEY=VALUE")
             labels[key] = value
         try:
             check_labels(labels)

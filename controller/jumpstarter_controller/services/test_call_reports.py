@@ -121,7 +121,7 @@ async def test_a_user_of_its_host_a_hook_and_somebody_else_are_told_apart(lab: L
     await report(lab, one, changed(ON, user="ana"), changed(ON, by_hook=True), ON)
     found = await calls(lab)
     assert [call.user for call in found] == ["ana", "", ""]
-    assert [call.what for call in found] == ["", "by a hook", "by somebody who is no user of its host"]
+    assert [call.what for call in found] == ["", "by a hook", "by a user who is unknown on its host"]
 
 
 async def test_a_report_whose_answer_got_lost_counts_once(lab: Lab, one: Identity) -> None:

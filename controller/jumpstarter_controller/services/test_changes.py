@@ -319,7 +319,7 @@ def test_transfers(draft: Draft) -> None:
     refused(StatusCode.UNKNOWN, "has not started yet", lambda: transfer(draft, waits, bob))
     lease = held(draft)
     for to, code, words in (
-        ("bob", StatusCode.INVALID_ARGUMENT, "no resource name"),
+        ("bob", StatusCode.INVALID_ARGUMENT, "not a resource name"),
         ("namespaces/other/clients/bob", StatusCode.UNKNOWN, "different namespace"),
         (f"namespaces/{NS}/clients/eve\x1b", StatusCode.UNKNOWN, "target client not found"),
     ):

@@ -107,7 +107,7 @@ async def test_nobody_becomes_who_is_there_already_nor_an_exporter_nor_one_of_ou
         await lab.lists(identity("dex:bob", "bob"))
         with pytest.raises(RpcError, match="permission denied"):
             await lab.lists(identity("other:bob", "bob"))
-        with pytest.raises(RpcError, match="nobody of another issuer may be called internal:") as refused:
+        with pytest.raises(RpcError, match="users of another issuer cannot be named internal:") as refused:
             await lab.lists(identity("internal:client:here:bob:1", "bob"))
         assert refused.value.code is TokenError("").code
         renew = enrolment_pb2.RenewTokenRequest()

@@ -248,7 +248,7 @@ class SqliteStore:
         if not same:
             raise StoreError(
                 f"{self._path} was replaced while the controller runs; nothing was changed: "
-                "start the controller again, and it goes on with what is there"
+                "restart the controller to use the present file"
             )
 
     def _numbers(self, db: sqlite3.Connection) -> tuple[int, int]:
@@ -266,7 +266,7 @@ class SqliteStore:
         if last < newest:
             raise StoreError(
                 f"{self._path} was brought back to an older copy while the controller runs; nothing was changed: "
-                "start the controller again, and it goes on with what is there"
+                "restart the controller to use the present file"
             )
         self._newest = max(newest, last)
         return last, forgotten
@@ -447,8 +447,8 @@ class SqliteStore:
                     continue
                 self._no_records.append(hash(row))
                 _log.warning(
-                    "somebody has written %s %s/%s, which is no record of a lab (%s); it is left alone: "
-                    "take it away again, or the controller will not start",
+                    "%s %s/%s is not a valid record of a lab (%s); it is not changed: "
+                    "delete it, or the controller will not start",
                     *map(shown, row[:3]),
                     error,
                 )

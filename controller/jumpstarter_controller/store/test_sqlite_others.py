@@ -134,7 +134,9 @@ def test_no_more_of_a_row_is_read_than_shows_that_it_is_no_record(
         seen = store.watch(cursor, 0)
         assert [one.ref for one in seen.events] == [key_of(record)]
         cursor = seen.cursor
-    (line,) = (one.getMessage() for one in caplog.records if "no record of a lab" in one.getMessage())
+    (line,) = (
+        one.getMessage() for one in caplog.records if "not a valid record of a lab" in one.getMessage()
+    )
     assert why in line
     assert line.isprintable()
     assert len(line) < 1000

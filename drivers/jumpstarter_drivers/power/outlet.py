@@ -185,8 +185,8 @@ class _Attempt:
                 "look at its web page or display, then try again"
             )
         return DeviceFailed(
-            f"{label} says that it is {_word(on=self._said)}, {limit} after it was told to switch "
-            f"{_word(on=self._on)}; see whether it is locked, overloaded, or switched by somebody else"
+            f"{label} says that it is {_word(on=self._said)}, {limit} after the command to switch "
+            f"{_word(on=self._on)}; see whether it is locked, overloaded, or switched by another program"
         )
 
     def _last_word(self) -> str:

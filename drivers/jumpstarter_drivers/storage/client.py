@@ -538,7 +538,7 @@ class StorageMuxFlasherClient(FlasherClient, StorageMuxClient):
             except DriverError as error:
                 if not (can_resume and resumptions_left and _was_cut(error) and await self._takes_changes()):
                     raise
-                self.logger.warning("the connection broke; the flash goes on with what is not there yet")
+                self.logger.warning("the connection broke; the flash continues with the missing part")
             await self._wait_until_free()
         raise AssertionError
 

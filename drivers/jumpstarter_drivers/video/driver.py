@@ -261,7 +261,7 @@ class UStreamer(VideoInterface):
             raise ValueError(f"fps is {self.fps}; it takes 1 or more")
         for name, value in given.items():
             if value is not None and name in self.args:
-                raise ValueError(f"args has {name!r}, which is a key of its own, too; leave it out of args")
+                raise ValueError(f"args has {name!r}, which has its own key; remove it from args")
         options = self.args | {name: value for name, value in given.items() if value is not None}
         self._device = str(options.pop("device", _DEFAULT_DEVICE))
         self._options = options

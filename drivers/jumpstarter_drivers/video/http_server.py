@@ -299,7 +299,7 @@ def _redirected(server: HttpServer, target: str, head: ResponseHead, count: int)
         there, path, _ = split_url(urljoin(f"{server.origin}{target}", location), server.ca_file)
     except ValueError:
         raise DeviceFailed(
-            f"{server.name} redirects to {shown(location)!r}, which is no URL; put the right one into the configuration"
+            f"{server.name} redirects to {shown(location)!r}, which is not a URL; correct the configuration"
         ) from None
     is_upgrade = there.is_tls and not server.is_tls and (server.port, there.port) == (80, 443)
     if there.host != server.host or (

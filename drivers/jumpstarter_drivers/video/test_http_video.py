@@ -164,7 +164,7 @@ async def refused(answer: Answer, path: str = "/stream", **more: Any) -> str:
             says(b"HTTP/1.1 302 Found\r\nLocation: http://10.0.0.1/\r\n\r\n"),
             "redirects to http://10.0.0.1, which the",
         ),
-        (says(b"HTTP/1.1 302 Found\r\nLocation: file:///etc/passwd\r\n\r\n"), "which is no URL"),
+        (says(b"HTTP/1.1 302 Found\r\nLocation: file:///etc/passwd\r\n\r\n"), "which is not a URL"),
         (says(b"HTTP/1.1 302 Found\r\nLocation: /elsewhere\r\n\r\n"), "redirects again and again"),
         (
             says(b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n<p>"),

@@ -192,7 +192,9 @@ def _locked(path: Path, kind: int) -> int | None:
                 continue
         except OSError as error:  # something else is in its place, which must not lock anybody out
             _log.warning(
-                "%s is no lock (%s): nothing keeps others from this board; remove it", path, error.strerror
+                "%s is not a lock file (%s), so other exporters may use this board at the same time; remove it",
+                path,
+                error.strerror,
             )
             return os.open(os.devnull, _OPEN)
         try:

@@ -45,8 +45,8 @@ class RecordFile:
             return None
         except (OSError, ValueError) as error:
             _log.warning(
-                "%s cannot be read (%s): who used the board is asked from its controller, and whether it was drained "
-                "is not known any more%s",
+                "%s cannot be read (%s): the controller is asked for the board's lease, and it is not known "
+                "whether the board was drained%s",
                 self._path,
                 error,
                 self._kept(),
@@ -68,8 +68,8 @@ class RecordFile:
             if not self._is_failing:
                 reason = error.strerror if isinstance(error, OSError) else str(error).partition(";")[0]
                 _log.warning(
-                    "who uses the board cannot be kept in %s: %s; a restart in a lease begins that again. Make room "
-                    "there, or set JUMPSTARTER_STATE_DIRECTORY",
+                    "the board's user cannot be stored in %s: %s; after a restart, a running lease begins again. Make "
+                    "room there, or set JUMPSTARTER_STATE_DIRECTORY",
                     self._path.parent,
                     reason,
                 )

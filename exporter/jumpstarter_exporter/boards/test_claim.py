@@ -231,4 +231,4 @@ async def test_what_somebody_puts_there_instead_keeps_nobody_from_their_board(
         with shared_claim(file):
             pass
     assert not target.exists() or target.read_text() == "mine", "nothing is written through a link"
-    assert ("is no lock" in caplog.text) == (kind in ("a link", "a loop of links"))
+    assert ("is not a lock file" in caplog.text) == (kind in ("a link", "a loop of links"))

@@ -31,7 +31,7 @@ async def test_what_is_no_record_is_said_and_kept_aside(
     (file,) = (tmp_path / "occupancy").iterdir()
     file.write_bytes(text)
     assert await record.read() == {}, "which is no record, where None would say that nobody had the board"
-    assert "who used the board is asked from its controller" in caplog.text
+    assert "the controller is asked for the board's lease" in caplog.text
     await record.write({"lease": "a"})
     assert file.with_suffix(".broken").read_bytes() == text
 
@@ -45,7 +45,7 @@ async def test_a_disk_that_takes_nothing_is_said_once(
     await record.write({"lease": "b"})
     said = [one.getMessage() for one in caplog.records if one.levelno == logging.WARNING]
     assert len(said) == 1
-    assert "a restart in a lease begins that again. Make room there" in said[0]
+    assert "after a restart, a running lease begins again. Make room there" in said[0]
     os.remove(tmp_path / "occupancy")
     await record.write({"lease": "c"})
     assert await record.read() == {"lease": "c"}

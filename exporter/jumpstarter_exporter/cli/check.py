@@ -101,7 +101,7 @@ def _required_notes(tree: Spec, *, is_leased: bool) -> Iterator[str]:
     required = [(path, spec) for path, spec in walk(tree) if spec.required]
     for path, spec in required:
         if not any(_has_hardware(below) for _, below in walk(spec)):
-            yield f"{path}: `required` changes nothing: there is no device below it; remove it, or add one."
+            yield f"{path}: `required` has no effect without a device below it; remove it, or add a device."
     if required and not is_leased:
         names = ", ".join(path for path, _ in required)
         yield f"{names}: `required` changes nothing before the board has joined a controller: it is about leases."
@@ -232,7 +232,7 @@ def _notes(loaded: ExporterConfig, identities: Identities) -> Iterator[str]:
     if loaded.enrolment is None:
         return
     if used is not loaded.enrolment:
-        yield f"{token_place(loaded)} is not used: {stored.enrolment.file if stored else ''} counts; remove it."
+        yield f"{token_place(loaded)} is not used: {stored.enrolment.file if stored else ''} is used; remove it."
     if is_readable_by_others(loaded.file.stat()):
         yield (
             f"{token_place(loaded)} can be read by others; run: chmod 600 {loaded.file}, "

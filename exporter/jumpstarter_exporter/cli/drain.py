@@ -85,7 +85,7 @@ def drain_boards(boards: Sequence[str], *, exit_after: bool, socket: Path | None
     if refusals.code:
         if exit_after:
             print_error_line(
-                "jumpstarter-exporter: the exporter goes on, as not all of the boards were drained"
+                "jumpstarter-exporter: the exporter keeps running, because not all boards were drained"
             )
     elif exit_after:
         print_line("the exporter ends when no lease is served any more")
@@ -177,8 +177,8 @@ def _limited(timeout: float) -> Iterator[None]:
             raise
         raise RpcError(
             error.code,
-            f"the exporter has not answered within {timeout:g} s; what it has begun, it goes on with: look at its log, "
-            "ask again with a longer --timeout, or restart it if it hangs",
+            f"the exporter has not answered within {timeout:g} s; it may still be working: check its log, "
+            "try again with a longer --timeout, or restart it if it hangs",
         ) from None
 
 

@@ -91,7 +91,7 @@ def enrol_exporter(
         identities.prepare()
     elif stored is not None and stored.belongs_to(path):
         raise AlreadyEnrolledError(
-            f"the board {board} has its identity in {stored.enrolment.file}, which counts before one in {path}; "
+            f"the board {board} has its identity in {stored.enrolment.file}, which takes precedence over {path}; "
             "use --config in place of --save, or delete that file"
         )
     if save is not None or not text.strip():

@@ -96,7 +96,7 @@ def suggest_profiles(device: str | None, *, database: Path | None = None, folder
         for one in found:
             for match in one.matches:
                 print_error_line(
-                    f"{_name(one)} is matched by {match.profile} already; yours will count before it"
+                    f"{_name(one)} is matched by {match.profile} already; yours will take precedence"
                 )
     print_text(suggested(look.tree, found))
     return _with_errors(look.profiles, "text")

@@ -168,9 +168,7 @@ def _network(
     host, port = _host_and_port(listen)
     passphrase = read_passphrase(passphrase_file)
     if passphrase is None:
-        _log.warning(
-            "everybody who can reach %s can use the boards; a --passphrase-file keeps others out", listen
-        )
+        _log.warning("everybody who can reach %s can use the boards; add a --passphrase-file", listen)
     elif insecure:
         _log.warning("without TLS everybody on the way can read the passphrase")
     return Network(host, port, certificate, key, passphrase)

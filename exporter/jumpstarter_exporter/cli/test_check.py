@@ -157,7 +157,7 @@ def test_what_is_required_and_never_missing_is_said(folder: Path, capsys: pytest
         "  empty: {required: true, children: {}}\n"
         "  group: {required: true, children: {power: {type: power.MockPower}}}\n"
     )
-    nothing_below = "empty: `required` changes nothing: there is no device below it; remove it, or add one."
+    nothing_below = "empty: `required` has no effect without a device below it; remove it, or add a device."
     assert notes_of(capsys)["one"] == [
         nothing_below,
         "power, empty, group: `required` changes nothing before the board has joined a controller: it is about leases.",

@@ -170,7 +170,7 @@ def test_one_board_that_is_refused_keeps_no_other_from_being_drained_and_the_exp
     out, err = capsys.readouterr()
     assert out == "rpi4: drained\n"
     assert err.startswith("jumpstarter-exporter: no controller leases rock\n")
-    assert ("the exporter goes on" in err) is exit_after
+    assert ("the exporter keeps running" in err) is exit_after
 
 
 def test_one_board_that_is_refused_keeps_no_other_from_being_resumed(

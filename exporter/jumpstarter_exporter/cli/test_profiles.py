@@ -99,7 +99,9 @@ def test_a_port_is_all_that_is_plugged_in_there(capsys: pytest.CaptureFixture[st
     assert code == ExitCode.OK
     assert "1-1.4: CP2102 (serial)\n" in out
     assert "/dev/ttyUSB0: CP2102 (serial)\n" in out
-    assert "Known by its port 1-1.4: many CP2102 have the serial number 0001, so its port counts" in out
+    assert (
+        "Known by its port 1-1.4: many CP2102 have the serial number 0001, so its port identifies it" in out
+    )
     assert (
         "serial-adapter-ports does not match: it has no property ID_JUMPSTARTER_PORTS, and ?* is wanted"
         in out

@@ -59,7 +59,7 @@ def _files_in(folder: Path, must_see: bool) -> list[Path]:
         if not must_see:
             return []
         raise PrivateFileError(
-            f"{folder} cannot be read: {error.strerror}; use sudo, or change who may read it"
+            f"{folder} cannot be read: {error.strerror}; use sudo, or change its permissions"
         ) from None
 
 

@@ -308,7 +308,7 @@ def with_identity(
             )
         return config
     if config.enrolment is not None and say:
-        _log.warning("%s is not used: %s counts; remove it", token_place(config), stored.enrolment.file)
+        _log.warning("%s is not used: %s is used; remove it", token_place(config), stored.enrolment.file)
     return replace(config, enrolment=stored.enrolment)
 
 

@@ -188,7 +188,7 @@ def test_check_says_which_identity_counts(
     file.chmod(0o600)
     file.write_text(OWN + DEVICES)
     assert check(file, capsys)[1:] == [
-        f"Note: the token at {file}:3:1 is not used: {path} counts; remove it."
+        f"Note: the token at {file}:3:1 is not used: {path} is used; remove it."
     ]
     path.unlink()
     file.chmod(0o644)

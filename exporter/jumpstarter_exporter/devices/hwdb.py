@@ -90,7 +90,7 @@ def parse_hwdb(text: str) -> Hwdb:
         elif line.startswith(" "):
             key, sign, value = line[1:].partition("=")
             if not sign or not patterns:
-                raise HwdbError(f"line {number}: {line.strip()!r} is no property of a record")
+                raise HwdbError(f"line {number}: {line.strip()!r} is not a property of a record")
             properties[key.strip()] = value.strip()
         elif properties:
             raise HwdbError(f"line {number}: an empty line is missing before the pattern")

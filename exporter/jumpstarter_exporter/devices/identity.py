@@ -102,7 +102,7 @@ class _Units:
                 IdentitySource.PATH,
                 f"path:{device.path}",
                 path,
-                "it is no USB device, so its place in the host counts",
+                "it is not a USB device, so its path in the host identifies it",
             )
         if usb.path not in self._known:
             self._known[usb.path] = self._of_usb(usb)
@@ -131,14 +131,14 @@ class _Units:
         """Why the serial number cannot be used."""
         serial, name = serial_number(usb), _serial_name(usb)
         if not serial:
-            yield "it has no serial number, so its port counts"
+            yield "it has no serial number, so its port identifies it"
             return
         if facts.shares_serial:
-            yield f"many {facts.model or 'devices'} have the serial number {serial}, so its port counts"
+            yield f"many {facts.model or 'devices'} have the serial number {serial}, so its port identifies it"
         if others := [one.name for one in self._serials[name] if one.path != usb.path]:
             alike = " and ".join(sorted(others, key=natural_order)) + (
                 " has" if len(others) == 1 else " have"
             )
-            yield f"{alike} the serial number {serial}, too, so its port counts"
+            yield f"{alike} the serial number {serial}, too, so its port identifies it"
         if name in self._shared:
-            yield f"two devices had the serial number {serial} at one time, so its port counts"
+            yield f"two devices had the serial number {serial} at one time, so its port identifies it"

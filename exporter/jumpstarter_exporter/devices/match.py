@@ -162,7 +162,7 @@ class _Matcher:
             else:
                 matches.append(self._match(best[0], subject, identity))
             refusals += [
-                ProfileRejection(one, f"{best[0].name} counts for {interface}: {_why_better(best[0], one)}")
+                ProfileRejection(one, f"{best[0].name} is used for {interface}: {_why_better(best[0], one)}")
                 for one in found[len(best) :]
             ]
         return Finding(
@@ -189,7 +189,7 @@ class _Matcher:
         if kind not in _ADMIN_KINDS or profile.by_admin or profile.name in self.profiles.enabled:
             return ""
         return (
-            f"{_ADMIN_KINDS[kind]} are offered only if the host's admin says so; "
+            f"{_ADMIN_KINDS[kind]} are offered only if the host's administrator allows it; "
             f"write `enable: [{profile.name}]` into a file in /etc/jumpstarter/profiles.d"
         )
 

@@ -250,7 +250,7 @@ class Opening:
     def _closed_early(self) -> DeviceFailed:
         if self._is_retired:
             return DeviceFailed(
-                f"{self._name} is no device of this board any more; see what it has: jumpstarter devices"
+                f"{self._name} is not a device of this board any more; list its devices: jumpstarter devices"
             )
         return DeviceFailed(f"{self._name} was closed while it was being opened; try again")
 

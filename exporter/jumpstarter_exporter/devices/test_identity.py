@@ -46,9 +46,12 @@ def test_a_serial_number_of_its_own_counts_wherever_it_is_plugged_in() -> None:
 @pytest.mark.parametrize(
     ("adapters", "why"),
     [
-        ([(2, CH340, "")], "it has no serial number, so its port counts"),
-        ([(2, CP2102, "0001")], "many CP2102 have the serial number 0001, so its port counts"),
-        ([(2, FT232R, "X7"), (3, FT232R, "X7")], "1-1.3 has the serial number X7, too, so its port counts"),
+        ([(2, CH340, "")], "it has no serial number, so its port identifies it"),
+        ([(2, CP2102, "0001")], "many CP2102 have the serial number 0001, so its port identifies it"),
+        (
+            [(2, FT232R, "X7"), (3, FT232R, "X7")],
+            "1-1.3 has the serial number X7, too, so its port identifies it",
+        ),
     ],
 )
 def test_else_the_port_counts_and_says_why(adapters: list[tuple[int, str, str]], why: str) -> None:
@@ -77,7 +80,7 @@ def test_a_serial_number_that_two_had_at_one_time_counts_no_more_when_one_is_lef
     found = ttys(alone, shared)["1-1.2"]
     assert (found.source, found.why) == (
         IdentitySource.PORT,
-        "two devices had the serial number X7 at one time, so its port counts",
+        "two devices had the serial number X7 at one time, so its port identifies it",
     )
 
 

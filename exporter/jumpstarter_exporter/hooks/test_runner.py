@@ -360,7 +360,7 @@ def test_the_environment() -> None:
         "CLIENT_NAME": "c",
         "JMP_MOTD_FILE": "/m",
     }
-    # Nothing in a hook may wait for somebody at its terminal, and its clients load the drivers of this host.
+    # Nothing in a hook may wait for a user at its terminal, and its clients load the drivers of this host.
     assert {
         name: found[name] for name in ("TERM", "DEBIAN_FRONTEND", "GIT_TERMINAL_PROMPT", "JMP_DRIVERS_ALLOW")
     } == {

@@ -27,7 +27,7 @@ class HostFiles:
         """The start of a regular file. OSError if it cannot be read, or is not one: devices are never opened."""
         path = self.path(place)
         if not stat.S_ISREG(path.stat().st_mode):
-            raise OSError(22, "is no regular file", str(path))
+            raise OSError(22, "is not a regular file", str(path))
         with path.open("rb", buffering=0) as file:
             return file.read(most)
 

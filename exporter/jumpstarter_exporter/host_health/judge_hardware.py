@@ -33,8 +33,8 @@ FEW_SLOTS = 2
 HUB_MILLIAMPERES = 500
 """The current of a USB 2 port, for a hub without a supply of its own and everything behind it."""
 _SUPPLY = (
-    "use the supply that is made for this Raspberry Pi, a short cable, and a USB hub with a supply of its own for "
-    "what hangs on it"
+    "use the supply that is made for this Raspberry Pi, a short cable, and a USB hub with its own power supply "
+    "for the devices"
 )
 
 
@@ -70,7 +70,7 @@ def judge_power(facts: PowerFacts) -> Iterator[HealthFinding]:
             "load the driver for it, modprobe raspberrypi-hwmon, or update the kernel",
         )
     if flags & (CAPPED | THROTTLED | SOFT_LIMIT):
-        why = "as it is too hot" if flags & SOFT_LIMIT else "for its supply or its temperature"
+        why = "because it is too hot" if flags & SOFT_LIMIT else "for its supply or its temperature"
         cure = "cool it, or give it a heat sink or a fan" if flags & SOFT_LIMIT or not now else _SUPPLY
         yield HealthFinding(
             "power.throttled", Severity.WARNING, f"the processor is slowed down now, {why}", cure
@@ -191,7 +191,7 @@ def judge_usb(facts: UsbFacts) -> Iterator[HealthFinding]:
             "usb.over-current",
             Severity.WARNING,
             f"USB port {port} was switched off {_times(count)} for too much current since the boot",
-            "what is plugged in there needs a supply of its own, or a hub that has one",
+            "the devices at that port need a power supply, or a hub with one",
             port,
         )
     names = {unit.name for unit in facts.units}
@@ -204,7 +204,7 @@ def judge_usb(facts: UsbFacts) -> Iterator[HealthFinding]:
                 yield HealthFinding(
                     "usb.hub-power",
                     Severity.WARNING,
-                    f"the hub at {hub.name} has no supply of its own, gives {HUB_MILLIAMPERES - 100} mA, and what is "
+                    f"the hub at {hub.name} has no power supply, provides {HUB_MILLIAMPERES - 100} mA, and what is "
                     f"plugged into it may take {wanted - 100} mA",
                     "give the hub its supply, or plug something in elsewhere",
                     hub.name,
@@ -216,7 +216,7 @@ def judge_usb(facts: UsbFacts) -> Iterator[HealthFinding]:
             "usb.power",
             Severity.WARNING,
             f"what is plugged in may take {wanted} mA, and all ports together give {facts.budget} mA",
-            "use a hub with a supply of its own",
+            "use a hub with its own power supply",
         )
     for controller, count in sorted(_slots(facts).items()):
         if controller in facts.vl805 and VL805_SLOTS - count <= FEW_SLOTS:

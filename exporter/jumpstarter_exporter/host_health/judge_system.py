@@ -57,7 +57,7 @@ def judge_memory(facts: MemoryFacts) -> Iterator[HealthFinding]:
         yield HealthFinding(
             "memory.killed",
             Severity.WARNING,
-            f"the kernel has ended programs {times} since the boot as there was no memory",
+            f"the kernel has ended programs {times} since the boot because there was not enough memory",
             "see which with `journalctl -k -g oom`, and move something to another host",
         )
 
@@ -75,12 +75,12 @@ def judge_clock(facts: ClockFacts) -> Iterator[HealthFinding]:
         )
     if facts.is_synchronised is None:
         yield HealthFinding(
-            "clock.synchronised", Severity.UNKNOWN, "nobody here may ask whether the clock is synchronised"
+            "clock.synchronised", Severity.UNKNOWN, "this user may not ask whether the clock is synchronised"
         )
     elif facts.is_synchronised:
         yield HealthFinding("clock.synchronised", Severity.OK, "the clock is synchronised")
     else:
-        after = "" if facts.has_rtc else ", and there is no clock that runs while the host is off"
+        after = "" if facts.has_rtc else ", and the host has no battery-backed clock"
         yield HealthFinding(
             "clock.synchronised",
             Severity.WARNING,
@@ -101,7 +101,7 @@ def judge_devices(account: Account | None, devices: Sequence[DeviceAccess]) -> I
         if node.mode & 0o060 != 0o060 or node.group in ("root", "0"):
             cure = "install the udev rules and plug it in again (docs/systemd.md)"
         elif node.group in account.groups and not account.is_exporters:
-            cure = f"the group {node.group} counts from the next login on: log in again"
+            cure = f"the group {node.group} takes effect with the next login: log in again"
         else:
             again = "`systemctl restart jumpstarter-exporter`" if account.is_exporters else "log in again"
             cure = f"sudo adduser {account.name} {node.group}, then {again}"
@@ -220,7 +220,7 @@ def judge_udev(facts: UdevFacts) -> Iterator[HealthFinding]:
         yield HealthFinding(
             "udev.hwdb",
             Severity.WARNING,
-            "udev's compiled tables do not have ours",
+            "udev's compiled tables do not contain the rules of Jumpstarter",
             "systemd-hwdb update && udevadm trigger",
         )
     if not missing and not other and facts.is_compiled is not False and facts.is_running:

@@ -223,8 +223,8 @@ def test_a_processor_that_is_slowed_down_is_cooled_or_given_a_better_supply() ->
         (found,) = (one for one in judge_power(PowerFacts(PI4, flags)) if one.key == "power.throttled")
         return found.sentence, found.cure.partition(",")[0]
 
-    assert throttled(0x8) == ("the processor is slowed down now, as it is too hot", "cool it")
-    assert throttled(0x9) == ("the processor is slowed down now, as it is too hot", "cool it")
+    assert throttled(0x8) == ("the processor is slowed down now, because it is too hot", "cool it")
+    assert throttled(0x9) == ("the processor is slowed down now, because it is too hot", "cool it")
     why = "the processor is slowed down now, for its supply or its temperature"
     assert throttled(0x4) == (why, "cool it")
     assert throttled(0x2) == (why, "cool it")
@@ -279,7 +279,7 @@ def test_a_hub_without_a_supply() -> None:
     behind = [UsbUnit(f"1-1.2.{number}", "adapter", milliamperes=200) for number in (1, 2, 3)]
     found = list(judge_usb(pi4(hub, *behind)))
     assert told(found) == [("usb.hub-power", "warning", "1-1.2")]
-    assert "at 1-1.2 has no supply of its own, gives 400 mA" in found[0].sentence
+    assert "at 1-1.2 has no power supply, provides 400 mA" in found[0].sentence
     assert "plugged into it may take 600 mA" in found[0].sentence
     assert [one.severity for one in judge_usb(pi4(hub, *behind[:2]))] == [Severity.OK]
     disk = UsbUnit("1-1.2.4", "disk with a supply", is_self_powered=True, milliamperes=500)

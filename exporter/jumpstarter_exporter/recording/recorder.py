@@ -183,7 +183,7 @@ class Recorder:
             if error is None:
                 if warned:
                     warned = False
-                    self._logger.warning("recording into %s goes on", self.path)
+                    self._logger.warning("recording into %s continues", self.path)
                 self._tell_gap(time.time_ns())
             else:
                 if not warned:

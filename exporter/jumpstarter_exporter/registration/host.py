@@ -417,7 +417,7 @@ def _is_no_file(path: Path) -> bool:
 
 def _renewal(host: Enrolment) -> str:
     return (
-        f"for a new token, whoever runs the controller makes a code with `jumpstarter-controller admin pair host "
+        f"for a new token, the controller's administrator creates a code with `jumpstarter-controller admin pair host "
         f"{host.name} --renew`, and `jumpstarter-exporter enrol` takes it"
     )
 

@@ -23,7 +23,7 @@ TRIES_BETWEEN_WARNINGS = 10
 """A message that repeats is logged at its own level again after so many tries."""
 
 RENEWAL_HINT = (
-    "; for a new token, whoever runs the controller makes a code with `jumpstarter-controller admin pair "
+    "; for a new token, the controller's administrator creates a code with `jumpstarter-controller admin pair "
     "exporter NAME --renew`, and `jumpstarter-exporter enrol` takes it"
 )
 _REJECTIONS = frozenset((StatusCode.UNAUTHENTICATED, StatusCode.PERMISSION_DENIED, StatusCode.ALREADY_EXISTS))

@@ -410,7 +410,7 @@ async def test_a_gone_board_that_the_controller_refuses_or_a_damaged_one_keeps_n
     damaged.chmod(0o600)
     assert isinstance(identities.every()[damaged], ConfigError)
     boards.failures = [
-        RpcError(StatusCode.PERMISSION_DENIED, "exporter pi4-a is nobody's board, not host pi4's")
+        RpcError(StatusCode.PERMISSION_DENIED, "exporter pi4-a is a board without an owner, not host pi4's")
     ]
     gone = GoneBoards(lambda: KnownBoards((), (), is_complete=True), open_host=boards.opened)
     async with trio.open_nursery() as nursery:

@@ -193,7 +193,7 @@ class LocalBoard:
         """Notify users that it restarts when they have left."""
         self._occupancy.withhold(WithheldReason.CHANGING, why)
         if self.user:
-            self._session.notify(f"this board ends or restarts when nobody uses it: {why}")
+            self._session.notify(f"this board stops or restarts when it is not in use: {why}")
 
     def keep(self) -> None:
         """The change is cancelled."""

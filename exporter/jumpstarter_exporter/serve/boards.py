@@ -289,7 +289,7 @@ class Boards:
                 for one in done
             ]
             done = [
-                replace(one, text="goes on, with devices that have changed: jumpstarter-exporter boards")
+                replace(one, text="keeps running with changed devices: jumpstarter-exporter boards")
                 if one.outcome is ReloadOutcome.UNCHANGED
                 and discovered.get(one.name, {}) != self._devices_of(one.name, only=discovered)
                 else one
@@ -366,10 +366,10 @@ class Boards:
         if entry.file is None:
             return Reloaded(name, ReloadOutcome.WAITING, f"its file is gone; it ends after {board.user}")
         if entry.pending or entry.regrouping:
-            whom = board.user or "those who use a board with which it exchanges devices"
+            whom = board.user or "the users of a board with which it exchanges devices"
             return Reloaded(name, ReloadOutcome.WAITING, f"changes after {whom}")
         if entry.config is None:
-            return Reloaded(name, ReloadOutcome.BROKEN, f"goes on as it was: {_why(entry.file)}")
+            return Reloaded(name, ReloadOutcome.BROKEN, f"stays as it was: {_why(entry.file)}")
         if board is before:
             return Reloaded(name, ReloadOutcome.UNCHANGED, "unchanged")
         outcome, text = (
@@ -559,8 +559,8 @@ class Boards:
             )
         if path is None:
             raise sockets.SocketError(
-                "users of this host cannot reach it, as there is no place for a socket; choose one with --socket, and "
-                "start the exporter again"
+                "users of this host cannot reach it, because no socket could be created; choose a path with --socket, "
+                "and restart the exporter"
             )
         return LocalBoard(config, self.inventory, path, free)
 
@@ -763,7 +763,7 @@ def listen_at(path: Path) -> trio.abc.Listener[trio.abc.Stream]:
 
 
 def leaves(file: BoardFile, *, leads: bool) -> bool:
-    """Whether the board is left to a process of its own: the process that serves the whole folder `leads`."""
+    """Whether the board runs in its own process: the process that serves the whole folder `leads`."""
     return leads and file.config is not None and file.config.settings.own_process
 
 

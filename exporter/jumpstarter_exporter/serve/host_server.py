@@ -341,8 +341,8 @@ def _bounded_in_hooks(call: ServerCall[Any, Any]) -> Iterator[None]:
     if scope.cancelled_caught:
         raise RpcError(
             StatusCode.FAILED_PRECONDITION,
-            "a hook cannot wait for this, as the exporter waits for the hook to end; what was begun goes on when it "
-            "has, and what was not has to be asked for again then",
+            "a hook cannot wait for this, because the exporter waits for the hook to end; after the hook, operations "
+            "that have begun continue, and others have to be repeated",
         )
 
 

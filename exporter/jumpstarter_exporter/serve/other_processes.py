@@ -49,7 +49,7 @@ def on_its_host_only(name: str) -> str:
     Their calls are not forwarded: the board's process would take them for calls of a local user, who has more rights.
     """
     return (
-        "a process of its own serves it, to users of its host only; use it there, such as through ssh, or have that "
+        "its own process serves it, to users of its host only; use it there, such as through ssh, or let that "
         f"process listen, too: jumpstarter-exporter run --board {shown(name)} --listen HOST:PORT"
     )
 
@@ -104,6 +104,6 @@ async def _asked(channel: Channel, name: str) -> host_pb2.Board:
 
 def _absent(name: str) -> str:
     return (
-        "the process of its own that serves it has ended, or was not started; its service manager starts it again, or "
-        f"do so: jumpstarter-exporter run --board {shown(name)}"
+        "its own process has ended, or was not started; its service manager starts it again, or start it "
+        f"yourself: jumpstarter-exporter run --board {shown(name)}"
     )

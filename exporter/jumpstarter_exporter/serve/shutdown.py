@@ -28,7 +28,7 @@ def limit_shutdown_time(seconds: float, closing: Callable[[], Sequence[str]] = t
 
     def give_up() -> None:
         _log.error(
-            "%s did not close within %g s; the hardware is left as it is",
+            "%s did not close within %g s; the hardware keeps its state",
             device_names_text(closing()),
             seconds,
         )

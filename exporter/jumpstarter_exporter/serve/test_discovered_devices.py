@@ -72,5 +72,5 @@ def test_labels_of_a_profile_are_labels_of_the_device() -> None:
         "jumpstarter.dev/port": "1-1.4",
         "jumpstarter.dev/profile": "mine",
         "jumpstarter.dev/identity": "port 1-1.4",
-        "jumpstarter.dev/identity-reason": "many CP2102 have the serial number 0001, so its port counts",
+        "jumpstarter.dev/identity-reason": "many CP2102 have the serial number 0001, so its port identifies it",
     }

@@ -313,7 +313,7 @@ async def test_a_regrouping_waits_until_nobody_uses_a_board_that_it_touches(
             rules.write_text("boards: {bench: {ports: [1-1.*]}}")
             told = await reload(door)
             assert told["pi4-rock"].startswith("its file") or "after" in told["pi4-rock"]
-            assert told["pi4-rpi4"] == "changes after those who use a board with which it exchanges devices"
+            assert told["pi4-rpi4"] == "changes after the users of a board with which it exchanges devices"
             assert set(await devices(door, "pi4-rock")) == {"ch340-1-1-3.power"}
             assert set(await devices(door, "pi4-rpi4")) == {"ft232r-a5.power"}
             await use(user, "ch340-1-1-3.power")
@@ -540,7 +540,7 @@ async def test_a_reload_that_makes_other_devices_of_what_is_plugged_in_says_so(r
         await until(door, ft232r="ready")
         assert await reload(door) == {"pi4": "unchanged"}
         (relays.home / "config" / "profiles.d" / "relays.yaml").write_text(relay("rock-{id}"))
-        assert (await reload(door))["pi4"].startswith("goes on, with devices that have changed")
+        assert (await reload(door))["pi4"].startswith("keeps running with changed devices")
         await until(door, rock="ready")
         assert await reload(door) == {"pi4": "unchanged"}
 

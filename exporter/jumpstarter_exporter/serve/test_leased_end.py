@@ -84,7 +84,7 @@ def test_drained_to_its_end_it_waits_no_longer_for_such_a_device_and_says_for_wh
         _, log = process.communicate(timeout=60)
     assert process.returncode == ExitCode.FAILED
     assert "the exporter waits for the device board to close, for 0.5 s more at most" in log
-    assert "the device board did not close within 3.5 s; the hardware is left as it is" in log
+    assert "the device board did not close within 3.5 s; the hardware keeps its state" in log
 
 
 @pytest.mark.kills

@@ -106,7 +106,7 @@ async def test_a_process_that_says_nothing_is_named_with_what_to_do(
         assert board.problem == f"its process {os.getpid()} cannot be asked: a fault"
         assert board.socket == ""
     async with served(tmp_path, None) as board:
-        assert board.problem.startswith("the process of its own that serves it has ended, or was not started")
+        assert board.problem.startswith("its own process has ended, or was not started")
         assert board.problem.endswith("jumpstarter-exporter run --board rock")
 
 

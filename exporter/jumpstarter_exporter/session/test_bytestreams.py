@@ -435,8 +435,8 @@ async def test_a_handle_is_good_for_one_use_on_its_own_device(serve: Serve) -> N
 @pytest.mark.parametrize(
     ("handle", "complaint"),
     [
-        ({}, "`kind` is client_stream or presigned_request"),
-        ({"kind": "client_stream", "uuid": "x"}, "which is no UUID"),
+        ({}, "`kind` client_stream or presigned_request"),
+        ({"kind": "client_stream", "uuid": "x"}, "which is not a UUID"),
         ({"kind": "client_stream", "uuid": None, "x_jmp_content_encoding": "rot13"}, "'rot13' is unknown"),
         (
             {"kind": "presigned_request", "method": "PUT", "url": "http://x/", "headers": {}},

@@ -26,11 +26,11 @@ def check_content(content: Content, *, force: bool = False, way_to_insist: str =
     if content.verdict is Verdict.UNUSABLE:
         raise ImageRefused(
             f"nothing was written: the content is {content.name}; {content.advice}, "
-            f"or write it as it is with {way_to_insist}"
+            f"or write it unchanged with {way_to_insist}"
         )
     raise ImageRefused(
-        f"nothing was written: the content is {content.name}, with neither a partition table, a file system nor "
-        f"a boot image that we know; check the file, or write it as it is with {way_to_insist}"
+        f"nothing was written: the content is {content.name}, without a known partition table, file system "
+        f"or boot image; check the file, or write it unchanged with {way_to_insist}"
     )
 
 

@@ -63,8 +63,8 @@ async def enrol(endpoint: str, trust: Trust, kind: Kind, code: str, nonce: str =
                 if error.code is StatusCode.UNIMPLEMENTED:
                     raise RpcError(
                         StatusCode.UNIMPLEMENTED,
-                        f"the controller at {endpoint} knows no pairing codes; "
-                        "ask who runs it for a configuration",
+                        f"the controller at {endpoint} does not support pairing codes; "
+                        "ask its administrator for a configuration",
                     ) from None
                 raise
     return await _membership(endpoint, trust, credential)
@@ -80,8 +80,9 @@ def explained(endpoint: str, trust: Trust) -> Iterator[None]:
             raise
         raise UntrustedError(
             error.code,
-            f"nobody whom this system trusts vouches for the certificate of {endpoint}; if it made its own, add "
-            "--tls-fingerprint with what it printed at its start (`jumpstarter-controller admin pair` shows it, too)",
+            f"the certificate of {endpoint} is not issued by a CA that this system trusts; if the controller made its "
+            "own, add --tls-fingerprint with what it printed at its start (`jumpstarter-controller admin pair` also "
+            "shows it)",
         ) from None
 
 

@@ -92,8 +92,8 @@ class Trust:
         wanted = self.fingerprint.replace(":", "").lower()
         if self.fingerprint and not _FINGERPRINT.fullmatch(wanted):
             raise EndpointError(
-                f"{self.fingerprint!r} is no SHA-256 fingerprint, which has 64 hexadecimal digits, with or without "
-                "colons; copy the whole of what the controller printed at its start"
+                f"{self.fingerprint!r} is not a SHA-256 fingerprint, which has 64 hexadecimal digits, with or without "
+                "colons; copy the whole line that the controller printed at its start"
             )
         certificate = await fetch_certificate(host, port, timeout=timeout)
         if wanted and not self._is_pinned(certificate):
@@ -138,7 +138,7 @@ class Trust:
         if fields.public_key not in pinned and _end_of(fields) < time.time():
             raise UntrustedError(
                 StatusCode.UNAVAILABLE,
-                f"the certificate of the router {target} has ended; whoever runs it has to replace it",
+                f"the certificate of the router {target} has expired; ask its administrator to replace it",
             )
 
 

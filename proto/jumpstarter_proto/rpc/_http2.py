@@ -316,7 +316,7 @@ class Http2:
             raise self._fault(f"too many headers: {error}", ErrorCodes.ENHANCE_YOUR_CALM) from error
         except (hpack.HPACKError, UnicodeError, IndexError) as error:
             # What hpack raises for hostile bytes.
-            raise self._fault(f"its headers make no sense: {error}", ErrorCodes.COMPRESSION_ERROR) from error
+            raise self._fault(f"its headers are invalid: {error}", ErrorCodes.COMPRESSION_ERROR) from error
         except SettingsFault as error:
             raise self._fault(str(error), error.code) from None
         except struct.error as error:
@@ -324,7 +324,7 @@ class Http2:
                 f"a frame of an impossible length: {error}", ErrorCodes.FRAME_SIZE_ERROR
             ) from error
         except ValueError as error:
-            raise self._fault(f"its frames make no sense: {error}", ErrorCodes.PROTOCOL_ERROR) from error
+            raise self._fault(f"its frames are invalid: {error}", ErrorCodes.PROTOCOL_ERROR) from error
 
     @property
     def incomplete(self) -> int:
@@ -463,7 +463,7 @@ class Http2:
             case 0x9:
                 self._receive_continuation(flags, body)
             case 0x5:
-                raise ConnectionFault("a push that nobody allowed")
+                raise ConnectionFault("a push, which is not allowed")
             case 0x2:
                 self._spend(_WORK_FRAME)
                 self._check_priority(stream_id, body)
@@ -636,7 +636,7 @@ class Http2:
         ours = bool(stream_id % 2) == self._is_client
         highest = self.highest_outbound_stream_id if ours else self.highest_inbound_stream_id
         if not stream_id or stream_id > highest:
-            raise ConnectionFault(f"a frame for stream {stream_id}, which nobody opened")
+            raise ConnectionFault(f"a frame for stream {stream_id}, which is not open")
 
     def _break(self, stream: Any, reason: str, code: ErrorCodes = ErrorCodes.PROTOCOL_ERROR) -> None:
         self._spend(_WORK_REFUSAL)

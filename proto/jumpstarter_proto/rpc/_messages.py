@@ -92,7 +92,9 @@ class MessageReader:
     def _parse(self, data: bytes | bytearray, start: int) -> int:
         flags, length = _HEADER.unpack_from(data, start)
         if flags:
-            raise FramingError("the message is compressed, which was not agreed on; send it as it is")
+            raise FramingError(
+                "the message is compressed, although no compression was negotiated; send it uncompressed"
+            )
         if length > self._max_length:
             raise FramingError(
                 f"the message has {length} bytes and at most {self._max_length} are taken; send it in parts",

@@ -36,7 +36,7 @@ class ServerTls:
     """
 
     def __init__(self, certificate: str | os.PathLike[str], key: str | os.PathLike[str]) -> None:
-        """OSError, ssl.SSLError: the files cannot be read, or are no certificate with its key."""
+        """OSError, ssl.SSLError: the files cannot be read, or are not a certificate and its key."""
         self._files = (certificate, key)
         self._state = self._look()
         self._early: _State | None = None

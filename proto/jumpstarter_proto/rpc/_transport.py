@@ -274,7 +274,7 @@ def server_ssl_context(certificate: str | os.PathLike[str], key: str | os.PathLi
     """Serves that PEM chain; selects HTTP/2.
 
     Raises:
-        OSError, ssl.SSLError: the files cannot be read, or are no certificate with its key.
+        OSError, ssl.SSLError: the files cannot be read, or are not a certificate and its key.
     """
     import ssl  # noqa: PLC0415
 

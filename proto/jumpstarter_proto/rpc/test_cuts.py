@@ -96,13 +96,13 @@ CUTS: dict[str, tuple[Callable[[], Iterator[bytes]], str]] = {
         lambda: calls(words="x" * 60_000),
         "too many headers|too large a frame|headers",
     ),
-    "data of no call": (bad(frame(DATA, 0, 1, b"x")), "which nobody opened"),
-    "a reset of no call": (bad(frame(RST, 0, 1, bytes(4))), "which nobody opened"),
+    "data of no call": (bad(frame(DATA, 0, 1, b"x")), "which is not open"),
+    "a reset of no call": (bad(frame(RST, 0, 1, bytes(4))), "which is not open"),
     "a reset of another length": (bad(frame(RST, 0, 1, bytes(3))), "an impossible length"),
     "a window that does not grow": (bad(frame(WINDOW, 0, 0, bytes(4))), "does not grow"),
     "a window beyond all": (bad(frame(WINDOW, 0, 0, b"\x7f\xff\xff\xff")), "an impossible window"),
     "an even number": (bad(frame(HEADERS, END_HEADERS, 2, b"\x82")), "an even number"),
-    "a push": (bad(frame(PUSH, 0, 1, bytes(4))), "a push that nobody allowed"),
+    "a push": (bad(frame(PUSH, 0, 1, bytes(4))), "a push, which is not allowed"),
     "a priority of itself": (bad(frame(PRIORITY, 0, 1, struct.pack(">IB", 1, 1))), "depends on itself"),
 }
 

@@ -80,7 +80,7 @@ class _Transfer:
         with self._lock:
             if self._is_closed:
                 connected.close()
-                raise OSError("nobody waits for it any more")
+                raise OSError("the caller has stopped waiting")
             if self._grip is not None:
                 self._grip.close()
             self._grip = connected.dup()
@@ -100,7 +100,7 @@ class _Transfer:
     def _step(self, function: Callable[[], T]) -> T:
         with self._lock:
             if self._is_closed:
-                raise OSError("nobody waits for it any more")
+                raise OSError("the caller has stopped waiting")
             self._is_busy = True
         try:
             return function()
@@ -207,7 +207,7 @@ async def get(
         if not 200 <= response.status < 300:
             transfer.fail(f"status={response.status}, reason={shown(response.reason)!r}")
         if response.status == _PARTIAL and "range" not in {name.lower() for name in request.headers}:
-            transfer.fail("the server sent a part, which nobody asked for")
+            transfer.fail("the server sent a partial response that was not requested")
         length = response.length
         missing = length
 

@@ -49,7 +49,7 @@ def blanked(text: str, path: Sequence[str]) -> str:
     except yaml.YAMLError:
         after = BlankingError
     if not _is_same(after, _without(before, path)):
-        raise BlankingError(f"{'.'.join(path)} cannot be taken out; write it on a line of its own")
+        raise BlankingError(f"{'.'.join(path)} cannot be removed; write it on a separate line")
     return result
 
 

@@ -116,7 +116,7 @@ class _Counter:
     def _add(self, nodes: int, event: Any) -> None:
         self._total += nodes
         if self._total > MAX_NODES:
-            raise _too_much(f"it holds more than {MAX_NODES} values, as aliases count", event)
+            raise _too_much(f"it holds more than {MAX_NODES} values, including those of aliases", event)
 
     def _begin(self, event: Any) -> None:
         self._open.append((event.anchor, self._total - 1))
@@ -151,11 +151,11 @@ def _odd(node: Any, error: Exception) -> yaml.MarkedYAMLError:
         what = f"the tag {node.tag.replace('tag:yaml.org,2002:', '!!')!r} is not known; leave it out"
     elif isinstance(node, yaml.ScalarNode):
         value = node.value if len(node.value) <= _SHOWN else f"{node.value[: _SHOWN - 3]}..."
-        what = f"{value!r} is no {name}; change it, or put it in quotes without a tag if it is text"
+        what = f"{value!r} is not a valid {name}; change it, or put it in quotes without a tag if it is text"
     elif isinstance(error, yaml.constructor.ConstructorError):
         return error
     else:
-        what = f"this is no {name} ({error}); change it"
+        what = f"this is not a valid {name} ({error}); change it"
     return OddValueError(problem=what, problem_mark=node.start_mark)
 
 

@@ -74,11 +74,13 @@ class Issuer:
         except jwt.PyJWTError as error:
             raise _failed(error) from None
         if header.get("alg") not in ALGORITHMS:
-            raise _failed("its algorithm is none that counts")
+            raise _failed("its signature algorithm is not supported")
         claims = await self._checked(token, header)
         for name, value in self.settings.required.items():
             if claims.get(name) != value:
-                raise TokenError(f"oidc: the token's claim {name!r} is not {value!r}; ask who runs the lab")
+                raise TokenError(
+                    f"oidc: the token's claim {name!r} is not {value!r}; ask the lab's administrator"
+                )
         return self._username(claims), float(claims["exp"])
 
     async def _checked(self, token: str, header: Mapping[str, Any]) -> dict[str, Any]:
@@ -110,7 +112,7 @@ class Issuer:
             raise
         except jwt.InvalidAudienceError:
             raise TokenError(
-                f"oidc: the token is for somebody else, not for {' or '.join(self.settings.audiences)}; log in again"
+                f"oidc: the token is for another audience, not for {' or '.join(self.settings.audiences)}; log in again"
             ) from None
         except (jwt.PyJWTError, ValueError, TypeError) as error:
             raise _failed(error) from None
@@ -126,7 +128,7 @@ class Issuer:
         claim = self.settings.claim
         name = claims.get(claim)
         if not isinstance(name, str) or not name or len(name) > MAX_USERNAME_LENGTH:
-            raise TokenError(f"oidc: the token does not say who you are in its claim {claim!r}; log in again")
+            raise TokenError(f"oidc: the token has no user name in its claim {claim!r}; log in again")
         if claim == "email" and claims.get("email_verified", True) is not True:
             raise TokenError(f"oidc: {self.url} has not verified your email address; do that first")
         return self.settings.prefix + name
@@ -149,7 +151,7 @@ class Issuer:
                     return
                 _log.warning("issuer %s: %s", self.url, error)
                 raise TokenError(
-                    f"oidc: the keys of {self.url} cannot be had now, so nobody knows whether the token counts; "
+                    f"oidc: the keys of {self.url} cannot be fetched, so the token cannot be checked; "
                     "try again soon"
                 ) from None
 

@@ -319,7 +319,7 @@ def _checked(path: str, answer: urllib3.BaseHTTPResponse, data: bytes) -> Object
         try:
             return decode_json(data, dict[str, Any])
         except ValueError as error:
-            raise UnansweredError(f"its answer is no object: {error}", may_have_arrived=True) from None
+            raise UnansweredError(f"its answer is not an object: {error}", may_have_arrived=True) from None
     try:
         message = decode_json(data, _Status).message
     except ValueError:

@@ -197,7 +197,9 @@ class KubernetesStore:
 
     def _check_damage(self, ref: RecordRef) -> None:
         if why := self._rejected.get(ref):
-            raise DamagedError(f"{_words(ref)} is no record ({why}); correct or delete it with kubectl")
+            raise DamagedError(
+                f"{_words(ref)} is not a valid record ({why}); correct or delete it with kubectl"
+            )
 
     def _get(self, ref: RecordRef) -> Object | None:
         try:
@@ -280,10 +282,9 @@ class KubernetesStore:
         self._rejected[ref] = why
         if (ref, why) not in self._said:
             self._said.append((ref, why))
-            what = "and counts for nothing" if ref[0] is Lease else "and what was known of it before goes on"
+            what = "and is ignored" if ref[0] is Lease else "and its previous version stays in use"
             _log.warning(
-                "somebody has written %s, which is no record of a lab: %s; it is left alone, %s until it is corrected "
-                "or deleted",
+                "%s is not a valid record of a lab: %s; it is not changed, %s until it is corrected or deleted",
                 _words(ref),
                 why,
                 what,
@@ -475,8 +476,8 @@ class KubernetesStore:
             if is_late or self._is_woken(wakes, wait):
                 self._is_away = self._is_away or is_late
                 raise _ServerError(
-                    f"the API server at {self._api.host} does not answer ({failure}); look after it: a controller "
-                    "goes on by itself as soon as it does"
+                    f"the API server at {self._api.host} does not answer ({failure}); check it; the controller "
+                    "continues when it answers"
                 ) from failure
             pause = min(pause * 2, MAX_PAUSE_SECONDS)
 

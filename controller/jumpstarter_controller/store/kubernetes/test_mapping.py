@@ -410,7 +410,7 @@ def lease_object(**spec: Any) -> Object:
         ({"duration": "banana"}, "its duration: 'banana' is not a duration"),
         ({"duration": "0s"}, "its duration: '0s' is zero"),
         ({"duration": 5}, "its duration"),
-        ({"beginTime": "soon"}, "its beginTime: 'soon' is no time"),
+        ({"beginTime": "soon"}, "its beginTime: 'soon' is not a time"),
         (
             {"selector": {"matchExpressions": [{"key": "a", "operator": "Like"}]}},
             "its selector: 'Like' is none of",

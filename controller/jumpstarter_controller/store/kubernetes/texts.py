@@ -24,7 +24,7 @@ def read_time(text: str) -> float:
     """The same in seconds since the epoch. ValueError: it is no time."""
     match = _TIME.fullmatch(text)
     if match is None:
-        raise ValueError(f"{text[:_MAX_SHOWN_LENGTH]!r} is no time")
+        raise ValueError(f"{text[:_MAX_SHOWN_LENGTH]!r} is not a time")
     day, hour, fraction, zone = match.groups()
     zone = "+00:00" if zone in "Zz" else zone
     whole = (datetime.fromisoformat(f"{day}T{hour}{zone}") - _EPOCH) // timedelta(seconds=1)

@@ -354,7 +354,9 @@ def _faults(half: _Half, *, on: bool) -> Iterator[None]:
     try:
         yield
     except HubProtocolError as error:
-        raise DeviceFailed(f"{doing}: the hub {half.hub} makes no sense: {error}; use another hub") from error
+        raise DeviceFailed(
+            f"{doing}: the hub {half.hub} sends invalid descriptors: {error}; use another hub"
+        ) from error
     except OSError as error:
         if error.errno in _VANISHED or not sysfs.hub_directory(half.hub.name).exists():
             raise DeviceMissing(

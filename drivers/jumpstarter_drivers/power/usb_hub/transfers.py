@@ -27,7 +27,7 @@ class HubDevice:
 
         Raises:
             DeviceMissing: it is gone.
-            DeviceFailed: there is no libusb, it may not be used, or its answer makes no sense.
+            DeviceFailed: there is no libusb, it may not be used, or its answer is invalid.
         """
         import usb.core  # noqa: PLC0415 - loaded with the first hub, never with the exporter
 
@@ -52,7 +52,7 @@ class HubDevice:
             )
         except protocol.HubProtocolError as error:
             self.close()
-            raise DeviceFailed(f"the hub {hub} makes no sense: {error}; use another hub") from None
+            raise DeviceFailed(f"the hub {hub} sends invalid descriptors: {error}; use another hub") from None
         except OSError as error:
             self.close()
             raise self._fault(error) from error

@@ -96,7 +96,7 @@ class ChangeSender:
         data = self._open.get(wanted.window)
         if data is None or any(other.window == wanted.window for other in self._wanted):
             raise MessageError(
-                "the exporter asks for a window twice, or for none of ours; update the exporter"
+                "the exporter asks for a window twice, or for an unknown one; update the exporter"
             )
         if self._hasher is None or wanted.mask & ~self._hasher.layout.everything(len(data)):
             raise MessageError("the exporter asks for blocks behind a window's end; update the exporter")
