@@ -237,7 +237,7 @@ def _shared_files(settings: ControllerSettings, folder: DataFolder) -> dict[Path
 
 
 async def _check_arguments(settings: ControllerSettings) -> None:
-    """What cannot be served with is said at once, however long the store may take.
+    """Check the settings first, because reading the store may take long.
 
     Raises:
         CertificateError, AddressError, EndpointError: what is wrong.
@@ -381,7 +381,7 @@ async def _run(
 
 
 def _trouble(reconciler: Reconciler, replica: Replica | None) -> str:
-    """Why requests should go to other controllers; empty: there is no reason."""
+    """The reason why requests should go to other controllers; empty if this one can serve them."""
     return reconciler.trouble or (replica.leadership.trouble if replica is not None else "")
 
 
@@ -516,7 +516,7 @@ def _former(settings: ControllerSettings) -> TokenIssuer | None:
 
 
 def _accounts(store: Store, addresses: Addresses) -> Accounts | None:
-    """Who makes the tokens, if it is not the controller itself."""
+    """The ServiceAccounts that issue tokens; None if the controller signs them itself."""
     if addresses.kubernetes is None or addresses.kubernetes.tokens == "own":
         return None
     from jumpstarter_controller.kube_identity.opening import accounts_of  # noqa: PLC0415 - for who asks for it

@@ -29,7 +29,7 @@ class Username(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ClaimMappings(msgspec.Struct, frozen=True):
-    """What of a token is whose."""
+    """Which claim of a token is the user name."""
 
     username: Username
 
@@ -42,7 +42,7 @@ class ClaimRule(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class JwtIssuer(msgspec.Struct, frozen=True, rename="camel"):
-    """Somebody else whose tokens count, of which one audience at least has to be among these."""
+    """An external issuer. A token must have at least one of the audiences."""
 
     url: str
     audiences: list[str]
@@ -72,7 +72,7 @@ class Kubernetes(msgspec.Struct, frozen=True):
 
 
 class Authentication(msgspec.Struct, frozen=True):
-    """Whose tokens count."""
+    """The issuers whose tokens are accepted."""
 
     internal: Internal = Internal()
     k8s: Kubernetes = Kubernetes()
@@ -97,7 +97,7 @@ class ConfigurationFile(msgspec.Struct, frozen=True):
 
 
 class Configuration(msgspec.Struct, frozen=True):
-    """What of it counts."""
+    """The settings that the controller uses."""
 
     issuers: tuple[IssuerSettings, ...] = ()
     provisioned: frozenset[str] = frozenset()
@@ -134,7 +134,7 @@ def load(file: Path) -> Configuration:
 
 
 def unread(file: Path, read: Configuration) -> str:
-    """What the file says now that whoever has `read` it does not know, in a sentence; empty if there is nothing."""
+    """Return a sentence about changes of the file since it was `read`; empty if it has not changed."""
     try:
         found = load(file)
     except ConfigError as error:

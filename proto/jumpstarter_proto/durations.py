@@ -48,7 +48,7 @@ def parse_duration(value: float | str, *, allow_zero: bool = False) -> float:
     if not found > 0 and not (allow_zero and found == 0):
         raise TimeFormatError(
             f"{str(value)[:MAX_LENGTH]!r} is not a duration; "
-            "write for example 90 (seconds), 30m, 1h30m, 500ms or 01:30:00"
+            "write for example 30m, 1h30m, 500ms, 90 (seconds) or 01:30:00"
         )
     return found
 

@@ -192,7 +192,7 @@ async def test_router_whose_certificate_has_ended_is_refused_and_the_pinned_one_
         async with open_router(await serving(tmp_path / str(number), nursery, chain, key, Names()), trust):
             pass
     router = await serving(tmp_path / "ended", nursery, ended + pinned, other, Names())
-    with pytest.raises(UntrustedError, match="has ended"):
+    with pytest.raises(UntrustedError, match="has expired"):
         async with open_router(router, trust):
             pass
     nursery.cancel_scope.cancel()

@@ -1,4 +1,4 @@
-"""The audit log (for users: the journal): who did what and when, in a file of its own that never delays a lease."""
+"""The audit log (for users: the journal): who did what and when. Its separate file never delays a lease."""
 
 from __future__ import annotations
 

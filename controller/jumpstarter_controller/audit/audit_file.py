@@ -181,7 +181,7 @@ class AuditFile:
         return db
 
     def _make(self) -> None:
-        """For its owner only, who is the folder's, also where root administrates it."""
+        """Create the file for the owner of the folder only, also if root runs this."""
         try:
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         except FileExistsError:
@@ -204,7 +204,7 @@ class AuditFile:
         return self._path.with_name(self._path.name + suffix)
 
     def _shrink(self, db: sqlite3.Connection) -> None:
-        """Until there is no more of it than is kept."""
+        """Delete the oldest entries until the file is within its limits."""
         while True:
             counts = dict(db.execute("SELECT call, COUNT(*) FROM entries GROUP BY call").fetchall())
             rows = sum(counts.values())

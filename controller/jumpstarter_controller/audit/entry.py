@@ -19,7 +19,7 @@ MAX_SENTENCE_LENGTH = 500
 Board: TypeAlias = tuple[str, str]
 """Namespace and name of a board's exporter."""
 Source: TypeAlias = tuple[str, ...]
-"""Who causes entries, for rate limiting: the kind, and the name."""
+"""The source of entries, for rate limiting: kind and name."""
 
 
 class AuditEntry(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -59,7 +59,7 @@ class CallReport(NamedTuple):
     uid: str
     """The exporter's."""
     reporter: str
-    """Which of its processes counts, as it calls itself."""
+    """The process of the exporter that reports, by its own name."""
     next: int
     """The number of the first call that was not reported yet."""
     time: float

@@ -99,13 +99,13 @@ class Contents:
 
 
 def write_backup(folder: DataFolder, path: Path, *, overwrite: bool = False) -> Contents:
-    """Make a backup of a lab, whether its controller runs or not. What was acknowledged before is in it.
+    """Make a backup of a lab, whether its controller runs or not, with all changes that were acknowledged before.
 
-    Only its owner may read it. A crash leaves what was there before, or all of the new.
+    Only its owner may read it. After a crash there is either the previous file or the complete new one.
 
     Raises:
         DataError: there is no lab in that folder.
-        BackupError, PrivateFileError: it cannot be made; says why, and leaves nothing.
+        BackupError, PrivateFileError: it cannot be created; no file is left.
     """
     if folder.exists:
         folder.check_access()
@@ -293,10 +293,10 @@ def _publish(part: Path, path: Path, *, overwrite: bool) -> None:
 
 
 def read_backup(path: Path) -> Contents:
-    """Read a backup, and see whether it is whole.
+    """Read a backup, and check that it is complete.
 
     Raises:
-        BackupError: it is no backup, is damaged, or is of a newer version.
+        BackupError: the file is not a backup, is damaged, or has a newer version.
     """
     if not path.is_file():
         raise BackupUsageError(f"there is no file {path}; name a backup that `admin backup` has made")

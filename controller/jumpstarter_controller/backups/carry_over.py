@@ -1,8 +1,8 @@
-"""What of the present data goes into a lab that comes out of a backup: what happened in the world meanwhile. No I/O.
+"""Decides which present data a restored lab keeps. No I/O.
 
-A lease that has ended is not to hold a board again, and one that runs is somebody's; a token that was revoked is not to
-be valid again. So leases, the state of exporters, who is let in, and whether the lab is drained stay as they are now.
-Clients, exporters, hosts, policies and labels are the backup's.
+An ended lease must not hold a board again, an active lease must continue, and a revoked token must not become valid
+again. So leases, the state of exporters, identities, and whether the lab is drained stay as they are now. Clients,
+exporters, hosts, policies and labels are restored from the backup.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def valid_again(backup: LabState, present: LabState) -> list[str]:
 def _taken_away(
     backup: LabState, present: LabState, kind: type[Subject]
 ) -> tuple[list[Subject], list[Subject], list[Subject]]:
-    """Of the backup: who was deleted since, whose tokens are others now, and who was disabled."""
+    """The records of the backup that were deleted, got new tokens, or were disabled since."""
     gone: list[Subject] = []
     rotated: list[Subject] = []
     disabled: list[Subject] = []
@@ -127,7 +127,7 @@ def _identity(record: Subject) -> tuple[str, ...]:
 
 
 def _tokens(found: CarryOver, backup: LabState, present: LabState, kind: type[Subject]) -> Iterator[str]:
-    """Have nobody in who was kept out, and out who is in."""
+    """Keep the identities of now: revoked tokens stay invalid, and valid tokens stay valid."""
     gone, rotated, disabled = _taken_away(backup, present, kind)
     for record in backup.all(kind):
         now = present.get(kind, record.key)
@@ -151,7 +151,7 @@ def _tokens(found: CarryOver, backup: LabState, present: LabState, kind: type[Su
 
 
 def _without_token(record: Subject) -> Subject:
-    """As it was in the backup, but nobody is it."""
+    """The record from the backup with a new uid, so that no token is valid for it."""
     uid = str(uuid.uuid4())
     if isinstance(record, Client):
         enabled = record.enabled and not record.username
@@ -175,7 +175,7 @@ def _without_token(record: Subject) -> Subject:
 
 
 def _as_now(record: Subject, now: Subject) -> Subject:
-    """What the lab says of it as in the backup; who it is, and how, as it is now."""
+    """The settings from the backup, with the identity and the state of now."""
     enabled = record.enabled and now.enabled
     if isinstance(now, Client):
         return replace(now, labels=record.labels, created=record.created, enabled=enabled)

@@ -1,8 +1,8 @@
 """Moves a lab from the file in its folder to the objects of a Kubernetes namespace, and back.
 
-Names, uids and keys stay, so that every token does. The namespace has the name that the lab has. Nothing of the place
-that the lab leaves is lost: the file is kept beside, the objects stay and are drained. A move that was cut short leaves
-the lab where it was, and goes on when it is run again.
+Names, uids and keys are kept, so all tokens stay valid. The namespace has the name of the lab. Nothing is deleted at
+the source: the file is kept in another folder, the objects stay and are drained. After an interrupted move, the lab is
+still at the source; running the command again continues the move.
 """
 
 from __future__ import annotations
@@ -281,7 +281,7 @@ async def _opened(
 
 
 async def _refuse(holder: str, namespace: str, records: ReplicaRecords) -> NoReturn:
-    """BackupUsageError: who has the namespace: a controller, of which a record says so, or who moves the lab."""
+    """Raise a BackupUsageError that names the controller or the other move that uses the namespace."""
     if holder in await _in_thread(records.all):
         raise BackupUsageError(
             f"controller {holder} runs on the namespace {namespace}; stop it first "
@@ -310,7 +310,7 @@ async def _in_thread(work: Callable[[], T]) -> T:
 
 
 def _check_namespace(state: LabState, namespace: str) -> None:
-    """A token names its namespace, and so does whoever has it."""
+    """Check that all records are in this namespace, because tokens name it."""
     found = namespaces_of(state) - {namespace}
     if not found:
         return
@@ -362,7 +362,7 @@ async def _share(secret: SharedSecret, there: Mapping[str, bytes] | None, files:
 
 
 async def _write(store: Store, plan: MovePlan, namespace: str) -> None:
-    """Make the plan's changes. What is written already stays; whoever runs it again goes on from there."""
+    """Make the changes of the plan. After an error, the next run continues with the rest."""
     total = len(plan.changes)
     written = 0
     revisions: dict[object, int] = {}
@@ -413,7 +413,7 @@ async def _settle_drain(store: Store, wanted: Drain | None, request: str) -> Non
 
 
 def _set_aside(folder: DataFolder, lab: KubernetesLab) -> Path | None:
-    """The folder's lab is in Kubernetes from now on; the file is kept with the keys, as a folder of its own."""
+    """Move the database and the keys of a lab that is in Kubernetes now to another folder."""
     with (
         explained(f"{folder.database} cannot be kept beside", OTHER_PLACE),
         _stage(folder) as stage,
@@ -435,7 +435,7 @@ def _is_here(folder: DataFolder, snapshot: Snapshot) -> bool:
 
 
 def _signing_key(folder: DataFolder, files: Mapping[str, bytes], secret: str) -> bytes:
-    """The lab's. BackupUsageError: nobody has it."""
+    """The signing key of the lab. BackupUsageError: it was not found."""
     if key := files.get(folder.signing_key.name):
         return key
     if not folder.signing_key.exists():

@@ -1,7 +1,7 @@
 """Plans the writes that turn the objects of a namespace into a lab. No I/O.
 
-An export that was cut short is known by the id of its requests, which the lab's own key makes: what it has written is
-ours, and is completed. All else that is there is somebody's, and is replaced only when that is wanted.
+An interrupted export is recognised by its request ids, which are made with the lab's own key: its objects are
+completed. Other objects belong to another lab, and are replaced only on request.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from jumpstarter_controller.store.contract import aged, key_of
 __all__ = ["MOVING", "MovePlan", "is_same", "namespaces_of", "plan_of", "records_of", "request_of"]
 
 MOVING = Drain(namespace="", name=Drain.KEY.name, reason="it is being moved; see its administrator")
-"""While it is under way, no lease begins, also if somebody starts a controller."""
+"""During a move no lease begins, also if a controller is started."""
 _ORDER: tuple[type[Record], ...] = (Policy, Client, Host, Exporter, ExporterDevices, PairingCode, Lease)
-"""In which they are made: what others rest on is first."""
+"""The order of creation: records that others refer to are first."""
 
 
 @dataclass
@@ -58,7 +58,7 @@ def namespaces_of(state: LabState) -> set[str]:
 
 
 def records_of(state: LabState) -> Iterator[Record]:
-    """All but the drain, in the order in which they are made. Leases keep theirs."""
+    """Yield all records except the drain in the order of creation; leases in the order of the queue."""
     for kind in _ORDER:
         yield from sorted(state.all(kind), key=lambda one: (getattr(one, "sequence", 0), one.key))
 

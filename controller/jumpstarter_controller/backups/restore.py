@@ -56,12 +56,12 @@ class Restored:
 
 
 def restore(folder: DataFolder, path: Path, *, exactly: bool = False) -> Restored:
-    """Make the data folder's lab the one of a backup.
+    """Replace the lab in the data folder with a backup.
 
-    Leases, and who is let in, stay as they are in the present data, if that can be read; not with `exactly`.
+    Leases and identities stay as in the present data if it can be read, except with `exactly`.
 
     Raises:
-        BackupError: it cannot be restored; says why. The data is as before, or the folder says that it is not.
+        BackupError: it cannot be restored. The data is unchanged, or the folder is marked as incomplete.
         DataError, StoreError, PrivateFileError: the same, of the data folder and of the backup's database.
     """
     contents = read_backup(path)
@@ -226,7 +226,7 @@ def _replace(folder: DataFolder, new: DataFolder) -> None:
 
 
 def give(folder: Path, *paths: Path) -> None:
-    """Files that root makes belong to whom the folder belongs, so that the service can use them."""
+    """Give files that root created to the owner of the folder, so that the service can use them."""
     if os.geteuid() == 0:
         owner = folder.stat()
         for path in paths:

@@ -24,7 +24,7 @@ _WORDS = {
     "policy": "policies",
     "lease": "leases",
 }
-"""The kinds of which the numbers are said."""
+"""The kinds of records that are counted in messages."""
 
 
 def backup(file: Path, *, overwrite: bool, data: Path | None) -> int:

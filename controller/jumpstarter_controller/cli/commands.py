@@ -104,9 +104,9 @@ def run(
     log_level: Level = "info",
     log_format: LogFormat = "text",
 ) -> dict[str, Any]:
-    """Run the controller until told to stop.
+    """Run the controller until SIGTERM or Ctrl-C.
 
-    It hands out the boards; with a router, it carries their streams too.
+    It schedules the leases of the boards; with a router, it also carries their streams.
 
         jumpstarter-controller run --with-router
         jumpstarter-controller run --with-router --data lab --listen :9082
@@ -202,7 +202,7 @@ def drain(
 ) -> int:
     """Drain the lab: no lease begins until `resume`. Active leases continue, and new ones wait in the queue.
 
-    It stays so over restarts, also if the controller does not run now.
+    The lab stays drained after restarts. The controller does not have to run.
 
         jumpstarter-controller drain --reason "new kernel, back at 14:00"
         jumpstarter-controller drain --wait --timeout 2h && systemctl stop jumpstarter-controller
@@ -393,9 +393,9 @@ def restore_backup(
 ) -> int:
     """Restore the lab from a backup, while no controller runs.
 
-    Clients, hosts, exporters and policies are as in the backup. Leases are as they are now, and tokens that were
-    revoked stay so, as far as the present data can be read; what is different is said. Pairing codes are not
-    restored. The present data is kept in a folder beside it.
+    Clients, hosts, exporters and policies are restored. Leases stay as they are now, and revoked tokens stay
+    revoked, if the present data can be read; differences are printed. Pairing codes are not restored. The present
+    data is kept in another folder beside it.
 
         jumpstarter-controller admin restore lab-monday.backup
         jumpstarter-controller admin restore lab-monday.backup --exactly
@@ -405,7 +405,7 @@ def restore_backup(
     file
         A file of `admin backup`.
     exactly
-        Leases and tokens, too, are as in the backup; tokens that are valid again are named.
+        Restore leases and tokens as well; tokens that become valid again are listed.
     data
         The data folder of the controller; created if it does not exist.
     """
@@ -424,8 +424,8 @@ def export_lab(
 ) -> int:
     """Move the lab from its file to objects of a Kubernetes cluster, while no controller runs.
 
-    Records, uids and keys are the same, so that all tokens stay valid. The file is kept in a folder beside. One that
-    was cut short leaves the lab where it was, and goes on when it is run again.
+    Records, uids and keys are kept, so all tokens stay valid. The file is kept in another folder beside it. If the
+    command is interrupted, the lab stays where it was; run it again to continue.
 
         jumpstarter-controller admin export --namespace lab
         jumpstarter-controller admin export --namespace lab --kubeconfig cluster.yaml
@@ -433,7 +433,7 @@ def export_lab(
     Parameters
     ----------
     namespace
-        Namespace in the cluster, which has to have the name of the lab's own; default: that of the kubeconfig.
+        Namespace in the cluster, which must be the namespace of the lab; default: that of the kubeconfig.
     kubeconfig
         The kubeconfig file for the cluster; default: as kubectl.
     overwrite
@@ -492,7 +492,7 @@ def read_journal(
 ) -> int:
     """Show who leased, extended and released boards, whose requests were rejected, and who used a board, by time.
 
-    Exporters report the name of each call that is no mere look, never its arguments. Too many of them become a number.
+    Exporters report the names of calls that change something, never their arguments. Above a limit, calls are counted.
 
         jumpstarter-controller admin journal --board rpi4-1 --since 2h
         jumpstarter-controller admin journal --client ann --since 7d --until 1d -o json

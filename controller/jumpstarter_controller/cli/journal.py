@@ -86,7 +86,7 @@ def _ago(text: str) -> float:
 
 
 def _line(entry: lab_pb2.JournalEntry) -> str:
-    """Time, board, who, and what: parts that are empty are a dash."""
+    """Format an entry as time, board, user and action; empty parts are a dash."""
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(entry.time.ToNanoseconds() / 1e9))
     who = entry.client
     if entry.user:

@@ -56,11 +56,11 @@ def _command(kind: Kind) -> None:
     name
         What the {word} is called.
     namespace
-        Where it is called that.
+        The namespace of the host.
     label
         KEY=VALUE; may be repeated.
     valid
-        How long the code is good, such as 10m; at most 24h.
+        How long the code is valid, such as 10m; at most 24h.
     renew
         The {word} exists and gets a new token; its old ones count no more from then on.
     output
@@ -85,10 +85,10 @@ def pair_host(
     output: Annotated[Format, Parameter(["--output", "-o"])] = "text",
     data: Path | None = None,
 ) -> int:
-    """Make a code for a host, which registers its boards by itself: as exporters NAME and NAME-SOMETHING.
+    """Create a pairing code for a host, which registers its boards itself, as exporters NAME and NAME-SOMETHING.
 
-    Users choose by label, and policies too, so a host sets no labels but those that it was granted. `host` and `board`
-    are granted unless you say otherwise: `jumpstarter shell -l host=pi4` then works at once.
+    Leases and policies select boards by label, so a host may set only labels that were granted to it. `host` and
+    `board` are granted by default, so that `jumpstarter shell -l host=pi4` works.
 
         jumpstarter-controller admin pair host pi4 --label site=berlin
         jumpstarter-controller admin pair host pi4 --may-label team
@@ -97,19 +97,19 @@ def pair_host(
     Parameters
     ----------
     name
-        What the host is called, and what its boards' names begin with.
+        The name of the host, and the prefix of the names of its boards.
     namespace
         Where it is called that.
     label
         KEY=VALUE of each of its boards; may be repeated.
     may_label
-        A key of labels that it may set on its boards itself; may be repeated.
+        A label key that the host may set on its boards; may be repeated.
     may_not_label
-        `host` or `board`, so that it may not set that either.
+        `host` or `board`, if the host may not set that label.
     valid
         How long the code is good, such as 10m; at most 24h.
     renew
-        The host exists and gets a new token; its old ones, and its boards', count no more from then on.
+        The host exists and gets a new token; its old tokens and those of its boards become invalid.
     output
         json for scripts.
     data

@@ -40,7 +40,7 @@ class VerifiedCaller:
     expires: float
     """When the token ends, in seconds since the epoch."""
     is_nobody: bool = False
-    """No object of ours has tokens that name this subject, so nobody was asked whether its token is good."""
+    """No object has this name, so the token was not verified."""
 
 
 class ExternalIssuer(Protocol):
@@ -55,17 +55,17 @@ class ExternalIssuer(Protocol):
 
 
 class AccountTokens(Protocol):
-    """Tokens that name a subject of ours, and that somebody else signs."""
+    """Tokens of subjects of this lab that another issuer signs."""
 
     def claimed_subject(self, token: str) -> Subject | None:
-        """Whom it names; it may be forged. None: it is no such token."""
+        """Return the subject that the unverified token names; None if it is not such a token."""
 
     async def verify(self, token: str) -> tuple[Subject, float]:
-        """Whom a token names, and when it ends in seconds since the epoch.
+        """Return the subject of a token, and its expiry in seconds since the epoch.
 
         Raises:
-            TokenError: it does not count.
-            RpcError: UNAVAILABLE, nobody knows whether it does.
+            TokenError: the token is invalid.
+            RpcError: UNAVAILABLE, the token cannot be verified now.
         """
 
 
@@ -85,10 +85,10 @@ class Authenticator:
         former: TokenIssuer | None = None,
         exists: Callable[[Subject], Awaitable[bool]] = _is_somebody,
     ) -> None:
-        """`former` has issued tokens that go on to count.
+        """Tokens that `former` has issued stay valid.
 
-        `exists` says whether there is such a subject. Where there is none, who signed its token does not matter, and
-        nobody is asked: whoever makes up tokens costs others nothing.
+        `exists` returns whether a subject exists. Tokens of unknown subjects are rejected without verification, so
+        that invented tokens cause no work.
         """
         self._exists = exists
         self._issuer = issuer
@@ -97,7 +97,7 @@ class Authenticator:
         self._external = {one.url: one for one in external}
 
     async def caller(self, metadata: Metadata, wanted: Kind) -> VerifiedCaller:
-        """Who calls.
+        """Return the caller of a request.
 
         Raises:
             RpcError: a header is missing, repeated or malformed, or the call is for another kind of object.
@@ -143,12 +143,12 @@ class Authenticator:
 
 
 def authorise(caller: VerifiedCaller, found: tuple[Callable[[str], bool], str] | None) -> None:
-    """Whether the token is that of the object.
+    """Check that the token belongs to the object.
 
-    `found` says of a uid whether it is the object's, and is its username; None if there is no such object.
+    `found` returns whether a uid is the one of the object, and its username; None if there is no such object.
 
     Raises:
-        RpcError: UNKNOWN, no such object; PERMISSION_DENIED, somebody else's.
+        RpcError: UNKNOWN, no such object; PERMISSION_DENIED, the token belongs to another object.
     """
     kind = caller.kind.lower()
     where = f"{shown(caller.namespace)}/{shown(caller.name)}"

@@ -58,10 +58,10 @@ def new_code(
 
 
 def redeem(codes: Iterable[PairingCode], text: str, kind: Kind, now: float, nonce: str = "") -> PairingCode:
-    """The record of a code that was typed in. One that was used has a `redeemer`: that is who asks, by their `nonce`.
+    """Return the record of a pairing code. A used code is accepted only with the `nonce` that it was used with.
 
     Raises:
-        RpcError: PERMISSION_DENIED, unknown, used, expired or for something else; never says which.
+        RpcError: PERMISSION_DENIED, the code is unknown, used, expired or of another kind (not told which).
     """
     digest = _digest(normal(text[:MAX_CODE_LENGTH]))
     found = None
@@ -76,7 +76,7 @@ def redeem(codes: Iterable[PairingCode], text: str, kind: Kind, now: float, nonc
 
 
 def redeemed(code: PairingCode, nonce: str, uid: str, replaced: str) -> PairingCode:
-    """The code as it is after it was used by who sent that nonce, and got that uid for the one before, if any."""
+    """Return the code as used with that nonce: `uid` is the new uid, `replaced` the previous one."""
     return replace(code, redeemer=_digest(nonce), made=uid, replaced=replaced)
 
 

@@ -1,7 +1,7 @@
 """The key with which a controller of Jumpstarter 0.9 signs tokens, from its CONTROLLER_KEY.
 
-It is made of the first numbers of Go's `math/rand`, an additive lagged Fibonacci generator, by the way in which Go 1.19
-made P-256 keys. The generator has 2**31 - 1 seeds, whatever CONTROLLER_KEY is: whoever has a token can find its key.
+It is made from the first numbers of Go's `math/rand`, an additive lagged Fibonacci generator, in the way of Go 1.19
+for P-256 keys. The generator has only 2**31 - 1 seeds, so the key can be found by trying them with one token.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def jumpstarter_key(secret: bytes) -> ec.EllipticCurvePrivateKey:
 
 
 def _numbers(seed: int) -> dict[int, int]:
-    """Those of the generator's that are needed, as it is seeded."""
+    """The numbers of the generator's initial state that are used, for this seed."""
     found: dict[int, int] = {}
     for _ in range(_DISCARDED):
         seed = seed * 48271 % _SEEDS

@@ -15,10 +15,10 @@ ROUTER_KEY_BYTES = 32
 
 
 def signing_key(path: Path) -> ec.EllipticCurvePrivateKey:
-    """The P-256 key in that file, made first if there is none.
+    """Return the P-256 key in a file, which is created if it does not exist.
 
     Raises:
-        PrivateFileError: it is no such key, or others may read it.
+        PrivateFileError: the file does not contain such a key, or other users may read it.
     """
     if not path.exists():
         new = ec.generate_private_key(ec.SECP256R1())

@@ -85,9 +85,9 @@ class TokenIssuer:
         return jwt.encode(claims, self._key, algorithm="ES256"), float(expiry)
 
     def verify(self, token: str) -> tuple[Subject, float]:
-        """Whom a token names, and when it ends in seconds since the epoch.
+        """Return the subject of a token, and its expiry in seconds since the epoch.
 
-        When it was issued does not matter, for it was us: a clock that is set back locks nobody out.
+        The time of issue is not checked, so tokens stay valid if the clock is set back.
 
         Raises:
             TokenError: forged, expired, or for another endpoint.
@@ -98,9 +98,9 @@ class TokenIssuer:
         return subject, expiry
 
     def signed(self, token: str) -> tuple[Subject, float]:
-        """What we once signed: for whom, and until when. The same token is looked up, not computed again.
+        """Return the subject and the expiry of a token with a valid signature; results are cached.
 
-        Whether it still counts is not part of that. TokenError: it is not ours, or for another endpoint.
+        The expiry is not checked. TokenError: the signature or the endpoint is wrong.
         """
         digest = hashlib.sha256(token.encode()).digest()
         found = self._known.get(digest)

@@ -1,1 +1,1 @@
-"""Who the objects of a lab in Kubernetes are: their Secrets with tokens, and what their status says of these."""
+"""The identities of a lab in Kubernetes: Secrets with tokens, and the status of these tokens."""

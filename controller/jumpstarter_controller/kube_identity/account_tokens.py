@@ -1,4 +1,4 @@
-"""Tokens of ServiceAccounts in Secrets: of those who cannot renew theirs, so that they are good as long as can be."""
+"""Tokens of ServiceAccounts in Secrets, for programs that cannot renew tokens: valid as long as possible."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class _SeenAccount:
 
 
 class AccountSecretTokens:
-    """`SecretTokens` of a controller whose tokens are of ServiceAccounts. `run` has to run."""
+    """`SecretTokens` with tokens of ServiceAccounts. `run` has to run in a task."""
 
     def __init__(self, store: KubernetesStore, accounts: Accounts, credentials: CredentialIssuer) -> None:
         self._accounts = accounts

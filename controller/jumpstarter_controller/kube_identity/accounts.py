@@ -18,7 +18,7 @@ from jumpstarter_proto.rpc import Attempts, RpcError, StatusCode
 from jumpstarter_controller.identity import Subject, TokenError, expired
 from jumpstarter_controller.kube_identity.claims import AccountClaims, account_name, audiences_of, claims_of
 from jumpstarter_controller.kube_identity.retrying_api import RetryingApi
-from jumpstarter_controller.kube_identity.review_cache import LeaseRefusal, Review, ReviewCache, digest_of
+from jumpstarter_controller.kube_identity.review_cache import RejectionFactory, Review, ReviewCache, digest_of
 from jumpstarter_controller.kube_identity.secrets import SecretOwner
 from jumpstarter_controller.lab import Key
 from jumpstarter_controller.services.objects import TYPES
@@ -43,7 +43,7 @@ MAX_WRONG_PER_MINUTE = 60
 """Of tokens that name one subject: each costs the API server a request."""
 MAX_SKEW_SECONDS = 5.0
 MAX_TRIES = 5
-"""So often others may make or delete an account while a token of it is asked for."""
+"""The number of tries when an account is created or deleted at the same time."""
 FIRST_PAUSE_SECONDS = 0.5
 MAX_PAUSE_SECONDS = 10.0
 """Between two looks whether tokens may be reviewed."""
@@ -151,7 +151,7 @@ class Accounts:
             )
 
     async def _have_account(self, subject: Subject) -> None:
-        """Make the ServiceAccount, or take over one that nobody controls. StoreError: it is somebody else's."""
+        """Create the ServiceAccount, or adopt one without an owner. StoreError: it has another owner."""
         kind, key = TYPES[subject.kind], Key(subject.namespace, subject.name)
         name = account_name(subject)
         try:
@@ -202,16 +202,16 @@ class Accounts:
     # Reviews
 
     def claimed_subject(self, token: str) -> Subject | None:
-        """Whom a token of a ServiceAccount names; it may be forged. None: it is no such token of a lab."""
+        """Return the subject that an unverified token names; None if it is not a ServiceAccount token of a lab."""
         claims = claims_of(token)
         return None if claims is None else claims.subject
 
     async def verify(self, token: str) -> tuple[Subject, float]:
-        """Whom a token names, and when it ends in seconds since the epoch.
+        """Return the subject of a token, and its expiry in seconds since the epoch.
 
         Raises:
-            TokenError: it is not good.
-            RpcError: UNAVAILABLE, the API server does not say whether it is.
+            TokenError: the token is invalid.
+            RpcError: UNAVAILABLE, the API server cannot verify the token now.
         """
         review = await self._reviewed(token)
         # What is good now may have ended by a clock that is wrong.
@@ -309,7 +309,7 @@ class Accounts:
         return status if isinstance(status, dict) else {}
 
 
-def _refusal(why: str) -> LeaseRefusal:
+def _refusal(why: str) -> RejectionFactory:
     """What the API server has against a token. Its words may be long, and are not for strangers."""
     if "expired" in why:
         return expired

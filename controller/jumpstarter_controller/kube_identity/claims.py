@@ -36,12 +36,12 @@ def account_name(subject: Subject) -> str:
 
 
 def audiences_of(subject: Subject, endpoint: str) -> list[str]:
-    """For whom a token of that subject is."""
+    """The audiences of tokens of a subject."""
     return [endpoint, f"{SUBJECT_AUDIENCE}{subject}"]
 
 
 def claims_of(token: str) -> AccountClaims | None:
-    """What it says; None if it is no token of a ServiceAccount that was made for a lab."""
+    """Return the claims of an unverified token; None if it is not a ServiceAccount token of a lab."""
     if len(token) > MAX_LENGTH or token.count(".") != 2:
         return None
     text = token.split(".")[1]

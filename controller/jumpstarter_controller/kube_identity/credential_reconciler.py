@@ -64,7 +64,7 @@ LOOK_SECONDS = 30.0
 MAX_SAID = 1000
 MISSING, CONFLICT = 404, 409
 PERMANENT_ERROR_CODES = {400, 403, 422}
-"""Statuses of errors that last until somebody changes something: a quota, a role, an immutable Secret."""
+"""Status codes of errors that remain until a quota, a role or an immutable Secret is changed."""
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
@@ -125,7 +125,7 @@ class CredentialReconciler:
         self._told: dict[RecordRef, float] = {}
         """When the reason for a missing token was last written to the status of an object."""
         self._rotated: dict[RecordRef, str] = {}
-        """The uid of an object whose token was rotated, and of which no token was in its Secret yet."""
+        """The uids of objects with a rotated token that is not in the Secret yet."""
         self._news = Broadcast()
         self._said: dict[str, None] = {}
         self._threads = trio.CapacityLimiter(MAX_WORKERS)
@@ -234,7 +234,7 @@ class CredentialReconciler:
             _log.warning("%s %s has no token in its Secret yet: %s", ref[0].KIND, ref[1], why)
 
     async def _tell(self, ref: RecordRef, why: str) -> None:
-        """Have the object say so, if that can be; its token is asked for again later."""
+        """Write the reason to the status of the object if possible. The token is requested again later."""
         item, now = self._store.latest(ref), self._reconciler.clock()
         # For what an object says is news of it: a reason that is another each time must not be told all the time.
         if item is None or now < self._told.get(ref, -math.inf) + MAX_RETRY_SECONDS:
@@ -267,7 +267,7 @@ class CredentialReconciler:
         return await self._state(ref, self._store.latest(ref), seen)
 
     async def _state(self, ref: RecordRef, item: Object | None, seen: SeenSecret | None) -> _State | None:
-        """None: nothing is to be done, as there is no such object, or it is being deleted or is damaged."""
+        """Return None if the object does not exist, is being deleted, or is invalid: then there is nothing to do."""
         kind, key = ref
         if item is None:
             return None
@@ -353,7 +353,7 @@ class CredentialReconciler:
         return replace(state, after=after)
 
     async def _send(self, state: _State, data: Object) -> None:
-        """Write the Secret as it was read, with its owner, and with this in it."""
+        """Write the Secret with this data and its owner."""
         name, owner = secret_name(state.ref[0], state.ref[1].name), SecretOwner.of(state.item)
         metadata: Object = {"ownerReferences": owner.references(state.secret)}
         if state.secret is None:
@@ -394,5 +394,5 @@ class CredentialReconciler:
 
 
 def _kind_of(name: str) -> type[Record] | None:
-    """Of whose Secret that could be the name; None: of nobody's."""
+    """Return the kind of object that a Secret of this name belongs to; None if there is none."""
     return next((kind for kind in KINDS if name.endswith(secret_name(kind, "")) and name[0] != "-"), None)

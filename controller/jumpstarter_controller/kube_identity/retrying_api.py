@@ -36,11 +36,11 @@ class RetryingApi:
         seconds: float,
         kind: str = "application/json",
     ) -> Object:
-        """One answer.
+        """Make one request, and return the answer.
 
         Raises:
-            WrongAnswerError: the server refuses, and is not busy.
-            StoreError: there is no answer after so many seconds; says why.
+            WrongAnswerError: the server rejected the request, and is not busy.
+            StoreError: there was no answer within the time limit.
         """
         failure: Exception | None = None
         pause = FIRST_PAUSE_SECONDS

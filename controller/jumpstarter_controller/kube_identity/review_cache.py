@@ -1,8 +1,8 @@
 """A cache of token reviews by the API server. No I/O.
 
-A token is known by its hash. What was said is good for `FRESH_SECONDS`, and while the API server does not answer for
-`STALE_SECONDS`. That a client, an exporter or a host was deleted or has a new token counts at once, whatever is here:
-who calls is looked up among the records each time.
+A token is identified by its hash. A review is valid for `FRESH_SECONDS`, or for `STALE_SECONDS` while the API server
+does not answer. A deleted client, exporter or host, or a new token, has effect immediately, because each call looks up
+the record of its caller.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = [
     "MAX_ENTRIES",
     "REFUSED_SECONDS",
     "STALE_SECONDS",
-    "LeaseRefusal",
+    "RejectionFactory",
     "Review",
     "ReviewCache",
     "digest_of",
@@ -39,8 +39,8 @@ def digest_of(token: str) -> bytes:
     return hashlib.sha256(token.encode()).digest()
 
 
-LeaseRefusal = Callable[[], TokenError]
-"""Makes the error anew for each who is refused: one that is raised again and again grows."""
+RejectionFactory = Callable[[], TokenError]
+"""Creates a new error for each rejected call; raising one error many times would grow its traceback."""
 
 
 @dataclass(frozen=True)
@@ -57,9 +57,9 @@ class ReviewCache:
 
     def __init__(self) -> None:
         self._good: OrderedDict[bytes, Review] = OrderedDict()
-        self._bad: OrderedDict[bytes, tuple[LeaseRefusal, float]] = OrderedDict()
+        self._bad: OrderedDict[bytes, tuple[RejectionFactory, float]] = OrderedDict()
 
-    def fresh(self, digest: bytes, now: float) -> Review | LeaseRefusal | None:
+    def fresh(self, digest: bytes, now: float) -> Review | RejectionFactory | None:
         """A recent result; None: ask the API server."""
         if (bad := self._bad.get(digest)) is not None:
             if now < bad[1] + REFUSED_SECONDS:
@@ -82,7 +82,7 @@ class ReviewCache:
             self._good.popitem(last=False)
         return review
 
-    def refuse(self, digest: bytes, refusal: LeaseRefusal, now: float) -> None:
+    def refuse(self, digest: bytes, refusal: RejectionFactory, now: float) -> None:
         """The token is invalid."""
         self._good.pop(digest, None)
         self._bad[digest] = refusal, now

@@ -1,7 +1,7 @@
 """Decides the next step for the Secret with the token of a client or an exporter. No I/O.
 
-Secrets are `NAME-client` and `NAME-exporter`, as Jumpstarter's own administration expects them. Who deletes or empties
-one has rotated the token. What a Secret holds is never in a message.
+Secrets are `NAME-client` and `NAME-exporter`, as Jumpstarter's own administration expects them. Deleting or
+emptying a Secret rotates the token. The content of a Secret is never in a message.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class SecretOwner:
         return _controller(secret) == self.reference
 
     def may_take(self, secret: Object) -> bool:
-        """Whether nobody else controls it. An object of the same name that is gone is nobody."""
+        """Whether the Secret has no other owner. A deleted object of the same name does not count as owner."""
         controller = _controller(secret)
         return controller is None or self._is_named(controller)
 
@@ -118,7 +118,7 @@ class SeenSecret:
     shell: Object
     """The Secret without its content."""
     token: str = field(repr=False)
-    """Empty where somebody has emptied it."""
+    """Empty if the Secret was emptied."""
 
     @classmethod
     def of(cls, secret: Object) -> SeenSecret:

@@ -122,7 +122,7 @@ class Exporter(Record, frozen=True, kw_only=True, omit_defaults=True):
     gone_since: float | None = None
     """When its host retired the board."""
     lease: str = ""
-    """Name of the lease that has the exporter, or that it is offered to. This field alone decides who has a board."""
+    """The lease that has the exporter, or that it is offered to. Only this field decides which lease has a board."""
     replica: str = ""
     """The controller replica that it is connected to; empty: none, or there is only one controller."""
 
@@ -251,7 +251,7 @@ class Lease(Record, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def outcome(self) -> str:
-        """Why it ended, as text; empty if no condition says so."""
+        """The reason for its end as text; empty if no condition has one."""
         last = self.condition(ConditionType.READY)
         if last is None or last.holds:
             last = self.condition(ConditionType.UNSATISFIABLE) or self.condition(ConditionType.INVALID)

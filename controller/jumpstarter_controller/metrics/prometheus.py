@@ -147,7 +147,7 @@ class LabCollector(Collector):
         yield leases
 
     def _hosts(self) -> Iterator[Metric]:
-        """Of exporters that are there: what is kept of others is no news."""
+        """Of exporters that are online; stored values of other exporters are outdated."""
         labels = ["namespace", "exporter"]
         findings = GaugeMetricFamily(
             "jumpstarter_host_findings",

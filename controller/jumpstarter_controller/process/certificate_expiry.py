@@ -1,8 +1,8 @@
-"""The end of the certificate that is shown: said long before, and put off where it is our own.
+"""The expiry of the server's certificate: a warning long before, and renewal of our own certificates.
 
-A certificate that was made here gets a new one under the same key, name and hosts. Who pinned the old one believes it:
-what is pinned stands for its key. Jumpstarter's own clients look at the end of what they pinned, too, so these need a
-new configuration until then, which is said as well.
+A certificate that the controller created is replaced by one with the same key, name and hosts. Clients that pinned the
+old certificate trust the new one, because they compare the key. Clients of Jumpstarter 0.9 also check the expiry of the
+pinned certificate, so they need a new configuration before; a warning says so.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class CertificateExpiry:
         """What `say` has found: at most an hour old, while `watch` runs."""
 
     def warning(self) -> str:
-        """Blocking: what whoever runs the lab has to know now; mostly nothing."""
+        """Return a warning for the administrator of the lab; usually empty. Blocking."""
         try:
             return self._warning(time.time())
         except CertificateError as error:  # others may be replacing it in this moment

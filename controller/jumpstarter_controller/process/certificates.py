@@ -122,15 +122,15 @@ def _made(made: Certificate, common_name: str, hosts: list[str], days: float) ->
 
 
 def renew(own: Certificate) -> None:
-    """A new certificate in the place of one made here, of the same key and hosts.
+    """Replace a certificate that was created here by a new one with the same key and hosts.
 
-    The old authority is kept beside it, if it was valid: one that was made by a clock that was wrong has no users.
+    The old CA certificate is kept beside it if it was valid. One that was created with a wrong clock has no users.
 
-    It is signed by the authority, old and new, so that whoever pinned either believes it: TLS believes no certificate
-    that is signed by itself and not pinned.
+    The new certificate is signed by the CA, old and new, so clients that pinned either of them trust it. TLS clients
+    do not trust a self-signed certificate that is not pinned.
 
     Raises:
-        CertificateError: it was not made here.
+        CertificateError: the certificate was not created here.
         OSError, PrivateFileError: the files cannot be read or written.
     """
     key, old, hosts = _own_key(own), own.authority(), own.hosts()

@@ -37,7 +37,7 @@ class KubernetesLab(msgspec.Struct, frozen=True):
     kubeconfig: str = ""
     """Its file; empty: the Pod's own account, or else the user's own kubeconfig."""
     tokens: Literal["own", "serviceaccounts"] = "own"
-    """Who makes the tokens: the controller with its key, or the API server for ServiceAccounts."""
+    """The issuer of tokens: the controller with its key, or the API server for ServiceAccounts."""
 
 
 class Addresses(msgspec.Struct, frozen=True):
@@ -88,10 +88,9 @@ class DataFolder:
         return self.path / "router.key"
 
     def replica(self) -> str:
-        """The name of the controller of this folder among those of its lab: this host's, and the folder's own number.
+        """Return the name of this controller in its lab: the host name and the number of the folder.
 
-        Whoever has the folder locked is the only one of that name, also where a process before had it. A copy of the
-        folder is another.
+        The process that has locked the folder is the only one with this name. A copy of the folder gets another name.
         """
         path = self.path / "replica"
         if not path.exists():

@@ -29,7 +29,7 @@ class Health(health_grpc.HealthServicer):
         return not self._leaving.is_set()
 
     def leave(self) -> None:
-        """Whoever asks or watches hears that nothing serves any more; watches end."""
+        """Report NOT_SERVING to all checks from now on, and end all watches."""
         self._leaving.set()
 
     async def Check(  # noqa: D102, N802 - the procedure's name

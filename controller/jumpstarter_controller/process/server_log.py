@@ -1,7 +1,7 @@
 """The log of controller and router on stderr: one line for each event, with the objects concerned as fields.
 
-Fields are the record's own attributes, put there by `extra=about(...)`. A token never gets into a line, not even one
-that stands in somebody else's message, and no peer's text begins a line of its own.
+Fields are the record's own attributes, put there by `extra=about(...)`. Tokens are removed from
+all lines, including texts of peers, and the text of a peer never begins a new line.
 """
 
 from __future__ import annotations

@@ -183,7 +183,7 @@ def probe_pages(
 async def metrics_on(
     address: str, pages: Mapping[str, Callable[[], Awaitable[Page]]]
 ) -> tuple[Background, str]:
-    """What answers scrapers and probes on `[HOST]:PORT` with these pages, and the line that says so."""
+    """Return the server of these pages on `[HOST]:PORT`, for scrapers and probes, and the line to print about it."""
     listeners = await listen(address, None)
     return partial(serve_http, listeners, pages), f"Metrics on http://{reachable(address, listeners)}/metrics"
 
@@ -197,15 +197,16 @@ async def serve(
     unread: Callable[[], str] = lambda: "",
     startup: Startup | None = None,
 ) -> ExitCode:
-    """Serve until SIGTERM or SIGINT; prints `lines` as soon as everything listens. SIGHUP has `tls` read again.
+    """Serve until SIGTERM or SIGINT; prints `lines` as soon as everything listens. SIGHUP reloads `tls`.
 
-    A service manager is told of all that, and what the process does, which `status` says. `unread` is called in a
-    thread at SIGHUP: what has changed that only a restart takes up, in a sentence.
+    The service manager is notified of each step and of the `status`. `unread` is called in a thread at SIGHUP, and
+    returns a sentence about changes that need a restart.
 
-    Then calls with one answer may end, streams have a moment, and everybody hears a goodbye. A second signal ends it.
+    At the end, connections get a GOAWAY, unary calls may complete, and streams get a short time. A second signal ends
+    the process immediately.
 
-    What runs in the `background` starts before, with `task_status`, and ends after. `startup` is what has been said of
-    the process until now.
+    The `background` tasks start before serving, with `task_status`, and end after it. `startup` is the state of the
+    process so far.
     """
     changed = ""
 

@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 
 
 class Startup:
-    """What probes and the service manager are told about a controller, from its start to its end."""
+    """The state of a controller for probes and the service manager, from its start to its end."""
 
     def __init__(self, daemon: Daemon) -> None:
         self.daemon = daemon
@@ -36,7 +36,7 @@ class Startup:
             "/healthz": self._healthy,
             "/readyz": self._ready,
         }
-        """By path. Who serves has others."""
+        """The pages by path until the controller serves."""
 
     def say(self, sentence: str) -> None:
         """Set the reason for waiting. It is logged once."""

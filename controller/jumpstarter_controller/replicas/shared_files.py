@@ -1,7 +1,7 @@
-"""The keys and the certificate that all controllers of a lab have in common: whoever comes first makes them.
+"""The keys and the certificate that all controllers of a lab share; the first controller creates them.
 
-What one replica has signed, another knows again; clients trust all of them by one certificate. Each has them in its own
-folder, too, as a controller that is alone has.
+Each controller accepts the signatures of the others, and clients trust all of them by one certificate. Each has a copy
+in its own folder, like a single controller.
 """
 
 from __future__ import annotations
@@ -38,14 +38,13 @@ class SharedSecret(Protocol):
 def share_files(
     secret: SharedSecret, files: Mapping[Path, Callable[[], object]], precious: Collection[Path]
 ) -> None:
-    """Have in these files what all replicas have. Blocking.
+    """Write the shared content of all replicas to these files. Blocking.
 
-    `files` says of each what makes it, where there is none yet; what one call makes belongs together. A file of this
-    folder that is another is kept beside the one that is shared. Without one that is `precious` what others have would
-    count no more.
+    `files` has the function that creates each file if it does not exist yet; files of one function belong together. A
+    different file in this folder is kept under another name. If a `precious` file is lost, all tokens become invalid.
 
     Raises:
-        StoreError: the Secret cannot be read or written, or somebody has emptied it.
+        StoreError: the Secret cannot be read or written, or is empty.
     """
     while (found := _agreed(secret, files, precious)) is None:
         pass  # others do the same in this moment

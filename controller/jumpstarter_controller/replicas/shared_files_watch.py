@@ -1,6 +1,6 @@
-"""Watches the Secret with the keys of a lab while a controller serves: what somebody deletes there is put back.
+"""Watches the Secret with the keys of a lab while a controller serves, and restores deleted content.
 
-A controller that starts without that Secret makes new keys, with which no token and no certificate of the lab is valid.
+A controller that starts without the Secret creates new keys, which make all tokens and certificates of the lab invalid.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class SharedFilesWatch:
         self._secret = secret
         self._files = {path.name: path.read_bytes() for path in files}
         self.warning = ""
-        """What whoever runs the lab has to know; empty while all controllers have the same keys."""
+        """A warning for the administrator of the lab; empty while all controllers have the same keys."""
         self._trouble = ""
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> NoReturn:

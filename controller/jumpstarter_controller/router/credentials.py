@@ -1,8 +1,8 @@
-"""What a router needs to be one of a lab's: one PEM file with the lab's router key, and a certificate.
+"""The credentials of a lab's router: one PEM file with the router key of the lab, and a certificate.
 
-The certificate is issued by the controller's own, which clients and exporters have in their configurations: they
-believe such a router without another word. A lab whose controller has a certificate from elsewhere gives its
-routers theirs from there, too, and the file holds the key alone.
+The certificate is issued by the controller's CA, which clients and exporters have in their configurations, so they
+trust the router. If the controller uses a certificate of another CA, its routers get theirs from that CA as well, and
+the file contains only the key.
 """
 
 from __future__ import annotations

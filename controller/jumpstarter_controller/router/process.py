@@ -1,4 +1,4 @@
-"""A router as a process of its own: the lab's router key, a certificate, and nothing else to remember."""
+"""A router in its own process: it needs the router key of the lab and a certificate, and stores nothing."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ __all__ = ["RouterSettings", "run"]
 
 @dataclass(frozen=True)
 class RouterSettings:
-    """What a router is started with. Addresses are HOST:PORT; an empty host is every interface."""
+    """The settings of a router. Addresses are HOST:PORT; an empty host means all interfaces."""
 
     key: Path
     listen: str
     endpoint: str | None = None
-    """How others reach it; otherwise as it listens, with the certificate's name if that has one only."""
+    """The endpoint for clients and exporters; None: derived from `listen`, with the only name of the certificate."""
     certificate: Path | None = None
     certificate_key: Path | None = None
     metrics_listen: str | None = None
 
 
 async def run(settings: RouterSettings) -> ExitCode:
-    """Serve until SIGTERM or SIGINT. Says where it listens on stdout.
+    """Serve until SIGTERM or SIGINT. Prints its endpoint.
 
     Raises:
         PrivateFileError, CertificateError, AddressError: why it cannot start.

@@ -33,7 +33,7 @@ more for each connection that has carried much."""
 MAX_STREAMS_PER_TOKEN = 16
 """The limit of streams with the same token at a time. Two are the normal case."""
 LAST_SECONDS = 3.0
-"""Of streams when the router is told to end: a short command is done by then, and a console dials again."""
+"""The time for streams at shutdown: short commands complete, and consoles reconnect."""
 GUARD_SECONDS = 0.25
 """Between two checks of the buffered bytes, while they are few."""
 HURRY_SECONDS = 0.05
@@ -53,7 +53,7 @@ _log = logging.getLogger(__name__)
 
 
 class _Frame:
-    """A frame as it came. `StreamRequest` and `StreamResponse` have the same fields, so it can go on as it is."""
+    """A received frame. `StreamRequest` and `StreamResponse` have the same fields, so it is sent unchanged."""
 
     __slots__ = ("data",)
 
@@ -80,7 +80,7 @@ class _Side:
         self.call = call
         self.about = about
         self.scope = trio.CancelScope()
-        """Cancelled when there is no room for it any more."""
+        """Cancelled if the router runs out of room for streams."""
         self.joined = trio.Event()
         self.over = trio.Event()
         """The pair has ended."""
@@ -206,7 +206,7 @@ class RouterService(Servicer):
         return RpcError(StatusCode.RESOURCE_EXHAUSTED, sentence)
 
     async def _wait(self, side: _Side, seconds: float) -> None:
-        """Until its other side has come and the pair has ended; nobody can come after the token's end."""
+        """Wait for the peer stream and the end of the pair; the peer cannot come after the expiry of the token."""
         try:
             with trio.move_on_after(seconds):
                 await side.joined.wait()
@@ -256,7 +256,7 @@ class RouterService(Servicer):
             raise failure
 
     async def _copy(self, source: _Side, target: _Side) -> None:
-        """One direction. Its end is the GOAWAY frame that came with it; the other direction goes on."""
+        """Copy one direction until its GOAWAY frame; the other direction continues."""
         source.call.pass_on_to(target.call, partial(self._passed_on, source))
         send = target.call.send
         async for frame in source.call:

@@ -30,7 +30,7 @@ class RouterClaims:
     stream: str
     """Both sides of a connection have the same."""
     seconds: float
-    """For how many more it counts."""
+    """How many seconds it is still valid."""
     about: Mapping[str, str]
     """Whose connection it is, as far as the controller has said."""
 
@@ -43,9 +43,9 @@ class RouterTokens:
         self._clock = clock
 
     def issue(self, lifetime: float = ROUTER_TOKEN_SECONDS, about: Mapping[str, str] | None = None) -> str:
-        """A token for one new connection, that counts for so many seconds and at most `ROUTER_TOKEN_SECONDS`.
+        """Create a token for one new connection, valid for `lifetime` seconds, at most `ROUTER_TOKEN_SECONDS`.
 
-        `about` says whose it is, for the router's log.
+        `about` describes the stream in the router's log.
         """
         now = int(self._clock())
         return jwt.encode(

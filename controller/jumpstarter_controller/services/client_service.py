@@ -167,9 +167,9 @@ class ClientService(client_grpc.ClientServiceServicer):
         return self._lease(await self._decided(lease))
 
     async def _decided(self, lease: Lease) -> Lease:
-        """As it is after the decisions that followed the change, and the exporter's, if that is asked and answers soon.
+        """Return the lease after the decisions that followed the change, with a quick answer of the exporter.
 
-        Otherwise, who asked would learn of it when they ask again.
+        A later answer is visible with the next request.
         """
         deadline = trio.current_time() + DECISION_SECONDS
         while True:

@@ -24,7 +24,7 @@ _log = logging.getLogger(__name__)
 
 
 class TokenSource(Protocol):
-    """Somebody else who makes the tokens of a lab."""
+    """An external issuer of the tokens of a lab."""
 
     async def issue(self, subject: Subject) -> tuple[str, float]:
         """A token, and when it ends in seconds since the epoch. StoreError: there is none; says why."""
@@ -45,7 +45,7 @@ class CredentialIssuer:
         return self._issuer.lifetime
 
     def signed(self, token: str) -> tuple[Subject, float]:
-        """Whom a token of ours names, and when it ends or has ended; TokenError: it is not ours."""
+        """Return subject and expiry of a token of this lab, also of an expired one. TokenError: it is invalid."""
         return self._issuer.signed(token)
 
     async def token(self, record: Client | Exporter | Host) -> tuple[str, float]:

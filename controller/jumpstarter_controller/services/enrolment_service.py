@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 class EnrolmentService(enrolment_grpc.EnrolmentServiceServicer):
     """jumpstarter_sbc.lab.v1.EnrolmentService.
 
-    A code that was used stays used. If its answer was lost on the way, whoever sent a nonce asks again; others need
+    A code can be used once. If the reply was lost, a caller that sent a nonce can repeat the call with it; others need
     another code: `admin pair --renew`.
     """
 

@@ -31,7 +31,7 @@ TICK_SECONDS = 30.0
 """An open status stream looks again so often, if nothing wakes it; each costs a lab of many exporters something."""
 
 RETURN_SECONDS = 3.0
-"""An exporter whose stream has ended is mostly back by then, and its record need not be written."""
+"""An exporter usually reconnects within this time, so its record need not be written."""
 RETRY_SECONDS = 1.0
 MAX_AT_ONCE = 64
 ADMIT_SECONDS = 2.0

@@ -1,6 +1,6 @@
-"""How exporters' hosts are, as they reported it last. Exporters are not trusted; nothing here fails.
+"""The last health reports of the hosts. Exporters are not trusted; invalid reports cause no errors.
 
-It is kept in memory: an exporter reports anew whenever it connects, and what a host was like is no record of the lab.
+Reports are kept in memory only, because exporters report again whenever they connect.
 """
 
 from __future__ import annotations

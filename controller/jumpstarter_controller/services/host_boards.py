@@ -98,10 +98,10 @@ def register_board(draft: Draft, now: float, host: Host, name: str, said: Mappin
 
 
 def retire_board(draft: Draft, now: float, host: Host, name: str) -> None:
-    """The host does not have that board any more; its exporter stays for whoever looks for it.
+    """Mark a board that its host does not have any more; the exporter is kept.
 
     Raises:
-        RpcError: PERMISSION_DENIED, it is not that host's.
+        RpcError: PERMISSION_DENIED, the board belongs to another host.
     """
     record = draft.get(Exporter, Key(host.namespace, name))
     if record is None:

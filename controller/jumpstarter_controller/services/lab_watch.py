@@ -1,7 +1,7 @@
-"""One call of LabService.Watch: what is so, then each change of it, at the speed of who reads.
+"""One call of LabService.Watch: the present state, and then its changes, at the speed of the reader.
 
-Nothing is queued for a reader. While one is slow, what it will be told next grows only as long as `feed` remembers how
-all was when it was told last; after that it is told everything anew.
+Nothing is queued for a reader. A slow reader gets merged changes as long as `feed` has them, and the whole state after
+that.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class _Listing:
         self._position = reconciler.feed.position_of(wish.after, self._wish)
         """The feed position of the last message; None: nothing was sent."""
         self._positions: dict[Key, str] = {}
-        """The queue position of each waiting lease, as it was last sent."""
+        """The last sent queue position of each waiting lease."""
         self._placed = -PLACE_SECONDS
         """When queue positions were last checked."""
 

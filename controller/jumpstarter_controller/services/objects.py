@@ -119,9 +119,9 @@ def create(
 
 
 def renew(draft: Draft, record: R, *, uid: str = "") -> R:
-    """Give it a new identity: all its tokens so far count no more, and a host's boards' neither.
+    """Give it a new identity: all its previous tokens become invalid, and those of the boards of a host.
 
-    Exporters are offline then, until they come with a new token: nobody is to get a board that cannot be reached.
+    Exporters are offline until they connect with a new token, so that no lease gets a board that cannot be reached.
     """
     renewed = replace(record, uid=uid or str(uuid.uuid4()))
     if isinstance(renewed, Client):
@@ -136,10 +136,10 @@ def renew(draft: Draft, record: R, *, uid: str = "") -> R:
 
 
 def renew_own(draft: Draft, now: float, client: Client, uid: str) -> Client:
-    """What a client with a token of that uid gets when it asks for a new one.
+    """Return the client as it is after a renewal of its token, which had that uid.
 
-    The one that it has counts for `OUTGOING_SECONDS` more: its answer may get lost, and shells may be open with it.
-    Who asks with it meanwhile gets one more token of the new identity.
+    The old token stays valid for `OUTGOING_SECONDS`, because the reply may be lost and shells may use the token. A
+    renewal with the old token meanwhile gives another token of the new identity.
     """
     if uid != client.uid:
         return client
@@ -174,7 +174,7 @@ def offer(
     again: bool,
     may_label: tuple[str, ...] = (),
 ) -> tuple[str, PairingCode]:
-    """A pairing code for a new one, or with `again` for one that exists. Older codes for it count no more.
+    """Create a pairing code for a new object, or with `again` for an existing one. Older codes for it become invalid.
 
     Raises:
         RpcError: ALREADY_EXISTS or NOT_FOUND, whichever `again` is not for; RESOURCE_EXHAUSTED, too many codes.
@@ -204,14 +204,14 @@ def offer(
 
 
 def enrol(draft: Draft, now: float, kind: Kind, text: str, nonce: str = "") -> Client | Exporter | Host:
-    """Use a code: it goes, and what it is for comes, in one change.
+    """Use a code: delete the code and create its object in one change.
 
-    With a nonce it stays until it expires, for whoever asks again with the same one: they get what they had got. Before
-    they are told, `confirm` has to have been written: until then nobody can have a token, so that what is missing is
-    made; from then on it has been taken away.
+    With a nonce the code is kept until it expires, so that the call can be repeated with the same nonce and result.
+    `confirm` must be written before the reply: until then no token was issued, and a missing object is created again;
+    after it, a missing object was deleted.
 
     Raises:
-        RpcError: PERMISSION_DENIED, it counts no more or never did; ALREADY_EXISTS, what it would make is there.
+        RpcError: PERMISSION_DENIED, the code is invalid; ALREADY_EXISTS, its object exists already.
     """
     code = redeem(draft.all(PairingCode), text, kind, now, nonce)
     key = Key(code.namespace, code.subject)

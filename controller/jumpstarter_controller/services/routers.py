@@ -64,11 +64,11 @@ class Routers:
         return news
 
     def choose(self, labels: Mapping[str, str], seconds: float, about: Mapping[str, str]) -> tuple[str, str]:
-        """Endpoint and token for a connection to an exporter with these labels, whose lease lasts so much longer.
+        """Return endpoint and token for a connection to an exporter with these labels and this remaining time.
 
-        The best is the one that `_score` says; equals take turns, so that a client that dials again comes past
-        a router that has just died. One that does not answer us is not chosen, unless none does: then it may be us
-        who cannot reach them.
+        The router with the highest `_score` is chosen. Routers with equal scores take turns, so that a client that
+        dials again does not get a dead router twice. Routers that do not answer the controller are not chosen unless
+        none answers: then the controller itself may be disconnected.
 
         Raises:
             RpcError: there is no router.

@@ -242,8 +242,8 @@ class SqliteStore:
             same = _identity(self._path) == self._file
         except OSError as error:
             raise StoreError(
-                f"{self._path} is there no more ({error.strerror}); nothing was changed: "
-                "bring a backup back, and start the controller again"
+                f"{self._path} does not exist any more ({error.strerror}); nothing was changed: "
+                "restore a backup, and restart the controller"
             ) from error
         if not same:
             raise StoreError(

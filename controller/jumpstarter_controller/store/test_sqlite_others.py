@@ -87,7 +87,7 @@ def test_a_row_with_numbers_that_were_never_given_is_named_once_and_stops_nothin
         seen = store.watch(cursor, 0)
         assert [one.ref for one in seen.events] == [key_of(record)]
         cursor = seen.cursor
-    assert caplog.text.count("client lab/eve, which is no record") == 1
+    assert caplog.text.count("client lab/eve is not a valid record") == 1
     for look in (store.snapshot, lambda: store.read(key_of(EVE))):
         with pytest.raises(StoreError, match="client lab/eve is damaged"):
             look()
@@ -188,7 +188,7 @@ def brought_back(path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("happens", "said"),
-    [(removed, "there no more"), (replaced, "was replaced"), (brought_back, "an older copy")],
+    [(removed, "does not exist any more"), (replaced, "was replaced"), (brought_back, "an older copy")],
 )
 def test_nothing_is_acknowledged_that_nobody_would_find(
     store: SqliteStore, path: Path, happens: Callable[[Path], None], said: str
@@ -198,7 +198,7 @@ def test_nothing_is_acknowledged_that_nobody_would_find(
     store.commit(making(BOB))
     cursor = store.snapshot().cursor
     happens(path)
-    with pytest.raises(StoreError, match=f"{said}.*start the controller again"):
+    with pytest.raises(StoreError, match=f"{said}.*restart the controller"):
         store.commit(making(EVE))
     with pytest.raises(StoreError, match=said):
         store.watch(cursor, 0)

@@ -1,1 +1,1 @@
-"""What is leased as one: a board, and who uses it."""
+"""Boards, which are the unit of leases, and their users."""

@@ -1,4 +1,4 @@
-"""Who serves the board of a configuration file: one daemon alone, or commands with built-in exporters side by side.
+"""Locks the board of a configuration file: for one daemon, or shared by commands with built-in exporters.
 
 It is a lock on a file in a folder that all users of the host can reach, so that nobody switches a board that another
 exporter uses. The file's name is made from the configuration's path; its content says who has the board, for the error
@@ -78,11 +78,11 @@ class Holder:
     process: str
     """Its process number; empty if it is unknown or the file's owner is not trusted."""
     error: BoardTakenError
-    """The error for others who want to use the board."""
+    """Return the error for other processes that try to use the board."""
 
 
 def claim_holder(file: Path) -> Holder | None:
-    """Who has a file's board now; None if it is free or used by commands.
+    """Return the daemon that serves the board of a file; None if it is free or used by commands.
 
     The lock is taken for an instant; nothing else changes.
     """

@@ -218,7 +218,7 @@ class Occupancy:
         self._is_offered = False
 
     def withdrawn(self, now: float) -> list[OccupancyAction]:
-        """It is not, or nobody knows: nothing of it has begun."""
+        """The user is not, or it is unknown: no part of the lease has begun."""
         if not self._is_offered:
             return []
         self._is_offered = False

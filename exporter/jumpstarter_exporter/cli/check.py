@@ -37,10 +37,10 @@ class _Checked:
 
 
 def check_files(name: str | None, *, output: str = "text") -> int:
-    """Print what is there: of one file or name, or of every file that there is.
+    """Print the devices of one file or name, or of every file.
 
     Raises:
-        ConfigError: the only file is wrong.
+        ConfigError: the only file is invalid.
         ConfigNotFoundError: there is no such file, or none at all.
     """
     identities = Identities()
@@ -232,7 +232,8 @@ def _notes(loaded: ExporterConfig, identities: Identities) -> Iterator[str]:
     if loaded.enrolment is None:
         return
     if used is not loaded.enrolment:
-        yield f"{token_place(loaded)} is not used: {stored.enrolment.file if stored else ''} is used; remove it."
+        stored_file = stored.enrolment.file if stored else ""
+        yield f"{token_place(loaded)} is not used, because {stored_file} takes precedence; remove it."
     if is_readable_by_others(loaded.file.stat()):
         yield (
             f"{token_place(loaded)} can be read by others; run: chmod 600 {loaded.file}, "

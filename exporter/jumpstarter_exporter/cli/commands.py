@@ -150,13 +150,13 @@ def enrol(
     token_from: Path | None = None,
     log_level: Level = "warning",
 ) -> int:
-    """Join a controller with a pairing code: this host with all of its boards, or one board.
+    """Enrol this host with all of its boards, or one board, at a controller.
 
-    The code says which: `jumpstarter-controller admin pair host NAME` makes one for
-    a host, whose boards then register by themselves; `admin pair exporter NAME` one
-    for a board. The command asks for it, or reads it from stdin, --code-file or
-    $JMP_PAIRING_CODE. The token is stored in the state directory,
-    for its owner only; no configuration is changed or needs a secret.
+    `jumpstarter-controller admin pair host NAME` creates a pairing code for a host, which
+    then registers its boards; `admin pair exporter NAME` creates one for a board. The
+    command asks for the code, or reads it from stdin, --code-file or $JMP_PAIRING_CODE.
+    The token is stored in the state directory, readable by its owner only. The
+    configuration is not changed.
 
         jumpstarter-exporter enrol lab:8082 --tls-fingerprint 3F:A0:…  this host
         jumpstarter-exporter enrol lab.example.org:8082 --config rpi4.yaml
@@ -230,7 +230,7 @@ def boards(
 
 @app.command
 def forget(device: str, /, *, socket: Path | None = None) -> int:
-    """Forget a discovered device that is gone for good.
+    """Forget a discovered device that was removed.
 
     If it is plugged in again, it is a new device.
 

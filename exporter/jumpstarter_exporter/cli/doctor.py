@@ -29,9 +29,9 @@ MAX_TEXT = 1000
 
 
 def examine_host(*, output: str, is_quiet: bool = False, look: HostLook | None = None) -> int:
-    """Print the findings; if `is_quiet`, for people, only those that somebody has to do something about.
+    """Print the findings; if `is_quiet`, only those that need an action.
 
-    `ExitCode.FAILED` if one is an error. What could not be read is none.
+    Returns `ExitCode.FAILED` if one is an error. Facts that could not be read are not errors.
     """
 
     async def read() -> HostFacts:

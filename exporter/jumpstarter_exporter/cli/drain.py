@@ -63,7 +63,9 @@ class _Refusals:
 
 
 def drain_boards(boards: Sequence[str], *, exit_after: bool, socket: Path | None) -> int:
-    """The exit code; without a name it is all boards. If one is refused the others are drained, and nothing ends.
+    """Drain boards, or without names all of them, and return the exit code.
+
+    If one is refused, the others stay drained and the exporter keeps running.
 
     RpcError: there is no exporter, or it is not for this user; or no such board, and no other one is changed then.
     """
@@ -200,7 +202,7 @@ async def _tell_progress(stub: HostServiceStub) -> None:
 
 
 def asked(ask: Callable[[HostServiceStub], Awaitable[Answer]], socket: Path | None) -> Answer:
-    """The exporter's answer. RpcError: there is no exporter, or it refuses."""
+    """Return the exporter's answer. RpcError: there is no exporter, or it rejects the request."""
 
     async def call() -> Answer:
         try:

@@ -79,10 +79,10 @@ def run_daemon(
 
 
 def _reading(config: str | None, board: str | None, *, discovers: bool) -> Reading:
-    """What is to be served: one file, one of the configuration folder, or every one that there is.
+    """Read the files to serve: one file, one of the configuration folder, or all of them.
 
-    There has to be one, unless the exporter `discovers` devices; a folder that has vanished is no wish to end all
-    boards.
+    There must be a file, unless the exporter `discovers` devices. If the folder cannot be found, boards that are
+    served are not ended.
     """
     if config is not None and board is not None:
         raise _OptionError(

@@ -32,12 +32,12 @@ def add_board(inventory: Inventory, config: ExporterConfig) -> BoardDevices:
 
 
 def check_board(config: ExporterConfig, before: ExporterConfig) -> None:
-    """Whether `add_board` can add it, so far as that is known without making its devices, with nothing newly broken.
+    """Check that `add_board` can add the board and that no device is newly invalid, without creating devices.
 
-    A device that could not be made `before` either, as one whose driver is not installed, is no reason to refuse.
+    Devices that were invalid `before`, for example because their driver is not installed, do not matter.
 
     Raises:
-        ConfigError: as `add_board`; or a device cannot be made that could be made before, or that is new.
+        ConfigError: as `add_board`; or a new device, or one that was valid before, is invalid.
     """
     if config.discovered is not None:
         return

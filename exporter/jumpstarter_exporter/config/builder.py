@@ -1,7 +1,7 @@
-"""Makes the specifications of a configuration's devices. No hardware is touched before its first use.
+"""Creates the specifications of the devices in a configuration. Hardware is not used before the first call.
 
-Each driver class is asked to make one object, which is thrown away: only its constructor knows whether the values make
-sense, and which children it makes for itself.
+One object of each driver is created and thrown away, because only its constructor can check the values and knows
+which children it creates.
 """
 
 from __future__ import annotations

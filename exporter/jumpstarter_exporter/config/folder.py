@@ -50,9 +50,9 @@ class BoardFile:
     nodes: frozenset[str] = field(default=frozenset(), compare=False)
     """Device nodes that it names, whether it is valid or not."""
     is_discovered: bool = field(default=False, compare=False)
-    """There is no file: the board has discovered devices, or will have."""
+    """The board has no file: its devices are discovered."""
     is_empty: bool = field(default=False, compare=False)
-    """None of its devices was ever present, which is not a fault: `error` says so."""
+    """None of its devices was ever present. This is not a fault; `error` has the sentence."""
 
     def says_the_same(self, other: BoardFile) -> bool:
         """Whether file, content, error and exporter are the same as before."""
@@ -84,10 +84,10 @@ def _parse(path: Path, content: bytes) -> ExporterConfig:
 def boards_of(
     files: Iterable[SourceFile], before: Mapping[str, BoardFile] | None = None, parse: Parse = _parse
 ) -> dict[str, BoardFile]:
-    """Every file by the name of its board, in the order of their paths; whatever the order of `files` is.
+    """Return all files by the name of their board, in the order of their paths.
 
-    Of two files with one name, that one is the board which was it `before`, else one that is not broken, else the one
-    whose file has that name. The other is an error, by its file's name, or by its path if that is taken.
+    If two files have the same name, the board is the file that had the name `before`, else a valid file, else the file
+    named like the board. The other file is an error under its file name, or under its path if that name is used.
     `parse` raises ConfigError.
     """
     held = {one.path: name for name, one in (before or {}).items()}
@@ -131,12 +131,12 @@ def nodes_in(content: bytes) -> frozenset[str]:
 
 
 def read_files(places: Iterable[Path] | None = None) -> list[SourceFile]:
-    """The files of the configuration folders, by default the user's and the system's. Blocking.
+    """List the files of the configuration folders, by default those of the user and the system. Blocking.
 
-    One whose name ends with `.yml` is among them with that as its problem: it would be missed without a word else.
+    Files with the suffix `.yml` are listed as a problem, because they are not read.
 
     Raises:
-        PrivateFileError: a folder cannot be read: that says nothing about which boards there are.
+        PrivateFileError: a folder cannot be read, so the boards are unknown.
     """
     places = None if places is None else list(places)
     found = [read_file(path) for path in list_configs(places, must_see=True).values()]

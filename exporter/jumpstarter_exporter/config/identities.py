@@ -1,9 +1,9 @@
 """The identities of the boards' exporters: one file per board in the state directory, for its owner only.
 
-So a board's configuration holds no secret, and may be read-only and public. One that holds an identity all the same
-(Jumpstarter 0.9's do) goes on to work; where there are two, the one here counts, as `enrol` writes here.
+So the configuration of a board contains no secret, and may be read-only and public. A configuration with an identity,
+as in Jumpstarter 0.9, works as well; if there are two, the stored one is used, because `enrol` writes it.
 
-A host can have an identity, too. Then each board that has none gets one from the controller, which is kept here, too.
+A host can have an identity as well. Then each board without one gets it from the controller, and it is stored here.
 """
 
 from __future__ import annotations
@@ -112,10 +112,10 @@ class Identities:
         return self.folder / safe_name(board, SUFFIX)
 
     def find(self, board: str) -> StoredIdentity | None:
-        """A board's. One that others can read is closed to them, with a warning.
+        """Read the identity of a board. If other users can read the file, its mode is changed, with a warning.
 
         Raises:
-            ConfigError: it cannot be read, or makes no sense.
+            ConfigError: it cannot be read, or is invalid.
         """
         return _read(self.path(board))
 
@@ -278,12 +278,12 @@ class CachedIdentities(Identities):
 def with_identity(
     config: ExporterConfig, identities: Identities | None = None, *, say: bool = False
 ) -> ExporterConfig:
-    """The configuration with the identity that is kept for its board, in place of one that the file has itself.
+    """Return the configuration with the stored identity of its board, instead of one in the file.
 
-    If `say`, one that is not used is a warning.
+    With `say`, an unused identity causes a warning.
 
     Raises:
-        ConfigError: what is kept makes no sense.
+        ConfigError: the stored identity is invalid.
     """
     identities = identities or Identities()
     stored = identities.find(config.board_name)
@@ -308,14 +308,18 @@ def with_identity(
             )
         return config
     if config.enrolment is not None and say:
-        _log.warning("%s is not used: %s is used; remove it", token_place(config), stored.enrolment.file)
+        _log.warning(
+            "%s is not used, because %s takes precedence; remove it",
+            token_place(config),
+            stored.enrolment.file,
+        )
     return replace(config, enrolment=stored.enrolment)
 
 
 def exporter_of_board(host: str, board: str, local: str = "") -> str:
-    """What a host calls a board's exporter: itself, or itself, a dash and the board.
+    """Return the exporter name of a board: the host, or the host, a dash and the board.
 
-    A board whose name begins with what the host is called here, `local`, begins with the host's own name instead.
+    If the board's name begins with the local host name `local`, this prefix is replaced by the host.
     """
     if local and _is_below(board, local):
         return host + board[len(local) :]

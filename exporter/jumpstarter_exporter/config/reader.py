@@ -33,10 +33,10 @@ _REF_KEYS = frozenset({"ref"})
 
 
 def load(file: Path | str, *, lenient: bool = False, raw: bytes | None = None) -> ExporterConfig:
-    """Read and check a file; its devices' types and their `config` are for `build`.
+    """Read and check a file, except for the types and the `config` of its devices (see `build`).
 
     `raw` is what is in it, if that was read already.
-    If `lenient`, keys that nobody knows are warnings: Jumpstarter 0.9 runs such files.
+    If `lenient`, unknown keys are warnings, because Jumpstarter 0.9 accepts them.
 
     Raises:
         ConfigError: see there.

@@ -106,7 +106,7 @@ def test_it_counts_before_that_of_the_file(
     assert with_identity(load(file), say=True).enrolment == Enrolment(
         "lab:8082", "default", "one", "secret", Tls(ca="QUJD"), path
     )
-    assert f"the token at {file}:3:1 is not used: {path} counts" in caplog.text
+    assert f"the token at {file}:3:1 is not used, because {path} takes precedence" in caplog.text
 
 
 def test_it_is_for_no_other_board_of_the_same_name(
@@ -188,7 +188,7 @@ def test_check_says_which_identity_counts(
     file.chmod(0o600)
     file.write_text(OWN + DEVICES)
     assert check(file, capsys)[1:] == [
-        f"Note: the token at {file}:3:1 is not used: {path} is used; remove it."
+        f"Note: the token at {file}:3:1 is not used, because {path} takes precedence; remove it."
     ]
     path.unlink()
     file.chmod(0o644)

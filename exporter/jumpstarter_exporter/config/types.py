@@ -30,7 +30,7 @@ EXTRAS = {
     "paho": "mqtt",
     "snmp": "snmp",
 }
-"""Modules that drivers need, and the extra of ours that installs them."""
+"""Modules that drivers need, and the extra that installs them."""
 
 
 _UPSTREAM = "jumpstarter_driver_"

@@ -99,9 +99,9 @@ class SlotCore:
 
 @asynccontextmanager
 async def managed_cores(devices: BoardDevices) -> AsyncIterator[None]:
-    """Allow cores to be opened in the block. At its end all are closed: shielded, with a time limit for each.
+    """Allow cores to be opened in the block, and close all of them at its end: shielded, with a time limit for each.
 
-    Their code has the context of this call, whoever uses them first: they outlive sessions.
+    Their code runs in the context of this call, because cores outlive sessions.
     """
     async with trio.open_nursery() as nursery:
         devices.attach(nursery, contextvars.copy_context())

@@ -26,8 +26,7 @@ class MissingHardware:
 def missing_hardware(devices: BoardDevices) -> MissingHardware | None:
     """Why the board cannot be leased: a required part cannot be used, or all parts are missing. None if it can.
 
-    None if nothing does; so is it for a configured board without devices. What nobody has looked for yet counts as
-    there.
+    Devices that were not looked for yet are treated as present.
     """
     parts = [slot for slot in devices.slots.values() if _has_hardware(slot)]
     unusable = [slot for slot in parts if slot.state in (State.MISSING, State.FAILED)]

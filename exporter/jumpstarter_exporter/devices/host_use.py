@@ -20,10 +20,10 @@ _REMOVABLE = ("/media/", "/run/media/")
 
 
 def read_host_use(root: Path = Path("/")) -> HostUse:
-    """What the host uses now; its `proc`, `etc` and `sys` are in that folder. Blocking, for some milliseconds.
+    """Read what the host uses now from `proc`, `etc` and `sys` in a folder. Blocking, for some milliseconds.
 
     Raises:
-        UdevError: its mounts cannot be read, so that nobody knows which disks are its own.
+        UdevError: its mounts cannot be read, so its own disks are unknown.
     """
     proc, etc, sys = root / "proc", root / "etc", root / "sys"
     try:

@@ -1,7 +1,7 @@
-"""The tables of kinds: which USB device is a serial adapter, which a hub, whose serial numbers say nothing.
+"""The hwdb: which USB devices are serial adapters or hubs, and which have serial numbers that are not unique.
 
-They are in `70-jumpstarter.hwdb`, once: udevd looks devices up in it, and so do we, where udevd has not got it. No I/O
-but `shipped`.
+The data is in `70-jumpstarter.hwdb`, which udevd uses; if udevd has not loaded it, the exporter looks devices up
+itself. No I/O except in `shipped`.
 """
 
 from __future__ import annotations
@@ -122,9 +122,9 @@ def serial_number(device: UdevDevice) -> str:
 
 
 def facts_of(device: UdevDevice, tree: DeviceTree, hwdb: Hwdb) -> HwdbFacts:
-    """What the tables say of the USB device that it is, or is a part of.
+    """Return the hwdb facts of a USB device, or of the USB device that it is a part of.
 
-    udev's own properties come before ours: they may be the admin's.
+    Properties from udev take precedence, because the administrator may have changed them.
     """
     usb = tree.usb_device(device)
     if usb is None:

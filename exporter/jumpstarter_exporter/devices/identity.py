@@ -1,7 +1,7 @@
-"""By what a device is recognised when it returns: its serial number, or the port that it is plugged into. No I/O.
+"""How a device is recognised when it returns: by its serial number, or by its USB port. No I/O.
 
-A serial number counts where the device has one, no other device of this host has the same, and it is not known that
-whole production runs share it. Else the port counts, so that two adapters that look alike stay apart.
+The serial number is used if the device has one, no other device of this host has the same, and the model is not known
+for shared serial numbers. Otherwise the port is used, so that two identical adapters are told apart.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ class DeviceIdentity:
 
 
 def identify(tree: DeviceTree, hwdb: Hwdb, shared: Collection[str] = ()) -> Mapping[str, DeviceIdentity]:
-    """The identity of every device, by its path.
+    """Return the identity of every device, by its path.
 
-    `shared` are serial numbers that two devices had at one time (`shared_serials`): whoever keeps them has identities
-    that stay when one of the two is unplugged.
+    `shared` are serial numbers that two devices had at the same time (`shared_serials`). If the caller keeps them,
+    identities do not change when one of the two devices is unplugged.
     """
     units = _Units(tree, hwdb, shared)
     parts: dict[str, list[UdevDevice]] = defaultdict(list)

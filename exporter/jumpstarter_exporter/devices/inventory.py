@@ -1,7 +1,7 @@
 """All devices of the host, by board and path: one inventory for a process, of which sessions see a part.
 
-No I/O is here, and what reads may be called from any thread. Each change, of what there is or of a
-device's state, makes a new revision; who wants to know subscribes (`devices.changes`).
+No I/O. Methods that only read may be called from any thread. Each change of the devices or of a device state creates a
+new revision; see `devices.changes` for subscriptions.
 """
 
 from __future__ import annotations
@@ -216,7 +216,7 @@ class Inventory(RevisionCounter):
         self._descriptors = DescriptorStore() if descriptors is None else descriptors
         self._boards: dict[str, BoardDevices] = {}
         self._threads: dict[str, BoardThreads] = {}
-        """By the board's name. Threads that never returned count for the next board of that name, too."""
+        """By the board's name: threads that never returned are counted for the next board of that name."""
 
     @property
     def boards(self) -> Mapping[str, BoardDevices]:

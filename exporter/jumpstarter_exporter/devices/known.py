@@ -1,8 +1,8 @@
 """Remembers the devices that were discovered on this host, whether they are plugged in or not. No I/O.
 
-A device that was seen once keeps its name and its UUID for as long as it is known by the same identity (see
-`identity`): a serial number at whichever port, or a port whatever the number of its node. No other device gets that
-name. What is needed to show a device that is not there is remembered, too. `known_file` keeps it over restarts.
+A device keeps its name and its UUID as long as it has the same identity (see `identity`): a serial number at any port,
+or a port with any node number. No other device gets that name. The data that is shown for a missing device is
+remembered as well. `known_file` stores everything.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ NOT_SEEN = "not seen since the start of the exporter"
 
 
 class KnownDevice(msgspec.Struct, frozen=True, kw_only=True):
-    """A device as it was when it was last seen."""
+    """The last seen state of a device."""
 
     key: str
     """`ProfileMatch.key`."""

@@ -61,10 +61,10 @@ class KnownFile:
             )
 
     def write(self, known: KnownRecords) -> None:
-        """On the disk when this returns. That it cannot be written is a warning, once, and stops nothing.
+        """Write to the disk. If this fails, there is one warning, and the exporter continues.
 
-        What could not be read is never written over. Of more than `MAX_BYTES`, which nobody would read again, devices
-        that were not seen for the longest time are left out.
+        A file that could not be read is never overwritten. If it would exceed `MAX_BYTES`, the devices that were not
+        seen for the longest time are left out.
         """
         if known == self._written or not self._is_readable:
             return

@@ -43,7 +43,7 @@ class ProfileMatch:
     group: str
     name: str
     type: str | None
-    """None if there is no driver: see `no_driver`."""
+    """None if the profile has no driver: see `no_driver`."""
     no_driver: str
     interface: str
     config: Mapping[str, Any]

@@ -1,8 +1,8 @@
 """Opens and closes a driver object or a core, and turns the result into its state.
 
-It is opened at its first use, in a nursery that outlives its users. What fails is closed and starts anew at its next
-use. Whatever its code raises ends here, as a state with a reason and as an error to the caller whose call it was; what
-its code never ends is left (see `isolation`).
+It is opened at its first use, in a nursery that outlives its users. A failed device is closed, and opened again at its
+next use. Exceptions of its code become a state with a reason, and an error for the caller. Code that never returns is
+abandoned (see `isolation`).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ OPEN_SECONDS = 60.0
 CLOSE_SECONDS = 10.0
 """A driver that has not released its hardware by then is left running."""
 HANDOVER_SECONDS = CLOSE_SECONDS + 5
-"""Busy hardware is tried again for so long while other devices of this process are being closed."""
+"""The time for which busy hardware is tried again while other devices of this process are being closed."""
 
 _log = logging.getLogger(__name__)
 

@@ -1,7 +1,7 @@
-"""Tells the devices of configured boards that what they are of the host was unplugged, or came.
+"""Notifies the devices of configured boards when their hardware is plugged in or unplugged.
 
-The names that a configuration has for it, `/dev/ttyUSB0` or a link of udev's to it, are looked up in each tree of the
-host's devices. Of a name that was never there nobody says that it was unplugged: it may be none of udev's.
+The names in a configuration, such as `/dev/ttyUSB0` or a link of udev, are looked up in each tree of the host's
+devices. A name that never existed is not reported as unplugged, because udev may not know it.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ _log = logging.getLogger(__name__)
 
 
 class DevicePresence:
-    """What is there of what slots are.
+    """The presence of the hardware of slots.
 
-    No I/O, but for what `resolve` does, which is asked where a link leads that is none of udev's.
+    No I/O, except in `resolve`, which returns the target of links that udev does not know.
     """
 
     def __init__(self, resolve: Callable[[str], str] = os.path.realpath) -> None:
@@ -142,9 +142,9 @@ async def follow_presence(
     *,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Tell the slots of the inventory's configured boards, until cancelled.
+    """Notify the slots of configured boards in the inventory, until cancelled.
 
-    Where no devices can be read nobody is told. Discovered boards have their own word for what is there.
+    If devices cannot be read, there are no notifications. Discovered boards are notified by discovery.
     """
     try:
         async with watch_devices(limiter) as watch, trio.open_nursery() as nursery:

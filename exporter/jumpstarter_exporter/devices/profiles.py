@@ -121,7 +121,7 @@ class _Keys(msgspec.Struct, frozen=True):
     type: str | None = None
     """The driver, as in a board's configuration."""
     no_driver: str | None = None
-    """Instead of a type: why there is no driver. The device is shown, but cannot be used."""
+    """Instead of a type: the reason why there is no driver. The device is shown, but cannot be used."""
     interface: str | None = None
     """The interface of its driver: serial, power, ...; by default the part of `type` before the dot."""
     name: str = "{interface}"
@@ -244,7 +244,7 @@ def _profile(document: Document, name: str, data: object, by_admin: bool) -> Pro
 
 
 def _check_ids(document: Document, data: object, path: PathInFile) -> None:
-    """An id without quotes is an error of its own: YAML reads 0403 as the number 259."""
+    """An id without quotes has its own error message, because YAML reads 0403 as the number 259."""
     match = data.get("match") if isinstance(data, Mapping) else None
     ancestor = match.get("ancestor") if isinstance(match, Mapping) else None
     for mapping, where in (match, ("match",)), (ancestor, ("match", "ancestor")):
@@ -258,10 +258,10 @@ def _check_ids(document: Document, data: object, path: PathInFile) -> None:
 def combine(
     shipped: Iterable[ProfileFile], admin: Iterable[ProfileFile], errors: Iterable[ConfigError] = ()
 ) -> ProfileSet:
-    """All that count. An admin's profile replaces the shipped one of its name.
+    """Return the active profiles. A profile of the administrator replaces the shipped one of the same name.
 
-    Of two files of the admin's with one name the first one counts; that, and names in `enable` and `disable` that
-    nobody has, are errors in the result.
+    If two files of the administrator have one name, the first file is used. This, and unknown names in `enable` and
+    `disable`, are errors in the result.
     """
     found: dict[str, Profile] = {one.name: one for file in shipped for one in file.profiles}
     wrong = list(errors)

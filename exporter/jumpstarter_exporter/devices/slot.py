@@ -1,8 +1,7 @@
-"""A device's place on the host: what outlives every session that uses it.
+"""A slot: a device's place on the host, which outlives the sessions that use it.
 
-A slot is there whether its hardware is or not. It has the device's UUID, its state and its worker threads, so that a
-device whose code does not come back stays failed for the next session, too. A session's driver object has the slot's
-for the time of the session.
+A slot exists with or without its hardware. It has the device's UUID, its state and its worker threads, so that a device
+with code that does not return stays failed in the next session. The driver object of a session uses those of the slot.
 """
 
 from __future__ import annotations
@@ -63,7 +62,7 @@ class Slot:
         self.closings = closings
         self.descriptors = descriptors
         self._about = {"board": board}
-        """For log records: who says what has become of it need not know its board."""
+        """For log records, so that callers need not know the board."""
         self.labels: Mapping[str, str] = spec.labels
         """What its driver added to its labels when it was last asked."""
         self.is_kept = False
@@ -148,9 +147,9 @@ class Slot:
             self.appeared()
 
     def appeared(self) -> None:
-        """It was plugged in just now, whether anybody knew that it was missing or not. In the trio loop as well.
+        """The device was plugged in, whether it was known as missing or not. Only in the trio loop.
 
-        If it cannot be opened all the same, nobody will say when that changes.
+        If it cannot be opened nevertheless, there will be no notification when that changes.
         """
         self.is_followed = False
         self.why_gone = ""

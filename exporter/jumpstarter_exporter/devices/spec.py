@@ -1,8 +1,8 @@
-"""What a board consists of, known without driver objects: each device's class, values and children.
+"""Specifications of the devices of a board, without driver objects: class, values and children.
 
-A specification comes from a file (`config.build`), from a driver class that says of which parts its devices are made
-(`Driver.parts`), or from a driver object that somebody has made already (`adopt`). `Spec.make` turns it into fresh
-driver objects, as often as one wants: nothing that a user has changed in one is in the next.
+A specification comes from a file (`config.build`), from a driver class that lists the parts of its devices
+(`Driver.parts`), or from an existing driver object (`adopt`). `Spec.make` creates new driver objects from it, any
+number of times; they share no state.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _PER_DEVICE = frozenset({"labels", "log_level"})
 
 
 class SpecOrigin(enum.Enum):
-    """Who creates the driver object of a device."""
+    """What creates the driver object of a device."""
 
     CONFIGURED = "configured"
     """It is created first, and passed to its parent's constructor."""
@@ -157,9 +157,9 @@ def parts_of(kind: type[Driver], values: Mapping[str, Any]) -> dict[str, Spec]:
 
 
 def adopt(driver: Driver, origin: SpecOrigin = SpecOrigin.CONFIGURED) -> Spec:
-    """The specification of a driver object that somebody has made. Parts that it lacks are made for it.
+    """Return the specification of an existing driver object. Missing parts are created.
 
-    Its values keep the objects that it was made with: it is to describe this driver, not to make many more.
+    The values are the objects of this driver, because the specification describes it and is not used to create more.
     """
     values = {
         each.name: getattr(driver, each.name)

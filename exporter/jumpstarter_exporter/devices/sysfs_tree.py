@@ -1,7 +1,7 @@
-"""Reads what a host may stand on from files alone: its disks, network interfaces, input devices and USB devices.
+"""Reads the devices that a host may depend on from files: disks, network interfaces, input devices and USB devices.
 
-pyudev reads only the host that it runs on, needs libudev, and takes longer; who asks just before a port is switched
-waits for it. The records are the same: sysfs says what a device is, and udev's database what udevd has added to it.
+pyudev is slower, reads only the running host, and needs libudev; this is used just before a port is switched. The
+records are the same: from sysfs, with the properties of the udev database.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _FOLDERS = {
 
 
 def read_sysfs_tree(root: Path = Path("/")) -> DeviceTree:
-    """The devices of the host whose `sys` and `run` are in that folder. What cannot be read is left out. Blocking."""
+    """Return the devices of the host with `sys` and `run` in a folder. Unreadable devices are skipped. Blocking."""
     sys = Path(os.path.realpath(root / "sys"))
     found = []
     for subsystem, folder in _FOLDERS.items():

@@ -44,10 +44,10 @@ _log = logging.getLogger(__name__)
 
 
 class DeviceWatch(RevisionCounter):
-    """The devices of this host, as long as the block of `watch_devices` lasts.
+    """The devices of this host, during the block of `watch_devices`.
 
-    A revision is another `tree`: iterate `devices.changes.subscribed(watch)`, whose first one there is at once. Who is
-    slow gets the newest.
+    Each revision has a new `tree`: iterate over `devices.changes.subscribed(watch)`, which begins with the present one.
+    A slow reader gets the newest.
     """
 
     def __init__(self) -> None:
@@ -73,14 +73,13 @@ _shared: trio.lowlevel.RunVar[DeviceWatch | None] = trio.lowlevel.RunVar("device
 
 @asynccontextmanager
 async def watch_devices(limiter: trio.CapacityLimiter) -> AsyncIterator[DeviceWatch]:
-    """The host's devices, enumerated, and then followed for the block. `limiter` bounds its threads: two at a time.
+    """Enumerate the host's devices, and follow changes during the block. It uses two threads of `limiter`.
 
-    Where no events can be received the devices are enumerated every `LOOK_SECONDS`; so they are where events may not
-    reach us, in a container, until the first one has. Within the block others in this trio loop get the same watch;
-    they have to leave it before.
+    If events cannot be received, the devices are enumerated every `LOOK_SECONDS`; also in a container, until the first
+    event arrives. Other tasks of this trio loop get the same watch within the block, and must leave it before.
 
     Raises:
-        UdevError: the devices of this host cannot be read: nobody knows what there is.
+        UdevError: the devices of this host cannot be read.
     """
     if (shared := _shared.get(None)) is not None:
         yield shared

@@ -1,8 +1,7 @@
 """The UUIDs of a board's devices: created once and stored in the state directory, whichever process serves the board.
 
-There is a file for each board, by its name; a copy of a configuration that has the same name gets one of its own.
-Devices that a configuration has no more are remembered for a while, so that one which comes back, after an edit of the
-file, is the same as before.
+Each board has a file named like the board; a copied configuration with the same name gets another file. Devices that
+were removed from a configuration are remembered for a while, so that a device keeps its UUID when it is added again.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Tells a controller of ours what was done with the board: every second, and within bounds.
+"""Reports the calls on a board to our controller, every second and within limits.
 
-What cannot be told is kept, up to a bound, and then counted. Another controller than ours is told nothing.
+Calls that cannot be reported are kept up to a limit, and then only counted. Nothing is sent to other controllers.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Who an exporter is goes on beyond the end of its token: a controller of ours makes another in time.
+"""Renews the token of an exporter at our controller before it expires.
 
-It is kept where the one before was: in the state directory, or in the exporter's own file. Where that cannot be written
-the state directory has it from then on.
+The new token is stored in the place of the old one: in the state directory, or in the configuration file of the
+exporter. If that file cannot be written, the state directory is used from then on.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class OwnRenewal:
         return replace(identity, token=credential.token), trust
 
     def _keep(self, before: str, token: str) -> None:
-        """Store the new token in place of the old one, unless somebody has changed that meanwhile."""
+        """Store the new token in place of the old one, unless the old one was changed meanwhile."""
         config, identities = self._config, self._identities
         current = config if config.discovered is not None else load(config.file, lenient=True)
         enrolment = with_identity(current, identities).enrolment

@@ -1,4 +1,4 @@
-"""When an exporter asks its controller again after a failure, and at which level that is logged. No I/O, no clock.
+"""When an exporter retries after a failure, and at which level the failure is logged. No I/O, no clock.
 
 An exporter never gives up while its process lives. A controller that is away returns by itself; one that rejects the
 exporter needs a person, who finds the message in the log, and is asked less often.
@@ -20,7 +20,7 @@ MAX_RETRY_SECONDS = 30.0
 FIRST_RETRY_AFTER_REJECTION_SECONDS = 5.0
 MAX_RETRY_AFTER_REJECTION_SECONDS = 60.0
 TRIES_BETWEEN_WARNINGS = 10
-"""A message that repeats is logged at its own level again after so many tries."""
+"""A repeated message is logged at its own level again after this number of tries."""
 
 RENEWAL_HINT = (
     "; for a new token, the controller's administrator creates a code with `jumpstarter-controller admin pair "

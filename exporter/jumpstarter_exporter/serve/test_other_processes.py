@@ -126,7 +126,7 @@ async def test_a_user_is_told_where_the_board_can_be_used(tmp_path: Path) -> Non
             "which does not say where its users reach it"
         )
     assert (await other_processes.served_elsewhere_error("rock", file)).startswith(
-        "the board rock is not served: the process"
+        "the board rock is not served: its own process"
     )
 
 

@@ -475,7 +475,7 @@ async def test_a_hook_that_asks_for_what_waits_for_it_is_told_so(
         assert (await reload(door))["rpi4"] == "restarted"
     said, code = answer.read_text().splitlines()
     assert said.startswith(
-        "jumpstarter-exporter: a hook cannot wait for this, as the exporter waits for the hook"
+        "jumpstarter-exporter: a hook cannot wait for this, because the exporter waits for the hook"
     )
     assert code == str(ExitCode.FAILED.value)
 

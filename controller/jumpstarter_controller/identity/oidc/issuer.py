@@ -62,10 +62,10 @@ class Issuer:
         return self.settings.url
 
     async def verify(self, token: str) -> tuple[str, float]:
-        """Whom a token names, with the prefix, and when it ends in seconds since the epoch.
+        """Return the prefixed user name of a token, and its expiry in seconds since the epoch.
 
         Raises:
-            TokenError: it does not count, or that cannot be known now.
+            TokenError: the token is invalid, or cannot be verified now.
         """
         if len(token) > MAX_TOKEN_LENGTH:
             raise TokenError("oidc: the token is too long; have fewer claims put into it")

@@ -62,7 +62,7 @@ class KeyCache:
         self._tried = now
 
     def fetched(self, document: Mapping[str, Any], now: float) -> None:
-        """It has come. What is no key for signatures is left out. ValueError if there are no keys at all."""
+        """Store fetched keys. Keys that are not for signatures are skipped. ValueError if there is no list of keys."""
         keys = document.get("keys")
         if not isinstance(keys, list):
             raise ValueError("it has no list of keys")  # noqa: TRY004 - of what came, not of our call

@@ -22,7 +22,7 @@ __all__ = ["LeaderLock"]
 
 NAME = "jumpstarter-controller"
 ANSWER_SECONDS = 2.0
-"""Whoever waits longer leads no more."""
+"""A leader that waits longer for a reply has lost the lock."""
 MISSING, CONFLICT = 404, 409
 
 

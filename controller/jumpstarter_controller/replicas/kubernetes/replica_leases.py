@@ -69,7 +69,7 @@ class ReplicaLeases:
     def _ask(
         self, method: str, path: str, body: Object | None = None, query: Mapping[str, str] | None = None
     ) -> Object | None:
-        """None: there is no such object."""
+        """None if the object does not exist."""
         if method in {"PATCH", "POST"}:
             query = {"fieldManager": MANAGER}
         kind = MERGE_PATCH if method == "PATCH" else "application/json"

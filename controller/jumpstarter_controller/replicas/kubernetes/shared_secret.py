@@ -34,7 +34,7 @@ class KubernetesSecret:
         """As it was read last."""
 
     def read(self) -> dict[str, bytes] | None:
-        """What is in it by name; None: there is no such Secret. StoreError: it cannot be read."""
+        """Return the content by name; None if there is no such Secret. StoreError: it cannot be read."""
         item = self._ask("GET", f"{self._path}/{self.NAME}", None)
         if item is None:
             return None
@@ -53,7 +53,7 @@ class KubernetesSecret:
         return self._ask("POST", self._path, body) is not None
 
     def add(self, files: Mapping[str, bytes]) -> bool:
-        """Put these into it; False: it is not as it was read. StoreError: who knows."""
+        """Write these entries; False if the Secret has changed since it was read. StoreError: outcome unknown."""
         body: Object = {"metadata": {"resourceVersion": self._version}, "data": _encoded(files)}
         return self._ask("PATCH", f"{self._path}/{self.NAME}", body) is not None
 

@@ -288,7 +288,7 @@ async def test_a_hub_that_vanishes_while_it_is_switched_is_missing_until_it_is_b
     ("claim", "complaint"),
     [
         ({"claimed_ports": 2}, "says that it has 2 ports, and the kernel says 4"),
-        ({"behaviour": "nonsense"}, "makes no sense: its hub descriptor has only 2 bytes"),
+        ({"behaviour": "nonsense"}, "sends invalid descriptors: its hub descriptor has only 2 bytes"),
     ],
 )
 def test_a_hub_that_lies_about_itself_is_refused(bus: Bus, claim: dict[str, Any], complaint: str) -> None:
