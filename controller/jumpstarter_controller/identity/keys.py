@@ -29,7 +29,7 @@ def signing_key(path: Path) -> ec.EllipticCurvePrivateKey:
     try:
         key = serialization.load_pem_private_key(read_private(path), password=None)
     except (ValueError, TypeError) as error:
-        raise PrivateFileError(f"{path} holds no private key: {error}; bring a backup back") from None
+        raise PrivateFileError(f"{path} holds no private key: {error}; restore a backup") from None
     if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
         raise PrivateFileError(f"{path} holds a key of another kind; a P-256 key is needed")
     return key

@@ -148,7 +148,7 @@ def _own_key(own: Certificate) -> ec.EllipticCurvePrivateKey:
     try:
         signer = serialization.load_pem_private_key(read_private(own.key), password=None)
     except ValueError as error:
-        raise CertificateError(f"{own.key} is not a private key: {error}; bring a backup back") from None
+        raise CertificateError(f"{own.key} is not a private key: {error}; restore a backup") from None
     if not isinstance(signer, ec.EllipticCurvePrivateKey):
         raise CertificateError(f"{own.key} was not created by this controller and is not a CA key")
     return signer

@@ -93,7 +93,7 @@ async def test_a_store_that_cannot_be_read_is_said_once_and_followed_again(
     monkeypatch.setattr(store_sync, "RETRY_SECONDS", 0.01)
     reconciler = Reconciler(store)
     await running(reconciler, nursery)
-    store.wrong, store.is_forgetful = "client lab/eve is damaged; bring a backup back", True
+    store.wrong, store.is_forgetful = "client lab/eve is damaged; restore a backup", True
     store.wake()
     with trio.fail_after(WAIT):
         while store.refused < 3:

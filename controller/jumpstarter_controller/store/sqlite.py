@@ -199,7 +199,7 @@ class SqliteStore:
         log = self._path.with_name(self._path.name + "-wal")
         if self._path.exists() and not self._path.stat().st_size and log.exists() and log.stat().st_size:
             raise StoreError(
-                f"{self._path} is empty and {log.name} is not: the data was damaged; bring a backup back"
+                f"{self._path} is empty and {log.name} is not: the data was damaged; restore a backup"
             )
 
     def _prepare(self) -> None:
@@ -209,7 +209,7 @@ class SqliteStore:
         self._db.execute("PRAGMA wal_autocheckpoint=1000")
         (verdict,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
         if verdict != "ok":
-            raise StoreError(f"{self._path} is damaged ({' '.join(verdict.split())}); bring a backup back")
+            raise StoreError(f"{self._path} is damaged ({' '.join(verdict.split())}); restore a backup")
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
         if version > SCHEMA:
             raise StoreError(
@@ -234,7 +234,7 @@ class SqliteStore:
                         step(self._db)
                 self._db.execute(f"PRAGMA user_version={SCHEMA}")
         except ValueError as error:
-            raise StoreError(f"{self._path}: {error}; bring a backup back") from error
+            raise StoreError(f"{self._path}: {error}; restore a backup") from error
 
     def _check_file(self) -> None:
         """Check that the open file still has its name. StoreError: it was replaced, and writes would be lost."""
@@ -323,7 +323,7 @@ class SqliteStore:
                     continue
                 raise StoreError(
                     f"{self._path}: {shown(row[0])} {shown(row[1])}/{shown(row[2])} is damaged ({error}); "
-                    "bring a backup back"
+                    "restore a backup"
                 ) from error
         return Snapshot(records, last, frozenset(damaged))
 
@@ -336,7 +336,7 @@ class SqliteStore:
             return None if row is None else _stored(row, last)
         except ValueError as error:
             raise DamagedError(
-                f"{self._path}: {_words(ref)} is damaged ({error}); repair it, or bring a backup back"
+                f"{self._path}: {_words(ref)} is damaged ({error}); repair it, or restore a backup"
             ) from error
 
     def commit(self, changes: Sequence[Change]) -> Sequence[Written]:
@@ -543,7 +543,7 @@ def _way_out(error: Exception) -> str:
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
             return "end the program that has it open, and try again"
         case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
-            return "choose another folder with --data, or bring a backup back"
+            return "choose another folder with --data, or restore a backup"
         case sqlite3.SQLITE_IOERR:
             return "look after its disk and the system's log, and try again"
         case _:

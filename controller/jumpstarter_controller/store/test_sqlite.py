@@ -259,7 +259,7 @@ def test_an_emptied_file_does_not_take_its_log_along(tmp_path: Path) -> None:
     fill(store, CLIENT)
     whole = path.read_bytes()
     path.write_bytes(b"")
-    with pytest.raises(StoreError, match="bring a backup back"):
+    with pytest.raises(StoreError, match="restore a backup"):
         SqliteStore(path)
     path.write_bytes(whole)
     store.close()
