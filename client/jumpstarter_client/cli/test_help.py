@@ -71,6 +71,7 @@ Usage: jumpstarter power VERB [DEVICE] [ARGUMENT ...]
   off     Switch the board off.
   cycle   Switch the board off, wait, and switch it on.
   read    Measure voltage, current and power.
+  status  Ask the power switch for its state: on, off, partial or unknown; not each kind can report it.
   rescue  Start the board in its rescue mode, where the power switch has one.
 
   jumpstarter power on rpi4

@@ -27,6 +27,7 @@ MANIFEST = Manifest(
         "jumpstarter_driver_gpiod.driver.PowerSwitch": "driver.PowerSwitch",
     },
     client_aliases={
+        "jumpstarter_driver_noyito_relay.client.NoyitoPowerClient": "client.PowerClient",
         "jumpstarter_driver_power.client.PowerClient": "client.PowerClient",
         "jumpstarter_driver_power.client.VirtualPowerClient": "client.VirtualPowerClient",
     },

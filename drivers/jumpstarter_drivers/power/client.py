@@ -108,6 +108,12 @@ class PowerClient(DriverClient):
 
     @verb
     @twin
+    async def status(self) -> str:
+        """Ask the power switch for its state: on, off, partial or unknown; not each kind can report it."""
+        return str(await self.call_async("status"))
+
+    @verb
+    @twin
     async def rescue(self) -> None:
         """Start the board in its rescue mode, where the power switch has one."""
         await self.call_async("rescue")

@@ -54,6 +54,11 @@ class PowerInterface(Driver):
         """Measure, one reading after the other until the supply has no more to tell."""
         yield from _cannot_measure()  # in a generator, as callers ask for one
 
+    @export(reads=True)
+    async def status(self) -> str:
+        """Ask the switch for its state: on, off, unknown, or partial where it switches several supplies."""
+        raise NotImplementedError("this power switch cannot report its state")
+
     @export
     def rescue(self) -> None:
         """Start the board in its rescue mode."""

@@ -7,7 +7,8 @@ for the state; this module decides when to send again, how long to ask, and what
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import trio
@@ -100,15 +101,8 @@ class RemoteOutlet(PowerInterface):
     @export(reads=True)
     async def read(self) -> AsyncIterator[PowerReading]:  # type: ignore[override]
         """Measure once."""
-        try:
+        with self._asked("read"):
             reading = await self.reading()
-        except OutletRefused as error:
-            raise OutletRefused(f"{self.label}: {error}") from None
-        except DeviceMissing as error:
-            reason = f"{self.label} was not read: {error}"
-            self.missing(reason)
-            raise DeviceMissing(reason) from None
-        self.ready()
         yield reading
 
     async def reading(self) -> PowerReading:
@@ -120,6 +114,32 @@ class RemoteOutlet(PowerInterface):
             OutletRefused: the device rejects the request.
         """
         raise NotImplementedError(f"{self.label} measures nothing; use a device with a meter")
+
+    @export(reads=True)
+    async def status(self) -> str:
+        """Ask the outlet for its state: on, off, or unknown while it is between them."""
+        if not self.tells_state:
+            raise NotImplementedError(f"{self.label} cannot report its state")
+        with self._asked("asked for its state"):
+            return await self.state_text()
+
+    async def state_text(self) -> str:
+        """The word for `status`. Raises as `is_on` does."""
+        state = await self.is_on()
+        return "unknown" if state is None else _word(on=state)
+
+    @contextmanager
+    def _asked(self, what: str) -> Iterator[None]:
+        """Name the outlet in errors of the block, and note whether it is there."""
+        try:
+            yield
+        except OutletRefused as error:
+            raise OutletRefused(f"{self.label}: {error}") from None
+        except DeviceMissing as error:
+            reason = f"{self.label} was not {what}: {error}"
+            self.missing(reason)
+            raise DeviceMissing(reason) from None
+        self.ready()
 
     async def _switch(self, *, on: bool) -> None:
         async with self._switching:

@@ -21,6 +21,9 @@ class PowerInterfaceServicer(purerpc.Servicer):
     async def Read(self, input_message):
         raise NotImplementedError()
 
+    async def Status(self, input_message):
+        raise NotImplementedError()
+
     @property
     def service(self) -> purerpc.Service:
         service_obj = purerpc.Service(
@@ -71,6 +74,15 @@ class PowerInterfaceServicer(purerpc.Servicer):
                 jumpstarter_proto_dot_driver_dot_power_dot_v1_dot_power__pb2.PowerReading,
             )
         )
+        service_obj.add_method(
+            "Status",
+            self.Status,
+            purerpc.RPCSignature(
+                purerpc.Cardinality.UNARY_UNARY,
+                google_dot_protobuf_dot_empty__pb2.Empty,
+                jumpstarter_proto_dot_driver_dot_power_dot_v1_dot_power__pb2.StatusResponse,
+            )
+        )
         return service_obj
 
 
@@ -118,5 +130,13 @@ class PowerInterfaceStub:
                 purerpc.Cardinality.UNARY_STREAM,
                 google_dot_protobuf_dot_empty__pb2.Empty,
                 jumpstarter_proto_dot_driver_dot_power_dot_v1_dot_power__pb2.PowerReading,
+            )
+        )
+        self.Status = self._client.get_method_stub(
+            "Status",
+            purerpc.RPCSignature(
+                purerpc.Cardinality.UNARY_UNARY,
+                google_dot_protobuf_dot_empty__pb2.Empty,
+                jumpstarter_proto_dot_driver_dot_power_dot_v1_dot_power__pb2.StatusResponse,
             )
         )

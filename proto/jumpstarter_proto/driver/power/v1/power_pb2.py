@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n-jumpstarter_proto/driver/power/v1/power.proto\x12\x1bjumpstarter.driver.power.v1\x1a\x1bgoogle/protobuf/empty.proto\"*\n\x0c\x43ycleRequest\x12\x11\n\x04wait\x18\x01 \x01(\x01H\x00\x88\x01\x01\x42\x07\n\x05_wait\"\x80\x01\n\x0cPowerReading\x12\x0f\n\x07voltage\x18\x01 \x01(\x01\x12\x0f\n\x07\x63urrent\x18\x02 \x01(\x01\x12\x12\n\x05power\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x13\n\x06\x65nergy\x18\x04 \x01(\x01H\x01\x88\x01\x01\x12\x10\n\x08measured\x18\x05 \x03(\tB\x08\n\x06_powerB\t\n\x07_energy2\xd0\x02\n\x0ePowerInterface\x12\x34\n\x02On\x12\x16.google.protobuf.Empty\x1a\x16.google.protobuf.Empty\x12\x35\n\x03Off\x12\x16.google.protobuf.Empty\x1a\x16.google.protobuf.Empty\x12J\n\x05\x43ycle\x12).jumpstarter.driver.power.v1.CycleRequest\x1a\x16.google.protobuf.Empty\x12\x38\n\x06Rescue\x12\x16.google.protobuf.Empty\x1a\x16.google.protobuf.Empty\x12K\n\x04Read\x12\x16.google.protobuf.Empty\x1a).jumpstarter.driver.power.v1.PowerReading0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n-jumpstarter_proto/driver/power/v1/power.proto\x12\x1bjumpstarter.driver.power.v1\x1a\x1bgoogle/protobuf/empty.proto\"*\n\x0c\x43ycleRequest\x12\x11\n\x04wait\x18\x01 \x01(\x01H\x00\x88\x01\x01\x42\x07\n\x05_wait\"\x80\x01\n\x0cPowerReading\x12\x0f\n\x07voltage\x18\x01 \x01(\x01\x12\x0f\n\x07\x63urrent\x18\x02 \x01(\x01\x12\x12\n\x05power\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x13\n\x06\x65nergy\x18\x04 \x01(\x01H\x01\x88\x01\x01\x12\x10\n\x08measured\x18\x05 \x03(\tB\x08\n\x06_powerB\t\n\x07_energy\"\x1f\n\x0eStatusResponse\x12\r\n\x05value\x18\x01 \x01(\t2\x9f\x03\n\x0ePowerInterface\x12\x34\n\x02On\x12\x16.google.protobuf.Empty\x1a\x16.google.protobuf.Empty\x12\x35\n\x03Off\x12\x16.google.protobuf.Empty\x1a\x16.google.protobuf.Empty\x12J\n\x05\x43ycle\x12).jumpstarter.driver.power.v1.CycleRequest\x1a\x16.google.protobuf.Empty\x12\x38\n\x06Rescue\x12\x16.google.protobuf.Empty\x1a\x16.google.protobuf.Empty\x12K\n\x04Read\x12\x16.google.protobuf.Empty\x1a).jumpstarter.driver.power.v1.PowerReading0\x01\x12M\n\x06Status\x12\x16.google.protobuf.Empty\x1a+.jumpstarter.driver.power.v1.StatusResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,6 +36,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CYCLEREQUEST']._serialized_end=149
   _globals['_POWERREADING']._serialized_start=152
   _globals['_POWERREADING']._serialized_end=280
-  _globals['_POWERINTERFACE']._serialized_start=283
-  _globals['_POWERINTERFACE']._serialized_end=619
+  _globals['_STATUSRESPONSE']._serialized_start=282
+  _globals['_STATUSRESPONSE']._serialized_end=313
+  _globals['_POWERINTERFACE']._serialized_start=316
+  _globals['_POWERINTERFACE']._serialized_end=731
 # @@protoc_insertion_point(module_scope)

@@ -26,3 +26,9 @@ class PowerReading(_message.Message):
     energy: float
     measured: _containers.RepeatedScalarFieldContainer[str]
     def __init__(self, voltage: _Optional[float] = ..., current: _Optional[float] = ..., power: _Optional[float] = ..., energy: _Optional[float] = ..., measured: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class StatusResponse(_message.Message):
+    __slots__ = ("value",)
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    value: str
+    def __init__(self, value: _Optional[str] = ...) -> None: ...
