@@ -309,6 +309,10 @@ async def _run(
         keepers = partial(keepers_of, store, reconciler, credentials, accounts)
         assert replica is not None
         background.append(partial(replica.leadership.while_leads, keepers))
+    if not all_routers:
+        _log.warning(
+            "there is no router, so leases cannot connect to their boards; add --with-router or --router HOST:PORT"
+        )
     routers = Routers(all_routers, tokens.issue)
 
     def shown_anew() -> None:

@@ -72,3 +72,20 @@ def test_pytest_on_a_leased_board_tells_of_its_end(lab: Lab) -> None:
     assert "= jumpstarter lease =" in out
     assert out.count("the lease has ended: its time is over") >= 2
     assert lab.leases(ann) == {}
+
+
+def test_pytest_shows_what_it_waits_for(lab: Lab) -> None:
+    ann, bob = lab.client("ann"), lab.client("bob")
+    (lab.home / "test_it.py").write_text("def test_on(jumpstarter):\n    jumpstarter.rpi4.power.on()\n")
+    name = lab.ok("lease", "create", "-l", "board=rpi4", "-o", "name", "--client", bob).strip()
+    words = ["-p", "no:cacheprovider", "--jumpstarter-selector", "board=rpi4"]
+    environment = {"PYTHONDONTWRITEBYTECODE": "1", "JMP_CLIENT_CONFIG": ann}
+    waiting = Reader(lab.start_program(sys.executable, "-m", "pytest", *words, **environment))
+    lab.until(lambda: "next in the queue" in waiting.text["err"] or waiting.process.poll() is not None)
+    assert (
+        "Waiting for a board: all exporters that it may have are leased; next in the queue"
+        in waiting.text["err"]
+    )
+    lab.ok("lease", "release", name, "--client", bob)
+    code, out, err = waiting.end()
+    assert (code, "1 passed" in out) == (0, True), out + err

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from jumpstarter_proto.addresses import AddressSyntaxError, split_host_port
 from jumpstarter_proto.file_names import safe_name
+from jumpstarter_proto.private_runtime import is_private, temporary_runtime_folder
 
 from jumpstarter_client.errors import AddressError
 
@@ -77,6 +78,8 @@ def candidates(host: str | None, environment: Mapping[str, str]) -> Iterator[Uni
         yield Unix(SYSTEM_SOCKET, asked_for=False)
         runtime = environment.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}"
         yield Unix(f"{runtime}/jumpstarter/exporter.sock", asked_for=False)
+        if is_private(folder := temporary_runtime_folder()):
+            yield Unix(f"{folder}/exporter.sock", asked_for=False)
     yield BuiltIn()
 
 

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from jumpstarter_proto import private_runtime
 from jumpstarter_proto.errors import ExitCode
 from jumpstarter_proto.rpc._metadata import decode_metadata, encode_metadata
 
@@ -35,6 +37,17 @@ def test_without_a_name_daemons_come_before_a_built_in_exporter() -> None:
         Unix("/run/user/1/jumpstarter/exporter.sock", asked_for=False),
         BuiltIn(),
     ]
+
+
+def test_a_private_folder_of_the_user_is_a_place_for_a_daemon(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(private_runtime, "PLACE", str(tmp_path))
+    own = tmp_path / f"jumpstarter-{os.geteuid()}"
+    own.mkdir(mode=0o700)
+    assert list(candidates(None, {}))[2:] == [Unix(f"{own}/exporter.sock", asked_for=False), BuiltIn()]
+    own.chmod(0o770)
+    assert list(candidates(None, {}))[2:] == [BuiltIn()]
 
 
 def test_the_place_of_a_daemon_can_be_set() -> None:

@@ -82,6 +82,17 @@ def _explained() -> Iterator[None]:
         raise pytest.fail.Exception(message, pytrace=False) from None  # otherwise the error is printed twice
 
 
+@contextmanager
+def _progress_shown(config: pytest.Config, *, is_leased: bool) -> Iterator[None]:
+    """Let the progress of a wait for a board through to the user, whose output pytest captures otherwise."""
+    capture = config.pluginmanager.getplugin("capturemanager")
+    if capture is None or not is_leased:
+        yield
+        return
+    with capture.global_and_fixture_disabled():
+        yield
+
+
 @pytest.fixture(scope="session")
 def jumpstarter_host(pytestconfig: pytest.Config) -> Iterator[str]:
     """The address of the exporter. An exporter that is started for the session has a private socket."""
@@ -101,19 +112,17 @@ def jumpstarter_host(pytestconfig: pytest.Config) -> Iterator[str]:
             board = _option(pytestconfig, "board")
             where = target(exporter, selector, lease, _workers(pytestconfig), duration, board=board)
             portal = stack.enter_context(PortalThread())
-            address = stack.enter_context(
-                portal.context(
-                    open_host(
-                        where.host,
-                        config=where.config,
-                        board=board,
-                        request=where.request,
-                        on_leased=leased,
-                        on_message=messages.append,
-                        on_lease_end=messages.append,
-                    )
-                )
+            opened = open_host(
+                where.host,
+                config=where.config,
+                board=board,
+                request=where.request,
+                on_leased=leased,
+                on_message=messages.append,
+                on_lease_end=messages.append,
             )
+            with _progress_shown(pytestconfig, is_leased=where.request is not None):
+                address = stack.enter_context(portal.context(opened))
         yield address
 
 
@@ -233,7 +242,7 @@ class JumpstarterTest:
         from jumpstarter_client.lease.request import LeaseRequest
 
         with ExitStack() as stack:
-            with _explained():
+            with _explained(), _progress_shown(request.config, is_leased=True):
                 root = stack.enter_context(connect(request=LeaseRequest(selector=cls.selector)))
             yield root
 

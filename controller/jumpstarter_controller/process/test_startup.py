@@ -41,7 +41,10 @@ async def test_a_signal_between_start_and_serving_is_not_lost(
 
 
 async def test_a_controller_that_is_told_to_end_while_it_starts_ends_cleanly(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     def made(*words: Any, **how: Any) -> Reconciler:
         os.kill(os.getpid(), signal.SIGTERM)
@@ -51,6 +54,7 @@ async def test_a_controller_that_is_told_to_end_while_it_starts_ends_cleanly(
     with trio.fail_after(WAIT):
         assert await app.run(app.ControllerSettings(tmp_path / "data", "127.0.0.1:0")) is ExitCode.OK
     assert "Listening on 127.0.0.1:" in capsys.readouterr().out
+    assert "leases cannot connect to their boards; add --with-router or --router" in caplog.text
 
 
 async def test_a_sighup_before_there_is_anything_to_read_again_changes_nothing() -> None:

@@ -13,11 +13,12 @@ import socket
 import stat
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.file_names import safe_name
+from jumpstarter_proto.private_runtime import is_private, temporary_runtime_folder
 from jumpstarter_proto.rpc import socket_address
 
 __all__ = [
@@ -48,20 +49,27 @@ class SocketError(JumpstarterError):
 def default_path() -> Path:
     """JUMPSTARTER_RUNTIME_DIRECTORY's; else the system's where this process may make it, else the user's.
 
+    A user without a runtime directory gets a private folder in /tmp.
+
     Raises:
-        SocketError: there is no place for either.
+        SocketError: there is no place for any of them.
     """
     if chosen := os.environ.get("JUMPSTARTER_RUNTIME_DIRECTORY"):
         return Path(chosen).absolute() / SYSTEM.name
     if os.access(SYSTEM.parent if SYSTEM.parent.exists() else SYSTEM.parent.parent, os.W_OK | os.X_OK):
         return SYSTEM
     runtime = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}"
-    if not os.access(runtime, os.W_OK | os.X_OK):
+    if os.access(runtime, os.W_OK | os.X_OK):
+        return Path(runtime) / "jumpstarter" / SYSTEM.name
+    folder = temporary_runtime_folder()
+    with suppress(OSError):
+        os.mkdir(folder, 0o700)
+    if not is_private(folder):
         raise SocketError(
-            f"neither {SYSTEM.parent} nor {runtime} is writable; name a folder that is, for `jumpstarter` as well: "
-            "export JUMPSTARTER_RUNTIME_DIRECTORY=FOLDER"
+            f"neither {SYSTEM.parent} nor {runtime} is writable, and {folder} is not a private folder of this user; "
+            "name a folder, for `jumpstarter` as well: export JUMPSTARTER_RUNTIME_DIRECTORY=FOLDER"
         )
-    return Path(runtime) / "jumpstarter" / SYSTEM.name
+    return Path(folder) / SYSTEM.name
 
 
 def path_to_ask() -> Path:

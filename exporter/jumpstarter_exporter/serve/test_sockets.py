@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from jumpstarter_proto import private_runtime
 
 from jumpstarter_exporter.serve import sockets
 from jumpstarter_exporter.serve.sockets import (
@@ -125,7 +126,14 @@ def test_default_is_the_systems_or_the_users(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(sockets, "SYSTEM", system)
     monkeypatch.delenv("JUMPSTARTER_RUNTIME_DIRECTORY")
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(user))
-    with pytest.raises(SocketError, match="export JUMPSTARTER_RUNTIME_DIRECTORY=FOLDER"):
+    monkeypatch.setattr(private_runtime, "PLACE", str(tmp_path))
+    private = tmp_path / f"jumpstarter-{os.geteuid()}"
+    assert default_path() == private / "exporter.sock"
+    assert private.stat().st_mode & 0o777 == 0o700
+    private.chmod(0o755)
+    with pytest.raises(
+        SocketError, match=r"is not a private folder .* export JUMPSTARTER_RUNTIME_DIRECTORY=FOLDER"
+    ):
         default_path()
     user.mkdir()
     assert default_path() == user / "jumpstarter" / "exporter.sock"
@@ -159,6 +167,7 @@ def test_who_may_use_the_services_socket_but_not_make_one_there_asks_it(
     monkeypatch.delenv("JUMPSTARTER_RUNTIME_DIRECTORY")
     monkeypatch.setenv("XDG_RUNTIME_DIR", "user")
     system.parent.chmod(0o555)
+    monkeypatch.setattr(private_runtime, "PLACE", "nowhere")
     with as_nobody(), pytest.raises(SocketError, match="export JUMPSTARTER_RUNTIME_DIRECTORY=FOLDER"):
         path_to_ask()
     system.parent.chmod(0o755)
