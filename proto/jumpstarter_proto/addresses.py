@@ -7,7 +7,7 @@ import re
 __all__ = ["CONTROLLER_PORT", "AddressSyntaxError", "split_host_port"]
 
 CONTROLLER_PORT = 443
-"""Of a controller whose address has none."""
+"""The default port of a controller."""
 MAX_PORT = 65535
 MAX_HOST_LENGTH = 253
 """RFC 1035, 2.3.4, as text."""

@@ -1,4 +1,4 @@
-r"""What a line of a console is, for who records it and for who shows it. No I/O.
+r"""Splits console output into lines, for recordings and for display. No I/O.
 
 A line ends with a line feed, carriage returns in front of it or not, or with carriage returns alone, as progress bars
 and some boot loaders do it: what is drawn over was a line. Carriage returns in front of a line's text are the line's
@@ -42,9 +42,9 @@ def ends_in(piece: bytes) -> int:
 
 
 def begin_of_last(data: bytes, count: int, *, whole: bool = False) -> tuple[int, int]:
-    """Where the last `count` lines of `data` begin, and how many lines are missing in front of it.
+    """Return where the last `count` lines of `data` begin, and how many more lines are needed before it.
 
-    `data` is the end of something; or, with `whole`, all of it, so that a line begins where it begins.
+    With `whole`, `data` is complete and begins with the begin of a line.
     """
     found = None if whole else _END.search(data)
     start = found.end() if found else 0

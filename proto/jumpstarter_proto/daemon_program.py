@@ -1,7 +1,7 @@
-"""Runs a program that is a daemon or one of its commands. What only reads options does not stay in the daemon.
+"""Runs a program that is a daemon or one of its commands. The daemon does not keep the parser of options in memory.
 
-The libraries that parse a command line and draw its help take megabytes, and a daemon would have them for months.
-So a fork reads the options and tells them to the daemon, before that has loaded anything of its own, and ends.
+The libraries for command lines and their help take megabytes. So a fork parses the options, sends them to the daemon
+before it has loaded its own modules, and ends.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ DEFERRED_MODULES = frozenset(
         "traceback",
     }
 )
-"""Modules of which nobody relies on what their import does besides. None is a package: its parts would come first."""
+"""Modules whose import has no side effects. None is a package, because its parts would be imported first."""
 
 
 def defer_imports() -> None:

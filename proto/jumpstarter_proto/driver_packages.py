@@ -4,7 +4,7 @@ A manifest is found in two places: in a folder of a `jumpstarter_drivers` direct
 drivers, and a lab's own), and through the entry point group `jumpstarter_sbc.drivers` of an installed package. A
 package whose manifest is wrong is ignored, and `report_problems` logs one sentence for each: it breaks nothing else.
 
-Entry points cost a look at each installed package. They are read when something is asked for that no folder has.
+Reading entry points is slow, so they are read only for names that no folder has.
 """
 
 from __future__ import annotations
@@ -262,7 +262,7 @@ def _loaded(value: str) -> Manifest:
 
 
 def _imported(module: str) -> ModuleType:
-    """A module of somebody else's. ManifestError, whatever its import raises."""
+    """Import a module of another package. ManifestError: its import failed."""
     try:
         return importlib.import_module(module)
     except (Exception, SystemExit) as error:  # a package that breaks must break nothing else

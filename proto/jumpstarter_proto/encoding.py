@@ -169,9 +169,9 @@ class _ZlibEngine:
 
 
 class Decompressor:
-    """From an encoding to plain bytes. Several members in a row are one file; what is no member ends it.
+    """Decompresses an encoding to plain bytes. Consecutive members are one file; other data ends it.
 
-    Other data behind the last member (a signature, metadata) is left out and counted in `trailing`. Zeros are padding.
+    Data after the last member (a signature, metadata) is skipped and counted in `trailing`. Zeros are padding.
     """
 
     def __init__(self, encoding: Encoding) -> None:

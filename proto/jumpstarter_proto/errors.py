@@ -31,7 +31,7 @@ class ExitCode(enum.IntEnum):
     SKIPPED = 7
     """All tests were skipped: the hardware has not what they require."""
     LEASE_ENDED = 8
-    """The lease of the board ended, was released or given to somebody else in the middle."""
+    """The lease of the board ended, was released or transferred during the operation."""
     INTERRUPTED = 130
     """Ctrl-C."""
 

@@ -21,10 +21,10 @@ def path_text(path: Path) -> str:
 
 
 def safe_name(text: str, suffix: str = "") -> SafeName:
-    """A file's name for that text, the same for the same text; two texts get one name only if somebody arranges it.
+    """Return a file name for a text from a peer. Different texts get different names, except by intentional collisions.
 
-    A text that is good as a name stays as it is. In any other, what is not good becomes `_`, and a few digits of its
-    hash are added. `suffix` is ours and stays.
+    A valid name is returned unchanged. In other texts, invalid characters become `_`, and some digits of a hash are
+    appended. The `suffix` is kept.
     """
     name = "".join(one if one.isprintable() and one != "/" else "_" for one in text)
     if name[:1] in ("", ".", "-", "~"):

@@ -1,6 +1,6 @@
-"""How long a board's beforeLease hook usually takes, in the words in which an exporter says so and a client finds it.
+"""The usual duration of a beforeLease hook, as a sentence that exporters write and clients parse.
 
-It stands in the message of a session's status, which people read, too; peers that do not know it lose nothing.
+The sentence is part of the status message of a session, so it is also for people; other peers may ignore it.
 """
 
 from __future__ import annotations

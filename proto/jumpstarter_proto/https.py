@@ -38,11 +38,11 @@ class Reply:
 async def fetch_json(url: str, ca: str = "", fields: Mapping[str, str] | None = None) -> Reply:
     """Get a JSON object, or post the fields of a form and get one.
 
-    `ca` is PEM, the only authorities to believe, or empty for the system's. The thread may be abandoned: it holds a
-    socket and nothing else, and ends by itself soon after its time.
+    `ca` are the trusted CA certificates in PEM; empty for those of the system. The thread may be abandoned: it holds
+    only a socket, and ends soon after the time limit.
 
     Raises:
-        FetchError: not reached, not believed, too slow, too large, redirected, or no JSON object.
+        FetchError: not reachable, not trusted, too slow, too large, redirected, or not a JSON object.
     """
     try:
         with trio.fail_after(FETCH_SECONDS + 2):
@@ -69,7 +69,7 @@ def _fetch(url: str, ca: str, fields: Mapping[str, str] | None) -> tuple[int, by
     import urllib.request  # noqa: PLC0415
 
     class NoRedirect(urllib.request.HTTPRedirectHandler):
-        """A redirect could lead away from TLS, or to a host that nobody named."""
+        """Redirects are rejected: they could lead to plain HTTP or to another host."""
 
         def redirect_request(self, *_: Any) -> None:
             return None

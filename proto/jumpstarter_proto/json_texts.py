@@ -1,7 +1,4 @@
-"""JSON that somebody else wrote: it is read, or a ValueError says why not.
-
-The parsers themselves end with a RecursionError where brackets are nested by the thousand, which no caller expects.
-"""
+"""Reads JSON from peers. Every error is a ValueError, also for deep nesting, where parsers raise RecursionError."""
 
 from __future__ import annotations
 
@@ -18,7 +15,7 @@ T = TypeVar("T")
 
 
 def parse_json(text: bytes | str) -> Any:
-    """Whatever is in it. ValueError: it is no JSON, no UTF-8, or nested too deeply."""
+    """Return the parsed value. ValueError: the text is not JSON, not UTF-8, or nested too deeply."""
     try:
         return json.loads(text)
     except RecursionError:

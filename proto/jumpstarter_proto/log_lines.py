@@ -1,4 +1,4 @@
-"""Log records as lines: a peer's word in one begins no line of its own, and does nothing to a terminal."""
+"""Formats log records as lines. Text from peers cannot begin a new line or control a terminal."""
 
 from __future__ import annotations
 

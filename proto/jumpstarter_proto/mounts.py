@@ -41,7 +41,7 @@ class PlannedMount:
 
 
 def parse_mountinfo(text: str) -> Iterator[Mount]:
-    """In the kernel's order: of two at one place the later one lies on top. What is no such line is left out."""
+    """In the order of the kernel: of two mounts at one place, the later one is on top. Invalid lines are skipped."""
     for line in text.split("\n"):
         before, _, after = line.partition(" - ")
         fields, file_system = before.split(" "), after.split(" ")

@@ -24,9 +24,11 @@ class PrivateFileError(JumpstarterError):
 
 
 def write_private(path: Path, data: bytes) -> None:
-    """Write a file that only its owner can read. A crash leaves what was there, or all of the new.
+    """Write a file that only its owner can read.
 
-    A file that is replaced keeps its owner if that is somebody else than us, and we may.
+    After a crash there is either the old or the complete new file.
+
+    A replaced file keeps its owner, if this process may set it.
 
     Raises:
         PrivateFileError: it cannot be written.
@@ -91,7 +93,7 @@ def open_regular(path: Path) -> BinaryIO:
 
 
 def read_private(path: Path, at_most: int = MAX_FILE_BYTES) -> bytes:
-    """Read a file that only its owner can read, of so many bytes. PrivateFileError: others can, nobody can, or more."""
+    """Read a file that only its owner can read. PrivateFileError: others can read it, or it cannot be read."""
     try:
         with open_regular(path) as file:
             mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)

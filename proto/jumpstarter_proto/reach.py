@@ -1,7 +1,7 @@
-"""Whom a transfer may connect to: for users from afar not the host itself, nor what only it can reach.
+"""Which addresses a transfer may connect to: for remote users neither the host nor what only it can reach.
 
-What is checked is each address that a name resolves to, and what is connected to is an address that was checked; the
-name is not resolved again in between.
+Each address that a name resolves to is checked, and the connection is made to a checked address, without resolving the
+name again.
 """
 
 from __future__ import annotations

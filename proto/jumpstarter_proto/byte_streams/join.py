@@ -22,11 +22,11 @@ __all__ = ["LEAVE_SECONDS", "BrokenJoinError", "JoinableStream", "abort", "closi
 LEAVE_SECONDS = 3.0
 """What a cancelled `join` may still take."""
 QUIET_SECONDS = 0.05
-"""A cancelled `join` has all that a stream accepted when nothing has come out of it for so long."""
+"""After a cancellation, a stream without output for this long is considered empty."""
 FLUSH_SECONDS = 1.0
 """What a stream may take to pass on what it got before it is aborted because the other one broke."""
 STALL_SECONDS = 30.0
-"""After so long without progress, what a socket still holds is left to the kernel, which goes on trying."""
+"""After this time without progress, the kernel delivers the remaining data of a socket alone."""
 _TCP_CLOSE = 7
 """Of Linux' states of a connection, as TCP_INFO begins with."""
 POLL_SECONDS = (0.001, 0.05)
@@ -34,7 +34,7 @@ POLL_SECONDS = (0.001, 0.05)
 
 
 class JoinableStream(Protocol):
-    """The least that `join` needs.
+    """The methods of a stream that `join` needs.
 
     `receive_some` must lose nothing when it is cancelled. Used where a stream has them: `send_eof`;
     `finish(discard)`, which waits until the peer has taken all that was sent and raises trio.BrokenResourceError if it
@@ -268,7 +268,7 @@ class _Direction:
             self.has_stopped.set()
 
     async def _verify_end(self) -> None:
-        """A socket reports a reset once, to whoever sends or receives; after that it only has an end."""
+        """A socket reports a reset once, to the first send or receive; after that it only reports an end."""
         if isinstance(self.source, trio.SocketStream):
             if _is_dead(self.source):
                 await self.back.until_unused()
@@ -304,7 +304,7 @@ class _Direction:
             await self.sink.send_all(bytes(data))
 
     async def end(self, *, discard: bool = False) -> None:
-        """Send the end on, wait until everything was taken, and say so."""
+        """Forward the end, wait until everything was received, and confirm it."""
         if (send_eof := getattr(self.sink, "send_eof", None)) is not None:
             with self._use():
                 await send_eof()
@@ -389,7 +389,7 @@ async def _finish(stream: Stream, *, discard: bool) -> None:
 
 
 async def _finish_socket(stream: trio.SocketStream) -> None:
-    """Until the peer's kernel (a unix socket: its reader) has taken everything, as long as that goes on at all."""
+    """Wait until the peer's kernel (for a unix socket: its reader) has received everything, while there is progress."""
     pause, longest = POLL_SECONDS
     left, since = -1, trio.current_time()
     while True:

@@ -32,10 +32,10 @@ def pack(payload: bytes | bytearray | memoryview) -> bytes:
 
 
 def unpack(frame: bytes) -> tuple[FrameType, bytes]:
-    """What a frame is, and its payload.
+    """Return the type of a frame and its payload.
 
     Raises:
-        RpcError: INTERNAL, it is no frame.
+        RpcError: INTERNAL, it is not a frame.
     """
     if frame[:1] == b"\x0a":
         size = shift = 0

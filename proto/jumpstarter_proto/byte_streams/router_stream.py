@@ -4,10 +4,10 @@ A frame's payload is a piece of the stream, and a piece that fits into a frame s
 travel too. Each direction ends with a GOAWAY frame; gRPC's own half-close means the same, but only a client
 can send that. A call that fails before the end of the data is a cut, and never looks like an end.
 
-Who has sent the end cannot know by that whether its peer has taken everything: a call that is cancelled, as clients end
-theirs, takes with it what was not read. So a client asks with a header of its request (`CONFIRM`), and where the peer
-answers with the same, each of them sends a PING frame when all that came before the other's GOAWAY has been taken.
-Jumpstarter 0.9 knows no such header, and is never sent that frame. gRPC's half-close waits for both.
+After sending the end, a stream does not know whether its peer has received everything: a cancelled call drops the data
+that was not read, and clients cancel their calls. So a client asks with a header of its request (`CONFIRM`), and where
+the peer answers with the same, each of them sends a PING frame when all that came before the other's GOAWAY has been
+taken. Jumpstarter 0.9 knows no such header, and is never sent that frame. gRPC's half-close waits for both.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ TUNNEL_FRAME_BYTES = 2 * FRAME_BYTES - 1024
 CONFIRM = ("x_jmp_confirm", "1")
 """The header that asks for confirmations, in the request and in the answer."""
 UNCONFIRMED_SECONDS = 10.0
-"""A peer that does not confirm gets so long to take our data, before its call is cancelled."""
+"""The call of a peer that does not confirm the end is cancelled after this time."""
 UNCONFIRMED_LEAVE_SECONDS = 0.3
 """The same when a user waits for it."""
 _GOAWAY = router_pb2.StreamRequest(frame_type=router_pb2.FRAME_TYPE_GOAWAY).SerializeToString()
@@ -65,10 +65,10 @@ class _Frames(Protocol):
         """Wait until the call fails, when no frame waits to be received."""
 
     async def send_eof(self) -> None:
-        """Say that there will be no more data."""
+        """Send the end of the data."""
 
     async def send_last(self) -> None:
-        """Say that there will be no more frames."""
+        """Half-close the call."""
 
 
 class _ServerFrames:
@@ -92,7 +92,7 @@ class _ServerFrames:
 
 
 class _ClientFrames(_ServerFrames):
-    """The frames of a call that we make, whose end gRPC knows, too."""
+    """The frames of a call that this side makes; gRPC also reports its end."""
 
     def __init__(self, call: ClientCall[router_pb2.StreamRequest, router_pb2.StreamResponse]) -> None:
         super().__init__(call)

@@ -18,7 +18,7 @@ class ImageRefused(ContentError):  # noqa: N818 - what happened, as in the docs
 
 
 def check_content(content: Content, *, force: bool = False, way_to_insist: str = "--force") -> None:
-    """Raise ImageRefused unless it is an image, or somebody insists. What is empty is refused anyway."""
+    """Raise ImageRefused unless the content is an image or the user insists. Empty content is always refused."""
     if content.verdict is Verdict.IMAGE or (force and content.name != "empty"):
         return
     if content.name == "empty":

@@ -1,4 +1,4 @@
-"""What a daemon is as a process, and what it and its service manager tell each other: the same for all of ours."""
+"""Daemons as processes: signals, and the service manager. The same for all daemons."""
 
 from jumpstarter_proto.process.daemon import Daemon, exit_code_of, open_daemon
 from jumpstarter_proto.process.descriptor_store import DescriptorStore

@@ -1,7 +1,7 @@
 """Ports that stay open while this process is started again: the descriptor store of systemd, FDSTORE of sd_notify(3).
 
-systemd has a copy of each descriptor, so that a port whose user has died, however that was, is not closed: its DTR
-stays up, and a board whose reset hangs on that goes on. The next process is started with the copies.
+systemd has a copy of each descriptor, so a port is not closed when its process dies: DTR stays set, and a board that is
+reset by DTR keeps running. The next process is started with the copies.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from jumpstarter_proto.process.service_manager import ServiceManager
 __all__ = ["CLAIM_SECONDS", "DescriptorStore"]
 
 CLAIM_SECONDS = 30.0
-"""A descriptor that nobody has taken by then is closed: the board that it was for is gone, or somebody else's."""
+"""A descriptor that was not taken by then is closed, because its board does not exist any more."""
 
 _log = logging.getLogger(__name__)
 
 
 class DescriptorStore:
-    """The ports of this process, from any thread. Without a service manager that keeps them it does nothing.
+    """The ports of this process; may be used from any thread. Without a service manager it does nothing.
 
     Only terminals are kept. While one is kept, its lock (flock) is held, also when no process of ours runs.
     """
@@ -55,9 +55,9 @@ class DescriptorStore:
         return (device := _device_at(path)) is not None and self._table.is_unclaimed(device)
 
     def take(self, path: str) -> int | None:
-        """The descriptor of the port at that path, as it was left; None if there is none, or it has a user.
+        """Return the stored descriptor of the port at a path; None if there is none, or it is in use.
 
-        It is the same device: see `descriptor_table`. Whoever takes it calls `release` before closing it.
+        It is the same device: see `descriptor_table`. The caller calls `release` before closing it.
         """
         device = _device_at(path)
         if device is None:
@@ -90,7 +90,7 @@ class DescriptorStore:
         self._is_held = True
 
     def release(self, descriptor: int) -> None:
-        """Its user is about to close it, for good unless the process is about to end. May block for a second."""
+        """Remove a descriptor that its user is about to close, unless the process ends. May block for a second."""
         with self._lock:
             name = self._table.remove(descriptor)
             if name is None:
@@ -104,7 +104,7 @@ class DescriptorStore:
             self._forget(name, descriptor)
 
     async def run(self) -> None:
-        """Close what nobody has taken `CLAIM_SECONDS` after this was called."""
+        """Close descriptors that were not taken within `CLAIM_SECONDS` after this call."""
         await trio.sleep(CLAIM_SECONDS)
         with self._lock:
             unclaimed = {} if self._is_held else self._table.take_unclaimed()

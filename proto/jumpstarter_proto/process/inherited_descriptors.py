@@ -1,4 +1,4 @@
-"""What systemd hands over when it starts a daemon: sd_listen_fds(3).
+"""Descriptors from systemd at the start of a daemon: sd_listen_fds(3).
 
 Sockets that it has made (socket activation), so that users who connect while the daemon is started again wait in their
 queues; and descriptors that the process before has stored (`descriptor_store`).
@@ -28,7 +28,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass
 class Inherited:
-    """What there is; whoever takes one closes it."""
+    """The descriptors; the caller closes those that it takes."""
 
     listeners: dict[Path, socket.socket] = field(default_factory=dict)
     """Unix sockets by path."""

@@ -23,20 +23,20 @@ from jumpstarter_proto.texts import shown
 __all__ = ["MAX_STATUS_LENGTH", "STATUS_SECONDS", "ServiceManager"]
 
 STATUS_SECONDS = 2.0
-"""Between two looks at what the status is."""
+"""The interval in which the status is checked for changes."""
 MAX_STATUS_LENGTH = 500
 """Characters; systemd reads 4 KiB of a message at most."""
 STDERR = 2
 SEND_SECONDS = 1.0
-"""A message about the state of the process waits so long for room in systemd's queue; a status does not wait."""
+"""How long a state message waits for room in the queue of systemd; a status does not wait."""
 
 _log = logging.getLogger(__name__)
 
 
 class ServiceManager:
-    """The service manager that started this process, if one did and wants to hear of it.
+    """The service manager that started this process, if it expects notifications.
 
-    No method raises: a daemon goes on when systemd does not listen.
+    No method raises, so a daemon continues if systemd does not answer.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class ServiceManager:
             _log.warning("systemd cannot be notified at %s; only unix sockets are supported", shown(address))
         is_watched = microseconds.isdecimal() and int(microseconds) > 0 and process == str(os.getpid())
         self.watchdog_seconds = int(microseconds) / 1_000_000 if is_watched else math.inf
-        """The process is killed if it says nothing for so long."""
+        """The watchdog timeout: without a notification for this long, the process is killed."""
         if is_watched and not faulthandler.is_enabled():
             # The watchdog ends it by SIGABRT: the log then says what it was doing.
             faulthandler.enable(file=STDERR)
@@ -61,16 +61,16 @@ class ServiceManager:
         self._is_failing = False
 
     def starting(self, seconds: float) -> None:
-        """It does not serve yet, and works on it: it may take so many seconds more."""
+        """The process is still starting, and extends its start timeout by these seconds."""
         self._send(f"EXTEND_TIMEOUT_USEC={round(seconds * 1_000_000)}", *self._new_status())
 
     def ready(self) -> None:
-        """It listens."""
+        """The process is ready."""
         self._send("READY=1", *self._new_status())
 
     @contextmanager
     def reloading(self) -> Iterator[None]:
-        """It reads its files again for the block, and is ready after it."""
+        """The process reloads its files during the block, and is ready after it."""
         self._send("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
         try:
             yield
@@ -78,11 +78,11 @@ class ServiceManager:
             self.ready()
 
     def stopping(self) -> None:
-        """It has begun to end."""
+        """The process is stopping."""
         self._send("STOPPING=1")
 
     def store(self, name: str, descriptor: int) -> bool:
-        """Have a copy of a descriptor kept until the next start, which is given it; False if that was not said.
+        """Store a copy of a descriptor for the next start; False if systemd could not be notified.
 
         A terminal that hangs up, as one that is unplugged, leaves the store by itself (so FDPOLL= stays on). Blocks for
         `SEND_SECONDS` at most.
@@ -90,13 +90,13 @@ class ServiceManager:
         return self._send("FDSTORE=1", f"FDNAME={name}", descriptors=[descriptor])
 
     def forget(self, name: str) -> None:
-        """Have all copies of that name closed."""
+        """Remove all stored descriptors with that name."""
         self._send("FDSTOREREMOVE=1", f"FDNAME={name}")
 
     async def run(self) -> None:
-        """Until cancelled, say that the event loop runs, and what the status is when that changes.
+        """Send watchdog notifications and changes of the status, until cancelled.
 
-        The watchdog is fed here and nowhere else: an event loop that is blocked is silent.
+        Watchdog notifications are sent only here, so a blocked event loop sends none.
         """
         if not self._address:
             return

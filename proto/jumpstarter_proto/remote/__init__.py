@@ -1,4 +1,4 @@
-"""Calls to a controller and a router, from clients and exporters: who we are, whom we trust, when to retry."""
+"""Calls to a controller and a router, from clients and exporters: identity, trust and retries."""
 
 from jumpstarter_proto.remote.backoff import Backoff
 from jumpstarter_proto.remote.controller_channel import (

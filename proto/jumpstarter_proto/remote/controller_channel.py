@@ -61,7 +61,7 @@ async def open_controller(
 
     Raises:
         RpcError: UNAVAILABLE, it cannot be reached or is not trusted.
-        EndpointError: the endpoint or the trust makes no sense.
+        EndpointError: the endpoint or the TLS settings are invalid.
     """
     headers = [*(identity.metadata() if identity else ()), *metadata]
     async with _channel(endpoint, trust, headers, timeout, options, to_router=False) as channel:
@@ -89,7 +89,7 @@ async def open_router_stream(
     timeout: float = CONNECT_SECONDS,
     options: Options = KEEPALIVE,
 ) -> AsyncIterator[RouterStream]:
-    """A byte stream to whoever else brings this token to that router. Leaving the block cuts it.
+    """Open a byte stream to the peer with the same token at a router. Leaving the block cuts it.
 
     Raises what `open_controller` raises.
     """

@@ -22,7 +22,7 @@ HOST_PREFIX = "HOST"
 
 @dataclass(frozen=True)
 class Membership:
-    """What a configuration says: a controller, who we are to it, and why we believe that it is it."""
+    """The membership of a lab, as stored in a configuration: controller, identity and TLS trust."""
 
     endpoint: str
     identity: Identity
@@ -42,7 +42,7 @@ class Membership:
 
 
 def kind_of_code(code: str, usual: Kind) -> Kind:
-    """What a pairing code that was typed in is for: a host, if it says so, else what is `usual` here."""
+    """Return the kind that a pairing code is for: a host if the code says so, else `usual`."""
     plain = "".join(code.split()).replace("-", "").upper()
     return Kind.HOST if plain.startswith(HOST_PREFIX) else usual
 
@@ -72,7 +72,7 @@ async def enrol(endpoint: str, trust: Trust, kind: Kind, code: str, nonce: str =
 
 @contextmanager
 def explained(endpoint: str, trust: Trust) -> Iterator[None]:
-    """Say what to do when a controller that is known only by its address is not believed."""
+    """Add to an error what to do if a controller without a fingerprint is not trusted."""
     try:
         yield
     except UntrustedError as error:
@@ -87,7 +87,7 @@ def explained(endpoint: str, trust: Trust) -> Iterator[None]:
 
 
 async def settle(endpoint: str, trust: Trust) -> Trust:
-    """The same trust without a fingerprint, in whose place is the certificate that has it.
+    """Replace a fingerprint by the certificate that has it.
 
     Raises:
         RpcError: it cannot be fetched, or is another.

@@ -22,7 +22,7 @@ class GrpcOptionError(JumpstarterError):
 
 
 def options_of(grpc_options: Mapping[str, object]) -> Options:
-    """`grpc.keepalive_time_ms` and `grpc.keepalive_timeout_ms`; all others tune a library that is not ours.
+    """`grpc.keepalive_time_ms` and `grpc.keepalive_timeout_ms`; other options are ignored.
 
     Raises:
         GrpcOptionError: one of the two is not a number of milliseconds.

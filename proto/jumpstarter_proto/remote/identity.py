@@ -1,4 +1,4 @@
-"""Who a client or exporter is to its controller."""
+"""The identity of a client or exporter at its controller."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ WAITS = "jumpstarter-waits"
 """Of a call by a command that waits for the lease, and gives it back when it ends. Only our controllers know it."""
 
 WAITS_FOR_BOARD = "jumpstarter-waits-for-board"
-"""Of a call that makes a lease: it waits though there is no such board yet. Only our controllers know it."""
+"""A header of CreateLease: the lease waits if no such board exists yet. Only our controllers support it."""
 
 ANSWERS = "jumpstarter-exporter-answers"
 """Of an exporter's Register: it accepts or declines each lease. Only our controllers know it."""

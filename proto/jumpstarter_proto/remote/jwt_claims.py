@@ -14,9 +14,9 @@ __all__ = ["SUBJECT_AUDIENCE", "Claims", "read_claims"]
 OWN = "https://localhost:8085"
 """Jumpstarter's name for a controller's own tokens."""
 SUBJECT_AUDIENCE = "urn:jumpstarter:"
-"""Of a token that the controller's cluster signs: the audience that says whose it is begins so."""
+"""The prefix of the audience that names the subject, in tokens that the cluster of the controller signs."""
 RENEWAL_SECONDS = 30 * 86400.0
-"""A token that is good for longer than three times that is renewed so long before its end."""
+"""Tokens that are valid for at least three times this long are renewed this long before their expiry."""
 MAX_TIME_SECONDS = 253_370_764_800.0
 """The year 9999, in seconds since the epoch: a later time is a date in no time zone."""
 
@@ -30,7 +30,7 @@ class Claims:
     """Seconds since the epoch, from 0 to `MAX_TIME_SECONDS`."""
     audiences: tuple[str, ...] = ()
     client: str = ""
-    """Whose connection a router's token is for, if its controller is ours."""
+    """The owner of the connection of a router token, if our controller issued it."""
     issued: float | None = None
     """Seconds since the epoch."""
 
@@ -57,7 +57,7 @@ class Claims:
 
 
 def read_claims(token: str) -> Claims:
-    """The claims of a token; of what is no JWT, none."""
+    """Return the unverified claims of a token; empty if it is not a JWT."""
     parts = token.split(".")
     if len(parts) != 3:
         return Claims()

@@ -1,7 +1,7 @@
-"""Why a controller refuses, for programs: a code in the answer's trailer, beside the sentence for people.
+"""Why a controller rejects a request: a code for programs in the trailers, beside the sentence for people.
 
-Controllers of Jumpstarter, and ours of v0.1.0, have sentences only. `means` looks into those, by the one table here,
-and never where there is a code.
+Controllers of Jumpstarter 0.9, and ours of v0.1.0, send only sentences. `means` matches these by the table here, and
+only if there is no code.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ REASON = "jumpstarter-reason"
 
 
 class ReasonCode(enum.StrEnum):
-    """What a program may have to know. A peer may have others, which mean nothing to who does not know them."""
+    """Reasons that programs handle. Peers may send other codes, which are ignored."""
 
     NO_BOARD = "no-board"
-    """The lease has ended because there is no exporter that it asks for. One that waits for a board goes on."""
+    """The lease has ended because no exporter matches it. A lease that waits for a board continues."""
     DRAINED = "drained"
-    """The lease waits because none begins in the whole lab, until who runs it lets them."""
+    """The lease waits because the lab is drained, until its administrator ends the drain."""
     NOT_FOUND = "not-found"
     """The object was not found."""
     CALLER_GONE = "caller-gone"
     """The calling client, exporter or host was not found; it was deleted."""
     CALLER_DENIED = "caller-denied"
-    """The token is not of who calls, or not any more."""
+    """The token does not belong to the caller, or not any more."""
     BAD_TOKEN = "bad-token"  # noqa: S105 - no password
-    """The token is nobody's."""
+    """The token belongs to no object."""
     TOKEN_EXPIRED = "token-expired"  # noqa: S105 - no password
     """Its time is over."""
     NOT_YOURS = "not-yours"
-    """It is somebody else's."""
+    """It belongs to another user."""
     BAD_WISH = "bad-wish"
-    """What is asked for cannot be: a selector, a duration or a time."""
+    """The selector, the duration or the time is invalid."""
     NOT_READY = "not-ready"
     """For the moment; it is to be tried again."""
     HOOK_FAILED = "hook-failed"

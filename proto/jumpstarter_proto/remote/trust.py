@@ -1,4 +1,4 @@
-"""Which certificate of a controller or router is believed."""
+"""Which certificates of controllers and routers are trusted."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _FINGERPRINT = re.compile("[0-9a-f]{64}")
 
 
 class EndpointError(JumpstarterError):
-    """An endpoint, certificate or fingerprint in a configuration makes no sense."""
+    """An endpoint, certificate or fingerprint in a configuration is invalid."""
 
     exit_code = ExitCode.USAGE
 
@@ -43,15 +43,15 @@ class EndpointError(JumpstarterError):
 class Trust:
     """The `tls` section of a configuration; all empty: the system's certificate authorities.
 
-    The first that is set counts: `fingerprint`, `ca`, `insecure`.
+    The first value that is set is used: `fingerprint`, `ca`, `insecure`.
     """
 
     ca: str = ""
-    """Base64 of a PEM bundle, the only authorities to believe."""
+    """Base64 of a PEM bundle with the trusted CA certificates."""
     insecure: bool = False
     """Believe what the peer shows at the first look; its name still has to be the endpoint's."""
     fingerprint: str = ""
-    """SHA-256 of the one certificate to believe, in hexadecimal digits with or without colons."""
+    """SHA-256 of the trusted certificate, in hexadecimal digits with or without colons."""
 
     async def context(self, host: str, port: int, *, timeout: float) -> ssl.SSLContext:
         """For one connection to that endpoint.
@@ -80,12 +80,12 @@ class Trust:
         return context
 
     async def shown(self, host: str, port: int, *, timeout: float) -> str:
-        """The certificate that the peer shows, in PEM; the pinned one, if one is pinned.
+        """Fetch the certificate of the peer, in PEM; if a fingerprint is pinned, the certificate must have it.
 
         Raises:
             RpcError: UNAVAILABLE, it could not be fetched.
             UntrustedError: it is not the pinned one.
-            EndpointError: what is pinned is no fingerprint.
+            EndpointError: the pinned value is not a fingerprint.
         """
         import ssl  # noqa: PLC0415
 
@@ -105,14 +105,14 @@ class Trust:
         return hmac.compare_digest(wanted.encode(), hashlib.sha256(certificate).hexdigest().encode())
 
     def check_controller(self, context: ssl.SSLContext, certificate: bytes, target: str) -> None:
-        """Refuse a controller whose certificate is only signed by the one that is pinned for it.
+        """Reject a server whose certificate is only signed by the pinned certificate of the controller.
 
-        A controller that made its certificate signs those of its routers with it; what has one is a router. `context`
-        is the one of the connection, `certificate` what the peer has shown there, in DER. Another certificate of the
-        same key counts as the same.
+        A controller with its own certificate signs those of its routers, so such a server is a router. `context`
+        is the one of the connection, `certificate` what the peer has shown there, in DER. Another certificate with the
+        same key is accepted.
 
         Raises:
-            UntrustedError: it is another.
+            UntrustedError: the certificate is another one.
         """
         if self.fingerprint:
             if not self._is_pinned(certificate):
@@ -124,12 +124,12 @@ class Trust:
                 raise _not_pinned(target, certificate)
 
     def check_router(self, context: ssl.SSLContext, certificate: bytes, target: str) -> None:
-        """Refuse a router whose own certificate has ended; arguments as of `check_controller`.
+        """Reject a router with an expired certificate; arguments as for `check_controller`.
 
         Where the controller's own certificate is pinned, OpenSSL looks at no times: that one stands for its key.
 
         Raises:
-            UntrustedError: it has.
+            UntrustedError: the certificate has expired.
         """
         if not context.verify_flags & _NO_CHECK_TIME:
             return
@@ -238,10 +238,10 @@ def _servers_in(context: ssl.SSLContext) -> dict[bytes, set[bytes]]:
 
 
 async def fetch_certificate(host: str, port: int, *, timeout: float = 5.0) -> bytes:
-    """The certificate that a TLS server shows, in DER, unverified.
+    """Fetch the certificate of a TLS server, in DER, unverified.
 
     Raises:
-        RpcError: UNAVAILABLE, nobody there speaks TLS.
+        RpcError: UNAVAILABLE, there is no TLS server.
     """
     import ssl  # noqa: PLC0415
 
