@@ -262,7 +262,7 @@ def test_closing_a_client_ends_its_streams_and_not_the_connection(
     blocking_root.rpi4.power.call("on")
 
 
-async def test_ending_a_session_that_has_no_end_is_no_error(root: DriverClient) -> None:
+async def test_ending_a_session_that_has_no_end_is_not_an_error(root: DriverClient) -> None:
     assert await root.end_session_async() is False
 
 
@@ -287,7 +287,7 @@ def test_logs_are_printed_during_the_block(
     assert [line.split()[-1] for line in capfd.readouterr().err.splitlines()] == shown
 
 
-def test_an_exporter_without_a_log_is_no_error(blocking_root: DriverClient) -> None:
+def test_an_exporter_without_a_log_is_not_an_error(blocking_root: DriverClient) -> None:
     with blocking_root.log_stream():
         blocking_root.rpi4.power.call("on")
 

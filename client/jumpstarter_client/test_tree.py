@@ -66,7 +66,7 @@ def test_a_device_under_two_names_stands_in_both_places() -> None:
         ([("0", "", "", GROUP), ("1", "0", "x" * 256, POWER)], "name of more than 255"),
     ],
 )
-def test_a_report_that_is_no_tree_is_refused(rows: list[Row], words: str) -> None:
+def test_a_report_that_is_not_a_tree_is_rejected(rows: list[Row], words: str) -> None:
     with pytest.raises(ConnectError, match=words):
         tree(report(*rows))
 

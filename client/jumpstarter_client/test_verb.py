@@ -64,7 +64,7 @@ def test_a_subclass_keeps_changes_and_drops_verbs() -> None:
     assert found["switch-on"].help == "Switch it on harder."
 
 
-def test_a_context_manager_is_no_verb() -> None:
+def test_a_context_manager_is_not_a_verb() -> None:
     @twin_context
     async def held(self: DriverClient) -> AsyncIterator[None]:
         yield

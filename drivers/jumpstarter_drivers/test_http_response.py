@@ -87,7 +87,7 @@ def test_connection_that_ends_in_the_middle_is_an_error(data: bytes) -> None:
     ],
 )
 @pytest.mark.parametrize("size", [100, 100_000])
-def test_what_is_no_response_is_refused(data: bytes, size: int) -> None:
+def test_what_is_not_a_response_is_rejected(data: bytes, size: int) -> None:
     with pytest.raises(HttpError):
         read(data, size)
 

@@ -238,7 +238,7 @@ async def test_a_driver_that_fails_breaks_the_upload_off(server: Server) -> None
 
 
 @pytest.mark.parametrize("url", ["ftp://x/y", "http://", "/etc/passwd", "http://x:99999/", "https:///path"])
-def test_what_is_no_url(url: str) -> None:
+def test_what_is_not_a_url(url: str) -> None:
     with pytest.raises(ValueError, match="not an http or https URL"):
         PresignedRequest.of(handle(url), "GET")
 

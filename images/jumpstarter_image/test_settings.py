@@ -314,7 +314,7 @@ def test_what_editors_write_is_read(encoding: str, end: str) -> None:
     assert read_site(SiteText.decoded(raw).text, Kept()).kept.hostname == "new"
 
 
-def test_bytes_that_are_no_text_are_said_with_their_place() -> None:
+def test_bytes_that_are_not_text_are_said_with_their_place() -> None:
     with pytest.raises(NotTextError, match="save it with the encoding UTF-8") as found:
         SiteText.decoded("a: b\n# für".encode("latin-1"))
     assert found.value.place == (2, 4)

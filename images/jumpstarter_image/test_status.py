@@ -150,7 +150,7 @@ def test_a_host_without_any_of_these_programs_has_a_status(
     assert (facts.hostname, facts.interfaces, facts.is_time_known) == ("pi", (), False)
 
 
-def test_an_identity_that_makes_no_sense_is_none(machine: ImageHost) -> None:
+def test_an_identity_that_is_invalid_is_none(machine: ImageHost) -> None:
     machine.host.exporter_state.mkdir()
     for text in ("", "[]", "metadata: 1", "metadata: {}\nendpoint: lab", "{", "\0"):
         (machine.host.exporter_state / "host.yaml").write_text(text)

@@ -48,7 +48,7 @@ def test_apts_simulation_is_read() -> None:
     "said",
     ["", "ab\t1\tamd64", "ab\t1\tamd64\tx", "../a\t1\tamd64\t1", "ab\t1/2\tamd64\t1", "ab\t\tamd64\t1"],
 )
-def test_what_is_no_package_is_none(said: str) -> None:
+def test_what_is_not_a_package_is_none(said: str) -> None:
     assert parse_deb("x.deb", said) is None
 
 

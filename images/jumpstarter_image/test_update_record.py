@@ -98,7 +98,7 @@ def test_to_take_back_is_tried_at_each_start(step: UpdateStep) -> None:
     assert record.step is step
 
 
-def test_the_same_boot_is_no_new_start() -> None:
+def test_the_same_boot_is_not_a_new_start() -> None:
     assert NEW.restarted("a") is NEW
     assert NEW.restarted("b").ending is Ending.UNTOUCHED
 

@@ -456,7 +456,7 @@ def test_what_is_left_to_do_at_the_end_is_done_by_the_next_start(
     assert machine.kept == ["jumpstarter-exporter_2_amd64.deb"]
 
 
-def test_a_record_that_makes_no_sense_is_said_and_left(
+def test_a_record_that_is_invalid_is_said_and_left(
     machine: ImagePackages, capsys: pytest.CaptureFixture[str]
 ) -> None:
     stage(machine, machine.deb("2"))

@@ -54,7 +54,7 @@ def test_an_address_is_a_host_and_a_port(text: str, expected: tuple[str, int]) -
         ("ä..b:1", "is not a host name"),
     ],
 )
-def test_what_is_no_address_is_told_why_and_how_one_is_written(text: str, reason: str) -> None:
+def test_what_is_not_an_address_is_told_why_and_how_one_is_written(text: str, reason: str) -> None:
     with pytest.raises(AddressSyntaxError) as caught:
         split_host_port(text)
     assert reason in str(caught.value)

@@ -85,7 +85,9 @@ def test_a_daemon_without_options_runs() -> None:
         ("os.kill(os.getpid(), signal.SIGTERM)", (128 + signal.SIGTERM, "", "")),
     ],
 )
-def test_what_ends_while_options_are_read_is_no_daemon(command: str, expected: tuple[int, str, str]) -> None:
+def test_what_ends_while_options_are_read_is_not_a_daemon(
+    command: str, expected: tuple[int, str, str]
+) -> None:
     assert result(command) == expected
 
 

@@ -50,7 +50,7 @@ def test_durations(text: float | str, expected: float) -> None:
         10**400,
     ],
 )
-def test_what_is_no_duration(text: float | str) -> None:
+def test_what_is_not_a_duration(text: float | str) -> None:
     for allow_zero in (False, True):
         with pytest.raises(TimeFormatError, match="30m"):
             parse_duration(text, allow_zero=allow_zero)
@@ -92,6 +92,6 @@ def test_durations_of_go(text: str, expected: float) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "90", "1d", "1h-2m", "0s", "h", "1 h", "1h" * 40])
-def test_what_is_no_duration_of_go(text: str) -> None:
+def test_what_is_not_a_duration_of_go(text: str) -> None:
     with pytest.raises(TimeFormatError, match="1h30m"):
         parse_go_duration(text)

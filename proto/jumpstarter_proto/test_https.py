@@ -93,7 +93,7 @@ async def test_what_is_none_says_what_came(answer: Answer, sentence: str) -> Non
             await fetch_json(url, CA)
 
 
-async def test_a_server_that_is_not_believed_not_there_or_not_https() -> None:
+async def test_a_server_that_is_not_trusted_not_there_or_not_https() -> None:
     async with served(fixed(b"{}")) as url:
         with pytest.raises(FetchError, match="cannot be fetched"):
             await fetch_json(url, trustme.CA().cert_pem.bytes().decode())

@@ -56,7 +56,7 @@ def test_one_that_others_can_use_is_refused(secret: Path, mode: int) -> None:
     assert read_private(secret) == b"old"
 
 
-def test_one_that_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+def test_one_that_is_not_a_file_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe", 0o600)
     with pytest.raises(PrivateFileError, match="cannot be read"):
         read_private(tmp_path / "pipe")

@@ -135,13 +135,13 @@ def test_local_users_reach_everything() -> None:
 
 
 @pytest.mark.parametrize("host", ["a" * 70, "a..b", "\u2488.x"])
-def test_what_is_no_host_name_is_not_resolved(host: str) -> None:
+def test_what_is_not_a_host_name_is_not_resolved(host: str) -> None:
     with pytest.raises(OSError, match=r"not a host name|not known|resolution"):
         LIMITED.resolve(host, 80)
 
 
 @pytest.mark.parametrize("entry", ["", "http://images.lab", "images.lab:80", "10.0.0.0/99"])
-def test_entry_that_is_no_host_is_an_error(entry: str) -> None:
+def test_entry_that_is_not_a_host_is_an_error(entry: str) -> None:
     with pytest.raises(ValueError, match="not an address, network or host name"):
         Reach.limited([entry])
 

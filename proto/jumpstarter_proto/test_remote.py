@@ -159,7 +159,7 @@ async def serving(
 
 
 @pytest.mark.parametrize("called", ["jumpstarter router", "jumpstarter controller"])
-async def test_what_the_pinned_certificate_signs_is_no_controller(
+async def test_what_the_pinned_certificate_signs_is_not_a_controller(
     tmp_path: Path, nursery: trio.Nursery, called: str
 ) -> None:
     """It may be a router."""

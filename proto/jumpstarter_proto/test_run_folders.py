@@ -89,7 +89,7 @@ def test_what_is_not_of_this_kind_stays(place: str) -> None:
     assert sorted(os.listdir(place)) == before
 
 
-def test_a_place_that_cannot_be_looked_at_is_no_error(place: str) -> None:
+def test_a_place_that_cannot_be_looked_at_is_not_an_error(place: str) -> None:
     assert sweep(f"{place}/none") == 0
 
 

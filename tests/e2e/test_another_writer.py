@@ -103,7 +103,7 @@ def test_a_lease_that_is_damaged_goes_on_and_nobody_else_notices(lab: Lab) -> No
     lab.until(lambda: lab.status("one") == "AVAILABLE")
 
 
-def test_what_is_no_record_is_said_and_disturbs_nobody(lab: Lab) -> None:
+def test_what_is_not_a_record_is_said_and_disturbs_nobody(lab: Lab) -> None:
     ann = lab.client("ann")
     with closing(sqlite3.connect(lab.data / "lab.sqlite", timeout=LIMIT)) as db:
         (number,) = db.execute("UPDATE numbers SET last = last + 1 RETURNING last").fetchone()

@@ -115,7 +115,7 @@ def test_a_code_that_another_host_has_used_is_said_and_a_new_one_is_tried(
     assert "this host is pi4 of" in machine.status()
 
 
-def test_a_cut_after_the_code_was_used_is_no_refusal(lab: Lab, machine: ImageHost, tmp_path: Path) -> None:
+def test_a_cut_after_the_code_was_used_is_not_a_refusal(lab: Lab, machine: ImageHost, tmp_path: Path) -> None:
     """The host has its identity, and nobody has written that it has: the code is the one that it was used with."""
     made = offer(lab)
     machine.write(site(made))

@@ -160,7 +160,7 @@ def test_a_token_for_somebody_else_does_not_count(provider: Provider, tmp_path: 
         assert clients(lab) == []
 
 
-def test_a_configuration_that_makes_no_sense_keeps_the_controller_from_starting(tmp_path: Path) -> None:
+def test_a_configuration_that_is_invalid_keeps_the_controller_from_starting(tmp_path: Path) -> None:
     file = tmp_path / "controller.yaml"
     file.write_text("authentication:\n  jwt:\n    - issuer: {url: https://x, audiences: [a]}\n")
     done = subprocess.run(

@@ -131,7 +131,7 @@ def test_no_command_ends_in_a_traceback_with_nothing_to_read_and_nowhere_to_writ
 @pytest.mark.parametrize(
     "program", ["jumpstarter", "jumpstarter-exporter", "jumpstarter-controller", "jumpstarter-router"]
 )
-def test_help_with_closed_streams_is_no_traceback(program: str, how: str) -> None:
+def test_help_with_closed_streams_is_not_a_traceback(program: str, how: str) -> None:
     done = subprocess.run(
         ["/bin/bash", "-c", f"{SCRIPTS / program} --help {how}"],
         stdout=subprocess.DEVNULL,

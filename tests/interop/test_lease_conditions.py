@@ -171,7 +171,7 @@ def test_no_selector_is_none(desk: Desk) -> None:
         ({"kind": "x", "tags": {f"t{n}": "" for n in range(11)}}, "INVALID_ARGUMENT", "tags"),
     ],
 )
-def test_what_makes_no_sense_is_refused(desk: Desk, words: Any, code: str, sentence: str) -> None:
+def test_invalid_input_is_rejected(desk: Desk, words: Any, code: str, sentence: str) -> None:
     seen, details = refused(desk.ann.client, "CreateLease", ask(**words))
     assert seen == code
     assert sentence in details

@@ -189,7 +189,7 @@ def test_a_wrong_passphrase_is_one_sentence(their_tls: Exporter, home: Path) -> 
     assert "Traceback" not in done.stderr
 
 
-def test_a_certificate_nobody_vouches_for_is_refused(their_tls: Exporter, home: Path) -> None:
+def test_a_certificate_that_no_ca_has_issued_is_rejected(their_tls: Exporter, home: Path) -> None:
     user = User(exporters.scripts(), their_tls, home)
     for name in ("SSL_CERT_FILE", "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"):
         del user.environment[name]

@@ -142,7 +142,7 @@ def test_an_api_server_takes_all_that_it_gives(
         ({**ENDPOINT, "ingress": {"enabled": True}}, "set router.endpoint to another name"),
     ],
 )
-def test_values_that_make_no_sense_are_refused_with_a_reason(
+def test_invalid_values_are_rejected_with_a_reason(
     template: Template, values: dict[str, Any], word: str
 ) -> None:
     with pytest.raises(ChartError, match=re.escape(word)):

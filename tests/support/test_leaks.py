@@ -39,7 +39,7 @@ def test_what_is_left_behind_is_named(run, kind: str) -> None:  # type: ignore[n
     done.stdout.fnmatch_lines([f"  {'process' if kind == 'an orphan' else kind} *"])
 
 
-def test_what_fixtures_keep_or_clear_away_is_no_fault(run) -> None:  # type: ignore[no-untyped-def]
+def test_what_fixtures_keep_or_clear_away_is_not_a_fault(run) -> None:  # type: ignore[no-untyped-def]
     done = run(
         "@pytest.fixture(scope='module')\n"
         "def shared():\n    with socket.socket() as one:\n        yield one\n"
@@ -52,11 +52,11 @@ def test_what_fixtures_keep_or_clear_away_is_no_fault(run) -> None:  # type: ign
     done.assert_outcomes(passed=2)
 
 
-def test_an_orphan_that_has_ended_is_no_fault(run) -> None:  # type: ignore[no-untyped-def]
+def test_an_orphan_that_has_ended_is_not_a_fault(run) -> None:  # type: ignore[no-untyped-def]
     run("def test_one():\n    subprocess.run('true & :', shell=True, check=True)\n").assert_outcomes(passed=1)
 
 
-def test_an_orphan_with_the_number_of_a_program_that_was_waited_for_is_no_fault(run) -> None:  # type: ignore[no-untyped-def]
+def test_an_orphan_with_the_number_of_a_program_that_was_waited_for_is_not_a_fault(run) -> None:  # type: ignore[no-untyped-def]
     run(
         "from tests.support import programs\n"
         "def test_one():\n"

@@ -57,7 +57,7 @@ def test_one_of_several_devices_must_be_named(command: Command, lab: FakeExporte
     assert len(lab.called) == 1
 
 
-def test_words_behind_two_hyphens_are_no_device(command: Command, lab: FakeExporter) -> None:
+def test_words_behind_two_hyphens_are_not_devices(command: Command, lab: FakeExporter) -> None:
     done = command("jumpstarter", "power", "cycle", "--", "rpi4")
     assert done.code == ExitCode.USAGE
     assert calls(lab) == []

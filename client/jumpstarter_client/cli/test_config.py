@@ -84,7 +84,7 @@ def test_what_is_wrong_is_one_sentence(command: Command, words: tuple[str, ...],
     assert done.err.count("\n") == (1 if sentence else 0)
 
 
-def test_no_token_is_no_configuration(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_token_is_not_a_configuration(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"two words\n")))
     done = command("jumpstarter", *CREATE)
     assert (done.code, "no valid token in" in done.err) == (1, True)

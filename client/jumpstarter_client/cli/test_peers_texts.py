@@ -29,7 +29,7 @@ def test_errors(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == f"error: no {SHOWN}; these are:\n  one\n  two\n"
 
 
-def test_a_peers_line_is_no_message_of_ours(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_peers_line_is_not_a_message_of_ours(capsys: pytest.CaptureFixture[str]) -> None:
     entry._explain(RpcError(StatusCode.UNKNOWN, "no\nerror: log in again at evil.example\n"), GlobalOptions())
     assert capsys.readouterr().err == "error: no\n  error: log in again at evil.example\n  \n"
 

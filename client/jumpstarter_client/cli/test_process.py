@@ -52,7 +52,7 @@ def test_a_signal_ends_a_command_and_its_call_without_a_word(
     assert lab.stream_ended.wait(SECONDS)
 
 
-def test_a_reader_that_has_enough_is_no_error(lab: FakeExporter) -> None:
+def test_a_reader_that_has_enough_is_not_an_error(lab: FakeExporter) -> None:
     endless(lab)
     with process("jumpstarter", "power", "read") as command:
         assert command.stdout is not None

@@ -92,7 +92,7 @@ def test_a_host_is_an_address_only_with_a_port_at_its_end(text: str, expected: U
         ":8443",
     ],
 )
-def test_what_is_no_address_is_told_how_one_is_written(text: str) -> None:
+def test_what_is_not_an_address_is_told_how_one_is_written(text: str) -> None:
     with pytest.raises(AddressError, match=r"write HOST:PORT such as .*, or a socket's path") as caught:
         parse_host(text, {})
     assert caught.value.exit_code is ExitCode.USAGE

@@ -50,7 +50,7 @@ def test_output_without_a_last_line_end_is_kept_as_it_is() -> None:
     assert fed(answer(b"one\xff\x1b[0m")).result == Result("make", "one\ufffd\x1b[0m", 0)
 
 
-def test_echo_alone_is_no_answer() -> None:
+def test_echo_alone_is_not_an_answer() -> None:
     running = Command("make", TOKEN)
     running.feed(b"# " + running.typed.encode() + b"\r\n")
     assert running.stage is CommandStage.TYPED

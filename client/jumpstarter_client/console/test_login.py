@@ -64,7 +64,7 @@ def test_silence_stays_silent_and_is_asked_less_and_less_often() -> None:
     assert waited[-1] == 5
 
 
-def test_kernel_message_behind_a_prompt_hides_nothing_and_is_no_answer() -> None:
+def test_kernel_message_behind_a_prompt_hides_nothing_and_is_not_an_answer() -> None:
     machine = login()
     assert machine.feed(b"rpi4 login: " + MESSAGE) == b"root\r"
     machine = login()
@@ -195,7 +195,7 @@ def test_new_password_that_is_asked_for_at_once() -> None:
     assert typed == [b"n3w secret\r", b"n3w secret\r"]
 
 
-def test_a_weak_password_that_is_taken_all_the_same_is_no_question() -> None:
+def test_a_weak_password_that_is_taken_all_the_same_is_not_a_question() -> None:
     machine = login(OLD, new_password=NEW)
     played(machine, b"rpi4 login: ", b"Password: ", CHANGE + b"New password: ")
     assert played(machine, b"\r\nBAD PASSWORD: ", b"it is too short\r\nRetype new password: ") == [
@@ -296,7 +296,7 @@ def test_what_the_board_said_before_tells_a_boot_loader_that_our_key_stopped(
 @pytest.mark.parametrize(
     "line", [b"Loading: ####", b"Loading: #", b"## Starting at 0x40 >", b"30 % ", b"a: >"]
 )
-def test_progress_of_a_boot_loader_is_no_prompt(line: bytes) -> None:
+def test_progress_of_a_boot_loader_is_not_a_prompt(line: bytes) -> None:
     machine = login()
     played(machine, None, b"\r\nU-Boot 2013.01 (Mar 02)\r\n" + line)
     assert machine.quiet_seconds >= 10

@@ -151,7 +151,7 @@ async def test_command_that_is_too_long_is_refused_before_a_byte_is_sent() -> No
     assert await theirs.receive_some() == b""
 
 
-async def test_boot_loader_that_takes_the_line_is_no_shell(autojump_clock: trio.testing.MockClock) -> None:
+async def test_boot_loader_that_takes_the_line_is_not_a_shell(autojump_clock: trio.testing.MockClock) -> None:
     async def play(stream: Board) -> None:
         token = await take_command(stream)
         await stream.send_all(b"Unknown command 'eval' - try 'help'\r\nJS" + token + b"=1;\r\n=> ")
@@ -227,7 +227,7 @@ async def test_reboot_that_does_not_come_to_an_end_is_told_at_the_time_out(
             await shell.run("make", timeout=60)
 
 
-async def test_command_that_prints_a_boot_log_is_no_reboot(autojump_clock: trio.testing.MockClock) -> None:
+async def test_command_that_prints_a_boot_log_is_not_a_reboot(autojump_clock: trio.testing.MockClock) -> None:
     log = b"\r\nU-Boot 2024.01\r\n[    0.000000] Booting Linux\r\n\r\nrpi4 login: "
 
     async def play(stream: Board) -> None:

@@ -106,7 +106,7 @@ def test_a_file_or_an_alias_that_the_environment_names_counts_before_its_own(tmp
         ("JMP_RETRY_TIMEOUT", "nan", "at least 0"),
     ],
 )
-def test_what_makes_no_sense_in_the_environment(variable: str, value: str, sentence: str) -> None:
+def test_invalid_values_in_the_environment(variable: str, value: str, sentence: str) -> None:
     with pytest.raises(ClientConfigError) as caught:
         load(None, OWN | {variable: value})
     assert sentence in str(caught.value)

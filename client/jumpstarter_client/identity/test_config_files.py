@@ -73,7 +73,7 @@ def test_an_alias_that_somebody_else_has_is_left_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("alias", ["", "../lab", "a/b", "a.b", "-x", "a\nb"])
-def test_what_is_no_alias(tmp_path: Path, alias: str) -> None:
+def test_what_is_not_an_alias(tmp_path: Path, alias: str) -> None:
     files = ConfigFiles(tmp_path)
     for refused in (lambda: files.save(alias, ANN), lambda: files.use(alias), lambda: files.delete(alias)):
         with pytest.raises(ClientConfigError, match="is not a valid configuration name"):
@@ -144,7 +144,7 @@ def test_drivers_that_are_allowed_anew_replace_those_in_the_file(tmp_path: Path)
     assert "# the queue is long" in path.read_text()
 
 
-def test_a_file_that_is_no_configuration_is_replaced(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_configuration_is_replaced(tmp_path: Path) -> None:
     files = ConfigFiles(tmp_path)
     path = files.save("lab", ANN)
     path.write_text("[")

@@ -101,7 +101,7 @@ async def test_a_controller_that_was_never_reached_is_an_error_at_once(
     assert trio.current_time() < 0.1
 
 
-async def test_a_refusal_is_no_reason_to_ask_again(
+async def test_a_refusal_is_not_a_reason_to_ask_again(
     lab: FakeController, controller: ControllerClient, autojump_clock: trio.testing.MockClock
 ) -> None:
     async def full() -> None:

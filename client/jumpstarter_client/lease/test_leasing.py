@@ -84,7 +84,7 @@ def test_durations(text: str, expected: float) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "0", "soon", "-5", "30x", "m30", "P", "PT"])
-def test_what_is_no_duration(text: str) -> None:
+def test_what_is_not_a_duration(text: str) -> None:
     with pytest.raises(TimeFormatError, match="30m"):
         parse_duration(text)
 
@@ -134,7 +134,7 @@ def test_files_aliases_and_the_environment(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text", ["[]", "kind: ExporterConfig", "metadata: x", "a: [", FILE.replace("token: secret", "")]
 )
-def test_files_that_make_no_sense(tmp_path: Path, text: str) -> None:
+def test_invalid_files(tmp_path: Path, text: str) -> None:
     path = tmp_path / "x.yaml"
     path.write_text(text)
     with pytest.raises((ClientConfigError, ConfigError), match=r"x\.yaml"):

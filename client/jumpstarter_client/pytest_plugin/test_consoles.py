@@ -91,7 +91,7 @@ async def test_a_console_that_ends_or_stalls_is_waited_for_no_longer(autojump_cl
         assert trio.current_time() == begun
 
 
-async def test_a_position_that_cannot_be_had_is_no_error_of_the_test(autojump_clock: MockClock) -> None:
+async def test_a_position_that_cannot_be_had_is_not_an_error_of_the_test(autojump_clock: MockClock) -> None:
     class Gone(Console):
         async def position_async(self) -> int:
             raise ConnectError("the exporter is gone")

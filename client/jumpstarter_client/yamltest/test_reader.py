@@ -101,7 +101,7 @@ always:
         ("- power.on", "the file is not a mapping"),
     ],
 )
-def test_what_makes_no_sense_is_named_with_its_place(tmp_path: Path, text: str, words: str) -> None:
+def test_invalid_input_is_named_with_its_place(tmp_path: Path, text: str, words: str) -> None:
     with pytest.raises(ConfigError) as caught:
         made(tmp_path, text)
     assert words in str(caught.value)

@@ -228,7 +228,7 @@ async def test_a_clean_up_that_fails_is_the_exit_code_of_a_test_whose_steps_were
     assert (await Run(root, tmp_path / "a.yaml", text).run()).exit_code is CODES[code]
 
 
-async def test_a_try_that_another_one_made_good_is_no_part_of_the_exit_code(
+async def test_a_try_that_another_one_made_good_is_not_part_of_the_exit_code(
     root: DriverClient, exporter: FakeExporter, tmp_path: Path, autojump_clock: trio.testing.MockClock
 ) -> None:
     tries: list[str] = []

@@ -60,7 +60,7 @@ def test_wherever_it_was_cut_short_it_goes_on_from_there() -> None:
         assert plan_of(whole, store.snapshot(), KEY).done == 5
 
 
-def test_what_is_there_of_others_is_named_and_what_is_no_part_of_the_lab_goes_last() -> None:
+def test_what_is_there_of_others_is_named_and_what_is_not_part_of_the_lab_goes_last() -> None:
     store = MemoryStore()
     eve = Client(namespace="lab", name="eve")
     fill(store, eve, Client(namespace="lab", name="ann", uid="another"), MOVING)

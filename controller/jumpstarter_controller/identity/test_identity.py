@@ -91,7 +91,7 @@ def test_a_token_is_known_again_until_it_ends() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "a.b.c", "x" * 20000])
-def test_what_is_no_token(text: str) -> None:
+def test_what_is_not_a_token(text: str) -> None:
     with pytest.raises(TokenError):
         issuer().verify(text)
 

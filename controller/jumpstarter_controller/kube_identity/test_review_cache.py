@@ -89,7 +89,7 @@ def test_a_token_says_whose_it_is() -> None:
     st.sampled_from(["aud", "exp", "iat", "kubernetes.io"]),
     st.none() | st.text() | st.lists(st.text()) | st.booleans(),
 )
-def test_what_is_no_token_of_a_lab_says_nothing(key: str, value: Any) -> None:
+def test_what_is_not_a_token_of_a_lab_says_nothing(key: str, value: Any) -> None:
     claims = full() | {key: value}
     if key not in {"exp", "iat"}:
         assert claims_of(token(claims)) is None

@@ -192,7 +192,7 @@ def test_a_revision_of_somebody_else_is_none(text: str, off: int) -> None:
         ({"leases": 1, "tag_filter": "a in b"}, "a in b"),
     ],
 )
-def test_what_is_no_wish_is_refused(wish: dict[str, Any], why: str) -> None:
+def test_what_is_not_a_wish_is_rejected(wish: dict[str, Any], why: str) -> None:
     with pytest.raises(RpcError, match=why) as refused:
         WatchFilter("lab", "ann", pb.WatchRequest(**wish))
     assert refused.value.code is StatusCode.INVALID_ARGUMENT

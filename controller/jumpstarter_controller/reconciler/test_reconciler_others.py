@@ -221,7 +221,7 @@ async def test_a_board_of_whose_lease_nobody_knows_is_given_to_another_when_ther
     await until(reconciler, lambda one: one is not None and one.active)
 
 
-async def test_a_lease_whose_client_comes_later_is_no_lease_of_nobodys(
+async def test_a_lease_whose_client_comes_later_is_not_a_lease_of_nobodys(
     store: Shared, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Records of different kinds come as they like."""

@@ -221,7 +221,7 @@ async def test_estimates_count_on_boards_that_other_controllers_have() -> None:
         assert reconciler.queue_positions()[MINE].seconds == 60.0
 
 
-async def test_a_command_that_another_controller_has_heard_of_is_believed_at_once() -> None:
+async def test_a_command_that_another_controller_has_heard_of_is_trusted_at_once() -> None:
     reconciler = Reconciler(MemoryStore(), replica="one")
 
     def begun(draft: Draft, now: float) -> None:

@@ -42,7 +42,7 @@ NONSENSE = [
 
 
 @pytest.mark.parametrize("text", NONSENSE)
-def test_what_makes_no_sense_is_refused(text: str) -> None:
+def test_invalid_input_is_rejected(text: str) -> None:
     with pytest.raises(SelectorError):
         parse(text)
 

@@ -84,7 +84,7 @@ async def test_who_switched_the_board_is_the_leases_client(lab: Lab, one: Identi
     assert call in await entries(lab, lease=lease)
 
 
-async def test_a_lease_of_another_exporter_is_believed_by_nobody(lab: Lab, one: Identity) -> None:
+async def test_a_lease_of_another_exporter_is_trusted_by_nobody(lab: Lab, one: Identity) -> None:
     ann = await lab.made(Kind.CLIENT, ANN)
     lease = await lab.leased(ann, one)
     two = await lab.made(Kind.EXPORTER, Key("default", "two"))

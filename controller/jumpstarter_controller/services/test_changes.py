@@ -114,7 +114,7 @@ NONSENSE: list[tuple[StatusCode, str, client_pb2.Lease]] = [
 @pytest.mark.parametrize(
     ("code", "words", "wish"), NONSENSE, ids=[f"{n[1]}-{i}" for i, n in enumerate(NONSENSE)]
 )
-def test_what_makes_no_sense_is_refused(
+def test_invalid_input_is_rejected(
     draft: Draft, code: StatusCode, words: str, wish: client_pb2.Lease
 ) -> None:
     refused(code, words, lambda: changes.create_lease(draft, NOW, ANN, "", wish))

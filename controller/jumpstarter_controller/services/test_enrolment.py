@@ -182,7 +182,7 @@ async def test_the_last_code_for_an_object_is_the_one_that_counts(lab: Lab) -> N
     await lab.enrol(second)
 
 
-async def test_an_object_that_exists_needs_renew_and_its_old_tokens_count_no_more(lab: Lab) -> None:
+async def test_an_object_that_exists_needs_renew_and_its_old_tokens_are_no_longer_valid(lab: Lab) -> None:
     before = await lab.enrol(await lab.pair(labels={"board": "rpi4"}))
     with pytest.raises(RpcError, match="--renew") as caught:
         await lab.pair()

@@ -299,7 +299,7 @@ async def test_exporters_that_do_not_answer_take_what_they_get(lab: Lab) -> None
         assert (await anext(stream)).lease_name == "mine"
 
 
-async def test_an_offer_is_no_lease_on_jumpstarters_own_stream(
+async def test_an_offer_is_not_a_lease_on_jumpstarters_own_stream(
     lab: Lab, mock_clock: trio.testing.MockClock
 ) -> None:
     ann, one = await lab.made(Kind.CLIENT, ANN), await online(lab)

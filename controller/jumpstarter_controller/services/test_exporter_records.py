@@ -83,7 +83,7 @@ def test_devices_are_kept_down_to_some_depth() -> None:
     assert found[-1].path == ".".join(["d"] * MAX_DEPTH)
 
 
-def test_a_call_that_has_lasted_for_days_is_believed() -> None:
+def test_a_call_that_has_lasted_for_days_is_trusted() -> None:
     call = exporter_pb2.DeviceCall(device="power", method="on", seconds=10 * 86400.0, age_seconds=3600.0)
     entry = call_entry(call, ONE, 1e9, lambda _: None, None)
     assert (entry.seconds, entry.time) == (864000.0, 1e9 - 3600)

@@ -49,7 +49,7 @@ def test_a_report_is_kept_within_bounds() -> None:
     assert len(kept(**{f"m{number}": 1.0 for number in range(100)}).measures) == MAX_MEASURES
 
 
-def test_what_makes_no_sense_is_not_kept() -> None:
+def test_invalid_input_is_not_kept() -> None:
     report = kept(finding(key="Evil"), finding(key=""), finding(key="a.b.c"), finding(severity="dead"))
     assert [(one.key, one.severity) for one in report.findings] == [("power.undervoltage", "unknown")]
     assert report.omitted == 3

@@ -213,7 +213,7 @@ async def test_a_revision_that_is_none_gets_a_snapshot(
         ({"exporters": True, "exporter_filter": "a in b"}, "a in b"),
     ],
 )
-async def test_what_is_no_wish_is_refused_in_a_sentence(
+async def test_what_is_not_a_wish_is_rejected_in_a_sentence(
     lab: Lab, ann: Identity, wish: dict[str, Any], why: str
 ) -> None:
     with pytest.raises(RpcError, match=why) as refused:

@@ -118,7 +118,7 @@ async def test_nobody_becomes_who_is_there_already_nor_an_exporter_nor_one_of_ou
         assert [*lab.reconciler.committed.all(Exporter)] == []
 
 
-async def test_their_tokens_are_not_ours_to_renew_and_count_no_more_when_they_are_disabled() -> None:
+async def test_their_tokens_are_not_ours_to_renew_and_are_no_longer_valid_when_they_are_disabled() -> None:
     async with running() as lab:
         ann = identity("dex:ann", "ann")
         await lab.lists(ann)

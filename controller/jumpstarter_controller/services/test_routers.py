@@ -60,6 +60,6 @@ def test_without_routers_the_caller_hears_what_to_do() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "host:port", "host:1,site", "host:1,site=a b", "host:1,=x"])
-def test_what_is_no_router_is_a_sentence(text: str) -> None:
+def test_what_is_not_a_router_is_a_sentence(text: str) -> None:
     with pytest.raises(EndpointError):
         Router.parse(text)

@@ -111,7 +111,7 @@ LARGE = '{"namespace":"lab","name":"x","client":"ann","selector":"' + "x" * MAX_
         pytest.param(b"\xff", b"\xff", "malformed", id="no text"),
     ],
 )
-def test_no_more_of_a_row_is_read_than_shows_that_it_is_no_record(
+def test_no_more_of_a_row_is_read_than_shows_that_it_is_not_a_record(
     store: SqliteStore,
     other: SqliteStore,
     path: Path,

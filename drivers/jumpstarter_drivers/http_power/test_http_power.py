@@ -440,7 +440,7 @@ def test_data_is_not_sent_with_a_method_that_has_none(method: str) -> None:
         HttpPower(power_on=HttpEndpoint(url=url, method=method, data="on=1"), power_off=HttpEndpoint(url=url))
 
 
-def test_a_state_with_too_few_digits_is_no_state_of_the_outlet() -> None:
+def test_a_state_with_too_few_digits_is_not_a_state_of_the_outlet() -> None:
     def model(device: WebOutlets, asked: Asked) -> Reply:
         return Reply('<div id="state">00</div>')
 

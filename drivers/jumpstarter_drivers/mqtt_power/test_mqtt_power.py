@@ -100,7 +100,7 @@ def listener(port: int, topic: str, heard: list[str]) -> Iterator[Client]:
         client.loop_stop()
 
 
-def test_what_the_broker_kept_is_no_answer(port: int) -> None:
+def test_what_the_broker_kept_is_not_an_answer(port: int) -> None:
     kept = {"RESULT": '{"POWER":"ON"}', "STATUS10": '{"StatusSNS":{"ENERGY":{"Power":24}}}'}
     with listener(port, "none", []) as keeper:
         for topic, text in kept.items():
@@ -158,7 +158,7 @@ def test_no_broker_is_one_sentence() -> None:
         client.on()
 
 
-def test_what_is_no_broker_is_one_sentence() -> None:
+def test_what_is_not_a_broker_is_one_sentence() -> None:
     with (
         socket.create_server(("127.0.0.1", 0)) as silent,
         serve(outlet(silent.getsockname()[1], "any", timeout=1.0)) as client,

@@ -182,7 +182,7 @@ def test_supplies_without_a_meter_say_so() -> None:
         ({"children": {"a": MockPower()}, "wait": -1}, "wait is -1"),
     ],
 )
-def test_a_group_that_makes_no_sense_is_refused(config: dict[str, Any], complaint: str) -> None:
+def test_a_group_that_is_invalid_is_rejected(config: dict[str, Any], complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         SupplyGroup(**config)
 
@@ -249,7 +249,7 @@ def test_a_command_measures_with_names(printed: str, expected: PowerReading, tmp
 
 
 @pytest.mark.parametrize("printed", ["", "true", "lots", "[1]", '{"power": "3"}', '{"power": NaN}', "1e999"])
-def test_what_is_no_measurement_is_said(printed: str, tmp_path: Path) -> None:
+def test_what_is_not_a_measurement_is_said(printed: str, tmp_path: Path) -> None:
     read = script(tmp_path / "read", f"printf '%s' '{printed}'")
     with (
         serve(CommandPower(power_on="true", power_off="true", power_read=read)) as client,
@@ -338,6 +338,6 @@ def test_what_a_command_prints_is_bounded() -> None:
 @pytest.mark.parametrize(
     ("command", "complaint"), [("", "is not a command"), ([], "is not a command"), ("a 'b", "not closed")]
 )
-def test_what_is_no_command_is_refused(command: Any, complaint: str) -> None:
+def test_what_is_not_a_command_is_rejected(command: Any, complaint: str) -> None:
     with pytest.raises(ValueError, match=f"power_off .*{complaint}"):
         CommandPower(power_on="true", power_off=command)

@@ -301,7 +301,7 @@ WRONG: list[dict[str, Any]] = [{"baudrate": 0}, {"cps": 0}, {"cps": -1}, {"port_
 
 
 @pytest.mark.parametrize("config", [{"url": ""}, *({"url": "/dev/x"} | more for more in WRONG)])
-def test_configuration_that_makes_no_sense(config: dict[str, Any]) -> None:
+def test_invalid_configuration(config: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="it takes"):
         PySerial(**config)
 
@@ -362,7 +362,7 @@ async def test_the_last_line_of_a_test_reaches_the_port(cable: Cable, tmp_path: 
     assert (await cable.receive(len(line))).decode() == line
 
 
-async def test_a_test_whose_last_line_the_port_does_not_take_is_no_success(
+async def test_a_test_whose_last_line_the_port_does_not_take_is_not_a_success(
     cable: Cable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(base, "LEAVE_SECONDS", 0.2)

@@ -133,7 +133,7 @@ def test_unknown_content_is_written_when_the_user_insists(card: Path, tmp_path: 
         assert card.read_bytes() == UNKNOWN
 
 
-def test_users_word_counts_where_no_client_is_believed(card: Path, tmp_path: Path) -> None:
+def test_users_word_counts_where_no_client_is_trusted(card: Path, tmp_path: Path) -> None:
     path = tmp_path / "image.img"
     path.write_bytes(UNKNOWN)
     with storage(card, content_check="refuse") as client:

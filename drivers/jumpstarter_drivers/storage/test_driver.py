@@ -752,7 +752,7 @@ async def test_block_storage_waits_for_udevs_word_where_there_is_any(
     ("config", "words"),
     [({"size": 0}, "at least one byte"), ({"storage_timeout": 0}, "seconds above 0")],
 )
-def test_configuration_that_makes_no_sense_is_refused(config: dict[str, object], words: str) -> None:
+def test_invalid_configuration_is_rejected(config: dict[str, object], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         FileStorage(**config)  # type: ignore[arg-type]
 

@@ -111,7 +111,7 @@ async def test_line_that_is_longer_than_u_boots_is_not_typed() -> None:
 
 
 @pytest.mark.parametrize("key", ["", "a b", "a=b", "a;reset", "$a", "a\nb"])
-async def test_names_that_are_no_variables_are_not_typed(key: str) -> None:
+async def test_names_that_are_not_variables_are_not_typed(key: str) -> None:
     async with stopped_async() as uboot:
         with pytest.raises(ValueError, match="not a valid variable name"):
             await uboot.set_env.aio(key, "x")

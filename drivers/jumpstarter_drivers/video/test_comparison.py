@@ -88,7 +88,9 @@ def test_region_that_is_none(reference: Path, region: list[int], sentence: str) 
         Reference(reference, region)
 
 
-def test_reference_that_is_no_picture_and_picture_that_is_too_large(tmp_path: Path, reference: Path) -> None:
+def test_reference_that_is_not_a_picture_and_picture_that_is_too_large(
+    tmp_path: Path, reference: Path
+) -> None:
     (tmp_path / "text.png").write_text("no picture")
     with pytest.raises(PictureError, match="cannot be read as a picture"):
         Reference(tmp_path / "text.png")

@@ -388,7 +388,7 @@ async def test_certificates_are_read_once_and_a_wrong_file_is_named(tmp_path: Pa
         ("stall_timeout", 0.0, "stall_timeout is 0.0"),
     ],
 )
-def test_configuration_that_makes_no_sense(key: str, value: object, sentence: str) -> None:
+def test_invalid_configuration(key: str, value: object, sentence: str) -> None:
     values: dict[str, Any] = {"url": "http://camera.lab/"} | {key: value}
     with pytest.raises(ValueError, match=sentence):
         HttpVideo(**values)

@@ -128,7 +128,7 @@ async def test_other_sites_may_not_embed_what_is_sent() -> None:
         b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
     ],
 )
-async def test_what_is_no_request_is_answered_and_the_page_goes_on(request_: bytes) -> None:
+async def test_what_is_not_a_request_is_answered_and_the_page_goes_on(request_: bytes) -> None:
     async with shown() as page:
         assert (await page.send(request_))[0] == 400
         assert (await page.ask(page.path, method="POST"))[0] == 405

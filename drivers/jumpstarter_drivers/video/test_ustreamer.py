@@ -256,7 +256,7 @@ def test_process_ends_with_a_killed_exporter(camera: FakeCamera) -> None:
     trio.run(until_there_is_no_process, camera)
 
 
-async def test_ustreamers_own_picture_is_no_picture_of_the_board(tmp_path: Path, ustreamer: None) -> None:
+async def test_ustreamers_own_picture_is_not_a_picture_of_the_board(tmp_path: Path, ustreamer: None) -> None:
     """NO SIGNAL would pass for the board's screen; viewers of the stream see it."""
     node = tmp_path / "video0"
     node.touch()
@@ -288,7 +288,7 @@ async def test_ustreamers_own_picture_is_no_picture_of_the_board(tmp_path: Path,
         ({"fps": 0}, "fps is 0"),
     ],
 )
-def test_configuration_that_makes_no_sense(values: dict[str, Any], sentence: str) -> None:
+def test_invalid_configuration(values: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         UStreamer(**values)
 

@@ -149,7 +149,7 @@ async def test_end_of_the_exporter_pulls_the_plug() -> None:
     assert not hardware.powered
 
 
-def test_configuration_that_makes_no_sense_is_refused() -> None:
+def test_invalid_configuration_is_rejected() -> None:
     with pytest.raises(ValueError, match="boot_seconds is -1"):
         VirtualBoard(boot_seconds=-1)
     with pytest.raises(ValueError, match="boot_delay is 10"):

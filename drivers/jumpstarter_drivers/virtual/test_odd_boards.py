@@ -55,7 +55,7 @@ def test_progress_is_recorded_line_by_line(capsysbinary: pytest.CaptureFixture[b
 
 
 @pytest.mark.parametrize("prompt", ["Marvell>> ", "u-boot# ", "MX6Q SABRESD U-Boot > ", "ZynqMP> "])
-def test_boot_loader_of_a_vendor_is_no_shell(prompt: str) -> None:
+def test_boot_loader_of_a_vendor_is_not_a_shell(prompt: str) -> None:
     with odd(loader_prompt=prompt, boot_delay=9) as client, client.serial.console() as console:
         # A key counts in the countdown only, each second of which begins with a backspace.
         while console.expect(prompt, "autoboot", "\b", timeout=20).index != 0:
@@ -93,7 +93,7 @@ def test_a_shell_that_runs_itself_comes_to_an_end(line: str) -> None:
     assert board.state is FirmwareState.SHELL
 
 
-def test_what_makes_no_sense_is_refused() -> None:
+def test_invalid_input_is_rejected() -> None:
     with pytest.raises(ValueError, match=re.escape("no quirk 'nope'; there are escapes")):
         VirtualBoard(quirks=["nope"])
     with pytest.raises(ValueError, match="set `root_password`"):

@@ -84,7 +84,7 @@ async def test_a_command_is_told_who_serves_the_board_and_how_it_is_reached(file
     assert list(folder.iterdir()) == []
 
 
-async def test_nobody_else_is_believed_about_where_a_board_is_served(
+async def test_nobody_else_is_trusted_about_where_a_board_is_served(
     file: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with exclusive_claim(file, endpoint="lab:8082", socket="/run/x.sock"):

@@ -598,7 +598,7 @@ def test_a_lease_that_waited_is_like_a_new_one_and_a_drained_board_stays_so() ->
         {"version": 1, "lease": "one", "client": "ann", "phase": ["leased"]},
     ],
 )
-def test_nobody_gets_a_board_whose_record_makes_no_sense_before_its_controller_has_spoken(
+def test_nobody_gets_a_board_whose_record_is_invalid_before_its_controller_has_spoken(
     record: object,
 ) -> None:
     def found() -> Occupancy:
@@ -645,7 +645,7 @@ def test_a_board_that_a_later_version_has_drained_stays_drained() -> None:
 
 
 @pytest.mark.parametrize("end", [float("nan"), float("inf"), -1, 10**400, "soon", None])
-def test_an_end_that_is_no_time_is_none(end: object) -> None:
+def test_an_end_that_is_not_a_time_is_none(end: object) -> None:
     board = Occupancy()
     plain = {"version": 1, "lease": "one", "client": "ann", "phase": "leased"}
     board.restore({**plain, "end": end, "until": 5}, 0, WALL)

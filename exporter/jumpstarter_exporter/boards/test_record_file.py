@@ -23,7 +23,7 @@ async def test_what_was_written_is_read_by_the_next_and_by_nobody_else(tmp_path:
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"[" * 100_000, b"\xff", b"NaN"])
-async def test_what_is_no_record_is_said_and_kept_aside(
+async def test_what_is_not_a_record_is_said_and_kept_aside(
     tmp_path: Path, text: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     record = RecordFile(tmp_path, "rpi4", tmp_path / "one.yaml")

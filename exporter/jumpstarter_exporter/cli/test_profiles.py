@@ -147,7 +147,7 @@ def test_a_device_that_is_not_there_is_exit_code_3(
     assert "there is no device '/dev/ttyUSB7'; name a node" in err
 
 
-def test_a_file_that_is_no_database_says_how_to_write_one(
+def test_a_file_that_is_not_a_database_says_how_to_write_one(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     code, _, err = run(capsys, Host(), tmp_path, "suggest")

@@ -312,7 +312,7 @@ AT = "1: export.rpi4.children.power"
         ("# nothing", "the file is empty"),
     ],
 )
-def test_what_makes_no_sense_is_named(tmp_path: Path, text: str, words: str) -> None:
+def test_invalid_input_is_named(tmp_path: Path, text: str, words: str) -> None:
     said = complaint(tmp_path, text)
     assert words in said
     assert "\n" not in said
@@ -351,7 +351,7 @@ def test_the_base_of_other_drivers_names_them(tmp_path: Path, written: str) -> N
     assert any(name in said for name in known_types())
 
 
-def test_what_a_driver_module_offers_besides_is_no_type() -> None:
+def test_what_a_driver_module_offers_besides_is_not_a_type() -> None:
     assert "serial.PySerial" in known_types()
     assert "serial.SerialCore" not in known_types()
 
@@ -446,7 +446,7 @@ def test_a_file_of_which_no_device_can_be_made_is_an_error(tmp_path: Path) -> No
         (b"[" * 5000, "not YAML"),
     ],
 )
-def test_files_that_are_no_configuration(tmp_path: Path, content: bytes, words: str) -> None:
+def test_files_that_are_not_configurations(tmp_path: Path, content: bytes, words: str) -> None:
     file = tmp_path / "lab.yaml"
     file.write_bytes(content)
     with pytest.raises(ConfigError, match=words):

@@ -108,7 +108,7 @@ def test_a_folder(tmp_path: Path) -> None:
     assert f"named good, as {tmp_path / 'good.yaml'}; give one of them another" in found[6]
 
 
-def test_a_file_whose_name_ends_otherwise_is_no_board_and_not_passed_over(tmp_path: Path) -> None:
+def test_a_file_whose_name_ends_otherwise_is_not_a_board_and_not_passed_over(tmp_path: Path) -> None:
     for name in ("good.yaml", "good.yml", "other.yml", "loud.YAML", "notes.md", "good.yml~", ".hidden.yml"):
         (tmp_path / name).write_text(DEVICES)
     assert lines(tmp_path) == [

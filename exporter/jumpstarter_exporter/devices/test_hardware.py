@@ -76,7 +76,7 @@ def test_what_is_below_a_required_device_is_required() -> None:
     assert missing_hardware(devices) is not None
 
 
-def test_what_cannot_be_made_is_no_group() -> None:
+def test_what_cannot_be_made_is_not_a_group() -> None:
     devices = board(power=part(), net=replace(Spec(Composite, {}, fault="no such type"), required=True))
     lack = missing_hardware(devices)
     assert lack is not None

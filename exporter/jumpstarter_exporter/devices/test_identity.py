@@ -73,7 +73,7 @@ def test_a_slot_of_a_card_reader_stays_who_it_is_whatever_is_on_the_card_in_anot
     assert second().key == second("vfat").key == second("vfat", "ext4").key
 
 
-def test_a_serial_number_that_two_had_at_one_time_counts_no_more_when_one_is_left() -> None:
+def test_a_serial_number_that_two_devices_had_is_not_used_when_one_is_left() -> None:
     shared = shared_serials(plugged((2, FT232R, "X7"), (3, FT232R, "X7")).tree)
     alone = plugged((2, FT232R, "X7"))
     assert ttys(alone)["1-1.2"].source is IdentitySource.SERIAL

@@ -48,7 +48,7 @@ def host_with(ids: str, serial: str = "", model: str = "", interfaces: str = UAR
     return host, host.plug(root, 1, ids, serial, model, interfaces)
 
 
-def test_no_name_is_no_device() -> None:
+def test_no_name_is_not_a_device() -> None:
     host, _ = host_with("0403:6001", "A5")
     assert host.tree.find("") == []
 
@@ -172,7 +172,7 @@ def test_of_a_cameras_nodes_one_gives_pictures(ids: str, resolution: str | None)
     assert match.config["device"] == "/dev/video0"
 
 
-def test_the_serial_chip_of_an_sdwire_is_no_console() -> None:
+def test_the_serial_chip_of_an_sdwire_is_not_a_console() -> None:
     host = Host()
     (root,) = host.controller("/devices/pci0000:00/0000:00:14.0", 1, 2)
     mux = host.plug(root, 1, "0424:2640", interfaces=HUB)

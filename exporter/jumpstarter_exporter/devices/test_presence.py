@@ -143,7 +143,7 @@ async def test_what_was_never_there_is_not_said_to_be_unplugged_and_is_told_when
 
 
 @pytest.mark.parametrize("url", ["/dev/tty\0", 5, ["/dev/ttyUSB0"]])
-async def test_what_is_no_name_of_a_node_is_followed_by_nobody_and_the_boards_neighbours_are(
+async def test_what_is_not_a_name_of_a_node_is_followed_by_nobody_and_the_boards_neighbours_are(
     url: Any,
 ) -> None:
     children = {"wrong": Spec(Adapter, {"url": url}), "dev": Spec(Adapter, {"url": BY_ID})}

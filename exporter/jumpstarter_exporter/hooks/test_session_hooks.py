@@ -79,7 +79,7 @@ async def test_users_hear_how_long_the_hook_took_for_the_one_before(
     assert seconds.before_lease == 0, "by a clock that stands"
 
 
-async def test_a_message_that_is_no_file_or_too_long_is_no_message() -> None:
+async def test_a_message_that_is_not_a_file_or_too_long_is_not_a_message() -> None:
     script = 'ln -s /etc/passwd "$JMP_MOTD_FILE"'
     async with living(Hooks(before_lease=Hook(script=script))) as (session, life):
         life.begin()

@@ -241,7 +241,7 @@ def test_how_many_configurations_and_boards_there_are_is_said() -> None:
     ]
 
 
-def test_what_this_user_may_not_see_is_no_fault_of_it_and_an_identity_is_named() -> None:
+def test_what_this_user_may_not_see_is_not_a_fault_of_it_and_an_identity_is_named() -> None:
     hidden = ConfigurationFacts(unseen={"/var/lib/jumpstarter": "its secret"})
     assert told(list(judge_configuration(hidden, NOW))) == [("config.unread", "unknown")]
     found = list(

@@ -59,7 +59,7 @@ def test_temperature_is_that_of_the_processor(tmp_path: Path) -> None:
     assert read_hardware.read_temperature(files) == TemperatureFacts(48.312, "cpu-thermal", 110.0)
 
 
-def test_a_critical_temperature_that_makes_no_sense_is_none(tmp_path: Path) -> None:
+def test_a_critical_temperature_that_is_invalid_is_none(tmp_path: Path) -> None:
     zone = {
         "sys/class/thermal/thermal_zone0/type": "x86_pkg_temp\n",
         "sys/class/thermal/thermal_zone0/temp": "40000\n",
@@ -154,7 +154,7 @@ def test_disks(tmp_path: Path) -> None:
     assert facts.wear == (DiskWear("mmcblk0", 30, 1),)
 
 
-def test_what_a_sandbox_mounts_read_only_is_no_card_that_fails(tmp_path: Path) -> None:
+def test_what_a_sandbox_mounts_read_only_is_not_a_card_that_fails(tmp_path: Path) -> None:
     sandbox = MOUNTINFO.replace("/var/lib rw,", "/var/lib ro,")
     facts = read_system.read_storage(
         write(tmp_path, {"proc/self/mountinfo": sandbox, "var/lib/x": ""}),

@@ -319,7 +319,7 @@ async def test_why_nobody_leases_it_is_what_its_host_reads(
         exporter.end()
 
 
-async def test_failures_after_a_long_time_are_no_reason_to_give_up(
+async def test_failures_after_a_long_time_are_not_a_reason_to_give_up(
     configure: Configure, lab: Lab, autojump_clock: trio.testing.MockClock
 ) -> None:
     async with running(configure, lab, GIVES_UP) as exporter:

@@ -545,7 +545,7 @@ async def test_a_reload_that_makes_other_devices_of_what_is_plugged_in_says_so(r
         assert await reload(door) == {"pi4": "unchanged"}
 
 
-async def test_a_board_that_waits_for_its_first_device_is_no_fault(
+async def test_a_board_that_waits_for_its_first_device_is_not_a_fault(
     relays: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:
     (relays.home / "config" / "boards.yaml").write_text(TWO_BOARDS)

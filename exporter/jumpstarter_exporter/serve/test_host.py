@@ -528,7 +528,7 @@ async def test_insecure_says_so(daemon: Daemon) -> None:
         (["--confg", "x"], "--config"),
     ],
 )
-def test_options_that_make_no_sense(daemon: Daemon, words: list[str], complaint: str) -> None:
+def test_invalid_options(daemon: Daemon, words: list[str], complaint: str) -> None:
     code, said = daemon.fails("run", "--config", daemon.config, "--socket", daemon.socket, *words)
     assert code == 2
     assert complaint in said
@@ -739,7 +739,7 @@ async def test_users_of_the_network_do_not_reach_the_host_by_a_url(daemon: Daemo
             assert "Connection refused" in await read_url(channel)
 
 
-def test_configuration_that_allows_what_is_no_host_is_refused(daemon: Daemon) -> None:
+def test_configuration_that_allows_what_is_not_a_host_is_rejected(daemon: Daemon) -> None:
     daemon.config.write_text(daemon.config.read_text() + '\nfetch: {allow: ["http://x"]}\n')
     code, said = daemon.fails("run", "--config", daemon.config, "--socket", daemon.socket)
     assert code == ExitCode.USAGE

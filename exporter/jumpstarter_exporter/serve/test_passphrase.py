@@ -52,7 +52,7 @@ async def test_with_it_calls_pass(serve: Serve) -> None:
         await server_stream(user, metadata)
 
 
-async def test_guesses_are_counted_and_then_the_right_one_is_no_answer_either(
+async def test_guesses_are_counted_and_then_the_right_one_is_not_an_answer_either(
     serve: Serve, autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     begun = time.monotonic()
@@ -107,7 +107,7 @@ def test_it_is_a_files_first_line_or_the_environments(
 @pytest.mark.parametrize(
     "content", [b"", b"\n", b" x", b"x ", b"x\x7f", "pässword".encode(), b"\xff", b"a\tb"]
 )
-def test_what_is_no_passphrase(tmp_path: Path, content: bytes) -> None:
+def test_what_is_not_a_passphrase(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "secret"
     file.write_bytes(content)
     with pytest.raises(PassphraseError, match=str(file)):

@@ -91,7 +91,7 @@ def test_a_live_socket_without_a_lock_is_not_taken(tmp_path: Path) -> None:
     assert path.exists()
 
 
-def test_what_is_no_socket_is_not_removed(tmp_path: Path) -> None:
+def test_what_is_not_a_socket_is_not_removed(tmp_path: Path) -> None:
     path = tmp_path / "exporter.sock"
     path.write_text("precious")
     with pytest.raises(SocketError, match="exists and is not a socket"), claimed_socket(path):

@@ -162,7 +162,7 @@ async def test_leaving_a_stream_lets_go_of_the_device_without_an_error(
     assert [record for record in caplog.records if record.levelno >= logging.WARNING or record.exc_info] == []
 
 
-async def test_datagrams_stay_whole_and_empty_frames_are_no_end(serve: Serve) -> None:
+async def test_datagrams_stay_whole_and_empty_frames_are_not_an_end(serve: Serve) -> None:
     sizes = [1, 65507, 3]
     device = Device(datagrams=Datagrams([bytes(size) for size in sizes]))
     async with serve(device) as user, user.stream("", "packets") as stream:
@@ -349,7 +349,7 @@ class Garbage:
         return b"\xff"
 
 
-async def test_an_upload_that_turns_into_garbage_is_no_end(serve: Serve) -> None:
+async def test_an_upload_that_turns_into_garbage_is_not_an_end(serve: Serve) -> None:
     device = Device()
     request = json.dumps({"kind": "resource", "uuid": str(device.uuid)})
     async with serve(device) as user, user.router.Stream(metadata=[("request", request)]) as call:

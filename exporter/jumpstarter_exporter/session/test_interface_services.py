@@ -515,7 +515,7 @@ async def test_call_of_an_interface_that_is_wrong_says_so(
 
 
 @pytest.mark.parametrize("path", ["Stop", f"{SERVICE}/Stop", f"//{SERVICE}/Stop", "/", "*"])
-async def test_path_that_is_no_procedure_is_unimplemented(
+async def test_path_that_is_not_a_procedure_is_unimplemented(
     serve: Serve, fan: Fan, path: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     method = Method(path, Cardinality.UNARY_UNARY, empty_pb2.Empty, empty_pb2.Empty)

@@ -47,7 +47,7 @@ def base(tmp_path: Path) -> Path:
     return path
 
 
-def test_partitions_are_read_and_what_is_no_table_is_said() -> None:
+def test_partitions_are_read_and_what_is_not_a_table_is_said() -> None:
     assert partitions(table()) == [
         Partition((FIRST + SIZE * number) * SECTOR, SIZE * SECTOR) for number in range(3)
     ]

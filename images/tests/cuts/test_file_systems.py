@@ -166,7 +166,7 @@ def test_a_file_that_is_missing_or_unreadable_on_fat_is_a_sentence(fat: Callable
     assert check_fat(file).faults
 
 
-def test_a_file_system_that_is_no_ext4_at_all_is_found(tmp_path: Path) -> None:
+def test_a_file_system_that_is_not_ext4_is_found(tmp_path: Path) -> None:
     file = tmp_path / "ext4.img"
     file.write_bytes(bytes(EXT4_BYTES))
     assert len(check_ext4(file).faults) == 2

@@ -125,7 +125,7 @@ def faults(found: Found, mark: str, offset: int = 0) -> list[str]:
         ),
     ],
 )
-def test_what_a_power_cut_may_leave_is_no_fault(found: Found, mark: str, offset: int) -> None:
+def test_what_a_power_cut_may_leave_is_not_a_fault(found: Found, mark: str, offset: int) -> None:
     assert faults(found, mark, offset) == []
 
 

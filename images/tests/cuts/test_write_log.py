@@ -52,7 +52,7 @@ def test_epochs_that_write_before_a_sector_are_told() -> None:
 @given(requests, st.integers(0, 10_000))
 @example([], 40)
 @example([(0, FLUSH, b"")], 1000)
-def test_a_log_that_is_cut_off_is_no_log(written: list[tuple[int, int, bytes]], length: int) -> None:
+def test_a_log_that_is_cut_off_is_not_a_log(written: list[tuple[int, int, bytes]], length: int) -> None:
     raw = packed(written)
     if length < len(raw):
         with pytest.raises(WriteLogError):

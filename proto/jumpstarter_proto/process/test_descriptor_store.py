@@ -256,7 +256,7 @@ def test_a_number_that_the_kernel_gives_to_the_next_device_is_stored_anew(
     os.close(second)
 
 
-def test_what_is_no_terminal_is_not_kept(manager: Manager) -> None:
+def test_what_is_not_a_terminal_is_not_kept(manager: Manager) -> None:
     store = DescriptorStore(manager.told)
     with open(os.devnull) as device, socket.socket() as connection:
         store.keep(device.fileno())

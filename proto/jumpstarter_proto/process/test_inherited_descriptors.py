@@ -49,7 +49,7 @@ def test_what_is_for_another_process_stays_alone(given: dict[str, str], listener
 
 
 @pytest.mark.parametrize("kind", ["TCP", "not listening", "without a path", "no socket", "closed"])
-def test_what_is_no_listening_unix_socket_is_closed_with_a_warning(
+def test_what_is_not_a_listening_unix_socket_is_closed_with_a_warning(
     kind: str, path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     if kind == "no socket":

@@ -113,7 +113,7 @@ async def test_a_new_status_is_sent_once(
         mock_clock.jump(STATUS_SECONDS)
 
 
-def test_a_peers_words_in_the_status_are_no_message(systemd: Systemd) -> None:
+def test_a_peers_words_in_the_status_are_not_a_message(systemd: Systemd) -> None:
     manager = ServiceManager(lambda: "rpi4 refused\nMAINPID=1" + "x" * 5000, systemd.environment)
     manager.ready()
     [message] = systemd.heard()

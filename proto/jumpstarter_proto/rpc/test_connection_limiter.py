@@ -307,7 +307,7 @@ async def test_who_is_not_authenticated_is_read_on_when_what_it_sent_is_read(
             await trio.sleep(0.1)
 
 
-async def test_requests_that_are_no_calls_are_all_answered_one_after_the_other(
+async def test_requests_that_are_not_calls_are_all_answered_one_after_the_other(
     nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
 ) -> None:
     attacker = Attacker(Public(nursery).connect())

@@ -55,7 +55,7 @@ def test_peer_cannot_make_our_table_larger() -> None:
     assert len(encoder.header_table.dynamic_entries) < 100
 
 
-def test_values_that_are_no_text_end_nothing() -> None:
+def test_values_that_are_not_text_end_nothing() -> None:
     block = hpack.Encoder().encode([(b"a", b"\xff\xfe")])
     assert HeaderUnpacker(hpack.Decoder()).unpack(block, TRAILERS) == [("a", "\ufffd\ufffd")]
 

@@ -292,7 +292,7 @@ def test_frames_that_serve_no_call_are_counted_and_too_many_are_a_fault(kind: in
     assert fault.value.code is ErrorCodes.ENHANCE_YOUR_CALM
 
 
-def test_windows_and_pings_that_answer_what_we_send_are_no_work() -> None:
+def test_windows_and_pings_that_answer_what_we_send_are_not_work() -> None:
     peer = server()
     peer.request()
     peer.connection.send_headers(1, ())

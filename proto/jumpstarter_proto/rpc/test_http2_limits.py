@@ -157,7 +157,7 @@ ENDS = {
 
 
 @pytest.mark.parametrize("end", ENDS)
-def test_a_call_that_ends_in_the_bytes_that_opened_it_is_no_call(end: str) -> None:
+def test_a_call_that_ends_in_the_bytes_that_opened_it_is_not_a_call(end: str) -> None:
     peer = server()
     message = frame(DATA, 0, 3, frame_header(2) + b"hi")
     opened = frame(HEADERS, END_HEADERS, 3, expanding(peer)) + message

@@ -165,7 +165,7 @@ def test_proxy_that_cannot_be_used_is_named(monkeypatch: pytest.MonkeyPatch, pro
     assert "secret" not in str(refused.value)
 
 
-async def test_proxy_is_no_way_to_the_host_itself(
+async def test_proxy_is_not_a_way_to_the_host_itself(
     server: tuple[type[_Handler], int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     handler, port = server

@@ -59,7 +59,7 @@ def test_odd_files(before: str, after: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["[1]", "word", "a: b: c"])
-def test_what_is_no_mapping(text: str) -> None:
+def test_what_is_not_a_mapping(text: str) -> None:
     with pytest.raises(yaml.YAMLError):
         set_values(text, {("token",): "x"})
 

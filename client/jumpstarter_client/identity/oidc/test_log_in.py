@@ -182,7 +182,7 @@ async def test_a_stranger_who_says_nothing_or_too_much_is_not_kept(
     assert not found.came.is_set()
 
 
-async def test_only_who_knows_the_state_is_believed_and_the_first_of_them(
+async def test_only_who_knows_the_state_is_trusted_and_the_first_of_them(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     found = _Callback()

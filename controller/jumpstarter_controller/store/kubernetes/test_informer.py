@@ -122,6 +122,6 @@ def test_a_watch_that_ends_without_a_word_is_not_asked_for_in_a_loop() -> None:
         b"x" * (MAX_LINE_BYTES + 1),
     ],
 )
-def test_what_is_no_watch_is_refused(data: bytes) -> None:
+def test_what_is_not_a_watch_is_rejected(data: bytes) -> None:
     with pytest.raises(ValueError):
         told(Informer(10, event), data)

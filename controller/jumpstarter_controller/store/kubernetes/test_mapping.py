@@ -386,7 +386,7 @@ def test_times_of_others_are_read(text: str, seconds: float) -> None:
 @pytest.mark.parametrize(
     "text", ["", "now", "2026-13-01T00:00:00Z", "2026-11-28", "2026-11-28T08:00:16", "1" * 99]
 )
-def test_what_is_no_time_is_said(text: str) -> None:
+def test_what_is_not_a_time_is_said(text: str) -> None:
     with pytest.raises(ValueError, match=r"not a time|month|range"):
         read_time(text)
 

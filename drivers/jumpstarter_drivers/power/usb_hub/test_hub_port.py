@@ -402,7 +402,7 @@ async def test_interrupted_cycle_leaves_the_board_on(bus: Bus) -> None:
                 await trio.sleep(0.01)
 
 
-def test_rescue_is_no_mode_of_a_hub(bus: Bus) -> None:
+def test_rescue_is_not_a_mode_of_a_hub(bus: Bus) -> None:
     bus.pair()
     with (
         serve(HubPort(port="1-1.3")) as client,
