@@ -19,6 +19,11 @@ PEERS: dict[str, Callable[[], Any]] = {
     "h2spec": partial(go.program, GO / "h2spec", "github.com/summerwind/h2spec/cmd/h2spec"),
     "grpc_go": partial(go.program, GO / "interop"),
     "go_board": partial(go.program, Path(__file__).with_name("typed") / "go" / "board"),
+    "grpcurl": partial(
+        go.program,
+        Path(__file__).with_name("typed") / "go" / "grpcurl",
+        "github.com/fullstorydev/grpcurl/cmd/grpcurl",
+    ),
     "udevadm": systemd_tools.udevadm,
     "systemd_analyze": systemd_tools.systemd_analyze,
 }
@@ -71,6 +76,12 @@ def grpc_go(request: pytest.FixtureRequest) -> Path:
 def go_board(request: pytest.FixtureRequest) -> Path:
     """A program in Go that drives a board; it has to be built once, too."""
     return _built(request, "go_board", "the Go program that drives a board cannot be built")
+
+
+@pytest.fixture(scope="session")
+def grpcurl(request: pytest.FixtureRequest) -> Path:
+    """grpcurl, a client that learns services by reflection; it has to be built once, too."""
+    return _built(request, "grpcurl", "grpcurl cannot be built")
 
 
 @pytest.fixture(scope="session")

@@ -86,7 +86,7 @@ def pipx() -> Environment:
 
 def check(commands: Path, folder: Path) -> None:
     """What a user does first."""
-    assert ok([commands / "jumpstarter", "--version"], folder).startswith("jumpstarter ")
+    assert ok([commands / "jumpstarter", "--version"], folder).startswith("jumpstarter-sbc ")
     assert "Usage: jumpstarter" in ok([commands / "jumpstarter", "--help"], folder)
     config = folder / "rpi4.yaml"
     config.write_text(FILE + BOARD)

@@ -27,6 +27,7 @@ const (
 	PowerInterface_Cycle_FullMethodName  = "/jumpstarter.driver.power.v1.PowerInterface/Cycle"
 	PowerInterface_Rescue_FullMethodName = "/jumpstarter.driver.power.v1.PowerInterface/Rescue"
 	PowerInterface_Read_FullMethodName   = "/jumpstarter.driver.power.v1.PowerInterface/Read"
+	PowerInterface_Status_FullMethodName = "/jumpstarter.driver.power.v1.PowerInterface/Status"
 )
 
 // PowerInterfaceClient is the client API for PowerInterface service.
@@ -43,6 +44,8 @@ type PowerInterfaceClient interface {
 	Rescue(ctx context.Context, in *emptypb.Empty, opts ...grpc.CallOption) (*emptypb.Empty, error)
 	// Measure until the supply has no more readings; UNIMPLEMENTED if it cannot measure.
 	Read(ctx context.Context, in *emptypb.Empty, opts ...grpc.CallOption) (PowerInterface_ReadClient, error)
+	// Ask the switch for its state: on, off, partial or unknown; UNIMPLEMENTED if it cannot report it.
+	Status(ctx context.Context, in *emptypb.Empty, opts ...grpc.CallOption) (*StatusResponse, error)
 }
 
 type powerInterfaceClient struct {
@@ -126,6 +129,16 @@ func (x *powerInterfaceReadClient) Recv() (*PowerReading, error) {
 	return m, nil
 }
 
+func (c *powerInterfaceClient) Status(ctx context.Context, in *emptypb.Empty, opts ...grpc.CallOption) (*StatusResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(StatusResponse)
+	err := c.cc.Invoke(ctx, PowerInterface_Status_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // PowerInterfaceServer is the server API for PowerInterface service.
 // All implementations must embed UnimplementedPowerInterfaceServer
 // for forward compatibility
@@ -140,6 +153,8 @@ type PowerInterfaceServer interface {
 	Rescue(context.Context, *emptypb.Empty) (*emptypb.Empty, error)
 	// Measure until the supply has no more readings; UNIMPLEMENTED if it cannot measure.
 	Read(*emptypb.Empty, PowerInterface_ReadServer) error
+	// Ask the switch for its state: on, off, partial or unknown; UNIMPLEMENTED if it cannot report it.
+	Status(context.Context, *emptypb.Empty) (*StatusResponse, error)
 	mustEmbedUnimplementedPowerInterfaceServer()
 }
 
@@ -161,6 +176,9 @@ func (UnimplementedPowerInterfaceServer) Rescue(context.Context, *emptypb.Empty)
 }
 func (UnimplementedPowerInterfaceServer) Read(*emptypb.Empty, PowerInterface_ReadServer) error {
 	return status.Errorf(codes.Unimplemented, "method Read not implemented")
+}
+func (UnimplementedPowerInterfaceServer) Status(context.Context, *emptypb.Empty) (*StatusResponse, error) {
+	return nil, status.Errorf(codes.Unimplemented, "method Status not implemented")
 }
 func (UnimplementedPowerInterfaceServer) mustEmbedUnimplementedPowerInterfaceServer() {}
 
@@ -268,6 +286,24 @@ func (x *powerInterfaceReadServer) Send(m *PowerReading) error {
 	return x.ServerStream.SendMsg(m)
 }
 
+func _PowerInterface_Status_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(emptypb.Empty)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PowerInterfaceServer).Status(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PowerInterface_Status_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PowerInterfaceServer).Status(ctx, req.(*emptypb.Empty))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // PowerInterface_ServiceDesc is the grpc.ServiceDesc for PowerInterface service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -290,6 +326,10 @@ var PowerInterface_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Rescue",
 			Handler:    _PowerInterface_Rescue_Handler,
+		},
+		{
+			MethodName: "Status",
+			Handler:    _PowerInterface_Status_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{
