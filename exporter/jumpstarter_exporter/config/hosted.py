@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from jumpstarter_proto.texts import shown
 from jumpstarter_proto.yaml_files import Document
 
+from jumpstarter_exporter.composite import Composite
 from jumpstarter_exporter.config.model import DeviceEntry, ExporterConfig
 from jumpstarter_exporter.config.types import is_found, is_own_type
 from jumpstarter_exporter.devices.spec import Spec
@@ -34,17 +35,28 @@ class HostedDevices:
     def spec(
         self, document: Document, entry: DeviceEntry, make_native: Callable[[DeviceEntry], Spec]
     ) -> Spec:
-        """Its specification. Blocks until its child was asked, unless that was done before (`learn_hosted`).
+        """Its specification, from what was learned before (`learn_hosted`).
+
+        Without that it cannot be used, which is no mistake in the file.
 
         Raises:
             ConfigError: its child cannot make it.
         """
-        from jumpstarter_exporter.hosting.learning import learned_now  # noqa: PLC0415 - few hosts need it
+        from jumpstarter_exporter.hosting.learning import learned  # noqa: PLC0415 - few hosts need it
         from jumpstarter_exporter.hosting.specs import hosted_spec  # noqa: PLC0415
 
         path = _path(entry)
         group = self.groups.by_path[path]
-        report = learned_now(group)
+        report = learned(group)
+        if report is None:
+            return Spec(
+                Composite,
+                description=entry.description,
+                type_name=entry.type or "",
+                place=entry.path,
+                fault=f"{path} is not known yet; the exporter starts its driver when the board is loaded",
+                required=entry.required,
+            )
         if isinstance(report, str):
             raise document.error((*entry.path, "type"), report)
         spec = hosted_spec(entry, group, report, self.groups.native, make_native)

@@ -6,11 +6,9 @@ could not be made is remembered in this process only, and learned again at the n
 
 from __future__ import annotations
 
-import contextvars
 import hashlib
 import logging
 import os
-import threading
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -26,7 +24,7 @@ from jumpstarter_exporter.hosting.groups import HostedGroup
 from jumpstarter_exporter.hosting.process import ChildProcess
 from jumpstarter_exporter.paths import state_directory
 
-__all__ = ["forget", "learn", "learned", "learned_now"]
+__all__ = ["forget", "learn", "learned"]
 
 MAX_KEPT_REPORTS = 128
 """Files in the state directory; the oldest are removed."""
@@ -63,17 +61,6 @@ async def learn(groups: Iterable[HostedGroup], *, again: bool = False) -> None:
         known = await trio.to_thread.run_sync(learned, group)
         if known is None or (again and (isinstance(known, str) or known.failed)):
             await _learn(group)
-
-
-def learned_now(group: HostedGroup) -> Ready | str:
-    """The same as `learned`, after learning it if necessary. Blocks for up to `process.START_SECONDS`."""
-    if (known := learned(group)) is None:
-        context = contextvars.copy_context()  # what its drivers log belongs to this task
-        thread = threading.Thread(target=context.run, args=(trio.run, learn, [group]))
-        thread.start()  # not here: this may be a task of another event loop
-        thread.join()
-        known = learned(group)
-    return known or f"{group} could not be asked for its devices; see the exporter's log"
 
 
 async def _learn(group: HostedGroup) -> None:

@@ -52,7 +52,7 @@ VARIABLES = (
 _PROGRAM = Path(__file__).with_name("child.py")
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _DRIVERS = "driver."
-_OUTPUT_LOGGER = logging.getLogger("driver.hosted")
+_OUTPUT_LOGGER = "driver.hosted"
 _LEVELS = logging.getLevelNamesMapping()
 
 _log = logging.getLogger(__name__)
@@ -129,15 +129,17 @@ class ChildProcess:
             pipes = [_stream(one.fileno()) for one in (process.stdin, process.stdout, process.stderr)]
             try:
                 async with trio.open_nursery() as nursery, pipes[0], pipes[1], pipes[2]:
-                    reading = trio.Event()
+                    reading = [trio.Event(), trio.Event()]
                     nursery.start_soon(_write, pipes[0], job)
-                    nursery.start_soon(self._read_messages, pipes[1], reading)
-                    nursery.start_soon(self._read_output, pipes[2])
+                    nursery.start_soon(self._read_messages, pipes[1], reading[0])
+                    nursery.start_soon(self._read_output, pipes[2], reading[1])
                     nursery.start_soon(self._end_in_time, process)
                     nursery.start_soon(self._serve, socket)
                     await _wait(process)
+                    _kill_group(process)  # what it has started may hold its pipes
                     with trio.move_on_after(EXIT_SECONDS):
-                        await reading.wait()
+                        for one in reading:
+                            await one.wait()
                     self._has_exited(process)
                     nursery.cancel_scope.cancel()
             finally:
@@ -152,7 +154,6 @@ class ChildProcess:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env=variables,
-            cwd="/",
             start_new_session=True,
         )
         return self._process
@@ -169,6 +170,8 @@ class ChildProcess:
         done.set()
 
     def _take(self, line: bytes) -> None:
+        if self.life.is_over:
+            return
         try:
             message = decode_message(line)
         except ValueError as error:
@@ -180,7 +183,7 @@ class ChildProcess:
         else:
             _pass_on(message)
 
-    async def _read_output(self, stream: trio.abc.ReceiveStream) -> None:
+    async def _read_output(self, stream: trio.abc.ReceiveStream, done: trio.Event) -> None:
         """What its drivers print."""
         splitter = LineSplitter(MAX_OUTPUT_LINE_BYTES)
         with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
@@ -189,7 +192,8 @@ class ChildProcess:
                     text = line.decode("utf-8", "replace").rstrip()
                     if text:
                         self._last_output.append(shown(text))
-                        _OUTPUT_LOGGER.info("%s", text)
+                        _pass_on(LogMessage("INFO", _OUTPUT_LOGGER, text))
+        done.set()
 
     async def _serve(self, socket: str) -> None:
         with trio.move_on_after(START_SECONDS) as limit:
@@ -222,7 +226,8 @@ class ChildProcess:
     async def _terminate(self, process: subprocess.Popen[bytes]) -> None:
         if self._exited.is_set():
             return
-        process.send_signal(signal.SIGTERM)
+        with suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGTERM)
         with trio.move_on_after(END_SECONDS):
             await _wait(process)
             self._has_exited(process)
@@ -261,7 +266,7 @@ def _stream(descriptor: int) -> trio.lowlevel.FdStream:
 
 async def _write(stream: trio.abc.SendStream, job: bytes) -> None:
     """Send the job, and keep the stream open."""
-    with suppress(trio.BrokenResourceError):  # it has ended
+    with suppress(trio.BrokenResourceError, trio.ClosedResourceError):  # it has ended
         await stream.send_all(job)
     await trio.sleep_forever()
 
