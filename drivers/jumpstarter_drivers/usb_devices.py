@@ -24,18 +24,25 @@ from jumpstarter_proto.texts import shown
 
 __all__ = [
     "ROOT",
+    "SCSI_UNITS",
     "TRANSFER_SECONDS",
     "UsbConnection",
     "UsbDevice",
     "UsbSearch",
     "UsbTransferError",
+    "find_disk",
     "find_usb_device",
+    "locked",
     "matching_devices",
     "open_usb_device",
+    "read_ids",
+    "read_text",
 ]
 
 ROOT = Path("/")
 """In which `sys` and `dev` are."""
+SCSI_UNITS = "*:*/host*/target*/*:*:*:*"
+"""Below a USB device: a glob for the folders of its disks and card slots."""
 TRANSFER_SECONDS = 1.0
 _LOCK_SECONDS = 5.0
 _REPEAT_SECONDS = 0.02
@@ -158,7 +165,7 @@ def open_usb_device(
     import usb.core  # noqa: PLC0415 - see above
     import usb.util  # noqa: PLC0415
 
-    with _locked(device, label):
+    with locked(device, label):
         try:
             found: Any = usb.core.find(bus=device.bus, address=device.address)
         except usb.core.NoBackendError:
@@ -286,7 +293,7 @@ class UsbConnection:
 
 
 @contextmanager
-def _locked(device: UsbDevice, label: str) -> Iterator[None]:
+def locked(device: UsbDevice, label: str) -> Iterator[None]:
     """Only one process, and one device of it, talks to a USB device at a time."""
     try:
         descriptor = os.open(device.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -301,6 +308,12 @@ def _locked(device: UsbDevice, label: str) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def find_disk(reader: Path) -> Path | None:
+    """The node of the disk that a USB device is, by its folder in sysfs; None if it is none, or has no driver now."""
+    disks = sorted(reader.glob(f"{SCSI_UNITS}/block/*"))
+    return ROOT / "dev" / safe_name(disks[0].name) if disks else None
 
 
 def _try_lock(descriptor: int) -> bool:
@@ -319,17 +332,22 @@ def _read_device(directory: Path) -> UsbDevice | None:
     try:
         return UsbDevice(
             directory.name,
-            f"{_text(directory / 'idVendor')}:{_text(directory / 'idProduct')}".lower(),
-            _text(directory / "product"),
-            _text(directory / "serial"),
-            int(_text(directory / "busnum")),
-            int(_text(directory / "devnum")),
+            read_ids(directory),
+            read_text(directory / "product"),
+            read_text(directory / "serial"),
+            int(read_text(directory / "busnum")),
+            int(read_text(directory / "devnum")),
         )
     except ValueError:  # it is unplugged in this moment
         return None
 
 
-def _text(file: Path) -> str:
+def read_ids(directory: Path) -> str:
+    """Vendor and product of the device with that folder: 04d8:f2f7."""
+    return f"{read_text(directory / 'idVendor')}:{read_text(directory / 'idProduct')}".lower()
+
+
+def read_text(file: Path) -> str:
     """An attribute without the blanks around it; empty if there is none."""
     try:
         return file.read_text(errors="replace").strip()

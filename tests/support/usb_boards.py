@@ -43,7 +43,10 @@ class PluggedBoard:
     permitted: bool = True
     has_interface: bool = True
     """False if another process has claimed it."""
-    kernel_driver: str | None = "usbhid"
+    driver: str = "usbhid"
+    """The kernel's driver for it."""
+    kernel_driver: str | None = None
+    """The one that is bound; from the beginning."""
     on: set[int] = field(default_factory=set)
     """The relays that are on."""
     received: list[bytes] = field(default_factory=list)
@@ -178,14 +181,15 @@ class BoardBackend(usb.backend.IBackend):  # type: ignore[misc]
         self.before: Callable[[PluggedBoard], None] = lambda _: None
         """Called before each transfer."""
 
-    def plug(self, board: PluggedBoard) -> PluggedBoard:
-        """Plug a device in."""
+    def plug(self, board: PluggedBoard, above: Path | None = None) -> PluggedBoard:
+        """Plug a device in, below the folder of that hub."""
+        board.kernel_driver = board.driver
         board.bus, board.address = self.bus, len(self.boards) + 20
         vendor, product = board.ids.split(":")
         attributes = {"bDeviceClass": "00", "idVendor": vendor, "idProduct": product, "busnum": "1"}
         attributes |= {"devnum": str(board.address)}
         attributes |= {key: text for key in ("product", "serial") if (text := getattr(board, key))}
-        self.bus.device(board.port, self.bus.root / "sys/devices/pci0000:00/usb1", attributes)
+        self.bus.device(board.port, above or self.bus.root / "sys/devices/pci0000:00/usb1", attributes)
         self.boards.append(board)
         return board
 
@@ -253,7 +257,7 @@ class BoardBackend(usb.backend.IBackend):  # type: ignore[misc]
 
     def attach_kernel_driver(self, dev_handle: PluggedBoard, intf: int) -> None:
         dev_handle.check()
-        dev_handle.kernel_driver = "usbhid"
+        dev_handle.kernel_driver = dev_handle.driver
 
     def reset_device(self, dev_handle: PluggedBoard) -> None:
         dev_handle.reset()

@@ -11,6 +11,7 @@ MANIFEST = Manifest(
         "driver.HidRelay",
         "driver.NoyitoPowerHID",
         "driver.NoyitoPowerSerial",
+        "driver.RelayBoard",
         "driver.SerialRelay",
         "driver.Ykush",
     ),

@@ -9,7 +9,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar, Literal, TypeVar
 
+from jumpstarter_exporter.composite import Composite
 from jumpstarter_exporter.core import Core
+from jumpstarter_exporter.devices import Spec
 from jumpstarter_exporter.node_errors import explain_open_error
 from jumpstarter_proto.yaml_files import nearest
 
@@ -28,10 +30,12 @@ from jumpstarter_drivers.usb_devices import (
     open_usb_device,
 )
 
-__all__ = ["HidRelay", "NoyitoPowerHID", "NoyitoPowerSerial", "SerialRelay", "Ykush"]
+__all__ = ["HidRelay", "NoyitoPowerHID", "NoyitoPowerSerial", "RelayBoard", "SerialRelay", "Ykush"]
 
 Channel = int | Literal["all"]
 T = TypeVar("T")
+
+MAX_CHANNELS = 64
 
 
 class RelayBoardCore(Core["_BoardRelay"]):
@@ -223,6 +227,41 @@ class HidRelay(_BoardRelay):
                 f"the {self._row.label} at {device} has {count} relays and no {self.channel}; correct `channel`"
             )
         return [self.channel]
+
+
+@dataclass(kw_only=True, eq=False)
+class RelayBoard(Composite):
+    """All relays of a board that is a HID device, as its children `relay1`, `relay2` and so on.
+
+        export:
+          relays:
+            type: relay_power.RelayBoard
+            config:
+              board: dcttech     # and serial or port, as for HidRelay
+              channels: 4        # how many it has
+
+    Opening and closing it switch nothing.
+    """
+
+    packages: ClassVar[tuple[str, ...]] = ("usb",)
+
+    board: str
+    channels: int
+    serial: str | None = None
+    port: str | None = None
+
+    @classmethod
+    def parts(cls, values: Mapping[str, Any]) -> Mapping[str, Spec]:
+        """The relays."""
+        shared = {key: values.get(key) for key in ("board", "serial", "port")}
+        count = min(int(values.get("channels", 0)), MAX_CHANNELS)
+        return {f"relay{n}": Spec(HidRelay, {**shared, "channel": n}) for n in range(1, count + 1)}
+
+    def __post_init__(self) -> None:
+        """Check the number; the relays check the rest."""
+        super().__post_init__()
+        if not 1 <= self.channels <= MAX_CHANNELS:
+            raise ValueError(f"channels is {self.channels}; it takes 1 to {MAX_CHANNELS}")
 
 
 @dataclass(kw_only=True, eq=False)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import fcntl
 import os
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from jumpstarter_client.errors import DriverError, DriverMethodNotImplemented, ExporterNotReady
 from jumpstarter_exporter.driver import DeviceFailed
 
 from jumpstarter_drivers import usb_devices
-from jumpstarter_drivers.relay_power.driver import HidRelay, NoyitoPowerHID, Ykush
+from jumpstarter_drivers.power.client import PowerClient
+from jumpstarter_drivers.relay_power.driver import HidRelay, NoyitoPowerHID, RelayBoard, Ykush
 from jumpstarter_drivers.relay_power.hid_table import HID_BOARDS
 from jumpstarter_drivers.testing import host, serve, serve_async
 from tests.support.usb_boards import (
@@ -265,6 +266,16 @@ async def test_ykush_switches_to_its_default_with_the_first_use_and_in_no_later_
         async with serve_async(devices) as client:
             await client.on.aio()
             assert board.on == {1, 3}
+
+
+def test_a_whole_board_has_its_relays_as_devices(usb_host: BoardBackend) -> None:
+    board = usb_host.plug(dcttech(count=4))
+    with serve(RelayBoard(board="dcttech", channels=4, port="1-1")) as client:
+        assert list(client.children) == ["relay1", "relay2", "relay3", "relay4"]
+        cast("PowerClient", client.children["relay3"]).on()
+        assert board.on == {3}
+    with pytest.raises(ValueError, match="channels is 0; it takes 1 to 64"):
+        RelayBoard(board="dcttech", channels=0)
 
 
 def test_noyitos_ids_are_hex_digits_and_decimal_numbers(usb_host: BoardBackend) -> None:

@@ -23,7 +23,7 @@ from jumpstarter_proto.value import JSON
 
 from jumpstarter_drivers.storage.blocks import StorageDevice, StorageError
 from jumpstarter_drivers.storage.content import ImageStream
-from jumpstarter_drivers.storage.incomplete_marker import IncompleteMarker
+from jumpstarter_drivers.storage.incomplete_marker import IncompleteMarker, marker_in_state_folder
 from jumpstarter_drivers.storage.mux import StorageCore, StorageMux
 from jumpstarter_drivers.storage.state import Position, StorageState
 
@@ -217,9 +217,7 @@ class BlockStorage(StorageMux):
 
     def incomplete_marker(self) -> IncompleteMarker:
         """Return the marker in the state directory, named after the device."""
-        folder = self.state_dir or os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
-        base = Path(folder).expanduser() if folder else Path.home() / ".local" / "state" / "jumpstarter"
-        return IncompleteMarker(base / safe_name(self.path.strip("/").replace("/", "-"), ".incomplete"))
+        return marker_in_state_folder(self.path.strip("/").replace("/", "-"), self.state_dir)
 
 
 @dataclass(kw_only=True, eq=False)

@@ -10,7 +10,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["IncompleteMarker"]
+from jumpstarter_proto.file_names import safe_name
+
+__all__ = ["IncompleteMarker", "marker_in_state_folder"]
 
 
 @dataclass(frozen=True)
@@ -42,3 +44,10 @@ class IncompleteMarker:
     def remove(self) -> None:
         """Remove the marker, if there is one."""
         self.path.unlink(missing_ok=True)
+
+
+def marker_in_state_folder(name: str, folder: str | None = None) -> IncompleteMarker:
+    """The marker of a device, in `folder`, else in systemd's state directory, else in the user's."""
+    folder = folder or os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
+    base = Path(folder).expanduser() if folder else Path.home() / ".local" / "state" / "jumpstarter"
+    return IncompleteMarker(base / safe_name(name, ".incomplete"))

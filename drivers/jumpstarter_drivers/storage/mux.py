@@ -104,6 +104,7 @@ class StorageMux(Driver):
         if self.release is True:
             raise ValueError("release is on; it takes leave, host, dut or off")
         self._changed = trio.Event()
+        self._positions = trio.Lock()
         self._disk = trio.CapacityLimiter(3)
         self._medium = Medium()
 
@@ -119,6 +120,15 @@ class StorageMux(Driver):
 
         Raise OSError or a JumpstarterError. It may be cancelled after `storage_timeout` seconds.
         """
+
+    async def read_position(self) -> Position | None:
+        """Ask the hardware what the storage is connected to; None if it cannot tell. Raises as `switch` does."""
+        return None
+
+    @property
+    def has_off(self) -> bool:
+        """Whether the storage can be connected to neither; otherwise `off` connects it to the host."""
+        return True
 
     @abstractmethod
     async def device(self) -> Path:
@@ -194,6 +204,8 @@ class StorageMux(Driver):
     @export(reads=True)
     async def status(self) -> JSON:
         """Position, content, the last image, the operation under way, and how content is checked."""
+        if self.state.operation is None and not self._positions.locked():
+            await self._refresh_position()
         return self._report()
 
     @export(reads=True)
@@ -261,8 +273,28 @@ class StorageMux(Driver):
     # How it is done.
 
     async def _move(self, position: Position, *, force: bool = False) -> None:
+        if position is Position.OFF and not self.has_off:
+            position = Position.HOST
         if position is Position.DUT:
             self.state.check_dut(force=force)
+        await self._refresh_position()
+        async with self._positions:
+            await self._switch_to(position)
+
+    async def _refresh_position(self) -> None:
+        """Ask the hardware, which somebody else may have switched, or plugged in again."""
+        async with self._positions:
+            try:
+                found = await self.read_position()
+            except JumpstarterError:
+                self.state.position = Position.UNKNOWN
+                self._notify()
+                raise
+            if found is not None and found is not self.state.position:
+                self.state.position = found
+                self._notify()
+
+    async def _switch_to(self, position: Position) -> None:
         if position is self.state.position:
             return
         if self.switches:
@@ -286,6 +318,7 @@ class StorageMux(Driver):
 
     async def _borrow(self) -> Position:
         """Switch to the host; returns from where. One that is cancelled meanwhile goes back."""
+        await self._refresh_position()
         before = self.state.position
         try:
             await self._move(Position.HOST)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -13,7 +14,7 @@ from jumpstarter_exporter.devices.identity import shared_serials
 from jumpstarter_exporter.devices.match import Finding, Named, ProfileMatch, match_devices
 from jumpstarter_exporter.devices.profiles import ProfileSet, combine, parse, shipped
 from tests.support.udev_hosts import HOSTS, pi4
-from tools.mocked_host.udev import CAMERA, CDC, DISK, HUB, UART, Host
+from tools.mocked_host.udev import CAMERA, CDC, DISK, HID, HUB, UART, Host
 
 SHIPPED_FILES = shipped()
 SHIPPED = combine(SHIPPED_FILES, [])
@@ -120,8 +121,9 @@ def test_renumbered_ports_are_the_same_devices() -> None:
     [
         ("10c4:ea80", "CP2110", ":030000:", "serial", "hidraw", "a CP2110 is a HID device"),
         ("1d50:6018", "Black Magic Probe", CDC, "serial", "tty", "this port of the probe is for GDB"),
-        ("16c0:05df", "USBRelay2", ":030000:", "power", "usb", "there is no driver for this relay yet"),
-        ("04e8:6001", "sd-wire", UART, "storage", "usb", "there is no driver for this mux yet"),
+        ("0d50:0008", "USB-Switch", ":030000:", "power", "usb", "there is no driver for this relay yet"),
+        ("2a19:0c02", "Numato 4 Channel", CDC, "power", "usb", "it does not say how many relays it has"),
+        ("2b23:1012", "DUTLink", UART, "storage", "usb", "there is no driver for this mux yet"),
         (
             "0483:df11",
             "STM32  BOOTLOADER",
@@ -154,6 +156,38 @@ def test_what_no_driver_drives_is_known_with_the_reason(  # noqa: PLR0917 - a ta
 
 
 @pytest.mark.parametrize(
+    ("ids", "model", "interfaces", "path", "driver", "config"),
+    [
+        ("16c0:05df", "USBRelay1", HID, "usbrelay-1-1.power", "HidRelay", {"board": "dcttech"}),
+        (
+            "16c0:05df",
+            "USBRelay4",
+            HID,
+            "usbrelay-1-1.relays",
+            "RelayBoard",
+            {"board": "dcttech", "channels": 4},
+        ),
+        ("04b4:fd13", "", HID, "energenie-1-1.sockets", "RelayBoard", {"board": "energenie", "channels": 4}),
+        ("04d8:f2f7", "YKUSH", HID, "ykush-1-1.ports", "RelayBoard", {"board": "ykush", "channels": 3}),
+        ("04e8:6001", "sd-wire", UART, "sdwire-1-1.storage", "UsbMux", {"mux": "sdwire"}),
+        ("0424:4041", "usb-sd-mux_rev2", DISK, "usb-sd-mux-1-1.storage", "UsbMux", {"mux": "usb-sd-mux"}),
+        ("0bda:0316", "USB3.0-CRW", DISK, "card-reader-1-1.storage", "UsbMux", {"mux": "sdwire3"}),
+    ],
+)
+def test_relays_and_muxes_are_driven_at_their_port(  # noqa: PLR0917 - a table
+    ids: str, model: str, interfaces: str, path: str, driver: str, config: dict[str, Any]
+) -> None:
+    host, device = host_with(ids, "", model, interfaces)
+    if interfaces == DISK:
+        host.disk(device)
+    needs_admin = ids in ("04d8:f2f7", "0bda:0316")
+    assert bool(matches(host)) is not needs_admin
+    (match,) = matches(host, admin("enable: [ykush, sdwire3]")).values()
+    assert (match.path, str(match.type).rpartition(".")[2]) == (path, driver)
+    assert match.config == {**config, "port": "1-1"}
+
+
+@pytest.mark.parametrize(
     ("ids", "resolution"), [("046d:0825", None), ("534d:2109", "1280x720"), ("345f:2130", "1280x720")]
 )
 def test_of_a_cameras_nodes_one_gives_pictures(ids: str, resolution: str | None) -> None:
@@ -181,7 +215,7 @@ def test_the_serial_chip_of_an_sdwire_is_not_a_console() -> None:
     host.disk(host.plug(mux, 1, "0424:4050", "000000264001", "Ultra Fast Media Reader", DISK))
     by_path = matches(host)
     assert {path: match.type for path, match in by_path.items()} == {
-        "sdwire-bdgrd_sdwirec_202.storage": None,
+        "sdwire-bdgrd_sdwirec_202.storage": "sd_mux.UsbMux",
         "ft230x-d30a.serial": None,
     }
     assert "chip is not programmed" in by_path["ft230x-d30a.serial"].no_driver
