@@ -10,6 +10,7 @@ __all__ = [
     "CONFIG_CREATE",
     "DRIVER_NEW",
     "EXPORTERS",
+    "JMP_INSTALL",
     "LEASE_CREATE",
     "LEASE_EXTEND",
     "LEASE_LIST",
@@ -125,6 +126,7 @@ EXPORTERS = (
 )
 """Jumpstarter's own client shows leases and disabled exporters only with these options; this client always does."""
 
+JMP_INSTALL = (Option(("--dir",), "--dir", "DIR"),)
 DRIVER_NEW = (Option(("--kind",), "--kind", "KIND"),)
 
 TEST = (

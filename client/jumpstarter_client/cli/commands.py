@@ -77,7 +77,14 @@ COMMANDS = {
         has_help=False,
     ),
     "driver": CommandEntry(
-        "driver", "driver", "create a Python package for your own driver", ("new",), least_arguments=1
+        "driver",
+        "driver",
+        "create a Python package for your own driver, or list drivers",
+        ("new", "list"),
+        least_arguments=1,
+    ),
+    "jmp": CommandEntry(
+        "jmp", "jmp", "install a script `jmp` for users of Jumpstarter's own client", ("install",), 1
     ),
     "version": CommandEntry("help", "version", "print the version", has_help=False),
 }

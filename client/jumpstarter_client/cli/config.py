@@ -41,6 +41,11 @@ def config(arguments: list[str], options: GlobalOptions) -> ExitCode:
     """Run the command."""
     noun, word, *rest = arguments
     if noun not in _NOUNS:
+        if noun in ("exporter", "exporters", "e"):
+            raise UsageError(
+                "an exporter is configured where it runs: `jumpstarter-exporter enrol` gives it an identity, and "
+                "`jumpstarter-exporter boards` lists its boards"
+            )
         raise UsageError(f"unknown noun {noun!r}; use `jumpstarter config client`")
     if word not in _VERBS:
         raise UsageError(f"`config client` has no verb {word!r}{nearest(word, set(_VERBS.values()))}")

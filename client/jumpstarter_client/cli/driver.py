@@ -1,4 +1,4 @@
-"""`jumpstarter driver new`: create a package for a new driver, with a passing test."""
+"""`jumpstarter driver new|list`: create a package for a new driver, with a passing test; list the drivers."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from string import Template
 from google.protobuf import descriptor_pb2
 from jumpstarter_proto import driver_packages
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
-from jumpstarter_proto.terminal import print_line
+from jumpstarter_proto.terminal import print_line, print_text
 
 from jumpstarter_client.cli.arguments import parse_arguments
 from jumpstarter_client.cli.command_options import DRIVER_NEW
-from jumpstarter_client.cli.options import GlobalOptions
+from jumpstarter_client.cli.options import GlobalOptions, take_output
+from jumpstarter_client.cli.output import table, write_data
 from jumpstarter_client.command_errors import UsageError, nearest
 
 __all__ = ["KINDS", "driver"]
@@ -34,8 +35,37 @@ class DriverFilesError(JumpstarterError):
 def driver(arguments: list[str], _: GlobalOptions) -> ExitCode:
     """Run the command."""
     verb, *rest = arguments
+    if verb == "list":
+        return _list(rest)
     if verb != "new":
-        raise UsageError(f"`driver` has no verb {verb!r}{nearest(verb, ('new',))}")
+        raise UsageError(f"`driver` has no verb {verb!r}{nearest(verb, ('new', 'list'))}")
+    return _new(rest)
+
+
+def _list(arguments: list[str]) -> ExitCode:
+    """Print the types that `type:` of a configuration may name here."""
+    output, rest = take_output(arguments)
+    if rest:
+        raise UsageError(f"unexpected argument {rest[0]!r}; `jumpstarter driver list` lists all drivers")
+    rows = sorted(
+        (name, package.manifest.interface, path)
+        for package in driver_packages.all_packages()
+        for name, path in package.types.items()
+    )
+    if output == "name":
+        for name, _, _ in rows:
+            print_line(name)
+    elif output:
+        write_data(
+            {"drivers": [dict(zip(("type", "interface", "class"), row, strict=True)) for row in rows]}, output
+        )
+    else:
+        print_text(table(("TYPE", "INTERFACE", "CLASS"), rows))
+    driver_packages.report_problems()
+    return ExitCode.OK
+
+
+def _new(rest: list[str]) -> ExitCode:
     parsed = parse_arguments("driver new", rest, DRIVER_NEW)
     kind = parsed.one("--kind")
     if len(parsed.words) != 1 or kind is None:

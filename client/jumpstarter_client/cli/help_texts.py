@@ -163,6 +163,7 @@ Options of create:
 @CONFIG_CREATE@"""
 
 DRIVER = """Usage: jumpstarter driver new NAME --kind power|serial|storage|network
+       jumpstarter driver list [-o json|yaml|name]
 
 Create a Python package for your own driver in the new folder NAME, with a test that passes. Change any part of it.
 
@@ -170,6 +171,18 @@ Create a Python package for your own driver in the new folder NAME, with a test 
   cd lab-relay
   python -m pytest
   pip install .            # on the host of the exporter; then use `type: lab-relay.LabRelay`
+
+`driver list` prints the drivers that are installed here, as `type:` names them.
+"""
+
+JMP = """Usage: jumpstarter jmp install [--dir DIR]
+
+Write a script `jmp` for users of Jumpstarter's own client. It runs `jumpstarter`, which understands the commands of
+`jmp`; for a command that is found elsewhere, the error says where. Another program of that name is never replaced.
+
+  jumpstarter jmp install                    beside `jumpstarter`
+  jumpstarter jmp install --dir ~/.local/bin
+  jmp get exporters
 """
 
 _TABLES = {
@@ -195,6 +208,7 @@ _TEXTS = {
     "auth": AUTH,
     "config": CONFIG,
     "driver": DRIVER,
+    "jmp": JMP,
 }
 
 

@@ -44,6 +44,10 @@ def shell(arguments: list[str], options: GlobalOptions) -> int:
     own = take_name(own, options)
     command = own + (arguments[arguments.index("--") + 1 :] if "--" in arguments else [])
     if own and own[0].startswith("-"):
+        if own[0].startswith("--tls-grpc"):
+            raise UsageError(
+                "a direct connection is --host HOST:PORT here; the passphrase is in JMP_GRPC_PASSPHRASE"
+            )
         raise UsageError(f"`shell` has no option {own[0]}; `jumpstarter shell --help` lists the options")
 
     request = options.lease_request()

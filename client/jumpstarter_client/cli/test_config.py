@@ -66,7 +66,7 @@ def test_a_token_file_a_second_one_and_which_counts(command: Command, tmp_path: 
     ("words", "sentence"),
     [
         (("config",), ""),
-        (("config", "exporter", "list"), "use `jumpstarter config client`"),
+        (("config", "exporter", "list"), "jumpstarter-exporter boards"),
         (("config", "client", "creat"), "did you mean 'create'"),
         (("config", "client", "create"), "no configuration named"),
         (("config", "client", "create", "lab"), "--endpoint HOST:PORT"),

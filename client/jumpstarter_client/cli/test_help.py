@@ -34,7 +34,8 @@ Commands:
   auth        show or replace your token for a controller
   config      manage the configurations of controllers
   completion  print completion for bash, zsh or fish
-  driver      create a Python package for your own driver
+  driver      create a Python package for your own driver, or list drivers
+  jmp         install a script `jmp` for users of Jumpstarter's own client
   version     print the version
 
 Interfaces (`jumpstarter INTERFACE --help` lists the verbs):

@@ -37,6 +37,10 @@ def client_class(interface: str) -> type[DriverClient]:
     path = interface_client(interface)
     if not path:
         driver_packages.report_problems()
+        from jumpstarter_client.cli.jmp import where_to_find  # noqa: PLC0415 - for the error only
+
+        if sentence := where_to_find(interface):
+            raise UsageError(sentence)
         raise UsageError(
             f"unknown command or interface {interface!r}{nearest(interface, [*interfaces(), *COMMANDS])}"
         )
