@@ -183,7 +183,9 @@ def make_harmless(error: BaseException, what: str) -> Exception:
             if code in _FAILURES:
                 return error if _is_plain(error) else _copy(error, code, _shortened(_printable(details)))
     except BaseException:  # its own code, such as a `__str__`
-        return DeviceFailed(f"{what} raised {kind}, whose message cannot be read; see the driver's code")
+        return DeviceFailed(
+            f"{what} raised {kind}, with a message that cannot be read; check the driver's code"
+        )
     return DeviceFailed(f"{what} raised {kind}{_text(error)}, which a driver must not; see its code")
 
 

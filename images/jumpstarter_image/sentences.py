@@ -158,7 +158,7 @@ def _updates(facts: StatusFacts) -> Iterator[str]:
     if facts.is_root_writable and not any("do not switch" in line for line in facts.updates):
         yield (
             "The system's partition stays writable until the next start, because a program still uses files that "
-            "an update has replaced; when nobody uses this host, run: sudo reboot"
+            "an update has replaced; when this host is not in use, run: sudo reboot"
         )
 
 

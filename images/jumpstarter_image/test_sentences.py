@@ -121,7 +121,7 @@ def test_a_host_that_others_call_otherwise_is_logged_into_by_that_name() -> None
     assert "Network cable (eth0): not connected." in text
     assert "Network cable (eth1): connected, but without an address; check the network's DHCP server" in text
     assert "only 63 MB are free" in text
-    assert "when nobody uses this host, run: sudo reboot" in text
+    assert "when this host is not in use, run: sudo reboot" in text
 
 
 def test_a_host_with_many_devices_says_how_to_see_the_rest() -> None:

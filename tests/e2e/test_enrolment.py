@@ -145,7 +145,7 @@ def test_no_identity_is_lost_to_another(lab: Lab) -> None:
     first = kept.read_text()
     for name, words, sentence in (
         ("two", ["--config", one], "/two.yaml for a board with `metadata: {name: two}`"),
-        ("red", ["--config", other], f"{other} a `metadata.name` of its own"),
+        ("red", ["--config", other], f"{other} another `metadata.name`"),
         ("green", ["--save", one], f"has its identity in {kept}, which takes precedence over"),
         ("blue", ["--config", one, "--save", one], "are for one file"),
     ):

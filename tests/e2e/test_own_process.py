@@ -188,7 +188,7 @@ def test_a_board_that_the_exporter_has_gets_no_second_process(host: Host) -> Non
     code, why = host.refused("--board", "rpi5")
     assert (code, why.count("\n")) == (5, 1)
     assert (
-        f"the board rpi5 is served by process {daemon.process.pid} of this host; for a process of its own"
+        f"the board rpi5 is served by process {daemon.process.pid} of this host; to run it in its own process"
         in why
     )
     assert "write `ownProcess: true` into" in why

@@ -33,7 +33,7 @@ ABSENT, RELEASED = "absent", "released"
 
 
 def command(lab: Path, *words: str | Path) -> subprocess.CompletedProcess[str]:
-    """`jumpstarter-controller admin`, in a process of its own."""
+    """`jumpstarter-controller admin`, in its own process."""
     program = exporters.scripts() / "jumpstarter-controller"
     return subprocess.run(
         [program, "admin", *words, "--data", lab], capture_output=True, text=True, timeout=LIMIT, check=False

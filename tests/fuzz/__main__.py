@@ -15,7 +15,7 @@ MAX_KEPT_BYTES = 512
 
 
 def main() -> int:
-    """Each target in a process of its own, so that its memory is its own."""
+    """Each target in its own process, so that its memory is its own."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     parser.add_argument("--seconds", type=float, default=600.0, help="for each target")
     parser.add_argument("--seed", type=int, help="of the changes; another each time unless said")

@@ -1,4 +1,4 @@
-"""Jumpstarter 0.9.0's client and exporter through a `jumpstarter-router` in a process of its own."""
+"""Jumpstarter 0.9.0's client and exporter through a `jumpstarter-router` in its own process."""
 
 from __future__ import annotations
 

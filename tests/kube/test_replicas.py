@@ -98,7 +98,7 @@ def test_keys_that_somebody_deletes_are_put_back_and_others_are_told(lab: Replic
     lab.until(lambda: all(one.ready() == "ok\n" for one in lab.replicas))
     logs = [one.daemon.log.read_text() for one in lab.replicas]
     assert all(log.count("has another tokens.key than this") == 1 for log in logs), logs
-    assert sum(log.count("somebody has deleted the Secret") for log in logs) == 1
+    assert sum(log.count("was deleted; this controller") for log in logs) == 1
 
 
 dies = pytest.mark.parametrize("dies", [0, 1], ids=["who leads", "who does not"])

@@ -63,7 +63,7 @@ class Tunnels:
     """What goes through the router. A class of these is one lab: pytest-xdist may give each its worker."""
 
     router: str | None = None
-    """The version of a router in a process of its own."""
+    """The version of a router in its own process."""
 
     @pytest.fixture(autouse=True)
     def nothing_left(self, mix: Mix) -> None:

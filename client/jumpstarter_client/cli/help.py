@@ -57,7 +57,7 @@ def print_interface_help(interface: str, known: dict[str, Verb]) -> None:
     print_line(f"Usage: jumpstarter {interface} VERB [DEVICE] [ARGUMENT ...]")
     print_line()
     if not known:
-        print_line(f"{interface} has no verbs of its own; the devices below it have.")
+        print_line(f"{interface} has no verbs; use those of the devices below it.")
         return
     width = max(map(len, known))
     for name, verb in known.items():

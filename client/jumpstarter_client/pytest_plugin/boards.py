@@ -55,8 +55,8 @@ def target(
         return Target(host=exporter)
     if board:
         raise ConnectError(
-            f"--jumpstarter-board names one of the boards that a host serves; {exporter} is a board of its own: "
-            "leave one of the two out"
+            f"--jumpstarter-board names one of the boards of a host, but {exporter} is a single board; "
+            "remove one of the two"
         )
     if workers[1] > 1:
         raise ConnectError(

@@ -48,7 +48,7 @@ def bring_back(file: Path, *, exactly: bool, data: Path | None) -> int:
         print_line(f"- {sentence}")
     if done.kept is not None:
         print_line(
-            f"What was there before is in {done.kept}, a data folder of its own; delete it when it is not needed."
+            f"What was there before is in {done.kept}, a separate data folder; delete it when it is not needed."
         )
     print_line(
         f"Start the controller as it was started before; it is reached at {done.contents.addresses.endpoint}."
@@ -98,7 +98,7 @@ def _say_rest(done: MoveReport) -> None:
         print_line(f"- {sentence}")
     if done.kept is not None:
         print_line(
-            f"What was there before is in {done.kept}, a data folder of its own; delete it when it is not needed."
+            f"What was there before is in {done.kept}, a separate data folder; delete it when it is not needed."
         )
 
 

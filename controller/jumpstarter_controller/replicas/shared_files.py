@@ -73,8 +73,8 @@ def _agreed(
         ours |= parts if is_another else {path.name: parts[path.name]}
     if lost := sorted({path.name for path in missing} - ours.keys()):
         raise StoreError(
-            f"somebody has taken {', '.join(lost)} out of the Secret {secret.NAME}, and this controller has no "
-            "copy; put it back, or delete the Secret to have new keys made: all tokens are invalid then"
+            f"{', '.join(lost)} was removed from the Secret {secret.NAME}, and this controller has no copy; restore "
+            "it, or delete the Secret, so that new keys are created and all tokens become invalid"
         )
     if not secret.add(ours):
         return None

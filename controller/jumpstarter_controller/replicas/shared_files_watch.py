@@ -60,15 +60,15 @@ class SharedFilesWatch:
         if found is None:
             if self._secret.make(self._files):
                 _log.warning(
-                    "somebody has deleted the Secret %s; it is there again, with the keys of this controller, so that "
-                    "tokens stay valid. To have new keys, stop all controllers of the lab first",
+                    "the Secret %s was deleted; this controller has restored it with its keys, so tokens stay valid. "
+                    "For new keys, stop all controllers of the lab before deleting it",
                     name,
                 )
             return ""  # or another controller was first: the next look compares
         if missing := {one: data for one, data in self._files.items() if not found.get(one)}:
             self._secret.add(missing)
             _log.warning(
-                "somebody has taken %s out of the Secret %s; they are there again, as this controller has them",
+                "%s was removed from the Secret %s; this controller has restored it",
                 ", ".join(sorted(missing)),
                 name,
             )

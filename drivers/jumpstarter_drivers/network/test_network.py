@@ -326,7 +326,7 @@ with serve(EchoNetwork()) as client:
 
 @contextmanager
 def forward(action: str) -> Iterator[str]:
-    """A forward in a process of its own, until Ctrl-C; gives what it printed."""
+    """A forward in its own process, until Ctrl-C; gives what it printed."""
     with subprocess.Popen(
         [sys.executable, "-c", PROGRAM, action], stdout=subprocess.PIPE, text=True
     ) as process:

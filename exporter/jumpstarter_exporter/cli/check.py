@@ -91,8 +91,8 @@ def _check(board: BoardFile, identities: Identities) -> _Checked:
 def _process_notes(loaded: ExporterConfig) -> Iterator[str]:
     if loaded.settings.own_process:
         yield (
-            "ownProcess: the board has a process of its own, which is to be started, too: jumpstarter-exporter run "
-            f"--board {loaded.board_name}; `jumpstarter-exporter run` leads its host's users to that."
+            "ownProcess: the board has its own process, which must be started as well: jumpstarter-exporter run "
+            f"--board {loaded.board_name}; `jumpstarter-exporter run` directs the users of the host to it."
         )
 
 

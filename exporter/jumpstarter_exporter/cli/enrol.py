@@ -245,7 +245,7 @@ def _check_unchanged(stored: StoredIdentity, board: str, endpoint: str, path: Pa
     if not stored.belongs_to(path):
         raise AlreadyEnrolledError(
             f"the board {board} of {stored.config} is {stored.enrolment} already; "
-            f"give {path} a `metadata.name` of its own, or use --replace"
+            f"give {path} another `metadata.name`, or use --replace"
         )
     if stored.enrolment.endpoint != endpoint:
         raise AlreadyEnrolledError(

@@ -124,7 +124,7 @@ def _check_own(name: str, file: BoardFile) -> None:
         raise held.error
     who = f"process {held.process}" if held.process else "another process"
     raise claim.BoardTakenError(
-        f"the board {name} is served by {who} of this host; for a process of its own, write "
+        f"the board {name} is served by {who} of this host; to run it in its own process, write "
         f"`ownProcess: true` into {file.path}, `jumpstarter-exporter reload`, and then start this one again"
     )
 

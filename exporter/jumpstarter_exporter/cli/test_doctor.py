@@ -1,4 +1,4 @@
-"""`jumpstarter-exporter doctor` in a process of its own, on trees and on this host."""
+"""`jumpstarter-exporter doctor` in its own process, on trees and on this host."""
 
 from __future__ import annotations
 

@@ -356,7 +356,7 @@ class Boards:
                 return Reloaded(name, outcome, f"not served: {_why(entry.file)}")
             if name in self._registry.elsewhere:
                 outcome = ReloadOutcome.UNCHANGED if before is None else ReloadOutcome.REMOVED
-                return Reloaded(name, outcome, "left to a process of its own")
+                return Reloaded(name, outcome, "runs in its own process")
             if (other := self._in_the_way(entry)) is not None:
                 user = other.board.user if other.board is not None else ""
                 return Reloaded(name, ReloadOutcome.WAITING, f"begins after {user} of {shown(other.name)}")
@@ -681,7 +681,7 @@ class Boards:
         except sockets.SocketError as error:
             if must:
                 raise
-            _log.warning("the board %s has no socket of its own: %s", entry.name, error)
+            _log.warning("the board %s has no socket: %s", entry.name, error)
             return None
         entry.has_socket = True
         return listener

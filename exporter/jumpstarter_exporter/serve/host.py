@@ -154,7 +154,7 @@ def status_text(registry: BoardRegistry) -> str:
         if (board := registry.served.get(name)) is not None:
             return board.use or "free"
         if name in registry.elsewhere:
-            return "in a process of its own"
+            return "in its own process"
         return f"not served: {registry.problems.get(name, '')}"
 
     # Boards with problems or users come first.

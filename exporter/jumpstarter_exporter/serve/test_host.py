@@ -692,7 +692,7 @@ def test_the_status_names_boards_in_trouble_or_in_use_first() -> None:
         elsewhere={"own": Path("own.yaml")},
     )
     assert status_text(registry) == (
-        "10 boards: own in a process of its own; rpi4 leased by ann; vf2 not served: its file says\\nMAINPID=1; "
+        "10 boards: own in its own process; rpi4 leased by ann; vf2 not served: its file says\\nMAINPID=1; "
         "free-0 free; free-1 free; free-2 free; 4 more"
     )
     assert status_text(BoardRegistry()) == "no boards"

@@ -114,7 +114,7 @@ async def test_a_board_that_gets_a_process_of_its_own_leaves_this_one_after_its_
         assert "jumpstarter-exporter run --board rpi4" in problem
         assert claim.claim_holder(file) is None, "its process can have it"
         assert not (host.door.parent / "boards" / "rpi4.sock").exists()
-        assert await reload(door) == {"rock": "unchanged", "rpi4": "left to a process of its own"}
+        assert await reload(door) == {"rock": "unchanged", "rpi4": "runs in its own process"}
 
 
 async def test_a_hook_is_told_its_board_and_where_its_host_is(host: ServedHost, tmp_path: Path) -> None:
