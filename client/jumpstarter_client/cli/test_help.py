@@ -73,7 +73,7 @@ Usage: jumpstarter power VERB [DEVICE] [ARGUMENT ...]
   cycle   Switch the board off, wait, and switch it on.
   read    Measure voltage, current and power.
   status  Ask the power switch for its state: on, off, partial or unknown; not each kind can report it.
-  rescue  Start the board in its rescue mode, where the power switch has one.
+  rescue  Start the board in its rescue mode, if the power switch has one.
 
   jumpstarter power on rpi4
   jumpstarter power on --help
@@ -211,7 +211,7 @@ def test_every_verb_of_every_interface_has_help(command: Command, interface: str
 
 def test_verb_that_needs_no_device_is_listed_apart(command: Command) -> None:
     listed = command("jumpstarter", "storage", "--help").out
-    assert "\nWithout a device:\n  jumpstarter storage inspect  Say what FILE is" in listed
+    assert "\nWithout a device:\n  jumpstarter storage inspect  Print the type" in listed
     done = command("jumpstarter", "storage", "inspect", "--help")
     assert (done.code, done.out.splitlines()[0]) == (0, "Usage: jumpstarter storage inspect FILE")
 

@@ -38,7 +38,7 @@ class NetworkClient(DriverClient):
         Parameters
         ----------
         port
-            Port to listen on; 0 takes any free one. The line that is printed says which.
+            Port to listen on; 0 uses any free port, which is printed.
         address
             Where to listen.
         """
@@ -52,7 +52,7 @@ class NetworkClient(DriverClient):
         Parameters
         ----------
         path
-            The socket; left out, one in a private directory. The line that is printed says where.
+            Path of the socket; default: in a private directory. The path is printed.
         """
         with UnixPortforwardAdapter(client=self, path=path) as bound:
             self._until_interrupted(str(bound))

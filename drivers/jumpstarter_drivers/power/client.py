@@ -72,11 +72,11 @@ class PowerClient(DriverClient):
         Parameters
         ----------
         count
-            How often to ask: once if it is left out, and 0 goes on until Ctrl-C.
+            Number of measurements; default: 1. With 0, measure until Ctrl-C.
         interval
-            Seconds between asking.
+            Seconds between measurements.
         watch
-            Go on until Ctrl-C. On a terminal one line shows the last reading and a plot of those before.
+            Measure until Ctrl-C. A terminal shows the last reading and a plot of earlier ones in one line.
         """
         times = count if count is not None else 0 if watch else 1
         readings = self.read(times, interval)
@@ -115,7 +115,7 @@ class PowerClient(DriverClient):
     @verb
     @twin
     async def rescue(self) -> None:
-        """Start the board in its rescue mode, where the power switch has one."""
+        """Start the board in its rescue mode, if the power switch has one."""
         await self.call_async("rescue")
 
     async def _cycle_from_here(self, wait: float) -> None:
@@ -141,6 +141,6 @@ class VirtualPowerClient(PowerClient):
         Parameters
         ----------
         destroy
-            Throw the machine away; the next `on` starts a new one.
+            Delete the machine; the next `on` starts a new one.
         """
         await self.call_async("off", destroy)

@@ -67,12 +67,12 @@ class PySerialClient(DriverClient):
     def start_console(self, *, last: Annotated[int, Parameter(name=["--last", "-n"])] = 0) -> None:
         """Open the console in this terminal; Ctrl-B three times leaves.
 
-        Ctrl-] is for us: Ctrl-] h shows the keys, such as Ctrl-] p to power-cycle the board.
+        Ctrl-] h shows the keys, such as Ctrl-] p to power-cycle the board.
 
         Parameters
         ----------
         last
-            Begin with so many lines from before.
+            Begin with this number of earlier lines.
         """
         with raw_terminal():
             ended = self.portal.call(self._console, last)
@@ -113,22 +113,22 @@ class PySerialClient(DriverClient):
         lines: Annotated[int | None, Parameter(name=["--lines", "-n"])] = None,
         timestamps: Annotated[bool, Parameter(name=["--timestamps", "-t"], negative="")] = False,
     ) -> None:
-        """Print what the console has said, as it was recorded since the exporter was first started.
+        """Print the recorded output of the console.
 
-        It is printed as it came, except on a terminal, which gets nothing that it would obey.
+        Control characters are not sent to a terminal.
 
         Parameters
         ----------
         follow
-            Go on with what comes, until Ctrl-C.
+            Print new output as it arrives, until Ctrl-C.
         since
-            From 10m ago on (s, m, h, d), or from a time such as 14:30 or 2026-11-24T14:30, by the exporter's clock.
+            An age such as 10m (s, m, h, d), or a time of the exporter such as 14:30 or 2026-11-24T14:30.
         grep
             Only lines that match this regular expression.
         lines
             Only the last lines.
         timestamps
-            When each line began.
+            Print the time of each line.
         """
         try:
             start = None if since is None else parse_since(since, self.portal.call(self._exporters_now))
@@ -178,18 +178,18 @@ class PySerialClient(DriverClient):
     ) -> None:
         """Write the console to stdout or a file, and stdin to the console when something is piped in.
 
-        Goes on until Ctrl-C, also after the end of stdin.
+        Runs until Ctrl-C, also after the end of stdin.
 
         Parameters
         ----------
         output
             Write to this file instead of stdout.
         input
-            Send stdin to the console; without either, when stdin is not a terminal.
+            Send stdin to the console; default: if stdin is not a terminal.
         append
-            Keep what the file has.
+            Append to the file.
         no_output
-            Only send stdin, and end when all of it has left the port.
+            Only send stdin, and end when all of it was sent.
         """
         if no_output and output is not None:
             raise PipeUsageError("--no-output and --output do not go together; leave one out")
@@ -313,23 +313,23 @@ class PySerialClient(DriverClient):
     ) -> None:
         """Run a command on the board's console and end with its exit code: `run rpi4 -- uname -a`.
 
-        Logs in if the board asks, waits for a board that boots. Kernel messages that come meanwhile go to stderr.
-        One word is a line for the board's shell, several are a program and its arguments.
+        Logs in if the board asks for it, and waits while the board boots. Kernel messages are written to stderr.
+        One word is a line for the board's shell; several words are a program and its arguments.
 
         Parameters
         ----------
         user
-            Who logs in.
+            User name for the login.
         password_file
             File with the password; without it, JUMPSTARTER_CONSOLE_PASSWORD.
         ask_password
             Ask for the password.
         new_password_file
-            File with the password for a board that wants a new one; without it, JUMPSTARTER_CONSOLE_NEW_PASSWORD.
+            File with the new password, if the board requires one; without it, JUMPSTARTER_CONSOLE_NEW_PASSWORD.
         timeout
             Seconds for the command.
         login_timeout
-            Seconds to a shell, booting included.
+            Seconds until there is a shell, including the boot.
         """
         from jumpstarter_drivers.serial.command_line import (  # noqa: PLC0415
             line_of,
@@ -374,7 +374,7 @@ class PySerialClient(DriverClient):
     @verb
     @twin
     async def force_close(self) -> None:
-        """End everybody's streams and close the port; the next use opens it again."""
+        """End the streams of all users and close the port; the next use opens it again."""
         await self.call_async("close")
 
     def _pipe_to_file(self, output: Path, append: bool, with_input: bool) -> None:

@@ -245,15 +245,15 @@ class FlasherClient(DriverClient):
         target
             NAME:FILE writes FILE to one target of the board; may be given several times.
         compression
-            Told by the content if left out; "none" takes nothing off.
+            Compression of the file; default: detected from the content; "none" writes it unchanged.
         verify
-            Read back what was written and compare.
+            Read the written data back and compare it.
         force
-            Write it even if it is nothing that a board boots from.
+            Write it even if a board cannot boot from it.
         whole
-            Send and write all of it, not only what differs from what the storage has.
+            Send and write the whole image, not only the parts that differ from the storage.
         bmap
-            The image's block map; found beside it if left out, "none" takes none.
+            Block map of the image; default: the one beside the image; "none" uses none.
         """
         checked = None if verify else False
         if target:
@@ -280,16 +280,16 @@ class FlasherClient(DriverClient):
         compression: Compression | None = None,
         force: Annotated[bool, Parameter(negative="")] = False,
     ) -> DumpResult:
-        """Read the storage into FILE, which appears when it is complete.
+        """Read the storage into FILE, which is created when it is complete.
 
         Parameters
         ----------
         file
-            Where to put it.
+            The file to write.
         target
-            Which target of the board, if it has several.
+            Target of the board, if it has several.
         compression
-            Compress the file; plain if left out.
+            Compress the file; default: not compressed.
         force
             Replace FILE if it exists.
         """
@@ -301,7 +301,7 @@ class FlasherClient(DriverClient):
         file: Annotated[str, Parameter(allow_leading_hyphen=True, validator=_no_option)],
         /,
     ) -> object:
-        """Say what FILE is, what it is packed in and whether it would be flashed; needs no board.
+        """Print the type and compression of FILE, and whether it can be flashed; needs no board.
 
         Parameters
         ----------
@@ -402,7 +402,7 @@ class StorageMuxClient(DriverClient):
         Parameters
         ----------
         force
-            Even if it holds an incomplete image.
+            Connect it even if it contains an incomplete image.
         """
         await self.dut.aio(force=force)
 
@@ -415,7 +415,7 @@ class StorageMuxClient(DriverClient):
     @verb
     @twin
     async def status(self) -> JSON:
-        """Where the storage is connected and what is known about its content."""
+        """Show where the storage is connected, and what is known about its content."""
         return await self.call_async("status")
 
     @twin_iter
@@ -460,14 +460,14 @@ class StorageMuxClient(DriverClient):
     async def write_local_file_verb(
         self, file: str, /, *, force: Annotated[bool, Parameter(negative="")] = False
     ) -> None:
-        """Write FILE as it is, without switching the storage, which must be at the host.
+        """Write FILE unchanged and without switching the storage, which must be connected to the host.
 
         Parameters
         ----------
         file
             A file, or - for standard input.
         force
-            Write it even if it is nothing that a board boots from.
+            Write it even if a board cannot boot from it.
         """
         await self._write_file(file, None, force)
 

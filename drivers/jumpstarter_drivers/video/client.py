@@ -120,7 +120,7 @@ class VideoClient(DriverClient):
     async def save_snapshot(
         self, *, output: Annotated[Path, Parameter(name=["--output", "-o"])] = Path("snapshot.jpg")
     ) -> SavedPicture:
-        """Save a picture of now, as JPEG.
+        """Save the current picture as JPEG.
 
         Parameters
         ----------
@@ -137,7 +137,7 @@ class VideoClient(DriverClient):
     @verb
     @twin
     async def state(self) -> VideoState:
-        """Say whether the camera brings pictures, of which size, and why not if it brings none."""
+        """Show whether the camera sends pictures, their size, or why it sends none."""
         import msgspec  # noqa: PLC0415 - a snapshot needs none of it
 
         from jumpstarter_drivers.video.state import VideoState  # noqa: PLC0415
@@ -166,9 +166,9 @@ class VideoClient(DriverClient):
         Parameters
         ----------
         port
-            Of 127.0.0.1; 0 takes any free one.
+            Port of 127.0.0.1; 0 uses any free port.
         browser
-            Open the page, where there is a display. Its address is printed in any case.
+            Open the page if there is a display. Its address is always printed.
         """
         from jumpstarter_drivers.video.page import open_browser, serve_page  # noqa: PLC0415 - it is a server
 
@@ -193,14 +193,14 @@ class VideoClient(DriverClient):
         *,
         output: Annotated[Path, Parameter(name=["--output", "-o"])] = Path("clip.mkv"),
     ) -> Recording:
-        """Save a film of some seconds: Matroska with Motion JPEG, which VLC, mpv and ffmpeg read.
+        """Record a video: Matroska with Motion JPEG, for VLC, mpv and ffmpeg.
 
-        Its date and the times of its pictures are by the clock that records the consoles. Ctrl-C ends it early.
+        Date and times are from the clock of the console recordings. Ctrl-C ends the recording early.
 
         Parameters
         ----------
         seconds
-            How long, from the first picture on.
+            Duration from the first picture.
         output
             The file.
         """
@@ -248,14 +248,14 @@ class VideoClient(DriverClient):
     @verb
     @twin
     async def compare(self, reference: Path, /, *, region: tuple[int, int, int, int] | None = None) -> float:
-        """Say how much the board's picture differs from a file's: from 0, the same, to 1.
+        """Compare the board's picture with a file: from 0, the same, to 1.
 
         Parameters
         ----------
         reference
-            A picture, such as one that `snapshot` has saved.
+            A picture, for example from `snapshot`.
         region
-            Left, top, width and height of the part of it that counts, in its pixels.
+            Left, top, width and height of the compared part of the picture, in pixels.
         """
         from jumpstarter_drivers.video.comparison import Reference  # noqa: PLC0415 - see there
 
