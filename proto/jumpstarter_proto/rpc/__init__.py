@@ -1,9 +1,9 @@
 """gRPC over trio: a channel and a server over any `trio.abc.Stream`.
 
-HTTP/2 and gRPC without I/O are ours, too, with hpack for headers; tasks, deadlines, back-pressure and sockets are in
-the modules above that. purerpc's service API runs on this (`jumpstarter_proto.purerpc_adapter`). A lost connection
-fails every open call with UNAVAILABLE at once, deadlines and cancellation reach the handler, a slow reader bounds its
-writer's memory, and an error in a handler is a status of its call, never the connection's end.
+HTTP/2 and gRPC are implemented here without I/O, with hpack for headers; tasks, deadlines, back-pressure and sockets
+are in the modules that use them. purerpc's service API runs on this (`jumpstarter_proto.purerpc_adapter`). A lost
+connection fails every open call with UNAVAILABLE at once, deadlines and cancellation reach the handler, a slow reader
+bounds its writer's memory, and an error in a handler is a status of its call, never the connection's end.
 """
 
 from jumpstarter_proto.rpc._attempts import Attempts

@@ -13,10 +13,10 @@ MAX_PEERS = 16384
 
 
 class Attempts:
-    """Wrong attempts of the last minute, of each peer and of all. Times are seconds on one clock that never goes back.
+    """Limits the wrong attempts of the last minute, for each peer and for all. Times are seconds of a monotonic clock.
 
-    A peer with `per_peer` of them waits. One with fewer waits, too, while all peers together have had `overall`; but a
-    peer that has had none in the last minute never does, so that a guess from many addresses locks out nobody else.
+    A peer with `per_peer` wrong attempts waits. A peer with fewer also waits while all peers together have had
+    `overall`. A peer without a wrong attempt never waits, so that guesses from many addresses do not lock out others.
     """
 
     def __init__(self, per_peer: int = 10, overall: int = 600) -> None:
@@ -26,7 +26,7 @@ class Attempts:
         """When they were, the oldest first; the peer with the newest at the end."""
 
     def take(self, peer: str, now: float) -> float:
-        """Count one attempt of a peer as wrong. 0 if it may be made, else so many seconds until it may try again."""
+        """Count a wrong attempt in advance. Returns 0 if it is allowed, else the seconds until the next try."""
         since = now - WINDOW_SECONDS
         while self._all and self._all[0] <= since:
             self._all.popleft()

@@ -18,9 +18,9 @@ __all__ = ["RECEIVE_BYTES", "ByteTransport", "SocketReader", "byte_transport_of"
 
 RECEIVE_BYTES = 256 * 1024
 TURN_BYTES = 1024 * 1024
-"""Other tasks get their turn at the latest when one has read so much."""
+"""After reading this much, a task lets other tasks run."""
 LARGE_READ_BYTES = 16 * 1024
-"""Who sends so much at a time has probably more."""
+"""A peer that sends this much at a time probably has more data."""
 
 
 class ByteTransport(Protocol):
@@ -38,7 +38,7 @@ class ByteTransport(Protocol):
         """Whether a `write` that is cancelled leaves the stream at a place where it can go on."""
 
     def read_at_most(self, size: int) -> None:
-        """Receive no more than so many bytes at a time from now on."""
+        """Limit the bytes of each later receive."""
 
     def receive(self) -> Awaitable[bytes]:
         """What has come, at least one byte; b"" at the end."""

@@ -278,7 +278,7 @@ class ClientCall(Generic[Req, Res]):
         return state.headers.metadata
 
     async def receive(self) -> Res:
-        """The next reply.
+        """Receive the next reply.
 
         Raises:
             trio.EndOfChannel: there are no more and the status is OK.

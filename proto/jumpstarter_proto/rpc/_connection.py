@@ -43,7 +43,7 @@ _HTTP_OK = (":status", "200")
 _STARTED = (_HTTP_OK, _CONTENT_TYPE)
 _OK = (("grpc-status", "0"),)
 CALL_BYTES = 1024
-"""What a call of an unauthenticated caller counts besides its headers and messages."""
+"""The cost of a call of an unauthenticated caller besides its headers and messages."""
 _NOT_GRPC = b"This server speaks gRPC; use a client for it.\n"
 _OTHER_ANSWER = ((":status", "415"), ("content-type", "text/plain"))
 _MAX_OTHER_REQUESTS = 16
@@ -120,9 +120,9 @@ class GrpcConnection:
     # --- the connection
 
     def start(self, confined: int | None = None) -> None:
-        """Queue the preface and our settings, which go out before anything else.
+        """Queue the preface and our settings, which are sent first.
 
-        An unauthenticated peer is `confined` to so many bytes until `release`.
+        An unauthenticated peer may send at most `confined` bytes until `release`.
         """
         self.confined = confined
         self._http2.start(confined)
@@ -145,11 +145,11 @@ class GrpcConnection:
                 raise RpcError(StatusCode.RESOURCE_EXHAUSTED, details)
 
     def receive(self, data: bytes) -> list[Event]:
-        """What the peer's bytes mean.
+        """Return the events of received bytes.
 
         Raises:
-            ConnectionFault: they are not HTTP/2; queues the GOAWAY that says so. Events before it are lost, and
-                with the connection all its calls are.
+            ConnectionFault: they are not HTTP/2; a GOAWAY is queued. Earlier events of these bytes are lost, as all
+                calls of the connection fail.
         """
         events: list[Event] = []
         self._events = events
@@ -167,7 +167,7 @@ class GrpcConnection:
         self._http2.ping(b"jmpalive")
 
     def goodbye(self, code: ErrorCodes = ErrorCodes.NO_ERROR, reason: str = "") -> None:
-        """Take no new calls from the peer, and say so. Running calls go on."""
+        """Send GOAWAY: new calls are rejected, and running calls continue."""
         self._http2.say_goodbye(code, reason)
 
     @property
@@ -202,8 +202,8 @@ class GrpcConnection:
         """Queue a call's headers.
 
         Raises:
-            RpcError: RESOURCE_EXHAUSTED, the peer does not take so much metadata; or UNAVAILABLE, this
-                connection has used up its streams.
+            RpcError: RESOURCE_EXHAUSTED, the metadata is too large for the peer; or UNAVAILABLE, this
+                connection has no stream ids left.
         """
         headers: list[Header] = [
             _POST,
@@ -228,7 +228,7 @@ class GrpcConnection:
     # --- calls of a server
 
     def send_headers(self, stream_id: int, metadata: Metadata) -> None:
-        """Queue initial metadata, once. Raises RpcError(RESOURCE_EXHAUSTED) if the peer does not take so much."""
+        """Queue initial metadata, once. Raises RpcError(RESOURCE_EXHAUSTED) if it is too large for the peer."""
         call = self._open.get(stream_id)
         if call is None or call.started:
             return
@@ -561,5 +561,5 @@ class GrpcConnection:
 
 
 def _size(headers: list[Header]) -> int:
-    """As HTTP/2 counts a list of headers."""
+    """Return the size of a header list as defined by HTTP/2."""
     return sum(len(name) + len(value) + 32 for name, value in headers)

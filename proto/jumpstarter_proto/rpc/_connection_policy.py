@@ -32,11 +32,11 @@ class ConnectionLimits:
     of_identity: int = 1024
     """Authenticated connections of one identity."""
     unauthenticated_seconds: float = 30.0
-    """An unauthenticated connection is closed if no call of it was answered for so long."""
+    """An unauthenticated connection is closed if none of its calls was answered within this time."""
     crowded_seconds: float = 5.0
     """The same, counted from its beginning, while other connections wait for its place."""
     waiting_seconds: float = 60.0
-    """A connection that has waited so long is closed."""
+    """A connection that has waited this long is closed."""
     unauthenticated_bytes: int = 64 * 1024
     """Bytes that an unauthenticated connection may make us buffer, in each direction."""
 

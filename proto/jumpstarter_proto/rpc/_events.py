@@ -96,7 +96,7 @@ class GoingAway:
 
 @dataclass(slots=True)
 class PongReceived:
-    """The answer to a PING of ours."""
+    """The acknowledgement of our PING."""
 
 
 Event = (

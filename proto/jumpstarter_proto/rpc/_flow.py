@@ -1,4 +1,4 @@
-"""How much a peer may send before we have read it: the receiving half of HTTP/2's flow control.
+"""The receiving half of HTTP/2's flow control: how much a peer may send before it was read.
 
 A call's window comes back as its messages are read, so a reader that stops stops its writer. A message larger
 than the window gets what it still needs. The connection's window comes back as soon as bytes arrive, except
@@ -38,7 +38,7 @@ class CallWindow:
             raise FlowControlFault("the peer sent more than this call's window")
 
     def read(self, count: int) -> int:
-        """The application has read so much. Returns by how much to open the window now, often 0."""
+        """Record bytes that the application has read. Returns the window increment to send now, often 0."""
         repaid = min(self._advance, count)
         self._advance -= repaid
         self._read += count - repaid

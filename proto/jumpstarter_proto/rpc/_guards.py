@@ -28,7 +28,7 @@ class RateGuard:
 
 
 class LimitedLog:
-    """Lines that peers cause: all are counted, a bounded number is written, so that nobody fills a disk."""
+    """Log lines that peers cause: all are counted, and a limited number is written, so that no peer can fill a disk."""
 
     BURST = 10
     PER_MINUTE = 20

@@ -35,7 +35,7 @@ def check_headers(headers: Sequence[tuple[bytes, bytes]], kind: HeaderBlockKind)
     """Check a block whose headers all have names.
 
     Raises:
-        HeaderFault: says which header is wrong, or missing.
+        HeaderFault: the message names the header that is wrong or missing.
     """
     pseudo: dict[bytes, bytes] = {}
     host: bytes | None = None

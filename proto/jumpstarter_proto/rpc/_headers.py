@@ -108,7 +108,7 @@ class HeaderPacker:
         return block
 
     def resize(self, size: int) -> None:
-        """The peer takes a table of so many bytes; the next block says what became of ours."""
+        """Set the peer's table size; the next block announces the size of ours."""
         encoder = self._encoder
         encoder.header_table_size = min(size, HeaderTable.DEFAULT_SIZE)
         changes = encoder.table_size_changes

@@ -83,7 +83,7 @@ class Http2Stream:
 
 
 class StreamOwner(Protocol):
-    """Whom frames of streams are given to. Streams leave `Http2.calls` when the owner takes them out."""
+    """Receives the frames of streams. Streams leave `Http2.calls` when the owner takes them out."""
 
     def on_open(self, stream_id: int, headers: list[Header], end: bool) -> None:
         """A peer opened a stream, and ended its direction with it; the owner adds it to `calls` or resets it."""
@@ -195,9 +195,9 @@ class Http2:
     # --- sending
 
     def start(self, confined: int | None = None) -> None:
-        """Queue the preface, our settings and our window, which go out before anything else.
+        """Queue the preface, our settings and our window, which are sent first.
 
-        A peer that is `confined` to so many bytes has the window that HTTP/2 begins with, and no more until `widen`.
+        A peer that is `confined` to some bytes has the default window of HTTP/2 until `widen`.
         """
         if self._is_client:
             self.send_buffer.append(_PREFACE)
@@ -215,7 +215,7 @@ class Http2:
             self._send_window(0, count)
 
     def new_stream_id(self) -> int | None:
-        """The next stream of ours; None when this connection has used them up."""
+        """Return the id of our next stream; None if this connection has no ids left."""
         stream_id = self.highest_outbound_stream_id + 2 if self.highest_outbound_stream_id else 1
         if stream_id > _MAX_31_BITS:
             return None
@@ -272,7 +272,7 @@ class Http2:
         self._send_frame(_GOAWAY, 0, 0, body)
 
     def open_window(self, stream: Http2Stream, count: int) -> None:
-        """Let the peer send so much more on a stream."""
+        """Extend the window of a stream."""
         if count and stream.is_receiving:
             self._send_window(stream.id, count)
 
@@ -300,10 +300,10 @@ class Http2:
     # --- receiving
 
     def receive(self, data: bytes) -> None:
-        """Take bytes and tell the owner what they mean.
+        """Parse received bytes, and pass the frames to the owner.
 
         Raises:
-            ConnectionFault: they are not HTTP/2, or more than was allowed; queues the GOAWAY that says so.
+            ConnectionFault: they are not HTTP/2, or exceed a limit; a GOAWAY is queued.
         """
         try:
             self._receive(data)
@@ -646,7 +646,7 @@ class Http2:
 
     @property
     def max_streams(self) -> int:
-        """How many streams the peer takes from us at a time; until it says so, what any peer should take."""
+        """The peer's limit of concurrent streams; before its settings arrive, a number that every peer should allow."""
         most = self.peer_settings.max_concurrent_streams
         if most is None:
             most = _MAX_31_BITS
@@ -659,7 +659,7 @@ class Http2:
 
     @property
     def max_header_list(self) -> int | None:
-        """The largest list of headers that the peer takes, if it says so."""
+        """The peer's limit of the size of a header list; None if it has not sent one."""
         return self.peer_settings.max_header_list_size
 
 

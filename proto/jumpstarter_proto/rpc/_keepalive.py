@@ -1,4 +1,4 @@
-"""When to ask a silent peer for a sign of life, and when to give it up. No clock and no I/O of its own."""
+"""When to send a keep-alive PING to a silent peer, and when its connection is lost. No clock, no I/O."""
 
 from __future__ import annotations
 

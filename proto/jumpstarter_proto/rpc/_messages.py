@@ -11,7 +11,7 @@ HEADER_BYTES = 5
 
 
 class FramingError(Exception):
-    """The peer's bytes are no message that we take: too large, compressed, or cut short."""
+    """The bytes of the peer are not a valid message: too large, compressed, or incomplete."""
 
     def __init__(self, message: str, *, too_large: bool = False) -> None:
         super().__init__(message)
@@ -23,7 +23,7 @@ Framed = tuple[bytes, int]
 
 
 def frame_header(length: int) -> bytes:
-    """What goes before an uncompressed message of so many bytes."""
+    """Return the prefix of an uncompressed message of this size."""
     return _HEADER.pack(0, length)
 
 

@@ -94,7 +94,7 @@ def decode_timeout(text: str) -> float:
 
 
 def encode_details(details: str, most: int = 1 << 30) -> str:
-    """Percent-encoded UTF-8 of at most so many bytes, cut between characters; printable ASCII stays readable."""
+    """Return percent-encoded UTF-8, limited in bytes and cut between characters; printable ASCII stays readable."""
     encoded = urllib.parse.quote(details[:most], safe=_READABLE, errors="replace")
     while len(encoded) > most:
         details = details[: len(details) * most // len(encoded) - 1]

@@ -1,8 +1,8 @@
 """Drives one connection over one byte stream, for a channel and for a server alike.
 
-One task reads, one task writes what could not be written at once, and one asks for signs of life. Whoever sends
-queues whole frames, so cancelling a sender never cuts a frame in two. The reader never waits for the writer:
-both ends could be waiting for each other. What a peer makes us answer without reading the answers is bounded.
+One task reads, one writes what could not be written immediately, and one sends keep-alive PINGs. Senders queue whole
+frames, so cancelling a sender never cuts a frame in two. The reader never waits for the writer, because both ends
+could wait for each other. Answers that a peer requests and does not read are limited.
 """
 
 from __future__ import annotations
@@ -117,9 +117,9 @@ class CallState:
         self.on_reset: Cancellable | None = None
         """Cancelled with the call: a handler's scope."""
         self.changed = trio.lowlevel.ParkingLot()
-        """Wakes who receives."""
+        """Wakes the receiving task."""
         self.window = trio.lowlevel.ParkingLot()
-        """Wakes who sends."""
+        """Wakes the sending task."""
 
     @property
     def is_over(self) -> bool:
@@ -253,7 +253,7 @@ class Mux:
         self._reading.cancel()
 
     def confine(self, size: int) -> None:
-        """The peer is not authenticated: it may make us hold so many bytes, either way. Before `run`."""
+        """Limit the memory for an unauthenticated peer, in each direction. Before `run`."""
         self._confined = self._flood = size
         self._high_water = self._chunk = size // 4
         self._transport.read_at_most(size // 4)
@@ -384,7 +384,7 @@ class Mux:
 
     @contextmanager
     def _asking_for_life(self, nursery: trio.Nursery) -> Iterator[None]:
-        """A peer that is silent is asked for a sign of life in the block, and given up."""
+        """Send keep-alive PINGs to a silent peer in the block, and end the connection if it does not answer."""
         if (interval := self.options.keepalive_interval) is None:
             yield
             return

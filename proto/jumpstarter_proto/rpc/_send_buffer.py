@@ -40,7 +40,7 @@ class SendBuffer:
         return self._pieces[:_BUFFERS]
 
     def written(self, count: int) -> None:
-        """The first `count` bytes of `pieces()` are on their way."""
+        """Remove the first `count` bytes of `pieces()`, which were sent."""
         self.size -= count
         pieces = self._pieces
         while count:

@@ -166,10 +166,10 @@ class ServerCall(Generic[Req, Res]):
         self._slot.disable_auth_timeout()
 
     def outlive_reset(self, seconds: float) -> None:
-        """A caller that cancels, or whose connection is lost, gives the handler `seconds` more.
+        """After a cancellation or a lost connection, let the handler run for `seconds` more.
 
-        What has come is still received, before `receive` fails; `send` fails at once. For handlers that pass on what
-        their callers have sent, and know for themselves when they are done.
+        Received messages can still be read before `receive` fails; `send` fails immediately. For handlers that forward
+        the messages of their callers, and know when they are complete.
         """
         if isinstance(self._state.on_reset, trio.CancelScope):
             self._state.on_reset = _Delay(self._state.on_reset, seconds)
@@ -202,9 +202,9 @@ class ServerCall(Generic[Req, Res]):
         await self._mux.send(self._state, message.SerializeToString(), more=True)
 
     def pass_on_to(self, other: ServerCall[Any, Any], passed: Callable[[int], bool]) -> None:
-        """From now on, each message that comes is `other`'s at once, as it came, if it has to wait for nothing.
+        """Forward each later message unchanged to `other`, if it can be sent immediately.
 
-        Those that have to wait, and those behind them, are to be received and sent by a task. `passed` is told the
+        A task has to receive and send messages that have to wait, and those behind them. `passed` is told the
         size of each before it goes; with False it is left to the task.
         """
         self._state.sink = _Passthrough(other, passed)
@@ -330,7 +330,7 @@ class _Routes:
         self._dynamic = [service for service in services if isinstance(service, DynamicServicer)]
 
     def get(self, path: str) -> Route | None:
-        """None if there is no such procedure; one that has to be found has the handler `_not_found_yet`."""
+        """Return the procedure; None if it does not exist. One to be looked up has the handler `_not_found_yet`."""
         route = self._known.get(path)
         if route is None and self._dynamic:
             return Method(path, Cardinality.STREAM_STREAM, Message, Message), _not_found_yet
@@ -550,7 +550,7 @@ class Server:
         options: Options | None = None,
         limits: ConnectionLimits | None = None,
     ) -> None:
-        """`limits` are for a server that anybody can reach; its handlers say whom they trust."""
+        """`limits` are for a public server; its handlers authenticate callers."""
         self._routes = _Routes(services)
         self._limiter = None if limits is None else ConnectionLimiter(limits)
         self._interceptors = interceptors
@@ -639,11 +639,10 @@ class Server:
         return False  # the server is shutting down
 
     async def shutdown(self, grace: float, *, streams: float = math.inf) -> None:
-        """Take no new calls, give running ones `grace` seconds, then cancel them. Returns when all is closed.
+        """Reject new calls, cancel running ones after `grace` seconds, and return when all connections are closed.
 
-        Connections that wait to be let in, or shake hands, are closed at once.
-        Calls that stream get `streams` seconds if that is less: many have no end of their own, and whoever made
-        them comes back elsewhere the sooner.
+        Connections that wait to be accepted, or are in a TLS handshake, are closed immediately.
+        Streams get `streams` seconds if that is less: many never end, and their callers can reconnect elsewhere.
         """
         self._leaving = True
         self._accepting.cancel()

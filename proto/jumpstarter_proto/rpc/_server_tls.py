@@ -28,10 +28,11 @@ _State = tuple[object, ...]
 
 
 class ServerTls:
-    """What connections from now on are served with: the newest pair of files that was good.
+    """The certificate and key for new connections: the newest valid pair of the files.
 
-    A pair that does not match, as when one of the two has been replaced, changes nothing and is said once; connections
-    that are open stay as they are. One that begins later is taken when it does, as clients refuse it before.
+    A pair that does not match, for example while one file is being replaced, is not used and logged once; open
+    connections are not affected. A certificate that is not valid yet is used from its begin, because clients reject it
+    before.
     Blocking work is done in threads, which `look` can leave behind when cancelled.
     """
 

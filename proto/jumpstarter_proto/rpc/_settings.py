@@ -58,7 +58,7 @@ class PeerSettings:
         """Apply the body of a SETTINGS frame, which has a multiple of 6 bytes.
 
         Raises:
-            SettingsFault: one has a value that it must not have. Those before it count.
+            SettingsFault: a value is invalid. The settings before it are applied.
         """
         for code, value in _PAIR.iter_unpack(body):
             match code:

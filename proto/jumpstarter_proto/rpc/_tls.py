@@ -29,10 +29,10 @@ TLS_RECORD_BYTES = 16 * 1024
 
 
 class TlsStream(trio.abc.Stream):
-    """TLS over a connected socket; `do_handshake` comes first. Closing does not say so to the peer in TLS's own way.
+    """TLS over a connected socket; `do_handshake` comes first. Closing sends no close_notify.
 
-    One task may send while another receives. An end without TLS's word for it is an end all the same: HTTP/2 says
-    for itself what is complete.
+    One task may send while another receives. An end without close_notify is a normal end, because HTTP/2 itself marks
+    what is complete.
     """
 
     is_whole: Final = True
@@ -51,10 +51,10 @@ class TlsStream(trio.abc.Stream):
         self._failure: ssl.SSLError | None = None
 
     async def do_handshake(self) -> None:
-        """Agree on keys, and verify the peer as the context says.
+        """Do the TLS handshake, and verify the peer as configured in the context.
 
         Raises:
-            trio.BrokenResourceError: the cause says why there is no TLS with this peer.
+            trio.BrokenResourceError: the handshake failed; the cause has the reason.
         """
         # Not before: a connection that waits for its turn holds a socket and little else.
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()

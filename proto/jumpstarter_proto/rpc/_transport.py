@@ -44,10 +44,10 @@ _REASONS_FOR_NO_TLS = ("WRONG_VERSION_NUMBER", "PACKET_LENGTH_TOO_LONG", "HTTP_R
 async def connect_unix(
     path: str | os.PathLike[str], *, timeout: float = CONNECT_SECONDS
 ) -> trio.SocketStream:
-    """A connected unix socket.
+    """Connect to a unix socket.
 
     Raises:
-        RpcError: UNAVAILABLE, nobody listens there; PERMISSION_DENIED, the socket is not for us.
+        RpcError: UNAVAILABLE, no process listens there; PERMISSION_DENIED, this user may not connect.
     """
     plain = trio.socket.socket(trio.socket.AF_UNIX, trio.socket.SOCK_STREAM)
     try:
@@ -94,7 +94,7 @@ async def connect_tcp(
     check_certificate: Callable[[bytes], None] | None = None,
     timeout: float = CONNECT_SECONDS,
 ) -> trio.abc.Stream:
-    """A connected TCP stream; with `ssl_context`, TLS with its handshake done and HTTP/2 agreed on.
+    """Connect over TCP; with `ssl_context`, also do the TLS handshake and negotiate HTTP/2.
 
     `check_certificate` gets the peer's certificate, in DER, before a byte of ours is sent; what it raises is raised.
 
@@ -157,7 +157,7 @@ def cause_of(error: OSError) -> str:
 
 
 def peer_of(stream: trio.abc.Stream) -> str:
-    """Who is at the other end, in gRPC's notation: `unix:`, `ipv4:192.0.2.1:50051`, `ipv6:[::1]:50051`, or empty."""
+    """Return the peer in gRPC's notation: `unix:`, `ipv4:192.0.2.1:50051`, `ipv6:[::1]:50051`, or empty."""
     if isinstance(stream, TlsStream):
         stream = stream.transport_stream
     if not isinstance(stream, trio.SocketStream):
@@ -203,7 +203,7 @@ _UCRED = struct.Struct("iII")
 
 
 def network_of(peer: str) -> str:
-    """Who is meant by an address in gRPC's notation: without its port, and of IPv6 the network that one user has."""
+    """Return the user part of an address in gRPC's notation: without its port, and the /64 network for IPv6."""
     family, _, rest = peer.partition(":")
     host = rest.rpartition(":")[0].removeprefix("[").removesuffix("]").partition("%")[0]
     try:
@@ -222,8 +222,8 @@ def unix_listener(
 ) -> trio.SocketListener:
     """Listen on a new unix socket with these permissions from its first moment on.
 
-    `group` is a numeric id. The path must be free: whose socket may be replaced is the caller's knowledge. The
-    file stays when the listener is closed; remove it.
+    `group` is a numeric id. The path must not exist; the caller removes an old socket. The file is kept when the
+    listener is closed.
     """
     path = Path(path)
     plain = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

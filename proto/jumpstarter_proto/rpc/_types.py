@@ -130,7 +130,7 @@ class RpcError(JumpstarterError):
 
 
 class UntrustedError(RpcError):
-    """A connection was not made, for the peer's certificate is not believed."""
+    """The connection failed because the certificate of the peer is not trusted."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ class Options:
     max_send: int = 4 * 1024 * 1024
     """Largest message that we send; what the peers of this protocol take."""
     max_header_list: int = 64 * 1024
-    """Largest list of headers that we take, as HTTP/2 counts it (32 more than name and value, for each)."""
+    """Limit of a received header list, in bytes as defined by HTTP/2 (32 more than name and value for each)."""
     max_streams: int = 1024
     """Most calls that a peer may have open at a time."""
     stream_window: int = 1024 * 1024
@@ -150,13 +150,13 @@ class Options:
     connection_window: int = 64 * 1024 * 1024
     """The same for all calls of a connection together. With pieces of messages we hold at most three times that."""
     keepalive_interval: float | None = None
-    """Send a PING when nothing has come for so long; None sends none. Networks want 20."""
+    """Send a PING after this time without received data; None sends none. 20 suits most networks."""
     keepalive_timeout: float = 20.0
-    """The connection is lost when nothing has come for so long after a PING."""
+    """The connection is lost after this time without an answer to a PING."""
     unary_seconds: float = math.inf
     """A server's patience with the one message of a call, and with a caller that does not take its one reply."""
     resets_per_second: float = 200.0
-    """A peer may cancel so many of its calls per second; at once five times as many, and `max_streams` more."""
+    """Calls that a peer may cancel per second, with a burst of five times as many plus `max_streams`."""
 
     @property
     def resets_at_once(self) -> float:

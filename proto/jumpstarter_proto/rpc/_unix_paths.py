@@ -1,7 +1,7 @@
-"""Where unix sockets can be: the address of one has room for a path of 107 bytes, and TMPDIR may be longer than that.
+"""Unix sockets with long paths: an address has room for 107 bytes, and TMPDIR may be longer.
 
-A temporary socket, whose path other programs are told, is made in a folder with a short path. A socket whose place
-its user chose stays there, and is bound and reached through its folder's descriptor.
+A temporary socket is created in a folder with a short path, because other programs get its path. A socket at a path
+that the user chose is bound and connected through the descriptor of its folder.
 """
 
 from __future__ import annotations
