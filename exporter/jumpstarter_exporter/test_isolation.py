@@ -295,7 +295,9 @@ async def test_a_drivers_nursery_ends_with_what_its_task_raised() -> None:
     with pytest.raises(ExceptionGroup) as caught:
         await body()
     assert caught.group_contains(ValueError, match="^x$")
-    assert caught.group_contains(DeviceFailed, match="raised IncompleteError, whose message cannot be read")
+    assert caught.group_contains(
+        DeviceFailed, match="raised IncompleteError, with a message that cannot be read"
+    )
 
 
 class UnreadableText(str):

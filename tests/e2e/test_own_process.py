@@ -126,8 +126,8 @@ def host(tmp_path: Path) -> Iterator[Host]:
 
 
 NOT_RUNNING = (
-    "error: the board rpi5 is not served: the process of its own that serves it has ended, or was not started; its "
-    "service manager starts it again, or do so: jumpstarter-exporter run --board rpi5\n"
+    "error: the board rpi5 is not served: its own process has ended, or was not started; its "
+    "service manager starts it again, or start it yourself: jumpstarter-exporter run --board rpi5\n"
 )
 
 
@@ -204,7 +204,7 @@ def test_users_of_other_hosts_are_told_how_to_reach_a_board_with_a_process_of_it
     own = host.start_listening("--board", "rpi5", *listen)
     there = {"JUMPSTARTER_HOST": address, "JMP_GRPC_INSECURE": "1"}
     why = (
-        "a process of its own serves it, to users of its host only; use it there, such as through ssh, or have that "
+        "its own process serves it, to users of its host only; use it there, such as through ssh, or let that "
         "process listen, too: jumpstarter-exporter run --board rpi5 --listen HOST:PORT\n"
     )
     code, said, _ = host.run("devices", **there)

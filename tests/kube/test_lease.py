@@ -141,7 +141,7 @@ def test_a_lease_that_nobody_can_read_stops_nobody(lab: KubeLab, ann: Path) -> N
     lab.kubectl("create", "-f", "-", input=LEASE.replace("30m", "banana").replace("nightly", "fruit"))
     lab.ok("lease", "create", "-l", "board=rpi4", "--lease-id", "other", "--client", ann)
     lab.until(lambda: "'banana' is not a duration" in lab.controller.log.read_text())
-    assert "it is left alone, and is ignored until it is corrected" in lab.controller.log.read_text()
+    assert "it is not changed, and is ignored until it is corrected" in lab.controller.log.read_text()
     lab.until(
         lambda: "'banana' is not a duration" in lab.kubectl("describe", "leases.jumpstarter.dev", "fruit")
     )

@@ -211,7 +211,7 @@ def test_a_client_that_somebody_damages_stays_as_it_was(
     with pytest.raises(DamagedError, match=r"ann is not a valid record \(its lab.jumpstarter.dev/enabled"):
         store.read(key_of(ann))
     assert store.snapshot(whole=False).damaged == {key_of(ann)}
-    assert "it is left alone, and its previous version stays in use until it is corrected" in caplog.text
+    assert "it is not changed, and its previous version stays in use until it is corrected" in caplog.text
     assert "is ignored" not in caplog.text
     with pytest.raises(Conflict):
         store.commit([changing(replace(ann, username="x"), made, Half.SPEC)])

@@ -214,7 +214,7 @@ def test_a_device_that_lies_is_found_out() -> None:
         device.stuck = {0}
         with pytest.raises(
             DriverError,
-            match=r"outlet 0 .* says that it is off, 2 s after it was told to switch on; see",
+            match=r"outlet 0 .* says that it is off, 2 s after the command to switch on; see",
         ):
             client.on()
 

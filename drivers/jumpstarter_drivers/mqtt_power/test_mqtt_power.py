@@ -50,7 +50,7 @@ def test_a_device_that_lies_is_found_out(port: int) -> None:
     with tasmota(port, "liar") as device, serve(outlet(port, "liar", timeout=2.0)) as client:
         device.is_stuck = True
         with pytest.raises(
-            DriverError, match="outlet 1 of the Tasmota liar says that it is off, 2 s after it was told"
+            DriverError, match="outlet 1 of the Tasmota liar says that it is off, 2 s after the command"
         ):
             client.on()
 

@@ -267,7 +267,7 @@ def test_what_is_not_a_measurement_is_said(printed: str, tmp_path: Path) -> None
             None,
             "/nowhere/switch cannot be run: No such file or directory; check its path",
         ),
-        ("true", "echo off", "says that it is off, 0.6 s after it was told to switch on"),
+        ("true", "echo off", "says that it is off, 0.6 s after the command to switch on"),
         ("true", "echo perhaps", "does not say within 0.6 s that it has"),
         ("sleep 600", None, "sleep does not end within 0.3 s, or what it has started; see what it waits"),
     ],

@@ -122,7 +122,7 @@ def test_a_port_that_another_program_has_is_busy() -> None:
             "silent",
             r"was not switched on within 0.2 s: the board at .* does not answer within 0.1 s; whether the ",
         ),
-        ("stuck", r"says that it is off, 0.2 s after it was told to switch on"),
+        ("stuck", r"says that it is off, 0.2 s after the command to switch on"),
     ],
 )
 def test_a_board_that_does_not_do_it(behaviour: str, complaint: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -147,7 +147,7 @@ def test_a_process_of_its_own_is_said(folder: Path, capsys: pytest.CaptureFixtur
     notes = notes_of(capsys)
     assert notes["one"] == []
     [note] = notes["two"]
-    assert "which is to be started, too: jumpstarter-exporter run --board two" in note
+    assert "which must be started as well: jumpstarter-exporter run --board two" in note
 
 
 def test_what_is_required_and_never_missing_is_said(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
