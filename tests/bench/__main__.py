@@ -40,6 +40,7 @@ ROWS: dict[str, Row] = {
     "boards": boards.many,
     "second-board": boards.second,
     "call": upstream.call,
+    "hosted-call": upstream.hosted_call,
     "echo": upstream.echo,
     "flash": upstream.flash,
     "flash-changed": flashing.changed,

@@ -65,11 +65,12 @@ class Bench:
         """A client with an open session on each side."""
         with self.sessions() as (theirs, ours), ExitStack() as stack:
             yield (
-                stack.enter_context(self._worker(self.theirs, "theirs", theirs)),
-                stack.enter_context(self._worker(self.ours, "ours", ours)),
+                stack.enter_context(self.worker(self.theirs, "theirs", theirs)),
+                stack.enter_context(self.worker(self.ours, "ours", ours)),
             )
 
-    def _worker(self, installed: Environment, side: str, exporter: Exporter) -> Worker:
+    def worker(self, installed: Environment, side: str, exporter: Exporter) -> Worker:
+        """A client of that side with an open session."""
         # -P: the folder of worker.py has modules whose names are not meant for it.
         return Worker([installed.python, "-P", WORKER, side], self.environment(exporter))
 
@@ -131,6 +132,30 @@ def call(bench: Bench, repeats: int) -> Result:
         )
     row = Result("call", PEER, "driver call, blocking client, unix socket, p50", "s", 0, 0, 0.70, True, 0)
     return filled(row, *p50, detail={"calls in a round": count})
+
+
+def hosted_call(bench: Bench, repeats: int) -> Result:
+    """The same, where our exporter hosts the driver of 0.9.0 in a child."""
+    count = 200
+    config = bench.home / "hosted.yaml"
+    config.write_text(f"python: {bench.theirs.python}\n{CONFIG.read_text()}")
+    with ExitStack() as stack:
+        home = bench.folder("hosted")
+        theirs = stack.enter_context(exporters.their_unix(bench.theirs, CONFIG, bench.folder("theirs")))
+        ours = stack.enter_context(exporters.our_unix(config, home, bench.ours))
+        workers = [
+            stack.enter_context(bench.worker(bench.theirs, "theirs", theirs)),
+            stack.enter_context(bench.worker(bench.ours, "ours", ours)),
+        ]
+        p50 = interleaved(
+            repeats,
+            lambda: statistics.median(workers[0].do("calls", count)),
+            lambda: statistics.median(workers[1].do("calls", count)),
+        )
+    what = "call of a hosted 0.9 driver, p50, against the same driver in 0.9's own exporter"
+    return filled(
+        Result("hosted-call", PEER, what, "s", 0, 0, 1.6, True, 0), *p50, detail={"calls in a round": count}
+    )
 
 
 def echo(bench: Bench, repeats: int) -> Result:

@@ -139,6 +139,9 @@ def test_a_daemon_keeps_nothing_of_what_has_read_its_options(
     loaded = {name.partition(".")[0] for name in names.split()} | set(names.split())
     assert "trio" in loaded, first + said
     assert loaded & {"cyclopts", "rich", "docstring_parser", "google.protobuf.text_format"} == set()
+    assert "jumpstarter_exporter.hosting" not in loaded, (
+        "only exporters with drivers of Jumpstarter 0.9 need it"
+    )
 
 
 def test_a_command_on_its_way_to_a_board_loads_nothing_that_it_does_not_use() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import os
+import signal
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -17,7 +19,7 @@ from jumpstarter_exporter.serve.embedded import open_exporter
 from jumpstarter_proto.rpc import RpcError, StatusCode, open_channel
 from jumpstarter_proto.v1 import jumpstarter_pb2
 
-from tests.interop import hosting
+from tests.interop import exporters, hosting
 from tests.support.peers import Environment
 
 CONFIG = """\
@@ -176,6 +178,21 @@ async def test_files_logs_and_second_names(lab: Lab) -> None:
 async def _send(stream: trio.abc.HalfCloseableStream, data: bytes) -> None:
     await stream.send_all(data)
     await stream.send_eof()
+
+
+@pytest.mark.kills
+async def test_a_child_does_not_outlive_an_exporter_that_is_killed(lab: Lab) -> None:
+    inside = "jumpstarter call greeter start_program; jumpstarter call greeter pid; kill -9 $PPID"
+    shell = [exporters.scripts() / "jumpstarter", "shell", "--config", lab.file, "--", "sh", "-c", inside]
+    with tempfile.TemporaryDirectory() as home, trio.fail_after(60):
+        variables = exporters.clean_environment(Path(home))
+        variables["PATH"] = f"{exporters.scripts()}:{variables['PATH']}"
+        done = await trio.run_process(shell, capture_stdout=True, check=False, env=variables)
+        assert done.returncode == -signal.SIGKILL
+        pids = [int(pid) for pid in done.stdout.split()]
+        assert len(pids) == 2
+        for pid in pids:
+            await until_gone(pid)
 
 
 async def test_a_driver_that_changes_its_client_is_refused_and_learned_again(lab: Lab) -> None:

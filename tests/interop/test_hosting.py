@@ -122,6 +122,7 @@ def test_devices_names_the_childs_memory_and_why_one_is_not_made(ann: User) -> N
     call(ann, "greeter", "pid")
     devices = {one["path"]: one for one in json.loads(ann.run("jumpstarter", "devices", "-o", "json").stdout)}
     assert devices["greeter"]["labels"]["jumpstarter.dev/memory"].endswith(" MB")
+    assert "  (its process has " in ann.run("jumpstarter", "devices").stdout
     assert "FileNotFoundError: no adapter" in devices["board.broken"]["reason"]
 
 

@@ -73,6 +73,8 @@ def _device_data(node: Node, prefix: str) -> dict[str, object]:
     }
 
 
+MEMORY = "jumpstarter.dev/memory"
+"""The label of a device with a process of its own, which others of the board may share."""
 MAX_REASON_LENGTH = 400
 MAX_NAME = 60
 """Characters of a name in the tree; `-o name` prints all of it."""
@@ -107,6 +109,8 @@ def _tree(root: Node, board: HostBoard) -> list[list[str | Styled]]:
         why = f": {node.reason}" if node.reason else ""
         # The state of a group is shown only if it has a reason.
         state: list[str | Styled] = [Styled(node.state, style), why] if interface or why else []
+        if memory := node.labels.get(MEMORY):
+            state = [Styled(node.state, style), f"{why}  (its process has {shown(memory, 20)})"]
         lead = f"{padded(text, width)}  {padded(interface, 8)} "
         lines.append([lead, *state] if (node.state and state) or why else [lead.rstrip()])
     return lines

@@ -29,6 +29,7 @@ from jumpstarter_exporter.hosting import learning
 from jumpstarter_exporter.hosting.child_messages import MethodReport
 from jumpstarter_exporter.hosting.groups import HostedGroup
 from jumpstarter_exporter.hosting.process import EXIT_SECONDS, ChildProcess
+from jumpstarter_exporter.hosting.urls import check_urls
 
 __all__ = ["HostedDriver", "hosted_kind"]
 
@@ -112,6 +113,7 @@ class HostedDriver(ForwardingDriver):
     async def forward_call(self, method: str, arguments: Sequence[Value]) -> Value:
         """See `ForwardingDriver`."""
         child = self._running()
+        await check_urls(arguments)
         request = jumpstarter_pb2.DriverCallRequest(uuid=str(self.uuid), method=method, args=arguments)
         try:
             return (await child.exporter.DriverCall(request)).result
@@ -121,6 +123,7 @@ class HostedDriver(ForwardingDriver):
     async def forward_results(self, method: str, arguments: Sequence[Value]) -> AsyncGenerator[Value, None]:
         """See `ForwardingDriver`."""
         child = self._running()
+        await check_urls(arguments)
         request = jumpstarter_pb2.StreamingDriverCallRequest(
             uuid=str(self.uuid), method=method, args=arguments
         )
