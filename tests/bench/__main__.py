@@ -25,6 +25,7 @@ from tests.bench import (
     size,
     swarm,
     transport,
+    typed,
     upstream,
     watching,
 )
@@ -50,6 +51,8 @@ ROWS: dict[str, Row] = {
     "flash-travels": flashing.travelled,
     "unary": transport.unary,
     "stream": transport.stream,
+    "typed-call": typed.call,
+    "typed-stub": typed.stub,
     "tunnel-call": leasing.call,
     "tunnel-stream": leasing.stream,
     "tunnel-echo": leasing.echo,

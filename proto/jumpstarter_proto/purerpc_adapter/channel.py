@@ -13,6 +13,7 @@ from typing import Any
 
 import purerpc
 import trio
+from google.protobuf import descriptor_pool
 from purerpc.grpclib.events import ResponseEnded
 
 from jumpstarter_proto.rpc import Caller, Cardinality, ClientCall, Metadata, Method, RpcError
@@ -37,6 +38,8 @@ class _Socket:
         self._metadata = metadata
         self._open: set[_Block] = set()
         """Kept alive: a block that is garbage would be closed by trio, and not as our channel wants it."""
+        self._is_unary: dict[str, bool] = {}
+        """By the paths of procedures that were called."""
 
     async def start_request(  # noqa: PLR0917 - purerpc's signature
         self,
@@ -46,15 +49,62 @@ class _Socket:
         message_type: str,
         authority: str,
         custom_metadata: Metadata = (),
-    ) -> _Stream:
-        # How many messages travel each way is the stub's to know; the wire does not say it.
-        method: Method[Any, Any] = Method(
-            f"/{service_name}/{method_name}", Cardinality.STREAM_STREAM, _Any, _Any
-        )
-        block = self._channel.stream(method, metadata=(*self._metadata, *custom_metadata))
+    ) -> _Stream | _UnaryCall:
+        path = f"/{service_name}/{method_name}"
+        metadata = (*self._metadata, *custom_metadata)
+        if (is_unary := self._is_unary.get(path)) is None:
+            is_unary = self._is_unary[path] = _is_unary(f"{service_name}.{method_name}")
+        if is_unary:
+            return _UnaryCall(self._channel, path, metadata)
+        method: Method[Any, Any] = Method(path, Cardinality.STREAM_STREAM, _Any, _Any)
+        block = self._channel.stream(method, metadata=metadata)
         call = await block.__aenter__()
         self._open.add(block)
         return _Stream(block, call, self._open)
+
+
+def _is_unary(name: str) -> bool:
+    """Whether one message travels each way. The stub does not tell, but its messages' module has the description."""
+    try:
+        procedure = descriptor_pool.Default().FindMethodByName(name)
+    except KeyError:
+        return False  # a service that was described elsewhere; as a stream, any number may travel
+    return not (procedure.client_streaming or procedure.server_streaming)
+
+
+class _UnaryCall:
+    """A call with one message each way, which is made when both ends of it are known: one write, and no stream."""
+
+    def __init__(self, channel: Caller, path: str, metadata: Metadata) -> None:
+        self.end_stream_event: ResponseEnded | None = None
+        self._channel = channel
+        self._path = path
+        self._metadata = metadata
+        self._message_type: Any = None
+        self._request: Any = None
+        self._reply: Any = None
+
+    def expect_message_type(self, message_type: Any) -> None:
+        self._message_type = message_type
+
+    async def send_message(self, message: Any) -> None:
+        self._request = message
+
+    async def close(self) -> None:
+        """Make the call. `receive_message` says how it ended."""
+        method: Method[Any, Any] = Method(
+            self._path, Cardinality.UNARY_UNARY, type(self._request), self._message_type
+        )
+        status = purerpc.Status(0)
+        try:
+            self._reply = await self._channel.unary(method, self._request, metadata=self._metadata)
+        except RpcError as error:
+            status = purerpc.Status(error.code.value, error.details)
+        self.end_stream_event = ResponseEnded(0, status)
+
+    async def receive_message(self) -> Any:
+        reply, self._reply = self._reply, None
+        return reply
 
 
 class _Any:

@@ -10,8 +10,9 @@ import purerpc
 import pytest
 import trio
 import trio.testing
-from google.protobuf import wrappers_pb2
+from google.protobuf import empty_pb2, wrappers_pb2
 
+from jumpstarter_proto.driver.power.v1 import power_grpc, power_pb2
 from jumpstarter_proto.purerpc_adapter.channel import PurerpcChannel
 from jumpstarter_proto.purerpc_adapter.servicer import CallRequest, routes
 from jumpstarter_proto.rpc import (
@@ -194,3 +195,89 @@ async def test_deadline_reaches_the_servicer() -> None:
         with pytest.raises(RpcError) as caught:
             await read()
         assert caught.value.code is StatusCode.DEADLINE_EXCEEDED
+
+
+class Power(power_grpc.PowerInterfaceServicer):
+    """A service whose messages' module is loaded, so that the channel knows what travels."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+        self.started, self.ended = trio.Event(), trio.Event()
+
+    async def On(self, _: Any, request: CallRequest) -> Any:  # type: ignore[override] # noqa: N802
+        self.seen.append(str(dict(request.custom_metadata)["key"]))
+        return empty_pb2.Empty()
+
+    async def Off(self, _: Any) -> Any:  # noqa: N802 - the wire's name
+        raise purerpc.NotFoundError("no such thing")
+
+    async def Cycle(self, _: Any) -> Any:  # noqa: N802 - the wire's name
+        self.started.set()
+        try:
+            await trio.sleep_forever()
+        finally:
+            self.ended.set()
+
+
+class OfPower(DynamicServicer):
+    def __init__(self) -> None:
+        self.power = Power()
+
+    async def find(self, call: ServerCall[Any, Any]) -> Route | None:
+        await trio.lowlevel.checkpoint()
+        return routes(self.power).get(call.method.path)
+
+
+@asynccontextmanager
+async def power_served() -> AsyncIterator[tuple[Channel, Power, Any]]:
+    ours, theirs = trio.testing.memory_stream_pair()
+    found = OfPower()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(Server([found]).serve_connection, theirs)
+        async with open_channel(ours) as channel:
+            kind: Any = power_grpc.PowerInterfaceStub
+            stub = kind(PurerpcChannel(channel, metadata=[("key", "channel's")]))
+            yield channel, found.power, stub
+        nursery.cancel_scope.cancel()
+
+
+async def test_unary_call_of_a_known_procedure_is_made_in_one_write() -> None:
+    async with power_served() as (channel, power, stub):
+        await stub.On(empty_pb2.Empty())
+        writes = 0
+        stream = channel._mux.stream
+        assert isinstance(stream, trio.StapledStream)
+        send = stream.send_stream
+        assert isinstance(send, trio.testing.MemorySendStream)
+        pump: Any = send.send_all_hook
+
+        async def count() -> None:
+            nonlocal writes
+            writes += 1
+            await pump()
+
+        send.send_all_hook = count
+        assert await stub.On(empty_pb2.Empty(), metadata=(("key", "call's"),)) == empty_pb2.Empty()
+        assert power.seen == ["channel's", "call's"]
+        assert writes == 1
+        assert channel._mux.calls == {}
+
+
+async def test_unary_call_of_a_known_procedure_fails_as_purerpc_says() -> None:
+    async with power_served() as (channel, _, stub):
+        with pytest.raises(purerpc.NotFoundError, match="no such thing"):
+            await stub.Off(empty_pb2.Empty())
+        await channel._mux.stream.aclose()
+        with trio.fail_after(5), pytest.raises(purerpc.UnavailableError):
+            await stub.On(empty_pb2.Empty())
+
+
+async def test_cancelled_unary_call_ends_at_the_server() -> None:
+    async with power_served() as (channel, power, stub), trio.open_nursery() as nursery:
+        nursery.start_soon(stub.Cycle, power_pb2.CycleRequest())
+        with trio.fail_after(5):
+            await power.started.wait()
+            nursery.cancel_scope.cancel()
+        with trio.CancelScope(shield=True), trio.fail_after(5):
+            await power.ended.wait()
+        assert channel._mux.calls == {}
