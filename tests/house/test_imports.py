@@ -144,6 +144,21 @@ def test_a_daemon_keeps_nothing_of_what_has_read_its_options(
     )
 
 
+def test_reading_the_shipped_udev_rules_loads_no_zipfile() -> None:
+    """An exporter reads them once a minute, and would keep it."""
+    program = """
+        import sys
+        from jumpstarter_exporter.devices.hwdb import shipped
+        from jumpstarter_exporter.host_health.host_files import HostFiles
+        from jumpstarter_exporter.host_health.read_system import read_udev
+        assert shipped().records and read_udev(HostFiles()).files
+        print(*sys.modules)
+    """
+    loaded = set(_output(textwrap.dedent(program)).split())
+    before = set(_output("import sys; print(*sys.modules)").split())
+    assert loaded & {"zipfile", "importlib.resources"} - before == set()
+
+
 def test_a_command_on_its_way_to_a_board_loads_nothing_that_it_does_not_use() -> None:
     """What trio and protobuf import is deferred; what files and argument parsers need is imported by who needs it."""
     program = """

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+import jwt
 from jumpstarter_proto.remote import Kind, ReasonCode, reason_of, refused
 from jumpstarter_proto.rpc import Metadata, RpcError, StatusCode
 from jumpstarter_proto.texts import shown
@@ -228,8 +229,6 @@ def _values(metadata: Metadata, key: str) -> list[str]:
 
 def _issuer_of(token: str) -> str:
     """The claimed issuer, unverified. Use it only to select the verifier."""
-    import jwt  # noqa: PLC0415 - here only, so that nobody takes it for more
-
     try:
         return str(jwt.decode(token, options={"verify_signature": False}).get("iss", ""))
     except jwt.PyJWTError:

@@ -1,7 +1,7 @@
 """The hwdb: which USB devices are serial adapters or hubs, and which have serial numbers that are not unique.
 
 The data is in `70-jumpstarter.hwdb`, which udevd uses; if udevd has not loaded it, the exporter looks devices up
-itself. No I/O except in `shipped`.
+itself. No I/O except in `shipped` and `shipped_folder`.
 """
 
 from __future__ import annotations
@@ -11,11 +11,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import translate
 from functools import cache, lru_cache
-from importlib.resources import files
+from importlib.util import find_spec
+from pathlib import Path
 
 from jumpstarter_exporter.devices.udev_device import DeviceTree, UdevDevice, usb_ids
 
-__all__ = ["Hwdb", "HwdbError", "HwdbFacts", "facts_of", "lookup_key", "parse_hwdb", "shipped"]
+__all__ = [
+    "Hwdb",
+    "HwdbError",
+    "HwdbFacts",
+    "facts_of",
+    "lookup_key",
+    "parse_hwdb",
+    "shipped",
+    "shipped_folder",
+]
 
 _PREFIX = "ID_JUMPSTARTER_"
 FILE = "70-jumpstarter.hwdb"
@@ -103,7 +113,18 @@ def parse_hwdb(text: str) -> Hwdb:
 @cache
 def shipped() -> Hwdb:
     """The shipped tables. Reads a file once, for some milliseconds."""
-    return parse_hwdb((files("jumpstarter_udev") / FILE).read_text())
+    return parse_hwdb((shipped_folder() / FILE).read_text())
+
+
+def shipped_folder() -> Path:
+    """The installed folder with the udev rules and the hwdb.
+
+    Not from importlib.resources: the exporter would keep zipfile, and with it the libraries that decompress.
+    """
+    spec = find_spec("jumpstarter_udev")
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError("the package jumpstarter_udev is missing; install jumpstarter-sbc again")
+    return Path(spec.origin).parent
 
 
 def lookup_key(device: UdevDevice) -> str:

@@ -9,10 +9,10 @@ import re
 import stat
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from importlib.resources import files as package_files
 
 from jumpstarter_proto.mounts import MOUNTINFO, mount_of, parse_fstab, parse_mountinfo
 
+from jumpstarter_exporter.devices.hwdb import shipped_folder
 from jumpstarter_exporter.host_health.facts import (
     Account,
     ClockFacts,
@@ -280,9 +280,7 @@ def read_programs(files: HostFiles) -> ProgramFacts:
 
 def read_udev(files: HostFiles) -> UdevFacts:
     """Our rules and tables as installed. Reads some megabytes."""
-    wanted = [
-        one for one in package_files("jumpstarter_udev").iterdir() if one.name.endswith((".rules", ".hwdb"))
-    ]
+    wanted = [one for one in shipped_folder().iterdir() if one.name.endswith((".rules", ".hwdb"))]
     found = {}
     for one in sorted(wanted, key=lambda each: each.name):
         folders = _RULE_FOLDERS if one.name.endswith(".rules") else _HWDB_FOLDERS
