@@ -186,7 +186,7 @@ async def _start(
         await replica.leadership.until_open(lambda: replica.members.living, startup.say)
         snapshot = await retried(store.snapshot, startup.say)
         if settings.kubernetes is not None and settings.kubernetes.tokens == "serviceaccounts":
-            from jumpstarter_controller.kube_identity.accounts import wait_for_reviews  # noqa: PLC0415
+            from jumpstarter_controller.kube_identity.accounts import wait_for_reviews  # noqa: PLC0415 - large
 
             await wait_for_reviews(store, startup.say)
 

@@ -218,7 +218,7 @@ def drain(
     data
         The data folder of the controller.
     """
-    from jumpstarter_controller.cli import drain as draining  # noqa: PLC0415
+    from jumpstarter_controller.cli import drain as draining
 
     return draining.drain(reason, wait=wait, timeout=parse_duration(timeout), data=data)
 
@@ -234,7 +234,7 @@ def resume(*, data: Path | None = None) -> int:
     data
         The data folder of the controller.
     """
-    from jumpstarter_controller.cli import drain as draining  # noqa: PLC0415
+    from jumpstarter_controller.cli import drain as draining
 
     return draining.resume(data=data)
 
@@ -270,7 +270,7 @@ def create_client(
     data
         The data folder of the controller.
     """
-    from jumpstarter_controller.cli import objects  # noqa: PLC0415
+    from jumpstarter_controller.cli import objects
 
     return objects.create(
         Kind.CLIENT, name, namespace, label or [], username=oidc_username, save=save, data=data
@@ -292,7 +292,7 @@ def create_exporter(
 
     jumpstarter-controller admin exporter create rpi4-1 --label board=rpi4 --save rpi4-1.yaml
     """
-    from jumpstarter_controller.cli import objects  # noqa: PLC0415
+    from jumpstarter_controller.cli import objects
 
     return objects.create(
         Kind.EXPORTER, name, namespace, label or [], username=oidc_username, save=save, data=data
@@ -307,8 +307,8 @@ def create_router(endpoint: str, /, *, save: Path, data: Path | None = None) -> 
 
         jumpstarter-controller admin router create router-1.lab:8083 --save router-1.pem
     """
-    from jumpstarter_controller.process.data_folder import DataFolder, default_folder  # noqa: PLC0415
-    from jumpstarter_controller.router import credentials  # noqa: PLC0415
+    from jumpstarter_controller.process.data_folder import DataFolder, default_folder
+    from jumpstarter_controller.router import credentials
 
     certified = credentials.create(DataFolder(data or default_folder()), endpoint, save)
     print_line(
@@ -334,7 +334,7 @@ def apply_policy(
         jumpstarter-controller admin policy apply policies.yaml
         jumpstarter-controller admin policy list -o yaml
     """
-    from jumpstarter_controller.cli import policies  # noqa: PLC0415
+    from jumpstarter_controller.cli import policies
 
     return policies.apply(file, namespace, data=data)
 
@@ -347,7 +347,7 @@ def list_policies(
     data: Path | None = None,
 ) -> int:
     """Show all policies."""
-    from jumpstarter_controller.cli import policies  # noqa: PLC0415
+    from jumpstarter_controller.cli import policies
 
     return policies.listing(namespace, output, data=data)
 
@@ -355,7 +355,7 @@ def list_policies(
 @policy.command(name="delete")
 def delete_policy(name: str, /, *, namespace: str = "default", data: Path | None = None) -> int:
     """Delete a policy."""
-    from jumpstarter_controller.cli import policies  # noqa: PLC0415
+    from jumpstarter_controller.cli import policies
 
     return policies.delete(name, namespace, data=data)
 
@@ -382,7 +382,7 @@ def make_backup(
     data
         The data folder of the controller.
     """
-    from jumpstarter_controller.cli import backup  # noqa: PLC0415
+    from jumpstarter_controller.cli import backup
 
     return backup.backup(file, overwrite=overwrite, data=data)
 
@@ -409,7 +409,7 @@ def restore_backup(
     data
         The data folder of the controller; created if it does not exist.
     """
-    from jumpstarter_controller.cli import backup  # noqa: PLC0415
+    from jumpstarter_controller.cli import backup
 
     return backup.bring_back(file, exactly=exactly, data=data)
 
@@ -441,7 +441,7 @@ def export_lab(
     data
         The data folder of the controller.
     """
-    from jumpstarter_controller.cli import backup  # noqa: PLC0415
+    from jumpstarter_controller.cli import backup
 
     return backup.export(namespace, kubeconfig, overwrite=overwrite, data=data)
 
@@ -472,7 +472,7 @@ def import_lab(
     data
         The data folder of the controller; created if it does not exist.
     """
-    from jumpstarter_controller.cli import backup  # noqa: PLC0415
+    from jumpstarter_controller.cli import backup
 
     return backup.import_(namespace, kubeconfig, overwrite=overwrite, data=data)
 
@@ -518,7 +518,7 @@ def read_journal(
     data
         The data folder of the controller.
     """
-    from jumpstarter_controller.cli import journal  # noqa: PLC0415
+    from jumpstarter_controller.cli import journal
 
     wanted = journal.JournalOptions(board, client, lease, since, until, limit, namespace)
     return journal.show(wanted, output, data=data)
@@ -535,7 +535,7 @@ def list_hosts(
 
     jumpstarter-controller admin host list -o json
     """
-    from jumpstarter_controller.cli import objects  # noqa: PLC0415
+    from jumpstarter_controller.cli import objects
 
     return objects.listing(Kind.HOST, namespace, output, data=data)
 
@@ -574,7 +574,7 @@ def change_host(
     data
         The data folder of the controller.
     """
-    from jumpstarter_controller.cli import hosts  # noqa: PLC0415
+    from jumpstarter_controller.cli import hosts
 
     return hosts.change(
         name,
@@ -593,7 +593,7 @@ def revoke_host(name: str, /, *, namespace: str = "default", data: Path | None =
 
     jumpstarter-controller admin host revoke pi4
     """
-    from jumpstarter_controller.cli import hosts  # noqa: PLC0415
+    from jumpstarter_controller.cli import hosts
 
     return hosts.revoke(name, namespace, data=data)
 
@@ -604,7 +604,7 @@ def delete_host(name: str, /, *, namespace: str = "default", data: Path | None =
 
     jumpstarter-controller admin host delete pi4
     """
-    from jumpstarter_controller.cli import objects  # noqa: PLC0415
+    from jumpstarter_controller.cli import objects
 
     return objects.delete(Kind.HOST, name, namespace, data=data)
 
@@ -619,27 +619,27 @@ def _commands(group: App, kind: Kind) -> None:
         output: Annotated[Format, Parameter(["--output", "-o"])] = "table",
         data: Path | None = None,
     ) -> int:
-        from jumpstarter_controller.cli import objects  # noqa: PLC0415
+        from jumpstarter_controller.cli import objects
 
         return objects.listing(kind, namespace, output, data=data)
 
     def rotate(name: str, /, *, namespace: str = "default", save: Path, data: Path | None = None) -> int:
-        from jumpstarter_controller.cli import objects  # noqa: PLC0415
+        from jumpstarter_controller.cli import objects
 
         return objects.rotate(kind, name, namespace, save=save, data=data)
 
     def delete(name: str, /, *, namespace: str = "default", data: Path | None = None) -> int:
-        from jumpstarter_controller.cli import objects  # noqa: PLC0415
+        from jumpstarter_controller.cli import objects
 
         return objects.delete(kind, name, namespace, data=data)
 
     def enable(name: str, /, *, namespace: str = "default", data: Path | None = None) -> int:
-        from jumpstarter_controller.cli import objects  # noqa: PLC0415
+        from jumpstarter_controller.cli import objects
 
         return objects.set_enabled(kind, name, namespace, enabled=True, data=data)
 
     def disable(name: str, /, *, namespace: str = "default", data: Path | None = None) -> int:
-        from jumpstarter_controller.cli import objects  # noqa: PLC0415
+        from jumpstarter_controller.cli import objects
 
         return objects.set_enabled(kind, name, namespace, enabled=False, data=data)
 

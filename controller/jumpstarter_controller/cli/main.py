@@ -21,7 +21,7 @@ def main(arguments: list[str] | None = None) -> None:
 def _command(arguments: list[str]) -> int | dict[str, Any]:
     from jumpstarter_proto.usage_errors import run_app  # noqa: PLC0415 - in the daemon nothing of it is loaded
 
-    from jumpstarter_controller.cli.commands import app  # noqa: PLC0415
+    from jumpstarter_controller.cli.commands import app  # noqa: PLC0415 - as above
 
     return run_app(app, arguments)
 

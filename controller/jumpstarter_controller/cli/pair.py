@@ -41,7 +41,7 @@ def _command(kind: Kind) -> None:
         output: Annotated[Format, Parameter(["--output", "-o"])] = "text",
         data: Path | None = None,
     ) -> int:
-        from jumpstarter_controller.cli import objects  # noqa: PLC0415
+        from jumpstarter_controller.cli import objects
 
         return objects.pair(
             kind, name, namespace, label or [], valid=valid, renew=renew, output=output, data=data
@@ -115,7 +115,7 @@ def pair_host(
     data
         The folder of the controller's state.
     """
-    from jumpstarter_controller.cli import hosts  # noqa: PLC0415
+    from jumpstarter_controller.cli import hosts
 
     return hosts.pair(
         name,

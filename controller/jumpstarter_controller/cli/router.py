@@ -20,7 +20,7 @@ def main(arguments: list[str] | None = None) -> None:
 def _command(arguments: list[str]) -> int | dict[str, Any]:
     from jumpstarter_proto.usage_errors import run_app  # noqa: PLC0415 - in the daemon nothing of it is loaded
 
-    from jumpstarter_controller.cli.router_command import app  # noqa: PLC0415
+    from jumpstarter_controller.cli.router_command import app  # noqa: PLC0415 - as above
 
     return run_app(app, arguments)
 
@@ -28,8 +28,8 @@ def _command(arguments: list[str]) -> int | dict[str, Any]:
 def _daemon(*, log_level: str, log_format: LogFormat, **settings: Any) -> int:
     import trio  # noqa: PLC0415 - whoever reads the options needs none of it
 
-    from jumpstarter_controller.process import server_log  # noqa: PLC0415
-    from jumpstarter_controller.router import process  # noqa: PLC0415
+    from jumpstarter_controller.process import server_log  # noqa: PLC0415 - as above
+    from jumpstarter_controller.router import process  # noqa: PLC0415 - as above
 
     server_log.configure(log_level, log_format)
     return trio.run(process.run, process.RouterSettings(**settings))

@@ -49,7 +49,7 @@ def open_kubernetes(lab: KubernetesLab) -> tuple[KubernetesStore, Shared]:
     """Open the store of a lab in Kubernetes. Raises as `open_store`."""
     try:
         # Only for who asks for it: it is large.
-        from jumpstarter_controller.replicas.kubernetes import (  # noqa: PLC0415  # noqa: PLC0415
+        from jumpstarter_controller.replicas.kubernetes import (  # noqa: PLC0415
             KubernetesSecret,
             LeaderLock,
             ReplicaLeases,

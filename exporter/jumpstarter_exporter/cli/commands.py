@@ -130,7 +130,7 @@ def check(
     log_level
         Level of the log on stderr.
     """
-    from jumpstarter_exporter.cli.check import check_files  # noqa: PLC0415
+    from jumpstarter_exporter.cli.check import check_files
 
     set_up_logging(log_level)
     return check_files(file, output=output)
@@ -186,7 +186,7 @@ def enrol(
     log_level
         Level of the log on stderr.
     """
-    from jumpstarter_exporter.cli.enrol import enrol_exporter  # noqa: PLC0415
+    from jumpstarter_exporter.cli.enrol import enrol_exporter
 
     set_up_logging(log_level)
     return enrol_exporter(
@@ -223,7 +223,7 @@ def boards(
     socket
         The exporter's socket; by default the same as for `run`.
     """
-    from jumpstarter_exporter.cli.boards import list_boards  # noqa: PLC0415
+    from jumpstarter_exporter.cli.boards import list_boards
 
     return list_boards(output=output, socket=socket)
 
@@ -243,7 +243,7 @@ def forget(device: str, /, *, socket: Path | None = None) -> int:
     socket
         The exporter's socket; by default the same as for `run`.
     """
-    from jumpstarter_exporter.cli.boards import forget_device  # noqa: PLC0415
+    from jumpstarter_exporter.cli.boards import forget_device
 
     return forget_device(device, socket=socket)
 
@@ -276,7 +276,7 @@ def drain(
     socket
         The exporter's socket; by default the same as for `run`.
     """
-    from jumpstarter_exporter.cli.drain import chosen_boards, drain_boards  # noqa: PLC0415
+    from jumpstarter_exporter.cli.drain import chosen_boards, drain_boards
 
     return drain_boards(chosen_boards(boards, is_all=all), exit_after=exit, socket=socket)
 
@@ -304,7 +304,7 @@ def resume(
     timeout
         Seconds to wait for the exporter; it continues even after that.
     """
-    from jumpstarter_exporter.cli.drain import chosen_boards, resume_boards  # noqa: PLC0415
+    from jumpstarter_exporter.cli.drain import chosen_boards, resume_boards
 
     return resume_boards(chosen_boards(boards, is_all=all), socket=socket, timeout=timeout)
 
@@ -326,7 +326,7 @@ def reload(*, socket: Path | None = None, timeout: _Seconds = 300.0) -> int:
     timeout
         Seconds to wait for the exporter; it continues even after that.
     """
-    from jumpstarter_exporter.cli.drain import reload_boards  # noqa: PLC0415
+    from jumpstarter_exporter.cli.drain import reload_boards
 
     return reload_boards(socket=socket, timeout=timeout)
 
@@ -355,7 +355,7 @@ def doctor(
     quiet
         Only warnings and errors.
     """
-    from jumpstarter_exporter.cli.doctor import examine_host  # noqa: PLC0415
+    from jumpstarter_exporter.cli.doctor import examine_host
 
     set_up_logging("error")
     return examine_host(output=output, is_quiet=quiet)
@@ -395,7 +395,7 @@ def profiles_test(
     output
         json for scripts.
     """
-    from jumpstarter_exporter.cli.profiles import explain_devices  # noqa: PLC0415
+    from jumpstarter_exporter.cli.profiles import explain_devices
 
     return explain_devices(device, database=database, folder=folder, output=output)
 
@@ -420,6 +420,6 @@ def suggest(device: str | None = None, /, *, database: Path | None = None, folde
     folder
         Folder of the admin's profiles; by default /etc/jumpstarter/profiles.d.
     """
-    from jumpstarter_exporter.cli.profiles import suggest_profiles  # noqa: PLC0415
+    from jumpstarter_exporter.cli.profiles import suggest_profiles
 
     return suggest_profiles(device, database=database, folder=folder)

@@ -43,7 +43,7 @@ class HostedDevices:
             ConfigError: its child cannot make it.
         """
         from jumpstarter_exporter.hosting.learning import learned  # noqa: PLC0415 - few hosts need it
-        from jumpstarter_exporter.hosting.specs import hosted_spec  # noqa: PLC0415
+        from jumpstarter_exporter.hosting.specs import hosted_spec  # noqa: PLC0415 - as above
 
         path = _path(entry)
         group = self.groups.by_path[path]
@@ -75,7 +75,7 @@ def hosted_devices(entries: Mapping[str, DeviceEntry], python: str | None) -> Ho
     if not any(_may_be_hosted(entry, python) for entry in _all(entries)):
         return None
     from jumpstarter_exporter.hosting.environments import find_environment  # noqa: PLC0415 - few hosts need it
-    from jumpstarter_exporter.hosting.groups import group_devices  # noqa: PLC0415
+    from jumpstarter_exporter.hosting.groups import group_devices  # noqa: PLC0415 - as above
 
     groups = group_devices(entries, python, is_own=is_own_type, is_found=is_found, find=find_environment)
     return HostedDevices(groups) if groups.groups else None

@@ -116,7 +116,7 @@ class HostLook:
     async def host(self) -> HostFacts:
         """Everything, including controllers, the running exporter and the configuration."""
         from jumpstarter_exporter.host_health.reach import exporter_socket, reach_controllers, reach_exporter  # noqa: PLC0415 - the daemon does not use it
-        from jumpstarter_exporter.host_health.read_configuration import ConfiguredHost, read_configuration  # noqa: PLC0415
+        from jumpstarter_exporter.host_health.read_configuration import ConfiguredHost, read_configuration  # noqa: PLC0415 - as above
 
         facts = await self.hardware()
         configured = await self._one(read_configuration)
