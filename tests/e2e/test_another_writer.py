@@ -110,7 +110,7 @@ def test_what_is_not_a_record_is_said_and_disturbs_nobody(lab: Lab) -> None:
         row = ("client", "default", "eve", '{"namespace": 5}', "{}", number, number, "")
         db.execute("INSERT INTO records VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
         db.commit()
-    lab.until(lambda: "client default/eve, which is no record" in lab.controller.log.read_text())
+    lab.until(lambda: "client default/eve is not a valid record" in lab.controller.log.read_text())
     with opened(lab) as store:
         place = (Client, Key("default", "fay"))
         store.commit([Change(place, Half.SPEC, Client(namespace="default", name="fay", uid="2"), None)])

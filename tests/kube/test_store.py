@@ -164,7 +164,7 @@ def test_a_lease_that_no_store_can_read_is_left_alone_and_stops_nothing(
     for _ in range(2):
         assert store.snapshot().records.keys() == {key_of(ann)}
     assert caplog.text.count("its duration: 'banana' is not a duration") == 1
-    assert f"lease {namespace}/bad, which is no record of a lab" in caplog.text
+    assert f"lease {namespace}/bad is not a valid record of a lab" in caplog.text
     assert store.read(place) is None
     bad = Lease(namespace=namespace, name="bad", client="ann", selector="board=rpi4", duration=60.0)
     with pytest.raises(DamagedError, match=r"banana.*correct or delete it with kubectl"):

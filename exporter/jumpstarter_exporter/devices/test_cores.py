@@ -406,7 +406,7 @@ async def test_a_device_that_waits_for_its_hardware_and_is_taken_away_is_not_ope
         async def use() -> None:
             core = after.slots["new"].core
             assert core is not None
-            with pytest.raises(DeviceFailed, match="new is no device of this board any more"):
+            with pytest.raises(DeviceFailed, match="new is not a device of this board any more"):
                 await core.open()
 
         after.replace(with_port("new"))
