@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 import trio
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
-from jumpstarter_proto.terminal import print_line, print_text
-from jumpstarter_proto.yaml_files import Document
+from jumpstarter_proto.terminal import print_error_line, print_line, print_text
+from jumpstarter_proto.yaml_files import Document, Mistakes
 
 from jumpstarter_client.cli.arguments import parse_arguments
 from jumpstarter_client.cli.command_options import TEST
@@ -65,7 +65,14 @@ def test(arguments: list[str], options: GlobalOptions) -> ExitCode:
         return _print_steps()
     run = _parse(take_name(arguments, options))
 
-    tests = [read(file, _given(file, run)) for file in run.files]
+    tests, mistakes = [], Mistakes()
+    for file in run.files:
+        with mistakes.collected():
+            tests.append(read(file, _given(file, run)))
+    for error in mistakes.errors:
+        print_error_line(f"error: {error}")
+    if mistakes.errors:
+        return mistakes.errors[0].exit_code
     if run.check:
         for one in tests:
             print_line(f"{one.document.file}: good")

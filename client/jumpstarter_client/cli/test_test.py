@@ -54,6 +54,24 @@ def test_the_worst_is_the_exit_code(
     assert len(list(run.iterdir())) == len(names)
 
 
+def test_all_mistakes_of_all_files_are_said_in_one_run(command: Command, here: Path) -> None:
+    steps = (
+        "steps: [power.onn, {waitt: 1s}, {group: [{log: x, retries: many}]}, power.on]\nalways: [power.of]"
+    )
+    (here / "one.yaml").write_text(steps)
+    (here / "two.yaml").write_text("step: []")
+    done = command("jumpstarter", "test", "one.yaml", "two.yaml", "passes.yaml", "--check")
+    assert (done.code, done.out) == (2, "")
+    assert [line.split(": ")[2] for line in done.err.splitlines()] == [
+        "steps[0].power.onn",
+        "steps[1].waitt",
+        "steps[2].group[0].retries",
+        "always[0].power.of",
+        "step",
+    ]
+    assert not (here / "jumpstarter-results").exists()
+
+
 def test_results_go_where_they_are_wanted(command: Command, here: Path) -> None:
     words = ("test", "passes.yaml", "fails.yaml", "--results", "kept", "--junit=ci/out.xml", "-o", "json")
     done = command("jumpstarter", *words)

@@ -25,6 +25,12 @@ from jumpstarter_client.connections.endpoint import (
 from jumpstarter_client.errors import AddressError
 
 
+@pytest.fixture(autouse=True)
+def no_private_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Whatever this user has in /tmp."""
+    monkeypatch.setattr(private_runtime, "PLACE", str(tmp_path))
+
+
 def test_an_exporter_that_is_named_is_the_only_candidate() -> None:
     environment = {"JUMPSTARTER_HOST": "/from/environment", "XDG_RUNTIME_DIR": "/run/user/1"}
     assert list(candidates("/asked/for", environment)) == [Unix("/asked/for", asked_for=True)]
@@ -39,10 +45,7 @@ def test_without_a_name_daemons_come_before_a_built_in_exporter() -> None:
     ]
 
 
-def test_a_private_folder_of_the_user_is_a_place_for_a_daemon(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(private_runtime, "PLACE", str(tmp_path))
+def test_a_private_folder_of_the_user_is_a_place_for_a_daemon(tmp_path: Path) -> None:
     own = tmp_path / f"jumpstarter-{os.geteuid()}"
     own.mkdir(mode=0o700)
     assert list(candidates(None, {}))[2:] == [Unix(f"{own}/exporter.sock", asked_for=False), BuiltIn()]

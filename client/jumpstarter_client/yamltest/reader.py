@@ -7,7 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from jumpstarter_proto.durations import TimeFormatError, parse_duration
-from jumpstarter_proto.yaml_files import Document, PathInFile, check_keys, check_value, kind_of, nearest
+from jumpstarter_proto.yaml_files import (
+    Document,
+    Mistakes,
+    PathInFile,
+    check_keys,
+    check_value,
+    kind_of,
+    nearest,
+)
 
 from jumpstarter_client.yamltest.model import BoardTest, Group, Item, Requires, StepCall
 from jumpstarter_client.yamltest.steps import StepType, known_steps
@@ -47,6 +55,8 @@ class _Reader:
     def __init__(self, document: Document, given: dict[str, Any]) -> None:
         self._document = document
         self._given = given
+        self._mistakes = Mistakes()
+        """In steps; the reader goes on behind them."""
         self._known: dict[str, Any] = {}
         """The variables that have a value before the test runs."""
         self._captured: set[str] = set()
@@ -63,7 +73,11 @@ class _Reader:
         self._known = self._resolved(variables)
         if not data.get("steps"):
             raise document.error(("steps",), "the test has no steps; add some below `steps:`")
-        steps = self._items(data["steps"], ("steps",))
+        with self._mistakes.collected():
+            steps = self._items(data["steps"], ("steps",))
+        with self._mistakes.collected():
+            always = self._items(data.get("always") or [], ("always",))
+        self._mistakes.check()
         return BoardTest(
             document=document,
             name=self._text("name") or document.file.stem,
@@ -73,7 +87,7 @@ class _Reader:
             variables=self._known,
             seconds=self._duration(data["timeout"], ("timeout",)) if "timeout" in data else None,
             steps=steps,
-            always=self._items(data.get("always") or [], ("always",)),
+            always=always,
         )
 
     def _resolved(self, variables: dict[str, Any]) -> dict[str, Any]:
@@ -127,7 +141,11 @@ class _Reader:
             raise self._document.error(
                 place, f"this is {kind_of(data)}; it takes a list of steps, each behind a `-`"
             )
-        return tuple(self._item(one, (*place, index)) for index, one in enumerate(data))
+        items = []
+        for index, one in enumerate(data):
+            with self._mistakes.collected():
+                items.append(self._item(one, (*place, index)))
+        return tuple(items)
 
     def _item(self, data: Any, place: PathInFile) -> Item:
         document, known = self._document, known_steps()

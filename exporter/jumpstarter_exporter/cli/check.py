@@ -10,6 +10,7 @@ from pathlib import Path
 from jumpstarter_proto.errors import ExitCode
 from jumpstarter_proto.file_names import safe_name
 from jumpstarter_proto.terminal import print_error_line, print_line, print_text
+from jumpstarter_proto.yaml_files import mistakes_of
 
 from jumpstarter_exporter import config as configuration
 from jumpstarter_exporter.composite import Composite
@@ -40,7 +41,7 @@ def check_files(name: str | None, *, output: str = "text") -> int:
     """Print the devices of one file or name, or of every file.
 
     Raises:
-        ConfigError: the only file is invalid.
+        ConfigError: the only file has one mistake.
         ConfigNotFoundError: there is no such file, or none at all.
     """
     identities = Identities()
@@ -57,7 +58,7 @@ def check_files(name: str | None, *, output: str = "text") -> int:
     wrong += [problem for problem in problems if isinstance(problem, ConfigError)]
     if output == "json":
         print_text(json.dumps(_described(checked, problems), indent=2) + "\n")
-    elif len(checked) == 1 and not problems and wrong:
+    elif len(checked) == 1 and not problems and wrong and len(mistakes_of(wrong[0])) == 1:
         raise wrong[0]
     else:
         _print(checked, problems)
@@ -165,7 +166,8 @@ def _orphan_sentence(stored: StoredIdentity) -> str:
 def _print(checked: Sequence[_Checked], problems: Sequence[ConfigError | StoredIdentity]) -> None:
     for one in checked:
         if one.error is not None:
-            print_error_line(f"jumpstarter-exporter: {one.error}")
+            for mistake in mistakes_of(one.error):
+                print_error_line(f"jumpstarter-exporter: {mistake}")
             continue
         print_line(f"{one.file} is right.")
         for line in _lines(one.tree, "") if one.tree is not None else ():
@@ -198,6 +200,7 @@ def _described(
                 "board": one.board,
                 "file": str(one.file),
                 "error": None if one.error is None else str(one.error),
+                "errors": [] if one.error is None else [str(mistake) for mistake in mistakes_of(one.error)],
                 "devices": {} if one.tree is None else dict(_devices(one.tree)),
                 "identity": None
                 if one.enrolment is None

@@ -54,6 +54,38 @@ def test_every_file_is_checked_and_a_wrong_one_is_exit_code_2(
     )
 
 
+MISTAKES = """export:
+  power: {type: power.MockPower, confg: {}}
+  serial: {type: serial.PySerial, config: {url: x}}
+  group:
+    children:
+      a: {typ: y}
+      b: {type: [1]}
+hooks: {beforeLeas: {}}
+"""
+
+
+def test_all_mistakes_of_a_file_are_said_in_one_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = folder / "one.yaml"
+    file.write_text(MISTAKES)
+    assert check_files("one") == ExitCode.USAGE
+    said = capsys.readouterr().err.splitlines()
+    assert [line.split(": ")[2] for line in said] == [
+        "hooks.beforeLeas",
+        "export.power.confg",
+        "export.group.children.a.typ",
+        "export.group.children.b.type",
+    ]
+    assert all(line.startswith(f"jumpstarter-exporter: {file}:") for line in said)
+    assert check_files("one", output="json") == ExitCode.USAGE
+    (board,) = json.loads(capsys.readouterr().out)["boards"]
+    assert len(board["errors"]) == 4
+    assert board["error"] == f"{board['errors'][0]} (the first of 4 mistakes)"
+    file.write_text("export: {a: {type: power.MockPowr}, b: {type: power.MockPower, config: {x: 1}}}")
+    assert check_files("one") == ExitCode.USAGE
+    assert len(capsys.readouterr().err.splitlines()) == 2
+
+
 def test_one_that_is_named_is_the_only_one(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "one.yaml").write_text(DEVICES)
     (folder / "broken.yaml").write_text("export: [")
@@ -125,6 +157,7 @@ def test_json_says_the_same(folder: Path, capsys: pytest.CaptureFixture[str]) ->
         "board": "one",
         "file": f"{folder}/one.yaml",
         "error": None,
+        "errors": [],
         "devices": {"rpi4.power": "power.MockPower", "rpi4.again": "= rpi4.power"},
         "identity": {
             "namespace": "default",

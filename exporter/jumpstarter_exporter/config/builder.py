@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from jumpstarter_proto.yaml_files import ConfigError, Document, PathInFile, check_value, nearest
+from jumpstarter_proto.yaml_files import ConfigError, Document, Mistakes, PathInFile, check_value, nearest
 
 from jumpstarter_exporter.arguments import hints
 from jumpstarter_exporter.composite import Composite, Proxy, Unavailable
@@ -50,7 +50,9 @@ def build(
         children={name: builder.device(entry)[0] for name, entry in config.entries.items()},
     )
     if builder.errors and not (lenient and builder.made):
-        raise next(iter(builder.errors.values()))
+        mistakes = Mistakes()
+        mistakes.add(*builder.errors.values())
+        mistakes.check()
     if faults is not None:
         faults |= builder.errors
     for error in builder.errors.values() if faults is None else ():

@@ -10,6 +10,7 @@ from typing import Any
 from jumpstarter_proto.yaml_files import (
     ConfigError,
     Document,
+    Mistakes,
     PathInFile,
     check_keys,
     check_names,
@@ -44,8 +45,12 @@ def load(file: Path | str, *, lenient: bool = False, raw: bytes | None = None) -
     document = Document(Path(file), "export", raw)
     if lenient:
         document.on_unknown_key = _warn
-    settings = read_struct(document, TopLevel, document.data)
-    entries = _entries(document, settings.export, ("export",))
+    mistakes = Mistakes()
+    with mistakes.collected():
+        settings = read_struct(document, TopLevel, document.data)
+    with mistakes.collected():
+        entries = _entries(document, document.data.get("export"), ("export",))
+    mistakes.check()
     return ExporterConfig(document.file, settings, entries, document, _enrolment(document.file, settings))
 
 
@@ -69,7 +74,12 @@ def _warn(error: ConfigError) -> None:
 
 def _entries(document: Document, data: object, path: PathInFile) -> dict[str, DeviceEntry]:
     names = check_names(document, data, "device", path)
-    return {name: _entry(document, value, (*path, name)) for name, value in names.items()}
+    mistakes, entries = Mistakes(), {}
+    for name, value in names.items():
+        with mistakes.collected():
+            entries[name] = _entry(document, value, (*path, name))
+    mistakes.check()
+    return entries
 
 
 def _entry(document: Document, data: object, path: PathInFile) -> DeviceEntry:

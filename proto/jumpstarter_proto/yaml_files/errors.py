@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeAlias
 
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.texts import shown
 
-__all__ = ["ConfigError", "FieldError", "NoFileError", "PathInFile", "Place", "dotted", "nearest"]
+__all__ = [
+    "ConfigError",
+    "FieldError",
+    "Mistakes",
+    "NoFileError",
+    "PathInFile",
+    "Place",
+    "SeveralMistakesError",
+    "dotted",
+    "mistakes_of",
+    "nearest",
+]
 
 PathInFile: TypeAlias = tuple[str | int, ...]
 """Keys and list indices from the top of a file."""
@@ -33,6 +45,50 @@ class ConfigError(JumpstarterError):
         self.path = path
         self.line = place[0] if place else None
         self.column = place[1] if place else None
+
+
+class SeveralMistakesError(ConfigError):
+    """A file has several mistakes. The message is that of the first one, and says how many there are."""
+
+    def __init__(self, errors: Sequence[ConfigError]) -> None:
+        first = errors[0]
+        JumpstarterError.__init__(self, f"{first} (the first of {len(errors)} mistakes)")
+        self.message, self.file, self.path = first.message, first.file, first.path
+        self.line, self.column = first.line, first.column
+        self.exit_code = first.exit_code
+        self.errors = tuple(errors)
+
+
+class Mistakes:
+    """Collects the errors of the parts of a file, so that a user sees all of them at once."""
+
+    def __init__(self) -> None:
+        self.errors: list[ConfigError] = []
+
+    @contextmanager
+    def collected(self) -> Iterator[None]:
+        """Keep a ConfigError of the block, and go on behind it."""
+        try:
+            yield
+        except ConfigError as error:
+            self.add(*mistakes_of(error))
+
+    def add(self, *errors: ConfigError) -> None:
+        """Keep errors, each one once."""
+        known = {str(error) for error in self.errors}
+        self.errors += [error for error in errors if str(error) not in known]
+
+    def check(self) -> None:
+        """Raise the only error, or SeveralMistakesError for several; nothing without any."""
+        if len(self.errors) > 1:
+            raise SeveralMistakesError(self.errors)
+        if self.errors:
+            raise self.errors[0]
+
+
+def mistakes_of(error: ConfigError) -> tuple[ConfigError, ...]:
+    """The mistakes of a file, each with its place: those of `SeveralMistakesError`, or the error itself."""
+    return error.errors if isinstance(error, SeveralMistakesError) else (error,)
 
 
 class NoFileError(ConfigError):

@@ -63,14 +63,14 @@ def test_what_would_grow_is_refused_with_its_place(tmp_path: Path, text: str, se
 @pytest.mark.parametrize(
     ("value", "sentence"),
     [
-        ("2001-13-45", "'2001-13-45' is no timestamp; change it, or put it in quotes without a tag"),
-        ("!!timestamp x", "'x' is no timestamp; change it"),
-        ("!!int x", "'x' is no int; change it"),
-        ("!!int ''", "'' is no int; change it"),
-        ("!!float x", "'x' is no float; change it"),
-        ("!!float " + "x" * 90, "'" + "x" * 37 + "...' is no float; change it"),
-        ("!!bool x", "'x' is no bool; change it"),
-        ("!!binary ü", "'ü' is no binary; change it"),
+        ("2001-13-45", "'2001-13-45' is not a valid timestamp; change it, or put it in quotes without a tag"),
+        ("!!timestamp x", "'x' is not a valid timestamp; change it"),
+        ("!!int x", "'x' is not a valid int; change it"),
+        ("!!int ''", "'' is not a valid int; change it"),
+        ("!!float x", "'x' is not a valid float; change it"),
+        ("!!float " + "x" * 90, "'" + "x" * 37 + "...' is not a valid float; change it"),
+        ("!!bool x", "'x' is not a valid bool; change it"),
+        ("!!binary ü", "'ü' is not a valid binary; change it"),
         ("!board x", "the tag '!board' is not known; leave it out"),
         ("!!python/name:os.system x", "the tag '!!python/name:os.system' is not known; leave it out"),
         ("!!python/object/apply:os.system [x]", "the tag '!!python/object/apply:os.system' is not known"),
@@ -91,7 +91,7 @@ def test_a_value_that_is_not_of_its_type_is_a_sentence_with_its_place(
 
 def test_a_key_that_is_not_of_its_type_is_a_sentence_with_its_place(tmp_path: Path) -> None:
     error = refused(tmp_path / "a.yaml", "a: 1\n2001-13-45: 1\n")
-    assert "'2001-13-45' is no timestamp" in error.message
+    assert "'2001-13-45' is not a valid timestamp" in error.message
     assert (error.line, error.column) == (2, 1)
 
 
