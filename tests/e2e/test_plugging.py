@@ -12,6 +12,7 @@ from tests.e2e.conftest import LIMIT, Lab
 from tests.e2e.lab import Reader
 from tests.interop import exporters
 from tools.mocked_host.bench import FTDI, Bench
+from tools.mocked_host.udev import HID, UART
 
 
 @contextmanager
@@ -117,3 +118,19 @@ def test_a_session_on_a_configured_board_never_notices_what_is_plugged_beside_it
         until(said(board, b"two\n", reader))
         assert exporter(lab, "forget", "ft232r-a50285bj.serial") == "ft232r-a50285bj.serial is forgotten\n"
         until(lambda: set(boards(lab)) == {"rpi4"})
+
+
+def test_a_relay_board_and_a_mux_are_devices_at_their_port(bench: Bench) -> None:
+    with running(bench) as lab:
+        bench.plug_device(2, "16c0:05df", "", "USBRelay2", HID)
+        bench.plug_device(3, "04e8:6001", "sdw-7", "sd-wire", UART)
+        wanted = {"usbrelay-1-1-2.relays.relay1", "usbrelay-1-1-2.relays.relay2", "sdwire-sdw-7.storage"}
+        until(lambda: wanted <= set(lab.ok("devices", "-o", "name").split()))
+        bench.unplug(2)
+        until(lambda: "unplugged at" in lab.ok("devices"))
+        refused = lab.run("power", "on", "relay2")
+        assert refused.returncode == 4
+        assert (
+            "there is no USBRelay in the port 1-1.2: no USBRelay is plugged in; check its cable"
+            in refused.stderr
+        )

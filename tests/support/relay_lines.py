@@ -41,10 +41,14 @@ class LineBoard:
                 os.close(descriptor)
 
     def _run(self, master: int, stop: int) -> None:
-        while master in (ready := select.select([master, stop], [], [])[0]) or stop not in ready:
-            if (data := os.read(master, 256)) and self.behaviour != "silent":
+        pause = 0.005 if self.behaviour == "talks" else None
+        while master in (ready := select.select([master, stop], [], [], pause)[0]) or stop not in ready:
+            data = os.read(master, 256) if master in ready else b""
+            if data and self.behaviour not in ("silent", "talks"):
                 self.received += data
                 os.write(master, self.answer(data))
+            if self.behaviour == "talks":
+                os.write(master, b"?")
 
     def switch(self, relay: int, *, on: bool) -> None:
         """What the board does with a command."""

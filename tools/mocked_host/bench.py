@@ -47,6 +47,12 @@ class Bench:
         host.tty(adapter)
         return self._plug(host)[adapter]
 
+    def plug_device(self, port: int, ids: str, serial: str, model: str, interfaces: str) -> None:
+        """Plug in a device without a driver of the kernel's that makes nodes of it."""
+        host = self._host()
+        host.plug(HUB_PATH, port, ids, serial, model, interfaces)
+        self._plug(host)
+
     def plug_hub(self, port: int, adapters: Mapping[int, tuple[str, str, str]]) -> dict[int, int]:
         """Plug in a hub with serial adapters as one change; returns the other ends of their lines, by port."""
         host = self._host()

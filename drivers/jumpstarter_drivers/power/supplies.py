@@ -100,6 +100,17 @@ class SupplyGroup(PowerInterface):
             raise NotImplementedError("none of the supplies can measure; use one with a meter")
         yield readings[0] if len(readings) == 1 else _sum(readings)
 
+    @export(reads=True)
+    async def status(self) -> str:
+        """Ask all supplies: on, off, partial if they differ, or unknown if one does not know."""
+        states = set()
+        for _, supply in self._supplies():
+            await supply.ensure_open()
+            states.add(await supply.status())
+        if "unknown" in states:
+            return "unknown"
+        return states.pop() if len(states) == 1 else "partial"
+
     def _supplies(self) -> list[tuple[str, PowerInterface]]:
         return [(name, one) for name, one in self.children.items() if isinstance(one, PowerInterface)]
 

@@ -175,6 +175,29 @@ def test_supplies_without_a_meter_say_so() -> None:
         list(client.read())
 
 
+def test_supplies_that_differ_are_partial(tmp_path: Path) -> None:
+    def supply(name: str) -> CommandPower:
+        state = tmp_path / name
+        switch = {
+            f"power_{word}": ["cp", str(tmp_path / f"{word}.txt"), str(state)] for word in ("on", "off")
+        }
+        return CommandPower(**switch, power_state=["cat", str(state)])  # type: ignore[arg-type]
+
+    for word in ("on", "off", "between"):
+        (tmp_path / f"{word}.txt").write_text(word)
+    with serve(SupplyGroup(children={name: supply(name) for name in ("main", "usb")})) as client:
+        client.on()
+        assert client.status() == "on"
+        for word, state in ("off", "partial"), ("between", "unknown"):
+            (tmp_path / "usb").write_text(word)
+            assert client.status() == state
+    with (
+        serve(group([])) as client,
+        pytest.raises(DriverMethodNotImplemented, match="cannot report its state"),
+    ):
+        client.status()
+
+
 @pytest.mark.parametrize(
     ("config", "complaint"),
     [

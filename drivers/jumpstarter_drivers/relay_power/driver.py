@@ -372,6 +372,8 @@ class SerialRelay(_BoardRelay):
         super().__post_init__()
         if self.board not in SERIAL_BOARDS:
             raise ValueError(f"board is {self.board!r}; {nearest(self.board, SERIAL_BOARDS)}")
+        if not self.port:
+            raise ValueError("port is empty; it takes a serial port, such as /dev/serial/by-path/...")
         row: SerialBoard = SERIAL_BOARDS[self.board]
         self._row = row
         self._count = row.count if self.channels is None else self.channels

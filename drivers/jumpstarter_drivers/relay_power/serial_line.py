@@ -79,8 +79,9 @@ class SerialLine:
         received = b""
         deadline = time.monotonic() + ANSWER_SECONDS
         while not is_complete(received):
-            self._line.timeout = deadline - time.monotonic()
-            piece = self._line.read(max(1, self._line.in_waiting)) if self._line.timeout > 0 else b""
+            # A board that talks on and on is asked no longer than a silent one.
+            self._line.timeout = max(0.0, deadline - time.monotonic())
+            piece = self._line.read(max(1, self._line.in_waiting)) if self._line.timeout else b""
             received = (received + piece)[-4096:]
             if not piece:
                 said = f"says only {received[-80:]!r}" if received else "does not answer"

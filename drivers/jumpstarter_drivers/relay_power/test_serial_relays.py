@@ -122,6 +122,10 @@ def test_a_port_that_another_program_has_is_busy() -> None:
             "silent",
             r"was not switched on within 0.2 s: the board at .* does not answer within 0.1 s; whether the ",
         ),
+        (
+            "talks",
+            r"was not switched on within 0.2 s: the board at .* says only b'.*\?.*' within 0.1 s; whether the ",
+        ),
         ("stuck", r"says that it is off, 0.2 s after the command to switch on"),
     ],
 )
@@ -166,6 +170,7 @@ def test_what_is_no_serial_port_is_left_alone(tmp_path: Any) -> None:
     ("config", "complaint"),
     [
         ({"board": "noyto"}, "board is 'noyto'; did you mean 'noyito'"),
+        ({"port": ""}, "port is empty; it takes a serial port"),
         ({"channel": 3}, "channel is 3; with channels: 2 it takes 1 to 2, or all"),
         ({"channels": 9}, "channels is 9; a Noyito relay has 1 to 8"),
         ({"board": "numato", "channels": 5}, "channels is 5; a Numato relay has 1, 2, 4, 8, 16, 32, 64"),

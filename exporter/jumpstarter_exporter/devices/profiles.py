@@ -141,7 +141,7 @@ class _Keys(msgspec.Struct, frozen=True):
         if self.type is None and self.interface is None:
             raise FieldError("`interface` is missing; say what it would offer: serial, power, ...")
         if self.no_driver is not None and self.config:
-            raise FieldError("`config` needs `driver`; add `driver`, or remove `config`", "config")
+            raise FieldError("`config` needs `type`; add `type`, or remove `config`", "config")
         for path, text in (("name",), self.name), (("group",), self.group), *_texts(self.config, ("config",)):
             _check_template(text, path)
         for key, text in self.labels.items():

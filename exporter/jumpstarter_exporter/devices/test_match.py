@@ -263,7 +263,7 @@ def test_an_admins_profile_counts_before_the_shipped_one_for_the_same_interface(
     assert set(matches(host, admin(text))) == {"rpi4.console", "rpi4.power"}
     refused = finding(host, "/dev/ttyUSB0", admin(text)).refusals
     assert [(one.profile.name, one.reason) for one in refused] == [
-        ("serial-adapter", "bench counts for serial: it is the admin's")
+        ("serial-adapter", "bench is used for serial: it is the admin's")
     ]
 
 

@@ -37,7 +37,7 @@ MISTAKES = {
     "match: {subsystem: tty}, type: lab.drivers.Relay":
         r"mine.type: the interface of lab.drivers.Relay is unknown; add `interface:",
     "match: {subsystem: tty}, no_driver: none yet": r"`interface` is missing",
-    "match: {subsystem: tty}, interface: power, no_driver: none, config: {a: 1}": r"mine.config: there is no driver",
+    "match: {subsystem: tty}, interface: power, no_driver: none, config: {a: 1}": r"mine.config: .config. needs .type.",
     f"{CONSOLE}, config: {{url: '{{lnk}}'}}":
         r"config.url: {lnk} is not a word for a template; did you mean 'link'\?",
     f"{CONSOLE}, config: {{a: [x, '{{port!r}}']}}": r"config.a\[1\]: {port} is not a word",
