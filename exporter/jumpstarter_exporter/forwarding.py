@@ -29,6 +29,11 @@ class ForwardingDriver(Driver):
     """
 
     @property
+    def process_labels(self) -> dict[str, str]:
+        """Labels about its process, which are not the device's and end with it."""
+        return {}
+
+    @property
     @abstractmethod
     def method_summaries(self) -> Sequence[MethodSummary]:
         """Its methods, as far as they are known."""

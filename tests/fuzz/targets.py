@@ -36,6 +36,7 @@ from jumpstarter_exporter.devices import hwdb, profiles
 from jumpstarter_exporter.devices.match import match_devices
 from jumpstarter_exporter.devices.suggestion import suggested
 from jumpstarter_exporter.devices.udev_device import parse_database
+from jumpstarter_exporter.hosting.child_messages import LineSplitter, Ready, decode_message
 from jumpstarter_exporter.recording import records
 from jumpstarter_proto import value, yaml_files
 from jumpstarter_proto.byte_streams import router_frames
@@ -420,6 +421,28 @@ def _labs() -> list[bytes]:
     return [news.SerializeToString()]
 
 
+def _hosted(data: bytes) -> None:
+    for line in LineSplitter(4096).feed(data):
+        with suppress(ValueError):
+            message = decode_message(line)
+            if isinstance(message, Ready):
+                assert all(one.own_labels is not None for one in message.devices)
+
+
+def _hosted_lines() -> list[bytes]:
+    method = {"name": "send", "kind": "call", "signature": "msg", "description": "Send."}
+    device = {"path": "board.can", "uuid": "6b8a1f2e-8a4e-4a3c-9d54-6f1b7a3e0a01", "client": "lab.CanClient"}
+    device |= {
+        "labels": {"a": "b"},
+        "description": None,
+        "methods_description": {"send": "x"},
+        "methods": [method],
+    }
+    log = {"kind": "log", "level": "INFO", "logger": "driver.Can", "text": "up", "time": 1.5}
+    ready = {"kind": "ready", "devices": [device], "failed": {"ecu": "no adapter"}}
+    return [json.dumps(one).encode() + b"\n" for one in (log, ready)]
+
+
 TARGETS = {
     "http2-server": Target(_at_server, _server_frames),
     "http2-client": Target(_at_client, _client_frames),
@@ -433,6 +456,7 @@ TARGETS = {
     "recordings": Target(_recording, _recordings),
     "yaml-files": Target(_yaml, _yamls),
     "policies": Target(_policy, lambda: [POLICY]),
+    "hosted-messages": Target(_hosted, _hosted_lines),
     "log-records": Target(_log_record, _log_records),
     "values": Target(_value, _values),
     "images": Target(image, images),

@@ -180,7 +180,6 @@ async def _send(stream: trio.abc.HalfCloseableStream, data: bytes) -> None:
     await stream.send_eof()
 
 
-@pytest.mark.kills
 async def test_a_child_does_not_outlive_an_exporter_that_is_killed(lab: Lab) -> None:
     inside = "jumpstarter call greeter start_program; jumpstarter call greeter pid; kill -9 $PPID"
     shell = [exporters.scripts() / "jumpstarter", "shell", "--config", lab.file, "--", "sh", "-c", inside]

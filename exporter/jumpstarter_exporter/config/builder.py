@@ -135,6 +135,12 @@ class _Builder:
                 raise document.error(
                     (*entry.path, "type"), f"{entry.type} cannot be loaded: {error}; see its code"
                 ) from error
+        for key, is_given in (("python", entry.python is not None), ("ownProcess", entry.own_process)):
+            if is_given:
+                raise document.error(
+                    (*entry.path, key),
+                    f"{key!r} is for drivers of Jumpstarter 0.9, and {entry.type} is one of this exporter; remove it",
+                )
         values = _values(document, entry, kind)
         with _faults(document, entry, "parts()"):
             parts = parts_of(kind, values)

@@ -32,6 +32,7 @@ __all__ = [
     "Tls",
     "TopLevel",
     "check_endpoint",
+    "relative_python",
 ]
 
 Seconds = Annotated[int, msgspec.Meta(gt=0)]
@@ -141,9 +142,16 @@ class TopLevel(msgspec.Struct, frozen=True, rename="camel"):
     """The interpreter for devices whose drivers are those of Jumpstarter 0.9."""
 
     def __post_init__(self) -> None:
-        """Check the controller's address. FieldError shows the format."""
+        """Check the controller's address and the interpreter. FieldError shows the format."""
         if self.endpoint:
             check_endpoint(self.endpoint)
+        if self.python is not None and not Path(self.python).is_absolute():
+            raise FieldError(relative_python(self.python), "python")
+
+
+def relative_python(python: str) -> str:
+    """The error for a key `python` that is not an absolute path."""
+    return f"{python!r} is not the path of an interpreter; give one such as /opt/jumpstarter/bin/python"
 
 
 def check_endpoint(endpoint: str) -> None:

@@ -20,7 +20,13 @@ from jumpstarter_proto.yaml_files import (
     read_struct,
 )
 
-from jumpstarter_exporter.config.model import DeviceEntry, Enrolment, ExporterConfig, TopLevel
+from jumpstarter_exporter.config.model import (
+    DeviceEntry,
+    Enrolment,
+    ExporterConfig,
+    TopLevel,
+    relative_python,
+)
 
 __all__ = ["load"]
 
@@ -95,6 +101,9 @@ def _entry(document: Document, data: object, path: PathInFile) -> DeviceEntry:
             if key not in known:
                 raise document.error((*path, key), f"unknown key {key!r}; {nearest(key, known)}")
         raise document.error(path, "`type` is missing; a device needs `type:`, `children:` or `ref:`")
+    python = check_value(document, data.get("python"), str | None, (*path, "python"))
+    if python is not None and not Path(python).is_absolute():
+        raise document.error((*path, "python"), relative_python(python))
     keys = _TYPE_KEYS if "type" in data else _GROUP_KEYS
     check_keys(document, data, keys, path, "" if "type" in data else "of a group")
     return DeviceEntry(
@@ -107,6 +116,6 @@ def _entry(document: Document, data: object, path: PathInFile) -> DeviceEntry:
         ),
         required=check_value(document, data.get("required", False), bool, (*path, "required")),
         children=_entries(document, data.get("children"), (*path, "children")),
-        python=check_value(document, data.get("python"), str | None, (*path, "python")),
+        python=python,
         own_process=check_value(document, data.get("ownProcess", False), bool, (*path, "ownProcess")),
     )

@@ -286,7 +286,7 @@ AT = "1: export.rpi4.children.power"
         ),
         (
             "export: {a: {type: jumpstarter_driver_nowhere.driver.Relay}}",
-            "the Python package 'jumpstarter_driver_nowhere' is not installed: install what brings it; known are",
+            "the Python package 'jumpstarter_driver_nowhere' is not installed: install what brings it; a driver of ",
         ),
         ("export: {a: {type: 'power mock'}}", "1: export.a.type: unknown type 'power mock'"),
         ("export: {a: {type: power.GpioRely}}", "did you mean 'power.GpioRelay'?"),
@@ -561,3 +561,24 @@ def test_a_controllers_address_that_is_none_is_told_how_one_is_written(tmp_path:
 def test_an_address_that_no_url_may_lead_to_is_named_with_its_place(tmp_path: Path) -> None:
     said = complaint(tmp_path, "export: {}\nfetch:\n  allow:\n  - 10.0.0.1\n  - 10.0.0.0/99\n")
     assert "5: fetch.allow[1]: " in said
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("{type: lab.Can, python: python3}", "'python3' is not the path of an interpreter; give one such as"),
+        ("{type: lab.Can, python: 3}", "python"),
+        ("{type: power.MockPower, python: /opt/x/bin/python}", "'python' is for drivers of Jumpstarter 0.9"),
+        ("{type: power.MockPower, ownProcess: true}", "'ownProcess' is for drivers of Jumpstarter 0.9"),
+        ("{type: power.MockPower, ownProcess: 1}", "ownProcess"),
+        ("{children: {}, python: /opt/x/bin/python}", "python"),
+    ],
+)
+def test_an_interpreter_where_it_means_nothing_is_refused(tmp_path: Path, text: str, reason: str) -> None:
+    file = tmp_path / "board.yaml"
+    file.write_text(f"export: {{can: {text}}}")
+    with pytest.raises(ConfigError, match=re.escape(reason)):
+        build(load(file))
+    file.write_text("python: python3\nexport: {}")
+    with pytest.raises(ConfigError, match="not the path of an interpreter"):
+        load(file)

@@ -128,7 +128,15 @@ def _unknown(name: str) -> str:
     is_known = any(one.startswith(f"{package}.") for one in (*short, *aliases))
     cure = ""
     if dot and package.isidentifier() and not is_known and not _is_installed(package):
-        cure, close = f"the Python package {package!r} is not installed: install what brings it; ", []
+        cure, close = (
+            f"the Python package {package!r} is not installed: install what brings it; "
+            + (
+                "a driver of Jumpstarter 0.9 needs an environment with both: `python: /PATH/bin/python`; "
+                if package.startswith(_UPSTREAM)
+                else ""
+            ),
+            [],
+        )
     return f"unknown type {name!r}; {cure}{nearest(name, close or short)}"
 
 

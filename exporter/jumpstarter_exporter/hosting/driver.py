@@ -61,7 +61,8 @@ class HostedDriver(ForwardingDriver):
         """Its environment."""
         return f"a driver of Jumpstarter in {self.group.python}"
 
-    def extra_labels(self) -> dict[str, str]:
+    @property
+    def process_labels(self) -> dict[str, str]:
         """The memory of its child, while that runs."""
         memory = 0 if self._child is None else self._child.memory
         return {MEMORY: f"{memory / 1e6:.0f} MB"} if memory else {}

@@ -13,6 +13,7 @@ from jumpstarter_exporter.devices.layout import TreeLine
 from jumpstarter_exporter.devices.slot import Slot
 from jumpstarter_exporter.devices.spec import Spec
 from jumpstarter_exporter.driver import Driver
+from jumpstarter_exporter.forwarding import ForwardingDriver
 from jumpstarter_exporter.isolation import isolated
 from jumpstarter_exporter.session.tree import Tree, TreeEntry
 
@@ -51,6 +52,8 @@ def _instance(entry: TreeEntry) -> jumpstarter_pb2.DriverInstanceReport:
             if type(driver).extra_labels is not Driver.extra_labels:
                 slot.labels = dict(driver.extra_labels())
             own = {**slot.spec.given_labels, **driver.labels, **slot.labels}
+            if isinstance(driver, ForwardingDriver):
+                own |= driver.process_labels
             labels = _labels(own, slot, driver.interface)
             report = _report(driver.uuid, parent, entry.name, labels, client=driver.client)
             _add_interfaces(report, slot.spec)
