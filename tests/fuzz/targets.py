@@ -67,6 +67,7 @@ from jumpstarter_proto.rpc.test_http2 import (
 from jumpstarter_proto.v1 import jumpstarter_pb2
 from jumpstarter_proto.yaml_files import ConfigError
 
+from tests.fuzz.board_requests import request, requests
 from tests.fuzz.cameras import camera, cameras
 from tests.fuzz.flash_changes import flash_messages, flash_streams
 from tests.fuzz.images import image, images
@@ -464,6 +465,7 @@ TARGETS = {
     "cameras": Target(camera, cameras),
     "kubernetes": Target(watch, watches),
     "outlets": Target(answer, answers),
+    "board-requests": Target(request, requests),
     "account-tokens": Target(_account_token, _account_tokens),
     "udev": Target(_udev, _udev_databases),
     "profiles": Target(

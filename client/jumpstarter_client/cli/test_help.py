@@ -39,9 +39,11 @@ Commands:
   version     print the version
 
 Interfaces (`jumpstarter INTERFACE --help` lists the verbs):
+  files
   gpio
   network
   power
+  qemu
   serial
   ssh
   storage

@@ -1,0 +1,265 @@
+"""A virtual machine as a board, with Debian's QEMU and a guest of one sector, by the calls of users."""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import shutil
+import signal
+import subprocess
+import sysconfig
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+from jumpstarter_client.errors import DriverError
+
+from jumpstarter_drivers.qemu.client import QemuClient
+from jumpstarter_drivers.qemu.driver import Qemu
+from jumpstarter_drivers.qemu.machine_process import ConsolePty
+from jumpstarter_drivers.qemu.machine_settings import Hostfwd, MachineSettings, parse_size
+from jumpstarter_drivers.qemu.qmp import QmpMessages
+from jumpstarter_drivers.testing import host, serve_async
+from tests.support.tiny_guest import tiny_disk
+
+SECONDS = 60.0
+"""Emulation on a busy machine takes a while."""
+
+
+@pytest.fixture(scope="module")
+def qemu() -> None:
+    if shutil.which("qemu-system-x86_64") is None:
+        pytest.skip("missing: qemu-system-x86_64; apt install qemu-system-x86 seabios")
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.img"
+    path.write_bytes(tiny_disk())
+    return path
+
+
+@asynccontextmanager
+async def machine(**config: Any) -> AsyncIterator[QemuClient]:
+    values = {"arch": "x86_64", "mem": "16M", "smp": 1, "kvm": False, **config}
+    async with host(Qemu, **values) as devices, serve_async(devices) as client:
+        assert isinstance(client, QemuClient)
+        yield client
+
+
+async def until(stream: Any, text: bytes) -> bytes:
+    seen = b""
+    with trio.fail_after(SECONDS):
+        while text not in seen:
+            seen += await stream.receive_some()
+    return seen
+
+
+def number_of(folder: str) -> int:
+    """The process of the machine whose files are there."""
+    found = subprocess.run(
+        ["pgrep", "-f", f"qemu-system-x86_64.*{folder}"], capture_output=True, text=True, check=False
+    )
+    return int(found.stdout.split()[0])
+
+
+async def test_a_machine_is_flashed_booted_and_used(qemu: None, image: Path, tmp_path: Path) -> None:
+    async with machine() as client:
+        assert await client.status.aio() == "off"
+        await client.flasher.flash.aio(image)
+        with pytest.raises(DriverError, match="the machine is off; switch it on"):
+            async with client.vnc.stream_async() as screen:
+                await screen.receive_some()
+        async with client.console.stream_async() as console:
+            await client.power.on.aio()
+            await client.power.on.aio()  # changes nothing
+            assert (await until(console, b"tiny> ")).endswith(b"tiny 1.0\r\ntiny> ")  # from its first byte on
+            assert await client.status.aio() == "running"
+            await console.send_all(b"hello\r")
+            assert (await until(console, b"tiny> ")).startswith(b"hello\r\n")
+            async with client.vnc.stream_async() as screen:
+                assert (await until(screen, b"\n")).startswith(b"RFB 003.")
+            with pytest.raises(DriverError, match="the machine runs and uses its disk; switch it off first"):
+                await client.flasher.flash.aio(image)
+            await client.power.cycle.aio(0)
+            await until(console, b"tiny> ")  # the same console
+            await client.power.off.aio()
+            assert await client.status.aio() == "off"
+        await client.flasher.dump.aio(tmp_path / "dump.img")
+        assert (tmp_path / "dump.img").read_bytes() == image.read_bytes()
+
+
+async def test_a_machine_that_ends_by_itself_is_off_and_can_be_switched_on(qemu: None, image: Path) -> None:
+    async with (
+        machine(default_partitions={"root": str(image)}) as client,
+        client.console.stream_async() as console,
+    ):
+        await client.power.on.aio()
+        await until(console, b"tiny> ")
+        os.kill(number_of(str(image)), signal.SIGKILL)
+        with trio.fail_after(SECONDS):
+            while await client.status.aio() != "off":
+                await trio.sleep(0.01)
+        await client.power.on.aio()
+        await until(console, b"tiny> ")
+    assert image.read_bytes() == tiny_disk()
+
+
+async def test_a_machine_stays_between_sessions_and_ends_with_the_exporter(qemu: None, image: Path) -> None:
+    values = {"arch": "x86_64", "mem": "16M", "kvm": False, "default_partitions": {"root": str(image)}}
+    async with host(Qemu, **values) as devices:
+        async with serve_async(devices) as client:
+            await client.resize.aio("memory", "17M")
+            await client.power.on.aio()
+            number = number_of(str(image))
+            assert b"-m\x0017M\0" in Path(f"/proc/{number}/cmdline").read_bytes()
+        async with serve_async(devices) as client:
+            assert await client.status.aio() == "running"
+            await client.power.off.aio()
+            await client.power.on.aio()
+            number = number_of(str(image))
+            assert b"-m\x0016M\0" in Path(f"/proc/{number}/cmdline").read_bytes()
+    assert subprocess.run(["pgrep", "-f", f"qemu.*{image}"], check=False).returncode == 1
+
+
+async def test_what_qemu_does_not_take_is_one_sentence(
+    qemu: None, image: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with machine(cpu="no-such-cpu") as client:
+        with pytest.raises(
+            DriverError, match=r"QEMU does not start: .*no-such-cpu.*; check the configuration"
+        ):
+            await client.power.on.aio()
+        assert await client.status.aio() == "off"
+    async with machine(default_partitions={"root": "/none"}) as client:
+        with pytest.raises(DriverError, match=r"there is no file /none; check default_partitions\.root"):
+            await client.power.on.aio()
+    async with machine(arch="m68k_none") as client:
+        with pytest.raises(
+            DriverError, match="there is no qemu-system-m68k_none on the exporter's host; install"
+        ):
+            await client.power.on.aio()
+    async with machine() as client:
+        await client.flasher.off.aio()
+        with pytest.raises(DriverError, match="the disk is switched to off; switch it to dut first"):
+            await client.power.on.aio()
+
+
+def test_the_kernel_ends_the_machine_of_a_killed_exporter(qemu: None, image: Path, tmp_path: Path) -> None:
+    script = tmp_path / "run.py"
+    script.write_text(
+        "import sys, trio\n"
+        "from pathlib import Path\n"
+        "from jumpstarter_drivers.qemu.machine_process import ConsolePty, Machine\n"
+        "async def main():\n"
+        "    async with trio.open_nursery() as nursery:\n"
+        f"        command = ['qemu-system-x86_64', '-nodefaults', '-display', 'none', '-name', {str(image)!r}]\n"
+        f"        machine = Machine(command, ConsolePty(), Path({str(tmp_path / 'log')!r}))\n"
+        "        await nursery.start(machine.run)\n"
+        "        print(machine._process.pid, flush=True)\n"
+        "trio.run(main)\n"
+    )
+    python = str(Path(sysconfig.get_path("scripts")) / "python")
+    with subprocess.Popen([python, str(script)], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        number = int(process.stdout.readline())
+        ended = os.pidfd_open(number)
+        process.kill()
+    poll = select.poll()
+    poll.register(ended)
+    assert poll.poll(SECONDS * 1000)
+    os.close(ended)
+
+
+def test_a_test_in_yaml_brings_it_from_off_to_a_prompt(qemu: None, image: Path, tmp_path: Path) -> None:
+    """The configuration and the test of the README."""
+    readme = (Path(__file__).parent / "README.md").read_text()
+    config, boot = re.findall(r"```yaml\n((?:apiVersion|name).*?)```", readme, re.DOTALL)
+    (tmp_path / "vm.yaml").write_text(config)
+    (tmp_path / "boot.yaml").write_text(boot)
+    command = [
+        str(Path(sysconfig.get_path("scripts")) / "jumpstarter"),
+        "--config",
+        "vm.yaml",
+        "test",
+        "boot.yaml",
+    ]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (console,) = (path for path in (tmp_path / "jumpstarter-results").rglob("*console*") if path.is_file())
+    assert b"tiny> " in console.read_bytes()
+
+
+def test_the_command_line_follows_the_configuration() -> None:
+    settings = MachineSettings(
+        arch="aarch64",
+        cpu=None,
+        smp=2,
+        memory=parse_size("1G"),
+        uses_kvm=False,
+        flash=(Path("/code"), Path("/vars")),
+        disk=Path("/a,b.qcow2"),
+        disk_format="qcow2",
+        is_disk_kept=False,
+        forwards={"ssh": Hostfwd(hostport=9022, guestport=22)},
+        restrict_network=True,
+    )
+    line = " ".join(settings.command())
+    assert "-machine virt" in line
+    assert "-cpu cortex-a57 -smp 2 -m 1024M" in line
+    assert "file=/a,,b.qcow2,format=qcow2,if=none,id=root,snapshot=on" in line
+    assert "user,id=network,restrict=on,hostfwd=tcp:127.0.0.1:9022-:22" in line
+    assert "file=/vars,format=raw,if=pflash,unit=1,snapshot=on" in line
+
+
+@pytest.mark.parametrize(
+    ("config", "reason"),
+    [
+        ({"arch": "x86 -s"}, "arch is"),
+        ({"smp": 0}, "smp is 0"),
+        ({"mem": "much"}, "is not a size"),
+        ({"disk_size": "-1G"}, "is not a size"),
+        ({"default_partitions": {"boot": "/x"}}, "it takes root, bios"),
+        ({"hostfwd": {"power": Hostfwd(hostport=1, guestport=1)}}, "is a child of each machine"),
+        ({"hostfwd": {"a": Hostfwd(hostport=0, guestport=1)}}, "wrong port"),
+        ({"hostfwd": {"a": Hostfwd(hostport=1, guestport=1, protocol="udp")}}, "it takes tcp"),
+        ({"hostfwd": {"a": Hostfwd(hostport=1, guestport=1, hostaddr="x,y")}}, "IPv4"),
+    ],
+)
+def test_a_wrong_configuration_is_refused(config: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        Qemu(**config)
+
+
+def test_sizes_and_messages() -> None:
+    assert [parse_size(size) for size in ("512M", "1GiB", "20")] == [512 << 20, 1 << 30, 20]
+    messages = QmpMessages()
+    assert messages.feed(b'{"QMP": {}}\r\n{"ev') == [{"QMP": {}}]
+    assert messages.feed(b'ent": "X"}\n\n') == [{"event": "X"}]
+    for wrong in (b"[]\n", b"x\n"):
+        with pytest.raises(ValueError, match=r"."):
+            QmpMessages().feed(wrong)
+
+
+def test_a_console_forgets_what_was_typed_without_a_machine() -> None:
+    pty = ConsolePty()
+    adapter = os.open(pty.path, os.O_RDWR | os.O_NOCTTY)
+    os.write(adapter, b"lost")
+    pty.drop_input()
+    with pytest.raises(BlockingIOError):
+        os.read(pty.master, 10)
+    os.write(pty.master, b"kept")
+    assert os.read(adapter, 10) == b"kept"
+    os.close(adapter)
+    pty.close()
+
+
+def test_forwarded_ports_are_children() -> None:
+    ports = {"ssh": Hostfwd(hostport=9022, guestport=22)}
+    children = Qemu.parts({"hostfwd": ports})
+    assert list(children) == ["power", "flasher", "console", "vnc", "ssh"]
+    assert dict(children["ssh"].values) == {"host": "127.0.0.1", "port": 9022}
