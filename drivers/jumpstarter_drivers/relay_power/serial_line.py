@@ -5,6 +5,7 @@ The port is opened for one command and closed again, so that several devices can
 
 from __future__ import annotations
 
+import termios
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -51,7 +52,7 @@ def open_line(port: str, baudrate: int, label: str) -> Iterator[SerialLine]:
         yield SerialLine(line, port)
     except serial.SerialTimeoutException:
         raise OutletUnreachable(f"{port} takes no bytes for {ANSWER_SECONDS:g} s") from None
-    except OSError as error:
+    except (OSError, termios.error) as error:
         raise DeviceMissing(f"{port} was unplugged; plug it in again") from error
     finally:
         line.close()

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from jumpstarter_client.errors import DriverError, DriverMethodNotImplemented, ExporterNotReady
+from jumpstarter_exporter.driver import DeviceMissing
 
 from jumpstarter_drivers.relay_power import serial_line
 from jumpstarter_drivers.relay_power.driver import NoyitoPowerSerial, SerialRelay
@@ -153,6 +154,20 @@ def test_a_port_that_is_unplugged_is_missing_until_it_is_back(tmp_path: Any) -> 
             with pytest.raises(DriverError, match=rf"there is no {link}; check the cable"):
                 client.off()
             assert board.on == {1}
+
+
+def test_a_port_that_is_unplugged_between_opening_and_the_command_is_missing() -> None:
+    board, slave = os.openpty()
+    port = os.ttyname(slave)
+    os.close(slave)
+
+    def send() -> None:
+        with serial_line.open_line(port, 9600, "LCUS relay") as line:
+            os.close(board)
+            line.send(b"x")
+
+    with pytest.raises(DeviceMissing, match=rf"{port} was unplugged; plug it in again"):
+        send()
 
 
 def test_what_is_no_serial_port_is_left_alone(tmp_path: Any) -> None:
