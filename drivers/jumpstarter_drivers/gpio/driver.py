@@ -31,12 +31,14 @@ class InputCore(Core["DigitalInput"]):
         super().__init__(config)
         self._line: pins.InputLine | None = None
         self._level: InputLevel | None = None
+        self._early: list[bool] = []
+        """The last level that was reported before `_level` is known."""
         self._changed = Broadcast()
         self._lock = threading.Lock()
 
     async def open(self) -> None:
         """Make the line an input and watch it. DeviceMissing without such hardware, DeviceBusy if it is in use."""
-        self._level = None
+        self._level, self._early = None, []
         token = trio.lowlevel.current_trio_token()
 
         def report(is_high: bool) -> None:
@@ -44,7 +46,8 @@ class InputCore(Core["DigitalInput"]):
                 token.run_sync_soon(self._report, is_high)
 
         is_high = await self.in_thread(self._acquire, report)
-        # Changes that were reported meanwhile come after this one.
+        # The line may have changed since it was read.
+        is_high = [is_high, *self._early][-1]
         self._level = InputLevel(is_active=is_high != self.config.active_low)
 
     async def close(self) -> None:
@@ -81,7 +84,9 @@ class InputCore(Core["DigitalInput"]):
                 line.release()
 
     def _report(self, is_high: bool) -> None:
-        if self._level is not None:
+        if self._level is None:
+            self._early = [is_high]
+        else:
             self._level.change(is_active=is_high != self.config.active_low)
             self._changed.notify()
 

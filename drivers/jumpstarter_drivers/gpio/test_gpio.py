@@ -89,6 +89,21 @@ async def test_a_pulse_is_not_missed_and_an_old_edge_does_not_count(pin: Any) ->
             await until_waiting(client.wait_for_edge.aio, "falling", 10, then=pulse)
 
 
+async def test_a_change_while_the_watch_begins_is_not_missed(
+    pin: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watch = pins.InputLine.watch
+
+    def watch_and_change(self: pins.InputLine, *arguments: Any) -> bool:
+        was_high = watch(self, *arguments)
+        pin.drive_high()
+        return was_high
+
+    monkeypatch.setattr(pins.InputLine, "watch", watch_and_change)
+    async with button() as client:
+        assert await client.read.aio() is PinState.ACTIVE
+
+
 async def test_a_wait_has_a_bound(pin: Any) -> None:
     async with button() as client:
         with pytest.raises(DriverError, match=r"did not become active within 0 s, and is inactive") as error:
