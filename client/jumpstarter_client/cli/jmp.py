@@ -56,7 +56,7 @@ def jmp(arguments: list[str], _: GlobalOptions) -> ExitCode:
         raise UsageError(f"unexpected argument {parsed.words[0]!r}; name the folder with --dir")
     program = _own_program()
     given = parsed.one("--dir")
-    folder = Path(given).expanduser() if given else program.parent
+    folder = Path(os.path.expanduser(given)).absolute() if given else program.parent
     script = folder / "jmp"
     if os.path.lexists(script) and not _is_ours(script):
         raise ScriptError(

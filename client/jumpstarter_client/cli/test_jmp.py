@@ -70,6 +70,19 @@ def test_a_folder_that_is_missing_is_a_sentence(tmp_path: Path) -> None:
     assert "cannot be written: No such file or directory; choose a folder with --dir" in done.stderr
 
 
+def test_a_folder_of_another_form_is_named_as_path_needs_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bin").mkdir()
+    done = install(Path("bin"))
+    assert (done.returncode, done.stdout) == (0, f"{tmp_path}/bin/jmp\n")
+    assert f"export PATH={tmp_path}/bin:$PATH" in done.stderr
+    unknown = install(Path("~nobody-has-this-name/bin"))
+    assert (unknown.returncode, unknown.stderr.count("\n")) == (1, 1)
+    assert "cannot be written: No such file or directory; choose a folder with --dir" in unknown.stderr
+
+
 @pytest.mark.parametrize("word", WORDS)
 def test_a_command_that_is_elsewhere_says_where(command: Command, word: str) -> None:
     done = command("jumpstarter", word)
