@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 
-__all__ = ["uuid7"]
+__all__ = ["short_form", "uuid7"]
+
+SHORT_LENGTH = 8
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
 
 
 def uuid7(now: float) -> str:
@@ -13,3 +17,11 @@ def uuid7(now: float) -> str:
     value = value & ~(0xF << 76) | 0x7 << 76
     value = value & ~(0x3 << 62) | 0x2 << 62
     return str(uuid.UUID(int=value))
+
+
+def short_form(name: str) -> str:
+    """What a user types for a name: the last eight digits of a UUID; another name as it is.
+
+    The first digits of a UUID of version 7 are its time, and are the same for all names of a minute.
+    """
+    return name[-SHORT_LENGTH:] if _UUID.match(name) else name

@@ -315,7 +315,7 @@ def test_who_waits_for_a_board_that_changes_gets_it_as_it_is_then(lab: Lab) -> N
     available(lab, "pi4-one")
     ann = lab.client("ann")
     lease = lab.ok("lease", "create", "-l", "host=pi4", "-o", "name", "--client", ann).strip()
-    waiting = lab.start("network", "address", "-l", "host=pi4", "--client", ann)
+    waiting = lab.start("network", "address", "-l", "host=pi4", "--new", "--client", ann)
     lab.until(lambda: len(lab.leases(ann)) == 2)
     (host.folder / "one.yaml").write_text(
         "export:\n  power: {type: power.MockPower}\n"

@@ -104,7 +104,7 @@ def test_a_command_uses_the_lease_that_was_created_for_it(lab: Lab, ann: Path) -
     assert done.stderr.startswith(f"using your lease {short} of one, which ends in "), done.stderr
     done = lab.run(*command, "--new", "--acquisition-timeout", "5s")
     assert done.returncode == 5 or "no board became available" in done.stderr, done.stderr
-    assert f"you hold one already, by lease {short}; to use it: --lease {short}" in done.stderr
+    assert f"are leased, one by you (lease {short})" in done.stderr
     lab.ok("power", "on", "rpi4", "--lease", short, "--client", ann)
     assert f"name:       {name}" in lab.ok("lease", "show", "--client", ann)
     assert short in lab.ok("lease", "list", "--client", ann)

@@ -97,7 +97,7 @@ def test_what_commands_find_in_a_leased_shell(lab: Lab) -> None:
     assert found["JMP_DRIVERS_ALLOW"] == ",".join(load(str(ann), {}).allow), "as the configuration says"
     assert found["JMP_CLIENT_CONFIG"] == str(ann)
     assert "rpi4.power\n" in out
-    assert f"{found['JMP_LEASE']}: ready" in out
+    assert f"{found['JMP_LEASE'][-8:]}: ready" in out
     assert lab.leases(ann) == {}
     ended = lab.leases(ann, "-a")[found["JMP_LEASE"]]
     assert (ended["duration"], ended["reason"]) == (3600, "it was released")

@@ -78,7 +78,7 @@ def test_who_waits_asks_nothing_and_gets_the_board_from_a_restarted_controller(
     lab.start_controller()
     lab.until(lambda: lab.watches() == 1)
     lab.ok("lease", "release", held, "--client", ann)
-    assert third.end()[:2] == (0, "third: one is yours\n")
+    assert third.end()[:2] == (0, "third: one is yours; use it with: jumpstarter shell --lease third\n")
 
 
 def test_who_has_a_board_asks_nothing_and_hears_of_its_end_from_a_restarted_controller(
@@ -168,7 +168,7 @@ def test_leases_on_a_terminal_are_one_table_that_is_drawn_again(lab: Watched, an
     )
     watch.expect("Ctrl-C ends this")
     held = made(lab, ann)
-    watch.expect(f"{held} .*ann +one +ready")
+    watch.expect(f"{held[-8:]} .*ann +one +ready")
     lab.ok("lease", "create", "-n", "one", "--lease-id", "second", "--no-wait", "--client", ann)
     watch.expect("second .*waiting: .*next in the queue")
     lab.ok("lease", "release", held, "--client", ann)

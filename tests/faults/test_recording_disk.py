@@ -81,7 +81,7 @@ def test_a_console_goes_on_live_while_its_recording_has_no_room(
             len(re.findall(r"recording into .* pauses: No space left on device; make room on its disk", log))
             == 1
         )
-        assert len(re.findall(r"recording into .* goes on", log)) == 1
+        assert len(re.findall(r"recording into .* continues", log)) == 1
         assert "Traceback" not in log
 
 

@@ -67,7 +67,7 @@ def test_one_lease_from_its_creation_to_its_release(lab: KubeLab, ann: Path) -> 
     made = lab.ok(
         "lease", "create", "-l", "board=rpi4", "--lease-id", "mine", "--tag", "run=7", "--client", ann
     )
-    assert made == "mine: one is yours\n"
+    assert made == "mine: one is yours; use it with: jumpstarter shell --lease mine\n"
     lab.ok("power", "on", "rpi4", "--lease", "mine", "--client", ann)
     lease = lab.object("leases", "mine")
     assert lease["spec"]["clientRef"] == {"name": "ann"}

@@ -132,7 +132,7 @@ def test_the_version_before_is_installed_from_the_commit_that_is_named(
 ) -> None:
     seen: list[str] = []
 
-    def install(name: str, path: Path, arguments: list[str]) -> None:
+    def install(name: str, path: Path, arguments: list[str], below: object) -> None:
         [source] = arguments
         archive = source.removesuffix(peers.PREVIOUS_EXTRAS)
         with tarfile.open(archive) as files:

@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING, TypeVar
 
 from jumpstarter_proto.errors import ExitCode
+from jumpstarter_proto.identifiers import short_form
 from jumpstarter_proto.terminal import print_error_line, print_line, print_text
 
 from jumpstarter_client.cli import lease_changes
@@ -31,7 +32,7 @@ from jumpstarter_client.command_errors import UsageError, nearest
 from jumpstarter_client.controller.controller_client import short_name
 from jumpstarter_client.controller.lease_view import as_data, describe
 from jumpstarter_client.lease import lease as leases
-from jumpstarter_client.lease.own_leases import record_created, short_form
+from jumpstarter_client.lease.own_leases import record_created
 from jumpstarter_client.lease.request import DEFAULT_DURATION_SECONDS, LeaseRequest
 from jumpstarter_client.status_line import StatusLine
 from jumpstarter_client.times import parse_duration, parse_time

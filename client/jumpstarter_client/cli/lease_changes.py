@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from jumpstarter_proto.client.v1 import client_pb2
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
+from jumpstarter_proto.identifiers import short_form
+from jumpstarter_proto.rpc import RpcError
 from jumpstarter_proto.terminal import print_line
 
 from jumpstarter_client.cli.arguments import Arguments
@@ -24,15 +26,14 @@ from jumpstarter_client.cli.lease_common import (
 )
 from jumpstarter_client.cli.options import GlobalOptions
 from jumpstarter_client.command_errors import UsageError
-from jumpstarter_client.controller.controller_client import short_name, translate_errors
+from jumpstarter_client.controller.controller_client import is_not_found, short_name, translate_errors
 from jumpstarter_client.errors import NotFoundError
-from jumpstarter_client.lease.own_leases import short_form
 from jumpstarter_client.times import TimeFormatError, parse_duration, parse_time
 
 if TYPE_CHECKING:
     from jumpstarter_proto.client.v1 import client_pb2 as pb
 
-    from jumpstarter_client.controller.controller_client import ControllerCalls
+    from jumpstarter_client.controller.controller_client import ControllerCalls, ControllerClient
 
 __all__ = ["change"]
 
@@ -152,8 +153,7 @@ def _release(parsed: Arguments, options: GlobalOptions) -> ExitCode:
         for name in found:
             try:
                 with translate_errors():
-                    name = short_name((await named_lease(calls, controller, name)).name)  # noqa: PLW2901
-                    await calls.delete_lease(name)
+                    name = await _release_one(calls, controller, name)  # noqa: PLW2901
             except JumpstarterError as error:  # the other leases are still released
                 failures.append(error)
                 continue
@@ -166,6 +166,20 @@ def _release(parsed: Arguments, options: GlobalOptions) -> ExitCode:
     if not found and "--all" not in parsed.flags:
         raise NotFoundError("none of your leases matches (see: jumpstarter lease list)")
     return ExitCode.OK
+
+
+async def _release_one(calls: ControllerCalls, controller: ControllerClient, name: str) -> str:
+    """Release a lease by its name or short form, or the only one without a name. Returns its name."""
+    if name:
+        try:
+            await calls.delete_lease(name)
+            return name
+        except RpcError as error:
+            if not is_not_found(error):
+                raise
+    found = short_name((await named_lease(calls, controller, name)).name)
+    await calls.delete_lease(found)
+    return found
 
 
 def _combined(failures: list[JumpstarterError]) -> JumpstarterError:

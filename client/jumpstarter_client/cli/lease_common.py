@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from jumpstarter_proto.client.v1 import client_pb2 as pb
+from jumpstarter_proto.identifiers import short_form
 from jumpstarter_proto.terminal import print_line, print_text
 
 from jumpstarter_client.cli.arguments import Arguments, parse_arguments
@@ -18,7 +19,7 @@ from jumpstarter_client.command_errors import UsageError
 from jumpstarter_client.controller.controller_client import ControllerCalls, ControllerClient, short_name
 from jumpstarter_client.controller.lease_view import as_data, expiry, lease_status, remaining, selector_of
 from jumpstarter_client.identity.client_config import load
-from jumpstarter_client.lease.own_leases import find_lease, only_lease, short_form
+from jumpstarter_client.lease.own_leases import find_lease, only_lease
 from jumpstarter_client.times import format_duration, format_time
 
 __all__ = [

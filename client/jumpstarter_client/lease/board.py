@@ -118,9 +118,7 @@ async def _connect_board(
         async with AsyncExitStack() as attempt:
             line = StatusLine("Waiting for a board")
             attempt.callback(line.finish)
-            lease = await attempt.enter_async_context(
-                acquire_lease(config, request, on_progress=line, on_message=on_message)
-            )
+            lease = await attempt.enter_async_context(acquire_lease(config, request, on_progress=line))
             line.finish()
             channel = await attempt.enter_async_context(open_reconnecting(lease.connect))
             nursery = await attempt.enter_async_context(trio.open_nursery())

@@ -15,7 +15,6 @@ from jumpstarter_proto.identifiers import uuid7
 from jumpstarter_proto.remote import CONNECT_SECONDS, Backoff, ReasonCode, means, open_router_stream
 from jumpstarter_proto.rpc import Channel, RpcError, StatusCode, open_channel
 from jumpstarter_proto.tasks import collapsed
-from jumpstarter_proto.texts import shown
 from jumpstarter_proto.v1 import jumpstarter_pb2
 
 from jumpstarter_client.controller.controller_client import (
@@ -28,7 +27,7 @@ from jumpstarter_client.controller.watch import is_watch_unsupported, poll_lease
 from jumpstarter_client.errors import ConnectError
 from jumpstarter_client.identity.client_config import ClientConfig
 from jumpstarter_client.lease.local_proxy import open_local_proxy
-from jumpstarter_client.lease.own_leases import find_fitting, find_lease, only_lease, short_form
+from jumpstarter_client.lease.own_leases import find_lease, only_lease
 from jumpstarter_client.lease.request import LeaseRequest
 from jumpstarter_client.times import format_duration
 from jumpstarter_client.transport import FinalError
@@ -253,8 +252,6 @@ PROXY_DIAL_SECONDS = 20.0
 """Less than a client waits for its first reply, so that it gets the reason of a failure."""
 SLOW_DIAL_SECONDS = 3.0
 """The user gets a warning if a tunnel takes longer."""
-MENTION_SECONDS = 2.0
-"""How long a command waits for a board before it looks for one that its user holds."""
 ACKNOWLEDGE_SECONDS = 3.0
 """By then nearly all clients have dialled or watch their lease, which acknowledges it as well. A controller waits 30 s
 for the acknowledgement."""
@@ -380,12 +377,11 @@ async def acquire_lease(
     request: LeaseRequest,
     *,
     on_progress: ProgressHandler = lambda _: None,
-    on_message: ProgressHandler = lambda _: None,
 ) -> AsyncIterator[HeldLease]:
     """Hold a lease during the block: create one or use an existing one, and wait until it is ready.
 
     A lease that was created here is released when the block ends in any way, also when cancelled.
-    `on_progress` is called during the wait; `on_message` gets a message if the client holds a fitting board already.
+    `on_progress` is called during the wait.
 
     Raises:
         ConnectError: the lease did not become ready; the message has the reason.
@@ -410,14 +406,9 @@ async def acquire_lease(
                     f"lease {name} belongs to {short_name(lease.client)}; ask them to transfer it to you"
                 )
             try:
-                with collapsed():
-                    async with trio.open_nursery() as waiting:
-                        if is_new:
-                            waiting.start_soon(_mention_own_leases, controller, request, on_message)
-                        ready, _ = await wait_for_lease(
-                            controller, lease, on_progress, timeout=config.acquisition_timeout
-                        )
-                        waiting.cancel_scope.cancel()
+                ready, _ = await wait_for_lease(
+                    controller, lease, on_progress, timeout=config.acquisition_timeout
+                )
             except LeaseRejectedError as error:
                 if request.not_found_hint:
                     raise LeaseRejectedError(f"{error}; {request.not_found_hint}") from None
@@ -433,24 +424,6 @@ async def acquire_lease(
                 controller.drop_connection()  # it is cancelled together with this task
             if is_new:
                 await release_lease(controller, name)
-
-
-async def _mention_own_leases(
-    controller: ControllerClient, request: LeaseRequest, on_message: ProgressHandler
-) -> None:
-    """Tell a user who has waited for a while that a board of another lease of theirs fits; failures are only logged."""
-    await trio.sleep(MENTION_SECONDS)
-    try:
-        async with controller.open() as calls:
-            found = await find_fitting(calls, controller.own_name, request)
-    except JumpstarterError as error:
-        _log.info("cannot look for leases that fit: %s", error)
-        return
-    for one in found:
-        name = shown(short_form(short_name(one.name)))
-        on_message(
-            f"you hold {shown(short_name(one.exporter))} already, by lease {name}; to use it: --lease {name}"
-        )
 
 
 async def _acknowledge(lease: HeldLease) -> None:

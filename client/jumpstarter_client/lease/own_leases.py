@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import replace
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
+from jumpstarter_proto.identifiers import short_form
 from jumpstarter_proto.private_files import PrivateFileError, write_private
 from jumpstarter_proto.rpc import RpcError
 from jumpstarter_proto.texts import shown
@@ -36,22 +36,17 @@ if TYPE_CHECKING:
 __all__ = [
     "NoLeaseError",
     "SeveralLeasesError",
-    "find_fitting",
     "find_lease",
     "only_lease",
     "record_created",
-    "short_form",
     "with_own_lease",
 ]
 
-SHORT_LENGTH = 8
 MIN_PART_LENGTH = 4
 """A shorter part of a name is a typing error rather than a name."""
 MAX_RECORDED = 100
 MAX_LINE_LENGTH = 600
 MAX_RECORD_BYTES = 2 * MAX_RECORDED * MAX_LINE_LENGTH
-
-_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
 
 _log = logging.getLogger(__name__)
 
@@ -68,14 +63,6 @@ class SeveralLeasesError(JumpstarterError):
     exit_code = ExitCode.USAGE
 
 
-def short_form(name: str) -> str:
-    """Return what a user types for a lease: the last eight digits of a UUID, or another name as it is.
-
-    The first digits of a UUID of version 7 are its time, and are the same for all leases of a minute.
-    """
-    return name[-SHORT_LENGTH:] if _UUID.match(name) else name
-
-
 async def find_lease(calls: ControllerCalls, own_name: str, name: str) -> pb.Lease:
     """Return the lease of that name, or the only active one of this client whose name begins or ends with it.
 
@@ -86,7 +73,7 @@ async def find_lease(calls: ControllerCalls, own_name: str, name: str) -> pb.Lea
     try:
         return await calls.get_lease(name)
     except RpcError as error:
-        if not is_not_found(error) or len(name) < MIN_PART_LENGTH or _UUID.match(name):
+        if not is_not_found(error) or len(name) < MIN_PART_LENGTH or short_form(name) != name:
             raise
         found = [
             one
@@ -132,7 +119,7 @@ def _list(leases: Iterable[pb.Lease]) -> str:
     )
 
 
-async def find_fitting(calls: ControllerCalls, own_name: str, request: LeaseRequest) -> list[pb.Lease]:
+async def _find_fitting(calls: ControllerCalls, own_name: str, request: LeaseRequest) -> list[pb.Lease]:
     """Return the ready leases of this client whose board is what the request asks for."""
     ready = [one async for one in _own(calls, own_name) if lease_progress(one).phase is LeasePhase.READY]
     if request.exporter:
@@ -156,7 +143,7 @@ async def with_own_lease(
         return request
     controller = ControllerClient(config)
     async with controller.open() as calls:
-        fitting = await find_fitting(calls, controller.own_name, request)
+        fitting = await _find_fitting(calls, controller.own_name, request)
     found = [one for one in fitting if short_name(one.name) in recorded]
     if not found:
         return request

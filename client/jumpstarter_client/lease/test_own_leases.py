@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 import re
-import uuid
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import trio
-import trio.testing
-from jumpstarter_proto.identifiers import uuid7
 from jumpstarter_proto.rpc import RpcError
 
 from jumpstarter_client.controller.controller_client import ControllerClient
 from jumpstarter_client.identity.client_config import ClientConfig
 from jumpstarter_client.lease.conftest import FakeController
-from jumpstarter_client.lease.lease import AcquisitionTimeoutError, acquire_lease
 from jumpstarter_client.lease.own_leases import (
     MAX_RECORDED,
     SeveralLeasesError,
     find_lease,
     record_created,
-    short_form,
     with_own_lease,
 )
 from jumpstarter_client.lease.request import LeaseRequest
@@ -35,14 +28,6 @@ RPI4 = LeaseRequest(selector="board=rpi4", may_reuse=True)
 def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     return tmp_path / "jumpstarter" / "leases"
-
-
-def test_a_short_form_tells_leases_of_one_moment_apart() -> None:
-    names = [uuid7(1e9) for _ in range(100)]
-    assert len({short_form(name) for name in names}) == 100
-    assert all(name.endswith(short_form(name)) for name in names)
-    assert [short_form(name) for name in ("mine", "board-1", "")] == ["mine", "board-1", ""]
-    assert short_form(f"x{uuid.uuid4()}") != ""
 
 
 @pytest.mark.parametrize(
@@ -145,21 +130,3 @@ def test_a_record_of_any_content_is_replaced(config: ClientConfig, state: Path, 
 def test_a_record_that_cannot_be_written_keeps_nobody_from_a_lease(config: ClientConfig, state: Path) -> None:
     state.parent.parent.joinpath("jumpstarter").write_text("a file")
     record_created(config, "mine")
-
-
-@pytest.mark.parametrize("mine", [["mine"], []])
-async def test_who_waits_behind_a_lease_of_ones_own_is_told(
-    lab: FakeController,
-    config: ClientConfig,
-    mine: Sequence[str],
-    autojump_clock: trio.testing.MockClock,
-) -> None:
-    for name in mine:
-        lab.add(name)
-    lab.add("bobs", "bob")
-    lab.is_ready = False
-    said: list[str] = []
-    with pytest.raises(AcquisitionTimeoutError):
-        async with acquire_lease(replace(config, acquisition_timeout=30.0), RPI4, on_message=said.append):
-            pytest.fail("there is none")
-    assert said == [f"you hold one already, by lease {name}; to use it: --lease {name}" for name in mine]

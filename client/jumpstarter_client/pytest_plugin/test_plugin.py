@@ -196,7 +196,7 @@ def test_several_processes_start_no_exporters_of_their_own() -> None:
     assert target("lab.yaml", None, None, (0, 1)) == Target(config="lab.yaml")
     with pytest.raises(ConnectError, match="2 processes cannot each start an exporter"):
         target("lab.yaml", None, None, (0, 2))
-    with pytest.raises(ConnectError, match="is a board of its own"):
+    with pytest.raises(ConnectError, match="is a single board"):
         target("lab.yaml", None, None, (0, 1), board="rock")
     with pytest.raises(ConnectError, match="one of the boards that a host serves"):
         target(None, None, "mine", (0, 1), board="rock")

@@ -151,7 +151,7 @@ def test_what_is_there_is_not_overwritten_unless_told_to(lab: DataFolder, tmp_pa
     assert read_backup(target).about.counts["exporter"] == 2
     for bad, words in (
         (tmp_path, "not a file"),
-        (tmp_path / "none" / "x", "no folder"),
+        (tmp_path / "none" / "x", "is not a folder"),
         (Path("/dev/null"), "not a file"),
     ):
         with pytest.raises(BackupError, match=words):

@@ -143,4 +143,4 @@ def test_a_certificate_that_cannot_be_renewed_says_why(tmp_path: Path) -> None:
     end = CertificateExpiry(own)
     assert not end.renew_in_time()
     assert "it cannot be renewed" in end.warning()
-    assert "no private key" in end.warning()
+    assert "not a private key" in end.warning()

@@ -42,6 +42,10 @@ class Candidates:
         """The highest priority that the lease has for any exporter."""
         return self.levels[0][0]
 
+    def has(self, exporter: Key) -> bool:
+        """Whether the lease may have this one."""
+        return any(exporter in exporters for _, exporters in self.levels)
+
     @property
     def exporters(self) -> Iterator[Key]:
         """All candidates."""

@@ -6,8 +6,10 @@ reasons are those of Jumpstarter's controller.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from jumpstarter_proto.identifiers import short_form
 from jumpstarter_proto.remote import ReasonCode
 from msgspec.structs import replace
 
@@ -238,11 +240,12 @@ class Scheduler:
         firsts = ((key, lease_queue.next_for(key)) for key in held_up)
         self.next_waiting = {key: first.key for key, first in firsts if first is not None}
         why: dict[int, LeaseCondition] = {}
+        held = _held(draft)
         for lease, found in queue:
             if draft.get(Lease, lease.key) is lease:
                 if id(found) not in why:  # the same for all leases with the same candidates
                     why[id(found)] = _pending(draft, found, pool, now)
-                draft.put(lease.with_condition(why[id(found)]))
+                draft.put(lease.with_condition(_naming_own(why[id(found)], lease, found, held)))
         return expiries
 
     def find_next_waiting(self, state: LabState, now: float) -> None:
@@ -331,13 +334,16 @@ class Scheduler:
         }
 
 
+ALL_LEASED = "all exporters that it may have are leased"
+
+
 def _pending(state: LabState, found: Candidates, pool: ExporterPool, now: float) -> LeaseCondition:
     """The condition that says why a lease waits."""
     here = [key for key in found.exporters if key in pool.free_at]
     if not here:
         reason, message = "Offline", "none of the exporters that it may have is online"
     elif all(state.holder(key) is not None for key in here):
-        reason, message = "NotAvailable", "all exporters that it may have are leased"
+        reason, message = "NotAvailable", ALL_LEASED
     elif any(key in pool.free for key in here):
         reason = "NotAvailable"
         message = "the free exporters are reserved for a lease that begins before this one would end"
@@ -350,6 +356,31 @@ def _pending(state: LabState, found: Candidates, pool: ExporterPool, now: float)
         elif (one := next((one for one in said if one is not None and one.reasons), None)) is not None:
             message += f"; {one.name}: {one.status_message}"
     return LeaseCondition(ConditionType.PENDING, True, reason, message, now)
+
+
+def _held(state: LabState) -> dict[Key, list[Lease]]:
+    """The leases that have an exporter, by the keys of their clients."""
+    held: dict[Key, list[Lease]] = {}
+    for lease in state.open_leases():
+        if lease.exporter:
+            held.setdefault(Key(lease.namespace, lease.client), []).append(lease)
+    return held
+
+
+def _naming_own(
+    condition: LeaseCondition, lease: Lease, found: Candidates, held: Mapping[Key, Sequence[Lease]]
+) -> LeaseCondition:
+    """The condition of a waiting lease, with the lease by which its own client holds a board that it may have.
+
+    That is a second terminal or a forgotten lease, and the user would wait for themselves.
+    """
+    if condition.message != ALL_LEASED:
+        return condition
+    mine = held.get(Key(lease.namespace, lease.client), ())
+    own = next((one for one in mine if found.has(Key(one.namespace, one.exporter))), None)
+    if own is None:
+        return condition
+    return replace(condition, message=f"{ALL_LEASED}, {own.exporter} by you (lease {short_form(own.name)})")
 
 
 def _drained(drain: Drain, now: float) -> LeaseCondition:

@@ -106,6 +106,9 @@ def test_expiry_frees_it_for_the_next(world: World) -> None:
     world.exporter("one")
     first, second = world.ask(), world.ask()
     assert world.reason(second) == ("Pending", True, "NotAvailable")
+    assert world.lease(second).conditions[0].message == (
+        f"all exporters that it may have are leased, one by you (lease {world.lease(first).name})"
+    )
     world.step(60)
     assert world.reason(first) == ("Ready", False, "Expired")
     assert world.lease(first).ended == 1060.0

@@ -282,7 +282,7 @@ async def test_ustreamers_own_picture_is_not_a_picture_of_the_board(tmp_path: Pa
         ({"args": {"--format": "MJPEG"}}, "write it without dashes"),
         (
             {"args": {"device": "/dev/video1"}, "device": "/dev/video0"},
-            "args has 'device', which is a key of its own",
+            "args has 'device', which has its own key",
         ),
         ({"resolution": "big"}, "resolution is 'big'"),
         ({"fps": 0}, "fps is 0"),
