@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
+from jumpstarter_proto.similar_names import most_similar
 from jumpstarter_proto.texts import shown
 
 __all__ = ["UnknownDeviceError", "UsageError", "nearest"]
@@ -29,9 +30,7 @@ def nearest(word: str, known: Iterable[str], also: Iterable[str] = ()) -> str:
 
     Words in `also` may be guessed, but are not listed.
     """
-    import difflib  # noqa: PLC0415 - only who mistypes pays for it
-
     names = sorted(known)
-    close = difflib.get_close_matches(word, [*also, *names], n=1)
-    guess = f"; did you mean {close[0]!r}" if close else ""
+    close = most_similar(word, [*also, *names])
+    guess = f"; did you mean {close!r}" if close else ""
     return f"{guess}; there is {', '.join(map(shown, names))}" if names else guess

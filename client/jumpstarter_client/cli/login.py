@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from jumpstarter_proto.addresses import CONTROLLER_PORT, split_host_port
 from jumpstarter_proto.remote import Identity, Kind, Trust, read_claims, split_endpoint
+from jumpstarter_proto.rpc import RpcError, StatusCode
 from jumpstarter_proto.secret_input import read_secret
 from jumpstarter_proto.terminal import print_error_line, print_line
 
@@ -57,7 +60,18 @@ def login(arguments: list[str], options: GlobalOptions) -> int:
     files = ConfigFiles(config_home(os.environ))
     if alias := parsed.one("--alias"):
         files.path(alias)  # an invalid alias fails before the code is used up
-    config = _log_in(parsed, by_code=by_code, by_token=by_token and not by_issuer)
+    try:
+        config = _log_in(parsed, by_code=by_code, by_token=by_token and not by_issuer)
+    except RpcError as error:
+        host, reason = parsed.words[0], error.details.partition(";")[0]
+        is_refused = error.code is StatusCode.UNAVAILABLE and reason.endswith(os.strerror(errno.ECONNREFUSED))
+        if not is_refused or split_host_port(host, default_port=0)[1]:
+            raise
+        raise RpcError(
+            error.code,
+            f"{reason}; without a port it is {CONTROLLER_PORT}, and this project's controllers use 8082: "
+            f"jumpstarter login {host}:8082",
+        ) from None
     alias = alias or files.free_alias(config)
     allow = tuple(parsed.values.get("--allow", DEFAULT_ALLOWED))
     path = files.save(

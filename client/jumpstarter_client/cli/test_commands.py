@@ -315,3 +315,11 @@ def test_version(command: Command) -> None:
     number = command("jumpstarter", "version", "-o", "name").out.strip()
     assert json.loads(command("jumpstarter", "version", "-o", "json").out)["version"] == number
     assert number in command("jumpstarter", "--version").out
+
+
+def test_a_login_without_a_port_is_told_of_it(command: Command) -> None:
+    done = command("jumpstarter", "login", "127.9.8.7", "--issuer", "https://127.9.8.7")
+    assert (done.code, done.err.count("\n")) == (4, 1), done.err
+    assert "127.9.8.7:443: Connection refused; without a port it is 443" in done.err
+    assert done.err.endswith("jumpstarter login 127.9.8.7:8082\n")
+    assert "8082" not in command("jumpstarter", "login", "127.9.8.7:444").err

@@ -15,6 +15,7 @@ from collections.abc import Iterable
 
 from jumpstarter_proto import driver_packages
 from jumpstarter_proto.driver_packages import DriverPackage
+from jumpstarter_proto.similar_names import most_similar
 from jumpstarter_proto.yaml_files import nearest
 
 from jumpstarter_exporter.driver import Driver
@@ -119,11 +120,10 @@ def _loaded(path: str) -> type | None:
 
 
 def _unknown(name: str) -> str:
-    import difflib  # noqa: PLC0415 - only after a mistake
-
     short = known_types()
     aliases = [alias for one in driver_packages.all_packages() for alias in one.type_aliases]
-    close = difflib.get_close_matches(name, [*short, *aliases], n=1)
+    meant = most_similar(name, [*short, *aliases])
+    close = [meant] if meant else []
     package, dot, _ = name.partition(".")
     is_known = any(one.startswith(f"{package}.") for one in (*short, *aliases))
     cure = ""

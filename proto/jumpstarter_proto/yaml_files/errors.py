@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
+from jumpstarter_proto.similar_names import most_similar
 from jumpstarter_proto.texts import shown
 
 __all__ = [
@@ -119,10 +120,7 @@ def nearest(name: object, known: Iterable[str]) -> str:
 
     A name in a file may be anything that YAML makes of it: of `{port: 1-1,2}` it makes the key 2.
     """
-    import difflib  # noqa: PLC0415 - only for those who made a mistake
-
     names = sorted(known)
-    close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
-    if close:
-        return f"did you mean {close[0]!r}?"
+    if close := most_similar(str(name), names, cutoff=0.5):
+        return f"did you mean {close!r}?"
     return f"known are {', '.join(map(shown, names))}" if names else "there are none"
