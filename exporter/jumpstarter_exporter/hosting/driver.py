@@ -104,7 +104,7 @@ class HostedDriver(ForwardingDriver):
         """Release the child."""
         child, self._child = self._child, None
         if child is not None:
-            await _shared(self).release(self, child)
+            await _shared(self).release(self)
 
     async def reset(self) -> None:
         """Replace the child by a new one, once for all of its devices: that is what a reset is for Jumpstarter 0.9."""
@@ -166,9 +166,12 @@ class HostedDriver(ForwardingDriver):
             yield headers, RouterStream.client(call)
 
     def _running(self) -> ChildProcess:
-        if self._child is None:
-            raise DeviceFailed(f"{self.path} is not open; try again")
-        return self._child
+        child = _shared(self).child_of(self)
+        if child is None or not child.settled.is_set():
+            raise DeviceFailed(f"{self.path} is not open, or is being reset; try again")
+        if child.life.is_over:
+            raise DeviceFailed(child.life.reason or f"{self.path} was closed; try again")
+        return child
 
 
 @cache
@@ -217,19 +220,29 @@ class _SharedChild:
             raise
         return child
 
-    async def release(self, user: HostedDriver, child: ChildProcess) -> None:
-        """Wait until the child has ended, if this was its last user."""
-        self._leave(user, child)
-        if not self._users.get(child):
-            await child.ended.wait()
-            self._users.pop(child, None)
+    def child_of(self, user: HostedDriver) -> ChildProcess | None:
+        """The child that it uses, which may have replaced the one that it was opened with."""
+        return next((child for child, users in self._users.items() if user in users), None)
+
+    async def release(self, user: HostedDriver) -> None:
+        """Wait until its child has ended, if this was the last user."""
+        if (child := self.child_of(user)) is not None:
+            self._leave(user, child)
+        for unused in [one for one, users in self._users.items() if not users]:
+            await unused.ended.wait()
+            self._users.pop(unused, None)
 
     async def replace(self, old: ChildProcess, nursery: trio.Nursery) -> ChildProcess:
-        """The child after `old`, for all of its users."""
+        """The child after `old`, for all of its users. After a cancellation, each starts one at its next use."""
         if self._current is old and not old.life.is_over:
             users = self._users.pop(old)
             old.end()
-            await old.ended.wait()
+            try:
+                await old.ended.wait()
+            except trio.Cancelled:
+                for user in users:
+                    user.failed(f"the reset of {self._group} was cancelled; it starts again at the next use")
+                raise
             new = self._current = self._start(nursery)
             self._users[new] |= users
         assert self._current is not None

@@ -100,8 +100,8 @@ class ChildLifecycle:
         return ChildStep.TERMINATE
 
     def end_expired(self) -> ChildStep:
-        """It has not ended in time."""
-        return ChildStep.KILL if self.state is ChildState.ENDING else ChildStep.NONE
+        """It has not ended in time after SIGTERM, which it also gets when its task is cancelled."""
+        return ChildStep.NONE if self.state is ChildState.ENDED else ChildStep.KILL
 
     def exited(self, code: int, said: str = "") -> ChildStep:
         """Its process has ended, with this exit code, or minus the number of a signal. `said` is its last output.

@@ -203,6 +203,8 @@ class ChildProcess:
             return
         if not socket:
             self.settled.set()
+            await trio.sleep(END_SECONDS)  # for `close()` of its drivers; it ends by itself
+            self.end()
             return
         try:
             async with open_channel(await connect_unix(socket)) as channel:

@@ -68,6 +68,13 @@ def test_a_child_may_print_a_little_on_the_wrong_stream() -> None:
     assert "cannot be read" in life.reason
 
 
+def test_a_child_that_was_not_asked_to_end_is_killed_too_when_its_time_is_over() -> None:
+    life = ChildLifecycle("the child")
+    assert life.end_expired() is ChildStep.KILL
+    life.is_ready(Ready())
+    assert life.end_expired() is ChildStep.KILL
+
+
 def test_a_slow_child_is_terminated() -> None:
     life = ChildLifecycle("the child")
     assert life.start_expired(30) is ChildStep.TERMINATE

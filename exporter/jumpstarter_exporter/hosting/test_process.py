@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import sys
+import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import trio
+from trio.testing import wait_all_tasks_blocked
 
+from jumpstarter_exporter.driver import DeviceFailed
 from jumpstarter_exporter.hosting import learning, process
+from jumpstarter_exporter.hosting.child_messages import Ready
+from jumpstarter_exporter.hosting.driver import HostedDriver, hosted_kind
 from jumpstarter_exporter.hosting.groups import HostedGroup
 from jumpstarter_exporter.hosting.process import ChildProcess
 
@@ -96,9 +102,13 @@ async def test_what_it_has_started_does_not_outlive_it(script: Script, told: Pat
     await until_gone(started)
 
 
-async def test_cancelling_ends_the_process(script: Script, told: Path) -> None:
+@pytest.mark.parametrize("trap", ["", "trap '' TERM; "])
+async def test_cancelling_ends_the_process(
+    script: Script, told: Path, monkeypatch: pytest.MonkeyPatch, trap: str
+) -> None:
+    monkeypatch.setattr(process, "END_SECONDS", 0.1)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(ChildProcess(script(f"echo $$ > {told}; exec sleep 1000"), {}).run)
+        nursery.start_soon(ChildProcess(script(f"{trap}echo $$ > {told}; exec sleep 1000"), {}).run)
         pid = int(await heard(told))
         nursery.cancel_scope.cancel()
     await until_gone(pid)
@@ -175,6 +185,16 @@ async def test_a_report_is_learned_once_for_an_environment_and_a_configuration(
     assert learning.learned(group) is None
 
 
+async def test_a_report_is_learned_from_a_child_that_does_not_end(
+    script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "END_SECONDS", 0.1)
+    group = script(f"echo '{REPORT}'; exec sleep 1000")
+    with trio.fail_after(30):
+        await learning.learn([group])
+    assert isinstance(learning.learned(group), Ready)
+
+
 async def test_what_failed_is_learned_again_at_the_next_load(script: Script, tmp_path: Path) -> None:
     count = tmp_path / "count"
     group = script(f"echo once >> {count}; exit 6")
@@ -198,3 +218,72 @@ async def test_a_report_that_is_broken_on_disk_is_learned_again(script: Script, 
     learning._known.clear()
     await learning.learn([group])
     assert count.read_text() == "once\nonce\n"
+
+
+SERVER = f"""
+import json, signal, socket, sys
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+served = socket.socket(socket.AF_UNIX)
+served.bind(json.loads(sys.stdin.readline())["socket"])
+served.listen()
+print({REPORT!r}, flush=True)
+connection = served.accept()[0]
+while connection.recv(4096):
+    pass
+signal.pause()
+"""
+"""Serves nothing, but is connected, and ends only when it is killed."""
+
+
+@pytest.fixture
+def device(script: Script, tmp_path: Path) -> HostedDriver:
+    """Its child serves the first time. After that it is not ready in time."""
+    (tmp_path / "server.py").write_text(SERVER)
+    group = script(
+        f"[ -e {tmp_path}/begun ] && exec sleep 1000; touch {tmp_path}/begun\n"
+        f"exec {sys.executable} -I -S {tmp_path}/server.py"
+    )
+    return hosted_kind("lab.CanClient")(group=group, path="can", uuid=uuid.UUID(UUID))
+
+
+async def test_a_reset_that_is_cancelled_while_the_old_child_ends_fails_the_device(
+    device: HostedDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reasons: list[str] = []
+    monkeypatch.setattr(device, "failed", reasons.append)
+    with trio.fail_after(30):
+        async with trio.open_nursery() as session:
+            device.attach_session(session)
+            await device.open()
+            old = device._child
+            assert old is not None
+            assert old._process is not None
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(device.reset)
+                await wait_all_tasks_blocked()
+                nursery.cancel_scope.cancel()
+            assert "the reset of the process for can was cancelled" in reasons[0]
+            with pytest.raises(DeviceFailed, match="can is not open, or is being reset; try again"):
+                await device.forward_call("send", [])
+            old._process.kill()
+            await device.close()
+
+
+async def test_a_reset_that_is_cancelled_while_the_new_child_starts_leaves_none_behind(
+    device: HostedDriver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "END_SECONDS", 0.1)
+    with trio.fail_after(30):
+        async with trio.open_nursery() as session:
+            device.attach_session(session)
+            await device.open()
+            old = device._child
+            assert old is not None
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(device.reset)
+                await old.ended.wait()
+                await wait_all_tasks_blocked()
+                nursery.cancel_scope.cancel()
+            with pytest.raises(DeviceFailed, match="can is not open, or is being reset; try again"):
+                await device.forward_call("send", [])
+            await device.close()
