@@ -98,6 +98,8 @@ class MachineCore(Core["Qemu"]):
     async def power_on(self) -> None:
         """Start the machine, if it does not run, and return when its firmware does."""
         async with self._lock:
+            if self._machine is not None and self._machine.scope.cancel_called:  # an `off` that was cancelled
+                await self._machine.ended.wait()
             if self.is_on:
                 return
             pty, folder = self._pty, self._folder
@@ -111,12 +113,13 @@ class MachineCore(Core["Qemu"]):
                 raise DeviceFailed(f"QEMU does not start within {START_SECONDS:g} s; try again")
 
     async def power_off(self) -> None:
-        """Pull the plug."""
+        """Pull the plug. After a cancellation the machine is on, and uses its disk, until QEMU has ended."""
         async with self._lock:
-            machine, self._machine = self._machine, None
+            machine = self._machine
             if machine is not None:
                 machine.scope.cancel()
                 await machine.ended.wait()
+                self._machine = None
 
     async def status(self) -> str:
         """off, or what QEMU says."""

@@ -75,9 +75,10 @@ class Machine:
             DeviceMissing: QEMU is not installed.
             DeviceFailed: It does not start.
         """
-        self._console.drop_input()
-        pairs = [socket.socketpair() for _ in range(2)]
+        pairs: list[tuple[socket.socket, socket.socket]] = []
         try:
+            self._console.drop_input()
+            pairs += (socket.socketpair() for _ in range(2))
             self._start([theirs.fileno() for _, theirs in pairs])
         except BaseException:
             self.ended.set()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import select
 import shutil
 import signal
@@ -17,10 +18,11 @@ from typing import Any
 import pytest
 import trio
 from jumpstarter_client.errors import DriverError
+from trio.testing import wait_all_tasks_blocked
 
 from jumpstarter_drivers.qemu.client import QemuClient
-from jumpstarter_drivers.qemu.driver import Qemu
-from jumpstarter_drivers.qemu.machine_process import ConsolePty
+from jumpstarter_drivers.qemu.driver import MachineCore, Qemu
+from jumpstarter_drivers.qemu.machine_process import ConsolePty, Machine
 from jumpstarter_drivers.qemu.machine_settings import Hostfwd, MachineSettings, parse_size
 from jumpstarter_drivers.qemu.qmp import QmpMessages
 from jumpstarter_drivers.testing import host, serve_async
@@ -124,6 +126,44 @@ async def test_a_machine_stays_between_sessions_and_ends_with_the_exporter(qemu:
             number = number_of(str(image))
             assert b"-m\x0016M\0" in Path(f"/proc/{number}/cmdline").read_bytes()
     assert subprocess.run(["pgrep", "-f", f"qemu.*{image}"], check=False).returncode == 1
+
+
+async def test_an_off_that_is_cancelled_leaves_the_disk_to_the_machine_until_it_has_ended(
+    qemu: None, image: Path
+) -> None:
+    values = {"arch": "x86_64", "mem": "16M", "kvm": False, "default_partitions": {"root": str(image)}}
+    async with host(Qemu, **values) as devices, serve_async(devices) as client:
+        await client.power.on.aio()
+        number = number_of(str(image))
+        os.kill(number, signal.SIGSTOP)  # it ends later
+        slot = devices.slots[""].core
+        assert slot is not None
+        core = slot.core
+        assert isinstance(core, MachineCore)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(core.power_off)
+            await wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
+        assert core.is_in_use
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(core.power_on)
+            await wait_all_tasks_blocked()
+            os.kill(number, signal.SIGCONT)
+        assert number_of(str(image)) != number
+        assert await client.status.aio() == "running"
+
+
+async def test_a_machine_for_which_there_are_no_descriptors_has_ended(tmp_path: Path) -> None:
+    machine = Machine(["true"], ConsolePty(), tmp_path / "log")
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            await machine.run()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert machine.ended.is_set()
+    machine._console.close()
 
 
 async def test_what_qemu_does_not_take_is_one_sentence(
