@@ -59,7 +59,11 @@ class GlobalOptions:
         named = bool(self.selector or self.exporter_name or self.lease)
         if self.wait_for_board and (self.lease or not (self.selector or self.exporter_name)):
             raise UsageError("--wait-for-board needs a board to lease; add -l SELECTOR")
-        if self.new_lease and (self.lease or not (self.selector or self.exporter_name)):
+        if self.new_lease and self.lease:
+            raise UsageError(
+                "--new leases another board, and --lease uses an existing lease; remove one of them"
+            )
+        if self.new_lease and not (self.selector or self.exporter_name):
             raise UsageError("--new leases another board; add -l SELECTOR")
         if self.host or self.config or not (named or self.client or os.environ.get("JMP_LEASE")):
             return None

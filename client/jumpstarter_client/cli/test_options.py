@@ -149,10 +149,16 @@ def test_only_for_a_board_that_is_asked_for_one_can_wait(options: GlobalOptions)
         options.lease_request()
 
 
-@pytest.mark.parametrize("options", [GlobalOptions(), GlobalOptions(lease="x", selector="a=b")])
-def test_another_lease_is_one_of_a_board_that_is_named(options: GlobalOptions) -> None:
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (GlobalOptions(), "--new leases another board; add -l SELECTOR"),
+        (GlobalOptions(lease="x", selector="a=b"), "and --lease uses an existing lease; remove one of them"),
+    ],
+)
+def test_another_lease_is_one_of_a_board_that_is_named(options: GlobalOptions, complaint: str) -> None:
     options.new_lease = True
-    with pytest.raises(UsageError, match="--new leases another board; add -l SELECTOR"):
+    with pytest.raises(UsageError, match=complaint):
         options.lease_request()
 
 
