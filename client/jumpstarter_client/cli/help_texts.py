@@ -102,8 +102,8 @@ use the board that you created a lease for here, if it fits; with --new they lea
   jumpstarter lease transfer NAME bob
   jumpstarter lease release                               your only lease; or NAME, -l SELECTOR, or --all
 
-NAME may be the beginning or the end of a name, at least four characters; `list` shows the end. Inside `jumpstarter
-shell`, the lease of the shell needs no name.
+NAME may be the beginning or the end of a generated name, at least four characters; `list` shows the end. Inside
+`jumpstarter shell`, the lease of the shell needs no name.
 
 Options of create:
   -l SELECTOR            labels of the board: k=v, k!=v, 'k in (a,b)', k, '!k'; joined with commas

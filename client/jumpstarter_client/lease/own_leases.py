@@ -7,10 +7,12 @@ be the same client, and neither expects the other on its board.
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -64,7 +66,9 @@ class SeveralLeasesError(JumpstarterError):
 
 
 async def find_lease(calls: ControllerCalls, own_name: str, name: str) -> pb.Lease:
-    """Return the lease of that name, or the only active one of this client whose name begins or ends with it.
+    """Return the lease of that name, or the only active one of this client whose generated name begins or ends with it.
+
+    A name that somebody chose is not shortened: `job-1` must not mean `job-10` when it has ended.
 
     Raises:
         RpcError: there is no such lease.
@@ -78,7 +82,7 @@ async def find_lease(calls: ControllerCalls, own_name: str, name: str) -> pb.Lea
         found = [
             one
             async for one in _own(calls, own_name)
-            if short_name(one.name).startswith(name) or short_name(one.name).endswith(name)
+            if short_form(own := short_name(one.name)) != own and (own.startswith(name) or own.endswith(name))
         ]
         if not found:
             raise
@@ -163,12 +167,25 @@ async def with_own_lease(
 def record_created(config: ClientConfig, name: str, environment: Mapping[str, str] = os.environ) -> None:
     """Record a lease that was created for later commands. Without a place for the record, it is not used unasked."""
     path = _record_path(environment)
-    lines = [*_read_lines(path), f"{_owner(config)} {name}"][-MAX_RECORDED:]
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_private(path, "".join(f"{line}\n" for line in lines).encode())
+        with _locked(path.parent):
+            lines = [*_read_lines(path), f"{_owner(config)} {name}"][-MAX_RECORDED:]
+            write_private(path, "".join(f"{line}\n" for line in lines).encode())
     except (OSError, PrivateFileError) as error:
         _log.info("lease %s is not recorded: %s", name, error)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Keep other commands from recording a lease during the block. OSError."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _recorded(config: ClientConfig, environment: Mapping[str, str]) -> set[str]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import threading
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from jumpstarter_proto.rpc import RpcError
 
 from jumpstarter_client.controller.controller_client import ControllerClient
 from jumpstarter_client.identity.client_config import ClientConfig
+from jumpstarter_client.lease import own_leases
 from jumpstarter_client.lease.conftest import FakeController
 from jumpstarter_client.lease.own_leases import (
     MAX_RECORDED,
@@ -30,23 +33,30 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "jumpstarter" / "leases"
 
 
+FIRST = "0194f3c2-0000-7000-8000-0000aaaa0001"
+SECOND = "0194f3c2-0000-7000-8000-0000bbbb0001"
+
+
 @pytest.mark.parametrize(
     ("given", "found"),
     [
-        ("mine-1", "mine-1"),
-        ("ne-1", "mine-1"),
-        ("mine", SeveralLeasesError),
-        ("e-1", RpcError),
+        (FIRST, FIRST),
+        ("aaaa0001", FIRST),
+        ("0194f3c2-", SeveralLeasesError),
+        ("001", RpcError),
+        ("cccc0001", RpcError),
+        ("job-10", "job-10"),
+        ("job-1", RpcError),
         ("bobs", "bobs"),
     ],
 )
-async def test_a_part_of_a_name_means_a_lease_of_ones_own(
+async def test_a_part_of_a_generated_name_means_a_lease_of_ones_own(
     lab: FakeController, config: ClientConfig, given: str, found: str | type[Exception]
 ) -> None:
-    lab.add("mine-1")
-    lab.add("mine-2")
+    for name in (FIRST, SECOND, "job-10"):
+        lab.add(name)
     lab.add("bobs", "bob")
-    lab.add("not-mine-1", "bob")
+    lab.add("0194f3c2-0000-7000-8000-0000cccc0001", "bob")
     controller = ControllerClient(config)
     async with controller.open() as calls:
         if isinstance(found, str):
@@ -125,6 +135,26 @@ def test_a_record_of_any_content_is_replaced(config: ClientConfig, state: Path, 
     assert len(lines) == MAX_RECORDED
     assert lines[-1].endswith(f" lease-{MAX_RECORDED + 4}")
     assert state.stat().st_mode & 0o777 == 0o600
+
+
+def test_leases_that_are_created_at_the_same_time_are_all_recorded(
+    config: ClientConfig, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    barrier = threading.Barrier(2)
+
+    def read_together(path: Path) -> list[str]:
+        lines = path.read_text().splitlines() if path.exists() else []
+        with suppress(threading.BrokenBarrierError):
+            barrier.wait(0.1)
+        return lines
+
+    monkeypatch.setattr(own_leases, "_read_lines", read_together)
+    threads = [threading.Thread(target=record_created, args=(config, name)) for name in ("one", "two")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {line.rpartition(" ")[2] for line in state.read_text().splitlines()} == {"one", "two"}
 
 
 def test_a_record_that_cannot_be_written_keeps_nobody_from_a_lease(config: ClientConfig, state: Path) -> None:
