@@ -10,6 +10,7 @@ from cyclopts.validators import Number
 from jumpstarter_proto.durations import parse_duration
 from jumpstarter_proto.installed import installed_version
 from jumpstarter_proto.remote import Kind
+from jumpstarter_proto.shell_completion import add_completion
 from jumpstarter_proto.terminal import print_line
 
 from jumpstarter_controller.cli.command import CONTROLLER, Level, LogFormat
@@ -36,6 +37,7 @@ The last two say what to type on the other machine, and the code for it.
     version_flags=["--version"],
     result_action="return_value",
 )
+add_completion(app)
 
 
 def _with_example(sentence: str, example: str) -> str:

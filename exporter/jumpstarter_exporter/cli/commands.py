@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import App, Group, Parameter
 from cyclopts.validators import Number
 from jumpstarter_proto.installed import installed_version
+from jumpstarter_proto.shell_completion import add_completion
 
 from jumpstarter_exporter.cli.program import PROGRAM, set_up_logging
 
@@ -38,6 +39,7 @@ Try it without hardware, then with your own configuration:
     version_flags=["--version"],
     result_action="return_value",
 )
+add_completion(app)
 
 _network = Group("Over the network")
 
