@@ -110,6 +110,6 @@ def test_pipx_installs_the_sdist(python: Path, sdist: Path, pipx: Environment, t
         "PIPX_BIN_DIR": tmp_path / "bin",
         "PIPX_MAN_DIR": tmp_path / "man",
     }
-    ok([pipx.python, "-m", "pipx", "install", "--python", python, sdist], tmp_path, **places)
+    ok([pipx.python, "-m", "pipx", "install", "--python", python, f"{sdist}{EXTRAS}"], tmp_path, **places)
     check(tmp_path / "bin", tmp_path)
     assert "Usage:" in ok([tmp_path / "bin" / "jumpstarter-controller", "--help"], tmp_path)
