@@ -77,10 +77,22 @@ def candidates(host: str | None, environment: Mapping[str, str]) -> Iterator[Uni
     else:
         yield Unix(SYSTEM_SOCKET, asked_for=False)
         runtime = environment.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}"
-        yield Unix(f"{runtime}/jumpstarter/exporter.sock", asked_for=False)
+        if _is_visible(own := f"{runtime}/jumpstarter/exporter.sock"):
+            yield Unix(own, asked_for=False)
         if is_private(folder := temporary_runtime_folder()):
             yield Unix(f"{folder}/exporter.sock", asked_for=False)
     yield BuiltIn()
+
+
+def _is_visible(path: str) -> bool:
+    """Whether this user may look there: after `su` the variable still names the folder of the previous user."""
+    try:
+        os.stat(path)
+    except PermissionError:
+        return False
+    except OSError:
+        pass
+    return True
 
 
 def parse_host(text: str, environment: Mapping[str, str]) -> Unix | Tcp:

@@ -53,6 +53,19 @@ def test_a_private_folder_of_the_user_is_a_place_for_a_daemon(tmp_path: Path) ->
     assert list(candidates(None, {}))[2:] == [BuiltIn()]
 
 
+def test_the_runtime_directory_of_another_user_is_no_place_of_ones_own(tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0)
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)
+    try:
+        found = list(candidates(None, {"XDG_RUNTIME_DIR": str(closed)}))
+    finally:
+        os.seteuid(user)
+    assert found == [Unix("/run/jumpstarter/exporter.sock", asked_for=False), BuiltIn()]
+
+
 def test_the_place_of_a_daemon_can_be_set() -> None:
     environment = {"XDG_RUNTIME_DIR": "/run/user/1", "JUMPSTARTER_RUNTIME_DIRECTORY": "/srv/lab"}
     assert list(candidates(None, environment)) == [Unix("/srv/lab/exporter.sock", asked_for=False), BuiltIn()]
