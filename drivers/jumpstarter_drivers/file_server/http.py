@@ -68,7 +68,11 @@ class RequestReader:
             name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in rest)
         }
         try:
-            path = unquote(urlsplit(found[2]).path, errors="strict")
+            # Of `//boot/zImage`, boot is not a host.
+            is_path = found[2].startswith("/")
+            path = unquote(
+                found[2].partition("?")[0] if is_path else urlsplit(found[2]).path, errors="strict"
+            )
         except ValueError:
             raise RequestError(400, "the path is invalid") from None
         return BoardRequest(path, found[1] == "HEAD", headers.get("range", ""))

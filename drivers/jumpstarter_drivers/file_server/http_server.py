@@ -28,16 +28,21 @@ PIECE_BYTES = 256 * 1024
 
 async def serve_http(listener: trio.SocketListener, files: FileReading, idle_seconds: float) -> None:
     """Answer requests until it is cancelled. A board that takes nothing for `idle_seconds` is dropped."""
-    connections = 0
+    readers: set[trio.SocketStream] = set()
+    others: set[trio.SocketStream] = set()
+    """Connections of addresses that may not read. They take no place from those that may."""
 
     async def serve(stream: trio.SocketStream) -> None:
-        nonlocal connections
-        connections += 1
+        connections = others
         try:
             async with stream:
                 peer = str(stream.socket.getpeername()[0])
+                connections = readers if files.is_allowed(peer) else others
+                if len(connections) >= 2 * MAX_CONNECTIONS:
+                    return  # an answer takes time, and a descriptor of the exporter
+                connections.add(stream)
                 try:
-                    _check(files, peer, connections)
+                    _check(files, peer, len(connections))
                     with trio.fail_after(HEAD_SECONDS):
                         request = await _request(stream)
                     if request is not None:
@@ -47,7 +52,7 @@ async def serve_http(listener: trio.SocketListener, files: FileReading, idle_sec
         except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError, OSError):
             return  # the board went away
         finally:
-            connections -= 1
+            connections.discard(stream)
 
     await trio.serve_listeners(serve, [listener])
 

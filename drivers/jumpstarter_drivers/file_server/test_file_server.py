@@ -6,7 +6,7 @@ import shutil
 import socket
 import subprocess
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import trio
 from jumpstarter_client.errors import DriverError
 from jumpstarter_proto.errors import JumpstarterError
 
-from jumpstarter_drivers.file_server import steps
+from jumpstarter_drivers.file_server import http_server, steps
 from jumpstarter_drivers.file_server.client import FileServerClient, HttpServerClient, OpendalClient
 from jumpstarter_drivers.file_server.driver import Http, Tftp
 from jumpstarter_drivers.testing import host, serve_async
@@ -65,6 +65,8 @@ async def test_a_board_loads_a_file_by_http(tools: None, image: Path, state: Pat
             await client.start.aio()  # changes nothing
             assert (await load("curl", "-sS", url)).stdout == DATA
             assert (await load("curl", "-sS", "-r", "256-511", url)).stdout == DATA[:256]
+            two_slashes = url.replace("/boot", "//boot")  # where a URL that ends in a slash was joined
+            assert (await load("curl", "-sS", two_slashes)).stdout == DATA
             head = (await load("curl", "-sSI", url)).stdout
             assert head.startswith(b"HTTP/1.1 200 OK\r\nContent-Length: 5120\r\n")
             assert (await load("busybox", "wget", "-q", "-O", "-", url)).stdout == DATA
@@ -227,3 +229,24 @@ def test_keys_of_jumpstarter_work(tmp_path: Path) -> None:
     served = Http(root_dir=str(tmp_path), port=8080, remove_created_on_close=False, timeout=600)
     assert served.get_url().startswith("http://")
     assert Tftp(host="", root_dir=str(tmp_path)).get_host().count(".") == 3
+
+
+async def test_connections_that_are_not_answered_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_server, "MAX_CONNECTIONS", 1)
+    async with served(Http, allowed=["127.0.0.2"]) as client, AsyncExitStack() as stack:
+        await client.start.aio()
+        port = await client.get_port.aio()
+
+        async def connect(address: str) -> trio.SocketStream:
+            stream = await trio.open_tcp_stream("127.0.0.1", port, local_address=address)
+            return await stack.enter_async_context(stream)
+
+        boards = [await connect("127.0.0.2") for _ in range(3)]
+        strangers = [await connect("127.0.0.1") for _ in range(3)]
+        with trio.fail_after(30):
+            assert (await boards[1].receive_some()).startswith(b"HTTP/1.1 503 ")
+            assert (await strangers[0].receive_some()).startswith(b"HTTP/1.1 403 ")
+            assert await boards[2].receive_some() == b""
+            assert await strangers[2].receive_some() == b""
+            await boards[0].send_all(b"GET /none HTTP/1.1\r\n\r\n")
+            assert (await boards[0].receive_some()).startswith(b"HTTP/1.1 404 ")
