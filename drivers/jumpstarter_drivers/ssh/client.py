@@ -25,7 +25,13 @@ from jumpstarter_proto.run_folders import RunFolder
 from jumpstarter_proto.texts import shown
 
 from jumpstarter_drivers.ssh.agent import running_agent
-from jumpstarter_drivers.ssh.options import allowed_options, check_host_key, check_username, split_arguments
+from jumpstarter_drivers.ssh.options import (
+    allowed_options,
+    check_host_key,
+    check_username,
+    is_host,
+    split_arguments,
+)
 
 __all__ = ["SSHCommandRunOptions", "SSHCommandRunResult", "SSHWrapperClient"]
 
@@ -165,9 +171,9 @@ class SSHWrapperClient(DriverClient):
     async def _address(self) -> tuple[str, int]:
         try:
             parts = urlsplit(str(await self.children["tcp"].call_async("address")))
-            if parts.hostname and parts.port and not parts.hostname.startswith("-"):
+            if parts.hostname and parts.port and is_host(parts.hostname):
                 return parts.hostname, parts.port
-            reason = "it has none"
+            reason = f"it is {shown(parts.netloc)}" if parts.hostname else "it has none"
         except (DriverError, ValueError) as error:
             reason = str(error)
         self.logger.warning("%s: no address for --direct (%s); using the exporter", self.path, reason)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import trio
-from jumpstarter_exporter.driver import DeviceFailed, DeviceMissing, Driver, export, export_stream
+from jumpstarter_exporter.driver import DeviceBusy, DeviceFailed, DeviceMissing, Driver, export, export_stream
 from jumpstarter_exporter.grpc_interface import GrpcInterface, jumpstarter_interface
 
 from jumpstarter_drivers.ssh.agent import AgentError, FilteredAgentStream, running_agent
@@ -20,6 +20,8 @@ __all__ = ["SSHWrapper"]
 KEPT_IDENTITY = "jumpstarter.dev/ssh-agent"
 """The device's label if its private key stays on the exporter."""
 MAX_IDENTITY_BYTES = 64 * 1024
+MAX_AGENTS = 16
+"""Connections to an agent at a time: each is three processes on the exporter's host."""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -70,6 +72,7 @@ class SSHWrapper(Driver):
         check_username(self.default_username)
         allowed_options(self.ssh_command)
         self.host_keys = [check_host_key(key) for key in self.host_keys]
+        self._agents = 0
 
     def extra_labels(self) -> dict[str, str]:
         """Labels that clients need."""
@@ -102,11 +105,16 @@ class SSHWrapper(Driver):
         key = await self.in_thread(self._identity)
         if not self.keep_identity or key is None:
             raise ValueError("this device keeps no key; set ssh_identity_file and keep_identity")
+        if self._agents >= MAX_AGENTS:
+            raise DeviceBusy(f"{MAX_AGENTS} connections to the agent are open already; close one")
+        self._agents += 1
         try:
             async with running_agent(key) as path, await trio.open_unix_socket(str(path)) as stream:
                 yield FilteredAgentStream(stream)
         except AgentError as error:
             raise DeviceFailed(str(error)) from error
+        finally:
+            self._agents -= 1
 
     def _identity(self) -> str | None:
         if self.ssh_identity_file is None:

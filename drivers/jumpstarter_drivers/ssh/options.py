@@ -10,7 +10,7 @@ import re
 import shlex
 from collections.abc import Sequence
 
-__all__ = ["allowed_options", "check_host_key", "check_username", "split_arguments"]
+__all__ = ["allowed_options", "check_host_key", "check_username", "is_host", "split_arguments"]
 
 _WITH_VALUE = frozenset("BbcDEeFIiJLlmOoPpQRSWw")
 """Letters of ssh(1) that take a value."""
@@ -47,6 +47,7 @@ _REPLACED = frozenset({"stricthostkeychecking", "userknownhostsfile"})
 """Options in Jumpstarter 0.9's default command. The client checks host keys in its own way."""
 _VALUE = re.compile(r"[\w@.,:+*^-]{1,1000}", re.ASCII)
 _HOST_KEY = re.compile(r"[a-z0-9@.-]{1,100} [A-Za-z0-9+/]{16,8000}={0,2}", re.ASCII)
+_HOST = re.compile(r"[A-Za-z0-9_.:][A-Za-z0-9_.:%-]{0,252}", re.ASCII)
 _USERNAME = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9_.@+-]{0,200}", re.ASCII)
 
 
@@ -104,6 +105,11 @@ def check_username(name: str) -> str:
             f"default_username is {name!r}; it takes letters, digits and _ . @ + -, and begins with none of @ + -"
         )
     return name
+
+
+def is_host(name: str) -> bool:
+    """Whether it is a host's name or address. A ProxyCommand of the user has it in a shell's words."""
+    return _HOST.fullmatch(name) is not None
 
 
 def check_host_key(key: str) -> str:

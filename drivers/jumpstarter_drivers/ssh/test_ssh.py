@@ -14,9 +14,11 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 from jumpstarter_client.errors import DriverError
+from jumpstarter_exporter.driver import export
 from jumpstarter_proto.errors import JumpstarterError
 
 from jumpstarter_drivers.network.driver import TcpNetwork
+from jumpstarter_drivers.ssh import driver as driver_module
 from jumpstarter_drivers.ssh import steps
 from jumpstarter_drivers.ssh.agent import MAX_REQUEST_BYTES, AgentRequests, running_agent
 from jumpstarter_drivers.ssh.client import SSHCommandRunOptions, SSHWrapperClient
@@ -181,6 +183,37 @@ async def test_a_key_that_cannot_be_used_is_one_sentence(server: SshServer, tmp_
         ):
             async with client.stream_async("agent") as stream:
                 await stream.receive_some()
+
+
+async def test_an_agent_has_few_connections(server: SshServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(driver_module, "MAX_AGENTS", 1)
+    driver = wrapper(server, keep_identity=True)
+    async with serve_async(driver) as client:
+        async with client.stream_async("agent") as stream:
+            await stream.send_all(b"\0\0\0\1\x0b")
+            assert (await stream.receive_some()).startswith(b"\0\0")
+            with pytest.raises(DriverError, match="connections to the agent are open already; close one"):
+                async with client.stream_async("agent") as other:
+                    await other.receive_some()
+        with trio.fail_after(30):
+            while driver._agents:  # the place is free again
+                await trio.sleep(0.01)
+
+
+async def test_an_address_that_a_shell_could_misread_is_not_used(
+    server: SshServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Liar(TcpNetwork):
+        @export(reads=True)
+        async def address(self) -> str:
+            return "tcp://$(reboot):22"
+
+    driver = SSHWrapper(children={"tcp": Liar(host="127.0.0.1", port=server.port)})
+    async with serve_async(driver) as client:
+        assert isinstance(client, SSHWrapperClient)
+        async with client._command_line(True, []) as command:
+            assert command[-2:] == ["--", "127.0.0.1"]
+    assert "no address for --direct (it is $(reboot):22); using the exporter" in caplog.text
 
 
 async def test_a_kept_key_can_sign_and_nothing_else(server: SshServer) -> None:
