@@ -89,6 +89,8 @@ class ServedFiles(Driver):
         self._written: dict[str, NewFile | None] = {}
         """None: a write has failed."""
         self._read: dict[str, int] = {}
+        self._complete: set[str] = set()
+        """Files of `_written` into which something was written."""
 
     async def close(self) -> None:
         """Close the session's files; those that are not complete are thrown away."""
@@ -123,6 +125,7 @@ class ServedFiles(Driver):
         finally:
             if is_complete:
                 self._written[fd] = file
+                self._complete.add(fd)
             else:
                 with trio.CancelScope(shield=True):  # an unlink
                     await self.in_thread(file.discard)
@@ -140,7 +143,10 @@ class ServedFiles(Driver):
 
     @export
     def file_close(self, fd: str) -> None:
-        """Close it. A written file then has its name; one of which a write has failed is gone."""
+        """Close it. A written file then has its name.
+
+        One of which a write has failed, or has not begun, is gone: the file that had the name stays.
+        """
         self._end(fd, True)
 
     @export
@@ -204,7 +210,8 @@ class ServedFiles(Driver):
             os.close(descriptor)
         file = self._written.pop(fd, None)
         if file is not None:
-            (file.finish if is_complete else file.discard)()
+            (file.finish if is_complete and fd in self._complete else file.discard)()
+        self._complete.discard(fd)
 
 
 def _private_folder() -> RunFolder:

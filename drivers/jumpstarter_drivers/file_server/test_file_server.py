@@ -18,6 +18,7 @@ from jumpstarter_proto.errors import JumpstarterError
 from jumpstarter_drivers.file_server import http_server, steps
 from jumpstarter_drivers.file_server.client import FileServerClient, HttpServerClient, OpendalClient
 from jumpstarter_drivers.file_server.driver import Http, Tftp
+from jumpstarter_drivers.file_server.tftp_server import MAX_TRANSFERS
 from jumpstarter_drivers.testing import host, serve_async
 
 DATA = bytes(range(256)) * 20  # ten blocks of 512 bytes: the last packet is empty
@@ -125,6 +126,17 @@ async def test_only_the_board_may_read(tools: None, image: Path) -> None:
                 other.recv(10)
 
 
+async def test_a_board_that_asks_very_often_keeps_no_other_from_reading(image: Path) -> None:
+    async with served(Tftp) as client, AsyncExitStack() as stack:
+        await client.put.aio(image)
+        for address in ["127.0.0.2"] * MAX_TRANSFERS + ["127.0.0.1"]:
+            board = stack.enter_context(_board(address))
+            board.sendto(b"\0\1zImage\0octet\0timeout\x00255\0", ("127.0.0.1", await client.get_port.aio()))
+        with trio.fail_after(30):
+            await trio.lowlevel.wait_readable(board)
+        assert board.recv(1000) == b"\0\6timeout\x00255\0"
+
+
 def _board(address: str) -> socket.socket:
     board = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     board.setblocking(False)
@@ -179,7 +191,13 @@ async def test_a_file_that_is_cut_or_too_large_does_not_appear(image: Path) -> N
             await files._send("zImage", Cut())
         with pytest.raises(DriverError, match="more than 6000 bytes; remove some, or raise size_limit"):
             await files.write_bytes.aio("other", DATA + DATA)
+        await files.call_async(
+            "file_close", await files.call_async("open", "zImage", "wb")
+        )  # a user who left early
         assert await files.read_bytes.aio("zImage") == b"old"
+        await files.write_bytes.aio("empty", b"")
+        assert await files.read_bytes.aio("empty") == b""
+        await files.delete.aio("empty")
         assert [name async for name in files.list.aio()] == ["zImage"]
         await files.write_from_path.aio("other", image)
 

@@ -14,13 +14,15 @@ from jumpstarter_drivers.file_server.tftp import Phase, ReadTransfer, TftpError,
 __all__ = ["serve_tftp"]
 
 MAX_TRANSFERS = 32
+MAX_TRANSFERS_PER_ADDRESS = 8
+"""A transfer that its board has left, for example by a reset, ends up to 25 minutes later, as the board wanted."""
 MAX_DATAGRAM_BYTES = 65536
 READ_AHEAD_BYTES = 512 * 1024
 
 
 async def serve_tftp(requests: trio.socket.SocketType, files: FileReading) -> None:
     """Answer requests until it is cancelled. It closes the socket."""
-    running: set[object] = set()
+    running: set[tuple[str, int]] = set()
     host = requests.getsockname()[0]
 
     async def transfer(packet: bytes, peer: tuple[str, int]) -> None:
@@ -43,6 +45,8 @@ async def serve_tftp(requests: trio.socket.SocketType, files: FileReading) -> No
                     continue
                 # A request that is repeated, before our answer has arrived, is one.
                 if not files.is_allowed(peer[0]) or peer in running or len(running) >= MAX_TRANSFERS:
+                    continue
+                if sum(address == peer[0] for address, *_ in running) >= MAX_TRANSFERS_PER_ADDRESS:
                     continue
                 running.add(peer)
                 nursery.start_soon(transfer, packet, peer)
