@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import uuid
 
-__all__ = ["short_form", "uuid7"]
+__all__ = ["SHORT_LENGTH", "short_form", "uuid7"]
 
 SHORT_LENGTH = 8
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")

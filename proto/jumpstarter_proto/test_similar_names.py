@@ -26,5 +26,9 @@ def test_a_beginning_counts_before_letters_in_common(name: str, meant: str) -> N
     assert most_similar(name, VERBS) == meant
 
 
+def test_half_of_the_letters_in_common_say_nothing() -> None:
+    assert most_similar("kind", ("uuid", "board"), cutoff=0.51) == ""
+
+
 def test_without_names_nothing_is_meant() -> None:
     assert most_similar("start", ()) == ""

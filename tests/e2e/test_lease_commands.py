@@ -77,6 +77,8 @@ def test_time_is_added_or_said_as_a_whole(lab: Lab, ann: Path) -> None:
     assert 7100 < lab.leases(ann)[name]["remaining"] <= 7200
     lab.ok("update", "lease", name, "--duration", "3h", "--client", ann)
     assert lab.leases(ann)[name]["duration"] == 10800
+    code, sentence = lab.refused("lease", "extend", "12345678", "--client", ann)
+    assert (code, "lease extend 12345678 30m" in sentence) == (2, True), sentence
     code, sentence = lab.refused("lease", "extend", name, "--client", ann)
     assert (code, "no time given" in sentence) == (2, True), sentence
 

@@ -97,7 +97,7 @@ def _write(folder: Path, name: str, kind: str) -> list[Path]:
             (beside / path).write_bytes(content)
         beside.chmod((beside / path).parent.stat().st_mode)  # mkdtemp's is for its owner alone
         beside.rename(folder)
-    except BaseException as error:
+    except BaseException as error:  # also Ctrl-C: nothing is left behind
         if beside is not None:
             shutil.rmtree(beside, ignore_errors=True)
         if isinstance(error, OSError):

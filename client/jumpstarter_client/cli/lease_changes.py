@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from jumpstarter_proto.client.v1 import client_pb2
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
-from jumpstarter_proto.identifiers import short_form
+from jumpstarter_proto.identifiers import SHORT_LENGTH, short_form
 from jumpstarter_proto.rpc import RpcError
 from jumpstarter_proto.terminal import print_line
 
@@ -77,6 +77,9 @@ def _extend(parsed: Arguments, options: GlobalOptions) -> ExitCode:
 
 
 def _is_duration(text: str) -> bool:
+    """Whether it is a time, and not the short form of a name, which may be eight digits: that would be months."""
+    if text.isdigit() and len(text) == SHORT_LENGTH:
+        return False
     try:
         parse_duration(text)
     except TimeFormatError:

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import trio
 from jumpstarter_client.base import DriverClient
+from jumpstarter_client.errors import DriverError
 from jumpstarter_client.twin import twin
 from jumpstarter_client.verb import verb
+from jumpstarter_proto.texts import shown
 
 if TYPE_CHECKING:
     from cyclopts import Parameter
@@ -38,7 +40,12 @@ class GpioClient(DriverClient):
     @twin
     async def read(self) -> PinState:
         """Say whether the line is active or inactive."""
-        return PinState(int(float(str(await self.call_async("read_pin")))))
+        answer = await self.call_async("read_pin")
+        if answer not in (0, 1, "0", "1"):
+            raise DriverError(
+                f"the exporter sent {shown(str(answer), 100)} for a line, which is 0 or 1; update it"
+            )
+        return PinState.ACTIVE if answer in (1, "1") else PinState.INACTIVE
 
     @verb
     @twin

@@ -16,6 +16,7 @@ import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 from jumpstarter_client.errors import DriverError
+from jumpstarter_exporter.driver import export
 from jumpstarter_proto.errors import JumpstarterError
 
 from jumpstarter_drivers.gpio import steps
@@ -70,6 +71,20 @@ async def test_a_line_is_read_and_its_changes_are_awaited(pin: Any, active_low: 
             await client.wait_for_active.aio(0)
             await until_waiting(client.wait_for_inactive.aio, 10, then=deactivate)
             await until_waiting(client.wait_for_edge.aio, "rising", 10, then=activate)
+
+
+class _OddLine(DigitalInput):
+    """A line as another exporter may have it."""
+
+    @export
+    async def read_pin(self) -> int:
+        return 7
+
+
+def test_a_line_that_is_neither_is_a_sentence(pin: Any) -> None:
+    odd = _OddLine(line=LINE, pin_factory="mock")
+    with serve(odd) as client, pytest.raises(DriverError, match="for a line, which is 0 or 1"):
+        client.read()
 
 
 async def test_a_pulse_is_not_missed_and_an_old_edge_does_not_count(pin: Any) -> None:

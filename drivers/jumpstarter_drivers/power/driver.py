@@ -99,6 +99,11 @@ class _Relay(PowerInterface):
         """Drive the pin to its inactive level."""
         self.core.switch("off")
 
+    @export(reads=True)
+    def status(self) -> str:  # type: ignore[override] # in a worker thread, as all of it
+        """Return on or off, as the pin is driven. DeviceFailed before it was switched."""
+        return "on" if self.core.is_on() else "off"
+
 
 @dataclass(kw_only=True, eq=False)
 class GpioRelay(_Relay):

@@ -128,6 +128,16 @@ def test_pins_have_many_names(mock: Any, name: str | int) -> None:
     assert mock.pin(27).state
 
 
+def test_a_relay_says_how_it_is_driven(mock: Any) -> None:
+    with serve(relay(active_high=False)) as client:
+        with pytest.raises(DriverError, match="is not driven yet; switch it on or off first"):
+            client.status()
+        client.on()
+        assert client.status() == "on"
+        client.off()
+        assert client.status() == "off"
+
+
 @pytest.mark.parametrize("switch", ["on", "off"])
 def test_a_session_leaves_the_board_as_it_is(mock: Any, switch: str) -> None:
     with serve(relay()) as client:

@@ -25,7 +25,7 @@ from jumpstarter_proto.value import JSON
 from jumpstarter_drivers.network.driver import NetworkInterface, TcpNetwork
 from jumpstarter_drivers.power.driver import PowerInterface
 from jumpstarter_drivers.qemu.machine_process import ConsolePty, Machine
-from jumpstarter_drivers.qemu.machine_settings import Hostfwd, MachineSettings, parse_size
+from jumpstarter_drivers.qemu.machine_settings import Hostfwd, MachineSettings, parse_memory, parse_size
 from jumpstarter_drivers.serial.driver import PySerial, SerialCore
 from jumpstarter_drivers.storage.driver import FileCore, FileStorage
 from jumpstarter_drivers.storage.mux import WriteOptions
@@ -51,7 +51,7 @@ class MachineCore(Core["Qemu"]):
         self._folder: Path | None = None
         self._machine: Machine | None = None
         self._lock = trio.Lock()
-        self.memory = parse_size(config.mem)
+        self.memory = parse_memory(config.mem)
         self.disk_size = parse_size(config.disk_size) if config.disk_size else 0
 
     async def open(self) -> None:
@@ -69,7 +69,7 @@ class MachineCore(Core["Qemu"]):
 
     async def restore(self) -> None:
         """Forget sizes that a user has set."""
-        self.memory = parse_size(self.config.mem)
+        self.memory = parse_memory(self.config.mem)
         self.disk_size = parse_size(self.config.disk_size) if self.config.disk_size else 0
 
     @property
@@ -238,9 +238,9 @@ class Qemu(Driver):
             raise ValueError(f"arch is {self.arch!r}; it takes x86_64, aarch64 or another one of QEMU")
         if not 1 <= self.smp <= 255:
             raise ValueError(f"smp is {self.smp}; it takes 1 to 255 processors")
-        for size in (self.mem, self.disk_size):
-            if size is not None:
-                parse_size(size)
+        parse_memory(self.mem)
+        if self.disk_size is not None:
+            parse_size(self.disk_size)
         for name in self.default_partitions:
             if name not in PARTITIONS:
                 raise ValueError(f"default_partitions has {name!r}; it takes {', '.join(PARTITIONS)}")
@@ -310,7 +310,7 @@ class Qemu(Driver):
     @export
     async def set_memory_size(self, size: str) -> None:
         """Set the memory from the next power-on."""
-        self.core.memory = parse_size(size)
+        self.core.memory = parse_memory(size)
 
     @export
     async def status(self) -> str:
@@ -338,6 +338,11 @@ class _Power(PowerInterface):
     async def off(self) -> None:
         """Pull the plug: QEMU ends, and writes what it has of the disk."""
         await _core_of(self).power_off()
+
+    @export(reads=True)
+    async def status(self) -> str:
+        """Return on or off: whether QEMU runs."""
+        return "off" if await _core_of(self).status() == "off" else "on"
 
 
 class MachineConsoleCore(SerialCore):

@@ -110,7 +110,13 @@ class Machine:
                 await self._stop()
             self.ended.set()
         if self._qmp is None and not self.scope.cancelled_caught:
-            raise DeviceFailed(f"QEMU does not start{self._complaint()}; check the configuration")
+            complaint = self._complaint()
+            cure = (
+                "KVM does not work here: add `kvm: false`"
+                if "kvm" in complaint.lower()
+                else "check the configuration"
+            )
+            raise DeviceFailed(f"QEMU does not start{complaint}; {cure}")
 
     def _start(self, descriptors: list[int]) -> None:
         control, serial = descriptors

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-__all__ = ["Hostfwd", "MachineSettings", "parse_size"]
+__all__ = ["Hostfwd", "MachineSettings", "parse_memory", "parse_size"]
 
 _SIZE = re.compile(r"([1-9][0-9]{0,12})([KMGT]?)(i?B)?", re.IGNORECASE)
 _UNITS = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}
@@ -20,6 +20,13 @@ def parse_size(size: str) -> int:
     if found is None:
         raise ValueError(f"{size!r} is not a size; use e.g. 20G or 512M")
     return int(found[1]) << _UNITS[found[2].lower()]
+
+
+def parse_memory(size: str) -> int:
+    """Bytes of memory, at least 1 MiB, in which QEMU counts. ValueError if it is less, or not a size."""
+    if (found := parse_size(size)) < 1 << 20:
+        raise ValueError(f"a machine needs more memory than {size} bytes; use e.g. 512M")
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import trio
 from jumpstarter_client.errors import DriverError
+from jumpstarter_exporter.driver import DeviceFailed
 from trio.testing import wait_all_tasks_blocked
 
 from jumpstarter_drivers.qemu.client import QemuClient
@@ -71,8 +72,10 @@ def number_of(folder: str) -> int:
 
 async def test_a_machine_is_flashed_booted_and_used(qemu: None, image: Path, tmp_path: Path) -> None:
     async with machine() as client:
-        assert await client.status.aio() == "off"
+        assert await client.status.aio() == await client.power.status.aio() == "off"
         await client.flasher.flash.aio(image)
+        with pytest.raises(DriverError, match="needs more memory than 64 bytes"):
+            await client.set_memory_size.aio("64")
         with pytest.raises(DriverError, match="the machine is off; switch it on"):
             async with client.vnc.stream_async() as screen:
                 await screen.receive_some()
@@ -80,7 +83,7 @@ async def test_a_machine_is_flashed_booted_and_used(qemu: None, image: Path, tmp
             await client.power.on.aio()
             await client.power.on.aio()  # changes nothing
             assert (await until(console, b"tiny> ")).endswith(b"tiny 1.0\r\ntiny> ")  # from its first byte on
-            assert await client.status.aio() == "running"
+            assert (await client.status.aio(), await client.power.status.aio()) == ("running", "on")
             await console.send_all(b"hello\r")
             assert (await until(console, b"tiny> ")).startswith(b"hello\r\n")
             async with client.vnc.stream_async() as screen:
@@ -163,6 +166,16 @@ async def test_a_machine_for_which_there_are_no_descriptors_has_ended(tmp_path: 
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
     assert machine.ended.is_set()
+    machine._console.close()
+
+
+async def test_kvm_that_does_not_work_is_said_with_what_to_do(tmp_path: Path) -> None:
+    said = "Could not access KVM kernel module: No such file or directory"
+    machine = Machine(["sh", "-c", f"echo '{said}' >&2; exit 1"], ConsolePty(), tmp_path / "log")
+    with pytest.raises(
+        DeviceFailed, match=f"QEMU does not start: {said}; KVM does not work here: add `kvm: false`"
+    ):
+        await machine.run()
     machine._console.close()
 
 
@@ -264,6 +277,7 @@ def test_the_command_line_follows_the_configuration() -> None:
         ({"mem": "much"}, "is not a size"),
         ({"disk_size": "-1G"}, "is not a size"),
         ({"default_partitions": {"boot": "/x"}}, "it takes root, bios"),
+        ({"mem": "512"}, "needs more memory than 512 bytes; use e.g. 512M"),
         ({"hostfwd": {"power": Hostfwd(hostport=1, guestport=1)}}, "is a child of each machine"),
         ({"hostfwd": {"a": Hostfwd(hostport=0, guestport=1)}}, "wrong port"),
         ({"hostfwd": {"a": Hostfwd(hostport=1, guestport=1, protocol="udp")}}, "it takes tcp"),

@@ -88,6 +88,8 @@ class ChildProcess:
         self._ready = trio.Event()
         self._ending = trio.Event()
         self._exited = trio.Event()
+        self._is_stuck = False
+        """Not even SIGKILL has ended it."""
         self._last_output: deque[str] = deque(maxlen=1)
 
     @property
@@ -133,7 +135,7 @@ class ChildProcess:
                     nursery.start_soon(_write, pipes[0], job)
                     nursery.start_soon(self._read_messages, pipes[1], reading[0])
                     nursery.start_soon(self._read_output, pipes[2], reading[1])
-                    nursery.start_soon(self._end_in_time, process)
+                    nursery.start_soon(self._end_in_time, process, nursery.cancel_scope)
                     nursery.start_soon(self._serve, socket)
                     await _wait(process)
                     _kill_group(process)  # what it has started may hold its pipes
@@ -220,13 +222,15 @@ class ChildProcess:
             self.life.fail(f"{self._group} closed its connection ({said}); it starts again at the next use")
         )
 
-    async def _end_in_time(self, process: subprocess.Popen[bytes]) -> None:
+    async def _end_in_time(self, process: subprocess.Popen[bytes], running: trio.CancelScope) -> None:
         await self._ending.wait()
         with trio.CancelScope(shield=True):
             await self._terminate(process)
+        if self._is_stuck:
+            running.cancel()  # nothing more is to be heard of it
 
     async def _terminate(self, process: subprocess.Popen[bytes]) -> None:
-        if self._exited.is_set():
+        if self._exited.is_set() or self._is_stuck:
             return
         with suppress(ProcessLookupError):
             os.kill(process.pid, signal.SIGTERM)
@@ -236,8 +240,17 @@ class ChildProcess:
             return
         self._do(self.life.end_expired())
         _log.warning("%s did not end within %g s and was killed", self._group, END_SECONDS)
-        await _wait(process)
-        self._has_exited(process)
+        with trio.move_on_after(END_SECONDS):
+            await _wait(process)
+            self._has_exited(process)
+            return
+        self._is_stuck = True
+        _log.error(
+            "%s (process %d) was killed and does not end: its driver waits in the kernel for a device; unplug the "
+            "device, or restart the host",
+            self._group,
+            process.pid,
+        )
 
     def _has_exited(self, process: subprocess.Popen[bytes]) -> None:
         """Its process is a zombie, so that its group cannot be another one by now."""

@@ -95,6 +95,27 @@ async def test_one_that_ignores_sigterm_is_killed_with_what_it_has_started(
     assert child.life.was_expected
 
 
+async def test_one_that_the_kernel_does_not_let_go_is_left_and_said(
+    script: Script, told: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(process, "END_SECONDS", 0.1)
+
+    async def never(_: object) -> None:  # as for a process that waits for a device in the kernel
+        await trio.sleep_forever()
+
+    monkeypatch.setattr(process, "_wait", never)
+    child = ChildProcess(script(f"echo $$ > {told}; exec sleep 1000"), {})
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(child.run)
+        pid = int(await heard(told))
+        child.end()
+        with trio.fail_after(30):
+            await child.ended.wait()
+    assert f"(process {pid}) was killed and does not end" in caplog.text
+    assert child._process is not None
+    child._process.wait()
+
+
 async def test_what_it_has_started_does_not_outlive_it(script: Script, told: Path) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(run, script(f"sleep 1000 & echo $! > {told}; exit 3"))

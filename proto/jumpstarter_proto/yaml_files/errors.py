@@ -121,6 +121,6 @@ def nearest(name: object, known: Iterable[str]) -> str:
     A name in a file may be anything that YAML makes of it: of `{port: 1-1,2}` it makes the key 2.
     """
     names = sorted(known)
-    if close := most_similar(str(name), names, cutoff=0.5):
+    if close := most_similar(str(name), names, cutoff=0.51):
         return f"did you mean {close!r}?"
     return f"known are {', '.join(map(shown, names))}" if names else "there are none"
