@@ -27,6 +27,8 @@ __all__ = ["ConsolePty", "Machine"]
 STOP_SECONDS = 5.0
 """From SIGTERM, after which QEMU writes what it has of the disk, to SIGKILL."""
 CONSOLE_BYTES = 4096
+MOST_DROPPED_READS = 64
+"""More than a pty holds; someone who goes on typing does not keep the machine from its start."""
 
 
 class ConsolePty:
@@ -40,7 +42,10 @@ class ConsolePty:
 
     def drop_input(self) -> None:
         """Forget what was typed while nothing was connected."""
-        termios.tcflush(self._slave, termios.TCOFLUSH)
+        termios.tcflush(self._slave, termios.TCOFLUSH)  # only what is on its way; what has arrived it leaves
+        with suppress(BlockingIOError):
+            for _ in range(MOST_DROPPED_READS):
+                os.read(self.master, CONSOLE_BYTES)
 
     def close(self) -> None:
         """Unplug it."""
