@@ -30,6 +30,7 @@ Plug in a serial adapter; it needs no configuration:
 
 Try it without hardware, then with your own configuration:
 
+    jumpstarter-exporter init lab.yaml
     jumpstarter-exporter check lab.yaml
     jumpstarter-exporter run --config lab.yaml
     jumpstarter devices
@@ -136,6 +137,29 @@ def check(
 
     set_up_logging(log_level)
     return check_files(file, output=output)
+
+
+@app.command
+def init(output: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None) -> int:
+    """Write a configuration with the devices that are found on this host.
+
+    Serial adapters, relay boards, SD multiplexers and cameras are offered.
+    Disks, GPIO chips and what else needs a decision are in comments. No device
+    is opened, and no file is overwritten.
+
+        jumpstarter-exporter init rpi4.yaml
+        jumpstarter-exporter check rpi4.yaml
+        jumpstarter-exporter run --config rpi4.yaml
+        jumpstarter-exporter init -               print it
+
+    Parameters
+    ----------
+    output
+        The new file, or - for stdout; by default HOST.yaml in the current folder.
+    """
+    from jumpstarter_exporter.cli.init import write_configuration
+
+    return write_configuration(output)
 
 
 @app.command(name=["enrol", "enroll"])

@@ -19,7 +19,15 @@ from jumpstarter_exporter.devices.offer import HostUse, Protection, protect
 from jumpstarter_exporter.devices.profiles import Ancestor, Conditions, Profile, ProfileSet
 from jumpstarter_exporter.devices.udev_device import DeviceTree, UdevDevice, usb_ids
 
-__all__ = ["Finding", "Named", "ProfileAttempt", "ProfileMatch", "ProfileRejection", "match_devices"]
+__all__ = [
+    "Finding",
+    "Named",
+    "ProfileAttempt",
+    "ProfileMatch",
+    "ProfileRejection",
+    "match_devices",
+    "stable_link",
+]
 
 _ADMIN_KINDS = {"storage": "disks and card readers", "hub": "hub ports"}
 _DISKS = frozenset({"block", "scsi_generic"})
@@ -263,7 +271,7 @@ class _Subject:
     def words(self, identity: DeviceIdentity) -> dict[str, str]:
         """The values for templates."""
         return {
-            "link": _link(self.device, identity),
+            "link": stable_link(self.device, identity),
             "node": self.device.node,
             "port": self._port,
             "serial": self._serial,
@@ -317,9 +325,9 @@ def _why_better(best: Profile, other: Profile) -> str:
     return "it is the admin's" if best.by_admin != other.by_admin else "it has more conditions"
 
 
-def _link(device: UdevDevice, identity: DeviceIdentity) -> str:
+def stable_link(device: UdevDevice, identity: DeviceIdentity) -> str:
     """The link to the node that contains the identity; the node itself if there is none."""
-    links = device.links
+    links = [link for link in device.links if link.isprintable()]
     places: Sequence[Callable[[str], bool]] = (
         lambda link: "/by-path/" in link and "-usbv" in link,
         lambda link: "/by-path/" in link,

@@ -1,0 +1,101 @@
+"""`jumpstarter-exporter init`: a configuration with what was found on this host."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import socket
+from pathlib import Path
+
+from jumpstarter_proto.errors import ExitCode, JumpstarterError
+from jumpstarter_proto.file_names import safe_name
+from jumpstarter_proto.terminal import print_error_line, print_line, print_text
+
+from jumpstarter_exporter.boards.grouping import host_name
+from jumpstarter_exporter.devices.draft_configuration import DraftConfiguration, draft_configuration
+from jumpstarter_exporter.devices.host_parts import read_host_parts
+from jumpstarter_exporter.devices.hwdb import shipped
+from jumpstarter_exporter.devices.profiles import read_host_profiles
+
+__all__ = ["NotWrittenError", "write_configuration"]
+
+_MODE = 0o644
+
+
+class NotWrittenError(JumpstarterError):
+    """The file exists already, or cannot be written."""
+
+    status = "ALREADY_EXISTS"
+    exit_code = ExitCode.USAGE
+
+
+def write_configuration(output: str | None) -> int:
+    """Write what was found into a new file, or print it for `-`: the exit code.
+
+    Raises:
+        NotWrittenError: see there; an existing file is unchanged.
+        UdevError: the devices cannot be read.
+    """
+    host = host_name(socket.gethostname())
+    file = Path(output or f"{host}.yaml").expanduser()
+    name = host if output == "-" else host_name(file.stem)
+    if output != "-" and os.path.lexists(file):  # said before anything is read
+        raise _exists(file)
+    profiles = read_host_profiles()
+    draft = draft_configuration(name, read_host_parts(), profiles, shipped())
+    for error in profiles.errors:
+        print_error_line(f"jumpstarter-exporter: {error}")
+    if output == "-":
+        print_text(draft.text)
+        return ExitCode.OK
+    _write(file, draft.text)
+    for line in _summary(file, draft):
+        print_line(line)
+    return ExitCode.OK
+
+
+def _write(file: Path, text: str) -> None:
+    """Complete, or not at all."""
+    try:
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _MODE)
+    except FileExistsError:
+        raise _exists(file) from None
+    except OSError as error:
+        raise _unwritable(file, error) from None
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+            stream.write(text)
+    except OSError as error:
+        file.unlink(missing_ok=True)
+        raise _unwritable(file, error) from None
+
+
+def _exists(file: Path) -> NotWrittenError:
+    if file.is_dir():
+        return NotWrittenError(f"{file} is a folder; name a file in it: {file / 'board.yaml'}")
+    other = file.with_name(safe_name(f"{file.stem}-2{file.suffix}"))
+    return NotWrittenError(
+        f"{file} exists and is not overwritten; name another file: "
+        f"jumpstarter-exporter init {shlex.quote(str(other))} (or - to print it)"
+    )
+
+
+def _unwritable(file: Path, error: OSError) -> NotWrittenError:
+    return NotWrittenError(f"{file} cannot be written: {error.strerror}; name another file, or - to print it")
+
+
+def _summary(file: Path, draft: DraftConfiguration) -> list[str]:
+    names = ", ".join(draft.offered)
+    if draft.is_virtual:
+        said = f"{file}: nothing was found that can be offered at once, so it has a virtual board: {names}"
+    else:
+        said = f"{file}: {names}"
+    if draft.commented:
+        said += f"; in comments: {', '.join(draft.commented)}"
+    path = shlex.quote(str(file))
+    return [
+        said,
+        "Edit it, then:",
+        f"  jumpstarter-exporter check {path}",
+        f"  jumpstarter-exporter run --config {path}",
+    ]

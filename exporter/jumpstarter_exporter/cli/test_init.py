@@ -1,0 +1,132 @@
+"""`jumpstarter-exporter init` on a mocked bus: the file that it writes, `check` on it, and files that exist."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+from jumpstarter_proto.errors import ExitCode
+
+from jumpstarter_exporter.devices.udev_device import DeviceTree
+from tests.support.umockdev import require_umockdev
+from tools.mocked_host.bus import MockedBus
+from tools.mocked_host.udev import CAMERA, DISK, HID, Host
+
+FOLDER = Path(sys.executable).parent
+
+
+@pytest.fixture
+def bus(tmp_path: Path) -> MockedBus:
+    require_umockdev()
+    made = MockedBus(tmp_path / "bus")
+    (made.root / "proc/self").mkdir(parents=True)
+    (made.root / "proc/self/mountinfo").write_text("36 1 8:17 / /media/ann/DATA rw - vfat /dev/sdb1 rw\n")
+    return made
+
+
+def run(
+    folder: Path, environment: Mapping[str, str], *words: str, program: str = "jumpstarter-exporter"
+) -> tuple[int, str, str]:
+    home = {"HOME": str(folder), "XDG_CONFIG_HOME": "", "JUMPSTARTER_STATE_DIRECTORY": str(folder / "state")}
+    done = subprocess.run(
+        [str(FOLDER / program), *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=folder,
+        env={**os.environ, **home, **environment},
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def equipped() -> Host:
+    """A host with an adapter, a relay board, an SD multiplexer, a camera, a free stick and a mounted one."""
+    host = Host()
+    (root,) = host.controller("/devices/platform/soc/3f980000.usb", 1, 2)
+    host.tty(host.plug(root, 1, "0403:6001", "A50285BJ", "FT232R USB UART"))
+    host.plug(root, 2, "16c0:05df", "", "USBRelay2", HID)
+    host.plug(root, 3, "0424:4041", "000042", "usb-sd-mux_rev2", DISK)
+    camera = host.plug(root, 4, "046d:0825", "ABCD", "HD Webcam C270", CAMERA)
+    host.add(
+        f"{host.interface(camera)}/video4linux/video0",
+        "video4linux",
+        DEVNAME="/dev/video0",
+        ID_V4L_CAPABILITIES=":capture:",
+    )
+    for port, serial in (5, "4C530001"), (6, "4C530002"):
+        host.disk(host.plug(root, port, "0781:5581", serial, f"Ultra{port}", DISK), "vfat")
+    attributes = {"block": {"removable": "1", "size": "60088320"}}
+    host.devices = [
+        replace(one, attributes=attributes.get(one.subsystem, one.attributes)) for one in host.devices
+    ]
+    gpio = "/devices/platform/soc/fe200000.gpio"
+    host.add(f"{gpio}/gpiochip0", "gpio", DEVNAME="/dev/gpiochip0")
+    host.add(f"{gpio}/gpio/gpiochip512", "gpio", {"label": "pinctrl-bcm2711", "ngpio": "58"})
+    return host
+
+
+def test_what_is_on_the_host_is_written_and_check_finds_nothing_wrong(bus: MockedBus, tmp_path: Path) -> None:
+    bus.plug(DeviceTree(equipped().devices))
+    code, out, err = run(tmp_path, bus.environment, "init", "rpi4.yaml")
+    assert (code, err) == (ExitCode.OK, "")
+    assert out.splitlines()[0] == "rpi4.yaml: serial, relays, storage, video; in comments: disk, relay"
+    text = (tmp_path / "rpi4.yaml").read_text()
+    assert yaml.safe_load(text)["metadata"] == {"name": "rpi4"}
+    assert "Ultra5 (0781:5581) at USB port 1-5, 30.8 GB, now /dev/sda" in text
+    assert (
+        "Ultra6 (0781:5581) at USB port 1-6, 30.8 GB, now /dev/sdb: it is mounted at /media/ann/DATA"
+        in " ".join(line.strip(" #") for line in text.split("\n"))
+    )
+    assert "GPIO chip /dev/gpiochip0 (pinctrl-bcm2711, 58 lines): the header of the Raspberry Pi" in text
+    code, out, err = run(tmp_path, bus.environment, "check", "rpi4.yaml")
+    assert (code, err) == (ExitCode.OK, "")
+    assert "rpi4.yaml is right." in out
+
+
+def test_an_existing_file_is_not_overwritten(bus: MockedBus, tmp_path: Path) -> None:
+    (tmp_path / "rpi4.yaml").write_text("mine")
+    code, out, err = run(tmp_path, bus.environment, "init", "--output", "rpi4.yaml")
+    assert (code, out) == (ExitCode.USAGE, "")
+    assert err == (
+        "jumpstarter-exporter: rpi4.yaml exists and is not overwritten; name another file: "
+        "jumpstarter-exporter init rpi4-2.yaml (or - to print it)\n"
+    )
+    assert (tmp_path / "rpi4.yaml").read_text() == "mine"
+    assert run(tmp_path, bus.environment, "init", "rpi4-2.yaml")[0] == ExitCode.OK
+    (tmp_path / "link.yaml").symlink_to("new.yaml")
+    assert run(tmp_path, bus.environment, "init", "link.yaml")[0] == ExitCode.USAGE
+    assert not (tmp_path / "new.yaml").exists()
+    code, _, err = run(tmp_path, bus.environment, "init", ".")
+    assert code == ExitCode.USAGE
+    assert "is a folder; name a file in it: board.yaml" in err
+    code, _, err = run(tmp_path, bus.environment, "init", "missing/rpi4.yaml")
+    assert code == ExitCode.USAGE
+    assert "missing/rpi4.yaml cannot be written: No such file or directory; name another file" in err
+
+
+def test_a_host_without_devices_gets_a_virtual_board_that_works(bus: MockedBus, tmp_path: Path) -> None:
+    code, out, err = run(tmp_path, bus.environment, "init")
+    assert (code, err) == (ExitCode.OK, "")
+    assert "nothing was found that can be offered at once, so it has a virtual board: virtual" in out
+    (written,) = tmp_path.glob("*.yaml")
+    assert run(tmp_path, bus.environment, "check", written.name)[0] == ExitCode.OK
+    words = ("power", "on", "--exporter-config", written.name)
+    assert run(tmp_path, {}, *words, program="jumpstarter")[0] == ExitCode.OK
+
+
+def test_a_dash_prints_the_file_and_nothing_else(bus: MockedBus, tmp_path: Path) -> None:
+    host = Host()
+    (root,) = host.controller("/devices/platform/soc/3f980000.usb", 1, 2)
+    host.tty(host.plug(root, 1, "0403:6001", "A5\x1b[2J", "x: {}\x1b]0;\x07"))
+    bus.plug(DeviceTree(host.devices))
+    code, out, err = run(tmp_path, bus.environment, "init", "-")
+    assert (code, err) == (ExitCode.OK, "")
+    assert "\x1b" not in out
+    assert set(yaml.safe_load(out)["export"]) == {"serial"}
+    assert not list(tmp_path.glob("*.yaml"))
