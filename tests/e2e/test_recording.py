@@ -231,3 +231,32 @@ def test_a_console_that_is_not_recorded_is_not_opened_and_says_so(tmp_path: Path
         )
     assert done.returncode == 1
     assert b"this console is not recorded; set `record: true`" in done.stderr
+
+
+BOARD = """
+export:
+  rpi4: {type: virtual.VirtualBoard, config: {boot_seconds: 0, hostname: NAME}}
+"""
+
+
+def test_boards_of_one_name_and_kind_have_recordings_of_their_own(tmp_path: Path) -> None:
+    files = {name: tmp_path / name / "board.yaml" for name in ("ann", "bob")}
+
+    def use(name: str, *words: str) -> bytes:
+        return jumpstarter(tmp_path, "--config", str(files[name]), *words, JUMPSTARTER_HOST="")
+
+    for name, file in files.items():
+        file.parent.mkdir()
+        file.write_text(BOARD.replace("NAME", name))
+        script = "jumpstarter power on && jumpstarter serial run -- hostname"
+        assert use(name, "shell", "--", "sh", "-c", script).strip() == name.encode()
+
+    def logs() -> tuple[bytes, bytes]:
+        return use("ann", "serial", "log"), use("bob", "serial", "log")
+
+    before = logs()
+    assert (b"ann login:" in before[0], b"bob login:" in before[0]) == (True, False)
+    assert (b"ann login:" in before[1], b"bob login:" in before[1]) == (False, True)
+    assert logs() == before, "they are found again"
+    files["ann"].unlink()
+    assert use("bob", "serial", "log") == before[1], "a board that is gone leaves its recording to nobody"

@@ -24,6 +24,7 @@ from jumpstarter_exporter.recording import (
     state_directory,
 )
 from jumpstarter_proto.file_names import safe_name
+from jumpstarter_proto.run_folders import RunFolder
 from jumpstarter_proto.value import JSON
 
 from jumpstarter_drivers.serial.console import Console, ConsoleReader
@@ -84,6 +85,8 @@ class SerialCore(Core["PySerial"]):
         self.settings = PortSettings(config.url, config.baudrate, config.disable_hupcl)
         self._console: Console | None = None
         self._recorder: Recorder | None = None
+        self._private: Path | None = None
+        """The folder of the recording of a device whose UUID is not kept."""
 
     @property
     def opens_at_start(self) -> bool:
@@ -96,7 +99,7 @@ class SerialCore(Core["PySerial"]):
         Raises DeviceBusy or DeviceFailed.
         """
         if self.config.record:
-            await self.nursery.start(self.recorder.run)
+            await self.nursery.start(self._record)
         port, missing = await self._open_port()
         self._console = Console(
             self.settings.url,
@@ -141,12 +144,27 @@ class SerialCore(Core["PySerial"]):
     def recorder(self) -> Recorder:
         """The recording, whether something is written now or not."""
         if self._recorder is None:
-            consoles = state_directory(os.environ) / "consoles"
-            folder = consoles / safe_name(self.config.recording_name(self.path))
-            if self.is_kept:
-                folder = _moved(folder, consoles / safe_name(str(self.uuid)))
-            self._recorder = Recorder(folder, logger=self.logger)
+            self._recorder = Recorder(self._recording_folder(), logger=self.logger)
         return self._recorder
+
+    async def _record(self, *, task_status: trio.TaskStatus[None]) -> None:
+        if self.is_kept:
+            await self.recorder.run(task_status=task_status)
+            return
+        with RunFolder("jumpstarter-console-") as folder:
+            self._private, self._recorder = folder, None
+            try:
+                await self.recorder.run(task_status=task_status)
+            finally:
+                self._private = self._recorder = None
+
+    def _recording_folder(self) -> Path:
+        """By the device's UUID. Where that is new at each start, as in tests of drivers, a private folder."""
+        if not self.is_kept:
+            return self._private or Path(os.devnull, "closed")
+        consoles = state_directory(os.environ) / "consoles"
+        former = consoles / safe_name(self.config.recording_name(self.path))
+        return _moved(former, consoles / safe_name(str(self.uuid)))
 
     async def set_line(self, line: ControlLine, value: bool) -> None:
         """Set a control line, now and whenever the port returns, to the end of the session."""
@@ -268,7 +286,7 @@ class PySerial(Driver):
         return {} if self.loader_prompt is None else {LOADER_PROMPT: self.loader_prompt}
 
     def recording_name(self, path: str) -> str:
-        """The folder of its recording, where its device has no UUID that is kept: by port and place in the tree."""
+        """The folder that its recording had before devices had UUIDs: by port and place in the tree."""
         return f"{path or 'console'}-{sha256(self.url.encode()).hexdigest()[:8]}"
 
     async def close(self) -> None:

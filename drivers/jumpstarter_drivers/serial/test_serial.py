@@ -489,6 +489,7 @@ def test_start_console_waits_for_a_port_as_long_as_the_user_does(cable: Cable) -
     child.expect_exact("board says hi")
     child.send("\x1dq")
     child.expect_exact("Left the console")
+    child.expect_exact("$ ")
     child.close()
 
 

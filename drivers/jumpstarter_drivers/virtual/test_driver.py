@@ -13,6 +13,7 @@ from jumpstarter_client.base import DriverClient
 from jumpstarter_client.errors import DriverError
 
 from jumpstarter_drivers.power.client import PowerClient
+from jumpstarter_drivers.serial.client import PySerialClient
 from jumpstarter_drivers.storage.client import FlashResult, StorageMuxFlasherClient
 from jumpstarter_drivers.testing import host, serve_async
 from jumpstarter_drivers.virtual.driver import VirtualBoard
@@ -60,6 +61,22 @@ async def test_factory_image_boots_to_a_shell_and_power_off_silences_it() -> Non
         assert [reading.voltage async for reading in board.power.read.aio()] == [0.0]
         await board.power.on.aio()
         assert "anybody" not in await board.expect(b"login: ")
+
+
+async def test_a_board_of_a_test_has_a_recording_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JUMPSTARTER_STATE_DIRECTORY", str(tmp_path / "state"))
+    for name in ("ann", "bob"):
+        board = VirtualBoard(hostname=name, boot_seconds=0)
+        async with serve_async(board) as client, client.children["serial"].stream_async("connect") as console:
+            seen = Bench(client, console)
+            await seen.power.on.aio()
+            await seen.expect(b"login: ")
+            serial = cast("PySerialClient", client.children["serial"])
+            recorded = b"".join([record.data async for record in serial.history.aio()])
+            assert [other for other in (b"ann", b"bob") if other + b" login:" in recorded] == [name.encode()]
+    assert not (tmp_path / "state" / "consoles").exists()
 
 
 async def test_board_boots_what_was_flashed(tmp_path: Path) -> None:

@@ -161,7 +161,7 @@ class BoardDevices(RevisionCounter):
             uuid = uuids.get(path) or (old.uuid if old else driver.uuid if driver else uuid4())
             uuid = each.values.get("uuid") or uuid
             slot = slots[path] = self._slot(path, each, uuid, _parent(path, slots), driver)
-            slot.is_kept = path in uuids or "uuid" in each.values
+            slot.is_kept = path in uuids or ("uuid" in each.values and driver is None)
             slot.make_core(driver)
         self.slots, self.lines = slots, lines  # at once, as threads may read them
         for slot in slots.values():

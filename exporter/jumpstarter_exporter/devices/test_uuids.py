@@ -53,6 +53,7 @@ def test_a_copy_of_a_file_is_another_board_and_a_moved_one_is_the_same(tmp_path:
     assert first != second
     assert (uuid(file), uuid(copy)) == (first, second)
     file.rename(moved)
+    assert uuid(copy) == second
     assert uuid(moved) == first
 
 

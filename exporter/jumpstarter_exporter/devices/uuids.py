@@ -85,13 +85,15 @@ def _find(folder: Path, board: str, source: str) -> tuple[Path | None, _Known]:
 
     None in place of a file that cannot be read, and is not to be written over.
     """
-    place = folder / safe_name(board, ".json")
+    own = folder / safe_name(f"{board}-{hashlib.sha256(source.encode()).hexdigest()[:8]}", ".json")
+    # Path.exists raises if the name is too long, or if the folder may not be searched.
+    has_own = os.path.exists(own)  # although the other configuration may be gone meanwhile
+    place = own if has_own else folder / safe_name(board, ".json")
     known = _read(place)
     if known is None:
         return None, _Known({})
-    # Path.exists raises if the name is too long, or if the folder may not be searched.
-    if known.file not in ("", source) and os.path.exists(known.file):
-        place = folder / safe_name(f"{board}-{hashlib.sha256(source.encode()).hexdigest()[:8]}", ".json")
+    if not has_own and known.file not in ("", source) and os.path.exists(known.file):
+        place = own
         known = _read(place)
     return (place, known) if known is not None else (None, _Known({}))
 
