@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.lab.v1.host_grpc import HostServiceStub
 from jumpstarter_proto.lab.v1.host_pb2 import ListBoardsRequest
-from jumpstarter_proto.rpc import Caller, RpcError
+from jumpstarter_proto.rpc import Caller, Metadata, RpcError
 
 from jumpstarter_client.blocking import BlockingPortal
 from jumpstarter_client.connection import ExporterConnection
@@ -52,16 +52,18 @@ class SeveralBoardsError(JumpstarterError):
         self.boards = boards
 
 
-async def list_boards(channel: Caller, allowed: Allowed) -> list[HostBoard]:
+async def list_boards(channel: Caller, allowed: Allowed, metadata: Metadata = ()) -> list[HostBoard]:
     """Return all boards of the host with one call; empty if the exporter is not ours.
 
     Raises:
         ConnectError: there are too many boards, or a report is invalid.
     """
     try:
-        listed = (await HostServiceStub(channel).ListBoards(ListBoardsRequest(), timeout=LIST_SECONDS)).boards
+        service = HostServiceStub(channel)
+        reply = await service.ListBoards(ListBoardsRequest(), timeout=LIST_SECONDS, metadata=metadata)
     except RpcError:
         return []
+    listed = reply.boards
     if len(listed) > MAX_BOARDS or any(not 0 < len(one.name) <= MAX_NAME_LENGTH for one in listed):
         raise ConnectError(
             f"the exporter lists more than {MAX_BOARDS} boards, or one without a name; choose one: --board NAME"

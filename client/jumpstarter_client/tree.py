@@ -14,7 +14,7 @@ from functools import partial
 
 import trio
 from google.protobuf import empty_pb2
-from jumpstarter_proto.rpc import Caller, Channel, RpcError, StatusCode
+from jumpstarter_proto.rpc import Caller, Channel, Metadata, RpcError, StatusCode
 from jumpstarter_proto.v1 import jumpstarter_pb2
 from jumpstarter_proto.v1.jumpstarter_grpc import ExporterServiceStub
 
@@ -44,13 +44,18 @@ _log = logging.getLogger(__name__)
 
 @asynccontextmanager
 async def open_client(
-    channel: Caller, *, allowed: Allowed | None = None, timeout: float = REPORT_SECONDS
+    channel: Caller,
+    *,
+    allowed: Allowed | None = None,
+    timeout: float = REPORT_SECONDS,
+    metadata: Metadata = (),
 ) -> AsyncIterator[DriverClient]:
     """Ask the exporter for its devices and yield the root. Its blocking methods work in other threads during the block.
 
     On a `ReconnectingChannel` the tree survives a restart of the exporter.
 
     `allowed` says which client classes of other packages may be imported; the default comes from the environment.
+    `metadata` is sent with the request for the devices.
 
     Raises:
         RpcError: the exporter did not answer with its devices.
@@ -58,7 +63,7 @@ async def open_client(
     """
     async with BlockingPortal.open() as portal:
         connection = ExporterConnection(channel, portal)
-        report = await connection.exporter.GetReport(empty_pb2.Empty(), timeout=timeout)
+        report = await connection.exporter.GetReport(empty_pb2.Empty(), timeout=timeout, metadata=metadata)
         allowed = allowed or Allowed.from_environment()
         root = build_tree(report, connection, allowed)
         if isinstance(channel, ReconnectingChannel):

@@ -30,6 +30,7 @@ __all__ = [
     "UsbDevice",
     "UsbSearch",
     "UsbTransferError",
+    "check_access",
     "find_disk",
     "find_usb_device",
     "locked",
@@ -132,6 +133,12 @@ def find_usb_device(search: UsbSearch, every: Sequence[UsbDevice] | None = None)
         f"{len(found)} {search.label}s are plugged in: {_listed(map(str, found))}; "
         f"say which one it is with `serial` or `{search.port_key}`"
     )
+
+
+def check_access(device: UsbDevice) -> None:
+    """Raise DeviceFailed if the exporter may not open the device. It is not opened."""
+    if device.node.exists() and not os.access(device.node, os.R_OK | os.W_OK):
+        raise DeviceFailed(f"the exporter may not open {device.node}; {permission_hint(str(device.node))}")
 
 
 def _not_found(search: UsbSearch, every: Sequence[UsbDevice]) -> str:

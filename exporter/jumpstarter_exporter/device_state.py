@@ -160,6 +160,10 @@ class DeviceLayer:
                 self._lifecycle.misused(self, condition)
                 return
             self.condition, self.reason = condition, _short(reason)
+            if condition is LayerCondition.READY:
+                self._lifecycle.was_ready = True
+            elif condition.state in (State.MISSING, State.FAILED):
+                self._lifecycle.was_ready = False
             if self is self._lifecycle.core and condition.state is State.READY:
                 # The hardware that a driver did not find when it was opened is there.
                 self._lifecycle.driver.found()
@@ -171,7 +175,9 @@ class Lifecycle:
     A new device is ready: whether its hardware is there is checked at its first use.
     """
 
-    UNOPENED: ClassVar[str] = "not in use yet"
+    UNTRIED: ClassVar[str] = "not tried yet"
+    """Nothing has shown yet that the hardware is there."""
+    UNUSED: ClassVar[str] = "not in use"
     strict: ClassVar[bool] = False
     """Whether a forbidden transition raises an exception; for tests."""
 
@@ -182,6 +188,8 @@ class Lifecycle:
         self._holder: str | None = None
         self._stuck: dict[object, str] = {}
         self._unplugged = ""
+        self.was_ready = False
+        """Whether the hardware was there when it was last tried."""
         self._watchers: list[Watcher] = []
         self._depth = 0
 
@@ -211,7 +219,9 @@ class Lifecycle:
                 return self._deciding.reason
             if self._holder is not None:
                 return self._holder
-            return "" if self.driver.is_open else self.UNOPENED
+            if self.driver.is_open:
+                return ""
+            return self.UNUSED if self.was_ready else self.UNTRIED
 
     @property
     def _deciding(self) -> DeviceLayer:

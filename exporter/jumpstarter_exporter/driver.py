@@ -165,6 +165,15 @@ class Driver(ABC):
     async def reset(self) -> None:  # noqa: B027 - as above
         """Bring the device into the state that a new user expects, on the user's request."""
 
+    def look_at_hardware(self) -> str:
+        """What of its hardware can be seen without opening it, in a sentence for `jumpstarter devices`.
+
+        Empty if nothing can be seen. Only for hardware that `host_nodes` does not name; that is looked at first.
+        Called on a driver that is not open, and never will be; it may block for a moment, and must neither change nor
+        ask anything. Raises what `open` raises.
+        """
+        return ""
+
     def describe_hardware(self) -> str:
         """What hardware it would use, and how, in one sentence for `jumpstarter-exporter check`; empty for none.
 

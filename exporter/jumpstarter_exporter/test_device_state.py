@@ -172,9 +172,19 @@ class LifecycleMachine(RuleBasedStateMachine):
 TestLifecycle = LifecycleMachine.TestCase
 
 
-def test_a_new_device_is_ready_and_says_that_it_is_not_in_use() -> None:
+def test_a_device_says_whether_its_last_use_found_it() -> None:
     life = Lifecycle()
-    assert (life.state, life.reason) == (State.READY, Lifecycle.UNOPENED)
+    assert (life.state, life.reason) == (State.READY, Lifecycle.UNTRIED)
+    life.driver.starting()
+    life.driver.started()
+    assert (life.state, life.reason) == (State.READY, "")
+    life.driver.closed()
+    assert (life.state, life.reason) == (State.READY, Lifecycle.UNUSED)
+    life.unplugged("unplugged at 12:00:01")
+    life.driver.starting()
+    life.driver.closed(missing="unplugged")
+    life.plugged()
+    assert (life.state, life.reason) == (State.READY, Lifecycle.UNTRIED)
 
 
 def opened() -> Lifecycle:
@@ -233,7 +243,7 @@ def test_a_driver_that_found_no_hardware_is_ready_when_its_core_has_found_it() -
     life.driver.closed(missing="there is no port")
     assert (life.state, life.reason) == (State.MISSING, "there is no port")
     life.core.ready()
-    assert (life.state, life.reason) == (State.READY, Lifecycle.UNOPENED)
+    assert (life.state, life.reason) == (State.READY, Lifecycle.UNUSED)
 
 
 def test_only_one_of_many_threads_gets_the_device() -> None:

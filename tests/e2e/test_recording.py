@@ -222,7 +222,7 @@ def test_a_console_that_is_not_recorded_is_not_opened_and_says_so(tmp_path: Path
     with daemon(tmp_path):
         listed = jumpstarter(tmp_path, "devices").decode()
         [quiet] = [line for line in listed.splitlines() if "quiet" in line]
-        assert "not in use yet" in quiet
+        assert "not tried yet" in quiet
         done = subprocess.run(
             [exporters.scripts() / "jumpstarter", "serial", "log", "quiet"],
             env=exporters.clean_environment(tmp_path) | {"JUMPSTARTER_HOST": str(tmp_path / "s")},

@@ -28,7 +28,9 @@ def devices(arguments: list[str], options: GlobalOptions) -> ExitCode:
 
     request = options.lease_request()
     try:
-        with connect(options.host, config=options.config, board=options.board, request=request) as client:
+        with connect(
+            options.host, config=options.config, board=options.board, request=request, looks=True
+        ) as client:
             use = ""
             if output is None and request is None:  # with a lease, the user has the board
                 name = selected_board(options.board, os.environ)
@@ -73,6 +75,8 @@ def _device_data(node: Node, prefix: str) -> dict[str, object]:
     }
 
 
+UNTRIED = "not tried yet"
+"""The beginning of the reason of devices that were not used since the exporter was started."""
 MEMORY = "jumpstarter.dev/memory"
 """The label of a device with a process of its own, which others of the board may share."""
 MAX_REASON_LENGTH = 400
@@ -109,6 +113,9 @@ def _tree(root: Node, board: HostBoard) -> list[list[str | Styled]]:
         why = f": {node.reason}" if node.reason else ""
         # The state of a group is shown only if it has a reason.
         state: list[str | Styled] = [Styled(node.state, style), why] if interface or why else []
+        if node.state == "ready" and node.reason.startswith(UNTRIED):
+            # "ready" would promise too much, and of a group there is nothing to try.
+            state, why = ([node.reason], why) if interface else ([], "")
         if memory := node.labels.get(MEMORY):
             state = [Styled(node.state, style), f"{why}  (its process has {shown(memory, 20)})"]
         lead = f"{padded(text, width)}  {padded(interface, 8)} "

@@ -22,6 +22,7 @@ from jumpstarter_proto.errors import JumpstarterError
 from jumpstarter_proto.rpc import (
     Caller,
     Channel,
+    Metadata,
     Options,
     RpcError,
     StatusCode,
@@ -34,6 +35,7 @@ from jumpstarter_proto.tasks import collapsed
 from jumpstarter_client.base import DriverClient
 from jumpstarter_client.blocking import PortalThread
 from jumpstarter_client.connections.endpoint import (
+    LOOK,
     BuiltIn,
     Tcp,
     Unix,
@@ -80,6 +82,7 @@ async def connect_async(
     on_message: Callable[[str], None] | None = None,
     on_lease_end: Callable[[str], None] | None = None,
     timeout: float = CONNECT_SECONDS,
+    looks: bool = False,
 ) -> AsyncIterator[DriverClient]:
     """Connect during the block and yield the root of the exporter's devices.
 
@@ -89,23 +92,28 @@ async def connect_async(
 
     `host` is the path of a socket or HOST:PORT; by default the order of `endpoint.candidates` applies. `config` starts
     a built-in exporter from that file. `board` selects one of several boards of the host (default: JUMPSTARTER_BOARD).
-    `timeout`, in seconds, is for one connection.
+    `timeout`, in seconds, is for one connection. With `looks` the exporter looks at devices that nobody has used yet.
 
     Raises:
         SeveralBoardsError: the host has several boards and none was selected; the error lists them.
         ConnectError, RpcError: no exporter is reachable; the message says what to do.
     """
+    metadata: Metadata = [(LOOK, "1")] if looks else []
     request = request or _request_from_environment(host, config)
     with collapsed():
         async with AsyncExitStack() as stack:
             if request is None:
                 board = selected_board(board, os.environ)
                 channel, is_here = await _open_local(stack, host, config, board, timeout)
-                yield await _open_tree(stack, channel, allowed, board, timeout, is_here=is_here)
+                yield await _open_tree(
+                    stack, channel, allowed, board, timeout, metadata=metadata, is_here=is_here
+                )
             else:
                 leased = await stack.enter_async_context(_leased_board(request, on_message, on_lease_end))
                 allowed = allowed or leased.lease.config.allowed()
-                yield await stack.enter_async_context(open_client(leased.channel, allowed=allowed))
+                yield await stack.enter_async_context(
+                    open_client(leased.channel, allowed=allowed, metadata=metadata)
+                )
 
 
 def _request_from_environment(host: str | None, config: str | Path | None) -> LeaseRequest | None:
@@ -168,25 +176,26 @@ async def _open_tree(
     board: str | None,
     timeout: float,
     *,
+    metadata: Metadata,
     is_here: bool,
 ) -> DriverClient:
     """Open the device tree, on the socket of the board's own process if the door names one."""
     try:
         with collapsed():
-            return await stack.enter_async_context(open_client(channel, allowed=allowed))
+            return await stack.enter_async_context(open_client(channel, allowed=allowed, metadata=metadata))
     except RpcError as error:
         if error.code is not StatusCode.FAILED_PRECONDITION:
             raise
         from jumpstarter_client.host_boards import SeveralBoardsError, list_boards  # noqa: PLC0415 - only who has several
 
-        boards = await list_boards(channel, allowed or Allowed.from_environment())
+        boards = await list_boards(channel, allowed or Allowed.from_environment(), metadata)
         if board is None and len(boards) > 1:
             raise SeveralBoardsError(error, boards) from None
         own = next((one.socket for one in boards if board in (one.name, None)), "") if is_here else ""
         if not own:
             raise
         moved = await _open_socket(stack, Unix(own, asked_for=True), timeout, board)
-        return await stack.enter_async_context(open_client(moved, allowed=allowed))
+        return await stack.enter_async_context(open_client(moved, allowed=allowed, metadata=metadata))
 
 
 async def _open_socket(
@@ -348,12 +357,21 @@ def connect(
     allowed: Allowed | None = None,
     request: LeaseRequest | None = None,
     timeout: float = CONNECT_SECONDS,
+    looks: bool = False,
 ) -> Iterator[DriverClient]:
     """`connect_async` for plain code: the blocking methods of the clients work during the block."""
     with (
         PortalThread() as portal,
         portal.context(
-            connect_async(host, config=config, board=board, allowed=allowed, request=request, timeout=timeout)
+            connect_async(
+                host,
+                config=config,
+                board=board,
+                allowed=allowed,
+                request=request,
+                timeout=timeout,
+                looks=looks,
+            )
         ) as client,
     ):
         yield client

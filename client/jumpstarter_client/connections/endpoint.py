@@ -14,6 +14,7 @@ from jumpstarter_client.errors import AddressError
 
 __all__ = [
     "BOARD",
+    "LOOK",
     "BuiltIn",
     "Tcp",
     "Unix",
@@ -28,6 +29,8 @@ __all__ = [
 
 BOARD = "x-jumpstarter-board"
 """The metadata key that selects one of several boards of a host."""
+LOOK = "x-jumpstarter-look"
+"""The metadata key that asks for a look at devices that nobody has used yet."""
 SYSTEM_SOCKET = "/run/jumpstarter/exporter.sock"
 
 

@@ -25,6 +25,7 @@ from jumpstarter_drivers.usb_devices import (
     UsbDevice,
     UsbSearch,
     UsbTransferError,
+    check_access,
     find_usb_device,
     matching_devices,
     open_usb_device,
@@ -159,6 +160,16 @@ class HidRelay(_BoardRelay):
     def tells_state(self) -> bool:
         """If there is a question for it."""
         return self._row.read is not None
+
+    def look_at_hardware(self) -> str:
+        """Find the board; only one of the kind, if its id is not in its descriptor."""
+        search = self.search
+        every = matching_devices(search)
+        if self.serial is not None and self._row.board_id is not None and every:
+            return ""
+        device = find_usb_device(search, every)
+        check_access(device)
+        return f"there is a {self._row.label} at {device}"
 
     def describe_hardware(self) -> str:
         """Find the board. If its id is not in its descriptor, it is asked for it."""

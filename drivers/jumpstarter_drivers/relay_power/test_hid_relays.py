@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 from jumpstarter_client.errors import DriverError, DriverMethodNotImplemented, ExporterNotReady
-from jumpstarter_exporter.driver import DeviceFailed
+from jumpstarter_exporter.driver import DeviceFailed, DeviceMissing
 
 from jumpstarter_drivers import usb_devices
 from jumpstarter_drivers.power.client import PowerClient
@@ -321,6 +321,23 @@ def test_a_wrong_configuration_is_one_sentence(
 ) -> None:
     with pytest.raises(ValueError, match=complaint):
         make(**config)
+
+
+def test_a_look_finds_the_board_and_sends_nothing(usb_host: BoardBackend) -> None:
+    with pytest.raises(DeviceMissing, match="no YKUSH is plugged in; check its cable"):
+        Ykush(port=2).look_at_hardware()
+    with pytest.raises(DeviceMissing, match="there is no USBRelay with the serial number BITFT"):
+        HidRelay(board="dcttech", serial="BITFT").look_at_hardware()
+    used: list[PluggedBoard] = []
+    usb_host.before = used.append
+    usb_host.plug(ykush())
+    usb_host.plug(dcttech("1-2"))
+    assert Ykush(port=2).look_at_hardware() == "there is a YKUSH at 1-1 (serial number YK25838)"
+    with pytest.raises(DeviceMissing, match="there is no YKUSH with the serial number YK0"):
+        Ykush(port=2, serial="YK0").look_at_hardware()
+    assert not HidRelay(board="dcttech", serial="BITFT").look_at_hardware(), "it would have to be asked"
+    assert HidRelay(board="dcttech").look_at_hardware() == "there is a USBRelay at 1-2"
+    assert used == []
 
 
 def test_check_says_which_board_it_is(usb_host: BoardBackend) -> None:

@@ -103,6 +103,12 @@ class UsbMux(StorageMux):
         """Only some muxes can disconnect the card from both."""
         return self._kind.has_off
 
+    def look_at_hardware(self) -> str:
+        """Find the mux."""
+        device = self._find_mux()
+        usb_devices.check_access(device)
+        return f"there is a {self._kind.label} at {device}"
+
     def describe_hardware(self) -> str:
         """Find the mux. It is asked nothing."""
         device = self._find_mux()

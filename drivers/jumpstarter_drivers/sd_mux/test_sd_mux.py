@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import pytest
 from jumpstarter_client.errors import DriverError, ExporterNotReady
+from jumpstarter_exporter.driver import DeviceMissing
 
 from jumpstarter_drivers import usb_devices
 from jumpstarter_drivers.sd_mux import scsi, usb_sd_mux
@@ -292,6 +293,13 @@ def test_pins_that_are_no_switches_keep_their_level(chip: usb_sd_mux.Expander) -
 def test_a_wrong_configuration_is_one_sentence(config: dict[str, Any], complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         UsbMux(**config)
+
+
+def test_a_look_finds_the_mux(usb_host: BoardBackend) -> None:
+    with pytest.raises(DeviceMissing, match="no SDWire is plugged in; check its cable"):
+        SDWire().look_at_hardware()
+    SdWire().plug(usb_host)
+    assert SDWire().look_at_hardware() == "there is a SDWire at 1-1.2 (serial number sdw-7)"
 
 
 def test_0_9s_keys_are_taken(usb_host: BoardBackend) -> None:

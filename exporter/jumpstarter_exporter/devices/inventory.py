@@ -98,6 +98,8 @@ class BoardDevices(RevisionCounter):
         """Whether its devices come and go; such a board does not exist while it has none."""
         self._changed = changed
         self._root = root
+        self.looking = trio.CapacityLimiter(1)
+        """For the thread that looks at devices without opening them; see `look`."""
         self._nursery: trio.Nursery | None = None
         self._context: Context | None = None
         self._arrange(spec, uuids)

@@ -173,7 +173,7 @@ class RegisteredExporter:
         self._log = BoardLog(config.board_name)
         self._inventory = inventory or Inventory()
         # An invalid board must fail here, before anything is promised to a user.
-        self._devices = add_board(self._inventory, config)
+        self.devices = add_board(self._inventory, config)
         settings = config.settings
         occupancy = Occupancy(settings.occupancy.limits, prepares=settings.hooks.before_lease is not None)
         self._occupancy = OccupancyRunner(occupancy, records, perform=self._perform, changed=self._announce)
@@ -237,7 +237,7 @@ class RegisteredExporter:
                     endpoint=self._controller.endpoint,
                     exporter=self._config.exporter_name or "",
                 ),
-                managed_cores(self._devices),
+                managed_cores(self.devices),
                 trio.open_nursery() as nursery,
             ):
                 self._tasks = nursery
@@ -246,7 +246,7 @@ class RegisteredExporter:
                 self._announce()
                 nursery.start_soon(self._occupancy.run)
                 nursery.start_soon(self.users.run)
-                nursery.start_soon(keeping_open, self._devices)
+                nursery.start_soon(keeping_open, self.devices)
                 nursery.start_soon(self._follow)
                 nursery.start_soon(self._status_reporter.run)
                 if self._registration is not None:
@@ -391,25 +391,25 @@ class RegisteredExporter:
         return "the board restarts" if self._keeps_registration else "this exporter ends"
 
     async def _announce_devices(self) -> None:
-        with subscribed(self._devices) as changes:
+        with subscribed(self.devices) as changes:
             await anext(changes)  # the registration has reported the devices that exist
             async for _ in changes:
                 self._status_reporter.devices_changed()
 
     async def _watch_hardware(self) -> None:
-        with subscribed(self._devices) as changes:
+        with subscribed(self.devices) as changes:
             async for _ in changes:
                 self._withhold_for_hardware()
 
     def _withhold_for_hardware(self) -> None:
-        if (lack := missing_hardware(self._devices)) is not None:
+        if (lack := missing_hardware(self.devices)) is not None:
             self._occupancy.withhold(WithheldReason.HARDWARE, lack.reason)
         else:
             self._occupancy.release(WithheldReason.HARDWARE)
 
     async def _probe_missing_hardware(self) -> None:
         """Open devices with missing hardware from time to time if nothing reports that the hardware returned."""
-        with subscribed(self._devices) as changes:
+        with subscribed(self.devices) as changes:
             async for _ in changes:
                 while self._slots_to_probe():
                     await trio.sleep(PROBE_SECONDS)
@@ -423,11 +423,11 @@ class RegisteredExporter:
 
     def _slots_to_probe(self) -> list[Slot]:
         """The missing devices whose return the host does not announce."""
-        lack = missing_hardware(self._devices)
+        lack = missing_hardware(self.devices)
         return [] if lack is None else [slot for slot in lack.slots if not slot.is_announced]
 
     def _reports(self) -> list[DriverInstanceReport]:
-        return board_reports(self._devices)
+        return board_reports(self.devices)
 
     @property
     def report(self) -> GetReportResponse:
@@ -440,7 +440,7 @@ class RegisteredExporter:
     def _host_session(self) -> Session:
         settings = self._config.settings
         return Session(
-            self._devices,
+            self.devices,
             name=self._config.exporter_name,
             motd=settings.motd,
             board=self._log,
@@ -666,7 +666,7 @@ class RegisteredExporter:
     async def _serve(self, lease: ServedLease, start: LeaseStart | None, obstacle: str) -> None:
         server = LeaseServer(
             self._config,
-            self._devices,
+            self.devices,
             self._controller,
             LeaseAssignment(lease.name, lease.client),
             self._hook_seconds,

@@ -44,7 +44,7 @@ class Exporter:
 
     @property
     def devices(self) -> BoardDevices:
-        return self._inner._devices
+        return self._inner.devices
 
     async def run(self) -> None:
         await self._inner.serve()

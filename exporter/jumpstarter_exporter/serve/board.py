@@ -21,7 +21,7 @@ from jumpstarter_exporter.callers import caller_name
 from jumpstarter_exporter.config import ExporterConfig
 from jumpstarter_exporter.config.board_devices import add_board
 from jumpstarter_exporter.devices.cores import keeping_open, managed_cores
-from jumpstarter_exporter.devices.inventory import Inventory
+from jumpstarter_exporter.devices.inventory import BoardDevices, Inventory
 from jumpstarter_exporter.hooks.session_hooks import HOOK_FAILED, LOCAL_LEASE, SessionHooks
 from jumpstarter_exporter.session.logs import BoardLog
 from jumpstarter_exporter.session.selection import CallUse
@@ -62,6 +62,10 @@ class ServedBoard(Protocol):
     @property
     def report(self) -> GetReportResponse:
         """Its devices, for local users."""
+
+    @property
+    def devices(self) -> BoardDevices:
+        """Its devices."""
 
     @property
     def use(self) -> str:
@@ -143,9 +147,9 @@ class LocalBoard:
         self._file = config.file
         self._socket = socket
         self._log = BoardLog(self.name)
-        self._devices = add_board(inventory, config)
+        self.devices = add_board(inventory, config)
         self._session = Session(
-            self._devices,
+            self.devices,
             name=settings.metadata.name,
             motd=settings.motd,
             begins_ready=False,
@@ -234,12 +238,12 @@ class LocalBoard:
         with self._log.bound():
             async with (
                 exclusive_claim(self._file, socket=str(self._socket)),
-                managed_cores(self._devices),
+                managed_cores(self.devices),
                 self._session,
                 trio.open_nursery() as nursery,
             ):
                 nursery.start_soon(self._occupancy.run)
-                nursery.start_soon(keeping_open, self._devices)
+                nursery.start_soon(keeping_open, self.devices)
                 nursery.start_soon(self._session.tree.keep_open)
                 self._session_hooks = SessionHooks(
                     self._session,
@@ -345,6 +349,11 @@ class LeasedBoard:
     def report(self) -> GetReportResponse:
         """The report of the current devices, whoever uses them."""
         return self._registered.report
+
+    @property
+    def devices(self) -> BoardDevices:
+        """The current devices."""
+        return self._registered.devices
 
     @property
     def use(self) -> str:

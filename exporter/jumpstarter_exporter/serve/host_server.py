@@ -24,6 +24,7 @@ from jumpstarter_proto.texts import shown
 from jumpstarter_proto.yaml_files import nearest
 
 from jumpstarter_exporter.callers import caller_name
+from jumpstarter_exporter.devices.look import LOOK
 from jumpstarter_exporter.hooks.runner import is_in_hook
 from jumpstarter_exporter.serve.board import ServedBoard
 from jumpstarter_exporter.serve.other_processes import (
@@ -31,6 +32,7 @@ from jumpstarter_exporter.serve.other_processes import (
     on_its_host_only,
     served_elsewhere_error,
 )
+from jumpstarter_exporter.session.report import add_looks
 from jumpstarter_exporter.session.selection import CallUse
 from jumpstarter_exporter.session.services import services
 from jumpstarter_exporter.session.session import Session
@@ -201,6 +203,8 @@ class _Host(HostServiceServicer):
         call: ServerCall[host_pb2.ListBoardsRequest, host_pb2.ListBoardsResponse],
     ) -> host_pb2.ListBoardsResponse:
         boards = [_told(self._registry, name) for name in self._registry.names]
+        if call.header(LOOK):
+            await _look(self._registry, boards)
         found = self._registry.discovery
         elsewhere = self._registry.elsewhere
         if self._is_remote:
@@ -378,6 +382,14 @@ async def _board(registry: BoardRegistry, name: str | None, *, is_remote: bool =
     if name not in registry.served:
         raise RpcError(StatusCode.NOT_FOUND, f"this host has no board {shown(name)}; it has {choice}")
     return registry.served[name]
+
+
+async def _look(registry: BoardRegistry, boards: Sequence[host_pb2.Board]) -> None:
+    async with trio.open_nursery() as nursery:
+        for board in boards:
+            served = registry.served.get(board.name)
+            if served is not None:
+                nursery.start_soon(add_looks, board.report, served.devices)
 
 
 def _told(registry: BoardRegistry, name: str) -> host_pb2.Board:

@@ -18,6 +18,7 @@ from jumpstarter_proto.lab.v1.host_grpc import HostServiceStub
 from jumpstarter_proto.rpc import Channel, RpcError, StatusCode, connect_tcp, open_channel
 from jumpstarter_proto.v1.jumpstarter_grpc import ExporterServiceStub
 
+from jumpstarter_exporter.devices.look import LOOK
 from jumpstarter_exporter.serve.host_server import BOARD
 from tests.support.served_host import channel
 
@@ -102,6 +103,19 @@ async def test_every_file_of_the_folder_is_a_board_behind_one_door(host: Host) -
             assert await report(own) == ("", 2)
         assert ends(process) == (0, "")
     assert list(host.socket.parent.rglob("*.sock")) == []
+
+
+async def test_a_list_of_boards_looks_at_their_devices_if_it_is_asked_to(host: Host) -> None:
+    host.write("rpi4", "export: {port: {type: serial.PySerial, config: {url: /dev/ttyNONE, record: false}}}")
+    host.write("rock")
+    with host.running() as (process, _):
+        async with channel(host.socket) as door:
+            for metadata, expected in ([(LOOK, "1")], "missing"), ([], "ready"):
+                request = host_pb2.ListBoardsRequest()
+                listed = await HostServiceStub(door).ListBoards(request, metadata=metadata)
+                [report] = [board.report for board in listed.boards if board.name == "rpi4"]
+                assert report.reports[1].labels["jumpstarter.dev/state"] == expected
+        assert ends(process) == (0, "")
 
 
 async def test_a_file_that_is_broken_disturbs_no_other(host: Host) -> None:

@@ -10,6 +10,7 @@ from jumpstarter_proto.v1 import jumpstarter_pb2
 from jumpstarter_exporter.device_state import State
 from jumpstarter_exporter.devices.inventory import BoardDevices
 from jumpstarter_exporter.devices.layout import TreeLine
+from jumpstarter_exporter.devices.look import look_at
 from jumpstarter_exporter.devices.slot import Slot
 from jumpstarter_exporter.devices.spec import Spec
 from jumpstarter_exporter.driver import Driver
@@ -17,7 +18,7 @@ from jumpstarter_exporter.forwarding import ForwardingDriver
 from jumpstarter_exporter.isolation import isolated
 from jumpstarter_exporter.session.tree import Tree, TreeEntry
 
-__all__ = ["CLIENT", "INTERFACE", "NAME", "REASON", "STATE", "board_reports", "instance_reports"]
+__all__ = ["CLIENT", "INTERFACE", "NAME", "REASON", "STATE", "add_looks", "board_reports", "instance_reports"]
 
 CLIENT = "jumpstarter.dev/client"
 NAME = "jumpstarter.dev/name"
@@ -41,6 +42,14 @@ def instance_reports(tree: Tree) -> list[jumpstarter_pb2.DriverInstanceReport]:
 def board_reports(devices: BoardDevices) -> list[jumpstarter_pb2.DriverInstanceReport]:
     """The same without a session: what is known of a board's devices at any time."""
     return [_known(line, devices.slots) for line in devices.lines]
+
+
+async def add_looks(report: jumpstarter_pb2.GetReportResponse, devices: BoardDevices) -> None:
+    """Add to a report what can be seen of devices that nobody has tried."""
+    looks = {str(uuid): found for uuid, found in (await look_at(devices)).items()}
+    for one in report.reports:
+        if one.uuid in looks:
+            one.labels[STATE], one.labels[REASON] = looks[one.uuid]
 
 
 def _instance(entry: TreeEntry) -> jumpstarter_pb2.DriverInstanceReport:

@@ -19,11 +19,12 @@ from jumpstarter_proto.value import from_value
 
 from jumpstarter_exporter.decorators import ExportKind, summarize
 from jumpstarter_exporter.devices.changes import subscribed
+from jumpstarter_exporter.devices.look import LOOK
 from jumpstarter_exporter.forwarding import ForwardingDriver
 from jumpstarter_exporter.session import bytestreams, dispatch
 from jumpstarter_exporter.session.call_notes import noted, noted_reset
 from jumpstarter_exporter.session.interface_services import InterfaceServices
-from jumpstarter_exporter.session.report import NAME, instance_reports
+from jumpstarter_exporter.session.report import NAME, add_looks, instance_reports
 from jumpstarter_exporter.session.selection import (
     READ_ONLY_USE,
     CallUse,
@@ -75,7 +76,11 @@ class _Exporter(ExporterServiceServicer):
         request: empty_pb2.Empty,
         call: ServerCall[empty_pb2.Empty, jumpstarter_pb2.GetReportResponse],
     ) -> jumpstarter_pb2.GetReportResponse:
-        return report_of(await self._selector.enter(call, READ_ONLY_USE))
+        session = await self._selector.enter(call, READ_ONLY_USE)
+        report = report_of(session)
+        if call.header(LOOK):
+            await add_looks(report, session.tree.devices)
+        return report
 
     async def DriverCall(  # noqa: N802
         self, request: jumpstarter_pb2.DriverCallRequest, call: DriverCall

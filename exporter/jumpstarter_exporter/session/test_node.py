@@ -75,7 +75,7 @@ async def test_parents_open_first_and_close_last_and_unused_devices_stay_closed(
         assert node(tree, "one").is_open
         assert not node(tree, "two").is_open
     assert events == ["open root", "open one", "close one", "close root"]
-    assert node(tree, "one").lifecycle.reason == "not in use yet"
+    assert node(tree, "one").lifecycle.reason == "not in use"
 
 
 @pytest.mark.parametrize(

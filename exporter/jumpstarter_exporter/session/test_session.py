@@ -158,7 +158,7 @@ async def test_report(serve: Serve) -> None:
         "jumpstarter.dev/name": "x",
         "jumpstarter.dev/interface": "example",
         "jumpstarter.dev/state": "ready",
-        "jumpstarter.dev/reason": "not in use yet",
+        "jumpstarter.dev/reason": "not tried yet",
     }
     assert (under.description, dict(under.methods_description)) == ("a device", {"on": "switch it on"})
     assert not top.HasField("description")

@@ -1,0 +1,106 @@
+"""What a list of devices says of those that nobody has tried."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+from google.protobuf import empty_pb2
+
+from jumpstarter_exporter.composite import Composite
+from jumpstarter_exporter.conftest import Serve, User
+from jumpstarter_exporter.devices import look as module
+from jumpstarter_exporter.devices.look import LOOK
+from jumpstarter_exporter.driver import DeviceMissing, Driver, export
+
+
+@dataclass(kw_only=True, eq=False)
+class Port(Driver):
+    client: ClassVar[str] = "example.client.ExampleClient"
+    interface: ClassVar[str] = "example"
+    node: str
+
+    @classmethod
+    def host_nodes(cls, values: Mapping[str, Any]) -> Sequence[str]:
+        return [str(values["node"])]
+
+    async def open(self) -> None:
+        if not Path(self.node).exists():
+            raise DeviceMissing("it is not there")
+
+    @export
+    def use(self) -> None:
+        pass
+
+
+@dataclass(kw_only=True, eq=False)
+class Slow(Port):
+    """Looking at it blocks, as sysfs may."""
+
+    free: threading.Event
+
+    def look_at_hardware(self) -> str:
+        self.free.wait(30)
+        return "it came late"
+
+
+async def seen(user: User, *, looks: bool = True) -> dict[str, tuple[str, str]]:
+    report = await user.exporter.GetReport(empty_pb2.Empty(), metadata=[(LOOK, "1")] if looks else [])
+    return {
+        one.labels["jumpstarter.dev/name"]: (
+            one.labels["jumpstarter.dev/state"],
+            one.labels["jumpstarter.dev/reason"],
+        )
+        for one in report.reports
+        if one.parent_uuid
+    }
+
+
+async def test_a_look_finds_whether_the_hardware_is_there_and_changes_nothing(
+    serve: Serve, tmp_path: Path
+) -> None:
+    there, gone = tmp_path / "there", tmp_path / "gone"
+    there.touch()
+    board = Composite(
+        children={
+            "there": Port(node=str(there)),
+            "gone": Port(node=str(gone)),
+            "usb": Port(node="9-9.9"),
+            "unnamed": Port(node=""),
+        }
+    )
+    async with serve(board) as user:
+        found = await seen(user)
+        assert found == {
+            "there": ("ready", f"not tried yet; there is {there}"),
+            "gone": ("missing", f"there is no {gone}; check the cable"),
+            "usb": ("missing", "there is no USB device 9-9.9; check its cable"),
+            "unnamed": ("ready", "not tried yet"),
+        }
+        untouched = dict.fromkeys(found, ("ready", "not tried yet"))
+        assert await seen(user, looks=False) == untouched, "only who asks is told, and no state has changed"
+        gone.touch()
+        assert (await seen(user))["gone"] == ("ready", f"not tried yet; there is {gone}")
+        await user.call("there", "use")
+        assert (await seen(user))["there"] == ("ready", "")
+
+
+async def test_a_look_that_blocks_hides_no_device(
+    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LOOK_SECONDS", 0.3)
+    free = threading.Event()
+    ports = [Port(node=str(tmp_path / "gone")), Slow(node="", free=free), Port(node=str(tmp_path / "fine"))]
+    board = Composite(children=dict(zip(("gone", "slow", "fine"), ports, strict=True)))
+    try:
+        async with serve(board) as user:
+            for _ in range(2):  # the second time, the thread of the first is still there
+                found = await seen(user)
+                assert len(found) == len(ports)
+                assert found["slow"] == found["fine"] == ("ready", "not tried yet")
+    finally:
+        free.set()
