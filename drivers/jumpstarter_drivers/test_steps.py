@@ -13,6 +13,7 @@ from jumpstarter_client.yamltest.machine import RunOutcome
 from jumpstarter_client.yamltest.reader import read
 from jumpstarter_client.yamltest.run import Runner
 from jumpstarter_client.yamltest.run_events import RunEnded
+from jumpstarter_client.yamltest.variables import as_text
 from jumpstarter_exporter.composite import Composite
 from jumpstarter_exporter.devices.cores import keeping_open, managed_cores
 from jumpstarter_exporter.devices.inventory import BoardDevices
@@ -68,7 +69,7 @@ async def test_power_is_switched_cycled_and_measured(tmp_path: Path) -> None:
     assert ended.outcome is RunOutcome.PASSED, ended.reason
     readings = [step.result for step in ended.steps if step.title.startswith("power.read")]
     assert [reading["current"] > 0 for reading in readings] == [True, False]
-    assert said(ended) == [f"from {readings[0]} to {readings[1]}"]
+    assert said(ended) == [f"from {as_text(readings[0])} to {as_text(readings[1])}"]
 
 
 async def test_storage_is_switched_written_and_read(tmp_path: Path) -> None:

@@ -2,20 +2,70 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import trio
 from jumpstarter_proto.durations import parse_duration
+from jumpstarter_proto.errors import JumpstarterError
 
 from jumpstarter_client.yamltest.steps import StepContext, step
+from jumpstarter_client.yamltest.variables import as_text, plain
 
-__all__ = ["call", "log", "set_variables", "wait"]
+__all__ = ["call", "compare", "log", "set_variables", "wait"]
+
+UNSET = "\0"
+"""In the place of a value that may be null."""
 
 
 @step
-async def log(context: StepContext, text: str) -> None:
-    """Write a line into the report."""
-    context.say(text)
+async def log(context: StepContext, text: Any) -> None:
+    """Write a line into the report; a value that is not a text is written as JSON."""
+    context.say(as_text(text))
+
+
+@step
+async def compare(  # noqa: PLR0917 - the keys of the step
+    context: StepContext,
+    value: Any,
+    equals: Any = UNSET,
+    contains: Any = UNSET,
+    matches: str | None = None,
+    above: float | None = None,
+    below: float | None = None,
+) -> None:
+    """Compare a value: all conditions that are given must hold. `matches` is a regular expression for its text."""
+    found, said = plain(value), as_text(value)
+    if equals is UNSET and contains is UNSET and matches is None and above is None and below is None:
+        raise JumpstarterError("nothing to compare with; give equals, contains, matches, above or below")
+    if equals is not UNSET and found != plain(equals):
+        raise JumpstarterError(f"it is {said}, and not {as_text(equals)}")
+    if contains is not UNSET:
+        parts = found if isinstance(found, list | dict) else said
+        wanted = plain(contains) if isinstance(found, list) else as_text(contains)
+        if wanted not in parts:
+            raise JumpstarterError(f"it is {said}, which does not contain {as_text(contains)}")
+    if matches is not None:
+        try:
+            is_match = re.search(matches, said) is not None
+        except re.error as error:
+            raise JumpstarterError(f"matches is not a regular expression: {error}") from None
+        if not is_match:
+            raise JumpstarterError(f"it is {said}, which does not match {matches}")
+    if above is not None or below is not None:
+        number = _number(value)
+        if above is not None and not number > above:
+            raise JumpstarterError(f"it is {said}, which is not above {as_text(above)}")
+        if below is not None and not number < below:
+            raise JumpstarterError(f"it is {said}, which is not below {as_text(below)}")
+
+
+def _number(value: Any) -> float:
+    """A number, also one in the output of a command."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise JumpstarterError(f"it is {as_text(value)}, which is not a number") from None
 
 
 @step(seconds=24 * 3600)

@@ -192,10 +192,10 @@ class _Reader:
                 there = {**self._known, **dict.fromkeys(self._captured)}
                 raise document.error(where, str(UnknownVariableError(name, there)))
         if not self._captured.intersection(names(given)):
-            arguments = step.arguments(document, substitute(given, self._known), where)
+            arguments = step.arguments(document, given, where, self._known)
             self._check_files(step, arguments, where)
         else:
-            step.arguments(document, given, where, types=False)
+            step.arguments(document, given, where, None)
         device = data.get("device")
         if device is not None and not step.interface:
             raise document.error((*place, "device"), f"{step.name} needs no device; leave it out")

@@ -42,7 +42,7 @@ from jumpstarter_client.yamltest.run_events import (
     StepSaid,
     StepStarted,
 )
-from jumpstarter_client.yamltest.variables import UnknownVariableError, substitute
+from jumpstarter_client.yamltest.variables import UnknownVariableError, as_text, substitute
 
 __all__ = ["CLEANUP_SECONDS", "Runner"]
 
@@ -318,7 +318,7 @@ class Runner:
     async def _attempt(self, call: StepCall, context: _Context, node: Node | None) -> object:
         step, document = call.step, self._test.document
         place = (*call.place, step.name)
-        arguments = step.arguments(document, substitute(call.given, context.variables), place)
+        arguments = step.arguments(document, call.given, place, context.variables)
         leading = (node.client, context) if node else (context,)
         context.seconds = call.seconds
         # A step that knows its limit fails with a better message.
@@ -331,7 +331,7 @@ class Runner:
 
 def _title(call: StepCall, variables: dict[str, Any]) -> str:
     try:
-        title = " ".join(str(substitute(call.title, variables)).split())
+        title = " ".join(as_text(substitute(call.title, variables)).split())
     except UnknownVariableError:
         return call.title  # the step reports the error itself
     return title if len(title) <= 80 else f"{title[:77]}..."

@@ -26,6 +26,7 @@ from jumpstarter_proto import driver_packages
 from jumpstarter_proto.yaml_files import Document, PathInFile, check_value, nearest
 
 from jumpstarter_client.base import DriverClient
+from jumpstarter_client.yamltest.variables import substitute
 
 if TYPE_CHECKING:
     from jumpstarter_client.console.expect import Expect
@@ -100,15 +101,21 @@ class StepType:
         return fields[0].encode_name if fields else None
 
     def arguments(
-        self, document: Document, given: Any, path: PathInFile, *, types: bool = True
+        self, document: Document, given: Any, path: PathInFile, variables: Mapping[str, Any] | None
     ) -> dict[str, Any]:
-        """Check and convert the value of this step in a test. Without `types`, only the keys are checked.
+        """Check and convert the value of this step in a test, with the values of `variables`.
+
+        Without variables, only the keys are checked.
 
         Raises:
             ConfigError: a key is unknown or missing, or has the wrong type.
+            UnknownVariableError: a variable is not set.
         """
         fields = {field.encode_name: field for field in msgspec.structs.fields(self.keys)}
         given, place = self.spelled_out(document, given, path)
+        types = variables is not None
+        if variables is not None:  # only now: a variable whose value is a mapping is the value of one key
+            given = substitute(given, variables)
         for key in given:
             if key not in fields:
                 raise document.error(place(key), f"{self.name} has no key {key!r}; {nearest(key, fields)}")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
 import trio.testing
+import yaml
 from jumpstarter_proto.errors import ExitCode
 from jumpstarter_proto.rpc import RpcError, StatusCode
 
@@ -116,8 +119,77 @@ always:
 """
     run = Run(root, tmp_path / "a.yaml", text)
     ended = await run.run()
-    assert [one.said for one in ended.steps] == [(), ("it is {'volts': 5.0}",), ("it was {'volts': 5.0}",)]
+    assert [one.said for one in ended.steps] == [(), ('it is {"volts": 5}',), ('it was {"volts": 5}',)]
     assert [one.line for one in ended.steps] == [4, 6, 8]
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        (5, "5", 5),
+        (4.5, "4.5", "."),
+        (True, "true", True),
+        (None, "null", None),
+        ("a: b", "a: b", ":"),
+        ([1, "x"], '[1, "x"]', 1),
+        ({"volts": 5, "states": ["on", None]}, '{"states": ["on", null], "volts": 5}', "volts"),
+    ],
+)
+async def test_a_captured_value_of_any_type_can_be_logged_compared_and_put_into_text(
+    root: DriverClient, exporter: FakeExporter, tmp_path: Path, case: tuple[Any, str, Any]
+) -> None:
+    value, text, part = case
+    exporter.methods["measure"] = lambda: value
+    steps = [
+        {"call": {"device": "rpi4.power", "method": "measure"}, "capture": "what"},
+        {"log": "${what}"},
+        {"log": "it is ${what}"},
+        {"compare": {"value": "${what}", "equals": value}},
+        {"compare": {"value": "${what}", "matches": f"^{re.escape(text)}$", "contains": part}},
+        {"compare": {"value": "${what}", "equals": "another"}},
+    ]
+    ended = await Run(root, tmp_path / "a.yaml", yaml.safe_dump({"steps": steps})).run()
+    assert [one.outcome for one in ended.steps] == [RunOutcome.PASSED] * 5 + [RunOutcome.FAILED]
+    assert [one.said for one in ended.steps[1:3]] == [(text,), (f"it is {text}",)]
+    assert f"it is {text}, and not another" in ended.reason
+
+
+async def test_a_part_of_a_captured_value_can_be_compared(
+    root: DriverClient, exporter: FakeExporter, tmp_path: Path
+) -> None:
+    exporter.methods["measure"] = lambda: {"volts": 5.1, "states": ["on", "off"]}
+    text = """
+steps:
+  - call: {device: rpi4.power, method: measure}
+    capture: what
+  - compare: {value: "${what.volts}", above: 4.9, below: 5.2}
+  - log: ${what.states.1}, ${what.volts} V
+  - compare: {value: "${what.volts}", above: 5.1}
+"""
+    ended = await Run(root, tmp_path / "a.yaml", text).run()
+    assert ended.steps[2].said == ("off, 5.1 V",)
+    assert (ended.outcome, "it is 5.1, which is not above 5.1" in ended.reason) == (RunOutcome.FAILED, True)
+    ended = await Run(root, tmp_path / "a.yaml", text.replace("states.1", "states.7")).run()
+    assert "the variable 'what.states.7' is not set; there are 0, 1" in ended.reason
+
+
+@pytest.mark.parametrize(
+    ("step", "reason"),
+    [
+        ("{value: 1}", "nothing to compare with; give equals, contains, matches, above or below"),
+        ("{value: [1], contains: 2}", "it is [1], which does not contain 2"),
+        ("{value: abc, matches: '^b'}", "it is abc, which does not match ^b"),
+        ("{value: abc, matches: '('}", "matches is not a regular expression"),
+        ("{value: '7', below: 7}", "it is 7, which is not below 7"),
+        ("{value: abc, above: 7}", "it is abc, which is not a number"),
+        ("{value: 1, equals: null}", "it is 1, and not null"),
+    ],
+)
+async def test_a_comparison_that_fails_says_why(
+    root: DriverClient, tmp_path: Path, step: str, reason: str
+) -> None:
+    ended = await Run(root, tmp_path / "a.yaml", f"steps: [{{compare: {step}}}]").run()
+    assert (ended.outcome, reason in ended.reason) == (RunOutcome.FAILED, True), ended.reason
 
 
 async def test_an_interruption_goes_on_to_the_clean_up_and_another_one_leaves_that_too(

@@ -1,14 +1,20 @@
-"""Replaces `${name}` in tests. `$${` stands for `${`; a single `$` has no meaning."""
+"""Replaces `${name}` in tests. `$${` stands for `${`; a single `$` has no meaning.
+
+`${name.key}` is a part of a variable that is a mapping or a list.
+"""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-__all__ = ["UnknownVariableError", "names", "substitute"]
+import msgspec
 
-_REFERENCE = re.compile(r"\$(\$\{)|\$\{\s*([A-Za-z_][\w-]*)\s*\}")
+__all__ = ["UnknownVariableError", "as_text", "names", "plain", "substitute"]
+
+_REFERENCE = re.compile(r"\$(\$\{)|\$\{\s*([A-Za-z_][\w-]*)((?:\.[\w-]+)*)\s*\}")
 
 
 class UnknownVariableError(ValueError):
@@ -52,11 +58,41 @@ def names(value: Any) -> Iterator[str]:
 def _text(text: str, variables: Mapping[str, Any]) -> Any:
     whole = _REFERENCE.fullmatch(text)
     if whole and whole[2]:
-        return _look_up(whole[2], variables)
-    return _REFERENCE.sub(lambda found: found[1] or str(_look_up(found[2], variables)), text)
+        return _look_up(whole[2], whole[3], variables)
+    return _REFERENCE.sub(lambda found: found[1] or as_text(_look_up(found[2], found[3], variables)), text)
 
 
-def _look_up(name: str, variables: Mapping[str, Any]) -> Any:
+def _look_up(name: str, keys: str, variables: Mapping[str, Any]) -> Any:
     if name not in variables:
         raise UnknownVariableError(name, variables)
-    return variables[name]
+    found = variables[name]
+    for key in keys.split(".")[1:]:
+        parts = plain(found)
+        if isinstance(parts, list):
+            parts = {str(index): part for index, part in enumerate(parts)}
+        if not isinstance(parts, dict) or key not in parts:
+            raise UnknownVariableError(f"{name}{keys}", parts if isinstance(parts, dict) else {})
+        found = parts[key]
+    return found
+
+
+def plain(value: Any) -> Any:
+    """Convert a value, such as the result of a step, to the types of YAML; an unknown type becomes its text."""
+    found = msgspec.to_builtins(value, str_keys=True, enc_hook=str)
+    return _with_integers(found)
+
+
+def _with_integers(value: Any) -> Any:
+    """Numbers that came over the wire are floating-point numbers."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, list | tuple):
+        return [_with_integers(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _with_integers(item) for key, item in value.items()}
+    return value
+
+
+def as_text(value: Any) -> str:
+    """Return a value as it would be written in a test: texts as they are, everything else as JSON."""
+    return value if isinstance(value, str) else json.dumps(plain(value), ensure_ascii=False, sort_keys=True)
