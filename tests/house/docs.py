@@ -9,6 +9,8 @@ run in order in one empty directory that is also $HOME, with the scripts of this
   one in each run: another run beside this one, or anybody's program, may have that.
 - `python`: a program of its own; it must succeed.
 - any other language, marked `<!-- test file=NAME -->`: its text is written to that file.
+
+Blocks with another word than `test` belong to one test that needs more than this environment (`run_as_one`).
 """
 
 from __future__ import annotations
@@ -22,12 +24,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 BLOCK = re.compile(
-    r"^(?P<indent> *)<!-- test(?: file=(?P<file>\S+))? -->\n+"
+    r"^(?P<indent> *)<!-- (?P<mark>\w+)(?: file=(?P<file>\S+))? -->\n+"
     r"(?P=indent)```(?P<language>\w+)[^\n]*\n(?P<body>.*?)^(?P=indent)```$",
     re.MULTILINE | re.DOTALL,
 )
@@ -51,10 +54,12 @@ class Block:
     line: int
 
 
-def blocks(text: str) -> list[Block]:
-    """The marked blocks of a Markdown text, in order."""
+def blocks(text: str, mark: str = "test") -> list[Block]:
+    """The blocks of a Markdown text with that mark, in order."""
     found = []
     for match in BLOCK.finditer(text):
+        if match["mark"] != mark:
+            continue
         indent = match["indent"]
         body = "\n".join(line.removeprefix(indent) for line in match["body"].splitlines()) + "\n"
         found.append(Block(match["language"], body, match["file"], text.count("\n", 0, match.start()) + 1))
@@ -69,6 +74,32 @@ def run(document: Path, home: Path) -> int:
             _run_block(block, home)
         except DocumentError as error:
             raise DocumentError(f"{document}:{block.line}: {error}") from None
+    return len(found)
+
+
+def run_as_one(
+    document: Path,
+    home: Path,
+    mark: str,
+    environment: Mapping[str, str] | None = None,
+    afterwards: Sequence[str] = (),
+) -> int:
+    """Run the blocks with that mark, and say how many there were; all consoles are one bash.
+
+    So what one starts in the background serves the next. `afterwards` are commands that run there as the last ones.
+    The `environment` replaces that of other blocks. DocumentError names the document.
+    """
+    found = blocks(with_free_ports(document.read_text()), mark)
+    assert found, f"{document} has no blocks with the mark {mark}"
+    for block in found:
+        if block.file:
+            _run_block(block, home)
+    consoles = "".join(block.body for block in found if not block.file and block.language == "console")
+    last = "".join(f"$ {command}\n" for command in afterwards)
+    try:
+        _run_console(consoles + last, home, environment, TIMEOUT * len(found))
+    except DocumentError as error:
+        raise DocumentError(f"{document}: {error}") from None
     return len(found)
 
 
@@ -95,10 +126,12 @@ def _run_block(block: Block, home: Path) -> None:
         raise DocumentError(f"nothing knows how to run a {block.language!r} block; give it a file=NAME")
 
 
-def _run_console(body: str, home: Path) -> None:
+def _run_console(
+    body: str, home: Path, environment: Mapping[str, str] | None = None, timeout: float | None = None
+) -> None:
     commands = _commands(body)
     script = "set -euo pipefail\n" + "".join(f"{command}\nprintf '{SEPARATOR}'\n" for command, _ in commands)
-    outputs = _execute(["bash", "-c", script], home).split(SEPARATOR)
+    outputs = _execute(["bash", "-c", script], home, environment, timeout).split(SEPARATOR)
     for (command, shown), output in zip(commands, outputs, strict=False):
         if shown and not matches(shown, output):
             raise DocumentError(f"`{command}` printed\n{output}\nbut the document shows\n{shown}")
@@ -124,8 +157,14 @@ def matches(shown: str, output: str) -> bool:
     return re.fullmatch(pattern, output.strip(), re.DOTALL) is not None
 
 
-def _execute(command: list[str], home: Path) -> str:
-    environment = {
+def _execute(
+    command: list[str],
+    home: Path,
+    environment: Mapping[str, str] | None = None,
+    timeout: float | None = None,
+) -> str:
+    timeout = TIMEOUT if timeout is None else timeout
+    environment = environment or {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "HOME": str(home),
         "XDG_RUNTIME_DIR": str(home),
@@ -146,7 +185,7 @@ def _execute(command: list[str], home: Path) -> str:
             start_new_session=True,
         )
         try:
-            status = process.wait(TIMEOUT)
+            status = process.wait(timeout)
         except subprocess.TimeoutExpired:
             status = -1
             _ask(process)
@@ -156,7 +195,7 @@ def _execute(command: list[str], home: Path) -> str:
         output.seek(0)
         text = output.read()
     if status != 0:
-        why = f"did not end within {TIMEOUT:.0f} s" if status == -1 else f"exited with {status}"
+        why = f"did not end within {timeout:.0f} s" if status == -1 else f"exited with {status}"
         raise DocumentError(f"{shlex.join(command)} {why}:\n{text}")
     return text
 

@@ -49,6 +49,22 @@ def test_blocks_share_a_home_and_files(tmp_path: Path) -> None:
     assert docs.run(document(tmp_path, text), tmp_path) == 3
 
 
+def test_blocks_with_another_mark_are_one_bash_for_a_test_of_their_own(tmp_path: Path) -> None:
+    page = document(
+        tmp_path,
+        "<!-- moved file=name -->\n```text\nrpi4\n```\n"
+        "<!-- test -->\n```console\n$ false\n```\n"
+        "<!-- moved -->\n```console\n$ sleep 600 & X=$(cat name)\n```\n"
+        "<!-- moved -->\n```console\n$ kill %1; echo $X $Y\nrpi4 y\n```\n",
+    )
+    environment = {"PATH": os.environ["PATH"], "Y": "y"}
+    assert docs.run_as_one(page, tmp_path, "moved", environment, ["test $X = rpi4"]) == 3
+    with pytest.raises(docs.DocumentError, match=r"(?s)doc.md: `kill.*the document shows"):
+        docs.run_as_one(page, tmp_path, "moved", environment | {"Y": "n"})
+    with pytest.raises(docs.DocumentError, match=r"(?s)doc.md: .*exited with 3"):
+        docs.run_as_one(page, tmp_path, "moved", environment, ["exit 3"])
+
+
 @pytest.mark.parametrize(
     ("body", "complaint"),
     [
