@@ -25,8 +25,16 @@ class Module:
     name: str
 
     @cached_property
+    def text(self) -> str:
+        return self.path.read_text()
+
+    @cached_property
     def tree(self) -> ast.Module:
-        return ast.parse(self.path.read_text(), str(self.path))
+        return ast.parse(self.text, str(self.path))
+
+    def mentions(self, *words: str) -> bool:
+        """Whether any stands in the text: asked first, as parsing all files takes seconds of a processor."""
+        return any(word in self.text for word in words)
 
     @property
     def is_test(self) -> bool:
@@ -46,7 +54,7 @@ class Module:
 
         `from a import b` gives `a` and `a.b`, since b may be a module.
         """
-        return {name for node in ast.walk(self.tree) for name in self.names(node)}
+        return {name for node in statements(self.tree) for name in self.names(node)}
 
     def names(self, node: ast.AST) -> Iterator[str]:
         """What one import statement names, absolute; nothing for other statements."""
@@ -60,6 +68,19 @@ class Module:
                 base = f"{above}.{base}" if base else above
             yield base
             yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def statements(tree: ast.Module) -> Iterator[ast.AST]:
+    """All statements, also inside functions, without what they consist of."""
+    waiting: list[ast.AST] = [tree]
+    while waiting:
+        inner = [
+            one
+            for one in ast.iter_child_nodes(waiting.pop())
+            if isinstance(one, ast.stmt | ast.ExceptHandler | ast.match_case)
+        ]
+        yield from inner
+        waiting += inner
 
 
 def modules(package: str) -> list[Module]:

@@ -75,6 +75,7 @@ def test_only_the_rpc_package_knows_http2() -> None:
             {name.partition(".")[0] for name in module.imports()} & (HTTP2 - may_import(module.name))
         )
         for module in all_modules()
+        if module.mentions(*HTTP2)
         if not module.is_test and not module.name.startswith("jumpstarter_proto.rpc")
     }
     assert {name: found for name, found in around.items() if found} == {}

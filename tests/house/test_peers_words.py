@@ -30,7 +30,7 @@ def test_yaml_is_read_within_bounds() -> None:
     found = [
         f"{module.name}:{line}"
         for module in written()
-        if not module.name.startswith("jumpstarter_proto.yaml_files")
+        if module.mentions("yaml.") and not module.name.startswith("jumpstarter_proto.yaml_files")
         for call, line in calls(module)
         if call in readers
     ]
@@ -114,7 +114,7 @@ def test_what_names_a_file_goes_through_safe_name() -> None:
     found = [
         f"{module.name}:{line}: {part}"
         for module in written()
-        if module.imports() & {"pathlib", "os.path"} or "os.path" in module.path.read_text()
+        if module.mentions("pathlib", "os.path")
         for part, line in joined(module)
         if (module.name, part) not in OWN_NAMES and not part.isupper() and part not in NUMBERS
     ]
@@ -150,7 +150,7 @@ def test_terminals_are_written_to_by_terminal() -> None:
     found = [
         f"{module.name}:{line}: {what}"
         for module in written()
-        if module.name not in BYTES_AS_THEY_CAME
+        if module.name not in BYTES_AS_THEY_CAME and module.mentions("print(", ".write", "safe_dump")
         for what, line in outputs(module)
     ]
     assert found == [], "use jumpstarter_proto.terminal: print_line, print_text and the like"

@@ -9,12 +9,11 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 
-def _trees() -> dict[str, ast.Module]:
+def _texts() -> dict[str, str]:
     listed = subprocess.run(
         ["git", "ls-files", "-z", "*.py"], cwd=ROOT, check=True, capture_output=True, text=True
     )
-    texts = {name: (ROOT / name).read_text() for name in listed.stdout.split("\0")[:-1]}
-    return {name: ast.parse(text) for name, text in texts.items() if "pytest" in text}
+    return {name: (ROOT / name).read_text() for name in listed.stdout.split("\0")[:-1]}
 
 
 def _skips(tree: ast.Module) -> set[str]:
@@ -29,11 +28,16 @@ def _skips(tree: ast.Module) -> set[str]:
 
 
 def test_no_async_function_skips_a_test() -> None:
-    trees = _trees()
+    texts = _texts()
+    trees = {file: ast.parse(text) for file, text in texts.items() if "pytest.skip(" in text}
     skips = {(Path(file).stem, name) for file, tree in trees.items() for name in _skips(tree)}
     assert ("umockdev", "require_umockdev") in skips
+    words = {"pytest.skip(", *(name for _, name in skips)}
     found = []
-    for file, tree in trees.items():
+    for file, text in texts.items():
+        if "async def" not in text or not any(word in text for word in words):
+            continue  # parsing all files takes seconds of a processor
+        tree = trees.get(file) or ast.parse(text)
         names = _skips(tree) | {"pytest.skip"}
         for node in ast.walk(tree):
             if isinstance(node, ast.ImportFrom) and node.module:

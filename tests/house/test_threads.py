@@ -23,7 +23,7 @@ def test_a_driver_takes_no_thread_from_the_whole_exporter() -> None:
         f"{module.name}:{node.lineno}"
         for module in all_modules()
         if module.name.startswith("jumpstarter_drivers.") and not module.is_test
-        if module.name not in AT_THE_USER
+        if module.name not in AT_THE_USER and module.mentions("to_thread")
         for node in ast.walk(module.tree)
         if isinstance(node, ast.Call)
         and ast.unparse(node.func).endswith("to_thread.run_sync")
@@ -38,6 +38,7 @@ def test_no_limit_of_threads_is_shared_by_the_boards_of_a_host() -> None:
         f"{module.name}:{node.lineno}"
         for module in all_modules()
         if module.name.startswith(("jumpstarter_drivers.", "jumpstarter_exporter.")) and not module.is_test
+        if module.mentions("CapacityLimiter")
         for node in module.tree.body
         if isinstance(node, ast.Assign | ast.AnnAssign)
         and "CapacityLimiter" in ast.unparse(node)

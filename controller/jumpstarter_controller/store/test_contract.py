@@ -134,20 +134,30 @@ class Delays:
         self._store = store
         self._random = random.Random(2)
         self._late: dict[type[Record], list[StoreEvent]] = {}
+        self._cursor: Cursor = None
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._store, name)
 
     def watch(self, cursor: Cursor, seconds: float) -> WatchResult:
+        self._begin(cursor)
         seen = self._store.watch(cursor, 0 if self._late else seconds)
+        self._cursor = seen.cursor
         for event in seen.events:
             self._late.setdefault(event.ref[0], []).append(event)
         told = [kind for kind in self._late if self._random.random() < 0.5]
         return replace(seen, events=[event for kind in told for event in self._late.pop(kind)])
 
     def newer(self, cursor: Cursor, kinds: Collection[type[Record]]) -> Sequence[StoreEvent]:
+        self._begin(cursor)
         late = [event for kind in kinds for event in self._late.get(kind, [])]
         return [*late, *self._store.newer(cursor, kinds)]
+
+    def _begin(self, cursor: Cursor) -> None:
+        """A reader that comes anew, from a snapshot, is told nothing older than that."""
+        if cursor != self._cursor:
+            self._late.clear()
+            self._cursor = cursor
 
 
 @contextmanager
@@ -285,11 +295,17 @@ class Contract(RuleBasedStateMachine):
         else:
             assert not wrong, "something was written over what was not known"
             assert len(done) == len(changes)
-        for change, outcome, (_, after) in zip(changes, done, expected, strict=True):
-            if outcome is not None:
-                assert change.ref not in wrong
-                self._take([change], [outcome], after)
-                self._learn(handle, change.ref)
+        made = [
+            (outcome, change, after)
+            for change, outcome, (_, after) in zip(changes, done, expected, strict=True)
+            if outcome is not None
+        ]
+        for outcome, change, after in sorted(
+            made, key=lambda one: one[0].age
+        ):  # in whichever order they were made
+            assert change.ref not in wrong
+            self._take([change], [outcome], after)
+            self._learn(handle, change.ref)
 
     def _found(self, store: Store, change: Change) -> Written | None:
         """What came of a change of which the store does not know it; None: nothing."""
