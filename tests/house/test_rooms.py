@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
 import importlib
 import inspect
+import re
 import tomllib
 from pathlib import Path
 
