@@ -51,6 +51,7 @@ class FakeExporter(ExporterServiceServicer):
     def __init__(self) -> None:
         self.reports = list(ONE_BOARD)
         self.labels: dict[str, str] = {}
+        self.motd = ""
         self.refusal: RpcError | None = None
         self.methods: dict[str, Callable[..., Any]] = {"on": lambda: None, "off": lambda: None}
         self.called: list[tuple[str, str, list[object]]] = []
@@ -64,7 +65,7 @@ class FakeExporter(ExporterServiceServicer):
     async def GetReport(self, request: empty_pb2.Empty, call: object) -> jumpstarter_pb2.GetReportResponse:  # noqa: N802
         if self.refusal is not None:
             raise self.refusal
-        return jumpstarter_pb2.GetReportResponse(labels=self.labels, reports=self.reports)
+        return jumpstarter_pb2.GetReportResponse(labels=self.labels, reports=self.reports, motd=self.motd)
 
     async def DriverCall(  # noqa: N802
         self, request: jumpstarter_pb2.DriverCallRequest, call: object

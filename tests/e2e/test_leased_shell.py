@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -292,6 +293,61 @@ def test_a_terminal_is_greeted_warned_and_hung_up(lab: Lab, shell: str) -> None:
     terminal.close()
     assert terminal.exitstatus == 8
     assert lab.leases(ann) == {}
+
+
+@pytest.mark.parametrize("shell", ["dash", "bash", "zsh", "fish"])
+def test_the_prompt_follows_the_end_of_the_lease(lab: Lab, shell: str, tmp_path: Path) -> None:
+    program = shutil.which(shell)
+    if program is None:
+        pytest.skip(f"missing: {shell}; apt install {shell}")
+    (tmp_path / ".local" / "share" / "fish" / "generated_completions").mkdir(parents=True)
+    (tmp_path / ".zshrc").touch()
+    lab.exporter("one")
+    ann = lab.client("ann")
+    terminal = pexpect.spawn(
+        str(exporters.scripts() / "jumpstarter"),
+        ["shell", "-l", "board=rpi4", "--duration", "2d", "--client", str(ann)],
+        env={**os.environ, **lab.environment, "TERM": "dumb", "SHELL": program, "HOME": str(tmp_path)},
+        encoding="utf-8",
+        dimensions=(24, 200),
+        timeout=LIMIT,
+    )
+    terminal.expect(r"⚡jumpstarter one until (\d{4}-\d\d-\d\d \d\d:\d\d) ")
+    before = str(terminal.match[1])
+    terminal.sendline("jumpstarter lease extend 2d")
+    lab.until(lambda: (terminal.sendline("") > 0) and _end_in(terminal) > before)
+    terminal.sendline("exit")
+    terminal.expect(pexpect.EOF)
+    terminal.close()
+
+
+def _end_in(terminal: pexpect.spawn[str]) -> str:
+    terminal.expect(r"⚡jumpstarter one until (\d{4}-\d\d-\d\d \d\d:\d\d) ")
+    return str(terminal.match[1])
+
+
+def test_a_lease_that_a_shell_uses_is_not_released_without_its_name(lab: Lab) -> None:
+    lab.exporter("one")
+    ann = lab.client("ann")
+    for words in (("-l", "board=rpi4"), ("-l", "board=rpi4", "--duration", "1h")):
+        is_own = "--duration" not in words
+        if is_own:  # one that `lease create` made, and that the shell uses
+            lab.ok("lease", "create", *words, "--client", ann)
+        shell = Reader(lab.start("shell", *words, "--client", ann, "--", "sh", "-c", go_on(lab)))
+        until_it_runs(lab, shell.process)
+        [name] = lab.leases(ann)
+        code, sentence = lab.refused("lease", "release", "--client", ann)
+        assert code == 2
+        why = "a command on this machine uses your only lease" if is_own else "was not created by"
+        assert why in sentence
+        assert sentence.rstrip().endswith(f"to release it, name it: jumpstarter lease release {name[-8:]}")
+        (lab.home / "go").touch()
+        assert shell.end()[0] == 0, shell.text
+        if is_own:
+            assert lab.ok("lease", "release", "--client", ann) == f"{name} is released\n"
+        lab.until(lambda: lab.status("one") == "AVAILABLE")
+        for file in ("go", "runs"):
+            (lab.home / file).unlink()
 
 
 @pytest.mark.clock_rate(5)

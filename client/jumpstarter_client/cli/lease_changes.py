@@ -28,6 +28,7 @@ from jumpstarter_client.cli.options import GlobalOptions
 from jumpstarter_client.command_errors import UsageError
 from jumpstarter_client.controller.controller_client import is_not_found, short_name, translate_errors
 from jumpstarter_client.errors import NotFoundError
+from jumpstarter_client.lease.own_leases import releasable_lease
 from jumpstarter_client.times import TimeFormatError, parse_duration, parse_time
 
 if TYPE_CHECKING:
@@ -180,7 +181,11 @@ async def _release_one(calls: ControllerCalls, controller: ControllerClient, nam
         except RpcError as error:
             if not is_not_found(error):
                 raise
-    found = short_name((await named_lease(calls, controller, name)).name)
+    if name:
+        lease = await named_lease(calls, controller, name)
+    else:
+        lease = await releasable_lease(calls, controller)
+    found = short_name(lease.name)
     await calls.delete_lease(found)
     return found
 

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 from contextlib import ExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from google.protobuf import empty_pb2
@@ -20,17 +19,19 @@ from jumpstarter_proto.v1.jumpstarter_grpc import ExporterServiceStub
 
 from jumpstarter_client.blocking import PortalThread
 from jumpstarter_client.cli.options import GlobalOptions, take_name
+from jumpstarter_client.cli.shell_prompt import ShellPrompt
 from jumpstarter_client.command_errors import UsageError
 from jumpstarter_client.connections.connect import open_host
 from jumpstarter_client.connections.local_use import hold_board
 from jumpstarter_client.status_line import print_message
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from jumpstarter_proto.rpc import Caller
 
     from jumpstarter_client.lease.board import ReadyBoard
+    from jumpstarter_client.lease.monitor import LeaseMonitor
 
 __all__ = ["shell"]
 
@@ -65,8 +66,9 @@ def shell(arguments: list[str], options: GlobalOptions) -> int:
         environment = dict(_with_j(os.environ), JUMPSTARTER_HOST=host, _JMP_SUPPRESS_DRIVER_WARNINGS="1")
         if options.board:
             environment["JUMPSTARTER_BOARD"] = options.board
-        greeting = ""
+        name, greeting = options.board or "", ""
         if boards:
+            name = boards[0].lease.exporter
             environment |= _lease_environment(boards[0], portal.call(boards[0].labels))
             greeting = "" if command else portal.call(_greeting, boards[0].channel)
         else:
@@ -74,6 +76,7 @@ def shell(arguments: list[str], options: GlobalOptions) -> int:
             client = stack.enter_context(portal.context(hold_board(host, options.board, print_message)))
             if client.name:
                 environment["JMP_EXPORTER"] = client.name
+                name = name or client.name
             greeting = "" if command else portal.call(_greeting, client.connection.channel)
             if host.startswith("/"):
                 # The exporter of this machine is trusted: its owner can run any code here.
@@ -82,7 +85,12 @@ def shell(arguments: list[str], options: GlobalOptions) -> int:
             print_text(f"{greeting}\n")
             sys.stdout.flush()
         with RunFolder("jumpstarter-shell-") as folder:
-            code = child.run(command or _interactive(folder, environment), environment)
+            if not command:
+                prompt = ShellPrompt(folder, name)
+                if boards:
+                    portal.call(_follow_end, boards[0].monitor, prompt.show)
+                command = prompt.command(environment)
+            code = child.run(command, environment)
     return ExitCode.LEASE_ENDED if child.lease_has_ended else code
 
 
@@ -93,6 +101,12 @@ async def _greeting(channel: Caller) -> str:
     except RpcError:
         return ""
     return report.motd[:MAX_GREETING]
+
+
+async def _follow_end(monitor: LeaseMonitor, show: Callable[[float | None], None]) -> None:
+    """Show the time until the lease ends now, and whenever its end changes."""
+    monitor.on_end_changed = show
+    show(monitor.seconds_left)
 
 
 def _lease_environment(board: ReadyBoard, labels: dict[str, str]) -> dict[str, str]:
@@ -179,28 +193,3 @@ class _Child:
             for number, handler in before.items():
                 signal.signal(number, handler)
         return code if code >= 0 else 128 - code
-
-
-PROMPT = "⚡jumpstarter"
-
-
-def _interactive(folder: Path, environment: dict[str, str]) -> list[str]:
-    """Return the command line of the user's shell, with its usual settings and a prompt of `jumpstarter shell`."""
-    program = os.environ.get("SHELL") or "/bin/sh"
-    kind = os.path.basename(program)
-    if kind == "bash":
-        settings = folder / "bashrc"
-        settings.write_text(f'[ -f ~/.bashrc ] && . ~/.bashrc\nPS1="{PROMPT} ${{PS1}}"\n')
-        return [program, "--rcfile", str(settings), "-i"]
-    if kind == "zsh":
-        home = os.environ.get("ZDOTDIR", os.path.expanduser("~"))
-        (folder / ".zshrc").write_text(
-            f'[ -f "{home}/.zshrc" ] && . "{home}/.zshrc"\nPROMPT="{PROMPT} ${{PROMPT}}"\n'
-        )
-        environment["ZDOTDIR"] = str(folder)
-        return [program, "-i"]
-    if kind == "fish":
-        setting = f'functions -c fish_prompt _old; function fish_prompt; echo -n "{PROMPT} "; _old; end'
-        return [program, "--init-command", setting]
-    environment["PS1"] = f"{PROMPT} $ "
-    return [program]

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pexpect
@@ -14,6 +15,7 @@ import pytest
 from jumpstarter_proto.rpc import RpcError, StatusCode
 
 from jumpstarter_client.cli.conftest import SCRIPTS, process
+from jumpstarter_client.cli.shell_prompt import prompt_text
 from jumpstarter_client.conftest import FakeExporter
 
 SECONDS = 60
@@ -149,12 +151,15 @@ def test_an_interactive_shell_has_its_users_settings_and_a_prompt_that_says_wher
     monkeypatch.delenv("ZDOTDIR", raising=False)
     # fish reads all manual pages in the background where this is not there.
     (tmp_path / ".local" / "share" / "fish" / "generated_completions").mkdir(parents=True)
+    lab.motd = "mind the fan"
+    lab.labels["jumpstarter.dev/name"] = "rpi4$(touch x)%n"
     for settings in (".bashrc", ".zshrc"):
         (tmp_path / settings).write_text("alias greet='echo hello from settings'\n")
     with pexpect.spawn(
         str(SCRIPTS / "jumpstarter"), ["shell"], timeout=SECONDS, encoding="utf-8"
     ) as terminal:
-        terminal.expect("⚡jumpstarter")
+        terminal.expect("mind the fan\r\n")
+        terminal.expect_exact("⚡jumpstarter rpi4__touch_x__n ")
         terminal.sendline(f"{SCRIPTS}/j rpi4 power on")
         if shell in ("bash", "zsh"):
             terminal.sendline("greet")
@@ -163,6 +168,32 @@ def test_an_interactive_shell_has_its_users_settings_and_a_prompt_that_says_wher
         terminal.expect(pexpect.EOF)
     assert terminal.exitstatus == 3
     assert [method for _, method, _ in lab.called] == ["on"]
+
+
+DAY = 86400.0
+
+
+@pytest.mark.parametrize(
+    ("board", "ends_at", "expected"),
+    [
+        ("rpi4", None, "⚡jumpstarter rpi4"),
+        ("", None, "⚡jumpstarter"),
+        ("one", 90.0, "⚡jumpstarter one until 00:01"),
+        ("one", 3 * DAY, "⚡jumpstarter one until 1970-01-04 00:00"),
+        ("\x1b[2J`x`", None, "⚡jumpstarter __2J_x_"),
+        ("x" * 300, None, "⚡jumpstarter " + "x" * 40),
+    ],
+)
+def test_a_prompt_says_which_board_and_until_when(
+    board: str, ends_at: float | None, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    try:
+        assert prompt_text(board, ends_at, now=0.0) == expected
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 def test_a_wrong_passphrase_is_found_before_the_shell_opens(lab: FakeExporter) -> None:

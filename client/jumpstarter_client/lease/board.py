@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, TypeVar
 import trio
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.hook_times import usual_seconds
+from jumpstarter_proto.identifiers import short_form
 from jumpstarter_proto.notifications import Broadcast
 from jumpstarter_proto.rpc import Channel, RpcError, StatusCode
 from jumpstarter_proto.tasks import collapsed
 from jumpstarter_proto.terminal import print_error_line
+from jumpstarter_proto.texts import shown
 from jumpstarter_proto.v1 import common_pb2
 from jumpstarter_proto.v1.jumpstarter_grpc import ExporterServiceStub
 from jumpstarter_proto.v1.jumpstarter_pb2 import GetStatusRequest, GetStatusResponse
@@ -25,8 +27,9 @@ from jumpstarter_proto.v1.jumpstarter_pb2 import GetStatusRequest, GetStatusResp
 from jumpstarter_client.controller.lease_view import remaining
 from jumpstarter_client.errors import ConnectError
 from jumpstarter_client.lease.lease import UNREACHABLE_CODES, acquire_lease
+from jumpstarter_client.lease.lease_use import using
 from jumpstarter_client.lease.monitor import LeaseEndedError, LeaseMonitor
-from jumpstarter_client.lease.own_leases import with_own_lease
+from jumpstarter_client.lease.own_leases import has_ended, with_own_lease
 from jumpstarter_client.logs import entries, is_notice, is_of_hook, line_of
 from jumpstarter_client.session_status import request_end, wait_ready
 from jumpstarter_client.status_line import MessageHandler, StatusLine, print_message
@@ -89,10 +92,19 @@ async def lease_board(
         LeaseEndedError: the lease ended while the block ran.
     """
     config = request.with_overrides(config)
-    request = await with_own_lease(config, request, on_message)
+    own = await with_own_lease(config, request, on_message)
     with collapsed():
         async with AsyncExitStack() as stack:
-            nursery, board = await _connect_board(stack, config, request, on_message)
+            try:
+                with collapsed():
+                    nursery, board = await _connect_board(stack, config, own, on_message)
+            except JumpstarterError:
+                if own is request or not await has_ended(config, own.lease):
+                    raise
+                on_message(f"your lease {shown(short_form(own.lease))} has just ended; leasing a board")
+                nursery, board = await _connect_board(stack, config, request, on_message)
+            if not board.lease.is_owned:
+                stack.enter_context(using(board.lease.name))
             nursery.start_soon(_watch, board, on_lease_end)
             nursery.start_soon(_poll_when_disconnected, board.channel, board.monitor)
             try:

@@ -76,6 +76,11 @@ class LeaseWatch:
         self._polled_at: float | None = None
 
     @property
+    def ends(self) -> float | None:
+        """When the lease ends, in the time of `now`; None while that is not known."""
+        return self._ends
+
+    @property
     def next_wake(self) -> float:
         """The time for the next call of `advance`."""
         if self._polled_at is None:

@@ -58,12 +58,21 @@ class LeaseMonitor:
         self._began = trio.current_time()
         self._on_update = on_update
         self._watch = LeaseWatch(name, controller.config.identity.name)
+        self._ends: float | None = None
+        self.on_end_changed: Callable[[float | None], None] = lambda _: None
+        """Called with `seconds_left` when the lease was extended or shortened."""
         self._report(self._watch.observe(LeaseObservation.of(lease, time.time()), trio.current_time()))
 
     @property
     def end_reason(self) -> str:
         """Why the lease has ended; empty while it is active."""
         return self._watch.end_reason
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Seconds until the lease ends; None if that is not known."""
+        ends = self._watch.ends
+        return None if ends is None else ends - trio.current_time()
 
     async def run(self) -> str:
         """Watch until the lease has ended, and return the reason. Cancelling it leaves the lease as it is."""
@@ -143,6 +152,9 @@ class LeaseMonitor:
         self._report(self._watch.unreachable(f"no answer within {ANSWER_SECONDS:.0f} s", trio.current_time()))
 
     def _report(self, messages: list[str]) -> None:
+        if self._watch.ends != self._ends:
+            self._ends = self._watch.ends
+            self.on_end_changed(self.seconds_left)
         for message in messages:
             if message != self._watch.end_reason:
                 self._on_message(message)

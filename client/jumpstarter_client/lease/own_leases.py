@@ -25,6 +25,7 @@ from jumpstarter_proto.texts import shown
 
 from jumpstarter_client.controller.controller_client import ControllerClient, is_not_found, short_name
 from jumpstarter_client.controller.lease_view import LeasePhase, lease_progress, remaining
+from jumpstarter_client.lease.lease_use import is_used_here
 from jumpstarter_client.times import format_duration
 
 if TYPE_CHECKING:
@@ -36,11 +37,14 @@ if TYPE_CHECKING:
     from jumpstarter_client.status_line import MessageHandler
 
 __all__ = [
+    "LeaseInUseError",
     "NoLeaseError",
     "SeveralLeasesError",
     "find_lease",
+    "has_ended",
     "only_lease",
     "record_created",
+    "releasable_lease",
     "with_own_lease",
 ]
 
@@ -55,6 +59,12 @@ _log = logging.getLogger(__name__)
 
 class NoLeaseError(JumpstarterError):
     """No lease was named, and the client has none."""
+
+    exit_code = ExitCode.USAGE
+
+
+class LeaseInUseError(JumpstarterError):
+    """A running command may be using the lease."""
 
     exit_code = ExitCode.USAGE
 
@@ -162,6 +172,41 @@ async def with_own_lease(
         "to lease another board: --new"
     )
     return replace(request, lease=name)
+
+
+async def has_ended(config: ClientConfig, name: str) -> bool:
+    """Whether that lease is no longer an active lease of this client. RpcError if the controller does not tell."""
+    controller = ControllerClient(config)
+    try:
+        async with controller.open() as calls:
+            lease = await calls.get_lease(name)
+    except RpcError as error:
+        if is_not_found(error):
+            return True
+        raise
+    return lease.client != controller.own_name or lease_progress(lease).phase is LeasePhase.FAILED
+
+
+async def releasable_lease(calls: ControllerCalls, controller: ControllerClient) -> pb.Lease:
+    """Return the only active lease of the client, if no running command may be using it.
+
+    Raises:
+        NoLeaseError: it has none.
+        SeveralLeasesError: it has several.
+        LeaseInUseError: a command uses it, or may use it.
+    """
+    one = await only_lease(calls, controller)
+    name = short_name(one.name)
+    board = f"your only lease {shown(short_form(name))} ({shown(short_name(one.exporter)) or 'waiting'})"
+    release = f"to release it, name it: jumpstarter lease release {shown(short_form(name))}"
+    if is_used_here(name):
+        raise LeaseInUseError(f"a command on this machine uses {board}; {release}")
+    if name not in _recorded(controller.config, os.environ):
+        raise LeaseInUseError(
+            f"{board} was not created by `jumpstarter lease create` on this machine, so a command such as "
+            f"`jumpstarter shell` may be using it; {release}"
+        )
+    return one
 
 
 def record_created(config: ClientConfig, name: str, environment: Mapping[str, str] = os.environ) -> None:

@@ -6,6 +6,7 @@ import io
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import trio
@@ -31,6 +32,7 @@ from jumpstarter_client.lease.conftest import (
 from jumpstarter_client.lease.lease import AcquisitionTimeoutError
 from jumpstarter_client.lease.lease_watch import GRACE_SECONDS, LATE_POLL_SECONDS, POLL_SECONDS
 from jumpstarter_client.lease.monitor import ANSWER_SECONDS, LeaseEndedError
+from jumpstarter_client.lease.own_leases import record_created
 from jumpstarter_client.lease.request import LeaseRequest
 from jumpstarter_client.session_status import ANSWER_SECONDS as STATUS_SECONDS
 
@@ -47,6 +49,65 @@ async def ask(channel: Caller) -> None:
 
 def hook_line(text: str) -> jumpstarter_pb2.LogStreamResponse:
     return jumpstarter_pb2.LogStreamResponse(message=text, source=common_pb2.LOG_SOURCE_BEFORE_LEASE_HOOK)
+
+
+# --- its begin
+
+
+@pytest.mark.parametrize("why", ["it was released", "transferred", "deleted"])
+async def test_an_own_lease_that_ends_before_it_is_used_is_not_missed(  # noqa: PLR0917 - pytest names them
+    lab: FakeController,
+    board: BoardExporter,
+    config: ClientConfig,
+    autojump_clock: trio.testing.MockClock,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    why: str,
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    lab.add("mine")
+    record_created(config, "mine")
+    said: list[str] = []
+
+    def message(text: str) -> None:
+        said.append(text)
+        if not text.startswith("using your lease"):
+            return
+        if why == "deleted":
+            del lab.leases["mine"]
+        elif why == "transferred":
+            lab.leases["mine"].client = lab.leases["mine"].client.replace("ann", "bob")
+        else:
+            lab.end("mine", why)
+
+    request = replace(NEW, may_reuse=True)
+    async with lease_board(config, request, on_message=message) as leased:
+        await ask(leased.channel)
+        assert leased.lease.is_owned
+    assert said[1:] == ["your lease mine has just ended; leasing a board"]
+    assert lab.released == [leased.lease.name]
+
+
+async def test_an_own_lease_whose_board_cannot_be_used_is_still_an_error(  # noqa: PLR0917 - as above
+    lab: FakeController,
+    board: BoardExporter,
+    config: ClientConfig,
+    autojump_clock: trio.testing.MockClock,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    lab.add("mine")
+    record_created(config, "mine")
+
+    async def refuse() -> None:
+        raise RpcError(StatusCode.PERMISSION_DENIED, "not today")
+
+    lab.before["Dial"] = refuse
+    with pytest.raises(RpcError, match="not today"):
+        async with lease_board(config, replace(NEW, may_reuse=True), on_message=ignore):
+            pass
+    assert lab.times("CreateLease") == []
 
 
 # --- the end of its block
