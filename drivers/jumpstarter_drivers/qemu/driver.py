@@ -25,7 +25,14 @@ from jumpstarter_proto.value import JSON
 from jumpstarter_drivers.network.driver import NetworkInterface, TcpNetwork
 from jumpstarter_drivers.power.driver import PowerInterface
 from jumpstarter_drivers.qemu.machine_process import ConsolePty, Machine
-from jumpstarter_drivers.qemu.machine_settings import Hostfwd, MachineSettings, parse_memory, parse_size
+from jumpstarter_drivers.qemu.machine_settings import (
+    Hostfwd,
+    MachineSettings,
+    disk_fault,
+    memory_fault,
+    parse_disk_size,
+    parse_memory,
+)
 from jumpstarter_drivers.serial.driver import PySerial, SerialCore
 from jumpstarter_drivers.storage.driver import FileCore, FileStorage
 from jumpstarter_drivers.storage.mux import WriteOptions
@@ -52,7 +59,7 @@ class MachineCore(Core["Qemu"]):
         self._machine: Machine | None = None
         self._lock = trio.Lock()
         self.memory = parse_memory(config.mem)
-        self.disk_size = parse_size(config.disk_size) if config.disk_size else 0
+        self.disk_size = parse_disk_size(config.disk_size) if config.disk_size else 0
 
     async def open(self) -> None:
         """Plug in the console; the power is off."""
@@ -70,7 +77,7 @@ class MachineCore(Core["Qemu"]):
     async def restore(self) -> None:
         """Forget sizes that a user has set."""
         self.memory = parse_memory(self.config.mem)
-        self.disk_size = parse_size(self.config.disk_size) if self.config.disk_size else 0
+        self.disk_size = parse_disk_size(self.config.disk_size) if self.config.disk_size else 0
 
     @property
     def is_on(self) -> bool:
@@ -135,6 +142,13 @@ class MachineCore(Core["Qemu"]):
             raise
         return str(said.get("status", "")) if isinstance(said, dict) else ""
 
+    async def disk_fault(self, size: int) -> str:
+        """Why the flashed disk cannot have that size; empty if it can."""
+        disk = self.below["flasher"]
+        assert isinstance(disk, FileCore)
+        await disk.ensure_open()
+        return await self.in_thread(_disk_fault, disk.file, size)
+
     async def _run(self, machine: Machine, task_status: trio.TaskStatus[None]) -> None:
         await machine.run(task_status)
         self.logger.info("the machine is off")
@@ -155,6 +169,8 @@ class MachineCore(Core["Qemu"]):
             raise DeviceMissing(
                 f"there is no qemu-system-{config.arch} on the exporter's host; install QEMU for this architecture"
             )
+        if fault := memory_fault(self.memory, _host_memory()):
+            raise DeviceFailed(fault)
         for name, path in config.default_partitions.items():
             if not Path(path).is_file():
                 raise DeviceMissing(f"there is no file {path}; check default_partitions.{name}")
@@ -163,6 +179,8 @@ class MachineCore(Core["Qemu"]):
         if is_flashed:
             disk = flashed
             if flashed.stat().st_size < self.disk_size:
+                if fault := _disk_fault(flashed, self.disk_size):
+                    raise DeviceFailed(fault)
                 os.truncate(flashed, self.disk_size)
         cloud_init = folder / "cidata"
         cloud_init.mkdir(exist_ok=True)
@@ -240,7 +258,7 @@ class Qemu(Driver):
             raise ValueError(f"smp is {self.smp}; it takes 1 to 255 processors")
         parse_memory(self.mem)
         if self.disk_size is not None:
-            parse_size(self.disk_size)
+            parse_disk_size(self.disk_size)
         for name in self.default_partitions:
             if name not in PARTITIONS:
                 raise ValueError(f"default_partitions has {name!r}; it takes {', '.join(PARTITIONS)}")
@@ -305,17 +323,33 @@ class Qemu(Driver):
     @export
     async def set_disk_size(self, size: str) -> None:
         """Set the size of the flashed disk from the next power-on. It never becomes smaller."""
-        self.core.disk_size = parse_size(size)
+        core: MachineCore = self.core
+        wanted = parse_disk_size(size)
+        if fault := await core.disk_fault(wanted):
+            raise ValueError(fault)
+        core.disk_size = wanted
 
     @export
     async def set_memory_size(self, size: str) -> None:
         """Set the memory from the next power-on."""
-        self.core.memory = parse_memory(size)
+        wanted = parse_memory(size)
+        if fault := memory_fault(wanted, _host_memory()):
+            raise ValueError(fault)
+        self.core.memory = wanted
 
     @export
     async def status(self) -> str:
         """off, or what QEMU says: running, paused, internal-error..."""
         return str(await self.core.status())
+
+
+def _disk_fault(file: Path, size: int) -> str:
+    return disk_fault(size, file.stat().st_blocks * 512, shutil.disk_usage(file.parent).free)
+
+
+def _host_memory() -> int:
+    """Bytes of memory of this host."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def _core_of(part: Driver) -> MachineCore:

@@ -7,26 +7,66 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-__all__ = ["Hostfwd", "MachineSettings", "parse_memory", "parse_size"]
+__all__ = [
+    "Hostfwd",
+    "MachineSettings",
+    "disk_fault",
+    "memory_fault",
+    "parse_disk_size",
+    "parse_memory",
+]
 
-_SIZE = re.compile(r"([1-9][0-9]{0,12})([KMGT]?)(i?B)?", re.IGNORECASE)
-_UNITS = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}
+_SIZE = re.compile(r"([0-9]{1,13}(?:\.[0-9]{1,3})?)(?:([KMGT])(?:i?B)?)?", re.IGNORECASE)
+_UNITS = {"k": 10, "m": 20, "g": 30, "t": 40}
+_GIB = 1 << 30
+_LEAST = 1 << 20
+"""Of memory and disks. QEMU counts memory in this unit."""
 _MACHINES = {"aarch64": ("virt", "cortex-a57"), "x86_64": ("q35", "qemu64,+ssse3,+sse4.1,+sse4.2,+popcnt")}
 
 
-def parse_size(size: str) -> int:
-    """Bytes of a size such as 20G or 512M. ValueError if it is none."""
-    found = _SIZE.fullmatch(size.strip())
-    if found is None:
-        raise ValueError(f"{size!r} is not a size; use e.g. 20G or 512M")
-    return int(found[1]) << _UNITS[found[2].lower()]
+def parse_disk_size(size: str) -> int:
+    """Bytes of a disk; a number without a unit is bytes, as in Jumpstarter 0.9. ValueError if it is not a size."""
+    return _parse(size, "disk", 0)
 
 
 def parse_memory(size: str) -> int:
-    """Bytes of memory, at least 1 MiB, in which QEMU counts. ValueError if it is less, or not a size."""
-    if (found := parse_size(size)) < 1 << 20:
-        raise ValueError(f"a machine needs more memory than {size} bytes; use e.g. 512M")
-    return found
+    """Bytes of memory; a number without a unit is MiB, as for QEMU and Jumpstarter 0.9.
+
+    ValueError if it is not a size.
+    """
+    return _parse(size, "memory", 20) >> 20 << 20
+
+
+def _parse(size: str, what: str, default_shift: int) -> int:
+    found = _SIZE.fullmatch(size.strip())
+    if found is None:
+        raise ValueError(f"{size!r} is not a size; use e.g. 20G or 512M")
+    shift = _UNITS[found[2].lower()] if found[2] else default_shift
+    count = int(float(found[1]) * (1 << shift))
+    if count < _LEAST:
+        raise ValueError(f"{size!r} is too small for the {what} of a machine; use e.g. 20G or 512M")
+    return count
+
+
+def memory_fault(memory: int, host: int) -> str:
+    """Why a machine cannot have that memory on a host with so many bytes; empty if it can."""
+    if memory <= host:
+        return ""
+    return f"the machine would have {_text(memory)} of memory, but the host has {_text(host)}; use less"
+
+
+def disk_fault(size: int, allocated: int, free: int) -> str:
+    """Why a disk cannot have that size. It has `allocated` bytes, and its file system `free` ones; empty if it can."""
+    if size - allocated <= free:
+        return ""
+    room = _text(allocated + free)
+    return (
+        f"the disk would have {_text(size)}, but the host has room for {room}; use less, or free some space"
+    )
+
+
+def _text(count: int) -> str:
+    return f"{count / _GIB:.1f} GiB"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import resource
 import select
 import shutil
@@ -24,9 +23,18 @@ from trio.testing import wait_all_tasks_blocked
 from jumpstarter_drivers.qemu.client import QemuClient
 from jumpstarter_drivers.qemu.driver import MachineCore, Qemu
 from jumpstarter_drivers.qemu.machine_process import ConsolePty, Machine
-from jumpstarter_drivers.qemu.machine_settings import Hostfwd, MachineSettings, parse_size
+from jumpstarter_drivers.qemu.machine_settings import (
+    Hostfwd,
+    MachineSettings,
+    disk_fault,
+    memory_fault,
+    parse_disk_size,
+    parse_memory,
+)
 from jumpstarter_drivers.qemu.qmp import QmpMessages
 from jumpstarter_drivers.testing import host, serve_async
+from tests.house import docs
+from tests.support.peers import ROOT
 from tests.support.tiny_guest import tiny_disk
 
 SECONDS = 60.0
@@ -74,8 +82,6 @@ async def test_a_machine_is_flashed_booted_and_used(qemu: None, image: Path, tmp
     async with machine() as client:
         assert await client.status.aio() == await client.power.status.aio() == "off"
         await client.flasher.flash.aio(image)
-        with pytest.raises(DriverError, match="needs more memory than 64 bytes"):
-            await client.set_memory_size.aio("64")
         with pytest.raises(DriverError, match="the machine is off; switch it on"):
             async with client.vnc.stream_async() as screen:
                 await screen.receive_some()
@@ -228,23 +234,19 @@ def test_the_kernel_ends_the_machine_of_a_killed_exporter(qemu: None, image: Pat
     os.close(ended)
 
 
-def test_a_test_in_yaml_brings_it_from_off_to_a_prompt(qemu: None, image: Path, tmp_path: Path) -> None:
-    """The configuration and the test of the README."""
-    readme = (Path(__file__).parent / "README.md").read_text()
-    config, boot = re.findall(r"```yaml\n((?:apiVersion|name).*?)```", readme, re.DOTALL)
-    (tmp_path / "vm.yaml").write_text(config)
-    (tmp_path / "boot.yaml").write_text(boot)
-    command = [
-        str(Path(sysconfig.get_path("scripts")) / "jumpstarter"),
-        "--config",
-        "vm.yaml",
-        "test",
-        "boot.yaml",
-    ]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    (console,) = (path for path in (tmp_path / "jumpstarter-results").rglob("*console*") if path.is_file())
-    assert b"tiny> " in console.read_bytes()
+def test_a_test_goes_from_off_to_a_shell_as_the_page_says(qemu: None, tmp_path: Path) -> None:
+    """With the camera of docs/video.md, which shows the board."""
+    camera = docs.blocks((ROOT / "docs/video.md").read_text())[0]
+    assert camera.file == "camera.py"
+    page = tmp_path / "page.md"
+    with_camera = f"<!-- qemu file=camera.py -->\n```python\n{camera.body}```\n"
+    page.write_text(with_camera + Path(__file__).with_name("README.md").read_text())
+    (tmp_path / "tiny.img").write_bytes(tiny_disk())
+    assert docs.run_as_one(page, tmp_path, "qemu") == 5
+    (run,) = (tmp_path / "results").glob("*/*")
+    assert "power=4.1 W" in (run / "summary.txt").read_text()
+    assert (run / "shell.jpg").read_bytes().startswith(b"\xff\xd8")
+    assert b"tiny 1.0" in (run / "consoles/vm.console.log").read_bytes()
 
 
 def test_the_command_line_follows_the_configuration() -> None:
@@ -252,7 +254,7 @@ def test_the_command_line_follows_the_configuration() -> None:
         arch="aarch64",
         cpu=None,
         smp=2,
-        memory=parse_size("1G"),
+        memory=parse_memory("1G"),
         uses_kvm=False,
         flash=(Path("/code"), Path("/vars")),
         disk=Path("/a,b.qcow2"),
@@ -277,7 +279,10 @@ def test_the_command_line_follows_the_configuration() -> None:
         ({"mem": "much"}, "is not a size"),
         ({"disk_size": "-1G"}, "is not a size"),
         ({"default_partitions": {"boot": "/x"}}, "it takes root, bios"),
-        ({"mem": "512"}, "needs more memory than 512 bytes; use e.g. 512M"),
+        ({"mem": "512K"}, "'512K' is too small for the memory of a machine; use e.g. 20G or 512M"),
+        ({"mem": "0"}, "is too small for the memory"),
+        ({"mem": "512 apples"}, "is not a size"),
+        ({"disk_size": "20"}, "'20' is too small for the disk of a machine; use e.g. 20G or 512M"),
         ({"hostfwd": {"power": Hostfwd(hostport=1, guestport=1)}}, "is a child of each machine"),
         ({"hostfwd": {"a": Hostfwd(hostport=0, guestport=1)}}, "wrong port"),
         ({"hostfwd": {"a": Hostfwd(hostport=1, guestport=1, protocol="udp")}}, "it takes tcp"),
@@ -289,8 +294,62 @@ def test_a_wrong_configuration_is_refused(config: dict[str, Any], reason: str) -
         Qemu(**config)
 
 
-def test_sizes_and_messages() -> None:
-    assert [parse_size(size) for size in ("512M", "1GiB", "20")] == [512 << 20, 1 << 30, 20]
+def test_sizes_are_those_of_jumpstarter_and_qemu() -> None:
+    sizes = ("512M", "1GiB", "1.5g", "21474836480")
+    assert [parse_disk_size(size) for size in sizes] == [512 << 20, 1 << 30, 3 << 29, 20 << 30]
+    assert [parse_memory(size) for size in ("512M", "512", "1.5G", "1025K")] == [
+        512 << 20,
+        512 << 20,
+        3 << 29,
+        1 << 20,
+    ]
+
+
+def test_sizes_are_limited_by_what_the_host_has() -> None:
+    assert memory_fault(4 << 30, 4 << 30) == ""
+    assert memory_fault(8 << 30, 4 << 30) == (
+        "the machine would have 8.0 GiB of memory, but the host has 4.0 GiB; use less"
+    )
+    assert disk_fault(20 << 30, 5 << 30, 15 << 30) == ""
+    assert disk_fault((20 << 30) + 1, 5 << 30, 15 << 30) == (
+        "the disk would have 20.0 GiB, but the host has room for 20.0 GiB; use less, or free some space"
+    )
+
+
+async def test_a_user_cannot_ask_for_more_than_the_host_has(qemu: None, image: Path) -> None:
+    async with machine() as client:
+        with pytest.raises(
+            DriverError, match=r"would have 1024000.0 GiB of memory, but the host has [0-9.]+ GiB"
+        ):
+            await client.resize.aio("memory", "1000T")
+        with pytest.raises(
+            DriverError, match=r"the disk would have 9216000.0 GiB, but the host has room for"
+        ):
+            await client.resize.aio("disk", "9000T")
+        await client.flasher.flash.aio(image)
+        await client.resize.aio("memory", "17")
+        await client.resize.aio("disk", "2M")
+        async with client.console.stream_async() as console:
+            await client.power.on.aio()
+            await until(console, b"tiny> ")
+        await client.power.off.aio()
+
+
+@pytest.mark.parametrize(
+    ("config", "reason"),
+    [({"mem": "1000T"}, "the host has .* GiB; use less"), ({"disk_size": "9000T"}, "or free some space")],
+)
+async def test_a_machine_larger_than_its_host_is_not_started(
+    qemu: None, image: Path, config: dict[str, str], reason: str
+) -> None:
+    async with machine(**config) as client:
+        await client.flasher.flash.aio(image)
+        with pytest.raises(DriverError, match=reason):
+            await client.power.on.aio()
+        assert await client.status.aio() == "off"
+
+
+def test_messages_are_lines_of_json() -> None:
     messages = QmpMessages()
     assert messages.feed(b'{"QMP": {}}\r\n{"ev') == [{"QMP": {}}]
     assert messages.feed(b'ent": "X"}\n\n') == [{"event": "X"}]
