@@ -15,7 +15,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from jumpstarter_proto.deferred_imports import defer_imports
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.standard_streams import run_guarded
 from jumpstarter_proto.terminal import print_error_line
@@ -39,7 +38,6 @@ def run_program(
 
     `is_daemon` says whether the arguments look like the daemon's, for which a fork then reads them.
     """
-    defer_imports()
 
     def run() -> int:
         options = _in_fork(lambda: command(arguments), name) if is_daemon else command(arguments)

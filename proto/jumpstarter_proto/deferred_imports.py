@@ -3,12 +3,15 @@
 trio imports `ssl`, protobuf its pure Python implementation beside the compiled one: a command would wait for them, a
 daemon keep them, and use neither. Here they are loaded when one of their attributes is looked up first. The standard
 library's LazyLoader cannot do that: it loads a module with its second import.
+
+A program calls `defer_imports` before it imports anything else: `logging` alone imports `traceback`.
 """
 
 from __future__ import annotations
 
 import sys
 import threading
+import typing
 from collections.abc import Sequence
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
@@ -18,20 +21,28 @@ __all__ = ["DEFERRED_MODULES", "defer_imports"]
 
 DEFERRED_MODULES = frozenset(
     {
+        "calendar",
         "decimal",
         "google.protobuf.internal.python_message",
         "hashlib",
         "hmac",
         "ipaddress",
         "locale",
+        "msgspec.inspect",
         "shutil",
         "ssl",
         "tempfile",
         "tokenize",
         "traceback",
+        "typing_extensions",
+        *(
+            ["ast"] if sys.version_info >= (3, 13) else []
+        ),  # before, `inspect` derives a class from one of its
     }
 )
 """Modules whose import has no side effects. None is a package, because its parts would be imported first."""
+_ALSO_IN_TYPING = {"typing_extensions": frozenset({"NotRequired", "Required", "get_type_hints"})}
+"""What msgspec takes from there is in `typing`, too, in every Python that we support: for that, nothing is loaded."""
 
 
 def defer_imports() -> None:
@@ -94,6 +105,8 @@ class _DeferredModule(ModuleType):
         """Only for what is not there yet: what the import machinery sets and looks up loads nothing."""
         deferred = self.__dict__.get("__deferred__")
         if deferred is not None and name != "__path__":  # which import statements look for
+            if name in _ALSO_IN_TYPING.get(self.__name__, ()):
+                return getattr(typing, name)
             deferred.load(self)
             if name in self.__dict__:
                 return self.__dict__[name]

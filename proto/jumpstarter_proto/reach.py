@@ -12,14 +12,15 @@ import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
-from jumpstarter_proto.local_networks import local_bridge_of
+
+if TYPE_CHECKING:
+    from jumpstarter_proto.local_networks import Network
 
 __all__ = ["EVERYWHERE", "AddressRefused", "Reach"]
 
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _AddressInfo = tuple[
     socket.AddressFamily,
     socket.SocketKind,
@@ -27,25 +28,6 @@ _AddressInfo = tuple[
     str,
     tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes],
 ]
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-
-_NAT64 = (ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("64:ff9b:1::/48"))
-"""The prefix of RFC 6052, and the one of RFC 8215, of which the last 32 bits are the address in its usual form."""
-_METADATA = frozenset(
-    ipaddress.ip_address(text)
-    for text in (
-        "fd00:ec2::254",  # Amazon EC2
-        "fd20:ce::254",  # Google Compute Engine
-        "fd00:c1::a9fe:a9fe",  # Oracle Cloud
-        "100.100.100.200",  # Alibaba Cloud
-        "168.63.129.16",  # Azure: WireServer
-    )
-)
-"""Where a cloud's machine asks for its own credentials; most are link-local, these are not."""
-_THIS_NETWORK = ipaddress.IPv4Network("0.0.0.0/8")
-_PROTOCOL_ASSIGNMENTS = ipaddress.IPv4Network("192.0.0.0/24")
-"""RFC 6890; Oracle Cloud's metadata were there."""
-_DISCARD_PORT = 9
 
 
 class AddressRefused(JumpstarterError):  # noqa: N818 - what happened, as in the docs
@@ -138,7 +120,9 @@ class Reach:
         address = ipaddress.ip_address(text.partition("%")[0])
         if any(address in network for network in self.networks if network.version == address.version):
             return
-        reason = _refusal(address)
+        from jumpstarter_proto.refused_addresses import refusal_of  # noqa: PLC0415 - it uses ipaddress at its import
+
+        reason = refusal_of(address)
         if reason:
             raise AddressRefused(
                 f"{host} leads to {reason}, which is not reached for users of a lease or the network; "
@@ -151,47 +135,3 @@ EVERYWHERE = Reach()
 
 def _plain_name(name: str) -> str:
     return name.lower().rstrip(".")
-
-
-def _refusal(address: Address) -> str:
-    """Why it is not for everybody; empty if it is."""
-    inner = _embedded(address)
-    if inner is not None:
-        return _refusal(inner)
-    if address.is_loopback or address.is_unspecified or address in _THIS_NETWORK:
-        return "the exporter's host itself (loopback)"
-    if address.is_link_local:
-        return "a link-local address"
-    if address.is_multicast or address.is_reserved or address in _PROTOCOL_ASSIGNMENTS:
-        return "an address that no host can have"
-    if address in _METADATA:
-        return "a cloud's metadata service"
-    if _is_own(address):
-        return "the exporter's host itself"
-    if bridge := local_bridge_of(address):
-        return f"a container or virtual machine of the exporter's host (on {bridge})"
-    return ""
-
-
-def _embedded(address: Address) -> Address | None:
-    """The IPv4 address that an IPv6 one stands for."""
-    if isinstance(address, ipaddress.IPv4Address):
-        return None
-    if any(address in prefix for prefix in _NAT64):
-        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
-    return address.ipv4_mapped or address.sixtofour
-
-
-def _is_own(address: Address) -> bool:
-    """Whether it is an address of this host: only then does the way to it begin at itself. Nothing is sent."""
-    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
-    try:
-        probe = socket.socket(family, socket.SOCK_DGRAM)
-    except OSError:
-        return False  # a kernel without IPv6 has no such address
-    with probe:
-        try:
-            probe.connect((str(address), _DISCARD_PORT))
-        except OSError:
-            return False  # no way to it
-        return ipaddress.ip_address(probe.getsockname()[0].partition("%")[0]) == address

@@ -76,6 +76,27 @@ def test_what_a_module_has_not_is_an_attribute_error(tmp_path: Path) -> None:
     assert output(program, path=folder) == ["False", "False", "1"]
 
 
+def test_what_msgspec_needs_of_typing_extensions_is_taken_from_typing() -> None:
+    program = """
+        import sys, typing
+        import msgspec
+        class Point(msgspec.Struct):
+            x: typing.Annotated[int, msgspec.Meta(ge=0)]
+        class Extra(typing.TypedDict):
+            y: typing.NotRequired[int]
+        print(msgspec.json.decode(b'{"x": 1}', type=Point).x, msgspec.convert({}, Extra))
+        try:
+            msgspec.json.decode(b'{"x": -1}', type=Point)
+        except msgspec.ValidationError:
+            print("refused")
+        import typing_extensions
+        print(type(typing_extensions).__name__)
+        print(typing_extensions.Required is typing.Required, typing_extensions.TypeIs.__name__ != "")
+        print(type(typing_extensions).__name__)
+    """
+    assert output(program) == ["1", "{}", "refused", "_DeferredModule", "True", "True", "module"]
+
+
 def test_every_module_can_be_used() -> None:
     """As the standard library's and others' own import would have it."""
     names = sorted(DEFERRED_MODULES)

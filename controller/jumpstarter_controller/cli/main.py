@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from jumpstarter_proto.daemon_program import run_program
+from jumpstarter_proto.deferred_imports import defer_imports
 
 from jumpstarter_controller.cli.command import CONTROLLER
 
@@ -14,6 +14,9 @@ __all__ = ["main"]
 
 def main(arguments: list[str] | None = None) -> None:
     """Run one command and exit with its code."""
+    defer_imports()
+    from jumpstarter_proto.daemon_program import run_program  # noqa: PLC0415 - imports are deferred before it
+
     arguments = sys.argv[1:] if arguments is None else arguments
     run_program(CONTROLLER, arguments, _command, _daemon, is_daemon=arguments[:1] == ["run"])
 
