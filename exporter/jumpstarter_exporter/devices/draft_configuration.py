@@ -203,7 +203,7 @@ class _Look:
         # Our names of these are those of their kind.
         is_general = one.facts.kind in ("storage", "camera")
         names = (own, one.facts.model) if is_general else (one.facts.model, own)
-        model = next((text for text in names if text), device.name)
+        model = next((text for text in names if text.strip()), device.name)
         said = shown(model, 60)
         if usb is not None:
             vendor, product = usb_ids(usb)
@@ -370,7 +370,10 @@ def _entry(entry: _Entry) -> Iterator[str]:
 
 def _comment(sentence: str, indent: str) -> Iterator[str]:
     """Lines that begin with `# `, whatever a device called itself."""
-    for line in textwrap.wrap(shown(sentence, 600), _WIDTH, break_on_hyphens=False):
+    on_one_line = " ".join(
+        shown(sentence, 600).split()
+    )  # wrapped lines would begin with the spaces of a name
+    for line in textwrap.wrap(on_one_line, _WIDTH, break_on_hyphens=False):
         yield f"{indent}# {line}"
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from jumpstarter_exporter import config as configuration
@@ -245,6 +245,8 @@ UGLY = st.text(st.characters(exclude_characters="\0"), max_size=40) | st.sampled
 
 
 @settings(max_examples=60)
+@example(serial="", model=" 0", link="", label="")
+@example(serial="", model=" ", link="", label="")
 @given(serial=UGLY, model=UGLY, link=UGLY, label=UGLY)
 def test_what_devices_call_themselves_is_only_text(serial: str, model: str, link: str, label: str) -> None:
     host, (adapter, stick, relay) = bench(
