@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
@@ -12,6 +13,9 @@ from jumpstarter_proto.file_names import safe_name
 from jumpstarter_proto.terminal import print_error_line, print_line, print_text
 
 from jumpstarter_exporter.boards.grouping import host_name
+from jumpstarter_exporter.cli.profiles import fault_of
+from jumpstarter_exporter.config.config_files import list_configs
+from jumpstarter_exporter.config.folder import nodes_in, read_file
 from jumpstarter_exporter.devices.draft_configuration import DraftConfiguration, draft_configuration
 from jumpstarter_exporter.devices.host_parts import read_host_parts
 from jumpstarter_exporter.devices.hwdb import shipped
@@ -39,10 +43,9 @@ def write_configuration(output: str | None) -> int:
     host = host_name(socket.gethostname())
     file = Path(output or f"{host}.yaml").expanduser()
     name = host if output == "-" else host_name(file.stem)
-    if output != "-" and os.path.lexists(file):  # said before anything is read
-        raise _exists(file)
     profiles = read_host_profiles()
-    draft = draft_configuration(name, read_host_parts(), profiles, shipped())
+    parts = replace(read_host_parts(), configured=_configured())
+    draft = draft_configuration(name, parts, profiles, shipped(), fault_of)
     for error in profiles.errors:
         print_error_line(f"jumpstarter-exporter: {error}")
     if output == "-":
@@ -52,6 +55,12 @@ def write_configuration(output: str | None) -> int:
     for line in _summary(file, draft):
         print_line(line)
     return ExitCode.OK
+
+
+def _configured() -> dict[str, str]:
+    """The nodes in the configurations of this host that its user may read, with the file."""
+    files = [read_file(path) for path in list_configs().values()]
+    return {node: str(file.path) for file in files for node in nodes_in(file.content)}
 
 
 def _write(file: Path, text: str) -> None:

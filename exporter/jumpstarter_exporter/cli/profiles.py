@@ -23,7 +23,7 @@ from jumpstarter_exporter.devices.suggestion import suggested, unmatched
 from jumpstarter_exporter.devices.udev_database import UdevError, read_devices
 from jumpstarter_exporter.devices.udev_device import DeviceTree, parse_database
 
-__all__ = ["DeviceNotFoundError", "explain_devices", "suggest_profiles"]
+__all__ = ["DeviceNotFoundError", "explain_devices", "fault_of", "suggest_profiles"]
 
 _MAX_DATABASE_BYTES = 64 * 1024 * 1024
 
@@ -159,7 +159,7 @@ def _lines(one: Finding) -> Iterator[str]:
         how = match.type if match.type is not None else f"known, but not driven: {match.no_driver}"
         yield f"  Offered as {match.path} by {match.profile}: {how}"
         yield from (f"    {key}: {value}" for key, value in match.config.items())
-        if fault := _fault(match):
+        if fault := fault_of(match):
             yield f"    It will be failed: {fault}"
         yield from (
             f"    port {port} is never switched: {why}" for port, why in match.protected_ports.items()
@@ -182,7 +182,7 @@ def _lines(one: Finding) -> Iterator[str]:
         yield f"  {elsewhere} profiles are not for {one.device.subsystem}"
 
 
-def _fault(match: ProfileMatch) -> str:
+def fault_of(match: ProfileMatch) -> str:
     """The driver's error for the profile's configuration; empty if there is none."""
     if match.type is None:
         return ""
@@ -209,7 +209,7 @@ def _described(one: Finding, profiles: ProfileSet) -> dict[str, Any]:
                 "type": match.type,
                 "no_driver": match.no_driver or None,
                 "config": match.config,
-                "fault": _fault(match) or None,
+                "fault": fault_of(match) or None,
                 "labels": match.labels,
                 "protected_ports": {str(port): why for port, why in match.protected_ports.items()},
             }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -45,6 +46,11 @@ def run(
     return done.returncode, done.stdout, done.stderr
 
 
+def comments(text: str) -> str:
+    """All comments on one line."""
+    return " ".join(line.strip(" #") for line in text.split("\n"))
+
+
 def equipped() -> Host:
     """A host with an adapter, a relay board, an SD multiplexer, a camera, a free stick and a mounted one."""
     host = Host()
@@ -81,12 +87,24 @@ def test_what_is_on_the_host_is_written_and_check_finds_nothing_wrong(bus: Mocke
     assert "Ultra5 (0781:5581) at USB port 1-5, 30.8 GB, now /dev/sda" in text
     assert (
         "Ultra6 (0781:5581) at USB port 1-6, 30.8 GB, now /dev/sdb: it is mounted at /media/ann/DATA"
-        in " ".join(line.strip(" #") for line in text.split("\n"))
+        in comments(text)
     )
     assert "GPIO chip /dev/gpiochip0 (pinctrl-bcm2711, 58 lines): the header of the Raspberry Pi" in text
     code, out, err = run(tmp_path, bus.environment, "check", "rpi4.yaml")
     assert (code, err) == (ExitCode.OK, "")
     assert "rpi4.yaml is right." in out
+
+
+def test_what_a_configuration_of_the_host_has_is_left_to_it(bus: MockedBus, tmp_path: Path) -> None:
+    bus.plug(DeviceTree(equipped().devices))
+    folder = tmp_path / ".config/jumpstarter/exporters"
+    folder.mkdir(parents=True)
+    code, _, err = run(tmp_path, bus.environment, "init", str(folder / "rpi4.yaml"))
+    assert (code, err) == (ExitCode.OK, "")
+    code, out, err = run(tmp_path, bus.environment, "init", "rock.yaml")
+    assert (code, err) == (ExitCode.OK, "")
+    assert out.splitlines()[0] == "rock.yaml: relays, storage; in comments: disk, relay"
+    assert f"{folder / 'rpi4.yaml'} has it already." in comments((tmp_path / "rock.yaml").read_text())
 
 
 def test_an_existing_file_is_not_overwritten(bus: MockedBus, tmp_path: Path) -> None:
@@ -108,6 +126,32 @@ def test_an_existing_file_is_not_overwritten(bus: MockedBus, tmp_path: Path) -> 
     code, _, err = run(tmp_path, bus.environment, "init", "missing/rpi4.yaml")
     assert code == ExitCode.USAGE
     assert "missing/rpi4.yaml cannot be written: No such file or directory; name another file" in err
+
+
+def test_a_file_is_complete_or_not_there(bus: MockedBus, tmp_path: Path) -> None:
+    program = shutil.which("prlimit")
+    if program is None:
+        pytest.skip("missing: prlimit; apt install util-linux")
+    words = ("--fsize=100", str(FOLDER / "jumpstarter-exporter"), "init", "rpi4.yaml")
+    code, out, err = run(tmp_path, bus.environment, *words, program=program)
+    assert (code, out) == (ExitCode.USAGE, "")
+    assert "rpi4.yaml cannot be written: File too large; name another file, or - to print it" in err
+    assert not (tmp_path / "rpi4.yaml").exists()
+
+
+def test_a_profile_whose_driver_is_wrong_does_not_make_the_file_wrong(bus: MockedBus, tmp_path: Path) -> None:
+    bus.plug(DeviceTree(equipped().devices))
+    profiles = tmp_path / ".config/jumpstarter/profiles.d"
+    profiles.mkdir(parents=True)
+    match = "match: {subsystem: tty, vendor: '0403'}"
+    (profiles / "mine.yaml").write_text(f"profiles: {{mine: {{{match}, type: serial.PySeral}}}}\n")
+    code, out, err = run(tmp_path, bus.environment, "init", "rpi4.yaml")
+    assert (code, err) == (ExitCode.OK, "")
+    assert out.startswith("rpi4.yaml: relays, storage, video; ")
+    said = comments((tmp_path / "rpi4.yaml").read_text())
+    assert "now /dev/ttyUSB0: its profile mine is wrong: " in said
+    assert "unknown type 'serial.PySeral'" in said
+    assert run(tmp_path, bus.environment, "check", "rpi4.yaml")[0] == ExitCode.OK
 
 
 def test_a_host_without_devices_gets_a_virtual_board_that_works(bus: MockedBus, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ Texts of devices are not trusted.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -63,23 +63,28 @@ class _Found:
     """Sentences about what cannot be used as it is."""
 
 
-def draft_configuration(name: str, parts: HostParts, profiles: ProfileSet, hwdb: Hwdb) -> DraftConfiguration:
-    """Return a configuration of a board with that name, with everything that was found."""
+def draft_configuration(
+    name: str,
+    parts: HostParts,
+    profiles: ProfileSet,
+    hwdb: Hwdb,
+    fault_of: Callable[[ProfileMatch], str] = lambda _: "",
+) -> DraftConfiguration:
+    """Return a configuration of a board with that name, with everything that was found.
+
+    `fault_of` says what is wrong with the driver that a profile names; such a device is only named.
+    """
     found = _Found()
     allowed = _keys(match_devices(parts.tree, profiles, hwdb, parts.use))
     every = replace(profiles, enabled=frozenset(profile.name for profile in profiles.profiles))
     findings = match_devices(parts.tree, every, hwdb, parts.use)
-    look = _Look(parts, findings, allowed)
+    look = _Look(parts, findings, allowed, fault_of)
     for one in findings:
-        if one.device.subsystem == "block":
-            look.add_disk(one, found)
-            continue
-        for match in (*one.matches, *one.conflicts):
-            look.add_match(one, match, found)
-        if one.device.subsystem == "gpio":
-            look.add_gpio_chip(one, found)
-        if one.device.subsystem == "tty":
-            look.add_own_port(one, found)
+        part = look.parts_of(one)
+        if part.entries and (file := look.configured_in(one.device)):
+            part = _Found([], [f"{look.description(one)}: {file} has it already."])
+        found.entries += part.entries
+        found.unusable += part.unusable
     entries = _with_distinct_names(sorted(found.entries, key=lambda entry: not entry.is_offered))
     is_virtual = not any(entry.is_offered for entry in entries)
     if is_virtual:
@@ -103,16 +108,39 @@ class _Look:
     """With all profiles, also those that the administrator must enable."""
     allowed: frozenset[tuple[str, str]]
     """Key and profile of what is offered without that."""
+    fault_of: Callable[[ProfileMatch], str]
 
-    def add_match(self, one: Finding, match: ProfileMatch, found: _Found) -> None:
+    def parts_of(self, one: Finding) -> _Found:
+        """What one of udev's devices is for a board."""
+        found = _Found()
+        if one.device.subsystem == "block":
+            self._add_disk(one, found)
+            return found
+        for match in (*one.matches, *one.conflicts):
+            self._add_match(one, match, found)
+        if one.device.subsystem == "gpio":
+            self._add_gpio_chip(one, found)
+        if one.device.subsystem == "tty":
+            self._add_own_port(one, found)
+        return found
+
+    def configured_in(self, device: UdevDevice) -> str:
+        """The file of an existing configuration that names its node, or a link to it; empty if there is none."""
+        configured = self.parts.configured
+        return next((configured[name] for name in (device.node, *device.links) if name in configured), "")
+
+    def _add_match(self, one: Finding, match: ProfileMatch, found: _Found) -> None:
         """Add a device of which a profile says what it is."""
-        about: tuple[str, ...] = (self._description(one),)
+        about: tuple[str, ...] = (self.description(one),)
         if match.type is None:
             if one.facts.kind == "hub" and not one.conflicts:
                 if one.facts.switches_ports:
                     found.entries.append(_hub_port(one, match, about[0]))
             else:
                 found.unusable.append(f"{about[0]}: {match.no_driver}.")
+            return
+        if fault := self.fault_of(match):
+            found.unusable.append(f"{about[0]}: its profile {match.profile.name} is wrong: {fault}.")
             return
         config = dict(match.config)
         is_offered = (match.key, match.profile.name) in self.allowed
@@ -126,19 +154,19 @@ class _Look:
             about = (*about, _WHY_COMMENTED.get(match.profile.name, "It is offered only if you decide so."))
         found.entries.append(_Entry(match.name, match.type, config, about, is_offered))
 
-    def add_disk(self, one: Finding, found: _Found) -> None:
+    def _add_disk(self, one: Finding, found: _Found) -> None:
         """Add a disk that can be taken out, unless the host uses it. It is only offered if a profile says so."""
         disk = one.device
         if disk.type != "disk" or one.protection or not self._is_removable(one) or self._is_card_of_mux(one):
             return
-        about = self._description(one)
+        about = self.description(one)
         if point := self._mount_point(disk):
             found.unusable.append(f"{about}: it is mounted at {point}; unmount it, and run init again.")
             return
         name, kind, config = "disk", "storage.BlockStorage", {"path": stable_link(disk, one.identity)}
         is_offered = False
         for match in one.matches:
-            if match.type is not None:
+            if match.type is not None and not self.fault_of(match):
                 kind, config = match.type, dict(match.config)
                 is_offered = (match.key, match.profile.name) in self.allowed
                 name = match.name if is_offered else name
@@ -149,7 +177,7 @@ class _Look:
         )
         found.entries.append(_Entry(name, kind, config, said, is_offered))
 
-    def add_gpio_chip(self, one: Finding, found: _Found) -> None:
+    def _add_gpio_chip(self, one: Finding, found: _Found) -> None:
         """Add a GPIO chip. Which of its lines a relay is connected to is unknown, so it is in a comment."""
         chip = one.device
         if not chip.node:
@@ -165,7 +193,7 @@ class _Look:
         elif self.parts.tree.usb_device(chip) is not None:
             config = {"chip": stable_link(chip, one.identity), "pin": 0}
             about = (
-                f"{said} of {self._description(one)}. Example: a relay at its first line; see `gpioinfo`.",
+                f"{said} of {self.description(one)}. Example: a relay at its first line; see `gpioinfo`.",
                 "It needs the library lgpio (pip install 'jumpstarter-sbc[pi]').",
             )
             found.entries.append(_Entry("relay", "power.GpioRelay", config, about, False))
@@ -175,7 +203,7 @@ class _Look:
                 "power.GpioRelay with `chip`."
             )
 
-    def add_own_port(self, one: Finding, found: _Found) -> None:
+    def _add_own_port(self, one: Finding, found: _Found) -> None:
         """Add a serial port that is built into the host."""
         port = one.device
         kind = self.parts.attributes.get(port.path, {}).get("type", "0")
@@ -194,7 +222,7 @@ class _Look:
         config = {"url": stable_link(port, one.identity), "baudrate": 115200}
         found.entries.append(_Entry("serial", "serial.PySerial", config, about, False))
 
-    def _description(self, one: Finding) -> str:
+    def description(self, one: Finding) -> str:
         """What it is, and where: `FT232R (0403:6001) at USB port 1-1.4, now /dev/ttyUSB0`."""
         device = one.device
         usb = self.parts.tree.usb_device(device)
@@ -370,10 +398,9 @@ def _entry(entry: _Entry) -> Iterator[str]:
 
 def _comment(sentence: str, indent: str) -> Iterator[str]:
     """Lines that begin with `# `, whatever a device called itself."""
-    on_one_line = " ".join(
-        shown(sentence, 600).split()
-    )  # wrapped lines would begin with the spaces of a name
-    for line in textwrap.wrap(on_one_line, _WIDTH, break_on_hyphens=False):
+    # Wrapped lines would begin with the spaces of a name. Paths stay whole.
+    on_one_line = " ".join(shown(sentence, 600).split())
+    for line in textwrap.wrap(on_one_line, _WIDTH, break_on_hyphens=False, break_long_words=False):
         yield f"{indent}# {line}"
 
 

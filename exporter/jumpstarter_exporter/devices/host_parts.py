@@ -39,6 +39,8 @@ class HostParts:
     `ngpio` of GPIO chips. A file that is not there is left out."""
     mounts: Mapping[str, str] = field(default_factory=dict)
     """All mount points, also of removable media, by number (`8:2`) and node of the device."""
+    configured: Mapping[str, str] = field(default_factory=dict)
+    """Files of existing configurations, by the nodes that they name."""
 
 
 def read_host_parts(root: Path = Path("/")) -> HostParts:

@@ -28,8 +28,10 @@ def draft(
     profiles: ProfileSet = SHIPPED,
     attributes: dict[str, dict[str, str]] | None = None,
     mounts: dict[str, str] | None = None,
+    configured: dict[str, str] | None = None,
 ) -> DraftConfiguration:
-    parts = HostParts(host.tree, host.use, attributes or {}, {**host.use.mounts, **(mounts or {})})
+    all_mounts = {**host.use.mounts, **(mounts or {})}
+    parts = HostParts(host.tree, host.use, attributes or {}, all_mounts, configured or {})
     return draft_configuration("rpi4", parts, profiles, shipped_tables())
 
 
@@ -224,6 +226,20 @@ def test_ports_of_a_hub_are_in_a_comment_and_never_one_that_the_host_needs() -> 
         "type": "power.HubPort",
         "config": {"port": "1-7.1"},
     }
+
+
+def test_what_another_configuration_has_is_only_named() -> None:
+    host, (one, other) = bench(
+        ("0403:6001", "A1", "FT232R USB UART", UART), ("0403:6001", "A2", "FT232R USB UART", UART)
+    )
+    host.tty(one)
+    host.tty(other)
+    link = "/dev/serial/by-id/usb-0403_FT232R_USB_UART_A1-if00-port0"
+    made = draft(host, configured={link: "/etc/jumpstarter/exporters/rock.yaml"})
+    assert exported(made.text)["serial"]["config"]["url"].endswith("A2-if00-port0")
+    assert made.offered == ("serial",)
+    said = "now /dev/ttyUSB0: /etc/jumpstarter/exporters/rock.yaml has it already."
+    assert f"- FT232R (0403:6001) at USB port 1-1, {said}" in comments(made.text)
 
 
 def test_where_nothing_is_found_a_virtual_board_works_and_the_file_says_what_to_plug_in() -> None:
