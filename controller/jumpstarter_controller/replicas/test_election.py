@@ -90,20 +90,24 @@ class Replica:
             self.write(wanted, self.answered)
 
     def write(self, wanted: LeaderRecord, answered: Callable[[LeaderRecord, str], None] | None) -> None:
-        upon = self.election.version
+        upon, life = self.election.version, self.alive
+
+        def answer(act: Callable[[], None]) -> None:
+            if self.alive is life:  # another process gets no answer to what this one has asked
+                self._then(act)
 
         def arrive() -> None:
             world = self.world
             if (world.claim is None) != (upon == "") or (upon and upon != str(world.version)):
-                self._then(self.fail)
+                answer(self.fail)
                 return
             world.claim = wanted
             world.version += 1
             version = str(world.version)
             if world.is_lost():
-                self._then(self.fail)
+                answer(self.fail)
             elif answered is not None:
-                self._then(lambda: answered(wanted, version))
+                answer(lambda: answered(wanted, version))
 
         # What is on its way arrives, whether who sent it lives or not.
         self.world.later(self.world.delay(), arrive)
