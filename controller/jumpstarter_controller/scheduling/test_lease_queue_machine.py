@@ -604,9 +604,10 @@ class Machine(RuleBasedStateMachine):
     def live_on(self, promised: dict[Key, float]) -> None:
         """A world in which nothing new happens: who is there stays there, and boards are ready when they are free."""
         lab, presence, now = again(self.lab), ExporterPresence(), self.now
+        there = set[Key]()
         for exporter in list(lab.all(Exporter)):
             if self.presence.is_fresh(exporter.key, now):
-                # A connection is preferred: keep who has one and who has none apart.
+                there.add(exporter.key)
                 presence.connected(exporter.key, now)
             status = exporter.status
             if lab.holder(exporter.key) is not None and status is not ExporterStatus.OFFLINE:
@@ -614,7 +615,9 @@ class Machine(RuleBasedStateMachine):
             lab.put(replace(exporter, status=status, answers=False))  # it accepts all at once
         for one in lab.open_leases():
             lab.put(replace(one, waited=False))
+        # A connection is preferred: keep who has one and who has none apart.
         presence.is_connected = self.presence.is_connected  # type: ignore[method-assign]
+        presence.is_fresh = lambda exporter, _: exporter in there  # type: ignore[method-assign, assignment]
         scheduler = Scheduler(presence)
         for _ in range(4 * len(self.asked) + 4):
             wake = scheduler.reconcile(lab, now)
