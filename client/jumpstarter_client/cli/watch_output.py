@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 __all__ = ["Watched", "watch"]
 
 T = TypeVar("T")
+RETRY_SECONDS = 0.5, 10.0
+"""The first and the longest pause between two attempts to watch."""
 POLL_SECONDS = 2.0
 """The interval for controllers without Watch, such as Jumpstarter's own."""
 
@@ -51,7 +53,7 @@ async def watch(controller: ControllerClient, watched: Watched[T], output: str |
     is_screen = not output and is_live(sys.stdout)
     show = _Screen(watched) if is_screen else _Lines(watched, as_json=output == "json")
     known = LabSnapshot()
-    backoff = Backoff(0.5, 10.0)
+    backoff = Backoff(*RETRY_SECONDS)
 
     def look() -> None:
         backoff.reset()

@@ -33,6 +33,7 @@ from jumpstarter_client.console.kernel import (
     strip_printk,
     without_messages,
 )
+from jumpstarter_client.console.prompts import at_login
 
 __all__ = [
     "COMMAND_BYTES",
@@ -42,7 +43,6 @@ __all__ = [
     "CommandTooLong",
     "Result",
     "Suspicion",
-    "at_login",
     "named",
 ]
 
@@ -62,7 +62,6 @@ _EVAL = "${funcstack-command} eval"
 """`command eval`. In zsh, where `command` is for programs alone, `funcstack` exists and is empty, which leaves `eval`.
 A boot loader has neither, and says that it does not know `eval`."""
 _NO_EVAL = "Unknown command 'eval' - try 'help'\n"
-_LOGIN = re.compile(rb"(?:^|[\r\n])(?!Last login)[^\r\n]*\blogin: ?$")
 _MESSAGES = re.compile(MESSAGE)
 _UNFINISHED = re.compile(rb"\[[^\r\n]*\r*$")
 
@@ -291,11 +290,6 @@ class Command:
             self._sign = Suspicion.LOADER
         elif self._sign is Suspicion.NONE and RESTART.search(self._buffer, start):
             self._sign = Suspicion.KERNEL
-
-
-def at_login(tail: bytes | bytearray) -> bool:
-    """Whether the output ends with a login prompt; kernel messages may follow the prompt."""
-    return _LOGIN.search(without_messages(strip_escapes(tail))) is not None
 
 
 def _text(data: bytes) -> str:

@@ -22,13 +22,13 @@ import re
 
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
 
-from jumpstarter_client.console.command import at_login
 from jumpstarter_client.console.escapes import EscapeFilter
 from jumpstarter_client.console.kernel import REBOOT, RESTART, interleaved_pattern, without_messages
 from jumpstarter_client.console.matcher import plain, without_secrets
 from jumpstarter_client.console.prompts import (
     LoaderPrompt,
     PasswordPrompt,
+    at_login,
     is_loader_banner,
     is_prompt,
     password_prompt,

@@ -1,13 +1,17 @@
-"""Recognises prompts of login programs, shells and boot loaders, in text without escape sequences."""
+"""Recognises prompts of login programs, shells and boot loaders, in text without escape sequences.
+
+Only the prompt for a user's name is found in output as it comes.
+"""
 
 from __future__ import annotations
 
 import enum
 import re
 
-from jumpstarter_client.console.kernel import LOADER
+from jumpstarter_client.console.escapes import strip_escapes
+from jumpstarter_client.console.kernel import LOADER, without_messages
 
-__all__ = ["LoaderPrompt", "PasswordPrompt", "is_loader_banner", "is_prompt", "password_prompt"]
+__all__ = ["LoaderPrompt", "PasswordPrompt", "at_login", "is_loader_banner", "is_prompt", "password_prompt"]
 
 
 class PasswordPrompt(enum.Enum):
@@ -19,6 +23,7 @@ class PasswordPrompt(enum.Enum):
     AGAIN = "the new password again"
 
 
+_LOGIN = re.compile(rb"(?:^|[\r\n])(?!Last login)[^\r\n]*\blogin: ?$")
 _ASKS = re.compile(r"(?<!bad )password\b[^:?]{0,40}[:?] ?$", re.IGNORECASE)
 _AGAIN = re.compile(r"\b(?:re-?type|re-?enter|repeat|confirm|verify)\b|\bagain\b", re.IGNORECASE)
 _NEW = re.compile(r"\b(?:new|create|choose)\b", re.IGNORECASE)
@@ -28,6 +33,11 @@ _PROMPT = re.compile(r"[#$>%] ?$")
 _VENDOR_PROMPT = re.compile(r"^[A-Za-z][\w .()/+-]{0,40}?(?:=>|>>?|#|\$) ?$")
 _USUAL_PROMPT = re.compile(r"^(?:=>|U-Boot>|barebox[@:].*[ #$>]) ?$")
 _BANNER = re.compile(rb"(?:^|[\r\n])" + LOADER)
+
+
+def at_login(tail: bytes | bytearray) -> bool:
+    """Whether the output ends with a login prompt; kernel messages may follow the prompt."""
+    return _LOGIN.search(without_messages(strip_escapes(tail))) is not None
 
 
 def password_prompt(line: str) -> PasswordPrompt | None:

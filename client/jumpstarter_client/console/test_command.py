@@ -17,9 +17,9 @@ from jumpstarter_client.console.command import (
     CommandStage,
     Result,
     Suspicion,
-    at_login,
 )
 from jumpstarter_client.console.kernel import strip_printk
+from jumpstarter_client.console.prompts import at_login
 
 TOKEN = "0badcafe"
 MESSAGE = b"[   12.345678] usb 1-1: new high-speed USB device\r\n"

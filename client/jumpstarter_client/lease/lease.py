@@ -47,7 +47,11 @@ __all__ = [
 ]
 
 RELEASE_SECONDS = 30.0
+FIRST_POLL_SECONDS = 0.1
 POLL_SECONDS = 2.0
+"""The longest pause, of the polling of a controller without Watch and of most retries."""
+FIRST_RETRY_SECONDS = 0.3
+MAX_RELEASE_RETRY_SECONDS = 5.0
 UNREACHABLE_CODES = frozenset((StatusCode.UNAVAILABLE, StatusCode.DEADLINE_EXCEEDED))
 """The status codes of calls to a controller that is not reachable at the moment."""
 
@@ -89,7 +93,7 @@ async def create_lease(
     Raises:
         RpcError: the controller rejected the lease, or is not reachable.
     """
-    backoff = Backoff(0.2, POLL_SECONDS)
+    backoff = Backoff(FIRST_RETRY_SECONDS, POLL_SECONDS)
     is_repeated = False
     deadline = trio.current_time() + RELEASE_SECONDS
     while True:
@@ -153,7 +157,7 @@ class _Wait:
 
     def __init__(self, lease: pb.Lease, on_progress: ProgressHandler) -> None:
         self.message = ""
-        self.pace = Backoff(0.1, POLL_SECONDS)
+        self.pace = Backoff(FIRST_POLL_SECONDS, POLL_SECONDS)
         self._on_progress = on_progress
         self._update(lease, None)
 
@@ -197,7 +201,7 @@ async def acknowledge_lease(controller: ControllerClient, name: str, *, timeout:
         RpcError: the controller was not reachable in that time, or rejected the request.
         LoginError: see `ControllerClient.open`.
     """
-    backoff = Backoff(0.3, POLL_SECONDS)
+    backoff = Backoff(FIRST_RETRY_SECONDS, POLL_SECONDS)
     deadline = trio.current_time() + timeout
     while True:
         try:
@@ -228,7 +232,7 @@ async def release_lease(controller: ControllerClient, name: str) -> None:
 
     Failures are logged and not raised, so that they do not hide the error for which the lease is released.
     """
-    backoff = Backoff(0.3, 5.0)
+    backoff = Backoff(FIRST_RETRY_SECONDS, MAX_RELEASE_RETRY_SECONDS)
     reason = "the controller does not answer"
     with trio.move_on_after(RELEASE_SECONDS, shield=True):
         while True:
@@ -294,7 +298,7 @@ class HeldLease:
             RpcError: UNAVAILABLE, with the last failure.
         """
         timeout = self.config.dial_timeout if timeout is None else timeout
-        backoff = Backoff(0.3, 2.0)
+        backoff = Backoff(FIRST_RETRY_SECONDS, POLL_SECONDS)
         deadline = trio.current_time() + timeout
         warn_at = trio.current_time() + SLOW_DIAL_SECONDS
         async with AsyncExitStack() as stack:

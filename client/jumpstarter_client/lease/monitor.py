@@ -23,6 +23,8 @@ from jumpstarter_client.transport import FinalError
 __all__ = ["LeaseEndedError", "LeaseMonitor"]
 
 ANSWER_SECONDS = 10.0
+RETRY_SECONDS = 0.5, 10.0
+"""The first and the longest pause between two attempts to watch."""
 WATCH_AFTER_SECONDS = 2.0
 """A lease that is held longer is watched; most commands end earlier."""
 
@@ -95,7 +97,7 @@ class LeaseMonitor:
     async def _follow(self) -> None:
         """Watch the lease if the controller supports that. Starts late, so that short commands open no watch."""
         await trio.sleep_until(self._began + WATCH_AFTER_SECONDS)
-        pace = Backoff(0.5, 10.0)
+        pace = Backoff(*RETRY_SECONDS)
         lost_since = math.inf
 
         def handle(lease: pb.Lease, _: str | None) -> bool:

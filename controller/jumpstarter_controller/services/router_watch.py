@@ -18,8 +18,9 @@ from jumpstarter_controller.services.routers import Router, Routers
 __all__ = ["watch_routers"]
 
 SERVING = HealthCheckResponse.ServingStatus.SERVING
+FIRST_SECONDS = 0.5
 MAX_SECONDS = 10.0
-"""The longest pause between two attempts to reach a router."""
+"""The first and the longest pause between two attempts to reach a router."""
 
 _log = logging.getLogger(__name__)
 
@@ -39,7 +40,7 @@ async def watch_routers(
 
 
 async def _watch(routers: Routers, endpoint: str, trust: Trust) -> None:
-    backoff = Backoff(0.5, MAX_SECONDS)
+    backoff = Backoff(FIRST_SECONDS, MAX_SECONDS)
     while True:
         try:
             async with open_router(endpoint, trust) as channel:

@@ -21,6 +21,8 @@ from jumpstarter_exporter.session.call_notes import CallNote
 __all__ = ["CallReporter"]
 
 BATCH_SECONDS = 1.0
+MAX_RETRY_SECONDS = 30.0
+"""The longest pause between two attempts to report."""
 MAX_BATCH = 256
 """Calls in one message."""
 MAX_WAITING = 1000
@@ -74,7 +76,7 @@ class CallReporter:
 
     async def run(self) -> None:
         """Send reports until cancelled."""
-        backoff = Backoff(BATCH_SECONDS, 30.0)
+        backoff = Backoff(BATCH_SECONDS, MAX_RETRY_SECONDS)
         while True:
             await self._news.wait()
             await self._heard.wait()

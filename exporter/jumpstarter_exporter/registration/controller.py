@@ -55,6 +55,8 @@ from jumpstarter_exporter.status import StatusReason
 __all__ = ["ControllerConnection", "RegistrationCalls", "Renewal", "accept_all"]
 
 CALL_SECONDS = 10.0
+CALL_RETRY_SECONDS = 0.3, 10.0
+"""The first and the longest pause between two attempts at Listen or ReleaseLease."""
 WARN_SECONDS = 30 * 86400.0
 """The remaining validity of a token at which a warning is logged."""
 RENEWAL_PAUSE_SECONDS = 5.0, 600.0
@@ -452,7 +454,7 @@ class ControllerConnection:
 
     async def listen(self, lease: str, arrived: Callable[[ListenResponse], None]) -> None:
         """Pass connections to a lease to `arrived`, until cancelled."""
-        backoff = Backoff(0.3, 10.0)
+        backoff = Backoff(*CALL_RETRY_SECONDS)
         rate_limit = RateLimit(*DIAL_RATE)
         while True:
             since, renewed = trio.current_time(), self._renewed.next
@@ -485,7 +487,7 @@ class ControllerConnection:
 
     async def release(self, lease: str) -> None:
         """Return a lease; retries until that succeeds or the task is cancelled."""
-        backoff = Backoff(0.3, 10.0)
+        backoff = Backoff(*CALL_RETRY_SECONDS)
         while True:
             try:
                 async with self.reuse_or_open() as calls:

@@ -55,6 +55,8 @@ __all__ = [
 CALL_SECONDS = 10.0
 SETTLE_SECONDS = 0.5
 """Changed labels are reported after this time if they have not been changed back."""
+REGISTER_RETRY_SECONDS = 0.5, 30.0
+"""The first and the longest pause between two attempts to register the boards."""
 GONE_RETRY_SECONDS = 0.5, 60.0
 """The first and the longest pause before gone boards are reported again."""
 LOCKS = "registering"
@@ -219,7 +221,7 @@ class BoardRegistration:
             await self._changed.wait()
             await trio.sleep(SETTLE_SECONDS)
             self._changed = trio.Event()
-            backoff = Backoff(0.5, 30.0)
+            backoff = Backoff(*REGISTER_RETRY_SECONDS)
             while self._told not in (
                 None,
                 self._wanted,

@@ -23,6 +23,8 @@ from jumpstarter_exporter.status import StatusReason
 
 __all__ = ["SETTLE_SECONDS", "StatusReporter"]
 
+RETRY_SECONDS = 0.3, 10.0
+"""The first and the longest pause between two attempts to report."""
 SETTLE_SECONDS = 1.0
 """Changes of devices, and passing statuses, are sent after this time if they have not been undone."""
 
@@ -125,7 +127,7 @@ class StatusReporter:
                 self._changed.set()
 
     async def _send_all(self) -> None:
-        backoff = Backoff(0.3, 10.0)
+        backoff = Backoff(*RETRY_SECONDS)
         while not self._is_unregistered and not self._is_sent:
             if (left := self._due - trio.current_time()) > 0:
                 with trio.move_on_after(left):
