@@ -80,7 +80,7 @@ def _use(bench: Bench, board: int, lease: str, seconds: float) -> None:
     run_until("unplugged at", "jumpstarter", "devices")
     say("It is plugged in again, at port 4. It is the same device with the same name.")
     board = bench.plug(4, *FTDI)
-    run_until(rf"{re.escape(GROUP)} .*\n.* serial +serial +ready", "jumpstarter", "devices")
+    run_until(rf"{re.escape(GROUP)}.*\n.* serial +serial +ready", "jumpstarter", "devices")
     _listen(board)
     del os.environ["JMP_LEASE"]
     run("jumpstarter", "lease", "release", lease)

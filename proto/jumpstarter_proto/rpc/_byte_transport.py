@@ -14,7 +14,7 @@ import trio
 
 from jumpstarter_proto.rpc._send_buffer import SendBuffer
 
-__all__ = ["RECEIVE_BYTES", "ByteTransport", "SocketReader", "byte_transport_of"]
+__all__ = ["RECEIVE_BYTES", "ByteTransport", "SocketReader", "byte_transport_of", "descriptor_of"]
 
 RECEIVE_BYTES = 256 * 1024
 TURN_BYTES = 1024 * 1024
@@ -53,9 +53,24 @@ class ByteTransport(Protocol):
 def byte_transport_of(stream: trio.abc.Stream) -> ByteTransport:
     """The fastest transport for a stream."""
     if type(stream) is trio.SocketStream:
-        return _SocketTransport(stream.socket.fileno)
+        return _SocketTransport(descriptor_of(stream))
     own: Callable[[], ByteTransport] | None = getattr(stream, "byte_transport", None)
     return _StreamTransport(stream) if own is None else own()
+
+
+def descriptor_of(stream: trio.SocketStream) -> Callable[[], int]:
+    """A function that returns the descriptor of a stream's socket.
+
+    It raises trio.ClosedResourceError when the socket is closed; a wait for -1 would be a ValueError of trio's.
+    """
+    fileno = stream.socket.fileno
+
+    def descriptor() -> int:
+        if (number := fileno()) < 0:
+            raise trio.ClosedResourceError("the connection was closed")
+        return number
+
+    return descriptor
 
 
 class SocketReader:

@@ -14,7 +14,7 @@ from typing import Final
 
 import trio
 
-from jumpstarter_proto.rpc._byte_transport import SocketReader
+from jumpstarter_proto.rpc._byte_transport import SocketReader, descriptor_of
 from jumpstarter_proto.rpc._send_buffer import SendBuffer
 
 __all__ = ["TlsListener", "TlsStream"]
@@ -42,7 +42,7 @@ class TlsStream(trio.abc.Stream):
     ) -> None:
         """Without a `server_hostname` it is the server's end."""
         self.transport_stream = socket
-        self._fileno = socket.socket.fileno
+        self._fileno = descriptor_of(socket)
         self._reader = SocketReader(self._fileno, MAX_PIECE_BYTES)
         self._context, self._server_hostname = context, server_hostname
         self._encrypted = memoryview(b"")

@@ -8,7 +8,13 @@ import pytest
 import trio
 import trio.testing
 
-from jumpstarter_proto.rpc._byte_transport import LARGE_READ_BYTES, TURN_BYTES, SocketReader
+from jumpstarter_proto.rpc._byte_transport import (
+    LARGE_READ_BYTES,
+    TURN_BYTES,
+    SocketReader,
+    byte_transport_of,
+)
+from jumpstarter_proto.rpc._send_buffer import SendBuffer
 
 MOST = 65536
 
@@ -99,3 +105,17 @@ async def test_who_gets_much_reads_on_without_waiting() -> None:
                 await reader.read()
                 turns.append("reader")
     assert turns == ["reader", "other"] * 30
+
+
+async def test_what_is_closed_says_so_to_who_reads_or_writes() -> None:
+    near, far = socket.socketpair()
+    with near, far:
+        stream = trio.SocketStream(trio.socket.from_stdlib_socket(near))
+        transport, unsent = byte_transport_of(stream), SendBuffer()
+        unsent.append(b"last words")
+        await stream.aclose()
+        for use in (lambda: transport.write(unsent), transport.receive):
+            with pytest.raises(trio.ClosedResourceError):
+                await use()
+        with pytest.raises(trio.ClosedResourceError):
+            transport.write_now(unsent)

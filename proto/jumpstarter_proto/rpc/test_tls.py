@@ -121,3 +121,13 @@ def test_an_outbox_gives_the_same_bytes_in_any_portions(pieces: list[bytes], por
     taken += send_buffer.take()
     assert taken == b"".join(pieces)
     assert send_buffer.size == 0
+
+
+async def test_what_is_closed_says_so_to_who_reads_or_writes(ends: Ends) -> None:
+    near, _ = ends
+    unsent = SendBuffer()
+    unsent.append(b"last words")
+    near.transport_stream.socket.close()  # before it could say anything
+    for use in (lambda: near.write(unsent), near.receive_some):
+        with pytest.raises(trio.ClosedResourceError):
+            await use()
