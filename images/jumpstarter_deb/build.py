@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from jumpstarter_deb import compiled, control, elf, lock, roots, staging, wheels
+from jumpstarter_deb import bytecode, compiled, control, elf, lock, roots, staging, wheels
 from jumpstarter_deb.recipe import ARCHITECTURES, BUILT, Architecture, Package, Program, Release
 from jumpstarter_deb.source import SourceTree
 
@@ -114,16 +114,10 @@ def _stage(
     if modules:
         names = [f"/{path.relative_to(root)}" for path in modules]
         roots.enter(root, [STRIP[architecture.name], "--strip-unneeded", *names])
-    # Python does not compare the times of the sources: on a read-only root it would compile at every start.
-    inside = f"/{folder.relative_to(root)}"
-    roots.enter(
-        root,
-        [
-            *(release.interpreter, "-Sm", "compileall", "-q", "-f", "--invalidation-mode=unchecked-hash"),
-            *("-s", inside, f"{inside}{package.folder}/lib"),
-        ],
-        PYTHONHASHSEED="0",
-    )
+    installed = f"{package.folder}/lib"
+    shutil.copyfile(bytecode.__file__, root / "build" / "bytecode.py")
+    command = [release.interpreter, "-S", "/build/bytecode.py", f"/{folder.relative_to(root)}{installed}"]
+    roots.enter(root, [*command, installed, *package.sources], PYTHONHASHSEED="0")
     return folder, chosen
 
 
