@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import linecache
+import sys
 
 __all__ = ["keep_what_is_there"]
 
@@ -10,7 +12,10 @@ __all__ = ["keep_what_is_there"]
 def keep_what_is_there() -> None:
     """What there is by now stays: looking through it for garbage again and again would block the event loop.
 
-    For a daemon, when it has started and before it serves.
+    For a daemon, when it has started and before it serves. What only its start has needed goes: the sources of methods
+    that attrs has generated, and the names of all files in the folders from which modules came.
     """
+    linecache.clearcache()
+    sys.path_importer_cache.clear()  # the next import from a folder looks into it again
     gc.collect()
     gc.freeze()
