@@ -404,20 +404,7 @@ def _comment(sentence: str, indent: str) -> Iterator[str]:
         yield f"{indent}# {line}"
 
 
-class _Dumper(yaml.SafeDumper):
-    """Writes each text on one line."""
-
-
-def _one_line(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    return dumper.represent_scalar(
-        "tag:yaml.org,2002:str", text, style=None if text.isascii() and text.isprintable() else '"'
-    )
-
-
-_Dumper.add_representer(str, _one_line)
-
-
 def _yaml(data: Mapping[str, Any], indent: str) -> Iterator[str]:
-    text = yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=False, width=_NO_WRAP)
+    text = yaml.safe_dump(dict(data), sort_keys=False, allow_unicode=False, width=_NO_WRAP)
     for line in text.rstrip("\n").split("\n"):
         yield indent + line

@@ -17,7 +17,7 @@ from jumpstarter_exporter.devices.host_parts import HostParts
 from jumpstarter_exporter.devices.hwdb import shipped as shipped_tables
 from jumpstarter_exporter.devices.profiles import ProfileSet, combine, parse, shipped
 from tests.support.udev_hosts import HOSTS, pc, pi4, pi5
-from tools.mocked_host.udev import CAMERA, DISK, HID, HUB, UART, Host
+from tools.mocked_host.udev import CAMERA, DISK, HID, HUB, KEYBOARD, UART, Host
 
 SHIPPED_FILES = shipped()
 SHIPPED = combine(SHIPPED_FILES, [])
@@ -143,6 +143,11 @@ def test_a_disk_that_the_admin_has_allowed_is_offered() -> None:
     host.disk(stick)
     allowed = combine(SHIPPED_FILES, [parse(Path("mine.yaml"), b"enable: [usb-storage]\n")])
     assert draft(host, allowed).offered == ("storage",)
+    parts = HostParts(host.tree)
+    made = draft_configuration(
+        "rpi4", parts, allowed, shipped_tables(), lambda match: f"{match.type} is wrong"
+    )
+    assert (made.is_virtual, made.commented) == (True, ("disk",))
 
 
 @pytest.mark.parametrize(
@@ -226,6 +231,9 @@ def test_ports_of_a_hub_are_in_a_comment_and_never_one_that_the_host_needs() -> 
         "type": "power.HubPort",
         "config": {"port": "1-7.1"},
     }
+    host, (hub,) = bench(("05e3:0608", "", "USB2.0 Hub", HUB))
+    host.keyboard(host.plug(hub, 1, "046d:c31c", interfaces=KEYBOARD))
+    assert exported(uncommented(draft(host).text))["power"]["config"] == {"port": "1-1.2"}
 
 
 def test_what_another_configuration_has_is_only_named() -> None:
@@ -262,6 +270,7 @@ UGLY = st.text(st.characters(exclude_characters="\0"), max_size=40) | st.sampled
 
 @settings(max_examples=60)
 @example(serial="", model=" 0", link="", label="")
+@example(serial="", model="", link="\ud800", label="")
 @example(serial="", model=" ", link="", label="")
 @given(serial=UGLY, model=UGLY, link=UGLY, label=UGLY)
 def test_what_devices_call_themselves_is_only_text(serial: str, model: str, link: str, label: str) -> None:
