@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from jumpstarter_proto.durations import TimeFormatError, parse_duration
 
-__all__ = ["TimeFormatError", "format_duration", "format_time", "parse_duration", "parse_time"]
+__all__ = ["TimeFormatError", "format_duration", "format_time", "parse_duration", "parse_time", "rfc3339"]
 
 LAST_DAY = 253_402_214_400.0
 """9999-12-31, in seconds since the epoch: the last day that `datetime` supports in every time zone."""
@@ -39,3 +39,8 @@ def format_time(timestamp: float) -> str:
     """Format seconds since the epoch in local time. Times after the year 9999 are shown as its last day."""
     # Through UTC, because a conversion from naive local time fails near the year 10000.
     return datetime.fromtimestamp(min(timestamp, LAST_DAY), UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def rfc3339(timestamp: float) -> str:
+    """Format seconds since the epoch in UTC, for scripts. Times after the year 9999 are shown as its last day."""
+    return datetime.fromtimestamp(min(timestamp, LAST_DAY), UTC).isoformat(timespec="seconds")

@@ -6,6 +6,7 @@ would remember to clean each.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,11 +23,17 @@ __all__ = [
     "print_text",
     "redraw_line",
     "redraw_lines",
+    "wants_colour",
 ]
 
 MAX_LINE_LENGTH = 64 * 1024
 """Characters of one line; more is no line for a person."""
 _ERASE = "\r\x1b[K"
+
+
+def wants_colour(to: TextIO) -> bool:
+    """Whether a stream is a terminal whose user has not turned colour off."""
+    return to.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 @dataclass(frozen=True)
@@ -56,14 +63,27 @@ def print_text(text: str, to: TextIO | None = None) -> None:
 
 def print_error_line(*parts: str | Styled) -> None:
     """One line on standard error, at once."""
-    print_line(*parts, to=sys.stderr, flush=True)
+    print_line(*_coloured(parts), to=sys.stderr, flush=True)
 
 
 def print_error_text(text: str, *, raw: bool = False) -> None:
     """A text of several lines on standard error, at once; `raw` for a terminal that does not begin lines by itself."""
-    text = printable(text)
+    lead, *rest = _coloured([printable(text)])
+    text = "".join(map(str, (lead, *rest)))
     _write(text.replace("\n", "\r\n") if raw else text, sys.stderr)
     sys.stderr.flush()
+
+
+_MESSAGE_COLOURS = {"error:": "31", "warning:": "33"}
+
+
+def _coloured(parts: Sequence[str | Styled]) -> list[str | Styled]:
+    """The parts of a message, with the word at its begin in a colour if the terminal has colours."""
+    first = parts[0] if parts else ""
+    word = first.partition(" ")[0] if isinstance(first, str) else ""
+    if word not in _MESSAGE_COLOURS or not wants_colour(sys.stderr):
+        return list(parts)
+    return [Styled(word, _MESSAGE_COLOURS[word]), str(first)[len(word) :], *parts[1:]]
 
 
 def redraw_line(line: str, to: TextIO, *, width: int | None = None) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 import pexpect
@@ -31,13 +33,29 @@ def ann(lab: Lab) -> Path:
 
 def test_free_held_disabled_and_offline_are_shown_as_such(lab: Lab, ann: Path) -> None:
     rows = lab.ok("exporters", "--client", ann).splitlines()
-    assert rows[0].split() == ["NAME", "STATE", "HELD", "BY", "UNTIL", "LABELS", "REASON"]
-    assert rows[1].split() == ["one", "free", "board=rpi4"]
+    assert rows[0].split() == ["NAME", "STATE", "HELD", "BY", "UNTIL", "LABELS", "INTERFACES", "REASON"]
+    assert rows[1].split() == ["one", "free", "board=rpi4", "power,serial,storage"]
     assert rows[2].split()[:3] == ["two", "offline,", "disabled"]
     name = lab.ok("lease", "create", "-n", "one", "-o", "name", "--client", ann).strip()
     row = lab.ok("get", "exporters", "-l", "board=rpi4", "--client", ann).splitlines()[1].split()
     assert row[:3] == ["one", "leased", "ann"]
     assert row[3].startswith("20")
+    queued = [
+        lab.ok("lease", "create", *words, "--no-wait", "-o", "name", "--client", ann).strip()
+        for words in (("-l", "board=rpi4"), ("-n", "one"), ("-n", "two"))
+    ]
+    lines = lab.ok("exporters", "show", "one", "--client", ann).splitlines()
+    assert "queue:    2 waiting: ann, ann" in lines
+    assert f"lease:    {name}" in lines
+    shown = json.loads(lab.ok("exporters", "show", "one", "-o", "json", "--client", ann))
+    assert {one["lease"] for one in shown["queue"]} == set(queued[:2])
+    assert datetime.fromisoformat(shown["lease"]["until"]).tzinfo is not None
+    listed = lab.ok("lease", "list", "--client", ann).splitlines()
+    assert listed[0].split()[2] == "BEGINS"
+    row_of_lease = next(line for line in listed if name[-8:] in line)
+    begins, expires = re.findall(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", row_of_lease)
+    assert begins < expires
+    lab.ok("lease", "release", *queued, "--client", ann)
     found = json.loads(lab.ok("exporters", "-o", "json", "--client", ann))["exporters"]
     assert [(one["name"], one["state"], one["enabled"]) for one in found] == [
         ("one", "leased", True),

@@ -54,7 +54,16 @@ def test_a_lease_from_its_creation_to_its_release(lab: Lab, ann: Path) -> None:
     assert "run=7" in shown
     assert "condition:  Ready (Ready): exporter one is leased, since 20" in shown
     listed = lab.ok("leases", "ls", "--client", ann).splitlines()
-    assert listed[0].split() == ["NAME", "SELECTOR", "EXPIRES", "REMAINING", "CLIENT", "EXPORTER", "STATE"]
+    assert listed[0].split() == [
+        "NAME",
+        "SELECTOR",
+        "BEGINS",
+        "EXPIRES",
+        "REMAINING",
+        "CLIENT",
+        "EXPORTER",
+        "STATE",
+    ]
     assert listed[1].startswith("mine  (exporter one)  20")
     assert listed[1].endswith("ann     one       ready")
     assert lab.ok("get", "leases", "--tag-filter", "run=7", "-o", "name", "--client", ann) == "mine\n"

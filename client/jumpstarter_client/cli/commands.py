@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, NamedTuple
 
 from jumpstarter_proto.errors import ExitCode
-from jumpstarter_proto.terminal import print_text
+from jumpstarter_proto.page_width import print_page
 
 if TYPE_CHECKING:
     from jumpstarter_client.cli.options import GlobalOptions
@@ -40,7 +40,7 @@ class CommandEntry(NamedTuple):
         is_help = any(word in ("-h", "--help") for word in own)
         if self.has_help and (is_help or len(arguments) < self.least_arguments):
             help_texts = importlib.import_module("jumpstarter_client.cli.help_texts")
-            print_text(help_texts.HELP[self.function])
+            print_page(help_texts.HELP[self.function])
             return ExitCode.OK if is_help else ExitCode.USAGE
         module = importlib.import_module(f"jumpstarter_client.cli.{self.module}")
         code: int | None = getattr(module, self.function)(arguments, options)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 
+from jumpstarter_proto.page_width import print_page
 from jumpstarter_proto.terminal import print_line, print_text
 
 from jumpstarter_client.cli.commands import COMMANDS, canonical
@@ -57,7 +58,7 @@ MAX_WORDS = 1000
 def completion(arguments: list[str], _: GlobalOptions) -> int:
     """Run the command: print the script of a shell."""
     if not arguments or arguments[0] in ("-h", "--help"):
-        print_text(HELP)
+        print_page(HELP)
         return 0
     script = SCRIPTS.get(arguments[0])
     if script is None:

@@ -10,12 +10,12 @@ from pathlib import Path
 
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.remote import Identity, Kind, Trust, split_endpoint
-from jumpstarter_proto.terminal import print_error_line, print_line, print_text
+from jumpstarter_proto.terminal import print_error_line, print_line
 
 from jumpstarter_client.cli.arguments import Arguments, parse_arguments
 from jumpstarter_client.cli.command_options import CONFIG_CREATE
 from jumpstarter_client.cli.options import GlobalOptions, take_output
-from jumpstarter_client.cli.output import table, write_data
+from jumpstarter_client.cli.output import print_table, write_data
 from jumpstarter_client.command_errors import UsageError, nearest
 from jumpstarter_client.identity.client_config import ClientConfig, config_home, load
 from jumpstarter_client.identity.config_files import ConfigFiles
@@ -156,7 +156,7 @@ def _list(files: ConfigFiles, output: str | None) -> None:
     else:
         keys = ("alias", "endpoint", "namespace", "name", "error")
         shown = [("*" if row["current"] else "", *(str(row.get(key, "")) for key in keys)) for row in rows]
-        print_text(table(("", "ALIAS", "ENDPOINT", "NAMESPACE", "NAME", ""), shown))
+        print_table(("", "ALIAS", "ENDPOINT", "NAMESPACE", "NAME", ""), shown)
 
 
 def _show(name: str | None, output: str | None) -> None:

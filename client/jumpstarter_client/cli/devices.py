@@ -6,11 +6,12 @@ import os
 import sys
 
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
-from jumpstarter_proto.terminal import Styled, print_line
+from jumpstarter_proto.page_width import terminal_width, wrap
+from jumpstarter_proto.terminal import Styled, print_line, wants_colour
 from jumpstarter_proto.texts import cells, padded, shown
 
 from jumpstarter_client.cli.options import GlobalOptions, take_name, take_output
-from jumpstarter_client.cli.output import write_data
+from jumpstarter_client.cli.output import state_colour, write_data
 from jumpstarter_client.command_errors import UsageError
 from jumpstarter_client.connections.connect import connect
 from jumpstarter_client.connections.endpoint import selected_board
@@ -82,7 +83,6 @@ MEMORY = "jumpstarter.dev/memory"
 MAX_REASON_LENGTH = 400
 MAX_NAME = 60
 """Characters of a name in the tree; `-o name` prints all of it."""
-_COLOURS = {"ready": "32", "busy": "33", "starting": "33", "failed": "31", "missing": "31"}
 
 
 def _tree(root: Node, board: HostBoard) -> list[list[str | Styled]]:
@@ -105,10 +105,10 @@ def _tree(root: Node, board: HostBoard) -> list[list[str | Styled]]:
 
     add(root, "")
     width = max(cells(text) for text, _ in rows)
-    coloured = sys.stdout.isatty() and _wants_colour()
+    coloured, columns = wants_colour(sys.stdout), terminal_width()
     lines: list[list[str | Styled]] = [[(shown(board.name, MAX_NAME) or root.name or "exporter") + use]]
     for text, node in rows:
-        style = _COLOURS.get(node.state, "") if coloured else ""
+        style = state_colour(node.state) if coloured else ""
         interface = node.interface if node.interface != "composite" else ""
         why = f": {node.reason}" if node.reason else ""
         # The state of a group is shown only if it has a reason.
@@ -119,9 +119,31 @@ def _tree(root: Node, board: HostBoard) -> list[list[str | Styled]]:
         if memory := node.labels.get(MEMORY):
             state = [Styled(node.state, style), f"{why}  (its process has {shown(memory, 20)})"]
         lead = f"{padded(text, width)}  {padded(interface, 8)} "
-        lines.append([lead, *state] if (node.state and state) or why else [lead.rstrip()])
+        if (node.state and state) or why:
+            lines += _fitted(lead, state, columns)
+        else:
+            lines.append([lead.rstrip()])
     return lines
 
 
-def _wants_colour() -> bool:
-    return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+MIN_STATE_WIDTH = 24
+"""Columns for the state beside a device's name; else it is below."""
+
+
+def _fitted(lead: str, state: list[str | Styled], width: int | None) -> list[list[str | Styled]]:
+    """Return a line, or several if it does not fit: the state's text continues below itself."""
+    text = "".join(part.text if isinstance(part, Styled) else part for part in state)
+    if width is None or cells(lead) + cells(text) <= width:
+        return [[lead, *state]]
+    start = cells(lead)
+    lines: list[list[str | Styled]] = []
+    if width - start < MIN_STATE_WIDTH:
+        lines.append([lead.rstrip()])
+        lead, start = " " * 8, 8
+    first, *others = wrap(shown(text, MAX_REASON_LENGTH), max(1, width - start))
+    word = state[0]
+    if isinstance(word, Styled) and first.startswith(word.text):
+        lines.append([lead, word, first[len(word.text) :]])
+    else:
+        lines.append([lead, first])
+    return lines + [[" " * start + one] for one in others]

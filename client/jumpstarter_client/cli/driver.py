@@ -14,12 +14,12 @@ from string import Template
 from google.protobuf import descriptor_pb2
 from jumpstarter_proto import driver_packages
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
-from jumpstarter_proto.terminal import print_line, print_text
+from jumpstarter_proto.terminal import print_line
 
 from jumpstarter_client.cli.arguments import parse_arguments
 from jumpstarter_client.cli.command_options import DRIVER_NEW
 from jumpstarter_client.cli.options import GlobalOptions, take_output
-from jumpstarter_client.cli.output import table, write_data
+from jumpstarter_client.cli.output import print_table, write_data
 from jumpstarter_client.command_errors import UsageError, nearest
 
 __all__ = ["KINDS", "driver"]
@@ -60,7 +60,7 @@ def _list(arguments: list[str]) -> ExitCode:
             {"drivers": [dict(zip(("type", "interface", "class"), row, strict=True)) for row in rows]}, output
         )
     else:
-        print_text(table(("TYPE", "INTERFACE", "CLASS"), rows))
+        print_table(("TYPE", "INTERFACE", "CLASS"), rows)
     driver_packages.report_problems()
     return ExitCode.OK
 

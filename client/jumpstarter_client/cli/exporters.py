@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 
 from jumpstarter_proto.errors import ExitCode
 from jumpstarter_proto.lab.v1.exporters_pb2 import LEASE_SCOPE_HELD, WatchRequest
-from jumpstarter_proto.terminal import print_error_line, print_line, print_text
+from jumpstarter_proto.terminal import print_error_line, print_line
 
 from jumpstarter_client.cli.arguments import parse_arguments
 from jumpstarter_client.cli.command_options import EXPORTERS
 from jumpstarter_client.cli.options import GlobalOptions, take_output
-from jumpstarter_client.cli.output import table, write_data
+from jumpstarter_client.cli.output import print_described, print_table, table, write_data
 from jumpstarter_client.cli.run_trio import run_trio
 from jumpstarter_client.cli.watch_output import Watched, watch
 from jumpstarter_client.command_errors import UsageError
-from jumpstarter_client.controller.controller_client import ControllerClient
+from jumpstarter_client.controller.controller_client import ControllerClient, short_name
 from jumpstarter_client.controller.exporter_view import (
     ExporterView,
     describe_exporter,
@@ -25,12 +25,15 @@ from jumpstarter_client.controller.exporter_view import (
     device_rows,
     exporter_changes,
     exporter_views,
+    interfaces_of,
 )
+from jumpstarter_client.controller.lease_view import LeasePhase, lease_progress, selector_of
 from jumpstarter_client.identity.client_config import load
 from jumpstarter_client.node import Allowed
 from jumpstarter_client.times import format_time
 
 if TYPE_CHECKING:
+    from jumpstarter_proto.client.v1 import client_pb2 as pb
     from jumpstarter_proto.lab.v1.exporters_pb2 import ExporterDetails
 
     from jumpstarter_client.controller.controller_client import ControllerCalls
@@ -38,6 +41,9 @@ if TYPE_CHECKING:
     from jumpstarter_client.controller.lab_snapshot import LabSnapshot
 
 __all__ = ["exporters"]
+
+MAX_SELECTORS = 50
+"""Different selectors of waiting leases that are compared with one exporter."""
 
 
 def exporters(arguments: list[str], options: GlobalOptions) -> ExitCode:
@@ -63,9 +69,9 @@ def exporters(arguments: list[str], options: GlobalOptions) -> ExitCode:
 
     async def ask() -> tuple[list[ExporterView], dict[str, ExporterDetails] | None]:
         async with controller.open() as calls:
-            return await _look(calls, selector), await calls.all_exporter_details() if is_data else None
+            return await _look(calls, selector), await calls.all_exporter_details() if shows_details else None
 
-    is_data = output in ("json", "yaml")
+    shows_details = output != "name"
     found, details = run_trio(ask)
     if output == "name":
         for one in found:
@@ -78,7 +84,7 @@ def exporters(arguments: list[str], options: GlobalOptions) -> ExitCode:
     elif not found:
         print_error_line(f"the controller has no exporters{f' with {selector}' if selector else ''}")
     else:
-        print_text(_table(found))
+        print_table(*_table_of(found, details))
     return ExitCode.OK
 
 
@@ -102,24 +108,41 @@ def _name_to_show(words: list[str], options: GlobalOptions) -> str:
 
 def _show(controller: ControllerClient, name: str, output: str | None) -> ExitCode:
 
-    async def ask() -> tuple[ExporterView, ExporterDetails | None]:
+    async def ask() -> tuple[ExporterView, ExporterDetails | None, list[pb.Lease]]:
         async with controller.open() as calls:
             exporter = await calls.get_exporter(name)
-            (view,) = exporter_views([exporter], [one async for one in calls.leases()])
-            return view, await calls.exporter_details(name)
+            leases = [one async for one in calls.leases()]
+            (view,) = exporter_views([exporter], leases)
+            return view, await calls.exporter_details(name), await _waiting_for(calls, name, leases)
 
-    view, details = run_trio(ask)
+    view, details, waiting = run_trio(ask)
     if output == "name":
         print_line(view.name)
     elif output:
-        write_data(_as_data(view, details), output)
+        queue = [{"lease": short_name(one.name), "client": short_name(one.client)} for one in waiting]
+        write_data(_as_data(view, details) | {"queue": queue}, output)
     else:
-        for line in describe_exporter(view, details):
-            print_line(line)
+        print_described(describe_exporter(view, details, waiting))
         if details is not None and details.devices:
             titles = ("DEVICE", "INTERFACE", "STATE", "REASON")
-            print_text("\n" + table(titles, device_rows(details, Allowed())))
+            print_line()
+            print_table(titles, device_rows(details, Allowed()))
     return ExitCode.OK
+
+
+async def _waiting_for(calls: ControllerCalls, name: str, leases: list[pb.Lease]) -> list[pb.Lease]:
+    """Return the waiting leases that may get this exporter, the oldest first."""
+    found: list[pb.Lease] = []
+    fits: dict[str, bool] = {"": True}
+    for one in leases:
+        if lease_progress(one).phase is not LeasePhase.WAITING or one.exporter_name not in ("", name):
+            continue
+        selector = selector_of(one)
+        if selector not in fits and len(fits) <= MAX_SELECTORS:
+            fits[selector] = name in [short_name(other.name) async for other in calls.exporters(selector)]
+        if fits.get(selector, False):
+            found.append(one)
+    return found
 
 
 def _as_data(view: ExporterView, details: ExporterDetails | None) -> dict[str, object]:
@@ -134,19 +157,32 @@ async def _look(calls: ControllerCalls, selector: str) -> list[ExporterView]:
 
 
 def _table(found: list[ExporterView]) -> str:
+    return table(*_table_of(found, None))
 
+
+def _table_of(
+    found: list[ExporterView], details: dict[str, ExporterDetails] | None
+) -> tuple[list[str], list[list[str]]]:
+    """Return titles and rows, with the interfaces of the boards if the controller keeps them."""
+    titles = ["NAME", "STATE", "HELD BY", "UNTIL", "LABELS", "INTERFACES", "REASON"]
+    allowed = Allowed()
     rows = [
-        (
+        [
             one.name,
             one.state_text,
             one.client,
             format_time(one.until) if one.until is not None else "",
             ",".join(f"{key}={value}" for key, value in sorted(one.labels.items())),
+            ",".join(interfaces_of((details or {}).get(one.name), allowed)),
             "" if one.state == "leased" else one.reason,
-        )
+        ]
         for one in found
     ]
-    return table(("NAME", "STATE", "HELD BY", "UNTIL", "LABELS", "REASON"), rows)
+    if details is None:
+        place = titles.index("INTERFACES")
+        for row in (titles, *rows):
+            del row[place]
+    return titles, rows
 
 
 async def _watch(controller: ControllerClient, selector: str, output: str | None) -> None:

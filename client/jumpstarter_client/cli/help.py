@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from jumpstarter_proto import driver_packages
 from jumpstarter_proto.installed import installed_version
-from jumpstarter_proto.terminal import print_line, print_text
+from jumpstarter_proto.page_width import print_page
+from jumpstarter_proto.terminal import print_line
 
 from jumpstarter_client.cli.commands import COMMANDS
 from jumpstarter_client.cli.options import OPTIONS, GlobalOptions, take_output
@@ -42,7 +43,7 @@ Options of every command:
 
 def print_main_help() -> None:
     """Print `jumpstarter --help`."""
-    print_text(
+    print_page(
         MAIN.format(
             commands="".join(f"  {name:<11} {command.summary}\n" for name, command in COMMANDS.items()),
             interfaces="".join(f"  {name}\n" for name in interfaces()),
@@ -54,30 +55,27 @@ def print_main_help() -> None:
 
 def print_interface_help(interface: str, known: dict[str, Verb]) -> None:
     """Print `jumpstarter INTERFACE --help`."""
-    print_line(f"Usage: jumpstarter {interface} VERB [DEVICE] [ARGUMENT ...]")
-    print_line()
+    lines = [f"Usage: jumpstarter {interface} VERB [DEVICE] [ARGUMENT ...]", ""]
     if not known:
+        print_line(*lines[:1])
+        print_line()
         print_line(f"{interface} has no verbs; use those of the devices below it.")
         return
     width = max(map(len, known))
-    for name, verb in known.items():
-        if verb.needs_device:
-            print_line(f"  {name:<{width}}  {verb.help}")
+    lines += [f"  {name:<{width}}  {verb.help}" for name, verb in known.items() if verb.needs_device]
     alone = {name: verb for name, verb in known.items() if not verb.needs_device}
     if alone:
-        print_line()
-        print_line("Without a device:")
-    for name, verb in alone.items():
-        print_line(f"  jumpstarter {interface} {name}  {verb.help}")
-    print_line()
-    print_line(f"  jumpstarter {interface} {next(iter(known))} rpi4")
-    print_line(f"  jumpstarter {interface} {next(iter(known))} --help")
+        lines += ["", "Without a device:"]
+    lines += [f"  jumpstarter {interface} {name}  {verb.help}" for name, verb in alone.items()]
+    first = next(iter(known))
+    lines += ["", f"  jumpstarter {interface} {first} rpi4", f"  jumpstarter {interface} {first} --help", ""]
+    print_page("\n".join(lines))
 
 
 def version(arguments: list[str], options: GlobalOptions) -> int:
     """Run `jumpstarter version`."""
     if any(word in ("-h", "--help") for word in arguments):
-        print_text("Usage: jumpstarter version [-o json|yaml|name]\n\n  jumpstarter version -o json\n")
+        print_page("Usage: jumpstarter version [-o json|yaml|name]\n\n  jumpstarter version -o json\n")
         return 0
     output, rest = take_output(arguments)
     if rest:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from jumpstarter_proto.errors import ExitCode
 from jumpstarter_proto.identifiers import short_form
-from jumpstarter_proto.terminal import print_error_line, print_line, print_text
+from jumpstarter_proto.terminal import print_error_line, print_line
 
 from jumpstarter_client.cli import lease_changes
 from jumpstarter_client.cli.arguments import Arguments
@@ -26,7 +26,7 @@ from jumpstarter_client.cli.lease_common import (
 )
 from jumpstarter_client.cli.lease_list_watch import watch_leases
 from jumpstarter_client.cli.options import GlobalOptions, take_output
-from jumpstarter_client.cli.output import write_data
+from jumpstarter_client.cli.output import print_described, print_table, write_data
 from jumpstarter_client.cli.run_trio import run_trio
 from jumpstarter_client.command_errors import UsageError, nearest
 from jumpstarter_client.controller.controller_client import short_name
@@ -159,7 +159,7 @@ def _list(parsed: Arguments, options: GlobalOptions) -> ExitCode:
         whose = "no leases" if everybody else "you have no leases"
         print_error_line(f"{whose}; `jumpstarter lease create -l board=rpi4` creates one")
     else:
-        print_text(lease_table(found, now))
+        print_table(*lease_table(found, now))
     return ExitCode.OK
 
 
@@ -168,5 +168,8 @@ def _show(parsed: Arguments, options: GlobalOptions) -> ExitCode:
     require_no_words(parsed, "show")
     controller = controller_of(options)
     one = call_controller(controller, lambda calls: named_lease(calls, controller, name))
-    print_lease(one, options, "\n".join(describe(one, time.time())))
+    if options.output:
+        print_lease(one, options, "")
+    else:
+        print_described(describe(one, time.time()))
     return ExitCode.OK

@@ -13,11 +13,18 @@ from jumpstarter_proto.terminal import print_line, print_text
 
 from jumpstarter_client.cli.arguments import Arguments, parse_arguments
 from jumpstarter_client.cli.options import GlobalOptions, Option
-from jumpstarter_client.cli.output import table, write_data
+from jumpstarter_client.cli.output import write_data
 from jumpstarter_client.cli.run_trio import run_trio
 from jumpstarter_client.command_errors import UsageError
 from jumpstarter_client.controller.controller_client import ControllerCalls, ControllerClient, short_name
-from jumpstarter_client.controller.lease_view import as_data, expiry, lease_status, remaining, selector_of
+from jumpstarter_client.controller.lease_view import (
+    as_data,
+    beginning,
+    expiry,
+    lease_status,
+    remaining,
+    selector_of,
+)
 from jumpstarter_client.identity.client_config import load
 from jumpstarter_client.lease.own_leases import find_lease, only_lease
 from jumpstarter_client.times import format_duration, format_time
@@ -126,15 +133,16 @@ async def selected_leases(
     ]
 
 
-def lease_table(found: list[pb.Lease], now: float) -> str:
-    """Make a table of leases; `now` in seconds since the epoch."""
-    rows = []
+def lease_table(found: list[pb.Lease], now: float) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Return titles and rows of a table of leases; `now` in seconds since the epoch."""
+    rows: list[tuple[str, ...]] = []
     for one in found:
-        end, left = expiry(one), remaining(one, now)
+        begin, end, left = beginning(one), expiry(one), remaining(one, now)
         rows.append(
             (
                 short_form(short_name(one.name)),
                 selector_of(one) or f"(exporter {one.exporter_name})",
+                format_time(begin) if begin else "",
                 format_time(end) if end else "",
                 format_duration(left) if left is not None else "",
                 short_name(one.client),
@@ -142,7 +150,7 @@ def lease_table(found: list[pb.Lease], now: float) -> str:
                 _short(one, now),
             )
         )
-    return table(("NAME", "SELECTOR", "EXPIRES", "REMAINING", "CLIENT", "EXPORTER", "STATE"), rows)
+    return ("NAME", "SELECTOR", "BEGINS", "EXPIRES", "REMAINING", "CLIENT", "EXPORTER", "STATE"), rows
 
 
 def _short(one: pb.Lease, now: float) -> str:

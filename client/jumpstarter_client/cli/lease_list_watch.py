@@ -14,6 +14,7 @@ from jumpstarter_proto.lab.v1.exporters_pb2 import LEASE_SCOPE_ALL, LEASE_SCOPE_
 from jumpstarter_client.cli.arguments import Arguments
 from jumpstarter_client.cli.lease_common import controller_of, lease_table, selected_leases, status_text
 from jumpstarter_client.cli.options import GlobalOptions
+from jumpstarter_client.cli.output import table as formatted
 from jumpstarter_client.cli.run_trio import run_trio
 from jumpstarter_client.cli.watch_output import Watched, watch
 from jumpstarter_client.controller.controller_client import short_name
@@ -115,7 +116,7 @@ def watch_leases(parsed: Arguments, options: GlobalOptions, *, everybody: bool) 
     )
 
     def table(found: list[WatchedLease]) -> str:
-        return lease_table([one.now for one in found if not one.has_ended], time.time())
+        return formatted(*lease_table([one.now for one in found if not one.has_ended], time.time()))
 
     run_trio(lambda: watch(controller, Watched(request, seen, look, lease_changes, table), options.output))
     return ExitCode.OK

@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
+import types
+from collections.abc import Callable
 from typing import Any
 
 import cyclopts
@@ -46,7 +48,7 @@ def _app(verb: Verb, title: str) -> cyclopts.App:
 
 
 def _without_self(verb: Verb) -> Any:
-    function = verb.function
+    function = _without_result(inspect.unwrap(verb.function))
     # Driver clients import `Parameter` for the type checker only, so its name is given here.
     signature = inspect.signature(function, eval_str=True, locals={"Parameter": cyclopts.Parameter})
 
@@ -59,3 +61,17 @@ def _without_self(verb: Verb) -> Any:
     command.__signature__ = signature.replace(parameters=kept, return_annotation=None)  # type: ignore[attr-defined]
     command.__annotations__ = {p.name: p.annotation for p in kept}
     return command
+
+
+def _without_result(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a copy without the type of its result, which driver clients may import for the type checker only."""
+    copy = types.FunctionType(
+        function.__code__,
+        function.__globals__,
+        function.__name__,
+        function.__defaults__,
+        function.__closure__,
+    )
+    copy.__doc__, copy.__kwdefaults__ = function.__doc__, function.__kwdefaults__
+    copy.__annotations__ = {name: hint for name, hint in function.__annotations__.items() if name != "return"}
+    return copy

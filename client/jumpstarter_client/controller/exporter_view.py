@@ -12,7 +12,7 @@ from jumpstarter_proto.v1 import common_pb2
 
 from jumpstarter_client.controller.controller_client import short_name
 from jumpstarter_client.controller.lease_view import expiry
-from jumpstarter_client.times import format_time
+from jumpstarter_client.times import format_time, rfc3339
 
 if TYPE_CHECKING:
     from jumpstarter_proto.client.v1 import client_pb2 as pb
@@ -28,6 +28,7 @@ __all__ = [
     "device_rows",
     "exporter_changes",
     "exporter_views",
+    "interfaces_of",
 ]
 
 _READY = frozenset((common_pb2.EXPORTER_STATUS_AVAILABLE, common_pb2.EXPORTER_STATUS_UNSPECIFIED))
@@ -71,7 +72,8 @@ class ExporterView:
 
     def as_data(self) -> dict[str, object]:
         """Return the exporter as data: the keys of Jumpstarter's own client, and `state` and `reason`."""
-        lease = {"name": self.lease, "client": self.client, "until": self.until} if self.lease else None
+        until = None if self.until is None else rfc3339(self.until)
+        lease = {"name": self.lease, "client": self.client, "until": until} if self.lease else None
         return {
             "namespace": self.namespace,
             "name": self.name,
@@ -143,6 +145,8 @@ def exporter_changes(
         yield gone, f"{gone.name} is deleted"
 
 
+MAX_WAITING = 5
+"""Clients in the queue that are named."""
 UNKNOWN_DEVICES = "unknown to this controller; lease the board and run: jumpstarter devices"
 
 
@@ -217,8 +221,18 @@ def _interface(device: Device, allowed: Allowed) -> str:
     return device.interface or allowed.interface(device.client)
 
 
-def describe_exporter(view: ExporterView, details: ExporterDetails | None) -> Iterator[str]:
-    """Describe an exporter, without its devices, in lines."""
+def interfaces_of(details: ExporterDetails | None, allowed: Allowed) -> list[str]:
+    """Return the different interfaces of a board's devices, without groups."""
+    devices = details.devices if details is not None else ()
+    return sorted({_interface(one, allowed) for one in devices} - {"", "composite"})
+
+
+def describe_exporter(
+    view: ExporterView, details: ExporterDetails | None, waiting: Sequence[pb.Lease] = ()
+) -> Iterator[str]:
+    """Describe an exporter, without its devices, in lines. `waiting` are leases that may get it."""
+    clients = ", ".join(short_name(one.client) for one in waiting[:MAX_WAITING])
+    more = f" and {len(waiting) - MAX_WAITING} more" if len(waiting) > MAX_WAITING else ""
     rows = [
         ("name", view.name),
         ("state", f"{view.state_text}: {view.reason}" if view.reason and not view.lease else view.state_text),
@@ -226,6 +240,7 @@ def describe_exporter(view: ExporterView, details: ExporterDetails | None) -> It
         ("held by", view.client),
         ("lease", view.lease),
         ("until", format_time(view.until) if view.until is not None else ""),
+        ("queue", f"{len(waiting)} waiting: {clients}{more}" if waiting else ""),
         *(("reason", f"{one.sentence} ({one.code})") for one in (details.reasons if details else ())),
         *(_health_rows(details) if details else ()),
         *(("label", f"{key}={value}") for key, value in sorted(view.labels.items())),

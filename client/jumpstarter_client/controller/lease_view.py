@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from jumpstarter_proto.client.v1 import client_pb2
 
 from jumpstarter_client.controller.controller_client import short_name
-from jumpstarter_client.times import format_duration, format_time
+from jumpstarter_client.times import format_duration, format_time, rfc3339
 
 if TYPE_CHECKING:
     from google.protobuf.duration_pb2 import Duration
@@ -22,6 +21,7 @@ __all__ = [
     "LeaseProgress",
     "LeaseStatus",
     "as_data",
+    "beginning",
     "describe",
     "expiry",
     "lease_progress",
@@ -100,6 +100,13 @@ def lease_status(lease: pb.Lease, now: float) -> LeaseStatus:
 def selector_of(lease: pb.Lease) -> str:
     """Return the selector; empty for a lease of a named exporter."""
     return "" if lease.selector == "<none>" else lease.selector
+
+
+def beginning(lease: pb.Lease) -> float | None:
+    """Return when the lease began or begins, in seconds since the epoch; None if that is not known yet."""
+    if lease.HasField("effective_begin_time"):
+        return _stamp(lease.effective_begin_time)
+    return _stamp(lease.begin_time) if lease.HasField("begin_time") else None
 
 
 def expiry(lease: pb.Lease) -> float | None:
@@ -206,5 +213,4 @@ def _seconds(duration: Duration) -> float:
 def _iso(lease: pb.Lease, field: str) -> str | None:
     if not lease.HasField(field):
         return None
-    stamp = _stamp(getattr(lease, field))
-    return datetime.fromtimestamp(stamp, UTC).isoformat(timespec="seconds")
+    return rfc3339(_stamp(getattr(lease, field)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import redirect_stdout
 from io import StringIO
 
+import pytest
 import trio
 import trio.testing
 from jumpstarter_proto.client.v1 import client_pb2
@@ -85,7 +86,10 @@ def test_devices_of_jumpstarters_own_exporter_have_an_interface_and_no_state() -
     assert (data[0]["interface"], data[0]["state"]) == ("power", "")
 
 
-def test_what_an_exporter_says_of_its_devices_does_nothing_to_a_terminal() -> None:
+def test_what_an_exporter_says_of_its_devices_does_nothing_to_a_terminal(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
     details = pb.ExporterDetails(
         name="one",
         devices=[pb.Device(path=EVIL, interface=EVIL, state=EVIL, reason=EVIL)],

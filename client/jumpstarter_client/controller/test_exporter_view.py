@@ -76,7 +76,7 @@ def test_scripts_get_everything_of_an_exporter_and_of_who_has_it() -> None:
     assert held.as_data() == {
         **plain,
         "state": "leased",
-        "lease": {"name": "x", "client": "ann", "until": 2000000000.0},
+        "lease": {"name": "x", "client": "ann", "until": "2033-05-18T03:33:20+00:00"},
     }
     given.online = False
     (gone,) = exporter_views([given], [])
