@@ -8,6 +8,7 @@ functions are run in the main thread of the command, so they may own the termina
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar, overload
 
@@ -33,6 +34,15 @@ class Verb(NamedTuple):
     """Otherwise it is called with None instead of a client, and no exporter is used."""
     takes_all_words: bool = False
     """It gets the words after the device as they were typed. In `j`, the device is the command: `j ssh ls -l`."""
+
+    @property
+    def takes_files(self) -> bool:
+        """Whether one of its parameters names a file, judged by name and type."""
+        parameters = inspect.signature(inspect.unwrap(self.function)).parameters
+        return any(
+            name in ("file", "files", "path") or "Path" in str(parameter.annotation)
+            for name, parameter in parameters.items()
+        )
 
     @property
     def help(self) -> str:

@@ -3,51 +3,78 @@
 from __future__ import annotations
 
 import importlib
+import os
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 from jumpstarter_proto.page_width import print_page
 from jumpstarter_proto.terminal import print_line, print_text
 
+from jumpstarter_client.cli import command_options
 from jumpstarter_client.cli.commands import COMMANDS, canonical
-from jumpstarter_client.cli.options import BY_NAME, GlobalOptions, split
+from jumpstarter_client.cli.options import BY_NAME, FORMATS, OPTIONS, GlobalOptions, Option, split
 from jumpstarter_client.command_errors import UsageError, nearest
 from jumpstarter_client.manifests import interfaces
 
-__all__ = ["complete", "completion"]
+__all__ = ["FILES", "SCRIPTS", "complete", "complete_tree", "completion"]
 
 HELP = """Usage: jumpstarter completion bash|zsh|fish
 
+For `jumpstarter` and `j`; `jumpstarter shell` needs it only for zsh.
+
+  mkdir -p ~/.local/share/bash-completion/completions
   jumpstarter completion bash > ~/.local/share/bash-completion/completions/jumpstarter
+  ln -s jumpstarter ~/.local/share/bash-completion/completions/j
   jumpstarter completion zsh > "${fpath[1]}/_jumpstarter"
-  jumpstarter completion fish > ~/.config/fish/completions/jumpstarter.fish
+  mkdir -p ~/.config/fish/conf.d
+  jumpstarter completion fish > ~/.config/fish/conf.d/jumpstarter.fish
 """
+
+FILES = 99
+"""The exit code if names of files fit as well: only then the shell offers them."""
+WORD = "_JMP_WORD"
+"""The variable with the begin of the word that is completed: options are offered if it is a hyphen."""
 
 SCRIPTS = {
     # Not `compgen -W`, which would expand the words. The inserted word is quoted.
     "bash": """_jumpstarter() {
-    local word quoted
+    local word quoted found code
     COMPREPLY=()
+    found=$(_JMP_WORD="$2" "${1##*/}" __complete "${COMP_WORDS[@]:1:COMP_CWORD-1}" 2>/dev/null)
+    code=$?
     while IFS= read -r word; do
         printf -v quoted %q "$word"
-        if [[ "$word" == "$2"* || "$quoted" == "$2"* ]]; then COMPREPLY+=("$quoted"); fi
-    done < <(jumpstarter __complete "${COMP_WORDS[@]:1:COMP_CWORD-1}" 2>/dev/null)
+        if [[ -n "$word" && ("$word" == "$2"* || "$quoted" == "$2"*) ]]; then COMPREPLY+=("$quoted"); fi
+    done <<< "$found"
+    if ((code == 99)); then compopt -o default 2>/dev/null; fi
 }
-complete -o default -F _jumpstarter jumpstarter
+complete -F _jumpstarter jumpstarter j
 """,
     # compadd quotes the inserted word.
-    "zsh": """#compdef jumpstarter
+    "zsh": """#compdef jumpstarter j
 _jumpstarter() {
     local -a found
-    found=("${(@f)$(jumpstarter __complete "${(@)words[2,CURRENT-1]}" 2>/dev/null)}")
-    if [[ -n "$found[1]" ]]; then compadd -a found; else _files; fi
+    local out code
+    out="$(_JMP_WORD="$PREFIX" "${words[1]:t}" __complete "${(@)words[2,CURRENT-1]}" 2>/dev/null)"
+    code=$?
+    found=("${(@f)out}")
+    if [[ -n "$out" ]]; then compadd -a found; fi
+    if ((code == 99)); then _files; fi
 }
-if [[ "$funcstack[1]" == _jumpstarter ]]; then _jumpstarter "$@"; else compdef _jumpstarter jumpstarter; fi
+if [[ "$funcstack[1]" == _jumpstarter ]]; then _jumpstarter "$@"; else compdef _jumpstarter jumpstarter j; fi
 """,
     # fish does not expand the output of a function, and quotes it.
     "fish": """function __jumpstarter_complete
     set -l words (commandline -opc)
-    jumpstarter __complete $words[2..-1] 2>/dev/null
+    set -lx _JMP_WORD (commandline -ct)
+    set -l program (string replace -r '.*/' '' -- $words[1])
+    $program __complete $words[2..-1] 2>/dev/null
+    if test $status -eq 99
+        __fish_complete_path (commandline -ct)
+    end
 end
-complete -c jumpstarter -a '(__jumpstarter_complete)'
+complete -c jumpstarter -f -a '(__jumpstarter_complete)'
+complete -c j -f -a '(__jumpstarter_complete)'
 """,
 }
 MAX_WORD_LENGTH = 256
@@ -67,12 +94,36 @@ def completion(arguments: list[str], _: GlobalOptions) -> int:
     return 0
 
 
+class Fitting(NamedTuple):
+    """What may follow."""
+
+    words: Iterable[str] = ()
+    files: bool = False
+    """Names of files fit, too."""
+    options: Iterable[str] = ()
+    """Options of ours, which begin with a hyphen; peers' words do not."""
+
+
 def complete(words: list[str], _: GlobalOptions) -> int:
-    """Print the words that may follow `words`, one per line."""
-    fitting = [word for word in _fitting(words) if _can_be_typed(word)]
-    for word in fitting[:MAX_WORDS]:
+    """Print the words that may follow `words`, one per line. Returns `FILES` if names of files may, too."""
+    return _print(_fitting(words))
+
+
+def complete_tree(words: list[str]) -> int:
+    """The same for `j`."""
+    try:
+        options, words = split(words, is_tree=True)
+    except UsageError:
+        return 0
+    found, files = _values("tree_words", options, words)
+    return _print(Fitting(found, files))
+
+
+def _print(fitting: Fitting) -> int:
+    typed = [word for word in fitting.words if _can_be_typed(word)]
+    for word in [*fitting.options, *typed[:MAX_WORDS]]:
         print_line(word)
-    return 0
+    return FILES if fitting.files else 0
 
 
 def _can_be_typed(word: str) -> bool:
@@ -90,47 +141,99 @@ _VALUES = {
     "log_level": "log_levels",
 }
 """By the field of an option of every command: the function in `completion_values`. The others take any value."""
+_FILE_METAVARS = ("FILE", "DIR")
+_COMMAND_OPTIONS: dict[tuple[str, ...], tuple[Option, ...]] = {
+    ("exporters",): command_options.EXPORTERS,
+    ("lease", "create"): command_options.LEASE_CREATE,
+    ("lease", "list"): command_options.LEASE_LIST,
+    ("lease", "extend"): command_options.LEASE_EXTEND,
+    ("lease", "update"): command_options.LEASE_UPDATE,
+    ("lease", "release"): command_options.LEASE_RELEASE,
+    ("login",): (
+        *command_options.LOGIN,
+        *command_options.LOGIN_BY_CODE,
+        *command_options.LOGIN_BY_TOKEN,
+        *command_options.LOGIN_BY_ISSUER,
+    ),
+    ("config", "client", "create"): command_options.CONFIG_CREATE,
+    ("test",): command_options.TEST,
+    ("jmp", "install"): command_options.JMP_INSTALL,
+    ("driver", "new"): command_options.DRIVER_NEW,
+}
 
 
-def _fitting(words: list[str]) -> list[str]:
+def _own_options(words: list[str]) -> tuple[Option, ...]:
+    """Return the options of the command itself."""
+    command = canonical(words) if words else []
+    return next(
+        (found for start, found in _COMMAND_OPTIONS.items() if tuple(command[: len(start)]) == start), ()
+    )
+
+
+def _fitting(words: list[str]) -> Fitting:
+    if "--" in words:
+        return Fitting(files=True)  # of a command that the user's shell knows better
     last = words[-1] if words else ""
-    field = "exporter_name" if last in ("-n", "--name") else ""
-    if last in BY_NAME and BY_NAME[last].metavar:
-        field = BY_NAME[last].field
+    before = words[:-1]
+    own = {name: option for option in _own_options(before) for name in option.names} if before else {}
+    option = own.get(last) or BY_NAME.get(last)
+    field = option.field if option is not None and option.metavar else ""
+    if last in ("-n", "--name") and (option is None or before[:1] == ["lease"]):
+        field = "exporter_name"
+    if (
+        last in ("-o", "--output")
+        and option is None
+        and canonical(before)[:1]
+        and canonical(before)[0] in COMMANDS
+    ):
+        return Fitting(FORMATS)
     try:
-        options, words = split(words[:-1] if field else words)
+        options, words = split(before if field else words)
     except UsageError:
-        return []
+        return Fitting()
     if field:
-        return _values(_VALUES[field], options) if field in _VALUES else []
+        values = _values(_VALUES[field], options) if field in _VALUES else ()
+        return Fitting(values, files=option is not None and option.metavar in _FILE_METAVARS)
+    if os.environ.get(WORD, "").startswith("-"):
+        every = [one for one in OPTIONS if one.help] + [one for one in _own_options(words) if one.help]
+        return Fitting(options=[name for one in every for name in one.names])
+    return _next_words(words, options)
+
+
+def _next_words(words: list[str], options: GlobalOptions) -> Fitting:
+    """Return what may follow the words, which are no options."""
     if not words:
-        return [*COMMANDS, *interfaces()]
+        return Fitting([*COMMANDS, *interfaces()])
     match canonical(words):
         case ["lease", "show" | "extend" | "transfer" | "update"] | ["lease", "release" | "delete", *_]:
-            return _values("leases", options)
+            return Fitting(_values("leases", options))
         case ["exporters", "show" | "get"]:
-            return _values("exporters", options)
+            return Fitting(_values("exporters", options))
         case ["config", "client"]:
-            return ["create", "delete", "list", "use", "show"]
+            return Fitting(["create", "delete", "list", "use", "show"])
         case ["config", "client", "delete" | "use" | "show"]:
-            return _values("configurations", options)
+            return Fitting(_values("configurations", options))
+        case ["test", *_]:
+            return Fitting(files=True)
+        case ["call"]:
+            return Fitting(_values("devices", options, ""))
         case [command] if command in COMMANDS:
-            return list(COMMANDS[command].words)
+            return Fitting(COMMANDS[command].words)
         case [command, *_] if command in COMMANDS:
-            return []
-        case [interface]:
+            return Fitting()
+        case [interface, *rest]:
             from jumpstarter_client.cli.verbs import client_class  # noqa: PLC0415 - the user waits for the prompt
             from jumpstarter_client.verb import verbs  # noqa: PLC0415
 
-            return list(verbs(client_class(interface)))
-        case [interface, _]:
-            return _values("devices", options, interface)
-    return []
+            known = verbs(client_class(interface))
+            if not rest:
+                return Fitting(known)
+            files = rest[0] in known and known[rest[0]].takes_files
+            return Fitting(_values("devices", options, interface) if len(rest) == 1 else (), files)
+    return Fitting()
 
 
-def _values(function: str, options: GlobalOptions, *arguments: str) -> list[str]:
+def _values(function: str, options: GlobalOptions, *arguments: Any) -> Any:
     """Call a function of `completion_values`, which is loaded only now: it needs the whole client."""
-    values: list[str] = getattr(
-        importlib.import_module("jumpstarter_client.cli.completion_values"), function
-    )(options, *arguments)
-    return values
+    module = importlib.import_module("jumpstarter_client.cli.completion_values")
+    return getattr(module, function)(options, *arguments)

@@ -20,6 +20,7 @@ from jumpstarter_client.connections.endpoint import BuiltIn, candidates
 from jumpstarter_client.controller.controller_client import ControllerCalls, ControllerClient, short_name
 from jumpstarter_client.identity.client_config import config_home, load
 from jumpstarter_client.identity.config_files import ConfigFiles
+from jumpstarter_client.verb import verbs
 
 if TYPE_CHECKING:
     from jumpstarter_client.host_boards import HostBoard
@@ -35,6 +36,7 @@ __all__ = [
     "local_exporters",
     "log_levels",
     "named_exporters",
+    "tree_words",
 ]
 
 ASK_SECONDS = 1.0
@@ -103,11 +105,30 @@ def devices(options: GlobalOptions, interface: str) -> list[str]:
         (board or node.path.partition(".")[0], f"{board}.{node.path}" if board else node.path)
         for board, root in _roots(options)
         for node in root.walk()
-        if node.interface == interface
+        if node.interface == interface or (not interface and node.path)
     ]
     # Users type the name of the board if it has only one device with the interface.
     tops = [top for top, _ in names]
     return sorted({top if tops.count(top) == 1 else path for top, path in names})
+
+
+def tree_words(options: GlobalOptions, words: list[str]) -> tuple[list[str], bool]:
+    """Return what may follow the words after `j`, and whether names of files fit."""
+    roots = _roots(options)
+    if len(roots) > 1 or (roots and roots[0][0]):
+        if not words:
+            return [board for board, _ in roots], False
+        roots = [(board, root) for board, root in roots if board == words[0]]
+        words = words[1:]
+    if not roots:
+        return [], False
+    node = roots[0][1]
+    while words and words[0] in node.children:
+        node, words = node.children[words[0]], words[1:]
+    known = verbs(type(node.client))
+    if not words:
+        return [*node.children, *known], False
+    return [], words[0] in known and known[words[0]].takes_files
 
 
 def _roots(options: GlobalOptions) -> list[tuple[str, Node]]:

@@ -124,6 +124,10 @@ def start(arguments: list[str], options: GlobalOptions) -> int | None:
 
 def start_j(arguments: list[str], options: GlobalOptions) -> int | None:
     """Run `j …`."""
+    if arguments[:1] == ["__complete"]:
+        from jumpstarter_client.cli.completion import complete_tree  # noqa: PLC0415
+
+        return complete_tree(arguments[1:])
     from jumpstarter_client.cli.tree import run_tree  # noqa: PLC0415
 
     return run_tree(arguments, options)

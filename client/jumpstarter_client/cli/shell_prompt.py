@@ -8,6 +8,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from jumpstarter_client.cli.completion import SCRIPTS
 from jumpstarter_client.times import format_time
 
 __all__ = ["ShellPrompt", "prompt_text"]
@@ -67,7 +68,9 @@ class ShellPrompt:
         kind = os.path.basename(program)
         if kind == "bash":
             settings = self._folder / "bashrc"
-            settings.write_text(f"[ -f ~/.bashrc ] && . ~/.bashrc\nPS1='{READ} '\"$PS1\"\n")
+            settings.write_text(
+                f"[ -f ~/.bashrc ] && . ~/.bashrc\nPS1='{READ} '\"$PS1\"\n{SCRIPTS['bash']}", encoding="utf-8"
+            )
             return [program, "--rcfile", str(settings), "-i"]
         if kind == "zsh":
             environment["_JMP_ZDOTDIR"] = os.environ.get("ZDOTDIR", os.path.expanduser("~"))
@@ -79,7 +82,7 @@ class ShellPrompt:
                 f'functions -c fish_prompt _old; function fish_prompt; cat "${VARIABLE}" 2>/dev/null; '
                 'echo -n " "; _old; end'
             )
-            return [program, "--init-command", setting]
+            return [program, "--init-command", f"{setting}\n{SCRIPTS['fish']}"]
         is_posix = kind in ("sh", "dash", "ash", "ksh", "mksh", "busybox")
         environment["PS1"] = f"{READ} $ " if is_posix else f"{self._file.read_text()} $ "
         return [program]

@@ -10,6 +10,7 @@ import yaml
 from jumpstarter_proto.errors import ExitCode
 from jumpstarter_proto.rpc import RpcError, StatusCode
 
+from jumpstarter_client.cli.completion import SCRIPTS
 from jumpstarter_client.cli.conftest import Command
 from jumpstarter_client.conftest import POWER, FakeExporter, entry
 
@@ -289,6 +290,68 @@ def test_completion_knows_what_fits(
     assert fitting or not found
 
 
+@pytest.mark.parametrize(
+    ("words", "files"),
+    [
+        (["--config"], True),
+        (["--client"], True),
+        (["test"], True),
+        (["test", "a.yaml", "--junit"], True),
+        (["storage", "flash", "rpi4"], True),
+        (["shell", "--"], True),
+        ([], False),
+        (["--board"], False),
+        (["power", "on"], False),
+        (["power", "on", "rpi4"], False),
+        (["devices"], False),
+        (["lease", "show"], False),
+        (["login", "--alias"], False),
+        (["exporters", "-o"], False),
+    ],
+)
+def test_names_of_files_are_offered_only_where_they_fit(
+    command: Command, lab: FakeExporter, words: list[str], files: bool
+) -> None:
+    assert command("jumpstarter", "__complete", *words).code == (99 if files else 0)
+
+
+@pytest.mark.parametrize(
+    ("words", "fitting"),
+    [
+        ([], {"rpi4"}),
+        (["rpi4"], {"power"}),
+        (["rpi4", "power"], {"on", "off", "cycle"}),
+        (["rpi4", "power", "on"], set()),
+        (["none"], set()),
+    ],
+)
+def test_the_device_tree_is_completed(
+    command: Command, lab: FakeExporter, words: list[str], fitting: set[str]
+) -> None:
+    done = command("j", "__complete", *words)
+    assert (done.code, done.err) == (0, "")
+    assert fitting <= set(done.out.split())
+    assert fitting or not done.out
+
+
+@pytest.mark.parametrize(
+    ("words", "fitting"),
+    [
+        ([], {"--host", "-l", "--log-level"}),
+        (["lease", "create"], {"--begin-time", "--tag", "-l"}),
+        (["test"], {"--junit", "--set"}),
+        (["exporters", "-o"], {"json", "yaml"}),
+    ],
+)
+def test_options_are_completed_once_a_hyphen_is_typed(
+    command: Command, lab: FakeExporter, words: list[str], fitting: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("_JMP_WORD", "-")
+    assert fitting <= set(command("jumpstarter", "__complete", *words).out.split())
+    monkeypatch.setenv("_JMP_WORD", "")
+    assert not any(word.startswith("-") for word in command("jumpstarter", "__complete", *words).out.split())
+
+
 def test_a_device_is_completed_by_its_path_where_a_board_has_several(
     command: Command, lab: FakeExporter
 ) -> None:
@@ -305,7 +368,9 @@ def test_completion_starts_no_exporter_and_is_silent_without_one(command: Comman
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_scripts_ask_the_program(command: Command, shell: str) -> None:
-    assert "jumpstarter __complete" in command("jumpstarter", "completion", shell).out
+    script = command("jumpstarter", "completion", shell).out
+    assert " __complete " in script
+    assert script == SCRIPTS[shell]
 
 
 # --- version

@@ -41,7 +41,7 @@ SHELLS = {
     "fish": (["--no-config", "-i"], "function jumpstarter; $TELL $argv; end"),
 }
 TELL = """#!/bin/sh
-[ "$1" = __complete ] && exec cat {words}
+[ "$1" = __complete ] && {{ cat {words}; exit $(cat {words}.code); }}
 printf '%s\\n' "$#" "$@" > told.new && mv told.new told
 """
 
@@ -64,6 +64,7 @@ def offered(
 def home(tmp_path: Path, offered: str) -> Path:
     """An empty folder, beside a program that completes with those names, and else writes down what it is given."""
     (tmp_path / "words").write_text(offered)
+    (tmp_path / "words.code").write_text("0")
     tell = tmp_path / "tell"
     tell.write_text(TELL.format(words=tmp_path / "words"))
     tell.chmod(0o700)
@@ -115,6 +116,18 @@ def test_a_name_is_one_word_and_no_command(shell: pexpect.spawn[Any], home: Path
     shell.send("\x15touch listed\r")
     until(shell, home / "listed")
     assert not (home / "made").exists()
+
+
+def test_names_of_files_are_offered_only_where_the_program_says_so(
+    shell: pexpect.spawn[Any], home: Path
+) -> None:
+    (home / "qfile").touch()
+    for code, expected in (("0", "q"), ("99", "qfile")):
+        (home.parent / "words.code").write_text(code)
+        (home / "told").unlink(missing_ok=True)
+        shell.send("jumpstarter power q\t\r")
+        until(shell, home / "told")
+        assert (home / "told").read_text() == f"2\npower\n{expected}\n"
 
 
 def test_what_cannot_be_read_is_not_offered(offered: str) -> None:
