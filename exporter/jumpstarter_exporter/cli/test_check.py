@@ -80,7 +80,10 @@ def test_all_mistakes_of_a_file_are_said_in_one_run(folder: Path, capsys: pytest
     assert check_files("one", output="json") == ExitCode.USAGE
     (board,) = json.loads(capsys.readouterr().out)["boards"]
     assert len(board["errors"]) == 4
-    assert board["error"] == f"{board['errors'][0]} (the first of 4 mistakes)"
+    assert (
+        board["error"]
+        == f"{board['errors'][0]} (the first of 4 mistakes; all: jumpstarter-exporter check {file})"
+    )
     file.write_text("export: {a: {type: power.MockPowr}, b: {type: power.MockPower, config: {x: 1}}}")
     assert check_files("one") == ExitCode.USAGE
     assert len(capsys.readouterr().err.splitlines()) == 2

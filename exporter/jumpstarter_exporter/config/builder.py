@@ -18,7 +18,7 @@ from jumpstarter_proto.yaml_files import ConfigError, Document, Mistakes, PathIn
 from jumpstarter_exporter.arguments import hints
 from jumpstarter_exporter.composite import Composite, Proxy, Unavailable
 from jumpstarter_exporter.config.hosted import HostedDevices, hosted_devices
-from jumpstarter_exporter.config.model import DeviceEntry, ExporterConfig
+from jumpstarter_exporter.config.model import DeviceEntry, ExporterConfig, check_command
 from jumpstarter_exporter.config.types import UnknownTypeError, resolve
 from jumpstarter_exporter.devices.layout import TreeError, layout
 from jumpstarter_exporter.devices.spec import Spec, SpecOrigin, adopt, parts_of
@@ -52,7 +52,7 @@ def build(
     if builder.errors and not (lenient and builder.made):
         mistakes = Mistakes()
         mistakes.add(*builder.errors.values())
-        mistakes.check()
+        mistakes.check(check_command(document.file))
     if faults is not None:
         faults |= builder.errors
     for error in builder.errors.values() if faults is None else ():

@@ -31,6 +31,7 @@ __all__ = [
     "OccupancySeconds",
     "Tls",
     "TopLevel",
+    "check_command",
     "check_endpoint",
     "relative_python",
 ]
@@ -147,6 +148,11 @@ class TopLevel(msgspec.Struct, frozen=True, rename="camel"):
             check_endpoint(self.endpoint)
         if self.python is not None and not Path(self.python).is_absolute():
             raise FieldError(relative_python(self.python), "python")
+
+
+def check_command(file: Path) -> str:
+    """The command that lists all mistakes of a configuration."""
+    return f"jumpstarter-exporter check {file}"
 
 
 def relative_python(python: str) -> str:

@@ -25,6 +25,7 @@ from jumpstarter_exporter.config.model import (
     Enrolment,
     ExporterConfig,
     TopLevel,
+    check_command,
     relative_python,
 )
 
@@ -56,7 +57,7 @@ def load(file: Path | str, *, lenient: bool = False, raw: bytes | None = None) -
         settings = read_struct(document, TopLevel, document.data)
     with mistakes.collected():
         entries = _entries(document, document.data.get("export"), ("export",))
-    mistakes.check()
+    mistakes.check(check_command(document.file))
     return ExporterConfig(document.file, settings, entries, document, _enrolment(document.file, settings))
 
 

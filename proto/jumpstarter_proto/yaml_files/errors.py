@@ -49,11 +49,15 @@ class ConfigError(JumpstarterError):
 
 
 class SeveralMistakesError(ConfigError):
-    """A file has several mistakes. The message is that of the first one, and says how many there are."""
+    """A file has several mistakes. The message is that of the first one, and says how many there are.
 
-    def __init__(self, errors: Sequence[ConfigError]) -> None:
+    `listed_by` is the command that shows all of them.
+    """
+
+    def __init__(self, errors: Sequence[ConfigError], listed_by: str = "") -> None:
         first = errors[0]
-        JumpstarterError.__init__(self, f"{first} (the first of {len(errors)} mistakes)")
+        hint = f"; all: {listed_by}" if listed_by else ""
+        JumpstarterError.__init__(self, f"{first} (the first of {len(errors)} mistakes{hint})")
         self.message, self.file, self.path = first.message, first.file, first.path
         self.line, self.column = first.line, first.column
         self.exit_code = first.exit_code
@@ -79,10 +83,10 @@ class Mistakes:
         known = {str(error) for error in self.errors}
         self.errors += [error for error in errors if str(error) not in known]
 
-    def check(self) -> None:
-        """Raise the only error, or SeveralMistakesError for several; nothing without any."""
+    def check(self, listed_by: str = "") -> None:
+        """Raise the only error, or SeveralMistakesError for several, see there; nothing without any."""
         if len(self.errors) > 1:
-            raise SeveralMistakesError(self.errors)
+            raise SeveralMistakesError(self.errors, listed_by)
         if self.errors:
             raise self.errors[0]
 
