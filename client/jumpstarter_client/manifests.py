@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from jumpstarter_proto import driver_packages
 from jumpstarter_proto.driver_packages import DriverPackage
 
-__all__ = ["client_classes", "interface_client", "interfaces"]
+__all__ = ["client_classes", "interface_client", "interfaces", "summaries"]
 
 GROUP = "composite"
 """Interface of devices that only hold others."""
@@ -16,6 +16,16 @@ GROUP = "composite"
 def interfaces() -> dict[str, str]:
     """By interface that has verbs: the full path of the client class that defines them."""
     return _verbs_clients(driver_packages.all_packages())
+
+
+def summaries() -> dict[str, str]:
+    """By interface that has verbs: what they are for, in a few words; empty if its package does not say."""
+    classes = interfaces()
+    return {
+        package.manifest.interface: package.manifest.summary
+        for package in driver_packages.all_packages()
+        if classes.get(package.manifest.interface) == package.verbs_client
+    }
 
 
 def interface_client(interface: str) -> str:

@@ -60,6 +60,7 @@ class Manifest:
         MANIFEST = Manifest(
             package=__name__,
             interface="fan",
+            summary="turn the board's fan",
             types=("driver.Fan",),
             clients=("client.FanClient",),
             steps="steps",
@@ -73,6 +74,8 @@ class Manifest:
     """The import name: `__name__`."""
     interface: str
     """The word behind `jumpstarter`. An interface of another package, such as `power`, is used without clients."""
+    summary: str = ""
+    """What its verbs are for: a line of `jumpstarter --help`."""
     types: tuple[str, ...] = ()
     """Driver classes: `driver.Fan` is `type: NAME.Fan`, where NAME is that of the entry point or of the folder."""
     clients: tuple[str, ...] = ()
@@ -92,6 +95,8 @@ class Manifest:
             raise ManifestError(
                 f"its interface is {self.interface!r}, which is not a word of small letters, such as fan"
             )
+        if not _is_line(self.summary):
+            raise ManifestError(f"its summary is {self.summary!r}, which is not one line of text")
         for key in ("types", "clients"):
             names = getattr(self, key)
             if not isinstance(names, tuple) or not all(map(_is_path, names)):
@@ -443,6 +448,10 @@ def _names_of(node: ast.stmt) -> list[str]:
         case ast.If() | ast.Try():  # either of its branches may define it
             return ["*"]
     return []
+
+
+def _is_line(text: object) -> bool:
+    return isinstance(text, str) and text.isprintable()
 
 
 def _is_text(text: object, pattern: re.Pattern[str]) -> bool:

@@ -133,6 +133,10 @@ WRONG = {
     "other": ("MANIFEST = {'interface': 'fan'}", "other_x:MANIFEST is not a Manifest"),
     "none": ("", "none_x:MANIFEST is not a Manifest"),
     "words": (MANIFEST.format("interface='Fan; rm'"), "its interface is 'Fan; rm', which is not a word"),
+    "lines": (
+        MANIFEST.format(r"interface='fan', summary='a fan\n  power'"),
+        "its summary is .*, which is not one line of text",
+    ),
     "text": (MANIFEST.format("interface='fan', types='driver.Fan'"), "its types are not a tuple of names"),
 }
 

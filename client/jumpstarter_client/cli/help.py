@@ -13,7 +13,7 @@ from jumpstarter_proto.terminal import print_line
 from jumpstarter_client.cli.commands import COMMANDS
 from jumpstarter_client.cli.options import OPTIONS, GlobalOptions, take_output
 from jumpstarter_client.command_errors import UsageError
-from jumpstarter_client.manifests import interfaces
+from jumpstarter_client.manifests import summaries
 
 if TYPE_CHECKING:
     from jumpstarter_client.verb import Verb
@@ -46,7 +46,9 @@ def print_main_help() -> None:
     print_page(
         MAIN.format(
             commands="".join(f"  {name:<11} {command.summary}\n" for name, command in COMMANDS.items()),
-            interfaces="".join(f"  {name}\n" for name in interfaces()),
+            interfaces="".join(
+                f"  {name:<11} {summary}".rstrip() + "\n" for name, summary in summaries().items()
+            ),
             options="".join(f"  {option.usage:<20} {option.help}\n" for option in OPTIONS if option.help),
         )
     )

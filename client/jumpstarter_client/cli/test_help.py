@@ -39,16 +39,16 @@ Commands:
   version     print the version
 
 Interfaces (`jumpstarter INTERFACE --help` lists the verbs):
-  files
-  gpio
-  network
-  power
-  qemu
-  serial
-  ssh
-  storage
-  uboot
-  video
+  files       serve files to a board by HTTP and TFTP
+  gpio        read, await and set single lines
+  network     reach services that only the board's host can reach
+  power       switch and measure a board's power
+  qemu        configure a virtual machine
+  serial      use a board's console, and see what it has printed
+  ssh         run commands and shells on a board by SSH
+  storage     flash a board's SD card or disk, and switch it between host and board
+  uboot       run commands in the boot loader U-Boot
+  video       see, save and record pictures of a board
 
 Options of every command:
   --host HOST          connect to this exporter: the path of a socket, or HOST:PORT (default: JUMPSTARTER_HOST)

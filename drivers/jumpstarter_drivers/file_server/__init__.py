@@ -7,6 +7,7 @@ __all__ = ["MANIFEST"]
 MANIFEST = Manifest(
     package=__name__,
     interface="files",
+    summary="serve files to a board by HTTP and TFTP",
     types=("driver.Http", "driver.Tftp"),
     clients=(
         "client.FileServerClient",

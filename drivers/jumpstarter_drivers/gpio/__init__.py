@@ -7,6 +7,7 @@ __all__ = ["MANIFEST"]
 MANIFEST = Manifest(
     package=__name__,
     interface="gpio",
+    summary="read, await and set single lines",
     types=("driver.DigitalInput", "driver.DigitalOutput"),
     clients=("client.GpioClient", "client.DigitalInputClient", "client.DigitalOutputClient"),
     steps="steps",

@@ -7,6 +7,7 @@ __all__ = ["MANIFEST"]
 MANIFEST = Manifest(
     package=__name__,
     interface="network",
+    summary="reach services that only the board's host can reach",
     types=(
         "driver.EchoNetwork",
         "driver.TcpNetwork",

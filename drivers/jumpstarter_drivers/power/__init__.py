@@ -7,6 +7,7 @@ __all__ = ["MANIFEST"]
 MANIFEST = Manifest(
     package=__name__,
     interface="power",
+    summary="switch and measure a board's power",
     types=(
         "driver.CommandPower",
         "driver.GpioRelay",

@@ -7,6 +7,7 @@ __all__ = ["MANIFEST"]
 MANIFEST = Manifest(
     package=__name__,
     interface="qemu",
+    summary="configure a virtual machine",
     types=("driver.Qemu",),
     clients=("client.QemuClient",),
     type_aliases={"jumpstarter_driver_qemu.driver.Qemu": "driver.Qemu"},

@@ -7,6 +7,7 @@ __all__ = ["MANIFEST"]
 MANIFEST = Manifest(
     package=__name__,
     interface="serial",
+    summary="use a board's console, and see what it has printed",
     types=("driver.PySerial",),
     clients=("client.PySerialClient",),
     steps="steps",

@@ -7,6 +7,7 @@ __all__ = ["MANIFEST"]
 MANIFEST = Manifest(
     package=__name__,
     interface="ssh",
+    summary="run commands and shells on a board by SSH",
     types=("driver.SSHWrapper",),
     clients=("client.SSHWrapperClient",),
     steps="steps",

@@ -7,6 +7,7 @@ __all__ = ["MANIFEST"]
 MANIFEST = Manifest(
     package=__name__,
     interface="storage",
+    summary="flash a board's SD card or disk, and switch it between host and board",
     types=(
         "driver.BlockStorage",
         "driver.FileStorage",

@@ -7,6 +7,7 @@ __all__ = ["MANIFEST"]
 MANIFEST = Manifest(
     package=__name__,
     interface="uboot",
+    summary="run commands in the boot loader U-Boot",
     types=("driver.UbootConsole",),
     clients=("client.UbootConsoleClient",),
     type_aliases={

@@ -7,6 +7,7 @@ __all__ = ["MANIFEST"]
 MANIFEST = Manifest(
     package=__name__,
     interface="video",
+    summary="see, save and record pictures of a board",
     types=(
         "driver.HttpVideo",
         "driver.UStreamer",
