@@ -94,16 +94,17 @@ def _is_ours(script: Path) -> bool:
 
 def _write(script: Path, text: str) -> None:
     """Write the script whole or not at all, and never through a link."""
-    part = ""
     try:
         descriptor, part = tempfile.mkstemp(prefix=".jmp-", dir=script.parent)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.chmod(part, 0o755)  # noqa: S103 - a program
-        os.replace(part, script)
-    except OSError as error:
-        if part:
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                file.write(text)
+            os.chmod(part, 0o755)  # noqa: S103 - a program
+            os.replace(part, script)
+        except BaseException:  # Ctrl-C, too
             Path(part).unlink(missing_ok=True)
+            raise
+    except OSError as error:
         raise ScriptError(
             f"{script} cannot be written: {error.strerror}; choose a folder with --dir"
         ) from None

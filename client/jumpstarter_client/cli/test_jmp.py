@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from jumpstarter_client.cli import jmp
 from jumpstarter_client.cli.conftest import SCRIPTS, Command
 
 WORDS = ("get", "create", "update", "delete", "run", "admin", "mcp")
@@ -113,3 +114,14 @@ def test_drivers_are_listed_as_configurations_name_them(command: Command) -> Non
     listed = command("jumpstarter", "driver", "list", "-o", "json").out
     assert '"class": "jumpstarter_drivers.power.driver.GpioRelay"' in listed
     assert command("jumpstarter", "driver", "list").out.startswith("TYPE ")
+
+
+def test_ctrl_c_leaves_no_part_of_the_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.replace", _interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        jmp._write(tmp_path / "jmp", "#!/bin/sh\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+def _interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
