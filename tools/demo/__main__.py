@@ -47,8 +47,8 @@ def main(arguments: list[str] | None = None) -> None:
   python -m jumpstarter_drivers.virtual.image hello.img --name hello && jumpstarter test docs/examples/boot.yaml
   jumpstarter shell                         # then: j rpi4 power on
 
-  Your own board: copy {config}, enter your power switch, serial port and
-  SD card multiplexer, and run `jumpstarter-exporter check`.
+  Your own board: connect it, run `jumpstarter-exporter init rpi4.yaml`, which writes what it finds, edit that file,
+  and run `jumpstarter-exporter check rpi4.yaml`.
   Your own lab: read docs/controller.md.
 """)
 

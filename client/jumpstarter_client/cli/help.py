@@ -59,7 +59,7 @@ def print_interface_help(interface: str, known: dict[str, Verb]) -> None:
     """Print `jumpstarter INTERFACE --help`."""
     lines = [f"Usage: jumpstarter {interface} VERB [DEVICE] [ARGUMENT ...]", ""]
     if not known:
-        print_line(*lines[:1])
+        print_line(lines[0])
         print_line()
         print_line(f"{interface} has no verbs; use those of the devices below it.")
         return

@@ -175,15 +175,13 @@ async def with_own_lease(
 
 
 async def has_ended(config: ClientConfig, name: str) -> bool:
-    """Whether that lease is no longer an active lease of this client. RpcError if the controller does not tell."""
+    """Whether the controller says that it is no longer an active lease of this client; False if it says nothing."""
     controller = ControllerClient(config)
     try:
         async with controller.open() as calls:
             lease = await calls.get_lease(name)
     except RpcError as error:
-        if is_not_found(error):
-            return True
-        raise
+        return is_not_found(error)
     return lease.client != controller.own_name or lease_progress(lease).phase is LeasePhase.FAILED
 
 
