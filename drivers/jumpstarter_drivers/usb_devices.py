@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from jumpstarter_exporter.driver import DeviceBusy, DeviceFailed, DeviceMissing
+from jumpstarter_exporter.node_errors import check_access as check_node_access
 from jumpstarter_exporter.node_errors import permission_hint, users_of
 from jumpstarter_proto.file_names import safe_name
 from jumpstarter_proto.texts import shown
@@ -137,8 +138,8 @@ def find_usb_device(search: UsbSearch, every: Sequence[UsbDevice] | None = None)
 
 def check_access(device: UsbDevice) -> None:
     """Raise DeviceFailed if the exporter may not open the device. It is not opened."""
-    if device.node.exists() and not os.access(device.node, os.R_OK | os.W_OK):
-        raise DeviceFailed(f"the exporter may not open {device.node}; {permission_hint(str(device.node))}")
+    if device.node.exists():
+        check_node_access(device.node)
 
 
 def _not_found(search: UsbSearch, every: Sequence[UsbDevice]) -> str:

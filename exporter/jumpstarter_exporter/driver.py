@@ -168,7 +168,7 @@ class Driver(ABC):
     def look_at_hardware(self) -> str:
         """What of its hardware can be seen without opening it, in a sentence for `jumpstarter devices`.
 
-        Empty if nothing can be seen. Only for hardware that `host_nodes` does not name; that is looked at first.
+        Empty if nothing can be seen. It replaces the sentence about what `host_nodes` names, which must be there.
         Called on a driver that is not open, and never will be; it may block for a moment, and must neither change nor
         ask anything. Raises what `open` raises.
         """

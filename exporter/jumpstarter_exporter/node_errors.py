@@ -15,7 +15,7 @@ from jumpstarter_proto.texts import shown
 
 from jumpstarter_exporter.errors import DeviceBusy, DeviceError, DeviceFailed, DeviceMissing
 
-__all__ = ["explain_open_error", "permission_hint", "users_of"]
+__all__ = ["check_access", "explain_open_error", "permission_hint", "users_of"]
 
 MAX_USERS = 3
 """Processes that are named."""
@@ -41,6 +41,12 @@ def explain_open_error(path: str, error: Exception, what: str) -> DeviceError:
             return DeviceBusy(f"another program has {path} open; end it first")
         return DeviceBusy(f"{path} is open in {' and '.join(users)}; end that first")
     return DeviceFailed(f"{path} cannot be used as {what}: {error}")
+
+
+def check_access(path: str | Path) -> None:
+    """Raise DeviceFailed if the exporter may not open a node that is there. It is not opened. Blocking."""
+    if not os.access(path, os.R_OK | os.W_OK):
+        raise DeviceFailed(f"the exporter may not open {path}; {permission_hint(path)}")
 
 
 def permission_hint(path: str | Path) -> str:

@@ -11,11 +11,13 @@ from jumpstarter_deb import bytecode
 LIBRARY = '''"""About the library."""
 class Thing:
     """About the thing."""
+    size: int = 1
     async def wait(self):
         """Only this."""
 def check(value):
     """About the check."""
     "not a docstring"
+    level: int = value
     assert value, "asserts stay"
 '''
 OWN = '''"""About ours."""
@@ -28,6 +30,7 @@ sys.path.insert(0, sys.argv[1])
 import traceback, library, library.part, ours.cli
 print(library.__doc__, library.Thing.__doc__, library.Thing.wait.__doc__, library.check.__doc__)
 print(asyncio.run(library.Thing().wait()), library.part.__doc__)
+print(library.Thing.__annotations__)
 print(ours.cli.__doc__, ours.cli.command.__doc__)
 try:
     library.check(0)
@@ -62,8 +65,9 @@ def test_libraries_have_no_docstrings_and_ours_have(tmp_path: Path) -> None:
     assert used.stdout.splitlines() == [
         "None None None None",
         "None None",
+        "{'size': <class 'int'>}",
         "About ours. What --help prints.",
-        f"asserts stay {tmp_path}/library/__init__.py 9",
+        f"asserts stay {tmp_path}/library/__init__.py 11",
     ], used.stderr
 
 

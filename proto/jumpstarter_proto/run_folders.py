@@ -92,7 +92,8 @@ def sweep(place: str | None = None) -> int:
     What cannot be looked at or removed is left: it is somebody else's, or somebody removes it in this moment.
     """
     count = 0
-    place = place or tempfile.gettempdir()
+    # Not tempfile's: a daemon does this at its start, and would keep that module, and on Debian shutil with it.
+    place = place or os.environ.get("TMPDIR") or "/tmp"  # noqa: S108 - where others have left theirs
     _swept.add(place)  # a daemon does it in a thread at its start, and not again where its event loop waits
     with suppress(OSError), os.scandir(place) as found:
         for entry in found:

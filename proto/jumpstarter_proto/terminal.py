@@ -68,8 +68,7 @@ def print_error_line(*parts: str | Styled) -> None:
 
 def print_error_text(text: str, *, raw: bool = False) -> None:
     """A text of several lines on standard error, at once; `raw` for a terminal that does not begin lines by itself."""
-    lead, *rest = _coloured([printable(text)])
-    text = "".join(map(str, (lead, *rest)))
+    text = "".join(map(str, _coloured([printable(text)])))
     _write(text.replace("\n", "\r\n") if raw else text, sys.stderr)
     sys.stderr.flush()
 

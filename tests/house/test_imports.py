@@ -27,7 +27,7 @@ SIDES = {"jumpstarter_exporter", "jumpstarter_client"}
 # The one-line `serve(driver)` of driver tests joins both ends in one process; it is its whole job.
 BOTH_SIDES = {"jumpstarter_drivers.testing"}
 # What is deferred and a daemon uses all the same, though nobody uses it yet.
-USED = {"decimal", "hashlib", "hmac", "tempfile"}
+USED = {"decimal", "hashlib", "hmac"}
 HTTP2 = {"purerpc", "h2", "hpack", "hyperframe", "grpc"}
 
 
@@ -116,7 +116,7 @@ def test_starting_the_exporter_loads_no_hardware_and_no_client() -> None:
         (
             "jumpstarter_controller.cli",
             "run --with-router --data {home} --listen :0 --router-listen :0",
-            {*USED, "ast", "calendar", "ipaddress", "shutil", "ssl", "traceback"},
+            {*USED, "ast", "calendar", "ipaddress", "shutil", "ssl", "tempfile", "traceback"},
         ),
     ],
 )

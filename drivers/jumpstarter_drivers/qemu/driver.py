@@ -376,7 +376,7 @@ class _Power(PowerInterface):
     @export(reads=True)
     async def status(self) -> str:
         """Return on or off: whether QEMU runs."""
-        return "off" if await _core_of(self).status() == "off" else "on"
+        return "on" if _core_of(self).is_on else "off"
 
 
 class MachineConsoleCore(SerialCore):

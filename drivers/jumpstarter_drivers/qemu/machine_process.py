@@ -118,7 +118,7 @@ class Machine:
             complaint = self._complaint()
             cure = (
                 "KVM does not work here: add `kvm: false`"
-                if "kvm" in complaint.lower()
+                if "kvm" in complaint.lower() and "kvm" in self._command
                 else "check the configuration"
             )
             raise DeviceFailed(f"QEMU does not start{complaint}; {cure}")

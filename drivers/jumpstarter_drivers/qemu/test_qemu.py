@@ -175,12 +175,17 @@ async def test_a_machine_for_which_there_are_no_descriptors_has_ended(tmp_path: 
     machine._console.close()
 
 
-async def test_kvm_that_does_not_work_is_said_with_what_to_do(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("accelerator", "cure"),
+    [("kvm", "KVM does not work here: add `kvm: false`"), ("tcg", "check the configuration")],
+)
+async def test_kvm_that_does_not_work_is_said_with_what_to_do(
+    tmp_path: Path, accelerator: str, cure: str
+) -> None:
     said = "Could not access KVM kernel module: No such file or directory"
-    machine = Machine(["sh", "-c", f"echo '{said}' >&2; exit 1"], ConsolePty(), tmp_path / "log")
-    with pytest.raises(
-        DeviceFailed, match=f"QEMU does not start: {said}; KVM does not work here: add `kvm: false`"
-    ):
+    command = ["sh", "-c", f"echo '{said}' >&2; exit 1", "-accel", accelerator]
+    machine = Machine(command, ConsolePty(), tmp_path / "log")
+    with pytest.raises(DeviceFailed, match=f"QEMU does not start: {said}; {cure}"):
         await machine.run()
     machine._console.close()
 
@@ -366,6 +371,15 @@ def test_a_console_forgets_what_was_typed_without_a_machine() -> None:
     pty.drop_input()
     with pytest.raises(BlockingIOError):
         os.read(pty.master, 10)
+    for _ in range(300):  # or is on its way there
+        os.write(adapter, b"lost")
+        pty.drop_input()
+    os.write(adapter, b"typed")
+    typed = b""
+    while len(typed) < 5:
+        assert select.select([pty.master], [], [], 30)[0]
+        typed += os.read(pty.master, 5)
+    assert typed == b"typed"
     os.write(pty.master, b"kept")
     assert os.read(adapter, 10) == b"kept"
     os.close(adapter)

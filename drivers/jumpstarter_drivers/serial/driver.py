@@ -151,12 +151,18 @@ class SerialCore(Core["PySerial"]):
         if self.is_kept:
             await self.recorder.run(task_status=task_status)
             return
-        with RunFolder("jumpstarter-console-") as folder:
-            self._private, self._recorder = folder, None
-            try:
-                await self.recorder.run(task_status=task_status)
-            finally:
-                self._private = self._recorder = None
+        try:
+            private = await self.in_thread(RunFolder, "jumpstarter-console-")
+        except OSError:  # the recorder says that it cannot write: a disk costs output, never the console
+            await self.recorder.run(task_status=task_status)
+            return
+        self._private, self._recorder = private.path, None
+        try:
+            await self.recorder.run(task_status=task_status)
+        finally:
+            self._private = self._recorder = None
+            with trio.CancelScope(shield=True):
+                await self.in_thread(private.remove)
 
     def _recording_folder(self) -> Path:
         """By the device's UUID. Where that is new at each start, as in tests of drivers, a private folder."""

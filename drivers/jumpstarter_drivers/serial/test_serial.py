@@ -242,6 +242,17 @@ async def test_force_close_ends_streams_and_the_next_use_opens_again(cable: Cabl
             assert await receive(stream, 5) == b"again"
 
 
+async def test_without_a_place_for_its_recording_a_console_works(
+    cable: Cable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serve_async(driver(cable)) as client:
+        monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "none"))
+        async with client.stream_async("connect") as stream:
+            cable.write(b"login: ")
+            assert await receive(stream, 7) == b"login: "
+    assert "cannot" in caplog.text
+
+
 async def test_force_close_of_what_is_not_open_is_fine() -> None:
     async with serve_async(PySerial(url="loop://")) as client:
         await client.force_close.aio()

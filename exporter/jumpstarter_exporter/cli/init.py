@@ -16,6 +16,7 @@ from jumpstarter_exporter.boards.grouping import host_name
 from jumpstarter_exporter.cli.profiles import fault_of
 from jumpstarter_exporter.config.config_files import list_configs
 from jumpstarter_exporter.config.folder import nodes_in, read_file
+from jumpstarter_exporter.config.model import check_command
 from jumpstarter_exporter.devices.draft_configuration import DraftConfiguration, draft_configuration
 from jumpstarter_exporter.devices.host_parts import read_host_parts
 from jumpstarter_exporter.devices.hwdb import shipped
@@ -72,10 +73,13 @@ def _write(file: Path, text: str) -> None:
     except OSError as error:
         raise _unwritable(file, error) from None
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            stream.write(text)
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+                stream.write(text)
+        except BaseException:  # Ctrl-C, too: the next `init` would not overwrite a part of it
+            file.unlink(missing_ok=True)
+            raise
     except OSError as error:
-        file.unlink(missing_ok=True)
         raise _unwritable(file, error) from None
 
 
@@ -105,6 +109,6 @@ def _summary(file: Path, draft: DraftConfiguration) -> list[str]:
     return [
         said,
         "Edit it, then:",
-        f"  jumpstarter-exporter check {path}",
+        f"  {check_command(file)}",
         f"  jumpstarter-exporter run --config {path}",
     ]

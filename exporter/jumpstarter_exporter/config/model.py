@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -152,7 +153,7 @@ class TopLevel(msgspec.Struct, frozen=True, rename="camel"):
 
 def check_command(file: Path) -> str:
     """The command that lists all mistakes of a configuration."""
-    return f"jumpstarter-exporter check {file}"
+    return f"jumpstarter-exporter check {shlex.quote(str(file))}"
 
 
 def relative_python(python: str) -> str:

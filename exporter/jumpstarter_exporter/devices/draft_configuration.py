@@ -129,13 +129,28 @@ class _Look:
         configured = self.parts.configured
         return next((configured[name] for name in (device.node, *device.links) if name in configured), "")
 
+    def _add_hub(self, one: Finding, match: ProfileMatch, found: _Found) -> None:
+        """Add a port that the host does not need."""
+        about, ports = (
+            self.description(one),
+            self.parts.attributes.get(one.device.path, {}).get("maxchild", ""),
+        )
+        count = int(ports) if ports.isascii() and ports.isdigit() else MAX_HUB_PORTS
+        free = next(
+            (port for port in range(1, min(count, MAX_HUB_PORTS) + 1) if port not in match.protected_ports), 0
+        )
+        if free:
+            found.entries.append(_hub_port(one, free, about))
+        else:
+            found.unusable.append(f"{about}: the host needs what is in each of its ports.")
+
     def _add_match(self, one: Finding, match: ProfileMatch, found: _Found) -> None:
         """Add a device of which a profile says what it is."""
         about: tuple[str, ...] = (self.description(one),)
         if match.type is None:
             if one.facts.kind == "hub" and not one.conflicts:
                 if one.facts.switches_ports:
-                    found.entries.append(_hub_port(one, match, about[0]))
+                    self._add_hub(one, match, found)
             else:
                 found.unusable.append(f"{about[0]}: {match.no_driver}.")
             return
@@ -311,6 +326,8 @@ def _how_it_is_found(one: Finding, config: Mapping[str, Any]) -> Iterator[str]:
         yield f"{one.device.node} may be another device after the next start: no link names it."
 
 
+MAX_HUB_PORTS = 127
+"""Of a hub that does not say how many it has (bNbrPorts is a byte, and addresses end there)."""
 _WHY_COMMENTED = {
     "sdwire3": "An SDWire3 looks like any card reader. Offer it only if it is one.",
     "ykush": "Make sure that none of its ports supplies the host's own devices.",
@@ -318,8 +335,7 @@ _WHY_COMMENTED = {
 """By profile: why a device is in a comment."""
 
 
-def _hub_port(one: Finding, match: ProfileMatch, about: str) -> _Entry:
-    free = next((port for port in range(1, 128) if port not in match.protected_ports), 1)
+def _hub_port(one: Finding, free: int, about: str) -> _Entry:
     said = (
         f"{about}: it may switch the power of each port.",
         "Name the port that supplies the board; `check` then says whether the hub can do that.",

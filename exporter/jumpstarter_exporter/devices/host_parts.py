@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from jumpstarter_proto.file_names import safe_name
-from jumpstarter_proto.mounts import MOUNTINFO, parse_mountinfo
+from jumpstarter_proto.mounts import parse_mountinfo
 
-from jumpstarter_exporter.devices.host_use import read_host_use
+from jumpstarter_exporter.devices.host_use import read_host_use, read_mountinfo
 from jumpstarter_exporter.devices.offer import HostUse
 from jumpstarter_exporter.devices.udev_database import enumerate_devices
 from jumpstarter_exporter.devices.udev_device import DeviceTree, UdevDevice
@@ -23,6 +23,7 @@ _ATTRIBUTES = {
     "block": ("removable", "size"),
     "tty": ("type", "active"),
     "gpio": ("label", "ngpio"),
+    "usb": ("maxchild",),
 }
 """By subsystem: files of sysfs (the kernel's Documentation/ABI) that are not in udev's database."""
 _MAX_ATTRIBUTE_BYTES = 4096
@@ -60,9 +61,10 @@ def read_host_parts(root: Path = Path("/")) -> HostParts:
         }
         if found:
             attributes[device.path] = found
-    mountinfo = (root / MOUNTINFO).read_bytes().decode(errors="surrogateescape")
     mounts = {
-        key: mount.target for mount in parse_mountinfo(mountinfo) for key in (mount.device, mount.source)
+        key: mount.target
+        for mount in parse_mountinfo(read_mountinfo(root))
+        for key in (mount.device, mount.source)
     }
     return HostParts(tree, use, attributes, mounts)
 

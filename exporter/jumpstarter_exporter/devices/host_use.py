@@ -12,7 +12,7 @@ from jumpstarter_proto.mounts import MOUNTINFO, parse_fstab, parse_mountinfo, un
 from jumpstarter_exporter.devices.offer import HostUse
 from jumpstarter_exporter.devices.udev_database import UdevError
 
-__all__ = ["parse_host_use", "read_host_use"]
+__all__ = ["parse_host_use", "read_host_use", "read_mountinfo"]
 
 _NOTHING = "0" * 32
 _REMOVABLE = ("/media/", "/run/media/")
@@ -26,14 +26,8 @@ def read_host_use(root: Path = Path("/")) -> HostUse:
         UdevError: its mounts cannot be read, so its own disks are unknown.
     """
     proc, etc, sys = root / "proc", root / "etc", root / "sys"
-    try:
-        mounts = (root / MOUNTINFO).read_bytes().decode(errors="surrogateescape")
-    except OSError as error:
-        raise UdevError(
-            f"cannot find out what this host has mounted: {root / MOUNTINFO}: {error.strerror}; mount /proc"
-        ) from None
     use = parse_host_use(
-        mounts,
+        read_mountinfo(root),
         _text(proc / "swaps"),
         _text(proc / "net" / "route"),
         _text(proc / "net" / "ipv6_route"),
@@ -41,6 +35,16 @@ def read_host_use(root: Path = Path("/")) -> HostUse:
     )
     below = _made_of(sys / "class" / "block", "slaves/*") | _made_of(sys / "class" / "net", "lower_*")
     return replace(use, made_of=below)
+
+
+def read_mountinfo(root: Path) -> str:
+    """Read what is mounted. Raises UdevError if it cannot be read."""
+    try:
+        return (root / MOUNTINFO).read_bytes().decode(errors="surrogateescape")
+    except OSError as error:
+        raise UdevError(
+            f"cannot find out what this host has mounted: {root / MOUNTINFO}: {error.strerror}; mount /proc"
+        ) from None
 
 
 def parse_host_use(mountinfo: str, swaps: str, route: str, ipv6_route: str, fstab: str) -> HostUse:

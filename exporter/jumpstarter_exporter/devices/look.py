@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING
 import trio
 from jumpstarter_proto.file_names import safe_name
 
+from jumpstarter_exporter.composite import Unavailable
 from jumpstarter_exporter.device_state import Lifecycle, State
+from jumpstarter_exporter.devices.presence import is_name
 from jumpstarter_exporter.driver import Driver
-from jumpstarter_exporter.errors import DeviceBusy, DeviceMissing
+from jumpstarter_exporter.errors import DeviceBusy, DeviceFailed, DeviceMissing
 from jumpstarter_exporter.isolation import isolated
-from jumpstarter_exporter.node_errors import explain_open_error
+from jumpstarter_exporter.node_errors import check_access, explain_open_error
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -68,9 +70,12 @@ def _look_at_all(slots: Iterable[Slot], found: dict[UUID, tuple[State, str]]) ->
 def _look(slot: Slot) -> str:
     """What there is, in a sentence. Raises what opening the device would raise."""
     kind = slot.spec.kind
-    seen = [_look_at_name(name) for name in kind.host_nodes(slot.spec.values) if name]
+    seen = [_look_at_name(name) for name in kind.host_nodes(slot.spec.values) if is_name(name)]
     if kind.look_at_hardware is not Driver.look_at_hardware:
-        return slot.spec.make().look_at_hardware()
+        driver = slot.spec.make()
+        if isinstance(driver, Unavailable):
+            raise DeviceFailed(driver.reason)
+        return driver.look_at_hardware()
     return " and ".join(seen)
 
 
@@ -82,8 +87,7 @@ def _look_at_name(name: str) -> str:
         return f"there is a USB device {name}"
     try:
         os.stat(name)
-        if not os.access(name, os.R_OK | os.W_OK):
-            raise PermissionError(13, "may not be opened")
     except OSError as error:
         raise explain_open_error(name, error, "a device") from error
+    check_access(name)
     return f"there is {name}"

@@ -22,7 +22,7 @@ from jumpstarter_exporter.devices.udev_device import DeviceTree, UdevDevice
 from jumpstarter_exporter.devices.udev_monitor import DeviceWatch, watch_devices
 from jumpstarter_exporter.isolation import isolated
 
-__all__ = ["DevicePresence", "follow_presence"]
+__all__ = ["DevicePresence", "follow_presence", "is_name"]
 
 _NODES = ("ttyUSB", "ttyACM", "video", "hidraw", "gpiochip", "sg", "sd", "mmcblk")
 """Beginnings of names of nodes that the kernel creates, so that udev knows them as soon as they exist."""
@@ -89,7 +89,7 @@ class DevicePresence:
             return ()
         try:
             with isolated(f"{spec.kind.__name__}.host_nodes()"):
-                return tuple(name for name in spec.kind.host_nodes(spec.values) if _is_name(name))
+                return tuple(name for name in spec.kind.host_nodes(spec.values) if is_name(name))
         except Exception as error:  # any driver's code; its neighbours must be followed
             _log.warning("cannot find out which hardware of this host belongs to %s: %s", slot, error)
             return ()
@@ -113,7 +113,7 @@ class DevicePresence:
         return is_kernels or name in self._present or name in self._gone or name in self._links
 
 
-def _is_name(name: object) -> bool:
+def is_name(name: object) -> bool:
     """Whether it is a possible name on the host; drivers return what their configuration says."""
     return isinstance(name, str) and bool(name) and "\0" not in name
 

@@ -234,6 +234,10 @@ def test_ports_of_a_hub_are_in_a_comment_and_never_one_that_the_host_needs() -> 
     host, (hub,) = bench(("05e3:0608", "", "USB2.0 Hub", HUB))
     host.keyboard(host.plug(hub, 1, "046d:c31c", interfaces=KEYBOARD))
     assert exported(uncommented(draft(host).text))["power"]["config"] == {"port": "1-1.2"}
+    host.keyboard(host.plug(hub, 2, "046d:c31c", interfaces=KEYBOARD))
+    text = draft(host, attributes={hub: {"maxchild": "2"}}).text
+    assert "power" not in exported(uncommented(text)), "there is no third port"
+    assert "the host needs what is in each of its ports" in comments(text)
 
 
 def test_what_another_configuration_has_is_only_named() -> None:

@@ -15,7 +15,7 @@ from jumpstarter_exporter.composite import Composite
 from jumpstarter_exporter.conftest import Serve, User
 from jumpstarter_exporter.devices import look as module
 from jumpstarter_exporter.devices.look import LOOK
-from jumpstarter_exporter.driver import DeviceMissing, Driver, export
+from jumpstarter_exporter.driver import DeviceBusy, DeviceMissing, Driver, export
 
 
 @dataclass(kw_only=True, eq=False)
@@ -89,18 +89,55 @@ async def test_a_look_finds_whether_the_hardware_is_there_and_changes_nothing(
         assert (await seen(user))["there"] == ("ready", "")
 
 
+@dataclass(kw_only=True, eq=False)
+class Raising(Port):
+    error: Exception
+
+    def look_at_hardware(self) -> str:
+        raise self.error
+
+
+async def test_what_a_driver_raises_is_said_of_its_device_alone(serve: Serve, tmp_path: Path) -> None:
+    board = Composite(
+        children={
+            "busy": Raising(node="", error=DeviceBusy("it is open in cu")),
+            "broken": Raising(node="", error=RuntimeError("oh no")),
+            "named": Port(node="a\0b"),
+            "unnamed": Port(node=""),
+        }
+    )
+    async with serve(board) as user:
+        found = await seen(user)
+    assert found["busy"] == found["named"] == found["unnamed"] == ("ready", "not tried yet")
+    assert found["broken"][0] == "failed"
+    assert "oh no" in found["broken"][1]
+
+
+async def test_what_may_not_be_opened_is_said(
+    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = tmp_path / "node"
+    node.touch()
+    monkeypatch.setattr("os.access", lambda path, mode: path != str(node))  # root may open everything
+    async with serve(Composite(children={"port": Port(node=str(node))})) as user:
+        state, reason = (await seen(user))["port"]
+    assert (state, reason.partition(";")[0]) == ("failed", f"the exporter may not open {node}")
+
+
 async def test_a_look_that_blocks_hides_no_device(
     serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "LOOK_SECONDS", 0.3)
     free = threading.Event()
+    (tmp_path / "fine").touch()
     ports = [Port(node=str(tmp_path / "gone")), Slow(node="", free=free), Port(node=str(tmp_path / "fine"))]
     board = Composite(children=dict(zip(("gone", "slow", "fine"), ports, strict=True)))
     try:
         async with serve(board) as user:
-            for _ in range(2):  # the second time, the thread of the first is still there
+            for number in range(2):  # the second time, the thread of the first is still there
                 found = await seen(user)
                 assert len(found) == len(ports)
+                assert (found["gone"][0] == "missing") == (number == 0), "what was found in time is said"
                 assert found["slow"] == found["fine"] == ("ready", "not tried yet")
     finally:
         free.set()

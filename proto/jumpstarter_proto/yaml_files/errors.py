@@ -28,6 +28,8 @@ PathInFile: TypeAlias = tuple[str | int, ...]
 """Keys and list indices from the top of a file."""
 Place: TypeAlias = tuple[int, int]
 """Line and column, from 1."""
+CUTOFF = 0.51
+"""How similar a name must be to be suggested: half of the letters are not enough, as of `kind` and `uuid`."""
 
 
 class ConfigError(JumpstarterError):
@@ -125,6 +127,6 @@ def nearest(name: object, known: Iterable[str]) -> str:
     A name in a file may be anything that YAML makes of it: of `{port: 1-1,2}` it makes the key 2.
     """
     names = sorted(known)
-    if close := most_similar(str(name), names, cutoff=0.51):
+    if close := most_similar(str(name), names, cutoff=CUTOFF):
         return f"did you mean {close!r}?"
     return f"known are {', '.join(map(shown, names))}" if names else "there are none"

@@ -6,7 +6,7 @@ from typing import Any, Literal
 import pytest
 
 from jumpstarter_proto.errors import ExitCode
-from jumpstarter_proto.yaml_files import ConfigError, Document, check_keys, check_value
+from jumpstarter_proto.yaml_files import ConfigError, Document, check_keys, check_value, nearest
 
 
 def read(folder: Path, text: str) -> Document:
@@ -78,3 +78,7 @@ def test_a_value_of_another_type_says_which_and_where(tmp_path: Path) -> None:
     document = read(tmp_path, "steps: [1, two]\n")
     with pytest.raises(ConfigError, match=r":1:12: steps\[1\]: Expected `int`, got `str`"):
         check_value(document, document.data["steps"], list[int], ("steps",))
+
+
+def test_half_of_the_letters_in_common_suggest_nothing() -> None:
+    assert nearest("kind", ("uuid", "board")) == "known are board, uuid"
