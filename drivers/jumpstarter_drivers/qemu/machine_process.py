@@ -10,7 +10,6 @@ import os
 import signal
 import socket
 import subprocess
-import termios
 import tty
 from collections.abc import Sequence
 from contextlib import suppress
@@ -42,7 +41,6 @@ class ConsolePty:
 
     def drop_input(self) -> None:
         """Forget what was typed while nothing was connected."""
-        termios.tcflush(self._slave, termios.TCOFLUSH)  # only what is on its way; what has arrived it leaves
         with suppress(BlockingIOError):
             for _ in range(MOST_DROPPED_READS):
                 os.read(self.master, CONSOLE_BYTES)
