@@ -21,20 +21,13 @@ if TYPE_CHECKING:
     from jumpstarter_client.base import DriverClient
     from jumpstarter_client.connection import ExporterConnection
 
-__all__ = ["INTERFACE", "Allowed", "Node", "import_client", "is_untried"]
+__all__ = ["INTERFACE", "Allowed", "Node", "import_client"]
 
 CLIENT = "jumpstarter.dev/client"
 NAME = "jumpstarter.dev/name"
 INTERFACE = "jumpstarter.dev/interface"
 STATE = "jumpstarter.dev/state"
 REASON = "jumpstarter.dev/reason"
-UNTRIED = "not tried yet"
-"""The beginning of the reason of devices that were not used since the exporter was started."""
-
-
-def is_untried(state: str, reason: str) -> bool:
-    """Whether nobody has used a device yet: `ready`, which exporters report of it, would promise too much."""
-    return state == "ready" and reason.startswith(UNTRIED)
 
 
 class Allowed:

@@ -295,6 +295,31 @@ def test_a_terminal_is_greeted_warned_and_hung_up(lab: Lab, shell: str) -> None:
     assert lab.leases(ann) == {}
 
 
+def test_a_terminal_is_as_it_was_when_a_lease_ends_under_a_console(lab: Lab, tmp_path: Path) -> None:
+    lab.exporter("one")
+    ann = lab.client("ann")
+    command = f"{exporters.scripts() / 'jumpstarter'} shell -l board=rpi4 --client {ann}"
+    script = f"stty -a >{tmp_path}/before; {command}; echo code $?; stty -a >{tmp_path}/after"
+    terminal = pexpect.spawn(
+        "/bin/sh",
+        ["-c", script],
+        env={**os.environ, **lab.environment, "TERM": "xterm", "SHELL": "/bin/bash"},
+        encoding="utf-8",
+        dimensions=(24, 80),
+        timeout=LIMIT,
+    )
+    terminal.expect("jumpstarter one until")
+    terminal.sendline("jumpstarter serial start-console")
+    terminal.expect("Ctrl-B")
+    lab.expire(ann)
+    terminal.expect("the lease has ended: its time is over")
+    terminal.expect("code 8")
+    terminal.expect(pexpect.EOF)
+    terminal.close()
+    assert "Traceback" not in str(terminal.before)
+    assert (tmp_path / "after").read_text() == (tmp_path / "before").read_text()
+
+
 @pytest.mark.parametrize("shell", ["dash", "bash", "zsh", "fish"])
 def test_the_prompt_follows_the_end_of_the_lease(lab: Lab, shell: str, tmp_path: Path) -> None:
     program = shutil.which(shell)

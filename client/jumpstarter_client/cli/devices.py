@@ -16,7 +16,7 @@ from jumpstarter_client.command_errors import UsageError
 from jumpstarter_client.connections.connect import connect
 from jumpstarter_client.connections.endpoint import selected_board
 from jumpstarter_client.host_boards import HostBoard, board_use
-from jumpstarter_client.node import Node, is_untried
+from jumpstarter_client.node import Node
 
 __all__ = ["devices"]
 
@@ -76,6 +76,8 @@ def _device_data(node: Node, prefix: str) -> dict[str, object]:
     }
 
 
+UNTRIED = "not tried yet"
+"""The beginning of the reason of devices that were not used since the exporter was started."""
 MEMORY = "jumpstarter.dev/memory"
 """The label of a device with a process of its own, which others of the board may share."""
 MAX_REASON_LENGTH = 400
@@ -111,8 +113,8 @@ def _tree(root: Node, board: HostBoard) -> list[list[str | Styled]]:
         why = f": {node.reason}" if node.reason else ""
         # The state of a group is shown only if it has a reason.
         state: list[str | Styled] = [Styled(node.state, style), why] if interface or why else []
-        if is_untried(node.state, node.reason):
-            # Of a group there is nothing to try.
+        if node.state == "ready" and node.reason.startswith(UNTRIED):
+            # "ready" would promise too much, and of a group there is nothing to try.
             state, why = ([node.reason], why) if interface else ([], "")
         if memory := node.labels.get(MEMORY):
             state = [Styled(node.state, style), f"{why}  (its process has {shown(memory, 20)})"]

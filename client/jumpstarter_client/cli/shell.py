@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import termios
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from google.protobuf import empty_pb2
 from jumpstarter_proto.errors import ExitCode
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
     from jumpstarter_client.lease.monitor import LeaseMonitor
 
 __all__ = ["shell"]
+
+_log = logging.getLogger(__name__)
 
 GREETING_SECONDS = 5.0
 MAX_GREETING = 16 * 1024
@@ -178,6 +182,7 @@ class _Child:
             for number, handler in handlers.items()
             if signal.getsignal(number) is not signal.SIG_IGN  # as under nohup
         }
+        terminal = _terminal_settings()
         try:
             self._process = subprocess.Popen(command, env=environment)  # noqa: S603 - the user's own command
             for number in self._signals:
@@ -190,6 +195,33 @@ class _Child:
             print_error_line(f"error: {command[0]!r} cannot be run; check its permissions")
             return 126
         finally:
+            if self.lease_has_ended and terminal is not None:
+                _take_back(terminal)
             for number, handler in before.items():
                 signal.signal(number, handler)
         return code if code >= 0 else 128 - code
+
+
+def _terminal_settings() -> list[Any] | None:
+    """Return the settings of the terminal; None if stdin is none."""
+    try:
+        return termios.tcgetattr(sys.stdin.fileno())
+    except (OSError, ValueError, termios.error):
+        return None
+
+
+def _take_back(settings: list[Any]) -> None:
+    """Put the terminal back: the shell was ended, and a command of it may have had it, such as a console.
+
+    That command is in a process group of its own, so the terminal is ours again only if we say so.
+    """
+    # who says so in the background is stopped by the kernel otherwise
+    stops = signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+    try:
+        descriptor = sys.stdin.fileno()
+        os.tcsetpgrp(descriptor, os.getpgrp())
+        termios.tcsetattr(descriptor, termios.TCSADRAIN, settings)
+    except (OSError, termios.error) as error:
+        _log.debug("the terminal cannot be put back: %s", error)
+    finally:
+        signal.signal(signal.SIGTTOU, stops)

@@ -12,7 +12,6 @@ from jumpstarter_proto.v1 import common_pb2
 
 from jumpstarter_client.controller.controller_client import short_name
 from jumpstarter_client.controller.lease_view import expiry
-from jumpstarter_client.node import is_untried
 from jumpstarter_client.times import format_time, rfc3339
 
 if TYPE_CHECKING:
@@ -261,11 +260,5 @@ def describe_exporter(
 
 
 def device_rows(details: ExporterDetails, allowed: Allowed) -> list[tuple[str, str, str, str]]:
-    """Return path, interface, state and reason of each device. Of one that nobody has tried, no state is known."""
-    rows = []
-    for one in details.devices:
-        interface, state, reason = _interface(one, allowed), one.state, one.reason
-        if is_untried(state, reason):
-            state, reason = "", reason if interface != "composite" else ""
-        rows.append((one.path, interface, state, reason))
-    return rows
+    """Return path, interface, state and reason of each device."""
+    return [(one.path, _interface(one, allowed), one.state, one.reason) for one in details.devices]

@@ -86,20 +86,6 @@ def test_devices_of_jumpstarters_own_exporter_have_an_interface_and_no_state() -
     assert (data[0]["interface"], data[0]["state"]) == ("power", "")
 
 
-def test_a_device_that_nobody_has_tried_has_no_state() -> None:
-    untried = {"state": "ready", "reason": "not tried yet; its port is there"}
-    devices = [
-        pb.Device(path="rpi4", interface="composite", **untried),
-        pb.Device(path="rpi4.serial", interface="serial", **untried),
-        pb.Device(path="rpi4.power", interface="power", state="ready", reason="not in use"),
-    ]
-    assert device_rows(pb.ExporterDetails(name="one", devices=devices), Allowed()) == [
-        ("rpi4", "composite", "", ""),
-        ("rpi4.serial", "serial", "", "not tried yet; its port is there"),
-        ("rpi4.power", "power", "ready", "not in use"),
-    ]
-
-
 def test_what_an_exporter_says_of_its_devices_does_nothing_to_a_terminal(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

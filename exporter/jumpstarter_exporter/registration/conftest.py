@@ -168,6 +168,8 @@ class Lab(ControllerServiceServicer):
 
     def __init__(self) -> None:
         self.heard: list[str] = []
+        self.devices: list[dict[str, str]] = []
+        """The labels of each device in the last registration."""
         self.messages: list[str] = []
         """Of the reports of a status."""
         self.times: list[float] = []
@@ -215,6 +217,7 @@ class Lab(ControllerServiceServicer):
             await trio.sleep_forever()
 
     async def Register(self, request: pb.RegisterRequest, call: Call) -> pb.RegisterResponse:  # noqa: N802
+        self.devices = [dict(one.labels) for one in request.reports if one.parent_uuid]
         await self._hear(f"register {len(request.reports)} {dict(request.labels)}")
         if self.hold_registration is not None:
             await self.hold_registration.wait()

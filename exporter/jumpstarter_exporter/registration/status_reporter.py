@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import trio
 from jumpstarter_proto.errors import JumpstarterError
@@ -122,7 +122,7 @@ class StatusReporter:
             await self._devices_changed.wait()
             await trio.sleep(SETTLE_SECONDS)
             self._devices_changed = trio.Event()
-            self._wanted = _summary(self._labels(), self._reports())
+            self._wanted = _summary(self._labels(), _settled(self._reports()))
             if self._wanted != self._registered:
                 self._changed.set()
 
@@ -151,7 +151,7 @@ class StatusReporter:
 
     async def _send(self, calls: RegistrationCalls) -> None:
         if self._registered is None or self._wanted != self._registered:
-            labels, reports, wanted = self._labels(), self._reports(), self._wanted
+            labels, reports, wanted = self._labels(), _settled(self._reports()), self._wanted
             await calls.register(dict(labels), reports)
             self._registered = _summary(labels, reports)
             if self._wanted is wanted:  # otherwise the devices have changed meanwhile
@@ -163,21 +163,28 @@ class StatusReporter:
         self._sent_version = version
 
 
-def _summary(own: Mapping[str, str], reports: list[DriverInstanceReport]) -> object:
-    """The part of the reports that matters for choosing a board.
+def _settled(reports: Iterable[DriverInstanceReport]) -> list[DriverInstanceReport]:
+    """The reports as a controller keeps them until the devices change: without what passes.
 
-    UUIDs differ in each session, and devices are busy for a moment; neither counts as a change.
+    A device is busy or starting for a moment, and whether somebody has used a ready one is seen at its host.
     """
-    passing = ("busy", "starting")
+    found = []
+    for report in reports:
+        if report.labels.get(STATE) in ("busy", "starting", "ready"):
+            settled = DriverInstanceReport()
+            settled.CopyFrom(report)
+            settled.labels[STATE] = "ready"
+            if REASON in settled.labels:
+                del settled.labels[REASON]
+            report = settled  # noqa: PLW2901
+        found.append(report)
+    return found
 
-    def labels(report: DriverInstanceReport) -> tuple[tuple[str, str], ...]:
-        found = dict(report.labels)
-        if found.get(STATE) in passing:
-            found[STATE] = "ready"
-        if found.get(STATE) == "ready":
-            found.pop(REASON, None)
-        return tuple(sorted(found.items()))
 
-    places = {report.uuid: number for number, report in enumerate(reports)}
-    devices = tuple((places.get(report.parent_uuid, -1), labels(report)) for report in reports)
+def _summary(own: Mapping[str, str], settled: Sequence[DriverInstanceReport]) -> object:
+    """The part of the reports that matters for choosing a board. UUIDs differ in each session, and do not count."""
+    places = {report.uuid: number for number, report in enumerate(settled)}
+    devices = tuple(
+        (places.get(report.parent_uuid, -1), tuple(sorted(report.labels.items()))) for report in settled
+    )
     return tuple(sorted(own.items())), devices

@@ -171,6 +171,14 @@ async def test_devices_that_vanish_and_return_are_told_when_they_have_settled(
         assert lab.heard[-1] == "AVAILABLE"
 
 
+async def test_a_state_that_passes_is_not_what_a_controller_keeps(
+    lab: Lab, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with reporting(lab, lambda: devices("starting", "busy", "ready", "missing")):
+        await trio.testing.wait_all_tasks_blocked()
+    assert lab.devices == [{STATE: "ready"}] * 3 + [{STATE: "missing", REASON: "it is missing"}]
+
+
 async def test_nothing_is_said_after_goodbye(lab: Lab) -> None:
     async with reporting(lab) as reporter:
         lab.heard.clear()
