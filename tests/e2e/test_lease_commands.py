@@ -125,6 +125,21 @@ def test_a_command_uses_the_lease_that_was_created_for_it(lab: Lab, ann: Path) -
     lab.ok(*command)
 
 
+def test_a_command_that_names_no_board_uses_the_only_lease_where_there_is_no_exporter(
+    lab: Lab, ann: Path
+) -> None:
+    assert "there is no exporter configuration" in lab.run("power", "on", JMP_CLIENT_CONFIG=ann).stderr
+    name = make(lab, ann)
+    said = f"using your lease {name[-8:]} of one, which ends in "
+    done = lab.run("power", "on", JMP_CLIENT_CONFIG=ann)
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    assert done.stderr.startswith(said), done.stderr
+    assert done.stderr.endswith("; to lease another board: -l SELECTOR\n"), done.stderr
+    done = lab.run("shell", "--", "sh", "-c", "echo $JMP_LEASE", JMP_CLIENT_CONFIG=ann)
+    assert (done.returncode, done.stdout) == (0, f"{name}\n"), done.stderr
+    assert done.stderr.startswith(said), done.stderr
+
+
 def test_ctrl_c_gives_up_what_is_waited_for(lab: Lab, ann: Path, bob: Path) -> None:
     make(lab, ann)
     waiting = lab.start("lease", "create", "-l", "board=rpi4", "--client", bob)

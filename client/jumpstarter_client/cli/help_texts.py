@@ -88,8 +88,9 @@ States are free, leased, busy (between two leases), offline and disabled.
 LEASE = """Usage: jumpstarter lease create|list|show|extend|transfer|release [ARGUMENT ...] [--client FILE]
 
 A lease reserves a board of a controller for you for some time. `-l board=rpi4` on any command leases a board for that
-command; these commands keep a board for longer, for later, or for somebody else. Later commands with -l or --exporter
-use the board that you created a lease for here, if it fits; with --new they lease another one.
+command; these commands keep a board for longer, for later, or for somebody else. Later commands use the board that you
+created a lease for here: with -l or --exporter if it fits (with --new they lease another one), without either if this
+machine has no exporter.
 
   jumpstarter lease create -l board=rpi4 --duration 2h    wait until the board is yours; Ctrl-C cancels
   jumpstarter lease create -n rpi4-1 --no-wait            a certain board; stay in the queue in the background

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import trio
-from jumpstarter_proto.errors import JumpstarterError
+from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.rpc import (
     Caller,
     Channel,
@@ -61,7 +61,17 @@ CONNECT_SECONDS = 10.0
 KEEPALIVE = Options(keepalive_interval=20.0)
 """For TCP, where a dead connection is silent. Unix sockets do not need it."""
 
+_NOTHING_NAMED = "no exporter found; name one with --host"
 _log = logging.getLogger(__name__)
+
+
+class NoExporterHereError(ConnectError):
+    """None was named, and this machine has none that runs and none to start."""
+
+    def __init__(self, reason: str, exit_code: ExitCode, next_step: str) -> None:
+        super().__init__(f"{reason}; {next_step}")
+        self.reason = reason
+        self.exit_code = exit_code
 
 
 class _BuiltInExporter(Protocol):
@@ -92,10 +102,13 @@ async def connect_async(
 
     `host` is the path of a socket or HOST:PORT; by default the order of `endpoint.candidates` applies. `config` starts
     a built-in exporter from that file. `board` selects one of several boards of the host (default: JUMPSTARTER_BOARD).
-    `timeout`, in seconds, is for one connection. With `looks` the exporter looks at devices that nobody has used yet.
+    If nothing is named and this machine has no exporter, the only lease that `jumpstarter lease create` created here is
+    used, and `on_message` is told. `timeout`, in seconds, is for one connection. With `looks` the exporter looks at
+    devices that nobody has used yet.
 
     Raises:
         SeveralBoardsError: the host has several boards and none was selected; the error lists them.
+        SeveralLeasesError: this machine has no exporter, and several such leases.
         ConnectError, RpcError: no exporter is reachable; the message says what to do.
     """
     metadata: Metadata = [(LOOK, "1")] if looks else []
@@ -104,16 +117,20 @@ async def connect_async(
         async with AsyncExitStack() as stack:
             if request is None:
                 board = selected_board(board, os.environ)
-                channel, is_here = await _open_local(stack, host, config, board, timeout)
-                yield await _open_tree(
-                    stack, channel, allowed, board, timeout, metadata=metadata, is_here=is_here
-                )
-            else:
-                leased = await stack.enter_async_context(_leased_board(request, on_message, on_lease_end))
-                allowed = allowed or leased.lease.config.allowed()
-                yield await stack.enter_async_context(
-                    open_client(leased.channel, allowed=allowed, metadata=metadata)
-                )
+                try:
+                    channel, is_here = await _open_local(stack, host, config, board, timeout)
+                except NoExporterHereError as error:
+                    request = await _own_lease(error, on_message)
+                else:
+                    yield await _open_tree(
+                        stack, channel, allowed, board, timeout, metadata=metadata, is_here=is_here
+                    )
+                    return
+            leased = await stack.enter_async_context(_leased_board(request, on_message, on_lease_end))
+            allowed = allowed or leased.lease.config.allowed()
+            yield await stack.enter_async_context(
+                open_client(leased.channel, allowed=allowed, metadata=metadata)
+            )
 
 
 def _request_from_environment(host: str | None, config: str | Path | None) -> LeaseRequest | None:
@@ -121,6 +138,28 @@ def _request_from_environment(host: str | None, config: str | Path | None) -> Le
     if host or config is not None or os.environ.get("JUMPSTARTER_HOST"):
         return None
     return LeaseRequest.from_options(os.environ)
+
+
+async def _own_lease(error: NoExporterHereError, on_message: Callable[[str], None] | None) -> LeaseRequest:
+    """Return a request for the only recorded lease of the current client; without one, raise the error."""
+    from jumpstarter_client.identity.client_config import ClientConfigError, load  # noqa: PLC0415
+    from jumpstarter_client.lease.own_leases import with_own_lease  # noqa: PLC0415 - local use needs none of them
+    from jumpstarter_client.status_line import print_message  # noqa: PLC0415
+
+    try:
+        request = await with_own_lease(
+            load(None, os.environ), LeaseRequest(may_reuse=True), on_message or print_message
+        )
+    except ClientConfigError as problem:
+        _log.debug("no lease is looked for: %s", problem)
+        raise error from None
+    except RpcError as problem:
+        raise NoExporterHereError(
+            error.reason, problem.exit_code, f"which leases you have is not known: {problem}"
+        ) from None
+    if not request.lease:
+        raise error
+    return request
 
 
 def _leased_board(
@@ -166,7 +205,7 @@ async def _open_local(
                 ), False
             case BuiltIn():
                 return await _open_built_in_channel(stack, board, timeout), False
-    raise ConnectError("no exporter found; name one with --host")
+    raise ConnectError(_NOTHING_NAMED)
 
 
 async def _open_tree(
@@ -265,10 +304,11 @@ async def _open_built_in(config: str | Path | None) -> AsyncIterator[_BuiltInExp
     try:
         embedded = importlib.import_module("jumpstarter_exporter.serve.embedded")
     except ImportError as error:
-        raise ConnectError(
-            f"no exporter is running here, and no built-in exporter is installed ({error}); name one with --host, "
-            "or install one: pip install 'jumpstarter-sbc[exporter]'"
-        ) from error
+        reason = f"no exporter is running here, and no built-in exporter is installed ({error})"
+        step = "name one with --host, or install one: pip install 'jumpstarter-sbc[exporter]'"
+        if config is None:
+            raise NoExporterHereError(reason, ConnectError.exit_code, step) from error
+        raise ConnectError(f"{reason}; {step}") from error
     async with AsyncExitStack() as stack:
         try:
             exporter: _BuiltInExporter = await stack.enter_async_context(embedded.open_exporter(config))
@@ -276,9 +316,8 @@ async def _open_built_in(config: str | Path | None) -> AsyncIterator[_BuiltInExp
             if config is not None or error.status != "NOT_FOUND":
                 raise
             # A user who named no configuration may have meant a leased board.
-            missing = ConnectError(f"{error}; or lease a board from a controller: -l board=rpi4")
-            missing.exit_code = error.exit_code
-            raise missing from None
+            step = "or lease a board from a controller: -l board=rpi4"
+            raise NoExporterHereError(str(error), error.exit_code, step) from None
         yield exporter
 
 
@@ -304,37 +343,45 @@ async def open_host(
     """
     request = request or _request_from_environment(host, config)
     with collapsed():
-        if request is not None:
-            async with _leased_board(request, on_message, on_lease_end) as got, got.lease.listen() as path:
-                if on_leased is not None:
-                    on_leased(got)
-                yield path
-            return
-        board = selected_board(board, os.environ)
-        for candidate in candidates(host, os.environ) if config is None else (BuiltIn(),):
-            match candidate:
-                case Unix(path, asked_for):
-                    try:
-                        path = await _answering_socket(path, board)
-                    except RpcError as error:
-                        if asked_for or error.code is not StatusCode.UNAVAILABLE:
-                            raise
-                        continue
+        async with AsyncExitStack() as stack:
+            if request is None:
+                try:
+                    path = await _open_local_host(stack, host, config, selected_board(board, os.environ))
+                except NoExporterHereError as error:
+                    request = await _own_lease(error, on_message)
+                else:
                     yield path
                     return
-                case Tcp():
-                    yield str(candidate)
-                    return
-                case BuiltIn():
-                    async with AsyncExitStack() as stack:
-                        try:
-                            exporter = await stack.enter_async_context(_open_built_in(config or board))
-                            path = await stack.enter_async_context(exporter.listen())
-                        except JumpstarterError as error:
-                            if not (path := _socket_of_daemon(error)):
-                                raise
-                        yield path
-                    return
+            got = await stack.enter_async_context(_leased_board(request, on_message, on_lease_end))
+            path = await stack.enter_async_context(got.lease.listen())
+            if on_leased is not None:
+                on_leased(got)
+            yield path
+
+
+async def _open_local_host(
+    stack: AsyncExitStack, host: str | None, config: str | Path | None, board: str | None
+) -> str:
+    """Return the JUMPSTARTER_HOST of an exporter without a lease, and keep a built-in one running."""
+    for candidate in candidates(host, os.environ) if config is None else (BuiltIn(),):
+        match candidate:
+            case Unix(path, asked_for):
+                try:
+                    return await _answering_socket(path, board)
+                except RpcError as error:
+                    if asked_for or error.code is not StatusCode.UNAVAILABLE:
+                        raise
+            case Tcp():
+                return str(candidate)
+            case BuiltIn():
+                try:
+                    exporter = await stack.enter_async_context(_open_built_in(config or board))
+                    return await stack.enter_async_context(exporter.listen())
+                except JumpstarterError as error:
+                    if not (path := _socket_of_daemon(error)):
+                        raise
+                    return path
+    raise ConnectError(_NOTHING_NAMED)
 
 
 async def _answering_socket(door: str, board: str | None) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -18,6 +20,8 @@ from jumpstarter_client.blocking import PortalThread
 from jumpstarter_client.conftest import FakeExporter, FakeRouter
 from jumpstarter_client.connections.connect import connect, connect_async, env, open_host
 from jumpstarter_client.errors import ConnectError
+from jumpstarter_client.identity import client_config
+from jumpstarter_client.lease.own_leases import record_created
 
 
 class Guard(FakeExporter):
@@ -232,6 +236,31 @@ async def test_where_there_is_none_a_controllers_board_is_a_way_out(
         async with connect_async(config="bench"):
             pass
     assert "lease a board" not in str(named.value), "whoever named one meant that one"
+
+
+async def test_where_there_is_none_a_controller_that_is_away_is_said_to_who_has_leases(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jumpstarter_exporter.paths.SYSTEM_CONFIG_FOLDER", tmp_path / "etc")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        own = {
+            "JMP_ENDPOINT": f"127.0.0.1:{nobody.getsockname()[1]}",
+            "JMP_NAMESPACE": "lab",
+            "JMP_NAME": "ann",
+            "JMP_TOKEN": "a-token",
+            "JUMPSTARTER_GRPC_INSECURE": "1",
+        }
+        for name, value in own.items():
+            monkeypatch.setenv(name, value)
+        record_created(client_config.load(None, os.environ), "mine")
+        with pytest.raises(
+            ConnectError, match=r"no exporter configuration; .*; which leases you have is not known: "
+        ) as caught:
+            async with connect_async():
+                pass
+    assert caught.value.exit_code is ExitCode.UNAVAILABLE
 
 
 async def test_a_built_in_exporter_can_be_reached_by_other_processes_of_this_user_only(

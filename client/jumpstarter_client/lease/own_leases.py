@@ -149,11 +149,13 @@ async def with_own_lease(
 ) -> LeaseRequest:
     """Return a request for the recorded lease that fits, and tell the user; without one, the request as it is.
 
+    Every lease fits a request that asks for no board.
+
     Raises:
         SeveralLeasesError: several recorded leases fit.
         RpcError: the controller is not reachable.
     """
-    if not request.is_new or not request.may_reuse or not (recorded := _recorded(config, os.environ)):
+    if request.lease or not request.may_reuse or not (recorded := _recorded(config, os.environ)):
         return request
     controller = ControllerClient(config)
     async with controller.open() as calls:
@@ -162,14 +164,15 @@ async def with_own_lease(
     if not found:
         return request
     if len(found) > 1:
+        another = ", or lease another board with --new" if request.is_new else ""
         raise SeveralLeasesError(
-            f"several of your leases fit; choose one with --lease, or lease another board with --new: {_list(found)}"
+            f"several of your leases fit; choose one with --lease{another}: {_list(found)}"
         )
     name, left = short_name(found[0].name), remaining(found[0], time.time())
     until = f", which ends in {format_duration(left)}" if left is not None else ""
     on_message(
         f"using your lease {shown(short_form(name))} of {shown(short_name(found[0].exporter))}{until}; "
-        "to lease another board: --new"
+        f"to lease another board: {'--new' if request.is_new else '-l SELECTOR'}"
     )
     return replace(request, lease=name)
 

@@ -16,7 +16,6 @@ from jumpstarter_client.identity.client_config import ClientConfig
 from jumpstarter_client.lease import own_leases
 from jumpstarter_client.lease.conftest import FakeController
 from jumpstarter_client.lease.own_leases import (
-    MAX_RECORDED,
     SeveralLeasesError,
     find_lease,
     record_created,
@@ -120,20 +119,40 @@ async def test_of_several_that_fit_the_user_chooses(lab: FakeController, config:
         await _chosen(config)
 
 
+async def test_without_a_request_for_a_board_the_only_recorded_lease_is_used(
+    lab: FakeController, config: ClientConfig
+) -> None:
+    anything = LeaseRequest(may_reuse=True)
+    lab.add("mine")
+    assert await _chosen(config, anything) == ("", [])
+    record_created(config, "mine")
+    name, said = await _chosen(config, anything)
+    assert name == "mine"
+    assert said[0].endswith("; to lease another board: -l SELECTOR")
+    assert await _chosen(config, replace(anything, lease="named")) == ("named", [])
+    lab.add("other")
+    record_created(config, "other")
+    with pytest.raises(SeveralLeasesError, match=r"choose one with --lease: mine \(one\), other \(one\)$"):
+        await _chosen(config, anything)
+
+
 async def test_a_controller_is_not_asked_for_nothing(lab: FakeController, config: ClientConfig) -> None:
     await _chosen(config)
     assert lab.asked == []
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff\n \n\n", b"x" * 200_000, b"a b c d\n"])
-def test_a_record_of_any_content_is_replaced(config: ClientConfig, state: Path, content: bytes) -> None:
+def test_a_record_of_any_content_is_replaced(
+    config: ClientConfig, state: Path, content: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(own_leases, "MAX_RECORDED", 5)
     state.parent.mkdir()
     state.write_bytes(content)
-    for number in range(MAX_RECORDED + 5):
+    for number in range(10):
         record_created(config, f"lease-{number}")
     lines = state.read_text().splitlines()
-    assert len(lines) == MAX_RECORDED
-    assert lines[-1].endswith(f" lease-{MAX_RECORDED + 4}")
+    assert len(lines) == 5
+    assert lines[-1].endswith(" lease-9")
     assert state.stat().st_mode & 0o777 == 0o600
 
 
