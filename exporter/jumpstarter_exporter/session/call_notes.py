@@ -64,22 +64,19 @@ def noted(
         return
     if method.kind is not ExportKind.CALL:
         note(CallNote(node.path, name, caller, trio.current_time()))
-    with _noted(note, caller, node.path, name, leaves=method.kind is ExportKind.STREAM) as moved:
-        yield moved
+    yield from _noted(note, caller, node.path, name, leaves=method.kind is ExportKind.STREAM)
 
 
 @contextmanager
-def noted_reset(note: Callable[[CallNote], None], caller: CallOrigin) -> Iterator[None]:
+def noted_reset(note: Callable[[CallNote], None], caller: CallOrigin) -> Iterator[TransferCount]:
     """Note that the block resets all devices."""
-    with _noted(note, caller, "", "reset"):
-        yield
+    yield from _noted(note, caller, "", "reset")
 
 
-@contextmanager
 def _noted(
     note: Callable[[CallNote], None], caller: CallOrigin, device: str, name: str, *, leaves: bool = False
 ) -> Iterator[TransferCount]:
-    """`leaves`: users end it by cancelling the call."""
+    """Note what happens during its only `yield`. `leaves`: users end it by cancelling the call."""
     began, moved = trio.current_time(), TransferCount()
     status = StatusCode.OK.name
     try:

@@ -125,7 +125,7 @@ def _grace(method: Exported) -> float:
 
 
 async def _prepare(node: SessionNode, method: Exported, name: str, arguments: Sequence[JSON]) -> list[Any]:
-    with collapsed(), isolation.isolated(f"{name}()"):
+    with isolation.isolated(f"{name}()"):
         bound = plan(method.function, name).bind(arguments)
     if method.opens and not node.is_open:
         with collapsed():

@@ -108,8 +108,10 @@ async def test_code_that_does_not_come_back_fails_its_device_in_the_next_session
     board = devices()
     try:
         async with Session(board) as session, user(session) as one:
-            with pytest.raises(RpcError):
-                await one.call("a", "block", timeout=0.1)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(one.call, "a", "block")
+                await until(lambda: board.slots["a"].threads.count == 1)
+                nursery.cancel_scope.cancel()
             await until(lambda: board.slots["a"].lifecycle.is_stuck)
         async with Session(board) as session, user(session) as one:
             with pytest.raises(RpcError, match=r"block\(\) has not returned since"):

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import trio
 
 from jumpstarter_proto.rpc._connection_policy import ConnectionLimits, ConnectionPolicy
-from jumpstarter_proto.rpc._transport import network_of
+from jumpstarter_proto.rpc._transport import Credentials, network_of
 from jumpstarter_proto.rpc._types import RpcError, StatusCode
 
 __all__ = ["ConnectionLimiter", "ConnectionSlot"]
@@ -31,6 +31,8 @@ class ConnectionSlot:
         """Number of running calls that are not held open by their caller; handlers count them."""
         self.heard = 0.0
         """Time of the caller's last message, on trio's clock."""
+        self.credentials: Credentials | None = None
+        """Who has made the connection, if it is a unix socket's."""
         self._limiter = limiter
         self._let_in = trio.Event()
         self._since = 0.0

@@ -20,7 +20,7 @@ from jumpstarter_proto.rpc._keepalives import KeepAlives
 from jumpstarter_proto.rpc._metadata import encode_metadata
 from jumpstarter_proto.rpc._mux import CLOSING_GRACE_SECONDS, CallState, Mux
 from jumpstarter_proto.rpc._tls import TlsStream
-from jumpstarter_proto.rpc._transport import peer_of, pid_of, uid_of
+from jumpstarter_proto.rpc._transport import credentials_of, peer_of
 from jumpstarter_proto.rpc._types import (
     TOO_SLOW,
     Cardinality,
@@ -125,12 +125,12 @@ class ServerCall(Generic[Req, Res]):
     @property
     def uid(self) -> int | None:
         """The local user who made the connection; None for other machines and tunnels."""
-        return uid_of(self._mux.stream)
+        return None if self._slot.credentials is None else self._slot.credentials.uid
 
     @property
     def pid(self) -> int | None:
         """The local process that made the connection; None for other machines and tunnels."""
-        return pid_of(self._mux.stream)
+        return None if self._slot.credentials is None else self._slot.credentials.pid
 
     @property
     def connection(self) -> ServedConnection:
@@ -194,12 +194,33 @@ class ServerCall(Generic[Req, Res]):
         """Send a reply, serialised, within the `allowance`; without giving other tasks their turn."""
         self._mux.send_now(self._state, data)
 
-    async def _send_only(self, message: Res) -> None:
+    async def _receive_only(self, seconds: float) -> Req:
+        """The only message, which mostly has come with the call."""
+        if self._state.messages:
+            return await self.receive()
+        try:
+            with trio.fail_after(seconds):
+                return await self.receive()
+        except trio.EndOfChannel:
+            raise RpcError(StatusCode.INTERNAL, "the caller sent no message to a call that has one") from None
+        except trio.TooSlowError:
+            raise RpcError(
+                StatusCode.DEADLINE_EXCEEDED, f"the call's message did not come within {seconds:g} s"
+            ) from None
+
+    async def _send_only(self, message: Res, seconds: float) -> None:
         """Queue the only reply, which goes with the status."""
+        data = message.SerializeToString()
         if not self._headers_sent:
             self._headers_sent = True
             self._mux.connection.send_headers(self._state.stream_id, ())
-        await self._mux.send(self._state, message.SerializeToString(), more=True)
+        if len(data) <= self._mux.allowance(self._state):
+            self._mux.send_now(self._state, data, more=True)
+            return
+        with trio.move_on_after(seconds) as patience:
+            await self._mux.send(self._state, data, more=True)
+        if patience.cancelled_caught:
+            raise RpcError(StatusCode.DEADLINE_EXCEEDED, "the caller does not take its reply")
 
     def pass_on_to(self, other: ServerCall[Any, Any], passed: Callable[[int], bool]) -> None:
         """Forward each later message unchanged to `other`, if it can be sent immediately.
@@ -370,6 +391,7 @@ class _Served:
     ) -> None:
         self.mux = Mux(stream, self, client=False, options=options, keepalives=keepalives)
         self._slot = slot or ConnectionSlot()
+        self._slot.credentials = credentials_of(stream)
         if self._slot.unauthenticated_bytes is not None:
             self.mux.confine(self._slot.unauthenticated_bytes)
         self.idle = trio.Event()
@@ -486,6 +508,7 @@ class _Served:
             self._streams.discard(scope)
             self._scopes.discard(scope)
             self._slot.renew()
+            state.on_reset = None  # nothing is left to cancel
             self._end(state, code, details, trailing)
             if self._leaving and not self._handlers:
                 self.idle.set()
@@ -505,24 +528,9 @@ class _Served:
         else:
             # Who is not authenticated by now is, if at all, by what the message says.
             self.mux.connection.confine(call._state.stream_id)  # noqa: SLF001 - one module
-            reply = await handler(await self._only_message(call), call)
+            reply = await handler(await call._receive_only(self._options.unary_seconds), call)  # noqa: SLF001
         if not cardinality.streams_responses:
-            with trio.move_on_after(self._options.unary_seconds) as patience:
-                await call._send_only(reply)  # noqa: SLF001 - one module
-            if patience.cancelled_caught:
-                raise RpcError(StatusCode.DEADLINE_EXCEEDED, "the caller does not take its reply")
-
-    async def _only_message(self, call: ServerCall[Any, Any]) -> Any:
-        seconds = self._options.unary_seconds
-        try:
-            with trio.fail_after(seconds):
-                return await call.receive()
-        except trio.EndOfChannel:
-            raise RpcError(StatusCode.INTERNAL, "the caller sent no message to a call that has one") from None
-        except trio.TooSlowError:
-            raise RpcError(
-                StatusCode.DEADLINE_EXCEEDED, f"the call's message did not come within {seconds:g} s"
-            ) from None
+            await call._send_only(reply, self._options.unary_seconds)  # noqa: SLF001 - one module
 
     def _end(self, state: CallState, code: StatusCode, details: str, trailing: Metadata) -> None:
         if not state.is_over and self.mux.lost is None:

@@ -10,7 +10,7 @@ import stat
 import struct
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import trio
 
@@ -22,23 +22,23 @@ if TYPE_CHECKING:
     import ssl
 
 __all__ = [
+    "Credentials",
     "client_ssl_context",
     "connect_tcp",
     "connect_unix",
+    "credentials_of",
     "network_of",
     "peer_of",
-    "pid_of",
     "server_ssl_context",
     "tcp_listeners",
-    "uid_of",
     "unix_listener",
 ]
 
 CONNECT_SECONDS = 10.0
 FULL_QUEUE_SECONDS = 0.05
+"""How often a listener is asked that takes no more connections for now."""
 _REASONS_FOR_NO_TLS = ("WRONG_VERSION_NUMBER", "PACKET_LENGTH_TOO_LONG", "HTTP_REQUEST")
 """OpenSSL's names of answers that are not TLS records."""
-"""How often a listener is asked that takes no more connections for now."""
 
 
 async def connect_unix(
@@ -175,27 +175,23 @@ def peer_of(stream: trio.abc.Stream) -> str:
             return f"ipv6:[{address[0]}]:{address[1]}"
 
 
-def uid_of(stream: trio.abc.Stream) -> int | None:
-    """The user at the other end of a unix socket; None for all other streams."""
-    credentials = _credentials_of(stream)
-    return None if credentials is None else credentials[1]
+class Credentials(NamedTuple):
+    """The process that has made a connection; it may have ended, or be one that we cannot see: 0."""
+
+    pid: int
+    uid: int
+    gid: int
 
 
-def pid_of(stream: trio.abc.Stream) -> int | None:
-    """The process that has made the connection, the same way; it may have ended, or be one that we cannot see: 0."""
-    credentials = _credentials_of(stream)
-    return None if credentials is None else credentials[0]
-
-
-def _credentials_of(stream: trio.abc.Stream) -> tuple[int, int, int] | None:
+def credentials_of(stream: trio.abc.Stream) -> Credentials | None:
+    """Who is at the other end of a unix socket; None for all other streams."""
     if not isinstance(stream, trio.SocketStream) or stream.socket.family is not socket.AF_UNIX:
         return None
     try:
         credentials = stream.socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
     except OSError:
         return None  # it has gone
-    process, user, group = _UCRED.unpack(credentials)
-    return process, user, group
+    return Credentials._make(_UCRED.unpack(credentials))
 
 
 _UCRED = struct.Struct("iII")
