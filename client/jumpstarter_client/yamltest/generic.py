@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
@@ -24,7 +25,20 @@ async def log(context: StepContext, text: Any) -> None:
     context.say(as_text(text))
 
 
-@step
+def _check_comparison(arguments: dict[str, Any]) -> None:
+    if arguments.keys() <= {"value"}:
+        raise JumpstarterError("nothing to compare with; give equals, contains, matches, above or below")
+    pattern = arguments.get("matches")
+    if isinstance(pattern, str):
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise JumpstarterError(
+                f"matches is not a regular expression: {error}; correct it, or use contains for a plain text"
+            ) from None
+
+
+@step(check=_check_comparison)
 async def compare(  # noqa: PLR0917 - the keys of the step
     context: StepContext,
     value: Any,
@@ -36,22 +50,18 @@ async def compare(  # noqa: PLR0917 - the keys of the step
 ) -> None:
     """Compare a value: all conditions that are given must hold. `matches` is a regular expression for its text."""
     found, said = plain(value), as_text(value)
-    if equals is UNSET and contains is UNSET and matches is None and above is None and below is None:
-        raise JumpstarterError("nothing to compare with; give equals, contains, matches, above or below")
     if equals is not UNSET and found != plain(equals):
-        raise JumpstarterError(f"it is {said}, and not {as_text(equals)}")
+        wanted = as_text(equals)
+        if wanted == said:  # a text and a number
+            said, wanted = json.dumps(found), json.dumps(plain(equals))
+        raise JumpstarterError(f"it is {said}, and not {wanted}")
     if contains is not UNSET:
         parts = found if isinstance(found, list | dict) else said
         wanted = plain(contains) if isinstance(found, list) else as_text(contains)
         if wanted not in parts:
             raise JumpstarterError(f"it is {said}, which does not contain {as_text(contains)}")
-    if matches is not None:
-        try:
-            is_match = re.search(matches, said) is not None
-        except re.error as error:
-            raise JumpstarterError(f"matches is not a regular expression: {error}") from None
-        if not is_match:
-            raise JumpstarterError(f"it is {said}, which does not match {matches}")
+    if matches is not None and re.search(matches, said) is None:
+        raise JumpstarterError(f"it is {said}, which does not match {matches}")
     if above is not None or below is not None:
         number = _number(value)
         if above is not None and not number > above:

@@ -18,8 +18,13 @@ from jumpstarter_proto.yaml_files import (
 )
 
 from jumpstarter_client.yamltest.model import BoardTest, Group, Item, Requires, StepCall
-from jumpstarter_client.yamltest.steps import StepType, known_steps
-from jumpstarter_client.yamltest.variables import UnknownVariableError, names, substitute
+from jumpstarter_client.yamltest.steps import COMMON, StepType, known_steps
+from jumpstarter_client.yamltest.variables import (
+    InvalidReferenceError,
+    UnknownVariableError,
+    check_references,
+    substitute,
+)
 
 __all__ = ["TOP", "locate", "read"]
 
@@ -37,8 +42,6 @@ TOP = frozenset(
         "kind",
     }
 )
-COMMON = frozenset({"name", "device", "timeout", "retries", "delay", "capture"})
-"""The keys of every step, beside its action."""
 GROUP = frozenset({"name", "retries", "delay", "group"})
 
 
@@ -94,12 +97,14 @@ class _Reader:
         """Resolve variables; each may use the ones above it."""
         resolved: dict[str, Any] = {}
         for name, value in variables.items():
+            place = ("variables", name)
             try:
+                check_references(value)
                 resolved[name] = substitute(self._given.get(name, value), resolved)
             except UnknownVariableError as error:
-                raise self._document.error(
-                    ("variables", name), f"{error}; a variable may use those above it"
-                ) from None
+                raise self._document.error(place, f"{error}; a variable may use those above it") from None
+            except InvalidReferenceError as error:
+                raise self._document.error(place, str(error)) from None
         return resolved
 
     def _text(self, key: str) -> str | None:
@@ -111,8 +116,9 @@ class _Reader:
 
     def _known_value(self, value: Any, place: PathInFile) -> Any:
         try:
+            check_references(value)
             return substitute(value, self._known)
-        except UnknownVariableError as error:
+        except (UnknownVariableError, InvalidReferenceError) as error:
             raise self._document.error(place, str(error)) from None
 
     def _duration(self, value: Any, place: PathInFile) -> float:
@@ -143,8 +149,11 @@ class _Reader:
             )
         items = []
         for index, one in enumerate(data):
-            with self._mistakes.collected():
-                items.append(self._item(one, (*place, index)))
+            try:
+                with self._mistakes.collected():
+                    items.append(self._item(one, (*place, index)))
+            finally:  # also after a mistake, which must not make the steps that use its variables wrong
+                self._captured |= _sets(one)
         return tuple(items)
 
     def _item(self, data: Any, place: PathInFile) -> Item:
@@ -187,23 +196,15 @@ class _Reader:
     def _call(self, step: StepType, data: Mapping[str, Any], place: PathInFile) -> StepCall:
         document = self._document
         where, given = (*place, step.name), data[step.name]
-        for name in names(given):
-            if name not in self._known and name not in self._captured:
-                there = {**self._known, **dict.fromkeys(self._captured)}
-                raise document.error(where, str(UnknownVariableError(name, there)))
-        if not self._captured.intersection(names(given)):
-            arguments = step.arguments(document, given, where, self._known)
-            self._check_files(step, arguments, where)
-        else:
-            step.arguments(document, given, where, None)
+        try:
+            arguments = step.arguments(document, given, where, self._known, self._captured)
+        except (UnknownVariableError, InvalidReferenceError) as error:
+            raise document.error(where, str(error)) from None
+        self._check_files(step, arguments, where)
         device = data.get("device")
         if device is not None and not step.interface:
             raise document.error((*place, "device"), f"{step.name} needs no device; leave it out")
         capture = check_value(document, data.get("capture"), str | None, (*place, "capture"))
-        if capture:
-            self._captured.add(capture)
-        if step.name == "set" and isinstance(given, Mapping):
-            self._captured |= set(given)
         seconds = self._duration(data["timeout"], (*place, "timeout")) if "timeout" in data else step.seconds
         title = check_value(document, data.get("name"), str | None, (*place, "name")) or _title(step, given)
         named = None
@@ -228,6 +229,14 @@ def locate(test: Path, name: str) -> Path:
     beside = test.parent / Path(name).expanduser()
     here = Path(name).expanduser()
     return here if here.is_file() and not beside.is_file() else beside
+
+
+def _sets(data: Any) -> set[str]:
+    """Return the variables that a step sets, as far as it is written well."""
+    if not isinstance(data, Mapping):
+        return set()
+    found = set(data["set"]) if isinstance(data.get("set"), Mapping) else set()
+    return found | {data["capture"]} if isinstance(data.get("capture"), str) else found
 
 
 def _title(step: StepType, given: Any) -> str:

@@ -15,7 +15,7 @@ JumpstarterError if they fail, and are cancelled at their time limit.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
@@ -23,17 +23,22 @@ from typing import TYPE_CHECKING, Any, Protocol, get_type_hints, overload
 
 import msgspec
 from jumpstarter_proto import driver_packages
+from jumpstarter_proto.errors import JumpstarterError
 from jumpstarter_proto.yaml_files import Document, PathInFile, check_value, nearest
 
 from jumpstarter_client.base import DriverClient
-from jumpstarter_client.yamltest.variables import substitute
+from jumpstarter_client.yamltest.variables import UnknownVariableError, check_references, names, substitute
 
 if TYPE_CHECKING:
     from jumpstarter_client.console.expect import Expect
 
-__all__ = ["StepContext", "StepType", "known_steps", "step"]
+__all__ = ["COMMON", "UNKNOWN", "StepContext", "StepType", "known_steps", "step"]
 
 STEP_SECONDS = 60.0
+COMMON = frozenset({"name", "device", "timeout", "retries", "delay", "capture"})
+"""The keys of every step, beside its action."""
+UNKNOWN = object()
+"""The value of an argument that depends on what an earlier step captures."""
 
 
 class StepContext(Protocol):
@@ -60,6 +65,8 @@ class StepContext(Protocol):
 
 
 StepFunction = Callable[..., Awaitable[object]]
+Check = Callable[[dict[str, Any]], None]
+"""Raises JumpstarterError if a step's arguments, some of which may be `UNKNOWN`, do not fit each other."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +84,7 @@ class StepType:
     """The parameters that name files or URLs; files must exist before the test starts."""
     whole: bool = False
     """A mapping is the value of the first parameter."""
+    check: Check | None = None
 
     @cached_property
     def help(self) -> str:
@@ -101,31 +109,45 @@ class StepType:
         return fields[0].encode_name if fields else None
 
     def arguments(
-        self, document: Document, given: Any, path: PathInFile, variables: Mapping[str, Any] | None
+        self,
+        document: Document,
+        given: Any,
+        path: PathInFile,
+        variables: Mapping[str, Any],
+        captured: Collection[str] = (),
     ) -> dict[str, Any]:
         """Check and convert the value of this step in a test, with the values of `variables`.
 
-        Without variables, only the keys are checked.
+        What refers to one of the `captured` variables becomes `UNKNOWN`.
 
         Raises:
-            ConfigError: a key is unknown or missing, or has the wrong type.
-            UnknownVariableError: a variable is not set.
+            ConfigError: a key is unknown or missing, a value has the wrong type, or arguments do not fit each other.
+            UnknownVariableError, InvalidReferenceError: a variable is not set, or is not written in full.
         """
         fields = {field.encode_name: field for field in msgspec.structs.fields(self.keys)}
         given, place = self.spelled_out(document, given, path)
-        types = variables is not None
-        if variables is not None:  # only now: a variable whose value is a mapping is the value of one key
-            given = substitute(given, variables)
-        for key in given:
+        arguments: dict[str, Any] = {}
+        for key, value in given.items():
             if key not in fields:
-                raise document.error(place(key), f"{self.name} has no key {key!r}; {nearest(key, fields)}")
+                what = f"{self.name} has no key {key!r}"
+                if key in COMMON:
+                    raise document.error(
+                        place(key), f"{what}; write it beside {self.name}, with the same indentation"
+                    )
+                raise document.error(place(key), f"{what}; {nearest(key, fields)}")
+            known = _substituted(value, variables, captured)
+            arguments[fields[key].name] = (
+                known if known is UNKNOWN else check_value(document, known, fields[key].type, place(key))
+            )
         for key, field in fields.items():
             if field.required and key not in given:
                 raise document.error(path, f"{self.name} needs {key!r}; add it")
-        return {
-            fields[key].name: check_value(document, value, fields[key].type, place(key)) if types else value
-            for key, value in given.items()
-        }
+        if self.check is not None:
+            try:
+                self.check(arguments)
+            except JumpstarterError as error:
+                raise document.error(path, str(error)) from None
+        return arguments
 
     def spelled_out(
         self, document: Document, given: Any, path: PathInFile
@@ -138,6 +160,16 @@ class StepType:
         if self.first is None:
             raise document.error(path, f"{self.name} takes no value; remove {given!r}")
         return {self.first: given}, lambda _key: path
+
+
+def _substituted(value: Any, variables: Mapping[str, Any], captured: Collection[str]) -> Any:
+    """Return a value with its references replaced; UNKNOWN if one is to a captured variable."""
+    check_references(value)
+    there = {**variables, **dict.fromkeys(captured)}
+    for name in names(value):
+        if name not in there:
+            raise UnknownVariableError.of(name, there)
+    return UNKNOWN if any(name in captured for name in names(value)) else substitute(value, variables)
 
 
 def _hyphens(name: str) -> str:
@@ -153,6 +185,7 @@ def step(
     seconds: float = STEP_SECONDS,
     files: tuple[str, ...] = (),
     whole: bool = False,
+    check: Check | None = None,
 ) -> Callable[[StepFunction], StepType]: ...
 def step(
     function: StepFunction | None = None,
@@ -161,13 +194,14 @@ def step(
     seconds: float = STEP_SECONDS,
     files: tuple[str, ...] = (),
     whole: bool = False,
+    check: Check | None = None,
 ) -> StepType | Callable[[StepFunction], StepType]:
     """Make a step of a function of a driver folder's `steps.py`."""
 
     def make(function: StepFunction) -> StepType:
         word = _hyphens(name or function.__name__)
         # The interface is the folder's, and known once the folder is scanned.
-        return StepType(word, "", function, seconds, files, whole)
+        return StepType(word, "", function, seconds, files, whole, check)
 
     return make if function is None else make(function)
 

@@ -1,14 +1,15 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 from jumpstarter_proto.durations import TimeFormatError, parse_duration
 from jumpstarter_proto.errors import ExitCode
-from jumpstarter_proto.yaml_files import ConfigError
+from jumpstarter_proto.yaml_files import ConfigError, SeveralMistakesError
 
-from jumpstarter_client.yamltest.model import BoardTest, Group, StepCall
+from jumpstarter_client.yamltest.model import BoardTest, Group, StepCall, calls
 from jumpstarter_client.yamltest.reader import locate, read
 from jumpstarter_client.yamltest.variables import substitute
 
@@ -91,6 +92,29 @@ always:
             "variables: {a: 1}\nsteps: [{log: '${b}'}, {log: c, capture: b}]",
             "the variable 'b' is not set; there are a",
         ),
+        (
+            "variables: {l: [1]}\nsteps:\n  - log: '${l.5}'\n  - log: '${y}'",
+            "a.yaml:3:5: steps[0].log: the variable 'l' has no part '5'; there are 0 (the first of 2 mistakes",
+        ),
+        (
+            "steps: [{log: '${x'}]",
+            "${x is not a reference to a variable; write ${name}, or $${ for ${ itself",
+        ),
+        ("steps: [{log: {text: ['${my name}']}}]", "${my name} is not a reference to a variable"),
+        ("variables: {a: '${}'}\nsteps: [power.on]", "variables.a: ${} is not a reference"),
+        ("steps: [{power.on: , timeout: '${x'}]", "steps[0].timeout: ${x is not a reference"),
+        (
+            "steps:\n  - storage.flash: {image: a.img, device: rpi4}",
+            "storage.flash has no key 'device'; write it beside storage.flash, with the same indentation",
+        ),
+        ("variables: {n: 5}\nsteps: [{log: '${n.x}'}]", "the variable 'n' has no part 'x': 5 has no parts"),
+        ("variables: {l: []}\nsteps: [{log: '${l.0}'}]", "has no part '0'; it is empty"),
+        ("steps: [{compare: {value: 1}}]", "nothing to compare with; give equals, contains"),
+        ("steps: [{compare: {value: 1, matches: '['}}]", "matches is not a regular expression: "),
+        (
+            "steps: [{call: {device: a, method: b}, capture: x}, {compare: {value: '${x}', below: much}}]",
+            "compare.below: Expected",
+        ),
         ("variables: {a: '${b}', b: 1}\nsteps: [log]", "a variable may use those above it"),
         ("stepps: []", "unknown key 'stepps'; did you mean 'steps'?"),
         ("steps: []", "the test has no steps"),
@@ -106,6 +130,22 @@ def test_invalid_input_is_named_with_its_place(tmp_path: Path, text: str, words:
         made(tmp_path, text)
     assert words in str(caught.value)
     assert caught.value.exit_code is ExitCode.USAGE
+
+
+def test_a_mistake_in_a_step_does_not_make_those_that_use_its_variables_wrong(tmp_path: Path) -> None:
+    steps = "steps: [{power.onn: , capture: a}, {set: {b: '${z}'}}, {log: '${a}'}, {log: '${b}'}]"
+    with pytest.raises(SeveralMistakesError) as caught:
+        made(tmp_path, steps)
+    assert [error.path[1] for error in caught.value.errors] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    "text", ["echo ${x:-1}", "$${x", "awk '{print ${1}}'", "$x", "{}", "${x#a} $${ ${y%b}"]
+)
+def test_what_a_shell_reads_stays_as_it_is(tmp_path: Path, text: str) -> None:
+    found = made(tmp_path, json.dumps({"steps": [{"log": text}]}))
+    (step,) = calls(found.steps)
+    assert substitute(step.given, {}) == text.replace("$${", "${")
 
 
 def test_a_step_may_be_tried_a_thousand_times_more(tmp_path: Path) -> None:

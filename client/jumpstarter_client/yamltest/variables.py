@@ -12,18 +12,34 @@ from typing import Any
 
 import msgspec
 
-__all__ = ["UnknownVariableError", "as_text", "names", "plain", "substitute"]
+__all__ = [
+    "InvalidReferenceError",
+    "UnknownVariableError",
+    "as_text",
+    "check_references",
+    "names",
+    "plain",
+    "substitute",
+]
 
 _REFERENCE = re.compile(r"\$(\$\{)|\$\{\s*([A-Za-z_][\w-]*)((?:\.[\w-]+)*)\s*\}")
+_BEGIN = re.compile(r"\$\{([^}]*)(\}?)")
+_WORDS = re.compile(r"[\w\s.-]*")
+"""What is no expression of a shell, such as `${x:-1}`, which stays as it is."""
+
+
+class InvalidReferenceError(ValueError):
+    """A reference to a variable that is not written in full."""
 
 
 class UnknownVariableError(ValueError):
-    """A reference to a variable that is not set."""
+    """A reference to a variable that is not set, or to a part that it does not have."""
 
-    def __init__(self, name: str, known: Mapping[str, object]) -> None:
+    @classmethod
+    def of(cls, name: str, known: Mapping[str, object]) -> UnknownVariableError:
+        """Return the error for a variable that is not one of the known ones."""
         there = f"there are {', '.join(sorted(known))}" if known else "none is set"
-        super().__init__(f"the variable {name!r} is not set; {there}")
-        self.name = name
+        return cls(f"the variable {name!r} is not set; {there}")
 
 
 def substitute(value: Any, variables: Mapping[str, Any]) -> Any:
@@ -41,6 +57,23 @@ def substitute(value: Any, variables: Mapping[str, Any]) -> Any:
     if isinstance(value, dict):
         return {key: substitute(item, variables) for key, item in value.items()}
     return value
+
+
+def check_references(value: Any) -> None:
+    """Raise InvalidReferenceError if a text begins a reference and does not end it, or has no name in it."""
+    if isinstance(value, str):
+        for found in _BEGIN.finditer(_REFERENCE.sub("", value)):
+            inside, end = found.groups()
+            if not end or (_WORDS.fullmatch(inside) and not inside.isdigit()):
+                raise InvalidReferenceError(
+                    f"{found[0]} is not a reference to a variable; write ${{name}}, or $${{ for ${{ itself"
+                )
+    elif isinstance(value, list):
+        for item in value:
+            check_references(item)
+    elif isinstance(value, dict):
+        for item in value.values():
+            check_references(item)
 
 
 def names(value: Any) -> Iterator[str]:
@@ -64,14 +97,19 @@ def _text(text: str, variables: Mapping[str, Any]) -> Any:
 
 def _look_up(name: str, keys: str, variables: Mapping[str, Any]) -> Any:
     if name not in variables:
-        raise UnknownVariableError(name, variables)
+        raise UnknownVariableError.of(name, variables)
     found = variables[name]
     for key in keys.split(".")[1:]:
         parts = plain(found)
         if isinstance(parts, list):
             parts = {str(index): part for index, part in enumerate(parts)}
-        if not isinstance(parts, dict) or key not in parts:
-            raise UnknownVariableError(f"{name}{keys}", parts if isinstance(parts, dict) else {})
+        if not isinstance(parts, dict):
+            raise UnknownVariableError(
+                f"the variable {name!r} has no part {keys[1:]!r}: {as_text(found)} has no parts"
+            )
+        if key not in parts:
+            there = f"there are {', '.join(sorted(parts))}" if parts else "it is empty"
+            raise UnknownVariableError(f"the variable {name!r} has no part {keys[1:]!r}; {there}")
         found = parts[key]
     return found
 
