@@ -165,15 +165,9 @@ class MachineCore(Core["Qemu"]):
         return await self.in_thread(self._make_settings, config, folder, disk.file)
 
     def _make_settings(self, config: Qemu, folder: Path, flashed: Path) -> MachineSettings:
-        if shutil.which(f"qemu-system-{config.arch}") is None:
-            raise DeviceMissing(
-                f"there is no qemu-system-{config.arch} on the exporter's host; install QEMU for this architecture"
-            )
+        config.describe_hardware()
         if fault := memory_fault(self.memory, _host_memory()):
             raise DeviceFailed(fault)
-        for name, path in config.default_partitions.items():
-            if not Path(path).is_file():
-                raise DeviceMissing(f"there is no file {path}; check default_partitions.{name}")
         parts = {name: Path(path) for name, path in config.default_partitions.items()}
         disk, is_flashed = parts.get("root"), flashed.stat().st_size > 0
         if is_flashed:
@@ -236,9 +230,10 @@ class Qemu(Driver):
     arch: str = field(default_factory=platform.machine)
     cpu: str | None = None
     smp: int = 2
-    mem: str = "512M"
-    disk_size: str | None = None
-    """The least size of a flashed disk."""
+    mem: str | int = "512M"
+    """A number without a unit is MiB."""
+    disk_size: str | int | None = None
+    """The least size of a flashed disk; a number without a unit is bytes."""
     hostname: str = "demo"
     username: str = "jumpstarter"
     password: str = field(default="password", repr=False)
@@ -256,9 +251,15 @@ class Qemu(Driver):
             raise ValueError(f"arch is {self.arch!r}; it takes x86_64, aarch64 or another one of QEMU")
         if not 1 <= self.smp <= 255:
             raise ValueError(f"smp is {self.smp}; it takes 1 to 255 processors")
-        parse_memory(self.mem)
-        if self.disk_size is not None:
-            parse_disk_size(self.disk_size)
+        for key, size, parse in (
+            ("mem", self.mem, parse_memory),
+            ("disk_size", self.disk_size, parse_disk_size),
+        ):
+            try:
+                if size is not None:
+                    parse(size)
+            except ValueError as error:
+                raise ValueError(f"{key}: {error}") from None
         for name in self.default_partitions:
             if name not in PARTITIONS:
                 raise ValueError(f"default_partitions has {name!r}; it takes {', '.join(PARTITIONS)}")
@@ -277,6 +278,20 @@ class Qemu(Driver):
                 raise ValueError(
                     f"hostfwd.{name}.hostaddr is {one.hostaddr!r}; it takes an IPv4 address of the host"
                 ) from None
+
+    def describe_hardware(self) -> str:
+        """Look for QEMU and the files of the machine. DeviceMissing, DeviceFailed."""
+        program = f"qemu-system-{self.arch}"
+        if shutil.which(program) is None:
+            raise DeviceMissing(
+                f"there is no {program} on the exporter's host; install QEMU for this architecture"
+            )
+        for name, path in self.default_partitions.items():
+            if not Path(path).is_file():
+                raise DeviceMissing(f"there is no file {path}; check default_partitions.{name}")
+        if fault := memory_fault(parse_memory(self.mem), _host_memory()):
+            raise DeviceFailed(fault)
+        return f"a machine of {program}, {self.smp} processors, {parse_memory(self.mem) >> 20} MiB of memory"
 
     @classmethod
     def parts(cls, values: Mapping[str, Any]) -> Mapping[str, Spec]:

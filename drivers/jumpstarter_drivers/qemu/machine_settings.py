@@ -24,12 +24,12 @@ _LEAST = 1 << 20
 _MACHINES = {"aarch64": ("virt", "cortex-a57"), "x86_64": ("q35", "qemu64,+ssse3,+sse4.1,+sse4.2,+popcnt")}
 
 
-def parse_disk_size(size: str) -> int:
+def parse_disk_size(size: str | int) -> int:
     """Bytes of a disk; a number without a unit is bytes, as in Jumpstarter 0.9. ValueError if it is not a size."""
     return _parse(size, "disk", 0)
 
 
-def parse_memory(size: str) -> int:
+def parse_memory(size: str | int) -> int:
     """Bytes of memory; a number without a unit is MiB, as for QEMU and Jumpstarter 0.9.
 
     ValueError if it is not a size.
@@ -37,8 +37,8 @@ def parse_memory(size: str) -> int:
     return _parse(size, "memory", 20) >> 20 << 20
 
 
-def _parse(size: str, what: str, default_shift: int) -> int:
-    found = _SIZE.fullmatch(size.strip())
+def _parse(size: str | int, what: str, default_shift: int) -> int:
+    found = _SIZE.fullmatch(str(size).strip())
     if found is None:
         raise ValueError(f"{size!r} is not a size; use e.g. 20G or 512M")
     shift = _UNITS[found[2].lower()] if found[2] else default_shift

@@ -281,7 +281,8 @@ def test_the_command_line_follows_the_configuration() -> None:
     [
         ({"arch": "x86 -s"}, "arch is"),
         ({"smp": 0}, "smp is 0"),
-        ({"mem": "much"}, "is not a size"),
+        ({"mem": "much"}, "mem: 'much' is not a size"),
+        ({"disk_size": 5}, "disk_size: 5 is too small for the disk"),
         ({"disk_size": "-1G"}, "is not a size"),
         ({"default_partitions": {"boot": "/x"}}, "it takes root, bios"),
         ({"mem": "512K"}, "'512K' is too small for the memory of a machine; use e.g. 20G or 512M"),
@@ -302,6 +303,8 @@ def test_a_wrong_configuration_is_refused(config: dict[str, Any], reason: str) -
 def test_sizes_are_those_of_jumpstarter_and_qemu() -> None:
     sizes = ("512M", "1GiB", "1.5g", "21474836480")
     assert [parse_disk_size(size) for size in sizes] == [512 << 20, 1 << 30, 3 << 29, 20 << 30]
+    assert parse_memory(512) == parse_memory("512")
+    assert parse_disk_size(1 << 30) == 1 << 30
     assert [parse_memory(size) for size in ("512M", "512", "1.5G", "1025K")] == [
         512 << 20,
         512 << 20,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +11,14 @@ from pathlib import Path
 from jumpstarter_proto.errors import ExitCode
 from jumpstarter_proto.file_names import safe_name
 from jumpstarter_proto.terminal import print_error_line, print_line, print_text
-from jumpstarter_proto.yaml_files import mistakes_of
+from jumpstarter_proto.yaml_files import Mistakes, mistakes_of
 
 from jumpstarter_exporter import config as configuration
 from jumpstarter_exporter.composite import Composite
 from jumpstarter_exporter.config import ConfigError, Enrolment, ExporterConfig, Identities
 from jumpstarter_exporter.config.folder import BoardFile, boards_of, discovered_file, read_file, read_files
 from jumpstarter_exporter.config.identities import StoredIdentity, is_readable_by_others, token_place
+from jumpstarter_exporter.config.model import check_command
 from jumpstarter_exporter.devices import Spec
 from jumpstarter_exporter.devices.spec import walk
 from jumpstarter_exporter.driver import Driver
@@ -66,7 +68,13 @@ def check_files(name: str | None, *, output: str = "text") -> int:
 
 
 def _parse(path: Path, content: bytes) -> ExporterConfig:
-    return configuration.load(path, raw=content)
+    try:
+        return configuration.load(path, raw=content)
+    except ConfigError as error:
+        mistakes = Mistakes()
+        mistakes.add(*configuration.find_mistakes(path, content), error)
+        mistakes.check(check_command(path))
+        raise
 
 
 def _check(board: BoardFile, identities: Identities) -> _Checked:
@@ -175,7 +183,7 @@ def _print(checked: Sequence[_Checked], problems: Sequence[ConfigError | StoredI
         if one.enrolment is None:
             print_line(
                 "Identity: none, so the board is for users of this host; "
-                f"join a controller: jumpstarter-exporter enrol HOST:PORT --config {one.file}"
+                f"join a controller: jumpstarter-exporter enrol HOST:PORT --config {shlex.quote(str(one.file))}"
             )
         elif one.enrolment.host is not None and not one.enrolment.token:
             print_line(f"Identity: {one.enrolment}, when its host has registered it ({one.enrolment.file})")
@@ -239,7 +247,7 @@ def _notes(loaded: ExporterConfig, identities: Identities) -> Iterator[str]:
         yield f"{token_place(loaded)} is not used, because {stored_file} takes precedence; remove it."
     if is_readable_by_others(loaded.file.stat()):
         yield (
-            f"{token_place(loaded)} can be read by others; run: chmod 600 {loaded.file}, "
+            f"{token_place(loaded)} can be read by others; run: chmod 600 {shlex.quote(str(loaded.file))}, "
             "or enrol, which keeps a new one elsewhere."
         )
 
@@ -264,6 +272,8 @@ def _what(spec: Spec) -> str:
     kind = spec.kind
     if kind is Composite:
         return ""
+    if kind.__name__.startswith("_"):  # a part that no file can name
+        return f": {kind.interface}"
     package, _, rest = kind.__module__.partition(".")
     ours = package == "jumpstarter_drivers" and rest.endswith(".driver")
     return (

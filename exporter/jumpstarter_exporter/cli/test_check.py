@@ -71,10 +71,10 @@ def test_all_mistakes_of_a_file_are_said_in_one_run(folder: Path, capsys: pytest
     assert check_files("one") == ExitCode.USAGE
     said = capsys.readouterr().err.splitlines()
     assert [line.split(": ")[2] for line in said] == [
-        "hooks.beforeLeas",
         "export.power.confg",
         "export.group.children.a.typ",
         "export.group.children.b.type",
+        "hooks.beforeLeas",
     ]
     assert all(line.startswith(f"jumpstarter-exporter: {file}:") for line in said)
     assert check_files("one", output="json") == ExitCode.USAGE
@@ -87,6 +87,46 @@ def test_all_mistakes_of_a_file_are_said_in_one_run(folder: Path, capsys: pytest
     file.write_text("export: {a: {type: power.MockPowr}, b: {type: power.MockPower, config: {x: 1}}}")
     assert check_files("one") == ExitCode.USAGE
     assert len(capsys.readouterr().err.splitlines()) == 2
+
+
+def test_what_cannot_be_read_hides_no_mistake_of_what_can(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "one.yaml").write_text(
+        """\
+apiVersion: v2
+motd: 5
+metadata: {nam: x, labels: 5}
+hooks: {beforeLease: {script: a, timeout: -1, onFailure: x}}
+export:
+  relay: {type: power.GpioRelay, config: {pinn: 1, active_high: maybe}}
+  none: {typ: power.MockPower}
+  unknown: {type: power.Nope}
+  ref: {ref: none}
+  several: {type: power.MockPower, description: [1], required: 7, bla: 1}
+  group: {children: {x: {type: 5}, y: {type: serial.PySerial, config: {url: 5}}}}
+"""
+    )
+    assert check_files("one") == ExitCode.USAGE
+    said = capsys.readouterr().err.splitlines()
+    assert [line.split(": ")[2] for line in said] == [
+        "apiVersion",
+        "motd",
+        "metadata.nam",
+        "metadata.labels",
+        "hooks.beforeLease.timeout",
+        "hooks.beforeLease.onFailure",
+        "export.relay.config",
+        "export.relay.config.pinn",
+        "export.relay.config.active_high",
+        "export.none.typ",
+        "export.unknown.type",
+        "export.several.description",
+        "export.several.required",
+        "export.several.bla",
+        "export.group.children.x.type",
+        "export.group.children.y.config.url",
+    ]
 
 
 def test_one_that_is_named_is_the_only_one(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

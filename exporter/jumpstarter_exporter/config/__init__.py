@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from jumpstarter_proto.yaml_files import ConfigError
 
-from jumpstarter_exporter.config.builder import build
+from jumpstarter_exporter.config.builder import build, find_mistakes
 from jumpstarter_exporter.config.config_files import (
     ConfigNotFoundError,
     find_config,
@@ -28,6 +28,7 @@ __all__ = [
     "Identities",
     "build",
     "find_config",
+    "find_mistakes",
     "list_configs",
     "load",
     "locate_config",

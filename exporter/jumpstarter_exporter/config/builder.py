@@ -11,6 +11,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from jumpstarter_proto.yaml_files import ConfigError, Document, Mistakes, PathInFile, check_value, nearest
@@ -19,13 +20,14 @@ from jumpstarter_exporter.arguments import hints
 from jumpstarter_exporter.composite import Composite, Proxy, Unavailable
 from jumpstarter_exporter.config.hosted import HostedDevices, hosted_devices
 from jumpstarter_exporter.config.model import DeviceEntry, ExporterConfig, check_command
+from jumpstarter_exporter.config.reader import read_parts
 from jumpstarter_exporter.config.types import UnknownTypeError, resolve
 from jumpstarter_exporter.devices.layout import TreeError, layout
 from jumpstarter_exporter.devices.spec import Spec, SpecOrigin, adopt, parts_of
 from jumpstarter_exporter.driver import Driver
 from jumpstarter_exporter.isolation import isolated
 
-__all__ = ["build", "build_entry"]
+__all__ = ["build", "build_entry", "find_mistakes"]
 
 _log = logging.getLogger(__name__)
 
@@ -62,6 +64,21 @@ def build(
     except TreeError as error:
         raise document.error(_path_of(config.entries, error.path), error.message) from None
     return root
+
+
+def find_mistakes(file: Path, raw: bytes) -> tuple[ConfigError, ...]:
+    """All mistakes of a file with this content, in its order; also those beside what cannot be read."""
+    mistakes = Mistakes()
+    with mistakes.collected():
+        config = read_parts(Document(file, "export", raw), mistakes)
+        if not mistakes.errors:
+            build(config)
+        else:  # without a look at where each `ref` leads: that may be what cannot be read
+            builder = _Builder(config.document, hosted_devices(config.entries, config.settings.python))
+            for entry in config.entries.values():
+                builder.device(entry)
+            mistakes.add(*builder.errors.values())
+    return tuple(sorted(mistakes.errors, key=lambda error: (error.line or 0, error.column or 0)))
 
 
 def build_entry(document: Document, entry: DeviceEntry) -> Spec:
@@ -172,18 +189,18 @@ class _Builder:
 def _values(document: Document, entry: DeviceEntry, kind: type[Driver]) -> dict[str, Any]:
     fields = _fields(kind)
     path = (*entry.path, "config")
-    for key in entry.config:
-        if key not in fields:
-            raise document.error((*path, key), f"{entry.type} has no key {key!r}; {nearest(key, fields)}")
+    mistakes, values = Mistakes(), {}
+    for key, value in entry.config.items():
+        with mistakes.collected():
+            if key not in fields:
+                raise document.error((*path, key), f"{entry.type} has no key {key!r}; {nearest(key, fields)}")
+            values[key] = check_value(document, value, fields[key][0], (*path, key))
     for key, (_, required) in fields.items():
         if required and key not in entry.config:
-            raise document.error(
-                path if entry.config else entry.path,
-                f"{entry.type} needs the key {key!r} in `config`; add it",
-            )
-    return {
-        key: check_value(document, value, fields[key][0], (*path, key)) for key, value in entry.config.items()
-    }
+            where = path if entry.config else entry.path
+            mistakes.add(document.error(where, f"{entry.type} needs the key {key!r} in `config`; add it"))
+    mistakes.check()
+    return values
 
 
 def _fields(kind: type[Driver]) -> dict[str, tuple[Any, bool]]:

@@ -29,13 +29,23 @@ from jumpstarter_exporter.config.model import (
     relative_python,
 )
 
-__all__ = ["load"]
+__all__ = ["load", "read_parts"]
 
 _log = logging.getLogger(__name__)
 
 _TYPE_KEYS = frozenset(
     {"type", "config", "children", "description", "methods_description", "required", "python", "ownProcess"}
 )
+_VALUES = {
+    "type": ("type", str),
+    "config": ("config", dict[str, Any]),
+    "description": ("description", str),
+    "methods_description": ("methods_description", dict[str, str]),
+    "required": ("required", bool),
+    "python": ("python", str),
+    "ownProcess": ("own_process", bool),
+}
+"""The fields of a device's values, and their types. One without a value counts as left out."""
 _GROUP_KEYS = frozenset({"children", "description", "methods_description", "required"})
 _REF_KEYS = frozenset({"ref"})
 
@@ -53,11 +63,17 @@ def load(file: Path | str, *, lenient: bool = False, raw: bytes | None = None) -
     if lenient:
         document.on_unknown_key = _warn
     mistakes = Mistakes()
+    config = read_parts(document, mistakes)
+    mistakes.check(check_command(document.file))
+    return config
+
+
+def read_parts(document: Document, mistakes: Mistakes) -> ExporterConfig:
+    """Read what can be read: without the devices that have mistakes, and with default settings for wrong ones."""
+    settings = TopLevel()
     with mistakes.collected():
         settings = read_struct(document, TopLevel, document.data)
-    with mistakes.collected():
-        entries = _entries(document, document.data.get("export"), ("export",))
-    mistakes.check(check_command(document.file))
+    entries = _entries(document, document.data.get("export"), ("export",), mistakes)
     return ExporterConfig(document.file, settings, entries, document, _enrolment(document.file, settings))
 
 
@@ -79,44 +95,49 @@ def _warn(error: ConfigError) -> None:
     _log.warning("%s (ignored)", error)
 
 
-def _entries(document: Document, data: object, path: PathInFile) -> dict[str, DeviceEntry]:
-    names = check_names(document, data, "device", path)
-    mistakes, entries = Mistakes(), {}
+def _entries(
+    document: Document, data: object, path: PathInFile, mistakes: Mistakes
+) -> dict[str, DeviceEntry]:
+    names, entries = dict[str, Any](), {}
+    with mistakes.collected():
+        names.update(check_names(document, data, "device", path))
     for name, value in names.items():
         with mistakes.collected():
-            entries[name] = _entry(document, value, (*path, name))
-    mistakes.check()
+            entries[name] = _entry(document, value, (*path, name), mistakes)
     return entries
 
 
-def _entry(document: Document, data: object, path: PathInFile) -> DeviceEntry:
+def _entry(document: Document, data: object, path: PathInFile, mistakes: Mistakes) -> DeviceEntry:
+    """Read a device without the ones below it that have mistakes. ConfigError for its own."""
     if not isinstance(data, Mapping):
         raise document.error(path, f"this is {kind_of(data)}; a device needs `type:`, `children:` or `ref:`")
     if "ref" in data:
         check_keys(document, data, _REF_KEYS, path, "beside `ref`")
         ref: str = check_value(document, data["ref"], str, (*path, "ref"))
         return DeviceEntry(path, ref=ref)
-    if "type" not in data and "children" not in data:
-        known = _TYPE_KEYS | _REF_KEYS
-        for key in data:
-            if key not in known:
-                raise document.error((*path, key), f"unknown key {key!r}; {nearest(key, known)}")
-        raise document.error(path, "`type` is missing; a device needs `type:`, `children:` or `ref:`")
-    python = check_value(document, data.get("python"), str | None, (*path, "python"))
+    children = _entries(document, data.get("children"), (*path, "children"), mistakes)
+    own = Mistakes()
+    with own.collected():
+        _check_entry_keys(document, data, path)
+    values: dict[str, Any] = {}
+    for key, (field, hint) in _VALUES.items():
+        if data.get(key) is not None:
+            with own.collected():
+                values[field] = check_value(document, data[key], hint, (*path, key))
+    python = values.get("python")
     if python is not None and not Path(python).is_absolute():
-        raise document.error((*path, "python"), relative_python(python))
-    keys = _TYPE_KEYS if "type" in data else _GROUP_KEYS
-    check_keys(document, data, keys, path, "" if "type" in data else "of a group")
-    return DeviceEntry(
-        path,
-        type=check_value(document, data["type"], str, (*path, "type")) if "type" in data else None,
-        config=check_value(document, data.get("config") or {}, dict[str, Any], (*path, "config")),
-        description=check_value(document, data.get("description"), str | None, (*path, "description")),
-        methods_description=check_value(
-            document, data.get("methods_description") or {}, dict[str, str], (*path, "methods_description")
-        ),
-        required=check_value(document, data.get("required", False), bool, (*path, "required")),
-        children=_entries(document, data.get("children"), (*path, "children")),
-        python=python,
-        own_process=check_value(document, data.get("ownProcess", False), bool, (*path, "ownProcess")),
-    )
+        own.add(document.error((*path, "python"), relative_python(python)))
+    own.check()
+    return DeviceEntry(path, children=children, **values)
+
+
+def _check_entry_keys(document: Document, data: Mapping[str, Any], path: PathInFile) -> None:
+    if "type" in data or "children" in data:
+        keys = _TYPE_KEYS if "type" in data else _GROUP_KEYS
+        check_keys(document, data, keys, path, "" if "type" in data else "of a group")
+        return
+    known = _TYPE_KEYS | _REF_KEYS
+    for key in data:
+        if key not in known:
+            raise document.error((*path, key), f"unknown key {key!r}; {nearest(key, known)}")
+    raise document.error(path, "`type` is missing; a device needs `type:`, `children:` or `ref:`")

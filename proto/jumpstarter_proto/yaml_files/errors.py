@@ -78,12 +78,15 @@ class Mistakes:
         try:
             yield
         except ConfigError as error:
-            self.add(*mistakes_of(error))
+            self.add(error)
 
     def add(self, *errors: ConfigError) -> None:
         """Keep errors, each one once."""
-        known = {str(error) for error in self.errors}
-        self.errors += [error for error in errors if str(error) not in known]
+        found = {str(mistake): mistake for mistake in self.errors}
+        for error in errors:
+            for mistake in mistakes_of(error):
+                found.setdefault(str(mistake), mistake)
+        self.errors = list(found.values())
 
     def check(self, listed_by: str = "") -> None:
         """Raise the only error, or SeveralMistakesError for several, see there; nothing without any."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin
 
 from jumpstarter_proto.yaml_files.document import Document
-from jumpstarter_proto.yaml_files.errors import FieldError, PathInFile
+from jumpstarter_proto.yaml_files.errors import FieldError, Mistakes, PathInFile
 from jumpstarter_proto.yaml_files.values import check_keys, check_value, kind_of
 
 if TYPE_CHECKING:
@@ -24,37 +24,44 @@ def read_struct(document: Document, kind: type[S], data: object, path: PathInFil
 
     Raises:
         ConfigError: an unknown key, one that is missing, a value of another type, or one that the struct refuses
-            by a FieldError or another ValueError; at its place.
+            by a FieldError or another ValueError; at its place. SeveralMistakesError for several.
     """
     import msgspec  # noqa: PLC0415 - many readers of YAML files have no structs
 
     if not isinstance(data, Mapping):
         raise document.error(path, f"this is {kind_of(data)}; it takes keys with values")
     fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
-    check_keys(document, data, fields, path)
-    values: dict[str, Any] = {}
+    mistakes, values = Mistakes(), dict[str, Any]()
+    with mistakes.collected():
+        check_keys(document, data, fields, path)
     for key, field in fields.items():
-        inner, many = _struct_in(field.type)
-        if data.get(key) is None and (key not in data or inner is not None):
-            if field.required:
+        with mistakes.collected():
+            if data.get(key) is not None or (key in data and _struct_in(field.type)[0] is None):
+                values[field.name] = _field_value(document, field.type, data[key], (*path, key))
+            elif field.required:
                 raise document.error(path, f"{key!r} is missing; add it")
-            continue
-        value, where = data[key], (*path, key)
-        if inner is None:
-            values[field.name] = check_value(document, value, field.type, where)
-        elif many:
-            if not isinstance(value, list):
-                raise document.error(where, f"this is {kind_of(value)}; it takes a list")
-            values[field.name] = tuple(
-                read_struct(document, inner, item, (*where, index)) for index, item in enumerate(value)
-            )
-        else:
-            values[field.name] = read_struct(document, inner, value, where)
+    mistakes.check()
     try:
         return kind(**values)
     except ValueError as error:  # what its own __post_init__ finds
         below = error.path if isinstance(error, FieldError) else ()
         raise document.error((*path, *below), str(error)) from None
+
+
+def _field_value(document: Document, hint: Any, value: object, path: PathInFile) -> Any:
+    inner, many = _struct_in(hint)
+    if inner is None:
+        return check_value(document, value, hint, path)
+    if not many:
+        return read_struct(document, inner, value, path)
+    if not isinstance(value, list):
+        raise document.error(path, f"this is {kind_of(value)}; it takes a list")
+    mistakes, items = Mistakes(), []
+    for index, item in enumerate(value):
+        with mistakes.collected():
+            items.append(read_struct(document, inner, item, (*path, index)))
+    mistakes.check()
+    return tuple(items)
 
 
 def _struct_in(hint: Any) -> tuple[type[msgspec.Struct] | None, bool]:

@@ -12,7 +12,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from jumpstarter_proto.json_texts import JSON
 from jumpstarter_proto.yaml_files.document import Document
-from jumpstarter_proto.yaml_files.errors import PathInFile, nearest
+from jumpstarter_proto.yaml_files.errors import Mistakes, PathInFile, nearest
 
 __all__ = ["check_keys", "check_names", "check_value", "convert", "kind_of", "usable"]
 
@@ -91,10 +91,13 @@ def check_keys(
     where: str = "",
 ) -> None:
     """No other keys than these; `where` says beside what. See `Document.unknown_key`."""
+    mistakes = Mistakes()
     for key in data:
         if key not in known:
             what = f"unknown key {key!r}" + (f" {where}" if where else "")
-            document.unknown_key((*path, key), f"{what}; {nearest(key, known)}")
+            with mistakes.collected():
+                document.unknown_key((*path, key), f"{what}; {nearest(key, known)}")
+    mistakes.check()
 
 
 def check_names(document: Document, data: object, what: str, path: PathInFile) -> Mapping[str, Any]:
