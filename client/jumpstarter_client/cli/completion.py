@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from jumpstarter_proto.page_width import print_page
@@ -178,16 +179,15 @@ def _fitting(words: list[str]) -> Fitting:
     own = {name: option for option in _own_options(before) for name in option.names} if before else {}
     option = own.get(last) or BY_NAME.get(last)
     field = option.field if option is not None and option.metavar else ""
-    if last in ("-n", "--name") and (option is None or before[:1] == ["lease"]):
-        field = "exporter_name"
-    if (
-        last in ("-o", "--output")
-        and option is None
-        and canonical(before)[:1]
-        and canonical(before)[0] in COMMANDS
-    ):
-        return Fitting(FORMATS)
     try:
+        _, command = split(before)
+        is_command = (
+            bool(command) and canonical(command)[0] in COMMANDS
+        )  # verbs may use these two differently
+        if last in ("-n", "--name") and is_command and (option is None or command[0] == "lease"):
+            field = "exporter_name"
+        if last in ("-o", "--output") and is_command and option is None:
+            return Fitting(FORMATS)
         options, words = split(before if field else words)
     except UsageError:
         return Fitting()
@@ -196,7 +196,7 @@ def _fitting(words: list[str]) -> Fitting:
         return Fitting(values, files=option is not None and option.metavar in _FILE_METAVARS)
     if os.environ.get(WORD, "").startswith("-"):
         every = [one for one in OPTIONS if one.help] + [one for one in _own_options(words) if one.help]
-        return Fitting(options=[name for one in every for name in one.names])
+        return Fitting(options=[*_options_of_verb(words), *(name for one in every for name in one.names)])
     return _next_words(words, options)
 
 
@@ -231,6 +231,20 @@ def _next_words(words: list[str], options: GlobalOptions) -> Fitting:
             files = rest[0] in known and known[rest[0]].takes_files
             return Fitting(_values("devices", options, interface) if len(rest) == 1 else (), files)
     return Fitting()
+
+
+def _options_of_verb(words: list[str]) -> Iterator[str]:
+    """Yield the options of the verb itself."""
+    if len(words) < 2 or words[0] in COMMANDS or words[0] not in interfaces():
+        return
+    from jumpstarter_client.cli.verbs import client_class  # noqa: PLC0415 - as above
+    from jumpstarter_client.verb import verbs  # noqa: PLC0415
+
+    verb = verbs(client_class(words[0])).get(words[1])
+    parameters = inspect.signature(verb.function).parameters.values() if verb is not None else ()
+    for one in parameters:
+        if one.kind is inspect.Parameter.KEYWORD_ONLY:
+            yield f"--{one.name.replace('_', '-')}"
 
 
 def _values(function: str, options: GlobalOptions, *arguments: Any) -> Any:

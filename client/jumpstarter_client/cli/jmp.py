@@ -57,6 +57,10 @@ def jmp(arguments: list[str], _: GlobalOptions) -> ExitCode:
     program = _own_program()
     given = parsed.one("--dir")
     folder = Path(os.path.expanduser(given)).absolute() if given else program.parent
+    if given and os.path.expanduser(given).startswith("~"):
+        raise UsageError(f"there is no user of the name in {given}; name a folder, or ./{given}")
+    if os.path.lexists(folder) and not folder.is_dir():
+        raise ScriptError(f"{folder} is not a folder; choose one with --dir")
     script = folder / "jmp"
     if os.path.lexists(script) and not _is_ours(script):
         raise ScriptError(
@@ -93,8 +97,9 @@ def _is_ours(script: Path) -> bool:
 
 
 def _write(script: Path, text: str) -> None:
-    """Write the script whole or not at all, and never through a link."""
+    """Write the script whole or not at all, and never through a link. A missing folder is made."""
     try:
+        script.parent.mkdir(parents=True, exist_ok=True)
         descriptor, part = tempfile.mkstemp(prefix=".jmp-", dir=script.parent)
         try:
             with os.fdopen(descriptor, "w", encoding="utf-8") as file:

@@ -315,6 +315,15 @@ def test_names_of_files_are_offered_only_where_they_fit(
     assert command("jumpstarter", "__complete", *words).code == (99 if files else 0)
 
 
+def test_a_verbs_own_option_is_not_completed_with_a_controllers_exporters(
+    command: Command, lab: FakeExporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jumpstarter_client.cli.completion_values.exporters", lambda _: ["rpi4-1"])
+    assert command("jumpstarter", "__complete", "lease", "create", "-n").out == "rpi4-1\n"
+    for words in (["serial", "log", "-n"], ["--host", "x", "serial", "log", "-n"]):
+        assert "rpi4-1" not in command("jumpstarter", "__complete", *words).out
+
+
 @pytest.mark.parametrize(
     ("words", "fitting"),
     [
@@ -341,6 +350,9 @@ def test_the_device_tree_is_completed(
         (["lease", "create"], {"--begin-time", "--tag", "-l"}),
         (["test"], {"--junit", "--set"}),
         (["exporters", "-o"], {"json", "yaml"}),
+        (["-l", "board=rpi4", "devices", "-o"], {"json", "yaml"}),
+        (["serial", "log", "rpi4"], {"--follow", "--since", "--host"}),
+        (["storage", "flash"], {"--compression", "--verify"}),
     ],
 )
 def test_options_are_completed_once_a_hyphen_is_typed(

@@ -65,10 +65,13 @@ def test_a_script_that_is_not_found_first_is_told(tmp_path: Path) -> None:
     assert "is not in PATH" in install(second, path=os.defpath).stderr
 
 
-def test_a_folder_that_is_missing_is_a_sentence(tmp_path: Path) -> None:
-    done = install(tmp_path / "missing")
+def test_a_folder_that_is_missing_is_made(tmp_path: Path) -> None:
+    done = install(tmp_path / "new" / "bin")
+    assert (done.returncode, done.stdout) == (0, f"{tmp_path}/new/bin/jmp\n")
+    (tmp_path / "file").touch()
+    done = install(tmp_path / "file")
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
-    assert "cannot be written: No such file or directory; choose a folder with --dir" in done.stderr
+    assert done.stderr == f"error: {tmp_path}/file is not a folder; choose one with --dir\n"
 
 
 def test_a_folder_of_another_form_is_named_as_path_needs_it(
@@ -80,8 +83,8 @@ def test_a_folder_of_another_form_is_named_as_path_needs_it(
     assert (done.returncode, done.stdout) == (0, f"{tmp_path}/bin/jmp\n")
     assert f"export PATH={tmp_path}/bin:$PATH" in done.stderr
     unknown = install(Path("~nobody-has-this-name/bin"))
-    assert (unknown.returncode, unknown.stderr.count("\n")) == (1, 1)
-    assert "cannot be written: No such file or directory; choose a folder with --dir" in unknown.stderr
+    assert (unknown.returncode, unknown.stderr.count("\n")) == (2, 1)
+    assert "there is no user of the name in ~nobody-has-this-name/bin" in unknown.stderr
 
 
 @pytest.mark.parametrize("word", WORDS)

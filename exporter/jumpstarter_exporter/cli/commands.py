@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Group, Parameter
 from cyclopts.validators import Number
@@ -17,6 +17,11 @@ __all__ = ["app"]
 Level = Literal["debug", "info", "warning", "error"]
 _Seconds = Annotated[float, Parameter(validator=Number(gt=0))]
 _Flag = Annotated[bool, Parameter(negative="")]
+if TYPE_CHECKING:
+    NameOrFile = str
+else:
+    NameOrFile = str | Path
+    """A text, as written; completion offers names of files for it because of the other type."""
 
 app = App(
     name=PROGRAM,
@@ -48,7 +53,7 @@ _network = Group("Over the network")
 @app.command
 def run(
     *,
-    config: Annotated[str | None, Parameter(name=["--config", "-c"])] = None,
+    config: Annotated[NameOrFile | None, Parameter(name=["--config", "-c"])] = None,
     board: str | None = None,
     socket: Path | None = None,
     listen: Annotated[str | None, Parameter(group=_network)] = None,
@@ -111,7 +116,7 @@ def run(
 
 @app.command
 def check(
-    file: str | None = None,
+    file: NameOrFile | None = None,
     /,
     *,
     output: Annotated[Literal["text", "json"], Parameter(["--output", "-o"])] = "text",
@@ -140,7 +145,7 @@ def check(
 
 
 @app.command
-def init(output: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None) -> int:
+def init(output: Annotated[NameOrFile | None, Parameter(allow_leading_hyphen=True)] = None) -> int:
     """Write a configuration with the devices that are found on this host.
 
     Serial adapters, relay boards, SD multiplexers and cameras are offered.
@@ -168,7 +173,7 @@ def enrol(
     /,
     *,
     tls_fingerprint: str = "",
-    config: Annotated[str | None, Parameter(name=["--config", "-c"])] = None,
+    config: Annotated[NameOrFile | None, Parameter(name=["--config", "-c"])] = None,
     board: str | None = None,
     save: Path | None = None,
     replace: Annotated[bool, Parameter(negative="")] = False,

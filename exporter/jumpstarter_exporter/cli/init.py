@@ -42,7 +42,13 @@ def write_configuration(output: str | None) -> int:
         UdevError: the devices cannot be read.
     """
     host = host_name(socket.gethostname())
+    if output and output != "-" and output.startswith("-"):
+        raise NotWrittenError(
+            f"`init` has no option {output}; a file of that name is ./{output}, and - prints the text"
+        )
     file = Path(output or f"{host}.yaml").expanduser()
+    if output and output.endswith("/"):
+        raise _is_folder(file)
     name = host if output == "-" else host_name(file.stem)
     profiles = read_host_profiles()
     parts = replace(read_host_parts(), configured=_configured())
@@ -85,7 +91,7 @@ def _write(file: Path, text: str) -> None:
 
 def _exists(file: Path) -> NotWrittenError:
     if file.is_dir():
-        return NotWrittenError(f"{file} is a folder; name a file in it: {file / 'board.yaml'}")
+        return _is_folder(file)
     other = file.with_name(safe_name(f"{file.stem}-2{file.suffix}"))
     return NotWrittenError(
         f"{file} exists and is not overwritten; name another file: "
@@ -93,7 +99,14 @@ def _exists(file: Path) -> NotWrittenError:
     )
 
 
+def _is_folder(file: Path) -> NotWrittenError:
+    return NotWrittenError(f"{file} is a folder; name a file in it: {file / 'board.yaml'}")
+
+
 def _unwritable(file: Path, error: OSError) -> NotWrittenError:
+    if isinstance(error, FileNotFoundError):
+        folder = file.absolute().parent
+        return NotWrittenError(f"there is no folder {folder}; make it: mkdir -p {shlex.quote(str(folder))}")
     return NotWrittenError(f"{file} cannot be written: {error.strerror}; name another file, or - to print it")
 
 

@@ -125,7 +125,13 @@ def test_an_existing_file_is_not_overwritten(bus: MockedBus, tmp_path: Path) -> 
     assert "is a folder; name a file in it: board.yaml" in err
     code, _, err = run(tmp_path, bus.environment, "init", "missing/rpi4.yaml")
     assert code == ExitCode.USAGE
-    assert "missing/rpi4.yaml cannot be written: No such file or directory; name another file" in err
+    assert f"there is no folder {tmp_path}/missing; make it: mkdir -p {tmp_path}/missing\n" in err
+    code, _, err = run(tmp_path, bus.environment, "init", "folder/")
+    assert (code, (tmp_path / "folder").exists()) == (ExitCode.USAGE, False)
+    assert "folder is a folder; name a file in it: folder/board.yaml" in err
+    code, _, err = run(tmp_path, bus.environment, "init", "-x")
+    assert (code, (tmp_path / "-x").exists()) == (ExitCode.USAGE, False)
+    assert "`init` has no option -x; a file of that name is ./-x" in err
 
 
 def test_a_file_is_complete_or_not_there(bus: MockedBus, tmp_path: Path) -> None:
