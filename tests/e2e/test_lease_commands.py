@@ -123,6 +123,10 @@ def test_a_command_uses_the_lease_that_was_created_for_it(lab: Lab, ann: Path) -
     assert lab.leases(ann)[name]["duration"] == 3600
     assert lab.ok("lease", "release", "--client", ann) == f"{name} is released\n"
     lab.ok(*command)
+    assert lab.ok("lease", "release", "--all", "--client", ann) == "there is no lease to release\n"
+    assert lab.run("lease", "show", "nope", "--client", ann).stderr == (
+        "error: there is no lease nope; see which there are: jumpstarter lease list\n"
+    )
 
 
 def test_a_command_that_names_no_board_uses_the_only_lease_where_there_is_no_exporter(
@@ -217,7 +221,7 @@ def test_only_leases_that_are_meant_and_ones_own_are_listed_and_released(
     assert (code, "not both" in sentence) == (2, True), sentence
     assert lab.ok(*release, "-o", "name", JMP_LEASE=two) == f"{two}\n"
     assert lab.ok(*release, "-l", "board=rpi4") == f"{three} is released\n"
-    assert lab.ok(*release, "--all") == ""
+    assert lab.ok(*release, "--all") == "there is no lease to release\n"
     assert list(lab.leases(ann)) == [theirs]
     assert set(lab.ok(*listed, "-a").split()) >= {one, two, three}
 
@@ -229,7 +233,7 @@ def test_of_several_leases_all_that_can_be_are_released(lab: Lab, ann: Path, bob
     assert done.stdout.splitlines() == [f"{name} is released" for name in mine]
     assert (done.returncode, done.stderr.count("\n")) == (5, 1), done.stderr
     assert "the lease is bob's" in done.stderr
-    assert '"nobodys" not found' in done.stderr
+    assert "there is no lease nobodys" in done.stderr
     assert list(lab.leases(ann)) == [theirs]
 
 
@@ -287,7 +291,7 @@ def test_completion_asks_the_controller_for_names(lab: Lab, ann: Path, bob: Path
         (("transfer", "x"), 2, "ann has no lease"),
         (("list", "-a", "--watch"), 2, "remove -a"),
         (("list", "--watch", "-o", "yaml"), 2, "--watch supports -o json only"),
-        (("show", "none"), 3, '"none" not found'),
+        (("show", "none"), 3, "there is no lease none"),
         (("release", "-l", "board=none"), 3, "none of your leases matches"),
         (("releese",), 2, "did you mean 'release'"),
     ],

@@ -179,15 +179,15 @@ def _fitting(words: list[str]) -> Fitting:
     own = {name: option for option in _own_options(before) for name in option.names} if before else {}
     option = own.get(last) or BY_NAME.get(last)
     field = option.field if option is not None and option.metavar else ""
+    is_name, is_output = last in ("-n", "--name"), last in ("-o", "--output")
     try:
-        _, command = split(before)
-        is_command = (
-            bool(command) and canonical(command)[0] in COMMANDS
-        )  # verbs may use these two differently
-        if last in ("-n", "--name") and is_command and (option is None or command[0] == "lease"):
-            field = "exporter_name"
-        if last in ("-o", "--output") and is_command and option is None:
-            return Fitting(FORMATS)
+        if is_name or is_output:  # options of commands; verbs may use them differently
+            _, command = split(before)
+            is_command = bool(command) and canonical(command)[0] in COMMANDS
+            if is_name and is_command and (option is None or command[0] == "lease"):
+                field = "exporter_name"
+            if is_output and is_command and option is None:
+                return Fitting(FORMATS)
         options, words = split(before if field else words)
     except UsageError:
         return Fitting()

@@ -169,6 +169,8 @@ def _release(parsed: Arguments, options: GlobalOptions) -> ExitCode:
         raise _combined(failures)
     if not found and "--all" not in parsed.flags:
         raise NotFoundError("none of your leases matches (see: jumpstarter lease list)")
+    if not found and options.output != "name":
+        print_line("there is no lease to release")
     return ExitCode.OK
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
@@ -50,6 +51,11 @@ PAGE_SIZE = 100
 MIN_OPEN_SECONDS = 60.0
 """A long call is reopened so long before its token expires; `RENEW_BEFORE_SECONDS` is longer."""
 EXPIRY_WARNING_SECONDS = 7 * 86400.0
+
+_LISTS = {"lease": "lease list", "exporter": "exporters"}
+"""The command that lists all objects of a kind."""
+_MISSING = re.compile(rf'({"|".join(_LISTS)})s\.jumpstarter\.dev "([^"]+)" not found(?:;.*)?')
+"""How a controller says it, in the words of a Kubernetes API."""
 
 _WAITS = ((WAITS, "1"),)
 _WAITS_FOR_BOARD = ((WAITS_FOR_BOARD, "1"),)
@@ -333,6 +339,12 @@ def translate_errors() -> Iterator[None]:
             explained.exit_code = ExitCode.DENIED
             raise explained from error
         if is_not_found(error):
+            if missing := _MISSING.fullmatch(error.details):
+                kind, name = missing.groups()
+                sentence = f"there is no {kind} {name}; see which there are: jumpstarter {_LISTS[kind]}"
+                missed = RpcError(StatusCode.NOT_FOUND, sentence, error.trailing_metadata)
+                missed.exit_code = ExitCode.NOT_FOUND
+                raise missed from error
             error.exit_code = ExitCode.NOT_FOUND
         elif means(error, ReasonCode.NOT_YOURS, ReasonCode.BAD_TOKEN):
             error.exit_code = ExitCode.DENIED

@@ -13,7 +13,7 @@ from jumpstarter_proto.client.v1 import client_pb2 as pb
 from jumpstarter_proto.errors import ExitCode
 from jumpstarter_proto.rpc import RpcError, StatusCode, open_channel, serve_connection
 
-from jumpstarter_client.controller.controller_client import ControllerCalls, translate_errors
+from jumpstarter_client.controller.controller_client import ControllerCalls, is_not_found, translate_errors
 
 LAB = "namespaces/lab"
 
@@ -91,10 +91,20 @@ async def test_a_change_sends_what_changes_and_says_so() -> None:
     assert (longer.lease.duration.seconds, list(longer.update_mask.paths)) == (60, ["duration"])
 
 
+@pytest.mark.parametrize("more", ["", "; see which there are: jumpstarter lease list"])
+@pytest.mark.parametrize(("kind", "command"), [("lease", "lease list"), ("exporter", "exporters")])
+def test_what_a_controller_does_not_have_is_said_in_plain_words(kind: str, command: str, more: str) -> None:
+    with pytest.raises(RpcError) as caught, translate_errors():
+        raise RpcError(StatusCode.UNKNOWN, f'{kind}s.jumpstarter.dev "x y" not found{more}')
+    assert caught.value.details == f"there is no {kind} x y; see which there are: jumpstarter {command}"
+    assert caught.value.exit_code is ExitCode.NOT_FOUND
+    assert is_not_found(caught.value)
+
+
 @pytest.mark.parametrize(
     ("code", "details", "exit_code"),
     [
-        (StatusCode.UNKNOWN, 'leases.jumpstarter.dev "x" not found', ExitCode.NOT_FOUND),
+        (StatusCode.UNKNOWN, 'client lab/x: clients.jumpstarter.dev "x" not found', ExitCode.NOT_FOUND),
         (StatusCode.UNKNOWN, "DeleteLease permission denied: it is bob's", ExitCode.DENIED),
         (StatusCode.UNKNOWN, "token is expired", ExitCode.DENIED),
         (StatusCode.UNKNOWN, "failed to authenticate token: no signature; log in again", ExitCode.DENIED),
