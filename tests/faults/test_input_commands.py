@@ -92,12 +92,12 @@ OF_A_CLIENT = [
     ((*CREATE, "--lease-id", "a\x1b[2J"), "not a valid name for a lease; use at most 63 letters"),
     ((*CREATE, "--begin-time", "9999-01-01T00:00"), "check its year"),
     ((*CREATE, "--tag", "a/b=c"), "plain name of your own"),
-    (("power", "on", "--lease", "nope"), '"nope" not found; see which there are'),
+    (("power", "on", "--lease", "nope"), "there is no lease nope; see which there are"),
     (("power", "on", "--lease", "mine", "--client", "bob.yaml"), "belongs to ann; ask"),
     (("lease", "release", "mine", "--client", "bob.yaml"), "permission denied: the lease is ann's"),
     (("lease", "extend", "mine", "5m", "--client", "bob.yaml"), "permission denied: the lease is ann's"),
     (("lease", "transfer", "mine", "bob"), "has not started yet; wait"),
-    (("lease", "show", "x\x1b[31m"), "not found; see which there are"),
+    (("lease", "show", "x\x1b[31m"), "; see which there are"),
     (("exporters", "-l", "a b"), "write for example board=rpi4"),
 ]
 

@@ -30,7 +30,7 @@ def test_what_is_wrong_is_one_sentence(lab: Lab) -> None:
         ("-l", "board=none"): "no exporter matches board=none",
         ("-l", "board in"): "expected (",
         ("--exporter-name", "two"): "there is no exporter two",
-        ("--lease", "nothing"): "not found",
+        ("--lease", "nothing"): "there is no lease nothing",
         ("-l", "board=rpi4", "--duration", "soon"): "is not a duration",
     }.items():
         done = ann.ours("power", "on", *words, check=False)
