@@ -181,6 +181,27 @@ def end_session(client: Any) -> bool:
     return bool(portal(client).call(client.end_session_async))
 
 
+def switch(client: Any, device: str, state: str) -> None:
+    getattr(getattr(client, device), state)()
+
+
+def readings(client: Any, device: str) -> list[list[float]]:
+    return [[reading.voltage, reading.current] for reading in getattr(client, device).read()]
+
+
+def picture(client: Any, device: str) -> dict[str, Any]:
+    camera = getattr(client, device)
+    image, state = camera.snapshot(), camera.state()
+    return {
+        "format": image.format,
+        "size": image.size,
+        "pixel": image.convert("RGB").getpixel((300, 200)),
+        "ok": state.ok,
+        "online": state.result.source.online,
+        "width": state.result.source.resolution.width,
+    }
+
+
 def main(area: str, *arguments: str) -> None:
     with env() as client:
         # 0.9.0's client logs to stdout; the answer is the last line.

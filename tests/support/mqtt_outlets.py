@@ -125,3 +125,4 @@ def tasmota(port: int, topic: str = "tasmota_3F2A10", relays: int = 1) -> Iterat
         device.client.loop_stop()
         if connection is not None:
             connection.close()
+        del device.client  # which closes its other sockets, whoever still holds the device

@@ -31,5 +31,6 @@ MANIFEST = Manifest(
         "jumpstarter_driver_noyito_relay.client.NoyitoPowerClient": "client.PowerClient",
         "jumpstarter_driver_power.client.PowerClient": "client.PowerClient",
         "jumpstarter_driver_power.client.VirtualPowerClient": "client.VirtualPowerClient",
+        "jumpstarter_driver_snmp.client.SNMPServerClient": "client.PowerClient",
     },
 )

@@ -30,6 +30,7 @@ MANIFEST = Manifest(
         "jumpstarter_driver_opendal.client.StorageMuxFlasherClient": "client.StorageMuxFlasherClient",
         "jumpstarter_driver_opendal.client.StorageMuxClient": "client.StorageMuxClient",
         "jumpstarter_driver_opendal.client.FlasherClient": "client.FlasherClient",
+        "jumpstarter_driver_qemu.client.QemuFlasherClient": "client.FlasherClient",
         "jumpstarter.client.flasher.FlasherClient": "client.FlasherClient",
     },
 )
