@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 
 import trio
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
-from jumpstarter_proto.terminal import print_error_line, print_line, print_text
+from jumpstarter_proto.page_width import fit_table, terminal_width
+from jumpstarter_proto.terminal import print_error_line, print_line, print_text, wants_colour
 from jumpstarter_proto.yaml_files import Document, Mistakes
 
 from jumpstarter_client.cli.arguments import parse_arguments
@@ -118,15 +119,16 @@ def _print_schema() -> ExitCode:
 
 
 def _print_steps() -> ExitCode:
-
-    for name, step in sorted(known_steps().items()):
-        keys = " ".join(step.keys.__struct_encode_fields__)
-        print_line(f"{name:<18} {step.help}" + (f"  [{keys}]" if keys else ""))
+    rows = [
+        (name, step.help, " ".join(step.keys.__struct_encode_fields__))
+        for name, step in sorted(known_steps().items())
+    ]
+    for line in fit_table(("STEP", "WHAT IT DOES", "KEYS"), rows, terminal_width()):
+        print_line(*line)
     return ExitCode.OK
 
 
 async def _run(tests: list[BoardTest], run: _Run, options: GlobalOptions) -> ExitCode:
-
     folder = _new_folder(run.results) if run.results else None
     ended: list[RunEnded] = []
     try:
@@ -147,16 +149,14 @@ async def _run(tests: list[BoardTest], run: _Run, options: GlobalOptions) -> Exi
 async def _run_all(
     tests: list[BoardTest], run: _Run, options: GlobalOptions, folder: Path | None, ended: list[RunEnded]
 ) -> None:
-
     output = sys.stdout if run.output is None else sys.stderr
     live = output.isatty() and os.environ.get("TERM") != "dumb"
-    reporter = ConsoleReporter(output, live=live, colour=live and not os.environ.get("NO_COLOR"))
+    reporter = ConsoleReporter(output, live=live, colour=wants_colour(output))
     taken: set[str] = set()
     running: list[Runner] = []
     lease_errors: list[JumpstarterError] = []
 
     def end_lease(reason: str) -> None:
-
         lease_errors.append(LeaseEndedError(reason))
         for runner in running:
             runner.lose_board(lease_errors[0])

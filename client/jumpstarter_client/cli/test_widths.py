@@ -20,6 +20,7 @@ from jumpstarter_client.cli.conftest import SCRIPTS, Command, process
 from jumpstarter_client.cli.exporters import _table_of
 from jumpstarter_client.cli.lease_common import lease_table
 from jumpstarter_client.cli.output import print_described, print_table
+from jumpstarter_client.cli.test import _print_steps
 from jumpstarter_client.cli.verbs import client_class
 from jumpstarter_client.conftest import FakeExporter
 from jumpstarter_client.controller.exporter_view import describe_exporter, exporter_views
@@ -100,7 +101,7 @@ def _one_lease() -> None:
 
 
 @pytest.mark.parametrize("width", [80, 60])
-@pytest.mark.parametrize("output", [_exporters_table, _exporter, _leases_table, _one_lease])
+@pytest.mark.parametrize("output", [_exporters_table, _exporter, _leases_table, _one_lease, _print_steps])
 def test_tables_with_long_values_fit(
     output: Callable[[], None],
     width: int,

@@ -9,7 +9,8 @@ from typing import Any
 
 import trio
 from jumpstarter_proto.errors import ExitCode
-from jumpstarter_proto.terminal import print_line, print_text
+from jumpstarter_proto.page_width import print_page
+from jumpstarter_proto.terminal import print_text
 from jumpstarter_proto.texts import shown
 
 from jumpstarter_exporter.host_health import (
@@ -40,8 +41,7 @@ def examine_host(*, output: str, is_quiet: bool = False, look: HostLook | None =
     facts = trio.run(read)
     findings = judge(facts)
     if output == "text":
-        for line in _lines(findings, is_quiet=is_quiet):
-            print_line(line)
+        print_page("".join(f"{line}\n" for line in _lines(findings, is_quiet=is_quiet)))
     else:
         _print_data({"findings": [_described(one) for one in findings], "measures": measure(facts)}, output)
     return ExitCode.FAILED if any(one.severity is Severity.ERROR for one in findings) else ExitCode.OK

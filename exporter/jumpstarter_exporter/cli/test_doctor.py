@@ -66,6 +66,17 @@ def test_findings_stand_in_groups_with_their_cure_and_an_error_is_the_exit_code(
     assert lines[-1].endswith("could not be found out")
 
 
+def test_findings_fit_the_terminal(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    run()
+    wide = capsys.readouterr().out
+    monkeypatch.setenv("COLUMNS", "60")
+    run()
+    narrow = capsys.readouterr().out
+    without_paths = [line for line in narrow.splitlines() if "/" not in line]
+    assert max(map(len, wide.splitlines())) > 60 >= max(map(len, without_paths))
+    assert narrow.split() == wide.split()
+
+
 def test_quiet_has_problems_only(capsys: Capture) -> None:
     run("-q")
     lines = capsys.readouterr().out.splitlines()
