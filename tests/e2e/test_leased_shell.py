@@ -320,6 +320,30 @@ def test_a_terminal_is_as_it_was_when_a_lease_ends_under_a_console(lab: Lab, tmp
     assert (tmp_path / "after").read_text() == (tmp_path / "before").read_text()
 
 
+def test_a_command_in_the_background_leaves_the_terminal_to_the_shell_when_its_lease_ends(lab: Lab) -> None:
+    lab.exporter("one")
+    ann = lab.client("ann")
+    terminal = pexpect.spawn(
+        "/bin/bash",
+        ["--norc", "--noprofile", "-i"],
+        env={**os.environ, **lab.environment, "TERM": "xterm", "PS1": "$ "},
+        encoding="utf-8",
+        dimensions=(24, 200),
+        timeout=LIMIT,
+    )
+    command = f"{exporters.scripts() / 'jumpstarter'} shell -l board=rpi4 --client {ann}"
+    terminal.sendline(f"{command} -- sh -c 'echo has $((2 - 1)); exec sleep 60' &")
+    terminal.expect("has 1")
+    lab.expire(ann)
+    terminal.expect("the lease has ended: its time is over")
+    terminal.sendline("wait $!; echo code $((1000 + $?))")
+    terminal.expect("code 1008")
+    terminal.sendline("exit 0")
+    terminal.expect(pexpect.EOF)
+    terminal.close()
+    assert terminal.exitstatus == 0
+
+
 @pytest.mark.parametrize("shell", ["dash", "bash", "zsh", "fish"])
 def test_the_prompt_follows_the_end_of_the_lease(lab: Lab, shell: str, tmp_path: Path) -> None:
     program = shutil.which(shell)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import inspect
 import os
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
@@ -241,10 +240,10 @@ def _options_of_verb(words: list[str]) -> Iterator[str]:
     from jumpstarter_client.verb import verbs  # noqa: PLC0415
 
     verb = verbs(client_class(words[0])).get(words[1])
-    parameters = inspect.signature(verb.function).parameters.values() if verb is not None else ()
-    for one in parameters:
-        if one.kind is inspect.Parameter.KEYWORD_ONLY:
-            yield f"--{one.name.replace('_', '-')}"
+    if verb is not None:
+        from jumpstarter_client.cli.parser import option_names  # noqa: PLC0415
+
+        yield from option_names(verb)
 
 
 def _values(function: str, options: GlobalOptions, *arguments: Any) -> Any:

@@ -15,7 +15,7 @@ from jumpstarter_proto.usage_errors import usage_sentence
 from jumpstarter_client.cli.options import ArgumentsError
 from jumpstarter_client.verb import Verb
 
-__all__ = ["parse", "print_help"]
+__all__ = ["option_names", "parse", "print_help"]
 
 
 def parse(verb: Verb, arguments: list[str], title: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -37,6 +37,12 @@ def print_help(verb: Verb, title: str, *, device: bool) -> None:
     """Print the help of a verb on stdout."""
     _app(verb, f"{title} [DEVICE]" if device else title).help_print([])
     sys.stdout.flush()
+
+
+def option_names(verb: Verb) -> list[str]:
+    """Return the options of a verb, as its help shows them."""
+    arguments = _app(verb, "").assemble_argument_collection()
+    return [name for one in arguments if one.show for name in one.names if name.startswith("-")]
 
 
 def _app(verb: Verb, title: str) -> cyclopts.App:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import termios
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from google.protobuf import empty_pb2
@@ -146,6 +147,8 @@ class _Child:
 
     def __init__(self) -> None:
         self.lease_has_ended = False
+        self._terminal_groups: set[int] = set()
+        """The process groups of the child that may still have the terminal after it was ended."""
         self._process: subprocess.Popen[bytes] | None = None
         self._signals: list[int] = []
 
@@ -157,6 +160,8 @@ class _Child:
 
         print_message(end_reason)
         self.lease_has_ended = True
+        if process is not None:
+            self._terminal_groups = _groups_with_terminal(process.pid)
         is_ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
         self._forward_signal(signal.SIGTERM if is_ignored else signal.SIGHUP, None)
 
@@ -196,30 +201,50 @@ class _Child:
             return 126
         finally:
             if self.lease_has_ended and terminal is not None:
-                _take_back(terminal)
+                _put_back(terminal, self._terminal_groups)
             for number, handler in before.items():
                 signal.signal(number, handler)
         return code if code >= 0 else 128 - code
 
 
 def _terminal_settings() -> list[Any] | None:
-    """Return the settings of the terminal; None if stdin is none."""
+    """Return the settings of the terminal; None if stdin is none, or this command is in the background of one."""
     try:
-        return termios.tcgetattr(sys.stdin.fileno())
+        descriptor = sys.stdin.fileno()
+        return termios.tcgetattr(descriptor) if os.tcgetpgrp(descriptor) == os.getpgrp() else None
     except (OSError, ValueError, termios.error):
         return None
 
 
-def _take_back(settings: list[Any]) -> None:
+def _groups_with_terminal(child: int) -> set[int]:
+    """Return the process group that has the terminal, and the child's own, if the terminal is below the child now."""
+    try:
+        owner = process = os.tcgetpgrp(sys.stdin.fileno())
+        while process > 1:
+            if process == child:
+                return {owner, child}
+            # proc(5): the parent is the second field behind the name, which is in parentheses
+            process = int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+    except (OSError, ValueError, IndexError):
+        pass  # no terminal, or the process has ended
+    return set()
+
+
+def _put_back(settings: list[Any], groups: set[int]) -> None:
     """Put the terminal back: the shell was ended, and a command of it may have had it, such as a console.
 
-    That command is in a process group of its own, so the terminal is ours again only if we say so.
+    That command is in one of the `groups`, so the terminal is ours again only if we say so. One that another program
+    of the user has is left alone.
     """
     # who says so in the background is stopped by the kernel otherwise
     stops = signal.signal(signal.SIGTTOU, signal.SIG_IGN)
     try:
         descriptor = sys.stdin.fileno()
-        os.tcsetpgrp(descriptor, os.getpgrp())
+        own, owner = os.getpgrp(), os.tcgetpgrp(descriptor)
+        if owner in groups:
+            os.tcsetpgrp(descriptor, own)
+        elif owner != own:
+            return
         termios.tcsetattr(descriptor, termios.TCSADRAIN, settings)
     except (OSError, termios.error) as error:
         _log.debug("the terminal cannot be put back: %s", error)

@@ -66,12 +66,13 @@ _log = logging.getLogger(__name__)
 
 
 class NoExporterHereError(ConnectError):
-    """None was named, and this machine has none that runs and none to start."""
+    """None was named, and none runs on this machine. `is_certain`: there is also none that could be meant."""
 
-    def __init__(self, reason: str, exit_code: ExitCode, next_step: str) -> None:
+    def __init__(self, reason: str, exit_code: ExitCode, next_step: str, *, is_certain: bool = True) -> None:
         super().__init__(f"{reason}; {next_step}")
         self.reason = reason
         self.exit_code = exit_code
+        self.is_certain = is_certain
 
 
 class _BuiltInExporter(Protocol):
@@ -143,9 +144,14 @@ def _request_from_environment(host: str | None, config: str | Path | None) -> Le
 async def _own_lease(error: NoExporterHereError, on_message: Callable[[str], None] | None) -> LeaseRequest:
     """Return a request for the only recorded lease of the current client; without one, raise the error."""
     from jumpstarter_client.identity.client_config import ClientConfigError, load  # noqa: PLC0415
-    from jumpstarter_client.lease.own_leases import with_own_lease  # noqa: PLC0415 - local use needs none of them
+    from jumpstarter_client.lease.own_leases import SeveralLeasesError, with_own_lease  # noqa: PLC0415 - local use needs none of them
     from jumpstarter_client.status_line import print_message  # noqa: PLC0415
 
+    doors = [one.path for one in candidates(None, os.environ) if isinstance(one, Unix)]
+    if not error.is_certain or any(
+        map(os.path.lexists, doors)
+    ):  # a daemon that is being started again is meant
+        raise error
     try:
         request = await with_own_lease(
             load(None, os.environ), LeaseRequest(may_reuse=True), on_message or print_message
@@ -153,10 +159,11 @@ async def _own_lease(error: NoExporterHereError, on_message: Callable[[str], Non
     except ClientConfigError as problem:
         _log.debug("no lease is looked for: %s", problem)
         raise error from None
-    except RpcError as problem:
-        raise NoExporterHereError(
-            error.reason, problem.exit_code, f"which leases you have is not known: {problem}"
-        ) from None
+    except SeveralLeasesError:
+        raise
+    except JumpstarterError as problem:
+        step = f"which leases you have is not known: {problem}"
+        raise NoExporterHereError(error.reason, problem.exit_code, step) from None
     if not request.lease:
         raise error
     return request
@@ -317,7 +324,8 @@ async def _open_built_in(config: str | Path | None) -> AsyncIterator[_BuiltInExp
                 raise
             # A user who named no configuration may have meant a leased board.
             step = "or lease a board from a controller: -l board=rpi4"
-            raise NoExporterHereError(str(error), error.exit_code, step) from None
+            is_certain = bool(getattr(error, "is_empty", False))
+            raise NoExporterHereError(str(error), error.exit_code, step, is_certain=is_certain) from None
         yield exporter
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import socket
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -238,9 +238,9 @@ async def test_where_there_is_none_a_controllers_board_is_a_way_out(
     assert "lease a board" not in str(named.value), "whoever named one meant that one"
 
 
-async def test_where_there_is_none_a_controller_that_is_away_is_said_to_who_has_leases(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def lease_at_dead_controller(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """A client that has created a lease here, at a controller that is away; no configuration of this host's."""
     monkeypatch.setattr("jumpstarter_exporter.paths.SYSTEM_CONFIG_FOLDER", tmp_path / "etc")
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     with socket.socket() as nobody:
@@ -255,12 +255,62 @@ async def test_where_there_is_none_a_controller_that_is_away_is_said_to_who_has_
         for name, value in own.items():
             monkeypatch.setenv(name, value)
         record_created(client_config.load(None, os.environ), "mine")
-        with pytest.raises(
-            ConnectError, match=r"no exporter configuration; .*; which leases you have is not known: "
-        ) as caught:
-            async with connect_async():
-                pass
+        yield
+
+
+@pytest.mark.usefixtures("lease_at_dead_controller")
+async def test_where_there_is_none_a_controller_that_is_away_is_said_to_who_has_leases() -> None:
+    with pytest.raises(
+        ConnectError, match=r"no exporter configuration; .*; which leases you have is not known: "
+    ) as caught:
+        async with connect_async():
+            pass
     assert caught.value.exit_code is ExitCode.UNAVAILABLE
+
+
+@pytest.mark.usefixtures("lease_at_dead_controller")
+@pytest.mark.parametrize("opens", [connect_async, open_host])
+@pytest.mark.parametrize("what", ["several configurations", "a door", "a folder that may not be read"])
+async def test_a_lease_is_not_looked_for_where_a_board_of_this_machine_may_be_meant(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    what: str,
+    opens: Callable[[], AbstractAsyncContextManager[object]],
+) -> None:
+    sentence = "there is no exporter configuration; "
+    with ExitStack() as stack:
+        if what == "several configurations":
+            folder = tmp_path / "config" / "jumpstarter" / "exporters"
+            folder.mkdir(parents=True)
+            for name in ("one", "two"):
+                (folder / f"{name}.yaml").write_text(CONFIG)
+            sentence = "there are several exporter configurations: one, two; "
+        elif what == "a door":  # of a daemon that is being started again
+            door = stack.enter_context(socket.socket(socket.AF_UNIX))
+            door.bind(str(tmp_path / "system.sock"))
+        else:
+
+            def may_not(folder: Path) -> None:
+                raise PermissionError(13, "Permission denied", str(folder))
+
+            monkeypatch.setattr(Path, "iterdir", may_not)
+        with pytest.raises(ConnectError) as caught:
+            async with opens():
+                pass
+    assert str(caught.value).startswith(sentence)
+    assert "which leases" not in str(caught.value)
+    assert caught.value.exit_code is ExitCode.NOT_FOUND
+
+
+async def test_a_broken_client_configuration_does_not_hide_that_there_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jumpstarter_exporter.paths.SYSTEM_CONFIG_FOLDER", tmp_path / "etc")
+    (tmp_path / "broken.yaml").write_text("endpoint: [")
+    monkeypatch.setenv("JMP_CLIENT_CONFIG", str(tmp_path / "broken.yaml"))
+    with pytest.raises(ConnectError, match=r"^there is no exporter configuration; .*broken.yaml"):
+        async with connect_async():
+            pass
 
 
 async def test_a_built_in_exporter_can_be_reached_by_other_processes_of_this_user_only(

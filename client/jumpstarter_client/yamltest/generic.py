@@ -26,7 +26,8 @@ async def log(context: StepContext, text: Any) -> None:
 
 
 def _check_comparison(arguments: dict[str, Any]) -> None:
-    if arguments.keys() <= {"value"}:
+    numbers_and_patterns = (arguments.get(key) for key in ("matches", "above", "below"))
+    if not arguments.keys() & {"equals", "contains"} and all(one is None for one in numbers_and_patterns):
         raise JumpstarterError("nothing to compare with; give equals, contains, matches, above or below")
     pattern = arguments.get("matches")
     if isinstance(pattern, str):

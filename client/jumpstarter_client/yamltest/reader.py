@@ -233,10 +233,13 @@ def locate(test: Path, name: str) -> Path:
 
 def _sets(data: Any) -> set[str]:
     """Return the variables that a step sets, as far as it is written well."""
+    if isinstance(data, list):
+        return set().union(*map(_sets, data))
     if not isinstance(data, Mapping):
         return set()
-    found = set(data["set"]) if isinstance(data.get("set"), Mapping) else set()
-    return found | {data["capture"]} if isinstance(data.get("capture"), str) else found
+    found = _sets(data.get("group"))
+    names = [*data["set"]] if isinstance(data.get("set"), Mapping) else []
+    return found | {name for name in (*names, data.get("capture")) if isinstance(name, str)}
 
 
 def _title(step: StepType, given: Any) -> str:

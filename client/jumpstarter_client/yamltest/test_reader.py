@@ -109,6 +109,9 @@ always:
         ),
         ("variables: {n: 5}\nsteps: [{log: '${n.x}'}]", "the variable 'n' has no part 'x': 5 has no parts"),
         ("variables: {l: []}\nsteps: [{log: '${l.0}'}]", "has no part '0'; it is empty"),
+        ("steps: [{compare: {value: 1, matches: }}]", "nothing to compare with"),
+        ("variables: {p: null}\nsteps: [{compare: {value: 1, above: '${p}'}}]", "nothing to compare with"),
+        ("steps: [{set: {1: a, b: c}}, {log: '${x}'}]", "steps[0].set: "),
         ("steps: [{compare: {value: 1}}]", "nothing to compare with; give equals, contains"),
         ("steps: [{compare: {value: 1, matches: '['}}]", "matches is not a regular expression: "),
         (
@@ -133,14 +136,18 @@ def test_invalid_input_is_named_with_its_place(tmp_path: Path, text: str, words:
 
 
 def test_a_mistake_in_a_step_does_not_make_those_that_use_its_variables_wrong(tmp_path: Path) -> None:
-    steps = "steps: [{power.onn: , capture: a}, {set: {b: '${z}'}}, {log: '${a}'}, {log: '${b}'}]"
+    steps = (
+        "steps: [{power.onn: , capture: a}, {set: {b: '${z}'}}, {log: '${a}'}, {log: '${b}'}, "
+        "{nme: x, group: [{power.read: , capture: c}]}, {log: '${c}'}]"
+    )
     with pytest.raises(SeveralMistakesError) as caught:
         made(tmp_path, steps)
-    assert [error.path[1] for error in caught.value.errors] == [0, 1]
+    assert [error.path[1] for error in caught.value.errors] == [0, 1, 4]
 
 
 @pytest.mark.parametrize(
-    "text", ["echo ${x:-1}", "$${x", "awk '{print ${1}}'", "$x", "{}", "${x#a} $${ ${y%b}"]
+    "text",
+    ["echo ${x:-1}", "$${x", "awk '{print ${1}}'", "$x", "{}", "${x#a} $${ ${y%b}", "$$${{b}", "${1-a}"],
 )
 def test_what_a_shell_reads_stays_as_it_is(tmp_path: Path, text: str) -> None:
     found = made(tmp_path, json.dumps({"steps": [{"log": text}]}))

@@ -25,7 +25,7 @@ __all__ = [
 _REFERENCE = re.compile(r"\$(\$\{)|\$\{\s*([A-Za-z_][\w-]*)((?:\.[\w-]+)*)\s*\}")
 _BEGIN = re.compile(r"\$\{([^}]*)(\}?)")
 _WORDS = re.compile(r"[\w\s.-]*")
-"""What is no expression of a shell, such as `${x:-1}`, which stays as it is."""
+"""What is no expression of a shell, such as `${x:-1}` or `${1-a}`, which stay as they are."""
 
 
 class InvalidReferenceError(ValueError):
@@ -62,9 +62,9 @@ def substitute(value: Any, variables: Mapping[str, Any]) -> Any:
 def check_references(value: Any) -> None:
     """Raise InvalidReferenceError if a text begins a reference and does not end it, or has no name in it."""
     if isinstance(value, str):
-        for found in _BEGIN.finditer(_REFERENCE.sub("", value)):
+        for found in _BEGIN.finditer(_REFERENCE.sub("\0", value)):  # which joins nothing
             inside, end = found.groups()
-            if not end or (_WORDS.fullmatch(inside) and not inside.isdigit()):
+            if not end or (_WORDS.fullmatch(inside) and not inside[:1].isdigit()):
                 raise InvalidReferenceError(
                     f"{found[0]} is not a reference to a variable; write ${{name}}, or $${{ for ${{ itself"
                 )

@@ -105,6 +105,8 @@ export:
   ref: {ref: none}
   several: {type: power.MockPower, description: [1], required: 7, bla: 1}
   group: {children: {x: {type: 5}, y: {type: serial.PySerial, config: {url: 5}}}}
+  empty: {type: }
+  uboot: {type: uboot.UbootConsole, children: {power: {type: power.MockPower}, serial: {typ: serial.PySerial}}}
 """
     )
     assert check_files("one") == ExitCode.USAGE
@@ -126,7 +128,16 @@ export:
         "export.several.bla",
         "export.group.children.x.type",
         "export.group.children.y.config.url",
+        "export.empty.type",
+        "export.uboot.children.serial.typ",
     ]
+
+
+def test_a_wrong_key_does_not_hide_the_interpreter(folder: Path) -> None:
+    driver = "jumpstarter_driver_can.driver.Can"
+    (folder / "one.yaml").write_text(f"python: /none/python\nmotd: 5\nexport: {{can: {{type: {driver}}}}}\n")
+    with pytest.raises(ConfigError, match="motd: "):  # the only mistake
+        check_files("one")
 
 
 def test_one_that_is_named_is_the_only_one(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -103,6 +103,8 @@ class _Builder:
 
     def device(self, entry: DeviceEntry) -> tuple[Spec, Driver]:
         """The specification with its children, and the object that was created of it as a check."""
+        if entry.fault is not None:
+            return self._faulty(entry, {}, entry.fault)
         if self._hosted is not None and self._hosted.has(entry):
             return self._hosted_device(self._hosted, entry)
         below = {name: self.device(child) for name, child in entry.children.items()}

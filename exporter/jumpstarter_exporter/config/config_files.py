@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
@@ -19,6 +20,8 @@ class ConfigNotFoundError(JumpstarterError):
 
     status = "NOT_FOUND"
     exit_code = ExitCode.NOT_FOUND
+    is_empty = False
+    """This host has no configuration, and every folder could be read."""
 
 
 def list_configs(places: Iterable[Path] | None = None, *, must_see: bool = False) -> dict[str, Path]:
@@ -78,10 +81,13 @@ def find_config(name: str | None = None) -> Path:
             f"there is no exporter configuration {name!r} in {places}; {nearest(name, found)}"
         )
     if not found:
-        raise ConfigNotFoundError(
+        none = ConfigNotFoundError(
             f"there is no exporter configuration; put one as NAME.yaml into {places}, "
             "or give the path of a file; `jumpstarter-exporter run` serves what is plugged in without one"
         )
+        with suppress(PrivateFileError):
+            none.is_empty = not list_configs(must_see=True)
+        raise none
     if len(found) > 1:
         raise ConfigNotFoundError(
             f"there are several exporter configurations: {', '.join(sorted(found))}; name one with --config; "

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 import msgspec
 from jumpstarter_proto.addresses import CONTROLLER_PORT, AddressSyntaxError, split_host_port
 from jumpstarter_proto.reach import Reach
-from jumpstarter_proto.yaml_files import Document, FieldError, PathInFile
+from jumpstarter_proto.yaml_files import ConfigError, Document, FieldError, PathInFile
 
 from jumpstarter_exporter.boards.occupancy import OccupancyLimits
 from jumpstarter_exporter.config.host_labels import host_labels
@@ -205,6 +205,8 @@ class DeviceEntry:
     """The interpreter of an environment with Jumpstarter 0.9, whose driver it is."""
     own_process: bool = False
     """Such a driver does not share its process with others of the board."""
+    fault: ConfigError | None = field(default=None, compare=False)
+    """Why nothing else of it is known; see `read_parts`."""
 
 
 class DiscoveredContent(Protocol):

@@ -69,8 +69,9 @@ def load(file: Path | str, *, lenient: bool = False, raw: bytes | None = None) -
 
 
 def read_parts(document: Document, mistakes: Mistakes) -> ExporterConfig:
-    """Read what can be read: without the devices that have mistakes, and with default settings for wrong ones."""
-    settings = TopLevel()
+    """Read what can be read. A device that cannot be has a `fault`; of wrong settings, only `python` is kept."""
+    python = document.data.get("python")
+    settings = TopLevel(python=python if isinstance(python, str) and Path(python).is_absolute() else None)
     with mistakes.collected():
         settings = read_struct(document, TopLevel, document.data)
     entries = _entries(document, document.data.get("export"), ("export",), mistakes)
@@ -102,8 +103,12 @@ def _entries(
     with mistakes.collected():
         names.update(check_names(document, data, "device", path))
     for name, value in names.items():
-        with mistakes.collected():
-            entries[name] = _entry(document, value, (*path, name), mistakes)
+        place = (*path, name)
+        try:
+            entries[name] = _entry(document, value, place, mistakes)
+        except ConfigError as error:
+            mistakes.add(error)
+            entries[name] = DeviceEntry(place, fault=error)
     return entries
 
 
@@ -121,7 +126,7 @@ def _entry(document: Document, data: object, path: PathInFile, mistakes: Mistake
         _check_entry_keys(document, data, path)
     values: dict[str, Any] = {}
     for key, (field, hint) in _VALUES.items():
-        if data.get(key) is not None:
+        if data.get(key) is not None or (key == "type" and key in data):  # without a type it would be a group
             with own.collected():
                 values[field] = check_value(document, data[key], hint, (*path, key))
     python = values.get("python")

@@ -127,7 +127,7 @@ async def test_what_may_not_be_opened_is_said(
 async def test_a_look_that_blocks_hides_no_device(
     serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "LOOK_SECONDS", 0.3)
+    monkeypatch.setattr(module, "LOOK_SECONDS", 1.0)
     free = threading.Event()
     (tmp_path / "fine").touch()
     ports = [Port(node=str(tmp_path / "gone")), Slow(node="", free=free), Port(node=str(tmp_path / "fine"))]
