@@ -9,9 +9,9 @@ from cyclopts import App, CycloptsError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jumpstarter_proto.usage_errors import usage_sentence
+from jumpstarter_proto.usage_errors import run_app, usage_sentence
 
-app = App(name="lab", result_action="return_value")
+app = App(name="lab", help_format="plaintext", result_action="return_value")
 
 
 @app.command
@@ -32,6 +32,46 @@ def serve(*, board: str = "") -> None:
 @app.command
 def reload() -> None:
     """Takes nothing."""
+
+
+def show(name: str = "") -> int:
+    """Show what there is.
+
+    Nothing is changed.
+
+        lab show                              every thing that there is in this lab and in others
+        lab show one
+
+    Parameters
+    ----------
+    name
+        Of one thing.
+    """
+    return 0
+
+
+@pytest.mark.parametrize(
+    ("width", "example"),
+    [
+        (60, "    lab show\n        every thing that there is in this lab and in others\n    lab show one\n"),
+        (
+            100,
+            "    lab show                              every thing that there is in this lab and in others\n",
+        ),
+    ],
+)
+def test_examples_are_broken_like_lines_and_not_like_sentences(
+    width: int, example: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    lab = App(name="lab", help_format="plaintext", result_action="return_value")
+    lab.command(show)
+    assert run_app(lab, ["show", "--help"]) == 0
+    page = capsys.readouterr().out
+    assert example in page
+    assert "Of one thing." in page
+    assert "Parameters\n---" not in page
+    assert max(map(len, page.splitlines())) <= width
 
 
 def sentence(*words: str) -> str:

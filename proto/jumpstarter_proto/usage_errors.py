@@ -9,6 +9,7 @@ from typing import Any
 from cyclopts import App, CycloptsError, MissingArgumentError, UnusedCliTokensError
 
 from jumpstarter_proto.errors import ExitCode
+from jumpstarter_proto.page_width import fit_page, terminal_width
 from jumpstarter_proto.terminal import print_error_line
 
 __all__ = ["run_app", "usage_sentence"]
@@ -18,12 +19,26 @@ _YAML = (".yaml", ".yml")
 
 def run_app(app: App, arguments: list[str]) -> int | dict[str, Any]:
     """Run one command, and give its exit code, or the options that it gives for a daemon."""
+    if (not arguments or {"--help", "-h"} & {*arguments}) and (width := terminal_width()):
+        _fit_help(app, width)
     try:
         result = app(arguments, exit_on_error=False, print_error=False)
     except CycloptsError as error:
         print_error_line(f"{app.name[0]}: {' '.join(usage_sentence(error, app.name[0]).split())}")
         return ExitCode.USAGE
     return result if isinstance(result, dict) else int(result or 0)
+
+
+def _fit_help(app: App, width: int) -> None:
+    """Fit what cyclopts would break anywhere: its own parts of a page fit, the examples in our texts are lines."""
+    description, heading, parameters = inspect.cleandoc(app.help or "").partition(
+        "\n\nParameters\n----------\n"
+    )
+    if description:
+        app.help = fit_page(description, width) + heading + parameters
+    for name in app:
+        if not name.startswith("-"):
+            _fit_help(app[name], width)
 
 
 def usage_sentence(error: CycloptsError, program: str) -> str:

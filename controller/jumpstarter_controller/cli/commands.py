@@ -36,6 +36,7 @@ The last two say what to type on the other machine, and the code for it.
     version=installed_version,
     version_flags=["--version"],
     result_action="return_value",
+    default_parameter=Parameter(negative_iterable=""),
 )
 add_completion(app)
 

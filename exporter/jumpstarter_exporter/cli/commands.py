@@ -44,6 +44,7 @@ Try it without hardware, then with your own configuration:
     version=installed_version,
     version_flags=["--version"],
     result_action="return_value",
+    default_parameter=Parameter(negative_iterable=""),
 )
 add_completion(app)
 

@@ -32,6 +32,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (root / place).parent.mkdir(parents=True, exist_ok=True)
         (root / place).write_text(text)
     monkeypatch.setenv("JUMPSTARTER_HOST_ROOT", str(root))
+    monkeypatch.delenv("COLUMNS", raising=False)
     monkeypatch.setenv("JUMPSTARTER_RUNTIME_DIRECTORY", str(tmp_path / "run"))
     monkeypatch.setenv("JUMPSTARTER_STATE_DIRECTORY", str(tmp_path / "state"))
     monkeypatch.setenv("JMP_CLIENT_CONFIG_HOME", str(tmp_path / "config"))
