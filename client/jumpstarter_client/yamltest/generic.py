@@ -11,7 +11,7 @@ from jumpstarter_proto.durations import parse_duration
 from jumpstarter_proto.errors import JumpstarterError
 
 from jumpstarter_client.yamltest.steps import StepContext, step
-from jumpstarter_client.yamltest.variables import as_text, plain
+from jumpstarter_client.yamltest.variables import NAME_HINT, as_text, is_name, plain
 
 __all__ = ["call", "compare", "log", "set_variables", "wait"]
 
@@ -51,7 +51,9 @@ async def compare(  # noqa: PLR0917 - the keys of the step
 ) -> None:
     """Compare a value: all conditions that are given must hold. `matches` is a regular expression for its text."""
     found, said = plain(value), as_text(value)
-    if equals is not UNSET and found != plain(equals):
+    if equals is not UNSET and (
+        found != plain(equals) or isinstance(found, bool) != isinstance(plain(equals), bool)
+    ):
         wanted = as_text(equals)
         if wanted == said:  # a text and a number
             said, wanted = json.dumps(found), json.dumps(plain(equals))
@@ -79,13 +81,25 @@ def _number(value: Any) -> float:
         raise JumpstarterError(f"it is {as_text(value)}, which is not a number") from None
 
 
-@step(seconds=24 * 3600)
+def _check_wait(arguments: dict[str, Any]) -> None:
+    if isinstance(duration := arguments["duration"], int | float | str):
+        parse_duration(duration, allow_zero=True)
+
+
+@step(seconds=24 * 3600, check=_check_wait)
 async def wait(context: StepContext, duration: float | str) -> None:
     """Wait; `serial.expect` is better where the board says that it is ready."""
     await trio.sleep(parse_duration(duration, allow_zero=True))
 
 
-@step(name="set", whole=True)
+def _check_set(arguments: dict[str, Any]) -> None:
+    variables = arguments["variables"]
+    wrong = [name for name in variables if not is_name(name)] if isinstance(variables, dict) else []
+    if wrong:
+        raise JumpstarterError(f"{wrong[0]!r} is not a name of a variable; {NAME_HINT}")
+
+
+@step(name="set", whole=True, check=_check_set)
 async def set_variables(context: StepContext, variables: dict[str, Any]) -> None:
     """Set variables."""
     context.variables |= variables

@@ -20,9 +20,12 @@ from jumpstarter_proto.yaml_files import (
 from jumpstarter_client.yamltest.model import BoardTest, Group, Item, Requires, StepCall
 from jumpstarter_client.yamltest.steps import COMMON, StepType, known_steps
 from jumpstarter_client.yamltest.variables import (
+    NAME_HINT,
     InvalidReferenceError,
     UnknownVariableError,
     check_references,
+    is_name,
+    names,
     substitute,
 )
 
@@ -66,45 +69,68 @@ class _Reader:
         """The variables that earlier steps set."""
 
     def test(self) -> BoardTest:
-        document, data = self._document, self._document.data
-        check_keys(document, data, TOP, ())
-        variables = check_value(document, data.get("variables") or {}, dict[str, Any], ("variables",))
-        if wrong := next((name for name in self._given if name not in variables), None):
-            raise document.error(
-                ("variables",), f"this test has no variable {wrong!r}; {nearest(wrong, variables)}"
-            )
+        document, data, mistakes = self._document, self._document.data, self._mistakes
+        with mistakes.collected():
+            check_keys(document, data, TOP, ())
+        variables: dict[str, Any] | None = None
+        with mistakes.collected():
+            variables = check_value(document, data.get("variables") or {}, dict[str, Any], ("variables",))
+        if variables is None:  # every reference would be wrong
+            mistakes.check()
+            raise AssertionError
+        for wrong in self._given.keys() - variables.keys():
+            sentence = f"this test has no variable {wrong!r}; {nearest(wrong, variables)}"
+            mistakes.add(document.error(("variables",), sentence))
         self._known = self._resolved(variables)
-        if not data.get("steps"):
-            raise document.error(("steps",), "the test has no steps; add some below `steps:`")
-        with self._mistakes.collected():
-            steps = self._items(data["steps"], ("steps",))
-        with self._mistakes.collected():
+        steps: tuple[Item, ...] = ()
+        always: tuple[Item, ...] = ()
+        with mistakes.collected():
+            if data.get("steps"):
+                steps = self._items(data["steps"], ("steps",))
+            elif data.keys() <= TOP:  # a wrong key may be meant
+                raise document.error(("steps",), "the test has no steps; add some below `steps:`")
+        with mistakes.collected():
             always = self._items(data.get("always") or [], ("always",))
-        self._mistakes.check()
+        texts: dict[str, str | None] = {}
+        for key in ("name", "description", "board"):
+            with mistakes.collected():
+                texts[key] = self._text(key)
+        requires = Requires()
+        with mistakes.collected():
+            requires = self._requires(data.get("requires"), ("requires",))
+        seconds: float | None = None
+        with mistakes.collected():
+            seconds = self._duration(data["timeout"], ("timeout",)) if "timeout" in data else None
+        mistakes.check()
         return BoardTest(
             document=document,
-            name=self._text("name") or document.file.stem,
-            description=self._text("description") or "",
-            board=self._text("board"),
-            requires=self._requires(data.get("requires"), ("requires",)),
+            name=texts["name"] or document.file.stem,
+            description=texts["description"] or "",
+            board=texts["board"],
+            requires=requires,
             variables=self._known,
-            seconds=self._duration(data["timeout"], ("timeout",)) if "timeout" in data else None,
+            seconds=seconds,
             steps=steps,
             always=always,
         )
 
     def _resolved(self, variables: dict[str, Any]) -> dict[str, Any]:
-        """Resolve variables; each may use the ones above it."""
+        """Resolve variables; each may use the ones above it. One with a mistake has no value, but is known."""
         resolved: dict[str, Any] = {}
         for name, value in variables.items():
-            place = ("variables", name)
+            used = self._given.get(name, value)
+            if self._captured.intersection(names(used)):
+                self._captured.add(name)
+                continue
             try:
                 check_references(value)
-                resolved[name] = substitute(self._given.get(name, value), resolved)
-            except UnknownVariableError as error:
-                raise self._document.error(place, f"{error}; a variable may use those above it") from None
-            except InvalidReferenceError as error:
-                raise self._document.error(place, str(error)) from None
+                resolved[name] = substitute(used, resolved)
+            except (UnknownVariableError, InvalidReferenceError) as error:
+                hint = (
+                    "; a variable may use those above it" if isinstance(error, UnknownVariableError) else ""
+                )
+                self._mistakes.add(self._document.error(("variables", name), f"{error}{hint}"))
+                self._captured.add(name)
         return resolved
 
     def _text(self, key: str) -> str | None:
@@ -194,25 +220,43 @@ class _Reader:
         return retries, self._duration(data.get("delay", 0), (*place, "delay"))
 
     def _call(self, step: StepType, data: Mapping[str, Any], place: PathInFile) -> StepCall:
-        document = self._document
-        where, given = (*place, step.name), data[step.name]
+        document, mistakes = self._document, Mistakes()
+        given = data[step.name]
+        with mistakes.collected():
+            self._check_arguments(step, given, (*place, step.name))
+        named: str | None = None
+        with mistakes.collected():
+            named = self._device(step, data.get("device"), (*place, "device"))
+        capture: str | None = None
+        with mistakes.collected():
+            capture = check_value(document, data.get("capture"), str | None, (*place, "capture"))
+            if capture is not None and not is_name(capture):
+                raise document.error((*place, "capture"), f"{capture!r} is not a name; {NAME_HINT}")
+        seconds, title, tries = step.seconds, "", (0, 0.0)
+        with mistakes.collected():
+            seconds = self._duration(data["timeout"], (*place, "timeout")) if "timeout" in data else seconds
+        with mistakes.collected():
+            name: str | None = check_value(document, data.get("name"), str | None, (*place, "name"))
+            title = name or _title(step, given)
+        with mistakes.collected():
+            tries = self._tries(data, place)
+        mistakes.check()
+        return StepCall(place, title, *tries, step, given, named, seconds, capture)
+
+    def _check_arguments(self, step: StepType, given: Any, place: PathInFile) -> None:
         try:
-            arguments = step.arguments(document, given, where, self._known, self._captured)
+            arguments = step.arguments(self._document, given, place, self._known, self._captured)
         except (UnknownVariableError, InvalidReferenceError) as error:
-            raise document.error(where, str(error)) from None
-        self._check_files(step, arguments, where)
-        device = data.get("device")
-        if device is not None and not step.interface:
-            raise document.error((*place, "device"), f"{step.name} needs no device; leave it out")
-        capture = check_value(document, data.get("capture"), str | None, (*place, "capture"))
-        seconds = self._duration(data["timeout"], (*place, "timeout")) if "timeout" in data else step.seconds
-        title = check_value(document, data.get("name"), str | None, (*place, "name")) or _title(step, given)
-        named = None
-        if device is not None:
-            named = check_value(
-                document, self._known_value(device, (*place, "device")), str, (*place, "device")
-            )
-        return StepCall(place, title, *self._tries(data, place), step, given, named, seconds, capture)
+            raise self._document.error(place, str(error)) from None
+        self._check_files(step, arguments, place)
+
+    def _device(self, step: StepType, device: Any, place: PathInFile) -> str | None:
+        if device is None:
+            return None
+        if not step.interface:
+            raise self._document.error(place, f"{step.name} needs no device; leave it out")
+        name: str = check_value(self._document, self._known_value(device, place), str, place)
+        return name
 
     def _check_files(self, step: StepType, arguments: dict[str, Any], place: PathInFile) -> None:
         for key in step.files:

@@ -112,6 +112,11 @@ always:
         ("steps: [{compare: {value: 1, matches: }}]", "nothing to compare with"),
         ("variables: {p: null}\nsteps: [{compare: {value: 1, above: '${p}'}}]", "nothing to compare with"),
         ("steps: [{set: {1: a, b: c}}, {log: '${x}'}]", "steps[0].set: "),
+        ("steps: [{wait: soon}]", "steps[0].wait: 'soon' is not a duration"),
+        ("steps: [{wait: -1}]", "steps[0].wait: "),
+        ("steps: [{log: a, capture: a.b}]", "steps[0].capture: 'a.b' is not a name"),
+        ("steps: [{log: a, capture: ''}]", "steps[0].capture: '' is not a name"),
+        ("steps: [{set: {'c d': 1}}]", "steps[0].set: 'c d' is not a name of a variable"),
         ("steps: [{compare: {value: 1}}]", "nothing to compare with; give equals, contains"),
         ("steps: [{compare: {value: 1, matches: '['}}]", "matches is not a regular expression: "),
         (
@@ -133,6 +138,40 @@ def test_invalid_input_is_named_with_its_place(tmp_path: Path, text: str, words:
         made(tmp_path, text)
     assert words in str(caught.value)
     assert caught.value.exit_code is ExitCode.USAGE
+
+
+def test_every_mistake_is_said_wherever_another_is(tmp_path: Path) -> None:
+    with pytest.raises(SeveralMistakesError) as caught:
+        made(
+            tmp_path,
+            """
+stepps: x
+variables: {a: '${b}', c: '${a}'}
+timeout: soon
+board: [1]
+requires: {interface: [power]}
+steps:
+  - {storage.flash: nothing.img, timeout: later, retries: -1, delay: x, capture: a.b, name: [1]}
+  - log: ${a} ${c} ${d}
+always: 5
+""",
+            {"x": "1"},
+        )
+    assert [".".join(map(str, error.path)) for error in caught.value.errors] == [
+        "stepps",
+        "variables",
+        "variables.a",
+        "steps.0.storage.flash",
+        "steps.0.capture",
+        "steps.0.timeout",
+        "steps.0.name",
+        "steps.0.retries",
+        "steps.1.log",
+        "always",
+        "board",
+        "requires.interface",
+        "timeout",
+    ]
 
 
 def test_a_mistake_in_a_step_does_not_make_those_that_use_its_variables_wrong(tmp_path: Path) -> None:

@@ -183,6 +183,7 @@ steps:
         ("{value: 1, equals: null}", "it is 1, and not null"),
         ("{value: '1', equals: 1}", 'it is "1", and not 1'),
         ("{value: 1, equals: '1'}", 'it is 1, and not "1"'),
+        ("{value: true, equals: 1}", "it is true, and not 1"),
     ],
 )
 async def test_a_comparison_that_fails_says_why(

@@ -13,16 +13,20 @@ from typing import Any
 import msgspec
 
 __all__ = [
+    "NAME_HINT",
     "InvalidReferenceError",
     "UnknownVariableError",
     "as_text",
     "check_references",
+    "is_name",
     "names",
     "plain",
     "substitute",
 ]
 
 _REFERENCE = re.compile(r"\$(\$\{)|\$\{\s*([A-Za-z_][\w-]*)((?:\.[\w-]+)*)\s*\}")
+NAME_HINT = "use a letter or _, then letters, digits, _ and -"
+_NAME = re.compile(r"[A-Za-z_][\w-]*")
 _BEGIN = re.compile(r"\$\{([^}]*)(\}?)")
 _WORDS = re.compile(r"[\w\s.-]*")
 """What is no expression of a shell, such as `${x:-1}` or `${1-a}`, which stay as they are."""
@@ -57,6 +61,11 @@ def substitute(value: Any, variables: Mapping[str, Any]) -> Any:
     if isinstance(value, dict):
         return {key: substitute(item, variables) for key, item in value.items()}
     return value
+
+
+def is_name(text: object) -> bool:
+    """Whether a variable may have this name, so that a reference can be written to it."""
+    return isinstance(text, str) and _NAME.fullmatch(text) is not None
 
 
 def check_references(value: Any) -> None:
