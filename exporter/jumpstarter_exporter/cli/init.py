@@ -48,7 +48,7 @@ def write_configuration(output: str | None) -> int:
         )
     file = Path(output or f"{host}.yaml").expanduser()
     if output and output.endswith("/"):
-        raise _is_folder(file)
+        raise NotWrittenError(f"{output} names a folder; name a file: {file / 'board.yaml'}")
     name = host if output == "-" else host_name(file.stem)
     profiles = read_host_profiles()
     parts = replace(read_host_parts(), configured=_configured())

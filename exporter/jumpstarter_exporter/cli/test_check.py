@@ -133,6 +133,47 @@ export:
     ]
 
 
+def test_a_mistake_hides_nothing_of_the_same_device_and_makes_no_other(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "one.yaml").write_text(
+        """\
+export:
+  p: {type: power.MockPowr, required: maybe, config: {q: 1}}
+  5: {type: power.MockPower}
+  a: {type: power.MockPowr, confg: {}}
+  relay: {type: power.GpioRelay, confg: {pin: 5}}
+  b: {type: serial.PySerial, required: maybe, config: {url: 5, baudrate: fast, foo: 1}}
+  u1: {type: uboot.UbootConsole, children: [a]}
+  u2: {type: uboot.UbootConsole, children: {power: {ref: p}, 5: {type: power.MockPower}}}
+  g: {typ: power.MockPower, foo: 1, bar: 2}
+  h: {children: {x: {type: power.MockPowr, bla: 1, description: [1]}}}
+"""
+    )
+    assert check_files("one") == ExitCode.USAGE
+    said = capsys.readouterr().err.splitlines()
+    assert [line.split(": ")[2].removeprefix("export") for line in said] == [
+        "[5]",
+        ".p.type",
+        ".p.required",
+        ".a.type",
+        ".a.confg",
+        ".relay.confg",
+        ".b.required",
+        ".b.config.url",
+        ".b.config.baudrate",
+        ".b.config.foo",
+        ".u1.children",
+        ".u2.children[5]",
+        ".g.typ",
+        ".g.foo",
+        ".g.bar",
+        ".h.children.x.type",
+        ".h.children.x.bla",
+        ".h.children.x.description",
+    ]
+
+
 def test_a_wrong_key_does_not_hide_the_interpreter(folder: Path) -> None:
     driver = "jumpstarter_driver_can.driver.Can"
     (folder / "one.yaml").write_text(f"python: /none/python\nmotd: 5\nexport: {{can: {{type: {driver}}}}}\n")

@@ -128,7 +128,7 @@ def test_an_existing_file_is_not_overwritten(bus: MockedBus, tmp_path: Path) -> 
     assert f"there is no folder {tmp_path}/missing; make it: mkdir -p {tmp_path}/missing\n" in err
     code, _, err = run(tmp_path, bus.environment, "init", "folder/")
     assert (code, (tmp_path / "folder").exists()) == (ExitCode.USAGE, False)
-    assert "folder is a folder; name a file in it: folder/board.yaml" in err
+    assert "folder/ names a folder; name a file: folder/board.yaml" in err
     code, _, err = run(tmp_path, bus.environment, "init", "-x")
     assert (code, (tmp_path / "-x").exists()) == (ExitCode.USAGE, False)
     assert "`init` has no option -x; a file of that name is ./-x" in err

@@ -104,7 +104,7 @@ class _Builder:
     def device(self, entry: DeviceEntry) -> tuple[Spec, Driver]:
         """The specification with its children, and the object that was created of it as a check."""
         if entry.fault is not None:
-            return self._faulty(entry, {}, entry.fault)
+            return self._with_all_mistakes(entry, entry.fault)
         if self._hosted is not None and self._hosted.has(entry):
             return self._hosted_device(self._hosted, entry)
         below = {name: self.device(child) for name, child in entry.children.items()}
@@ -122,6 +122,23 @@ class _Builder:
             if name not in spec.children
         }
         return replace(spec, children={**spec.children, **found}, labels=_extra_labels(made)), made
+
+    def _with_all_mistakes(self, entry: DeviceEntry, fault: ConfigError) -> tuple[Spec, Driver]:
+        """A device that has mistakes in its own keys: with those of its type and its `config`, too."""
+        children = {name: self.device(child)[0] for name, child in entry.children.items()}
+        mistakes = Mistakes()
+        mistakes.add(fault)
+        is_hosted = self._hosted is not None and self._hosted.has(entry)
+        if entry.type is not None and not is_hosted:
+            with mistakes.collected():
+                kind = self._kind(entry, entry.type)
+                if not entry.is_partial:
+                    _values(self._document, entry, kind)
+        try:
+            mistakes.check()
+        except ConfigError as error:
+            fault = error
+        return self._faulty(entry, children, fault)
 
     def _faulty(
         self, entry: DeviceEntry, children: dict[str, Spec], error: ConfigError
@@ -143,17 +160,7 @@ class _Builder:
         document = self._document
         if entry.ref is not None:
             return Spec(Proxy, {"ref": entry.ref}, place=entry.path)
-        kind: type[Driver] = Composite
-        if entry.type is not None:
-            try:
-                with isolated(f"the module of {entry.type}"):
-                    kind = resolve(entry.type)
-            except UnknownTypeError as error:
-                raise document.error((*entry.path, "type"), str(error)) from None
-            except Exception as error:  # any driver's module; its neighbours must be served
-                raise document.error(
-                    (*entry.path, "type"), f"{entry.type} cannot be loaded: {error}; see its code"
-                ) from error
+        kind = Composite if entry.type is None else self._kind(entry, entry.type)
         for key, is_given in (("python", entry.python is not None), ("ownProcess", entry.own_process)):
             if is_given:
                 raise document.error(
@@ -179,6 +186,16 @@ class _Builder:
             place=entry.path,
             required=entry.required,
         )
+
+    def _kind(self, entry: DeviceEntry, name: str) -> type[Driver]:
+        place = (*entry.path, "type")
+        try:
+            with isolated(f"the module of {name}"):
+                return resolve(name)
+        except UnknownTypeError as error:
+            raise self._document.error(place, str(error)) from None
+        except Exception as error:  # any driver's module; its neighbours must be served
+            raise self._document.error(place, f"{name} cannot be loaded: {error}; see its code") from error
 
     def _try(self, entry: DeviceEntry, spec: Spec, tried: dict[str, Driver]) -> Driver:
         with _faults(self._document, entry, "__init__()"):

@@ -206,7 +206,9 @@ class DeviceEntry:
     own_process: bool = False
     """Such a driver does not share its process with others of the board."""
     fault: ConfigError | None = field(default=None, compare=False)
-    """Why nothing else of it is known; see `read_parts`."""
+    """Its mistakes; see `read_parts`."""
+    is_partial: bool = field(default=False, compare=False)
+    """It may have a configuration that is not known, for its mistakes."""
 
 
 class DiscoveredContent(Protocol):

@@ -16,7 +16,6 @@ from jumpstarter_proto.yaml_files import (
     check_names,
     check_value,
     kind_of,
-    nearest,
     read_struct,
 )
 
@@ -74,7 +73,10 @@ def read_parts(document: Document, mistakes: Mistakes) -> ExporterConfig:
     settings = TopLevel(python=python if isinstance(python, str) and Path(python).is_absolute() else None)
     with mistakes.collected():
         settings = read_struct(document, TopLevel, document.data)
-    entries = _entries(document, document.data.get("export"), ("export",), mistakes)
+    exported = document.data.get("export")
+    with mistakes.collected():
+        check_names(document, exported, "device", ("export",))
+    entries = _entries(document, exported, ("export",), mistakes)
     return ExporterConfig(document.file, settings, entries, document, _enrolment(document.file, settings))
 
 
@@ -99,41 +101,60 @@ def _warn(error: ConfigError) -> None:
 def _entries(
     document: Document, data: object, path: PathInFile, mistakes: Mistakes
 ) -> dict[str, DeviceEntry]:
-    names, entries = dict[str, Any](), {}
-    with mistakes.collected():
-        names.update(check_names(document, data, "device", path))
-    for name, value in names.items():
-        place = (*path, name)
-        try:
-            entries[name] = _entry(document, value, place, mistakes)
-        except ConfigError as error:
-            mistakes.add(error)
-            entries[name] = DeviceEntry(place, fault=error)
+    """Read the devices below a key, whose names the caller checks. One with mistakes has a `fault`, too."""
+    entries: dict[str, DeviceEntry] = {}
+    for name, value in data.items() if isinstance(data, Mapping) else ():
+        if isinstance(name, str):
+            entries[name] = entry = _entry(document, value, (*path, name), mistakes)
+            if entry.fault is not None:
+                mistakes.add(entry.fault)
     return entries
 
 
 def _entry(document: Document, data: object, path: PathInFile, mistakes: Mistakes) -> DeviceEntry:
-    """Read a device without the ones below it that have mistakes. ConfigError for its own."""
-    if not isinstance(data, Mapping):
-        raise document.error(path, f"this is {kind_of(data)}; a device needs `type:`, `children:` or `ref:`")
-    if "ref" in data:
-        check_keys(document, data, _REF_KEYS, path, "beside `ref`")
-        ref: str = check_value(document, data["ref"], str, (*path, "ref"))
-        return DeviceEntry(path, ref=ref)
-    children = _entries(document, data.get("children"), (*path, "children"), mistakes)
+    """Read a device as far as it can be read; its own mistakes are its `fault`."""
     own = Mistakes()
+    children: dict[str, DeviceEntry] = {}
+    values: dict[str, Any] = {}
+    if not isinstance(data, Mapping):
+        sentence = f"this is {kind_of(data)}; a device needs `type:`, `children:` or `ref:`"
+        own.add(document.error(path, sentence))
+    elif "ref" in data:
+        with own.collected():
+            check_keys(document, data, _REF_KEYS, path, "beside `ref`")
+        with own.collected():
+            values["ref"] = check_value(document, data["ref"], str, (*path, "ref"))
+    else:
+        children, values = _parts(document, data, path, own, mistakes)
+    fault: ConfigError | None = None
+    try:
+        own.check()
+    except ConfigError as error:
+        fault = error
+    return DeviceEntry(path, children=children, fault=fault, **values)
+
+
+def _parts(
+    document: Document, data: Mapping[str, Any], path: PathInFile, own: Mistakes, mistakes: Mistakes
+) -> tuple[dict[str, DeviceEntry], dict[str, Any]]:
+    """Read the children and the values of a device with a type, or of a group."""
+    values: dict[str, Any] = {}
+    with own.collected():
+        check_names(document, data.get("children"), "device", (*path, "children"))
+    children = _entries(document, data.get("children"), (*path, "children"), mistakes)
     with own.collected():
         _check_entry_keys(document, data, path)
-    values: dict[str, Any] = {}
+    values["is_partial"] = bool(own.errors)
     for key, (field, hint) in _VALUES.items():
-        if data.get(key) is not None or (key == "type" and key in data):  # without a type it would be a group
+        if data.get(key) is not None or (key == "type" and key in data):  # without one it would be a group
             with own.collected():
                 values[field] = check_value(document, data[key], hint, (*path, key))
+    if data.get("config") is not None and "config" not in values:
+        values["is_partial"] = True
     python = values.get("python")
     if python is not None and not Path(python).is_absolute():
         own.add(document.error((*path, "python"), relative_python(python)))
-    own.check()
-    return DeviceEntry(path, children=children, **values)
+    return children, values
 
 
 def _check_entry_keys(document: Document, data: Mapping[str, Any], path: PathInFile) -> None:
@@ -141,8 +162,5 @@ def _check_entry_keys(document: Document, data: Mapping[str, Any], path: PathInF
         keys = _TYPE_KEYS if "type" in data else _GROUP_KEYS
         check_keys(document, data, keys, path, "" if "type" in data else "of a group")
         return
-    known = _TYPE_KEYS | _REF_KEYS
-    for key in data:
-        if key not in known:
-            raise document.error((*path, key), f"unknown key {key!r}; {nearest(key, known)}")
+    check_keys(document, data, _TYPE_KEYS | _REF_KEYS, path)  # one of them may be meant
     raise document.error(path, "`type` is missing; a device needs `type:`, `children:` or `ref:`")

@@ -106,11 +106,12 @@ def check_names(document: Document, data: object, what: str, path: PathInFile) -
         return {}
     if not isinstance(data, Mapping):
         raise document.error(path, f"this is {kind_of(data)}; it takes names, with a {what} below each")
+    mistakes = Mistakes()
     for name in data:
         if not isinstance(name, str):
-            raise document.error(
-                (*path, name), f"{name!r} is not a valid name for a {what}; put it in quotes"
-            )
+            sentence = f"{name!r} is not a valid name for a {what}; put it in quotes"
+            mistakes.add(document.error((*path, name), sentence))
+    mistakes.check()
     return data
 
 
