@@ -170,7 +170,7 @@ def _execute(
         "XDG_RUNTIME_DIR": str(home),
         "LANG": "C.UTF-8",
         "TERM": "dumb",
-        "COLUMNS": "200",
+        "COLUMNS": "250",
         "PYTEST_DEBUG_TEMPROOT": str(home),  # else a document's pytest would remove old folders of other runs
         "PYTHONFAULTHANDLER": "1",  # for what hangs: see `_ask`
     }
