@@ -174,6 +174,31 @@ export:
     ]
 
 
+@pytest.mark.parametrize("more", ["", "  bad: {type: power.MockPowr}\n  into: {ref: bad.x}\n", "motd: 5\n"])
+def test_every_wrong_ref_is_said_beside_whatever_else(
+    folder: Path, capsys: pytest.CaptureFixture[str], more: str
+) -> None:
+    (folder / "one.yaml").write_text(
+        """\
+export:
+  p: {type: power.MockPower}
+  nothing: {ref: nosuch}
+  itself: {ref: itself}
+  below: {ref: p.x}
+  one: {ref: two}
+  two: {ref: one}
+  right: {ref: p}
+  group: {children: {above: {ref: group}, right: {ref: p}}}
+"""
+        + more
+    )
+    assert check_files("one") == ExitCode.USAGE
+    said = [line.split(": ")[2] for line in capsys.readouterr().err.splitlines()]
+    refs = ["nothing", "itself", "below", "one", "two", "group.children.above"]
+    others = {"": [], "m": ["motd"], " ": ["export.bad.type"]}[more[:1]]
+    assert said == [*(f"export.{name}" for name in refs), *others]
+
+
 def test_a_wrong_key_does_not_hide_the_interpreter(folder: Path) -> None:
     driver = "jumpstarter_driver_can.driver.Can"
     (folder / "one.yaml").write_text(f"python: /none/python\nmotd: 5\nexport: {{can: {{type: {driver}}}}}\n")

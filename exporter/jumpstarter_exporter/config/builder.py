@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +22,7 @@ from jumpstarter_exporter.config.hosted import HostedDevices, hosted_devices
 from jumpstarter_exporter.config.model import DeviceEntry, ExporterConfig, check_command
 from jumpstarter_exporter.config.reader import read_parts
 from jumpstarter_exporter.config.types import UnknownTypeError, resolve
-from jumpstarter_exporter.devices.layout import TreeError, layout
+from jumpstarter_exporter.devices.layout import TreeError, layout, tree_errors
 from jumpstarter_exporter.devices.spec import Spec, SpecOrigin, adopt, parts_of
 from jumpstarter_exporter.driver import Driver
 from jumpstarter_exporter.isolation import isolated
@@ -53,17 +53,32 @@ def build(
     )
     if builder.errors and not (lenient and builder.made):
         mistakes = Mistakes()
-        mistakes.add(*builder.errors.values())
+        mistakes.add(*_in_order([*builder.errors.values(), *_tree_mistakes(config, root)]))
         mistakes.check(check_command(document.file))
     if faults is not None:
         faults |= builder.errors
     for error in builder.errors.values() if faults is None else ():
         _log.warning("%s (the other devices are served)", error)
+    mistakes = Mistakes()
+    mistakes.add(*_tree_mistakes(config, root))
+    mistakes.check(check_command(document.file))
     try:
         layout(root)
     except TreeError as error:
         raise document.error(_path_of(config.entries, error.path), error.message) from None
     return root
+
+
+def _in_order(errors: Iterable[ConfigError]) -> list[ConfigError]:
+    """Errors of one file, as they are in it."""
+    return sorted(errors, key=lambda error: (error.line or 0, error.column or 0))
+
+
+def _tree_mistakes(config: ExporterConfig, root: Spec) -> list[ConfigError]:
+    return [
+        config.document.error(_path_of(config.entries, error.path), error.message)
+        for error in tree_errors(root)
+    ]
 
 
 def find_mistakes(file: Path, raw: bytes) -> tuple[ConfigError, ...]:
@@ -73,12 +88,11 @@ def find_mistakes(file: Path, raw: bytes) -> tuple[ConfigError, ...]:
         config = read_parts(Document(file, "export", raw), mistakes)
         if not mistakes.errors:
             build(config)
-        else:  # without a look at where each `ref` leads: that may be what cannot be read
+        else:
             builder = _Builder(config.document, hosted_devices(config.entries, config.settings.python))
-            for entry in config.entries.values():
-                builder.device(entry)
-            mistakes.add(*builder.errors.values())
-    return tuple(sorted(mistakes.errors, key=lambda error: (error.line or 0, error.column or 0)))
+            root = Spec(Composite, children={n: builder.device(e)[0] for n, e in config.entries.items()})
+            mistakes.add(*builder.errors.values(), *_tree_mistakes(config, root))
+    return tuple(_in_order(mistakes.errors))
 
 
 def build_entry(document: Document, entry: DeviceEntry) -> Spec:

@@ -9,7 +9,7 @@ from jumpstarter_proto.errors import ExitCode, JumpstarterError
 
 from jumpstarter_exporter.devices.spec import Spec, walk
 
-__all__ = ["TreeError", "TreeLine", "layout"]
+__all__ = ["TreeError", "TreeLine", "layout", "tree_errors"]
 
 
 class TreeError(JumpstarterError):
@@ -51,24 +51,57 @@ def layout(root: Spec) -> list[TreeLine]:
     return list(_Lines(root, paths).below(root, None, "", ()))
 
 
+def tree_errors(root: Spec) -> list[TreeError]:
+    """Everything that is wrong with a `ref`, one by one. One into a device that has a fault may be right."""
+    lines, found = _Lines(root, {}), list[TreeError]()
+    for spec, path, above in _refs(root, "", ()):
+        if spec.ref is not None and not _leads_into_fault(root, spec.ref):
+            try:
+                lines.follow(spec, path, above)
+            except TreeError as error:
+                found.append(error)
+    return found
+
+
+def _refs(spec: Spec, path: str, above: tuple[Spec, ...]) -> Iterator[tuple[Spec, str, tuple[Spec, ...]]]:
+    """Yield each `ref` with its path, and the devices above it."""
+    if spec.ref is not None:
+        yield spec, path, above
+    for name, child in spec.children.items():
+        yield from _refs(child, f"{path}.{name}" if path else name, (*above, spec))
+
+
+def _leads_into_fault(root: Spec, ref: str) -> bool:
+    found: Spec | None = root
+    for name in ref.split("."):
+        found = found.children.get(name) if found is not None else None
+        if found is not None and found.fault:
+            return True
+    return False
+
+
 @dataclass(frozen=True)
 class _Lines:
     root: Spec
     paths: dict[Spec, str]
 
     def below(self, spec: Spec, parent: str | None, name: str, trail: tuple[Spec, ...]) -> Iterator[TreeLine]:
-        appears_at = f"{parent}.{name}" if parent else name
-        while (ref := spec.ref) is not None:
-            if spec in trail:
-                raise TreeError(appears_at, f"ref {ref!r} leads back to itself; let it name a device")
-            trail = (*trail, spec)
-            spec = _resolve(self.root, ref, appears_at)
-        if spec in trail:
-            raise TreeError(appears_at, "a ref leads to a device that contains it; let it name one beside it")
+        spec, trail = self.follow(spec, f"{parent}.{name}" if parent else name, trail)
         path = self.paths[spec]
         yield TreeLine(path, parent, name)
         for child_name, child in spec.children.items():
             yield from self.below(child, path, child_name, (*trail, spec))
+
+    def follow(self, spec: Spec, path: str, trail: tuple[Spec, ...]) -> tuple[Spec, tuple[Spec, ...]]:
+        """The device that a spec at this path means, and what led to it. TreeError if there is none."""
+        while (ref := spec.ref) is not None:
+            if spec in trail:
+                raise TreeError(path, f"ref {ref!r} leads back to itself; let it name a device")
+            trail = (*trail, spec)
+            spec = _resolve(self.root, ref, path)
+        if spec in trail:
+            raise TreeError(path, "a ref leads to a device that contains it; let it name one beside it")
+        return spec, trail
 
 
 def _resolve(root: Spec, ref: str, path: str) -> Spec:
