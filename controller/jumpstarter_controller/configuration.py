@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import ssl
 from pathlib import Path
 from typing import Any
@@ -177,7 +178,7 @@ def _ca(document: Document, where: tuple[str | int, ...], text: str) -> str:
     if not text.strip():
         return ""
     if "-----BEGIN" not in text:
-        path = document.file.parent / Path(text).expanduser()
+        path = document.file.parent / Path(os.path.expanduser(text))
         try:
             with path.open(encoding="ascii") as stream:
                 text = stream.read(MAX_CA_BYTES)

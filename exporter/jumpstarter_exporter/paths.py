@@ -27,7 +27,7 @@ def state_directory(environment: Mapping[str, str]) -> Path:
     if os.access(SYSTEM_STATE_FOLDER, os.W_OK):
         return SYSTEM_STATE_FOLDER
     base = environment.get("XDG_STATE_HOME") or "~/.local/state"
-    return Path(base).expanduser() / "jumpstarter"
+    return Path(os.path.expanduser(base)) / "jumpstarter"
 
 
 def config_folders() -> list[Path]:
@@ -35,5 +35,5 @@ def config_folders() -> list[Path]:
     home = os.environ.get("JMP_CLIENT_CONFIG_HOME")
     if not home:
         base = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
-        home = str(Path(base).expanduser() / "jumpstarter")
-    return [Path(home).expanduser() / "exporters", SYSTEM_CONFIG_FOLDER]
+        home = str(Path(os.path.expanduser(base)) / "jumpstarter")
+    return [Path(os.path.expanduser(home)) / "exporters", SYSTEM_CONFIG_FOLDER]

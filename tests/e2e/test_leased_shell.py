@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pexpect
 import pytest
@@ -245,20 +247,24 @@ def test_a_controller_that_is_away_is_a_notice_to_a_shell_and_to_who_waits(own_l
     assert shell.text["err"].count("the controller is") == 2, shell.text
 
 
+def on_terminal(lab: Lab, program: str | Path, *words: str | Path, **environment: str) -> Any:
+    """A program of a user's, on a terminal."""
+    return pexpect.spawn(
+        str(program),
+        [str(word) for word in words],
+        env={**os.environ, **lab.environment, "TERM": "xterm", **environment},
+        encoding="utf-8",
+        dimensions=(24, 200),
+        timeout=LIMIT,
+    )
+
+
 def test_ctrl_c_while_a_command_waits_gives_up_its_place(lab: Lab) -> None:
     lab.exporter("one")
     ann, bob = lab.client("ann"), lab.client("bob")
     lab.ok("lease", "create", "-n", "one", "--client", ann)
-    environment = {**os.environ, **lab.environment, "TERM": "xterm"}
     for words in (["shell", "-n", "one"], ["power", "on", "rpi4", "-l", "board=rpi4"]):
-        waits = pexpect.spawn(
-            str(exporters.scripts() / "jumpstarter"),
-            [*words, "--client", str(bob)],
-            env=environment,
-            encoding="utf-8",
-            dimensions=(24, 80),
-            timeout=LIMIT,
-        )
+        waits = on_terminal(lab, exporters.scripts() / "jumpstarter", *words, "--client", bob)
         waits.expect(
             r"\rWaiting for a board \(0:0[1-9]\): next in the queue, at the latest in 30 min; all ex"
         )
@@ -274,14 +280,8 @@ def test_a_terminal_is_greeted_warned_and_hung_up(lab: Lab, shell: str) -> None:
     motd = "hooks:\n  beforeLease: {script: 'printf \"mind the\\033[2J gap\" > $JMP_MOTD_FILE'}\n"
     lab.exporter("one", hooks=motd)
     ann = lab.client("ann")
-    terminal = pexpect.spawn(
-        str(exporters.scripts() / "jumpstarter"),
-        ["shell", "-l", "board=rpi4", "--duration", "4m", "--client", str(ann)],
-        env={**os.environ, **lab.environment, "TERM": "xterm", "SHELL": shell},
-        encoding="utf-8",
-        dimensions=(24, 80),
-        timeout=LIMIT,
-    )
+    command = ["shell", "-l", "board=rpi4", "--duration", "4m", "--client", ann]
+    terminal = on_terminal(lab, exporters.scripts() / "jumpstarter", *command, SHELL=shell)
     terminal.expect("the lease ends in [^;]+; to keep the board: jumpstarter lease extend")
     terminal.expect("mind the.*2J gap")
     terminal.expect("jumpstarter")
@@ -300,14 +300,8 @@ def test_a_terminal_is_as_it_was_when_a_lease_ends_under_a_console(lab: Lab, tmp
     ann = lab.client("ann")
     command = f"{exporters.scripts() / 'jumpstarter'} shell -l board=rpi4 --client {ann}"
     script = f"stty -a >{tmp_path}/before; {command}; echo code $?; stty -a >{tmp_path}/after"
-    terminal = pexpect.spawn(
-        "/bin/sh",
-        ["-c", script],
-        env={**os.environ, **lab.environment, "TERM": "xterm", "SHELL": "/bin/bash"},
-        encoding="utf-8",
-        dimensions=(24, 80),
-        timeout=LIMIT,
-    )
+    terminal = on_terminal(lab, "/bin/sh", "-c", script, SHELL="/bin/bash")
+    terminal.logfile_read = said = io.StringIO()
     terminal.expect("jumpstarter one until")
     terminal.sendline("jumpstarter serial start-console")
     terminal.expect("Ctrl-B")
@@ -316,21 +310,14 @@ def test_a_terminal_is_as_it_was_when_a_lease_ends_under_a_console(lab: Lab, tmp
     terminal.expect("code 8")
     terminal.expect(pexpect.EOF)
     terminal.close()
-    assert "Traceback" not in str(terminal.before)
+    assert "Traceback" not in said.getvalue()
     assert (tmp_path / "after").read_text() == (tmp_path / "before").read_text()
 
 
 def test_a_command_in_the_background_leaves_the_terminal_to_the_shell_when_its_lease_ends(lab: Lab) -> None:
     lab.exporter("one")
     ann = lab.client("ann")
-    terminal = pexpect.spawn(
-        "/bin/bash",
-        ["--norc", "--noprofile", "-i"],
-        env={**os.environ, **lab.environment, "TERM": "xterm", "PS1": "$ "},
-        encoding="utf-8",
-        dimensions=(24, 200),
-        timeout=LIMIT,
-    )
+    terminal = on_terminal(lab, "/bin/bash", "--norc", "--noprofile", "-i", PS1="$ ")
     command = f"{exporters.scripts() / 'jumpstarter'} shell -l board=rpi4 --client {ann}"
     terminal.sendline(f"{command} -- sh -c 'echo has $((2 - 1)); exec sleep 60' &")
     terminal.expect("has 1")
@@ -353,14 +340,9 @@ def test_the_prompt_follows_the_end_of_the_lease(lab: Lab, shell: str, tmp_path:
     (tmp_path / ".zshrc").touch()
     lab.exporter("one")
     ann = lab.client("ann")
-    terminal = pexpect.spawn(
-        str(exporters.scripts() / "jumpstarter"),
-        ["shell", "-l", "board=rpi4", "--duration", "2d", "--client", str(ann)],
-        env={**os.environ, **lab.environment, "TERM": "dumb", "SHELL": program, "HOME": str(tmp_path)},
-        encoding="utf-8",
-        dimensions=(24, 200),
-        timeout=LIMIT,
-    )
+    command = ["shell", "-l", "board=rpi4", "--duration", "2d", "--client", ann]
+    environment = {"TERM": "dumb", "SHELL": program, "HOME": str(tmp_path)}
+    terminal = on_terminal(lab, exporters.scripts() / "jumpstarter", *command, **environment)
     terminal.expect(r"⚡jumpstarter one until (\d{4}-\d\d-\d\d \d\d:\d\d) ")
     before = str(terminal.match[1])
     terminal.sendline("jumpstarter lease extend 2d")

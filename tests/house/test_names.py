@@ -45,6 +45,12 @@ def test_few_modules_have_one_name() -> None:
     assert SHARED_MODULES.keys() - many.keys() == set(), "these are few: delete them"
 
 
+def test_the_home_of_a_user_is_found_without_pathlib() -> None:
+    """`Path.expanduser` raises RuntimeError for a user that does not exist; `os.path.expanduser` leaves the name."""
+    found = [one.name for one in all_modules() if ".expanduser()" in one.path.read_text() and not one.is_test]
+    assert found == []
+
+
 def test_two_classes_of_one_name_are_found(tmp_path: Path) -> None:
     for name in ("one.py", "two.py"):
         (tmp_path / name).write_text("class Same: ...\nclass _Private: ...\nif True:\n    class Inner: ...\n")

@@ -156,4 +156,4 @@ def _print_instruction(sentence: str) -> None:
 
 def _file(parsed: Arguments, option: str) -> Path | None:
     text = parsed.one(option)
-    return None if text is None else Path(text).expanduser()
+    return None if text is None else Path(os.path.expanduser(text))

@@ -84,7 +84,7 @@ class ClientConfig:
 def config_home(environment: Mapping[str, str]) -> Path:
     """Return the folder of all configurations."""
     if home := environment.get("JMP_CLIENT_CONFIG_HOME"):
-        return Path(home).expanduser()
+        return Path(os.path.expanduser(home))
     base = environment.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
     return Path(base) / "jumpstarter"
 
@@ -105,7 +105,7 @@ def load(name: str | None, environment: Mapping[str, str]) -> ClientConfig:
         return _build_config({}, {}, environment, "the environment", None)
     if name is None:
         name = _current(home)
-    path = Path(name).expanduser() if "/" in name or name.endswith((".yaml", ".yml")) else None
+    path = Path(os.path.expanduser(name)) if "/" in name or name.endswith((".yaml", ".yml")) else None
     path = path or home / "clients" / f"{name}.yaml"
     texts, sections = _read(path)
     return _build_config(texts, sections, environment, str(path), path)

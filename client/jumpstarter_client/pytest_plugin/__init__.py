@@ -254,7 +254,7 @@ def _option(config: pytest.Config, name: str) -> str | None:
     found: str = config.getini(f"jumpstarter_{name}")
     if name == "exporter" and found and config.inipath is not None:
         # A file is relative to the configuration file; a host or a name stays unchanged.
-        file = config.inipath.parent / Path(found).expanduser()
+        file = config.inipath.parent / Path(os.path.expanduser(found))
         if file.suffix in (".yaml", ".yml") or file.exists():
             return str(file)
     return found or None

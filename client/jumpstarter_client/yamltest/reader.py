@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -78,7 +79,7 @@ class _Reader:
         if variables is None:  # every reference would be wrong
             mistakes.check()
             raise AssertionError
-        for wrong in self._given.keys() - variables.keys():
+        for wrong in (name for name in self._given if name not in variables):
             sentence = f"this test has no variable {wrong!r}; {nearest(wrong, variables)}"
             mistakes.add(document.error(("variables",), sentence))
         self._known = self._resolved(variables)
@@ -175,11 +176,10 @@ class _Reader:
             )
         items = []
         for index, one in enumerate(data):
-            try:
-                with self._mistakes.collected():
-                    items.append(self._item(one, (*place, index)))
-            finally:  # also after a mistake, which must not make the steps that use its variables wrong
-                self._captured |= _sets(one)
+            with self._mistakes.collected():
+                items.append(self._item(one, (*place, index)))
+            # Also after a mistake, which must not make the steps that use its variables wrong.
+            self._captured |= _sets(one)
         return tuple(items)
 
     def _item(self, data: Any, place: PathInFile) -> Item:
@@ -270,8 +270,8 @@ class _Reader:
 
 def locate(test: Path, name: str) -> Path:
     """Find a file that a test names: beside the test, or else in the current folder."""
-    beside = test.parent / Path(name).expanduser()
-    here = Path(name).expanduser()
+    beside = test.parent / Path(os.path.expanduser(name))
+    here = Path(os.path.expanduser(name))
     return here if here.is_file() and not beside.is_file() else beside
 
 
@@ -282,8 +282,8 @@ def _sets(data: Any) -> set[str]:
     if not isinstance(data, Mapping):
         return set()
     found = _sets(data.get("group"))
-    names = [*data["set"]] if isinstance(data.get("set"), Mapping) else []
-    return found | {name for name in (*names, data.get("capture")) if isinstance(name, str)}
+    given = [*data["set"]] if isinstance(data.get("set"), Mapping) else []
+    return found | {name for name in (*given, data.get("capture")) if isinstance(name, str)}
 
 
 def _title(step: StepType, given: Any) -> str:

@@ -6,6 +6,7 @@ Everything that can be checked in advance is checked before a board is used. Can
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -80,7 +81,7 @@ class _Context:
         return path if "://" in path else str(locate(self.test.document.file, path))
 
     def output_file(self, path: str) -> Path:
-        file = (self.folder or Path.cwd()) / Path(path).expanduser()
+        file = (self.folder or Path.cwd()) / Path(os.path.expanduser(path))
         if self.folder is not None and file.is_relative_to(self.folder):
             file.parent.mkdir(parents=True, exist_ok=True)  # the folder may not exist yet
         return file

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,6 +44,6 @@ def read_password(password: str | None, file: str | None) -> str | None:
     if file is None:
         return password
     try:
-        return read_private(Path(file).expanduser()).decode().partition("\n")[0].rstrip("\r")
+        return read_private(Path(os.path.expanduser(file))).decode().partition("\n")[0].rstrip("\r")
     except UnicodeDecodeError:
         raise ValueError(f"{file} is not a text file; write the password into its first line") from None

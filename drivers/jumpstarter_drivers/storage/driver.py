@@ -48,7 +48,7 @@ class FileCore(StorageCore):
 
     def __init__(self, config: FileStorage) -> None:
         super().__init__(config)
-        self._path = None if config.path is None else Path(config.path).expanduser()
+        self._path = None if config.path is None else Path(os.path.expanduser(config.path))
         self._private: RunFolder | None = None
 
     @property

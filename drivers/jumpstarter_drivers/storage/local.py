@@ -205,7 +205,8 @@ async def open_source(
                 file = os.fdopen(os.dup(sys.stdin.fileno()), "rb", buffering=0)
                 total = _size(file)
             else:
-                file = Path(name).expanduser().open("rb", buffering=0)
+                path = Path(os.path.expanduser(name))
+                file = path.open("rb", buffering=0)
                 total = _size(file)
         except OSError as error:
             raise _explain(name, error) from error
@@ -275,7 +276,11 @@ async def open_block_map(image: PathLike, chosen: PathLike | None) -> BlockMap |
         return None
 
     def read() -> BlockMap | None:
-        path = find_block_map(Path(image).expanduser()) if chosen is None else Path(chosen).expanduser()
+        path = (
+            find_block_map(Path(os.path.expanduser(image)))
+            if chosen is None
+            else Path(os.path.expanduser(chosen))
+        )
         if path is None:
             return None
         try:

@@ -78,7 +78,7 @@ def enrol_exporter(
     if board is not None:
         return _enrol_board(endpoint, board, Trust(fingerprint=fingerprint), code, replace=replace)
     with _host_code_hint() if config is None else nullcontext():
-        path = Path(os.path.realpath((_place(config) if save is None else save).expanduser()))
+        path = Path(os.path.realpath(os.path.expanduser(_place(config) if save is None else save)))
     if path.is_symlink():
         raise ConfigError("this link leads to itself; remove it, or name another file", file=path)
     text = _read(path)

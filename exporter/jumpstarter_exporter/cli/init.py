@@ -46,7 +46,7 @@ def write_configuration(output: str | None) -> int:
         raise NotWrittenError(
             f"`init` has no option {output}; a file of that name is ./{output}, and - prints the text"
         )
-    file = Path(output or f"{host}.yaml").expanduser()
+    file = Path(os.path.expanduser(output or f"{host}.yaml"))
     if output and output.endswith("/"):
         raise NotWrittenError(f"{output} names a folder; name a file: {file / 'board.yaml'}")
     name = host if output == "-" else host_name(file.stem)

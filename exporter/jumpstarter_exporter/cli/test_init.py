@@ -132,6 +132,9 @@ def test_an_existing_file_is_not_overwritten(bus: MockedBus, tmp_path: Path) -> 
     code, _, err = run(tmp_path, bus.environment, "init", "-x")
     assert (code, (tmp_path / "-x").exists()) == (ExitCode.USAGE, False)
     assert "`init` has no option -x; a file of that name is ./-x" in err
+    code, _, err = run(tmp_path, bus.environment, "init", "~nobody-has-this-name/x.yaml")
+    assert (code, err.count("\n")) == (ExitCode.USAGE, 1)
+    assert "there is no folder " in err
 
 
 def test_a_file_is_complete_or_not_there(bus: MockedBus, tmp_path: Path) -> None:

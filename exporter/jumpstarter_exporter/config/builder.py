@@ -51,17 +51,16 @@ def build(
         description=config.settings.description,
         children={name: builder.device(entry)[0] for name, entry in config.entries.items()},
     )
-    if builder.errors and not (lenient and builder.made):
-        mistakes = Mistakes()
-        mistakes.add(*_in_order([*builder.errors.values(), *_tree_mistakes(config, root)]))
-        mistakes.check(check_command(document.file))
+    wrong = _tree_mistakes(config, root)
+    if not (lenient and builder.made):
+        wrong += builder.errors.values()
+    mistakes = Mistakes()
+    mistakes.add(*_in_order(wrong))
+    mistakes.check(check_command(document.file))
     if faults is not None:
         faults |= builder.errors
     for error in builder.errors.values() if faults is None else ():
         _log.warning("%s (the other devices are served)", error)
-    mistakes = Mistakes()
-    mistakes.add(*_tree_mistakes(config, root))
-    mistakes.check(check_command(document.file))
     try:
         layout(root)
     except TreeError as error:

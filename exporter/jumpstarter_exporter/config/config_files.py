@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -106,7 +107,7 @@ def locate_config(config: str | Path | None) -> Path:
     """
     if config is None:
         return find_config()
-    path = Path(config).expanduser()
+    path = Path(os.path.expanduser(config))
     if "/" not in str(config) and path.suffix == ".yaml" and not path.exists():
         return list_configs().get(path.stem, path)
     is_path = len(path.parts) > 1 or path.suffix in (".yaml", ".yml") or path.is_file()

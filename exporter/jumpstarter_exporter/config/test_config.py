@@ -416,7 +416,7 @@ def test_a_device_that_cannot_be_made_is_failed_beside_those_that_can(
         "export:\n  good: {type: power.MockPower}\n"
         f"  bad: {{type: {written}}}\n"
         "  parent:\n    type: nothing.Here\n    children: {child: {type: power.MockPower}}\n"
-        "  name: {ref: bad}\n"
+        "  name: {ref: bad}\n  below: {ref: bad.power}\n"
     )
     with pytest.raises(ConfigError, match=reason):
         build(load(file))

@@ -52,14 +52,13 @@ def layout(root: Spec) -> list[TreeLine]:
 
 
 def tree_errors(root: Spec) -> list[TreeError]:
-    """Everything that is wrong with a `ref`, one by one. One into a device that has a fault may be right."""
+    """Everything that is wrong with a `ref`, one by one."""
     lines, found = _Lines(root, {}), list[TreeError]()
     for spec, path, above in _refs(root, "", ()):
-        if spec.ref is not None and not _leads_into_fault(root, spec.ref):
-            try:
-                lines.follow(spec, path, above)
-            except TreeError as error:
-                found.append(error)
+        try:
+            lines.follow(spec, path, above)
+        except TreeError as error:
+            found.append(error)
     return found
 
 
@@ -69,15 +68,6 @@ def _refs(spec: Spec, path: str, above: tuple[Spec, ...]) -> Iterator[tuple[Spec
         yield spec, path, above
     for name, child in spec.children.items():
         yield from _refs(child, f"{path}.{name}" if path else name, (*above, spec))
-
-
-def _leads_into_fault(root: Spec, ref: str) -> bool:
-    found: Spec | None = root
-    for name in ref.split("."):
-        found = found.children.get(name) if found is not None else None
-        if found is not None and found.fault:
-            return True
-    return False
 
 
 @dataclass(frozen=True)
@@ -108,6 +98,8 @@ def _resolve(root: Spec, ref: str, path: str) -> Spec:
     found = root
     for name in ref.split("."):
         child = found.children.get(name)
+        if child is None and found.fault:
+            return found  # nobody knows what is below it; who uses the name is told why
         if child is None:
             names = ", ".join(sorted(found.children))
             choice = f"there are {names}" if names else "that device has no children"
