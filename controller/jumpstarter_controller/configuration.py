@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import os
 import ssl
 from pathlib import Path
 from typing import Any
 
 import msgspec
 from jumpstarter_proto.durations import TimeFormatError, parse_duration
+from jumpstarter_proto.file_names import user_path
 from jumpstarter_proto.yaml_files import ConfigError, Document, read_struct
 
 from jumpstarter_controller.identity.authenticate import PREFIX
@@ -178,7 +178,7 @@ def _ca(document: Document, where: tuple[str | int, ...], text: str) -> str:
     if not text.strip():
         return ""
     if "-----BEGIN" not in text:
-        path = document.file.parent / Path(os.path.expanduser(text))
+        path = document.file.parent / user_path(text)
         try:
             with path.open(encoding="ascii") as stream:
                 text = stream.read(MAX_CA_BYTES)

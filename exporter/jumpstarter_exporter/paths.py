@@ -6,6 +6,8 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from jumpstarter_proto.file_names import user_path
+
 __all__ = ["SYSTEM_CONFIG_FOLDER", "SYSTEM_STATE_FOLDER", "config_folders", "state_directory"]
 
 SYSTEM_CONFIG_FOLDER = Path("/etc/jumpstarter/exporters")
@@ -27,13 +29,11 @@ def state_directory(environment: Mapping[str, str]) -> Path:
     if os.access(SYSTEM_STATE_FOLDER, os.W_OK):
         return SYSTEM_STATE_FOLDER
     base = environment.get("XDG_STATE_HOME") or "~/.local/state"
-    return Path(os.path.expanduser(base)) / "jumpstarter"
+    return user_path(base) / "jumpstarter"
 
 
 def config_folders() -> list[Path]:
     """The folders that are searched for `<name>.yaml`: the user's, then the system's, as in Jumpstarter 0.9."""
     home = os.environ.get("JMP_CLIENT_CONFIG_HOME")
-    if not home:
-        base = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
-        home = str(Path(os.path.expanduser(base)) / "jumpstarter")
-    return [Path(os.path.expanduser(home)) / "exporters", SYSTEM_CONFIG_FOLDER]
+    base = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
+    return [user_path(home or f"{base}/jumpstarter") / "exporters", SYSTEM_CONFIG_FOLDER]

@@ -1,13 +1,12 @@
-"""Names of files that are made of what a peer wrote: one component of a path, whatever was written."""
+"""Names of files: one component of a path of what a peer wrote, a whole path of what a user wrote."""
 
 from __future__ import annotations
 
-import hashlib
 import os
 from pathlib import Path
 from typing import NewType
 
-__all__ = ["MAX_NAME_BYTES", "SafeName", "path_text", "safe_name"]
+__all__ = ["MAX_NAME_BYTES", "SafeName", "path_text", "safe_name", "user_path"]
 
 SafeName = NewType("SafeName", str)
 """A file's name that stays in the folder to which it is joined."""
@@ -18,6 +17,15 @@ MAX_NAME_BYTES = 200
 def path_text(path: Path) -> str:
     """A path for a file of UTF-8. Bytes that are none are escaped, so that it is not found under this name any more."""
     return os.fsencode(path).decode(errors="backslashreplace")
+
+
+def user_path(text: str | os.PathLike[str]) -> Path:
+    """The path that a user or an operator wrote, with `~` as a shell has it. Nothing that a peer wrote belongs here.
+
+    `~nobody` of a user that does not exist stays as it is, as in a shell, and no such file is found.
+    `Path.expanduser` would raise RuntimeError.
+    """
+    return Path(os.path.expanduser(text))
 
 
 def safe_name(text: str, suffix: str = "") -> SafeName:
@@ -31,6 +39,8 @@ def safe_name(text: str, suffix: str = "") -> SafeName:
         name = f"_{name[1:]}"
     room = MAX_NAME_BYTES - len(suffix.encode())
     if name != text or len(name.encode()) > room:
+        import hashlib  # noqa: PLC0415 - it loads OpenSSL, and most commands name no file
+
         digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:12]
         kept = name.encode()[: room - len(digest) - 1].decode(errors="ignore")
         name = f"{kept}-{digest}"

@@ -103,8 +103,7 @@ def joined(module: Module) -> Iterator[tuple[str, int]]:
                 continue
         for part in parts:
             called = ast.unparse(part.func) if isinstance(part, ast.Call) else ""
-            # A `~` is only looked for in paths that users and operators write.
-            good = called == "safe_name" or called.endswith(".expanduser")
+            good = called in ("safe_name", "user_path")
             if not good and not isinstance(part, ast.Constant):
                 yield ast.unparse(part), node.lineno
 

@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
+from jumpstarter_proto.file_names import user_path
 from jumpstarter_proto.terminal import print_error_line, print_line
 
 from jumpstarter_client.cli.arguments import parse_arguments
@@ -56,8 +57,8 @@ def jmp(arguments: list[str], _: GlobalOptions) -> ExitCode:
         raise UsageError(f"unexpected argument {parsed.words[0]!r}; name the folder with --dir")
     program = _own_program()
     given = parsed.one("--dir")
-    folder = Path(os.path.expanduser(given)).absolute() if given else program.parent
-    if given and os.path.expanduser(given).startswith("~"):
+    folder = user_path(given).absolute() if given else program.parent
+    if given and str(user_path(given)).startswith("~"):
         raise UsageError(f"there is no user of the name in {given}; name a folder, or ./{given}")
     if os.path.lexists(folder) and not folder.is_dir():
         raise ScriptError(f"{folder} is not a folder; choose one with --dir")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jumpstarter_proto.addresses import CONTROLLER_PORT, split_host_port
+from jumpstarter_proto.file_names import user_path
 from jumpstarter_proto.remote import Identity, Kind, Trust, read_claims, split_endpoint
 from jumpstarter_proto.rpc import RpcError, StatusCode
 from jumpstarter_proto.secret_input import read_secret
@@ -156,4 +157,4 @@ def _print_instruction(sentence: str) -> None:
 
 def _file(parsed: Arguments, option: str) -> Path | None:
     text = parsed.one(option)
-    return None if text is None else Path(os.path.expanduser(text))
+    return None if text is None else user_path(text)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from jumpstarter_proto.addresses import CONTROLLER_PORT, AddressSyntaxError, split_host_port
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
+from jumpstarter_proto.file_names import user_path
 from jumpstarter_proto.json_texts import parse_json
 from jumpstarter_proto.private_files import write_private
 from jumpstarter_proto.remote import KEEPALIVE, Identity, Kind, Trust, options_of
@@ -84,7 +85,7 @@ class ClientConfig:
 def config_home(environment: Mapping[str, str]) -> Path:
     """Return the folder of all configurations."""
     if home := environment.get("JMP_CLIENT_CONFIG_HOME"):
-        return Path(os.path.expanduser(home))
+        return user_path(home)
     base = environment.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
     return Path(base) / "jumpstarter"
 
@@ -105,7 +106,7 @@ def load(name: str | None, environment: Mapping[str, str]) -> ClientConfig:
         return _build_config({}, {}, environment, "the environment", None)
     if name is None:
         name = _current(home)
-    path = Path(os.path.expanduser(name)) if "/" in name or name.endswith((".yaml", ".yml")) else None
+    path = user_path(name) if "/" in name or name.endswith((".yaml", ".yml")) else None
     path = path or home / "clients" / f"{name}.yaml"
     texts, sections = _read(path)
     return _build_config(texts, sections, environment, str(path), path)

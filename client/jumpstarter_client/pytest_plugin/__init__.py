@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
@@ -253,8 +252,10 @@ def _option(config: pytest.Config, name: str) -> str | None:
         return given
     found: str = config.getini(f"jumpstarter_{name}")
     if name == "exporter" and found and config.inipath is not None:
+        from jumpstarter_proto.file_names import user_path
+
         # A file is relative to the configuration file; a host or a name stays unchanged.
-        file = config.inipath.parent / Path(os.path.expanduser(found))
+        file = config.inipath.parent / user_path(found)
         if file.suffix in (".yaml", ".yml") or file.exists():
             return str(file)
     return found or None

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from jumpstarter_proto.durations import TimeFormatError, parse_duration
+from jumpstarter_proto.file_names import user_path
 from jumpstarter_proto.yaml_files import (
     Document,
     Mistakes,
@@ -270,8 +270,8 @@ class _Reader:
 
 def locate(test: Path, name: str) -> Path:
     """Find a file that a test names: beside the test, or else in the current folder."""
-    beside = test.parent / Path(os.path.expanduser(name))
-    here = Path(os.path.expanduser(name))
+    beside = test.parent / user_path(name)
+    here = user_path(name)
     return here if here.is_file() and not beside.is_file() else beside
 
 

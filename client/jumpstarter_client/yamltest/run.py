@@ -6,7 +6,6 @@ Everything that can be checked in advance is checked before a board is used. Can
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 import trio
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
+from jumpstarter_proto.file_names import user_path
 from jumpstarter_proto.tasks import collapsed
 from jumpstarter_proto.yaml_files import nearest
 
@@ -81,7 +81,7 @@ class _Context:
         return path if "://" in path else str(locate(self.test.document.file, path))
 
     def output_file(self, path: str) -> Path:
-        file = (self.folder or Path.cwd()) / Path(os.path.expanduser(path))
+        file = (self.folder or Path.cwd()) / user_path(path)
         if self.folder is not None and file.is_relative_to(self.folder):
             file.parent.mkdir(parents=True, exist_ok=True)  # the folder may not exist yet
         return file

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from jumpstarter_proto.file_names import user_path
 from jumpstarter_proto.private_files import read_private
 
 if TYPE_CHECKING:
@@ -44,6 +43,6 @@ def read_password(password: str | None, file: str | None) -> str | None:
     if file is None:
         return password
     try:
-        return read_private(Path(os.path.expanduser(file))).decode().partition("\n")[0].rstrip("\r")
+        return read_private(user_path(file)).decode().partition("\n")[0].rstrip("\r")
     except UnicodeDecodeError:
         raise ValueError(f"{file} is not a text file; write the password into its first line") from None

@@ -16,7 +16,7 @@ from jumpstarter_exporter.devices.changes import subscribed
 from jumpstarter_exporter.driver import Driver, export
 from jumpstarter_exporter.grpc_interface import GrpcInterface, jumpstarter_interface
 from jumpstarter_exporter.node_errors import permission_hint
-from jumpstarter_proto.file_names import safe_name
+from jumpstarter_proto.file_names import safe_name, user_path
 from jumpstarter_proto.images import Verdict, check_content
 from jumpstarter_proto.run_folders import RunFolder
 from jumpstarter_proto.value import JSON
@@ -48,7 +48,7 @@ class FileCore(StorageCore):
 
     def __init__(self, config: FileStorage) -> None:
         super().__init__(config)
-        self._path = None if config.path is None else Path(os.path.expanduser(config.path))
+        self._path = None if config.path is None else user_path(config.path)
         self._private: RunFolder | None = None
 
     @property

@@ -10,7 +10,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from jumpstarter_proto.file_names import safe_name
+from jumpstarter_proto.file_names import safe_name, user_path
 
 __all__ = ["IncompleteMarker", "marker_in_state_folder"]
 
@@ -49,5 +49,5 @@ class IncompleteMarker:
 def marker_in_state_folder(name: str, folder: str | None = None) -> IncompleteMarker:
     """The marker of a device, in `folder`, else in systemd's state directory, else in the user's."""
     folder = folder or os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
-    base = Path(os.path.expanduser(folder)) if folder else Path.home() / ".local" / "state" / "jumpstarter"
+    base = user_path(folder) if folder else Path.home() / ".local" / "state" / "jumpstarter"
     return IncompleteMarker(base / safe_name(name, ".incomplete"))

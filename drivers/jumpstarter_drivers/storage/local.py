@@ -21,6 +21,7 @@ from typing import BinaryIO, Protocol, cast
 import trio
 from jumpstarter_proto.encoding import ENCODINGS_OF_ALL_EXPORTERS, Encoding
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
+from jumpstarter_proto.file_names import user_path
 from jumpstarter_proto.images import ImageReader, PeekReader, Read, open_image, open_image_file
 from jumpstarter_proto.value import JSON
 
@@ -205,7 +206,7 @@ async def open_source(
                 file = os.fdopen(os.dup(sys.stdin.fileno()), "rb", buffering=0)
                 total = _size(file)
             else:
-                path = Path(os.path.expanduser(name))
+                path = user_path(name)
                 file = path.open("rb", buffering=0)
                 total = _size(file)
         except OSError as error:
@@ -250,7 +251,7 @@ async def open_sink(
             with trio.CancelScope(shield=True):
                 await trio.to_thread.run_sync(there.close)
         return
-    final = Path(os.path.expanduser(name))  # noqa: ASYNC240 - reads one variable
+    final = user_path(name)
     partial = final.with_name(f".{final.name}.{secrets.token_hex(4)}.part")
     if await trio.to_thread.run_sync(_is_special, final):
         partial = final
@@ -276,11 +277,7 @@ async def open_block_map(image: PathLike, chosen: PathLike | None) -> BlockMap |
         return None
 
     def read() -> BlockMap | None:
-        path = (
-            find_block_map(Path(os.path.expanduser(image)))
-            if chosen is None
-            else Path(os.path.expanduser(chosen))
-        )
+        path = find_block_map(user_path(image)) if chosen is None else user_path(chosen)
         if path is None:
             return None
         try:

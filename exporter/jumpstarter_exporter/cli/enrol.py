@@ -12,6 +12,7 @@ from pathlib import Path
 
 import trio
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
+from jumpstarter_proto.file_names import user_path
 from jumpstarter_proto.private_files import PrivateFileError, write_private
 from jumpstarter_proto.remote import Kind, Trust, split_endpoint
 from jumpstarter_proto.remote.enrolment import HOST_PREFIX, Membership, enrol, kind_of_code
@@ -78,7 +79,7 @@ def enrol_exporter(
     if board is not None:
         return _enrol_board(endpoint, board, Trust(fingerprint=fingerprint), code, replace=replace)
     with _host_code_hint() if config is None else nullcontext():
-        path = Path(os.path.realpath(os.path.expanduser(_place(config) if save is None else save)))
+        path = Path(os.path.realpath(user_path(_place(config) if save is None else save)))
     if path.is_symlink():
         raise ConfigError("this link leads to itself; remove it, or name another file", file=path)
     text = _read(path)

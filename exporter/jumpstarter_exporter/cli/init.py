@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
-from jumpstarter_proto.file_names import safe_name
+from jumpstarter_proto.file_names import safe_name, user_path
 from jumpstarter_proto.terminal import print_error_line, print_line, print_text
 
 from jumpstarter_exporter.boards.grouping import host_name
@@ -46,7 +46,7 @@ def write_configuration(output: str | None) -> int:
         raise NotWrittenError(
             f"`init` has no option {output}; a file of that name is ./{output}, and - prints the text"
         )
-    file = Path(os.path.expanduser(output or f"{host}.yaml"))
+    file = user_path(output or f"{host}.yaml")
     if output and output.endswith("/"):
         raise NotWrittenError(f"{output} names a folder; name a file: {file / 'board.yaml'}")
     name = host if output == "-" else host_name(file.stem)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
+from jumpstarter_proto.file_names import user_path
 from jumpstarter_proto.private_files import PrivateFileError
 from jumpstarter_proto.yaml_files import nearest
 
@@ -107,7 +107,7 @@ def locate_config(config: str | Path | None) -> Path:
     """
     if config is None:
         return find_config()
-    path = Path(os.path.expanduser(config))
+    path = user_path(config)
     if "/" not in str(config) and path.suffix == ".yaml" and not path.exists():
         return list_configs().get(path.stem, path)
     is_path = len(path.parts) > 1 or path.suffix in (".yaml", ".yml") or path.is_file()
