@@ -78,9 +78,10 @@ class ShellPrompt:
             environment["ZDOTDIR"] = str(self._folder)
             return [program, "-i"]
         if kind == "fish":
+            # By one `echo`: fish may show what a program in the prompt writes after what its own commands write later.
             setting = (
-                f'functions -c fish_prompt _old; function fish_prompt; cat "${VARIABLE}" 2>/dev/null; '
-                'echo -n " "; _old; end'
+                "functions -c fish_prompt _old; function fish_prompt; "
+                f'echo -n (cat "${VARIABLE}" 2>/dev/null)" "; _old; end'
             )
             return [program, "--init-command", f"{setting}\n{SCRIPTS['fish']}"]
         is_posix = kind in ("sh", "dash", "ash", "ksh", "mksh", "busybox")

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from jumpstarter_proto.addresses import AddressSyntaxError, split_host_port
-from jumpstarter_proto.file_names import safe_name, user_path
+from jumpstarter_proto.file_names import safe_name
 from jumpstarter_proto.private_runtime import is_private, temporary_runtime_folder
 
 from jumpstarter_client.errors import AddressError
@@ -106,7 +106,7 @@ def parse_host(text: str, environment: Mapping[str, str]) -> Unix | Tcp:
     """
     text = text.strip()
     if "/" in text and "://" not in text:
-        return Unix(str(user_path(text)), asked_for=True)
+        return Unix(os.path.expanduser(text), asked_for=True)  # ./a:80 stays so: a:80 would be a host
     try:
         host, port = split_host_port(text)
     except AddressSyntaxError as error:
