@@ -133,10 +133,8 @@ def test_the_status_says_how_many_exporters_and_leases_there_are(lab: Lab, syste
     lab.start_controller()
     lab.exporter("rpi4")
     lab.kill_controller()
-    listen = f"127.0.0.1:{lab.port}"
-    start(
-        lab, systemd, "jumpstarter-controller", "run", "--with-router", "--data", lab.data, "--listen", listen
-    )
+    listen = ("--listen", f"127.0.0.1:{lab.port}", "--router-listen", f"127.0.0.1:{lab.router_port}")
+    start(lab, systemd, "jumpstarter-controller", "run", "--with-router", "--data", lab.data, *listen)
     while "1 of 1 exporters online" not in systemd.recv(4096).decode():
         pass
 
