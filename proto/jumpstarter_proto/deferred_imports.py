@@ -1,8 +1,8 @@
 """Modules that libraries import when they are imported themselves, though a program seldom uses them.
 
-trio imports `ssl`, protobuf its pure Python implementation beside the compiled one: a command would wait for them, a
-daemon keep them, and use neither. Here they are loaded when one of their attributes is looked up first. The standard
-library's LazyLoader cannot do that: it loads a module with its second import.
+trio imports `ssl` and `idna`, protobuf its pure Python implementation beside the compiled one: a command would wait for
+them, a daemon keep them, and use none. Here they are loaded when one of their attributes is looked up first. The
+standard library's LazyLoader cannot do that: it loads a module with its second import.
 
 A program calls `defer_imports` before it imports anything else: `logging` alone imports `traceback`.
 """
@@ -12,7 +12,7 @@ from __future__ import annotations
 import sys
 import threading
 import typing
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any
@@ -26,6 +26,8 @@ DEFERRED_MODULES = frozenset(
         "google.protobuf.internal.python_message",
         "hashlib",
         "hmac",
+        "hpack.huffman_table",
+        "idna",
         "ipaddress",
         "locale",
         "msgspec.inspect",
@@ -40,7 +42,12 @@ DEFERRED_MODULES = frozenset(
         ),  # before, `inspect` derives a class from one of its
     }
 )
-"""Modules whose import has no side effects. None is a package, because its parts would be imported first."""
+"""Modules whose import has no side effects. A package's parts load it: `import package.part` has it first."""
+_FUNCTIONS = {"hpack.huffman_table": frozenset({"decode_huffman"})}
+"""What others import by name and seldom call: they get a function that loads the module with its first call.
+
+No peer of ours compresses headers so, and those of Jumpstarter 0.9 do.
+"""
 _ALSO_IN_TYPING = {"typing_extensions": frozenset({"NotRequired", "Required", "get_type_hints"})}
 """What msgspec takes from there is in `typing`, too, in every Python that we support: for that, nothing is loaded."""
 
@@ -55,6 +62,11 @@ class _DeferringFinder:
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
+        package = sys.modules.get(name.rpartition(".")[0])
+        if isinstance(package, _DeferredModule):
+            package.load()
+            if name in sys.modules:  # it imported this part itself
+                return _LoadedAlready(sys.modules[name]).spec
         if name not in DEFERRED_MODULES:
             return None
         spec = PathFinder.find_spec(name, path, target)
@@ -75,6 +87,21 @@ class _DeferringLoader:
         """It is executed by `_DeferredModule`."""
         assert isinstance(module, _DeferredModule)
         module.__dict__["__deferred__"] = _Deferred(self._loader)
+
+
+class _LoadedAlready:
+    """Takes the place of a module's loader while an import ends, which would execute the module once more."""
+
+    def __init__(self, module: ModuleType) -> None:
+        self._module, self._own = module, module.__spec__
+        loader: Any = self  # it has what imports ask a loader for
+        self.spec = module.__spec__ = ModuleSpec(module.__name__, loader)
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        return self._module
+
+    def exec_module(self, module: ModuleType) -> None:
+        module.__spec__ = self._own
 
 
 class _Deferred:
@@ -100,13 +127,27 @@ class _Deferred:
             module.__class__ = ModuleType
 
 
+def _later(deferred: _Deferred, module: ModuleType, name: str) -> Callable[..., Any]:
+    def call(*arguments: Any) -> Any:
+        deferred.load(module)
+        return module.__dict__[name](*arguments)
+
+    return call
+
+
 class _DeferredModule(ModuleType):
+    def load(self) -> None:
+        """Once; without a second effect."""
+        self.__dict__["__deferred__"].load(self)
+
     def __getattr__(self, name: str) -> Any:
         """Only for what is not there yet: what the import machinery sets and looks up loads nothing."""
         deferred = self.__dict__.get("__deferred__")
         if deferred is not None and name != "__path__":  # which import statements look for
             if name in _ALSO_IN_TYPING.get(self.__name__, ()):
                 return getattr(typing, name)
+            if name in _FUNCTIONS.get(self.__name__, ()):
+                return _later(deferred, self, name)
             deferred.load(self)
             if name in self.__dict__:
                 return self.__dict__[name]

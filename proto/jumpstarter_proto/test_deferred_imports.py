@@ -115,7 +115,52 @@ def test_every_module_can_be_used() -> None:
     assert output(program) == ["same"] * len(names)
 
 
-def test_no_package_is_deferred() -> None:
-    """`import package.part` would run the part before the package."""
-    specs = {name: importlib.util.find_spec(name) for name in DEFERRED_MODULES}
-    assert [name for name, spec in specs.items() if spec is None or spec.submodule_search_locations] == []
+def test_a_function_that_is_imported_by_name_loads_the_module_when_it_is_called() -> None:
+    program = """
+        import sys, hpack
+        table = sys.modules["hpack.huffman_table"]
+        plain = hpack.Encoder().encode([("a", "b")], huffman=False)
+        print(hpack.Decoder().decode(plain), type(table).__name__)
+        compressed = hpack.Encoder().encode([("custom", "www.example.com")], huffman=True)
+        print(hpack.Decoder().decode(compressed) == [("custom", "www.example.com")], type(table).__name__)
+        try:
+            hpack.Decoder().decode(b"\\x40\\x84\\xff\\xff\\xff\\xff\\x01a")
+        except hpack.HPACKDecodingError as error:
+            print(type(error).__name__)
+    """
+    assert output(program) == ["[('a',", "'b')]", "_DeferredModule", "True", "module", "HPACKDecodingError"]
+
+
+def test_a_part_of_a_package_has_its_package_first(tmp_path: Path) -> None:
+    folder = tmp_path / "slow"
+    folder.mkdir()
+    (folder / "__init__.py").write_text("print('package')\nfrom slow.part import value\n")
+    (folder / "part.py").write_text("print('part')\nfrom . import other\nvalue = other.value\n")
+    (folder / "other.py").write_text("print('other')\nvalue = 1\n")
+    (folder / "last.py").write_text("print('last')\n")
+    whole = ["package", "part", "other"]
+    program = "import slow, sys\nprint(type(slow).__name__)\nfrom slow import value\nprint(value)"
+    assert output(program, path=tmp_path) == ["_DeferredModule", *whole, "1"]
+    for name in ("part", "other", "last"):
+        program = f"""
+            import slow, slow.{name} as it, sys, importlib
+            assert it is sys.modules["slow.{name}"] is slow.{name}
+            assert it.__spec__.origin == it.__file__
+            importlib.import_module("slow.{name}")
+            print(type(slow).__name__, slow.value)
+        """
+        last = ["last"] if name == "last" else []
+        assert output(program, path=tmp_path) == [*whole, *last, "module", "1"]
+
+
+def test_names_that_are_not_ascii_are_looked_up_by_trio() -> None:
+    program = """
+        import trio, trio._socket, sys
+        print(trio._socket.encode_hostname("lab").decode(), type(sys.modules["idna"]).__name__)
+        print(trio._socket.encode_hostname("M\u00fcller.example").decode(), type(sys.modules["idna"]).__name__)
+    """
+    assert output(program) == ["lab", "_DeferredModule", "xn--mller-kva.example", "module"]
+
+
+def test_each_of_them_is_there() -> None:
+    assert [name for name in DEFERRED_MODULES if importlib.util.find_spec(name) is None] == []

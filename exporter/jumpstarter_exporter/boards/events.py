@@ -6,6 +6,8 @@ import enum
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+import msgspec
+
 __all__ = [
     "PHASE_TRANSITIONS",
     "ApplyChange",
@@ -88,85 +90,74 @@ class CallTarget(enum.Enum):
     """Any existing session; the call opens nothing."""
 
 
-@dataclass(frozen=True)
-class LocalRefusal:
+class LocalRefusal(msgspec.Struct, frozen=True):
     """Why a local call is refused: `code` for programs, `sentence` for people."""
 
     code: str
     sentence: str
 
 
-@dataclass(frozen=True)
-class BeginLease:
+class BeginLease(msgspec.Struct, frozen=True):
     """Close the local session, open the lease's session if necessary, and admit its users, after the hook if `hook`."""
 
     lease: ServedLease
     hook: bool = True
 
 
-@dataclass(frozen=True)
-class CleanUpLease:
+class CleanUpLease(msgspec.Struct, frozen=True):
     """Run the afterLease hook of a lease that was served before a restart."""
 
     lease: ServedLease
 
 
-@dataclass(frozen=True)
-class DelayLease:
+class DelayLease(msgspec.Struct, frozen=True):
     """Open the lease's session, and refuse its calls for that reason."""
 
     lease: ServedLease
     reason: str
 
 
-@dataclass(frozen=True)
-class CloseWaitingSession:
+class CloseWaitingSession(msgspec.Struct, frozen=True):
     """Close the session of a waiting lease that the controller has ended; nothing was prepared for it."""
 
     lease: ServedLease
 
 
-@dataclass(frozen=True)
-class DeclineLease:
+class DeclineLease(msgspec.Struct, frozen=True):
     """Tell the controller that the lease needs another board."""
 
     lease: ServedLease
     reason: str
 
 
-@dataclass(frozen=True)
-class ReturnLease:
+class ReturnLease(msgspec.Struct, frozen=True):
     """Close the session of a waiting lease, and tell the controller that the lease is over."""
 
     lease: ServedLease
     reason: str
 
 
-@dataclass(frozen=True)
-class EndLease:
+class EndLease(msgspec.Struct, frozen=True):
     """End a current lease whose time is over and that the controller has not renewed."""
 
     lease: ServedLease
     reason: str
 
 
-@dataclass(frozen=True)
-class NotifyLocalUsers:
+class NotifyLocalUsers(msgspec.Struct, frozen=True):
     """Notify local users."""
 
     text: str
 
 
-@dataclass(frozen=True)
-class CutConnection:
+class CutConnection(msgspec.Struct, frozen=True):
     """A connection was idle for too long: tell its user why, and close what it holds."""
 
     connection: object
     reason: str
 
 
-@dataclass(frozen=True)
-class ApplyChange:
+class ApplyChange(msgspec.Struct, frozen=True):
     """Apply the pending change, as nobody uses the board. Repeated until the reason is removed."""
 
 

@@ -13,8 +13,9 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+
+import msgspec
 
 from jumpstarter_exporter.devices.known import KnownDevice
 
@@ -34,8 +35,7 @@ MAX_NAME_LENGTH = 30
 """Of a host, and of a board in `boards.yaml`; both form an exporter's name, which has at most 63 characters."""
 
 
-@dataclass(frozen=True)
-class BoardRule:
+class BoardRule(msgspec.Struct, frozen=True):
     """What belongs to one board."""
 
     name: str
@@ -44,11 +44,10 @@ class BoardRule:
     """USB ports such as `1-1.4`, or `1-1.4.*` for all ports of a hub."""
     devices: tuple[str, ...] = ()
     """Names of devices or of groups, in the tree of discovered devices."""
-    labels: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = msgspec.field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class GroupingRules:
+class GroupingRules(msgspec.Struct, frozen=True):
     """The content of `boards.yaml`."""
 
     boards: tuple[BoardRule, ...] = ()
@@ -56,8 +55,7 @@ class GroupingRules:
     """Ports of hubs: everything below one of them that is on no board's port is a board."""
 
 
-@dataclass(frozen=True)
-class DiscoveredBoard:
+class DiscoveredBoard(msgspec.Struct, frozen=True):
     """A board of discovered devices, as it is registered."""
 
     name: str
@@ -67,8 +65,7 @@ class DiscoveredBoard:
     """Ordered by name; missing devices are included."""
 
 
-@dataclass(frozen=True)
-class Unassigned:
+class Unassigned(msgspec.Struct, frozen=True):
     """A device that belongs to no board."""
 
     device: KnownDevice

@@ -6,7 +6,8 @@ A field that is None could not be read, or the host has no such thing; a whole a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+import msgspec
 
 __all__ = [
     "Account",
@@ -35,15 +36,13 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True)
-class Unread:
+class Unread(msgspec.Struct, frozen=True):
     """An area that could not be read, with the reason."""
 
     why: str
 
 
-@dataclass(frozen=True)
-class PowerFacts:
+class PowerFacts(msgspec.Struct, frozen=True):
     """What firmware and kernel report about the supply."""
 
     model: str = ""
@@ -54,8 +53,7 @@ class PowerFacts:
     """The alarm of the kernel driver `rpi_volt`: under-voltage in about the last two seconds."""
 
 
-@dataclass(frozen=True)
-class TemperatureFacts:
+class TemperatureFacts(msgspec.Struct, frozen=True):
     """The processor's temperature, in degrees Celsius."""
 
     celsius: float | None = None
@@ -64,8 +62,7 @@ class TemperatureFacts:
     """The temperature at which the kernel switches the machine off."""
 
 
-@dataclass(frozen=True)
-class MountFacts:
+class MountFacts(msgspec.Struct, frozen=True):
     """A mounted file system that is writable."""
 
     target: str
@@ -77,8 +74,7 @@ class MountFacts:
     """Errors that ext4 has counted."""
 
 
-@dataclass(frozen=True)
-class FilesystemSpace:
+class FilesystemSpace(msgspec.Struct, frozen=True):
     """Space on a file system, in bytes and inodes."""
 
     target: str
@@ -92,8 +88,7 @@ class FilesystemSpace:
     free_inodes: int
 
 
-@dataclass(frozen=True)
-class DiskWear:
+class DiskWear(msgspec.Struct, frozen=True):
     """The wear of an eMMC (JEDEC 5.0)."""
 
     disk: str
@@ -103,8 +98,7 @@ class DiskWear:
     """pre_eol_info: 1 normal, 2 uses 80 % of the reserve, 3 uses 90 %; 0 is unknown."""
 
 
-@dataclass(frozen=True)
-class StorageFacts:
+class StorageFacts(msgspec.Struct, frozen=True):
     """The file systems of state, recordings and logs."""
 
     mounts: tuple[MountFacts, ...] = ()
@@ -112,8 +106,7 @@ class StorageFacts:
     wear: tuple[DiskWear, ...] = ()
 
 
-@dataclass(frozen=True)
-class MemoryFacts:
+class MemoryFacts(msgspec.Struct, frozen=True):
     """In bytes."""
 
     total: int
@@ -122,8 +115,7 @@ class MemoryFacts:
     """Programs that the kernel has killed since the boot for lack of memory."""
 
 
-@dataclass(frozen=True)
-class ClockFacts:
+class ClockFacts(msgspec.Struct, frozen=True):
     """The host's clock."""
 
     now: float
@@ -131,8 +123,7 @@ class ClockFacts:
     has_rtc: bool = False
 
 
-@dataclass(frozen=True)
-class Account:
+class Account(msgspec.Struct, frozen=True):
     """The user that the exporter runs as."""
 
     name: str
@@ -144,8 +135,7 @@ class Account:
     """It is the service's user, and not the caller."""
 
 
-@dataclass(frozen=True)
-class FileAccess:
+class FileAccess(msgspec.Struct, frozen=True):
     """The owner of a file or node."""
 
     place: str
@@ -159,8 +149,7 @@ class FileAccess:
         return f"it is {self.owner}:{self.group}, mode {self.mode:04o}"
 
 
-@dataclass(frozen=True)
-class DeviceAccess:
+class DeviceAccess(msgspec.Struct, frozen=True):
     """A node, and whether the account may read and write it."""
 
     node: FileAccess
@@ -169,8 +158,7 @@ class DeviceAccess:
     """The boards' devices that use it."""
 
 
-@dataclass(frozen=True)
-class UsbUnit:
+class UsbUnit(msgspec.Struct, frozen=True):
     """A USB device in sysfs."""
 
     name: str
@@ -185,12 +173,11 @@ class UsbUnit:
     """The path of its host controller below /sys/devices; for root hubs."""
 
 
-@dataclass(frozen=True)
-class UsbFacts:
+class UsbFacts(msgspec.Struct, frozen=True):
     """The host's USB."""
 
     units: tuple[UsbUnit, ...] = ()
-    over_currents: Mapping[str, int] = field(default_factory=dict)
+    over_currents: Mapping[str, int] = msgspec.field(default_factory=dict)
     """Over-current events of each port; ports without any are left out."""
     vl805: frozenset[str] = frozenset()
     """Controllers that are a VIA VL805, which has 32 device slots."""
@@ -198,8 +185,7 @@ class UsbFacts:
     """The total current of all ports, in mA; None if unknown."""
 
 
-@dataclass(frozen=True)
-class GpioFacts:
+class GpioFacts(msgspec.Struct, frozen=True):
     """GPIO outputs of boards."""
 
     outputs: tuple[str, ...] = ()
@@ -209,8 +195,7 @@ class GpioFacts:
     """Whether the kernel keeps an output when its process ends; None if unknown."""
 
 
-@dataclass(frozen=True)
-class ServiceUnit:
+class ServiceUnit(msgspec.Struct, frozen=True):
     """The output of `systemctl show` for a unit."""
 
     name: str
@@ -225,8 +210,7 @@ class ServiceUnit:
     supplementary_groups: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class UdevFacts:
+class UdevFacts(msgspec.Struct, frozen=True):
     """Our files for udev, by name: `same`, `other` (another version's) or `missing`."""
 
     files: Mapping[str, str]
@@ -235,15 +219,13 @@ class UdevFacts:
     is_running: bool = True
 
 
-@dataclass(frozen=True)
-class ProgramFacts:
+class ProgramFacts(msgspec.Struct, frozen=True):
     """Programs that open serial ports of other programs."""
 
     running: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class IdentityFacts:
+class IdentityFacts(msgspec.Struct, frozen=True):
     """The identity of a board, or of the host, at a controller."""
 
     who: str
@@ -254,42 +236,38 @@ class IdentityFacts:
     """Why it cannot be used."""
 
 
-@dataclass(frozen=True)
-class ConfigurationFacts:
+class ConfigurationFacts(msgspec.Struct, frozen=True):
     """The exporter's configuration files."""
 
     boards: int = 0
-    problems: Mapping[str, str] = field(default_factory=dict)
+    problems: Mapping[str, str] = msgspec.field(default_factory=dict)
     """Errors, by file or folder."""
-    unseen: Mapping[str, str] = field(default_factory=dict)
+    unseen: Mapping[str, str] = msgspec.field(default_factory=dict)
     """Paths that this user may not read, which is not an error."""
     files: tuple[str, ...] = ()
     """Of the boards."""
     identities: tuple[IdentityFacts, ...] = ()
 
 
-@dataclass(frozen=True)
-class ControllerFacts:
+class ControllerFacts(msgspec.Struct, frozen=True):
     """Whether a controller can be reached."""
 
     endpoint: str
     problem: str = ""
 
 
-@dataclass(frozen=True)
-class ExporterFacts:
+class ExporterFacts(msgspec.Struct, frozen=True):
     """The running exporter of this host."""
 
     is_running: bool
     boards: int = 0
-    problems: Mapping[str, str] = field(default_factory=dict)
+    problems: Mapping[str, str] = msgspec.field(default_factory=dict)
     """By board: why it is not served."""
     why: str = ""
     """Why that is unknown."""
 
 
-@dataclass(frozen=True)
-class HostFacts:
+class HostFacts(msgspec.Struct, frozen=True):
     """All facts. An area that was not read is None."""
 
     power: PowerFacts | Unread | None = None

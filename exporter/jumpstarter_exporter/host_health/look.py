@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import trio
 from jumpstarter_proto.errors import JumpstarterError
+from msgspec.structs import replace
 
 from jumpstarter_exporter.host_health import read_hardware, read_system
 from jumpstarter_exporter.host_health.alarm import until_undervoltage

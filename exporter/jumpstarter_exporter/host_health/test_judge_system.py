@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from jumpstarter_exporter.host_health import AREAS, HostFacts, Severity, Unread, area_of, judge, measure
 from jumpstarter_exporter.host_health.facts import (

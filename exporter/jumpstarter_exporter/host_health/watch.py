@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import trio
+from msgspec.structs import replace
 
 from jumpstarter_exporter.devices.inventory import Inventory
 from jumpstarter_exporter.host_health.device_nodes import holds_gpio_output, host_nodes_of

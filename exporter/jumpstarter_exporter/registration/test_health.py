@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
+import msgspec
 import pytest
 import trio
 import trio.testing
@@ -208,7 +209,7 @@ async def test_a_finding_is_told_with_all_that_is_said_of_it(
 async def test_long_findings_are_cut(lab: Lab, autojump_clock: trio.testing.MockClock) -> None:
     ours = Ours()
     told = Told(lab, ours)
-    told.host.power = replace(told.host.power, flags=1)
+    told.host.power = msgspec.structs.replace(told.host.power, flags=1)
     watch = told.reporter._watch
     async with trio.open_nursery() as nursery:
         with running(told, nursery):

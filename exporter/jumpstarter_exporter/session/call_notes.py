@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import msgspec
 import trio
 from jumpstarter_proto.rpc import StatusCode, status_of
 
@@ -15,8 +16,7 @@ from jumpstarter_exporter.session.node import SessionNode
 __all__ = ["CallNote", "CallOrigin", "TransferCount", "noted", "noted_reset"]
 
 
-@dataclass(frozen=True)
-class CallOrigin:
+class CallOrigin(msgspec.Struct, frozen=True):
     """The caller, if it is not the client of a lease."""
 
     user: str = ""
@@ -24,8 +24,7 @@ class CallOrigin:
     is_hook: bool = False
 
 
-@dataclass(frozen=True)
-class CallNote:
+class CallNote(msgspec.Struct, frozen=True):
     """A call that may have changed something."""
 
     device: str

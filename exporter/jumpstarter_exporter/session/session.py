@@ -10,7 +10,6 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, ExitStack, contextmanager, suppress
-from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 from uuid import UUID, uuid4
@@ -27,6 +26,7 @@ from jumpstarter_proto.rpc import (
 )
 from jumpstarter_proto.rpc import serve_connection as serve_rpc
 from jumpstarter_proto.v1 import jumpstarter_pb2
+from msgspec.structs import replace
 
 from jumpstarter_exporter.devices.cores import managed_cores
 from jumpstarter_exporter.devices.inventory import BoardDevices
