@@ -116,8 +116,9 @@ def _stage(
         roots.enter(root, [STRIP[architecture.name], "--strip-unneeded", *names])
     installed = f"{package.folder}/lib"
     shutil.copyfile(bytecode.__file__, root / "build" / "bytecode.py")
-    command = [release.interpreter, "-S", "/build/bytecode.py", f"/{folder.relative_to(root)}{installed}"]
-    roots.enter(root, [*command, installed, *package.sources], PYTHONHASHSEED="0")
+    program = [release.interpreter, "-S", "-X", "no_debug_ranges", "/build/bytecode.py"]
+    command = [*program, f"/{folder.relative_to(root)}{installed}", installed, *package.sources]
+    roots.enter(root, command, PYTHONHASHSEED="0")
     return folder, chosen
 
 
