@@ -76,7 +76,7 @@ class PySerialClient(DriverClient):
         """
         with raw_terminal():
             ended = self.portal.call(self._console, last)
-        _say(ended)
+        say(ended)
 
     @twin_iter
     async def history(
@@ -208,7 +208,7 @@ class PySerialClient(DriverClient):
         except BrokenPipeError:
             return  # in a program of a user's; in one of ours it is a StandardOutputError
         except KeyboardInterrupt:
-            _say("")  # the documented way to end
+            print_error_line("")  # the documented way to end
 
     @asynccontextmanager
     async def attach_async(self) -> AsyncIterator[RouterStream]:
@@ -396,7 +396,7 @@ class PySerialClient(DriverClient):
 
     async def _pipe_until_end(self, target: int, with_input: bool) -> None:
         async with self.stream_async("connect") as stream, trio.open_nursery() as nursery:
-            _say("Ctrl-C ends.")
+            print_error_line("Ctrl-C ends.")
             if with_input:
                 nursery.start_soon(_forward_stdin, stream)
             while data := await stream.receive_some():
@@ -438,7 +438,3 @@ def _broken() -> Iterator[None]:
         raise DriverError(
             f"the console broke off: {error.__cause__ or error}; connect again", code=StatusCode.UNAVAILABLE
         ) from error
-
-
-def _say(text: str) -> None:
-    print_error_line(text)
