@@ -7,7 +7,7 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["ElfError", "SharedObject", "read", "shared_objects", "system_depends"]
+__all__ = ["ElfError", "SharedObject", "read", "shared_objects", "system_depends", "unused"]
 
 _SECTION_DYNAMIC = 6
 _SECTION_VERSION_NEEDS = 0x6FFFFFFE
@@ -42,6 +42,12 @@ def read(path: Path) -> SharedObject:
         return _parse(data)
     except (struct.error, IndexError, ValueError) as error:
         raise ElfError(f"{path} is not an ELF file that can be read: {error}") from error
+
+
+def unused(item: SharedObject) -> list[str]:
+    """The libraries of `OTHERS` that a file loads and takes nothing from: all symbols of these have versions."""
+    used = {library for library, _version in item.versions}
+    return [library for library in item.needed if library in OTHERS and library not in used]
 
 
 def system_depends(objects: list[SharedObject], bundled: frozenset[str] = frozenset()) -> list[str]:

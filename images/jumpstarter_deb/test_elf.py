@@ -36,3 +36,10 @@ def test_packages_are_named_for_what_is_needed() -> None:
     assert elf.system_depends([old, new], frozenset({"libown.so"})) == ["libc6 (>= 2.34)", "libstdc++6"]
     with pytest.raises(elf.ElfError, match=r"libown\.so"):
         elf.system_depends([new])
+
+
+def test_a_library_that_is_loaded_for_nothing_is_found() -> None:
+    cpp = "libstdc++.so.6"
+    libraries, of_c = ("libc.so.6", "libm.so.6", cpp, "libown.so"), ("libc.so.6", "GLIBC_2.34")
+    assert elf.unused(elf.SharedObject(62, libraries, frozenset({of_c}))) == [cpp]
+    assert elf.unused(elf.SharedObject(62, libraries, frozenset({of_c, (cpp, "GLIBCXX_3.4")}))) == []

@@ -37,6 +37,7 @@ DEFERRED_MODULES = frozenset(
         "tokenize",
         "traceback",
         "typing_extensions",
+        "urllib.parse",
         *(
             ["ast"] if sys.version_info >= (3, 13) else []
         ),  # before, `inspect` derives a class from one of its
