@@ -86,6 +86,14 @@ def test_time_is_added_or_said_as_a_whole(lab: Lab, ann: Path) -> None:
     assert 7100 < lab.leases(ann)[name]["remaining"] <= 7200
     lab.ok("update", "lease", name, "--duration", "3h", "--client", ann)
     assert lab.leases(ann)[name]["duration"] == 10800
+    code, sentence = lab.refused("lease", "extend", name, "--duration", "10m", "--client", ann)
+    assert (code, f"for more time: jumpstarter lease extend {name[-8:]} 10m; " in sentence) == (2, True), (
+        sentence
+    )
+    code, sentence = lab.refused("lease", "extend", "10m", "--duration", "5m", "--client", ann)
+    assert (code, "use one of them" in sentence) == (2, True), sentence
+    lab.ok("lease", "extend", name, "--duration", "4h", "--client", ann)
+    assert lab.leases(ann)[name]["duration"] == 14400
     code, sentence = lab.refused("lease", "extend", "12345678", "--client", ann)
     assert (code, "lease extend 12345678 30m" in sentence) == (2, True), sentence
     code, sentence = lab.refused("lease", "extend", name, "--client", ann)

@@ -59,16 +59,24 @@ def _extend(parsed: Arguments, options: GlobalOptions) -> ExitCode:
         by = parsed.words.pop() if parsed.words else ""
         if not by or (not parsed.words and not _is_duration(by)):
             raise UsageError(f"no time given; for example `jumpstarter lease extend {by or 'NAME'} 30m`")
-    name = lease_name(parsed, options)
-    require_no_words(parsed, "extend")
+    elif parsed.words and _is_duration(parsed.words[-1]):
+        by = by or parsed.words[-1]
     if total and by:
         raise UsageError("--total sets the whole duration, a time alone is added; use one of them")
+    name = lease_name(parsed, options)
+    require_no_words(parsed, "extend")
 
     time = math.ceil(parse_duration(total or by or ""))
     controller = controller_of(options)
 
     async def extend(calls: ControllerCalls) -> pb.Lease:
         before = await named_lease(calls, controller, name)
+        if time < before.duration.seconds and total and not parsed.one("--total"):
+            of = short_form(short_name(before.name))
+            raise UsageError(
+                f"--duration is the whole duration, and {total} would shorten the lease; "
+                f"for more time: jumpstarter lease extend {of} {total}; to shorten it: --total {total}"
+            )
         changes = client_pb2.Lease()
         changes.duration.FromSeconds(time if total else time + before.duration.seconds)
         return await calls.update_lease(short_name(before.name), changes)
