@@ -37,10 +37,8 @@ DEFERRED_MODULES = frozenset(
         "tokenize",
         "traceback",
         "typing_extensions",
-        "urllib.parse",
-        *(
-            ["ast"] if sys.version_info >= (3, 13) else []
-        ),  # before, `inspect` derives a class from one of its
+        # Before, `inspect` derives a class from one of the first, and `pathlib` takes functions of the second.
+        *(["ast", "urllib.parse"] if sys.version_info >= (3, 13) else []),
     }
 )
 """Modules whose import has no side effects. A package's parts load it: `import package.part` has it first."""

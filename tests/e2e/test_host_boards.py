@@ -56,6 +56,22 @@ def host(tmp_path: Path) -> Iterator[Host]:
         yield host
 
 
+def test_who_has_leased_boards_is_told_how_these_are_meant(host: Host) -> None:
+    token = host.home / "token"
+    token.write_text("secret")
+    command = ("jumpstarter", "config", "client", "create", "ann", "-e", "lab:1", "--token-file", str(token))
+    code, _said, why = host.run(*command)
+    assert code == 0, why
+    words = "; a board that you have leased: --lease NAME, see jumpstarter lease list"
+    assert words not in host.run("jumpstarter", "power", "on")[2]
+    record = host.home / ".local" / "state" / "jumpstarter" / "leases"
+    record.parent.mkdir(parents=True, exist_ok=True)
+    record.write_text("lab:1 default/ann mine\n")
+    code, _said, why = host.run("jumpstarter", "power", "on")
+    assert (code, words in why) == (2, True), why
+    assert host.run("jumpstarter", "power", "on", "rpi4")[0] == 0
+
+
 def test_without_a_choice_the_devices_of_all_boards_are_named(host: Host) -> None:
     for where in (str(host.socket), host.address):
         code, said, why = host.run("jumpstarter", "power", "on", host=where)

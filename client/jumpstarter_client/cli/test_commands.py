@@ -257,6 +257,14 @@ def test_j_answers_a_wrong_word_with_the_right_ones(
     assert "did you mean" in done.err
 
 
+def test_j_says_where_a_device_is_that_is_named_without_its_board(
+    command: Command, lab: FakeExporter
+) -> None:
+    done = command("j", "power", "on")
+    assert done.code == ExitCode.USAGE
+    assert "j has no 'power'; did you mean `j rpi4 power`?" in done.err
+
+
 def test_j_works_inside_of_a_shell_only(command: Command) -> None:
     done = command("j", "power", "on")
     assert done.code == ExitCode.USAGE

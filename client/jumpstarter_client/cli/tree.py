@@ -17,6 +17,7 @@ from jumpstarter_client.verb import Verb, verbs
 __all__ = ["run_tree"]
 
 MAX_NAME = 60
+MAX_MEANT = 3
 MAX_DESCRIPTION = 2000
 """Characters of a description; it comes from the exporter."""
 
@@ -62,7 +63,9 @@ def _run_below(node: Node, arguments: list[str], title: str, options: GlobalOpti
     if reason := getattr(node.client, "stub_reason", None):
         raise JumpstarterError(f"{node.path} cannot be used: {reason}")
     if word not in known:
-        raise UsageError(f"{title} has no {word!r}{nearest(word, [*node.children, *known])}")
+        raise UsageError(
+            f"{title} has no {word!r}{_meant(node, word) or nearest(word, [*node.children, *known])}"
+        )
     if any(w in ("-h", "--help") for w in words):
         from jumpstarter_client.cli.parser import print_help  # noqa: PLC0415
 
@@ -70,6 +73,13 @@ def _run_below(node: Node, arguments: list[str], title: str, options: GlobalOpti
         return ExitCode.OK
     call_verb(node.client, known[word], words, f"{title} {word}", options)
     return ExitCode.OK
+
+
+def _meant(node: Node, word: str) -> str:
+    """Where the word is a device below another one, as `j power on` is typed for a board with one switch."""
+    found = [one for one in node.walk() if one is not node and word in (one.name, one.interface)]
+    paths = [f"`j {shown(one.path.replace('.', ' '))}`" for one in found[:MAX_MEANT]]
+    return f"; did you mean {' or '.join(paths)}?" if paths else ""
 
 
 def _whole_command(node: Node) -> Verb | None:

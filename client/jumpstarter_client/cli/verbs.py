@@ -7,6 +7,7 @@ runs without an argument parser, because loading one takes longer than the call.
 from __future__ import annotations
 
 import inspect
+import os
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -78,10 +79,24 @@ def run_verb(interface: str, arguments: list[str], options: GlobalOptions) -> Ex
             raise
         from jumpstarter_client.devices.board_selection import choose_board  # noqa: PLC0415 - only a host of several
 
-        board, rest = choose_board(boards, interface, rest, _takes_arguments(verb))
+        try:
+            board, rest = choose_board(boards, interface, rest, _takes_arguments(verb))
+        except UsageError as ambiguous:
+            raise UsageError(f"{ambiguous}{_of_a_lease()}") from None
         with connect(options.host, board=board.name) as root:
             _run_on(root.node, interface, word, rest, verb=verb, options=options)
     return ExitCode.OK
+
+
+def _of_a_lease() -> str:
+    from jumpstarter_client.identity.client_config import ClientConfigError, load  # noqa: PLC0415
+    from jumpstarter_client.lease.own_leases import has_recorded  # noqa: PLC0415 - only for this message
+
+    try:
+        leases = has_recorded(load(None, os.environ))
+    except ClientConfigError:
+        leases = False
+    return "; a board that you have leased: --lease NAME, see jumpstarter lease list" if leases else ""
 
 
 def _run_on(

@@ -42,6 +42,7 @@ __all__ = [
     "SeveralLeasesError",
     "find_lease",
     "has_ended",
+    "has_recorded",
     "only_lease",
     "record_created",
     "releasable_lease",
@@ -220,6 +221,11 @@ def record_created(config: ClientConfig, name: str, environment: Mapping[str, st
             write_private(path, "".join(f"{line}\n" for line in lines).encode())
     except (OSError, PrivateFileError) as error:
         _log.info("lease %s is not recorded: %s", name, error)
+
+
+def has_recorded(config: ClientConfig) -> bool:
+    """Whether `lease create` has made leases here for this client. They may have ended."""
+    return bool(_recorded(config, os.environ))
 
 
 @contextmanager
