@@ -46,6 +46,7 @@ from jumpstarter_client.connections.endpoint import (
     passphrase_metadata,
     selected_board,
 )
+from jumpstarter_client.connections.refusals import TLS_ADVICE, Refusals
 from jumpstarter_client.errors import ConnectError
 from jumpstarter_client.lease.request import LeaseRequest
 from jumpstarter_client.node import Allowed
@@ -204,12 +205,7 @@ async def _open_local(
                         raise
                     _log.debug("no daemon: %s", error)
             case Tcp():
-                scheme = "http" if candidate.insecure else "https"
-                connect = partial(_connect_tcp, candidate, timeout)
-                options = KEEPALIVE
-                return await _open_reconnecting(
-                    stack, connect, str(candidate), scheme, board=board, options=options
-                ), False
+                return await _open_tcp(stack, candidate, timeout, board), False
             case BuiltIn():
                 return await _open_built_in_channel(stack, board, timeout), False
     raise ConnectError(_NOTHING_NAMED)
@@ -247,13 +243,27 @@ async def _open_tree(
 async def _open_socket(
     stack: AsyncExitStack, target: Unix, timeout: float, board: str | None
 ) -> ReconnectingChannel:
+    connect = partial(_connect_unix, target, timeout)
+    return await _open_reconnecting(stack, target, connect, "localhost", "http", board=board)
+
+
+async def _open_tcp(
+    stack: AsyncExitStack, target: Tcp, timeout: float, board: str | None
+) -> ReconnectingChannel:
     return await _open_reconnecting(
-        stack, partial(_connect_unix, target, timeout), "localhost", "http", board=board
+        stack,
+        target,
+        partial(_connect_tcp, target, timeout),
+        str(target),
+        "http" if target.insecure else "https",
+        board=board,
+        options=KEEPALIVE,
     )
 
 
 async def _open_reconnecting(
     stack: AsyncExitStack,
+    target: Tcp | Unix,
     connect: Callable[[], Awaitable[trio.abc.Stream]],
     authority: str,
     scheme: str,
@@ -264,7 +274,8 @@ async def _open_reconnecting(
     """Open a connected channel that reconnects after a restart of the exporter."""
     ready = [await connect()]
     stack.push_async_callback(trio.aclose_forcefully, ready[0])
-    metadata = passphrase_metadata(os.environ) + override_metadata(os.environ) + board_metadata(board)
+    passphrase = passphrase_metadata(os.environ)
+    metadata = passphrase + override_metadata(os.environ) + board_metadata(board)
 
     @asynccontextmanager
     async def dial() -> AsyncIterator[Channel]:
@@ -274,7 +285,8 @@ async def _open_reconnecting(
         ) as channel:
             yield channel
 
-    return await stack.enter_async_context(open_reconnecting(dial))
+    refusals = Refusals(target, has_passphrase=bool(passphrase))
+    return await stack.enter_async_context(open_reconnecting(dial, explain=refusals.explain))
 
 
 async def _connect_unix(target: Unix, timeout: float) -> trio.abc.Stream:
@@ -287,7 +299,9 @@ async def _connect_tcp(target: Tcp, timeout: float) -> trio.abc.Stream:
         from jumpstarter_proto.rpc import client_ssl_context  # noqa: PLC0415 - only who needs TLS pays for it, connect_tcp, connect_unix
 
         context = client_ssl_context()
-    return await connect_tcp(target.host, target.port, ssl_context=context, timeout=timeout)
+    return await connect_tcp(
+        target.host, target.port, ssl_context=context, advice=TLS_ADVICE, timeout=timeout
+    )
 
 
 async def _open_built_in_channel(stack: AsyncExitStack, config: str | Path | None, timeout: float) -> Caller:

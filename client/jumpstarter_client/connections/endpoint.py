@@ -48,11 +48,11 @@ class Unix:
 
 @dataclass(frozen=True)
 class Tcp:
-    """A TCP address, with TLS unless `insecure`."""
+    """A TCP address, with TLS unless `insecure`, the variable that leaves it out."""
 
     host: str
     port: int
-    insecure: bool
+    insecure: str
 
     def __str__(self) -> str:
         return f"{self.host}:{self.port}"
@@ -113,9 +113,8 @@ def parse_host(text: str, environment: Mapping[str, str]) -> Unix | Tcp:
         if os.path.exists(text):
             return Unix(text, asked_for=True)
         raise AddressError(f"the exporter: {error}, or a socket's path such as /run/x.sock") from None
-    insecure = any(
-        environment.get(name) == "1" for name in ("JMP_GRPC_INSECURE", "JUMPSTARTER_GRPC_INSECURE")
-    )
+    variables = ("JMP_GRPC_INSECURE", "JUMPSTARTER_GRPC_INSECURE")
+    insecure = " and ".join(name for name in variables if environment.get(name) == "1")
     return Tcp(host, port, insecure)
 
 

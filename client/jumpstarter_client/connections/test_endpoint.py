@@ -75,10 +75,10 @@ def test_the_place_of_a_daemon_can_be_set() -> None:
     ("text", "expected"),
     [
         ("/tmp/socket", Unix("/tmp/socket", asked_for=True)),
-        ("lab:8443", Tcp("lab", 8443, insecure=False)),
-        ("[::1]:1", Tcp("::1", 1, insecure=False)),
-        (" lab:1 ", Tcp("lab", 1, insecure=False)),
-        ("lab:1\n", Tcp("lab", 1, insecure=False)),
+        ("lab:8443", Tcp("lab", 8443, insecure="")),
+        ("[::1]:1", Tcp("::1", 1, insecure="")),
+        (" lab:1 ", Tcp("lab", 1, insecure="")),
+        ("lab:1\n", Tcp("lab", 1, insecure="")),
         ("./odd:80", Unix("./odd:80", asked_for=True)),
     ],
 )
@@ -122,8 +122,8 @@ def test_a_socket_of_this_folder_needs_no_slash(tmp_path: Path, monkeypatch: pyt
 
 @pytest.mark.parametrize("name", ["JMP_GRPC_INSECURE", "JUMPSTARTER_GRPC_INSECURE"])
 def test_tls_is_left_out_only_when_asked_for(name: str) -> None:
-    assert parse_host("lab:1", {name: "1"}) == Tcp("lab", 1, insecure=True)
-    assert parse_host("lab:1", {name: "0"}) == Tcp("lab", 1, insecure=False)
+    assert parse_host("lab:1", {name: "1"}) == Tcp("lab", 1, insecure=name)
+    assert parse_host("lab:1", {name: "0"}) == Tcp("lab", 1, insecure="")
 
 
 def test_passphrase_goes_with_every_call_when_it_is_set() -> None:

@@ -14,7 +14,16 @@ from typing import TypeAlias, TypeVar
 import trio
 from jumpstarter_proto.errors import JumpstarterError
 from jumpstarter_proto.notifications import Broadcast
-from jumpstarter_proto.rpc import Channel, ClientCall, Message, Metadata, Method, RpcError, StatusCode
+from jumpstarter_proto.rpc import (
+    Channel,
+    ClientCall,
+    Message,
+    Metadata,
+    Method,
+    NotGrpcError,
+    RpcError,
+    StatusCode,
+)
 from jumpstarter_proto.tasks import collapsed
 
 from jumpstarter_client.transport.connection_state import ConnectionState, ConnectionStateMachine, FinalError
@@ -34,7 +43,7 @@ _log = logging.getLogger(__name__)
 
 
 class ConnectionLostError(RpcError):
-    """The connection was lost during this call. The exporter may or may not have executed the call."""
+    """The connection was lost during this call. Unless the message says more, the exporter may have executed it."""
 
 
 class _UnusableConnectionError(RpcError):
@@ -43,16 +52,20 @@ class _UnusableConnectionError(RpcError):
 
 @asynccontextmanager
 async def open_reconnecting(
-    dial: Dial, *, retry_seconds: float = RETRY_SECONDS
+    dial: Dial,
+    *,
+    retry_seconds: float = RETRY_SECONDS,
+    explain: Callable[[RpcError], Awaitable[RpcError]] | None = None,
 ) -> AsyncIterator[ReconnectingChannel]:
     """Yield a channel that connects for its first call, and again for the first call after a lost connection.
 
     If a connection is lost before a call could use it, the channel tries again for `retry_seconds`. Leaving the block
-    shuts the channel down.
+    shuts the channel down. `explain` may replace the error of a call by one that says more to a user. It also gets the
+    `NotGrpcError` of a channel that never reached a gRPC server.
     """
     with collapsed():
         async with trio.open_nursery() as nursery:
-            channel = ReconnectingChannel(dial, nursery, retry_seconds)
+            channel = ReconnectingChannel(dial, nursery, retry_seconds, explain)
             try:
                 yield channel
             finally:
@@ -63,12 +76,21 @@ async def open_reconnecting(
 class ReconnectingChannel:
     """Has the methods of `Channel` that stubs and driver clients use. Any number of tasks may use it concurrently."""
 
-    def __init__(self, dial: Dial, nursery: trio.Nursery, retry_seconds: float) -> None:
+    def __init__(
+        self,
+        dial: Dial,
+        nursery: trio.Nursery,
+        retry_seconds: float,
+        explain: Callable[[RpcError], Awaitable[RpcError]] | None = None,
+    ) -> None:
         self.resync: Callable[[Channel], Awaitable[None]] | None = None
         """Called with each new connection except the first, before any call uses it. An error fails the attempt."""
         self._dial = dial
         self._nursery = nursery
         self._patience = retry_seconds
+        self._explain = explain
+        self._has_worked = False
+        """A connection has ended otherwise than without an answer of a gRPC server."""
         self._machine = ConnectionStateMachine()
         self._channel: Channel | None = None
         self._disconnect_scope = trio.CancelScope()
@@ -147,7 +169,7 @@ class ReconnectingChannel:
     async def _connect(self) -> None:
         """Make one connection and keep it until it is lost."""
         before = self._machine.reason
-        again = before is not None and self._machine.connections > 0
+        again = before is not None and self._has_worked
         if before is not None and again:
             _log.warning("lost the connection to the board (%s); reconnecting", _cause(before))
         deadline = trio.current_time() + self._patience
@@ -177,6 +199,7 @@ class ReconnectingChannel:
                         _log.warning("reconnected to the board")
                     self._changed.notify()
                     reason = await channel.wait_closed()
+                    self._has_worked = self._has_worked or not isinstance(reason, NotGrpcError)
                 if scope.cancelled_caught:
                     reason = RpcError(StatusCode.UNAVAILABLE, "the exporter does not answer")
         except JumpstarterError as error:
@@ -194,13 +217,17 @@ class ReconnectingChannel:
             while self._channel is channel:
                 await self._changed.wait()
 
-    def _lost(self, channel: Channel, name: str, error: RpcError) -> RpcError | None:
-        """Return the error to raise if the call failed only because its connection was lost or shut down."""
+    async def _failure(self, channel: Channel, name: str, error: RpcError) -> RpcError:
+        """Return the error to raise: another one if the call failed only because its connection was lost."""
         lost = channel.lost
         if lost is None or (error.code, error.details) != (lost.code, lost.details):
-            return None
+            return error if self._explain is None else await self._explain(error)
         if self.shutdown_reason is not None:
             return _copy_of(self.shutdown_reason)
+        if isinstance(lost, NotGrpcError):
+            if self._explain is not None and not self._has_worked:
+                return await self._explain(lost)
+            return ConnectionLostError(lost.code, f"the exporter does not answer ({_cause(lost)}); try again")
         return ConnectionLostError(
             StatusCode.UNAVAILABLE,
             f"lost the connection to the board during {name} ({_cause(error)}); the call may or may not have been "
@@ -220,7 +247,7 @@ class ReconnectingChannel:
         try:
             return await channel.unary(method, request, timeout=timeout, metadata=metadata)
         except RpcError as error:
-            raise self._lost(channel, method.name, error) or error from error.__cause__
+            raise await self._failure(channel, method.name, error) from error.__cause__
 
     @asynccontextmanager
     async def server_stream(
@@ -232,7 +259,7 @@ class ReconnectingChannel:
             async with channel.server_stream(method, request, timeout=timeout, metadata=metadata) as call:
                 yield call
         except RpcError as error:
-            raise self._lost(channel, method.name, error) or error from error.__cause__
+            raise await self._failure(channel, method.name, error) from error.__cause__
 
     @asynccontextmanager
     async def stream(
@@ -244,7 +271,7 @@ class ReconnectingChannel:
             async with channel.stream(method, timeout=timeout, metadata=metadata) as call:
                 yield call
         except RpcError as error:
-            raise self._lost(channel, method.name, error) or error from error.__cause__
+            raise await self._failure(channel, method.name, error) from error.__cause__
 
 
 async def _resynced(channel: Channel, renew: Callable[[Channel], Awaitable[None]]) -> None:

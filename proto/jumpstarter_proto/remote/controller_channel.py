@@ -11,13 +11,18 @@ import trio
 from jumpstarter_proto.byte_streams.router_stream import RouterStream
 from jumpstarter_proto.remote.grpc_options import KEEPALIVE
 from jumpstarter_proto.remote.identity import Identity
-from jumpstarter_proto.remote.trust import Trust, split_endpoint
-from jumpstarter_proto.rpc import Channel, Metadata, Options, connect_tcp, open_channel
+from jumpstarter_proto.remote.trust import PLAIN_CONTROLLER, Trust, split_endpoint
+from jumpstarter_proto.rpc import Channel, Metadata, Options, TlsAdvice, connect_tcp, open_channel
 from jumpstarter_proto.v1 import router_grpc
 
 __all__ = ["CONNECT_SECONDS", "open_controller", "open_router", "open_router_stream"]
 
 CONNECT_SECONDS = 10.0
+_CONTROLLER = (
+    "if it has a new one, compare its fingerprint with what the controller prints at its start, and log in or enrol "
+    "again with --tls-fingerprint"
+)
+_ROUTER = "the lab's administrator has to give the router a certificate that clients and exporters trust"
 TUNNEL_WINDOW_BYTES = 4 * 1024 * 1024
 """What a router may send to us before we have read it. The connection inside reads at once, and has bounds of its own;
 less would cost more frames to give it back, and throughput where the way is long."""
@@ -38,6 +43,7 @@ async def _channel(
         host,
         port,
         ssl_context=context,
+        advice=TlsAdvice(_ROUTER if to_router else _CONTROLLER, PLAIN_CONTROLLER),
         check_certificate=check,
         timeout=max(0.0, round(deadline - trio.current_time(), 1)),
     )

@@ -76,13 +76,14 @@ def explained(endpoint: str, trust: Trust) -> Iterator[None]:
     try:
         yield
     except UntrustedError as error:
-        if trust.fingerprint:
+        if trust.fingerprint or not error.reason:
             raise
         raise UntrustedError(
             error.code,
-            f"the certificate of {endpoint} is not issued by a CA that this system trusts; if the controller made its "
-            "own, add --tls-fingerprint with what it printed at its start (`jumpstarter-controller admin pair` also "
-            "shows it)",
+            f"the certificate of {endpoint} is not trusted ({error.reason}); if the controller made its own, "
+            "add --tls-fingerprint with what it printed at its start (`jumpstarter-controller admin pair` also shows "
+            "it)",
+            reason=error.reason,
         ) from None
 
 

@@ -17,7 +17,14 @@ import trio
 
 from jumpstarter_proto.addresses import CONTROLLER_PORT, AddressSyntaxError, split_host_port
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
-from jumpstarter_proto.rpc import RpcError, StatusCode, UntrustedError, cause_of, client_ssl_context
+from jumpstarter_proto.rpc import (
+    RpcError,
+    StatusCode,
+    UntrustedError,
+    cause_of,
+    client_ssl_context,
+    no_tls_error,
+)
 
 if TYPE_CHECKING:
     import ssl
@@ -25,6 +32,8 @@ if TYPE_CHECKING:
 __all__ = ["EndpointError", "Trust", "fetch_certificate", "fingerprint_of", "split_endpoint"]
 
 
+PLAIN_CONTROLLER = "is it the port of the controller? Controllers and routers have TLS"
+"""The next step where a controller is expected, and no TLS is spoken."""
 _NO_CHECK_TIME = 0x200000
 """X509_V_FLAG_NO_CHECK_TIME of OpenSSL, which Python's `ssl` has no name for."""
 _OWN = ((("commonName", "jumpstarter controller"),),)
@@ -261,11 +270,14 @@ async def fetch_certificate(host: str, port: int, *, timeout: float = 5.0) -> by
         raise RpcError(
             StatusCode.UNAVAILABLE, f"{target} does not answer within {timeout:g} s; is it the right address?"
         ) from None
-    except (OSError, trio.BrokenResourceError) as error:
-        reason = cause_of(error) if isinstance(error, OSError) else error.__cause__ or error
+    except OSError as error:
         raise RpcError(
-            StatusCode.UNAVAILABLE, f"cannot connect to {target}: {reason}; is the controller running there?"
+            StatusCode.UNAVAILABLE,
+            f"cannot connect to {target}: {cause_of(error)}; is the controller running there?",
         ) from None
+    except trio.BrokenResourceError as error:
+        # trio's own stream has a group, or no cause at all, if the peer just leaves.
+        raise no_tls_error(target, error.__cause__ or error, PLAIN_CONTROLLER) from None
     if not certificate:
         raise RpcError(StatusCode.UNAVAILABLE, f"{target} shows no certificate; is it the right port?")
     return bytes(certificate)

@@ -158,6 +158,11 @@ class GrpcConnection:
         self._http2.receive(data)
         return events
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether the peer has sent what an HTTP/2 connection begins with."""
+        return self._http2.has_begun
+
     def take(self) -> bytes:
         """All bytes to send now, in one piece."""
         return self.send_buffer.take()

@@ -327,6 +327,11 @@ class Http2:
             raise self._fault(f"its frames are invalid: {error}", ErrorCodes.PROTOCOL_ERROR) from error
 
     @property
+    def has_begun(self) -> bool:
+        """Whether the peer has sent the settings with which HTTP/2 begins."""
+        return self._saw_settings
+
+    @property
     def incomplete(self) -> int:
         """Bytes of frames and header blocks that have come in part."""
         return len(self._unread) + (len(self._block[2]) if self._block is not None else 0)

@@ -33,7 +33,7 @@ from jumpstarter_proto.rpc._http2 import TOO_MUCH_WORK
 from jumpstarter_proto.rpc._keepalive import KeepAlive, KeepAliveStep
 from jumpstarter_proto.rpc._keepalives import KeepAlives
 from jumpstarter_proto.rpc._messages import HEADER_BYTES, frame_header
-from jumpstarter_proto.rpc._types import Options, RpcError, StatusCode
+from jumpstarter_proto.rpc._types import NotGrpcError, Options, RpcError, StatusCode
 
 __all__ = ["CallState", "MessageSink", "Mux", "MuxOwner"]
 
@@ -281,10 +281,10 @@ class Mux:
             while self._is_unsent and not self._is_cut:
                 await self._transport.write(self._send_buffer)
 
-    def lose(self, reason: str) -> None:
+    def lose(self, reason: str, kind: type[RpcError] = RpcError) -> None:
         """The connection is of no more use: fail every open call, at once."""
         if self.lost is None:
-            self.lost = RpcError(StatusCode.UNAVAILABLE, reason)
+            self.lost = kind(StatusCode.UNAVAILABLE, reason)
         calls, self.calls = self.calls, {}
         for call in calls.values():
             call.fail(self.lost)
@@ -298,10 +298,10 @@ class Mux:
             try:
                 data = await self._transport.receive()
             except (trio.BrokenResourceError, trio.ClosedResourceError, OSError) as error:
-                self.lose(self._goodbye or _why_broken(error))
+                self.lose(self._goodbye or _why_broken(error), self._kind_of_end())
                 return
             if not data:
-                self.lose(self._goodbye or "the peer closed the connection")
+                self.lose(self._goodbye or "the peer closed the connection", self._kind_of_end())
                 return
             if self._keep_alive is not None:
                 self._keep_alive.heard(trio.current_time())
@@ -309,7 +309,7 @@ class Mux:
                 events = self.connection.receive(data)
             except ConnectionFault as fault:
                 self.cut_reason = str(fault)
-                self.lose(self.cut_reason)
+                self.lose(self.cut_reason, self._kind_of_end())
                 return
             if self._work.count(trio.current_time(), self.connection.take_work()):
                 self.cut(TOO_MUCH_WORK)
@@ -325,6 +325,10 @@ class Mux:
                 if self._send_buffer.size > self._flood:
                     self.cut("the peer asks for answers and does not read them")
             del data, events  # nothing of it is kept until there is more
+
+    def _kind_of_end(self) -> type[RpcError]:
+        """What follows from an end by the peer: one that never began HTTP/2 has read no call."""
+        return RpcError if self.connection.has_begun or not self._client else NotGrpcError
 
     async def _give_way(self, most: int) -> None:
         """Let handlers authenticate their callers, or read, before the peer makes us hold more than it may."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import trio
 
 from jumpstarter_proto.rpc._tls import TlsListener, TlsStream
-from jumpstarter_proto.rpc._types import RpcError, StatusCode, UntrustedError
+from jumpstarter_proto.rpc._types import RpcError, StatusCode, TlsAdvice, UntrustedError
 from jumpstarter_proto.rpc._unix_paths import socket_address
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ __all__ = [
     "connect_unix",
     "credentials_of",
     "network_of",
+    "no_tls_error",
     "peer_of",
     "server_ssl_context",
     "tcp_listeners",
@@ -39,6 +40,9 @@ FULL_QUEUE_SECONDS = 0.05
 """How often a listener is asked that takes no more connections for now."""
 _REASONS_FOR_NO_TLS = ("WRONG_VERSION_NUMBER", "PACKET_LENGTH_TOO_LONG", "HTTP_REQUEST")
 """OpenSSL's names of answers that are not TLS records."""
+_WRONG_TIMES, _WRONG_NAMES = (9, 10), (62, 64)
+"""OpenSSL's numbers (X509_V_ERR_…) for a certificate that is not valid yet or no more, or for another host."""
+_ADVICE = TlsAdvice("compare the certificate with that of the server", "is it the right port?")
 
 
 async def connect_unix(
@@ -92,6 +96,7 @@ async def connect_tcp(
     ssl_context: ssl.SSLContext | None = None,
     server_hostname: str | None = None,
     check_certificate: Callable[[bytes], None] | None = None,
+    advice: TlsAdvice = _ADVICE,
     timeout: float = CONNECT_SECONDS,
 ) -> trio.abc.Stream:
     """Connect over TCP; with `ssl_context`, also do the TLS handshake and negotiate HTTP/2.
@@ -132,18 +137,39 @@ async def connect_tcp(
         import ssl  # noqa: PLC0415 - loaded by whoever gave us a context
 
         cause = error.__cause__ or error
-        if isinstance(cause, ssl.SSLError) and cause.reason in _REASONS_FOR_NO_TLS:
-            raise RpcError(
-                StatusCode.UNAVAILABLE,
-                f"{target} does not speak TLS; is it the right port? "
-                "JMP_GRPC_INSECURE=1 goes without TLS to the HOST:PORT of an exporter",
-            ) from None
-        refused = UntrustedError if isinstance(cause, ssl.SSLCertVerificationError) else RpcError
-        raise refused(StatusCode.UNAVAILABLE, f"no TLS connection to {target}: {cause}") from None
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            raise _untrusted(target, cause.verify_code, cause.verify_message, advice) from None
+        raise no_tls_error(target, cause, advice.plain) from None
     if secure.selected_alpn_protocol() != "h2":
         await trio.aclose_forcefully(secure)
         raise RpcError(StatusCode.UNAVAILABLE, f"{target} speaks TLS but not gRPC; is it the right port?")
     return secure
+
+
+def _untrusted(target: str, number: int, reason: str, advice: TlsAdvice) -> UntrustedError:
+    step = advice.untrusted
+    if number in _WRONG_NAMES:
+        step = "connect to a name that is in the certificate, or make one for this name"
+    elif number in _WRONG_TIMES:
+        step = "the server needs a new one, if the clock of this machine is right"
+    return UntrustedError(
+        StatusCode.UNAVAILABLE,
+        f"the certificate of {target} is not trusted ({reason.rstrip('.')}); {step}",
+        reason=reason.rstrip("."),
+    )
+
+
+def no_tls_error(target: str, cause: BaseException, advice: str) -> RpcError:
+    """Why a TLS handshake failed for another reason than the certificate, and what to do."""
+    import ssl  # noqa: PLC0415 - loaded by whoever has made a context
+
+    if isinstance(cause, ssl.SSLError):
+        if cause.reason in _REASONS_FOR_NO_TLS:
+            return RpcError(StatusCode.UNAVAILABLE, f"{target} does not speak TLS; {advice}")
+        reason = (cause.reason or "it failed").lower().replace("_", " ")
+    else:
+        reason = cause.strerror or str(cause) if isinstance(cause, OSError) else str(cause)
+    return RpcError(StatusCode.UNAVAILABLE, f"no TLS connection to {target}: {reason}; is it the right port?")
 
 
 def cause_of(error: OSError) -> str:

@@ -16,9 +16,11 @@ __all__ = [
     "Message",
     "Metadata",
     "Method",
+    "NotGrpcError",
     "Options",
     "RpcError",
     "StatusCode",
+    "TlsAdvice",
     "UntrustedError",
 ]
 
@@ -131,6 +133,27 @@ class RpcError(JumpstarterError):
 
 class UntrustedError(RpcError):
     """The connection failed because the certificate of the peer is not trusted."""
+
+    def __init__(
+        self, code: StatusCode, details: str = "", trailing_metadata: Metadata = (), *, reason: str = ""
+    ) -> None:
+        super().__init__(code, details, trailing_metadata)
+        self.reason = reason
+        """OpenSSL's words for what is wrong with the certificate."""
+
+
+class NotGrpcError(RpcError):
+    """The connection ended before the peer had sent what a gRPC server sends first, so it has executed no call."""
+
+
+@dataclass(frozen=True)
+class TlsAdvice:
+    """The next step for a user whose TLS connection fails, which depends on what the peer is."""
+
+    untrusted: str
+    """The certificate is not trusted, and its names and its time are right."""
+    plain: str
+    """The peer does not speak TLS."""
 
 
 @dataclass(frozen=True)
