@@ -18,6 +18,7 @@ from typing import Any, NoReturn, TypeVar
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.standard_streams import run_guarded
 from jumpstarter_proto.terminal import print_error_line
+from jumpstarter_proto.texts import not_text
 
 __all__ = ["Command", "run_program"]
 
@@ -53,6 +54,9 @@ def _explained(work: Callable[[], _T], name: str) -> _T | int:
         logging.getLogger(__name__).debug("the cause:", exc_info=error)
         print_error_line(f"{name}: {' '.join(str(error).split())}")
         return error.exit_code
+    except UnicodeEncodeError as error:
+        print_error_line(f"{name}: {not_text(error)}")
+        return ExitCode.USAGE
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
 

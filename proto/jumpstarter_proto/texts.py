@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 
-__all__ = ["cells", "fitted", "padded", "printable", "shown"]
+__all__ = ["cells", "fitted", "not_text", "padded", "printable", "shown"]
 
 MAX_MARKS = 3
 """Combining marks on one letter; more of them cover the lines above and below."""
@@ -21,6 +21,11 @@ def shown(text: str, most: int = 200) -> str:
     """The text on one line, with escapes for what is not printable, cut after `most` characters."""
     cut = _line(text[:most])
     return cut if len(text) <= most else f"{cut}…"
+
+
+def not_text(error: UnicodeEncodeError) -> str:
+    """A sentence for who typed a word that is not UTF-8: Python gives such bytes as lone surrogates."""
+    return f"{shown(error.object)} is not text in UTF-8; type it again"
 
 
 def cells(text: str) -> int:

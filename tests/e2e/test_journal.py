@@ -71,6 +71,8 @@ def test_who_leased_extended_released_and_was_refused_is_known_also_after_kill_9
         assert "ann  lease created: one, for 600 s  lease=mine" in lab.admin("journal", "--board", "one")
         assert lab.admin("journal", "--until", "1h") == ""
         assert "neither a duration nor a time" in lab.admin("journal", "--since", "yesterday", fails=True)
+        assert "neither a duration nor a time" in lab.admin("journal", "--since", "0001-01-01", fails=True)
+        assert "a\\udcff is not text in UTF-8" in lab.admin("client", "disable", "a\udcff", fails=True)
 
 
 HOOKS = """

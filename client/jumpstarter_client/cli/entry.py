@@ -12,6 +12,7 @@ from typing import NoReturn
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.standard_streams import StandardOutputError, contains_output_error, run_guarded
 from jumpstarter_proto.terminal import print_error_text
+from jumpstarter_proto.texts import not_text
 
 from jumpstarter_client.cli.commands import COMMANDS, INTERNAL_COMMANDS, canonical
 from jumpstarter_client.cli.options import GlobalOptions, split
@@ -60,6 +61,8 @@ def _explain(error: BaseException, options: GlobalOptions) -> ExitCode:
         case JumpstarterError() as known:
             # `details` leaves out the name of the gRPC method.
             sentence, code = _indented(getattr(known, "details", "")) or str(known), known.exit_code
+        case UnicodeEncodeError() as known:
+            sentence, code = not_text(known), ExitCode.USAGE
         case ValueError() as known:  # a verb rejected its arguments
             sentence, code = str(known), ExitCode.USAGE
         case OSError() as known:

@@ -60,7 +60,8 @@ def show(wanted: JournalOptions, output: str, *, data: Path | None) -> int:
         for entry in entries:
             print_line(_line(entry))
         if not entries:
-            print_error_line(f"nothing is in the journal of that since {wanted.since}")
+            until = f" until {wanted.until}" if wanted.until else ""
+            print_error_line(f"nothing is in the journal of that since {wanted.since}{until}")
         return 0
     described = {"entries": [_described(entry) for entry in entries]}
     if output == "json":
@@ -77,12 +78,12 @@ def _ago(text: str) -> float:
     except TimeFormatError:
         pass
     try:
-        then = datetime.fromisoformat(text)
-    except ValueError:
+        then = datetime.fromisoformat(text).timestamp()
+    except (ValueError, OverflowError):  # the year 1 is none where the time zone puts it into the year before
         raise TimeFormatError(
             f"{text!r} is neither a duration nor a time; write for example 2h, 7d, 2026-11-28 or 2026-11-28T18:00"
         ) from None
-    return time.time() - then.timestamp()
+    return time.time() - then
 
 
 def _line(entry: lab_pb2.JournalEntry) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import trio
 import trio.testing
 from hypothesis import HealthCheck, given, settings
@@ -27,9 +28,10 @@ from jumpstarter_controller.lab import (
 from jumpstarter_controller.reconciler.reconciler import Reconciler
 from jumpstarter_controller.reconciler.test_reconciler_others import ANN, BOARD
 from jumpstarter_controller.services.messages import exporter_message, lease_news
+from jumpstarter_controller.services.policy_changes import policy_message
 from jumpstarter_controller.services.watch_filter import WatchFilter
 from jumpstarter_controller.store import MemoryStore
-from jumpstarter_controller.store.contract import MAX_RECORD_TIME_SECONDS, check_bounds, key_of
+from jumpstarter_controller.store.contract import MAX_PRIORITY, MAX_RECORD_TIME_SECONDS, check_bounds, key_of
 from jumpstarter_controller.store.whole import fill, overwrite
 
 WAIT = 10.0
@@ -38,6 +40,7 @@ TIMES = st.sampled_from([0.0, -1.0, 1e9, 2e9, MAX_RECORD_TIME_SECONDS, -MAX_RECO
 )
 PERHAPS = st.none() | TIMES
 NUMBERS = st.sampled_from([0, 1, -1, 2**31, MAX_RECORD_TIME_SECONDS])
+PRIORITIES = st.sampled_from([0, 1, -1, MAX_PRIORITY, -MAX_PRIORITY])
 NAMES = st.sampled_from(["one", "two", "ann", "", "x/y"])
 SELECTORS = st.sampled_from(["board=rpi4", "", "board in (", "a=b,", "\n", "!x", "x" * 5000])
 LABELS = st.dictionaries(
@@ -54,7 +57,11 @@ def several(one: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 
 
 def records(of: type[Any], /, **fields: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
-    common = {"namespace": st.sampled_from(["lab", "lab", "", "other"]), "name": NAMES, "created": TIMES}
+    common = {
+        "namespace": st.sampled_from(["lab", "lab", "", "other"]),
+        "name": NAMES.filter(bool),
+        "created": TIMES,
+    }
     return st.builds(of, **(common | fields))
 
 
@@ -73,7 +80,7 @@ ANYTHING = st.one_of(
         waited=st.booleans(),
         waits_for_board=st.booleans(),
         exporter=NAMES,
-        priority=NUMBERS,
+        priority=PRIORITIES,
         offered=PERHAPS,
         begun=PERHAPS,
         ended=PERHAPS,
@@ -94,7 +101,7 @@ ANYTHING = st.one_of(
     ),
     records(Client, labels=LABELS, previous_uid=NAMES, previous_uid_until=TIMES, enabled=st.booleans()),
     records(
-        Policy, exporters=SELECTORS, rules=several(st.builds(Rule, several(SELECTORS), NUMBERS, PERHAPS))
+        Policy, exporters=SELECTORS, rules=several(st.builds(Rule, several(SELECTORS), PRIORITIES, PERHAPS))
     ),
     records(PairingCode, kind=NAMES, subject=NAMES, digest=NAMES, expires=TIMES, redeemer=NAMES),
     st.builds(Drain, namespace=st.just(""), name=st.just("lab"), reason=WORDS, created=TIMES),
@@ -111,8 +118,31 @@ def look(reconciler: Reconciler) -> None:
     WatchFilter(
         "lab", "ann", pb.WatchRequest(exporters=True, leases=pb.LEASE_SCOPE_ALL, lease_filter="a=b")
     ).all(reconciler.committed)
+    for policy in reconciler.committed.all(Policy):
+        policy_message(policy).SerializeToString()
     if (drain := reconciler.committed.get(Drain, Drain.KEY)) is not None:
         drained_text(drain)
+
+
+@pytest.mark.parametrize(
+    ("record", "why"),
+    [
+        (Lease(namespace="lab", name="", client="ann"), "it has no name"),
+        (Lease(namespace="lab", name="p\x1b1", client="ann"), "characters that cannot be shown"),
+        (Exporter(namespace="lab\u202e", name="one"), "characters that cannot be shown"),
+        (
+            Lease(namespace="lab", name="a", client="ann", priority=MAX_PRIORITY + 1),
+            "its priority is 2147483648",
+        ),
+        (
+            Policy(namespace="lab", name="a", rules=(Rule(("",), -MAX_PRIORITY - 2),)),
+            "its priority is -2147483649",
+        ),
+    ],
+)
+def test_what_no_peer_could_be_told_is_not_taken_as_a_record(record: Record, why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        check_bounds(record)
 
 
 @given(st.lists(ANYTHING, min_size=1, max_size=8))

@@ -54,6 +54,8 @@ __all__ = [
 ]
 
 R = TypeVar("R", bound=Record)
+MAX_PRIORITY = 2**31 - 1
+"""Messages have 32 bits for it."""
 MAX_RECORD_TIME_SECONDS = 253402300799
 """The end of the year 9999, in seconds since the epoch: the largest number in a record."""
 MAX_NAME_LENGTH = 253
@@ -325,6 +327,10 @@ def check_bounds(record: Record) -> None:
     """Check the names and numbers of a record that another process wrote. ValueError: one is out of range."""
     if max(map(len, record.key)) > MAX_NAME_LENGTH:
         raise ValueError(f"its name or namespace has more than {MAX_NAME_LENGTH} characters")
+    if not record.name:
+        raise ValueError("it has no name")
+    if not "".join(record.key).isprintable():  # no peer takes such a name
+        raise ValueError("its name or namespace has characters that cannot be shown")
     parts: list[msgspec.Struct] = [record]
     if isinstance(record, Lease):
         parts += record.conditions
@@ -333,10 +339,8 @@ def check_bounds(record: Record) -> None:
     for part in parts:
         for name in part.__struct_fields__:
             value = getattr(part, name)
-            if (
-                isinstance(value, int | float)
-                and not -MAX_RECORD_TIME_SECONDS <= value <= MAX_RECORD_TIME_SECONDS
-            ):
+            most = MAX_PRIORITY if name == "priority" else MAX_RECORD_TIME_SECONDS
+            if isinstance(value, int | float) and not -most <= value <= most:
                 raise ValueError(f"its {name} is {str(value)[:20]}")
 
 
