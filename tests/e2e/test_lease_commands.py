@@ -53,6 +53,7 @@ def test_a_lease_from_its_creation_to_its_release(lab: Lab, ann: Path) -> None:
     assert "ready: one is leased" in shown
     assert "run=7" in shown
     assert "condition:  Ready (Ready): exporter one is leased, since 20" in shown
+    assert "Pending" not in shown, shown
     listed = lab.ok("leases", "ls", "--client", ann).splitlines()
     assert listed[0].split() == [
         "NAME",
