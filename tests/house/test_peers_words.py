@@ -69,20 +69,18 @@ OWN_NAMES = {
     ("jumpstarter_client.cli.test", "folder_name(one.name, taken)"): "a SafeName",
     ("jumpstarter_client.identity.client_config", "f'{name}.yaml'"): "the user's own word, only read",
     ("jumpstarter_client.controller.token_renewal", "f'.{path.name}.lock'"): "beside the user's file",
-    ("jumpstarter_controller.store.sqlite", "self._path.name + '-wal'"): "beside the operator's file",
+    ("jumpstarter_controller.store.sqlite_files", "path.name + suffix"): "beside the operator's file",
     (
         "jumpstarter_controller.backups.archive",
         "f'.{path.name}.{secrets.token_hex(4)}'",
     ): "beside the operator's file",
-    ("jumpstarter_controller.backups.archive", "path.name + suffix"): "the same",
     ("jumpstarter_controller.backups.archive", "name"): "a constant's",
     ("jumpstarter_controller.backups.restore", "name"): "a constant's",
     ("jumpstarter_controller.backups.restore", "time.strftime(f'before-{why}-%Y%m%dT%H%M%S')"): "the time",
     ("jumpstarter_controller.backups.kubernetes", "name"): "a constant's",
     ("jumpstarter_image.apply", "name"): "one of a constant's, only looked for",
     ("jumpstarter_image.apply", "path"): "one of the plan's constants",
-    ("jumpstarter_controller.store.sqlite", "self._path.name + suffix"): "beside the operator's file",
-    ("jumpstarter_controller.audit.audit_file", "self._path.name + suffix"): "the same",
+    ("jumpstarter_controller.audit.audit_file", "self._path.name + suffix"): "beside the operator's file",
 }
 """By module and expression: what is joined to a folder without `safe_name`, and why no peer chose it."""
 

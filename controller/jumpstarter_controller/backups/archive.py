@@ -31,6 +31,7 @@ from jumpstarter_controller.lab.tables import KINDS
 from jumpstarter_controller.process.data_folder import Addresses, DataError, DataFolder
 from jumpstarter_controller.store import SqliteStore, StoreError
 from jumpstarter_controller.store.sqlite import BUSY_SECONDS, SCHEMA
+from jumpstarter_controller.store.sqlite_files import beside
 from jumpstarter_controller.store.whole import lab_of
 
 __all__ = [
@@ -211,11 +212,6 @@ def load(path: Path) -> LabState:
         return lab_of(store)
     finally:
         store.close()
-
-
-def beside(path: Path, suffix: str) -> Path:
-    """The file with a suffix added to its name."""
-    return path.with_name(path.name + suffix)
 
 
 def remove(database: Path) -> None:

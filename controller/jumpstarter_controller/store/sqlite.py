@@ -9,7 +9,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -40,6 +40,7 @@ from jumpstarter_controller.store.contract import (
     max_bytes,
     values_of,
 )
+from jumpstarter_controller.store.sqlite_files import OpenFiles, beside, sqlite_errors
 
 __all__ = ["SqliteStore"]
 
@@ -179,9 +180,12 @@ class SqliteStore:
             try:
                 self._prepare()
                 self._watcher = self._connect()
-                self._file = _identity(path)
-            except BaseException:  # close the connection: no other code has a reference to it
+                self._watcher.execute("PRAGMA data_version").fetchone()  # opens the log, too
+                self._files = OpenFiles(path)
+            except BaseException:  # close the connections: no other code has a reference to them
                 self._db.close()
+                if hasattr(self, "_watcher"):
+                    self._watcher.close()
                 raise
         except (OSError, sqlite3.Error) as error:
             raise StoreError(
@@ -196,7 +200,7 @@ class SqliteStore:
 
     def _check_not_emptied(self) -> None:
         """Reject an empty file: SQLite takes it for new, and deletes the log beside it, which may contain data."""
-        log = self._path.with_name(self._path.name + "-wal")
+        log = beside(self._path, "-wal")
         if self._path.exists() and not self._path.stat().st_size and log.exists() and log.stat().st_size:
             raise StoreError(
                 f"{self._path} is empty and {log.name} is not: the data was damaged; restore a backup"
@@ -207,7 +211,7 @@ class SqliteStore:
         # An acknowledged change must survive a power cut.
         self._db.execute("PRAGMA synchronous=FULL")
         self._db.execute("PRAGMA wal_autocheckpoint=1000")
-        (verdict,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
+        (verdict,) = self._db.execute("PRAGMA integrity_check(1)").fetchone()
         if verdict != "ok":
             raise StoreError(f"{self._path} is damaged ({' '.join(verdict.split())}); restore a backup")
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
@@ -218,7 +222,7 @@ class SqliteStore:
         if version < SCHEMA:
             self._migrate()
         for suffix in ("-wal", "-shm"):
-            side = self._path.with_name(self._path.name + suffix)
+            side = beside(self._path, suffix)
             if side.exists():
                 os.chmod(side, 0o600)
 
@@ -237,19 +241,28 @@ class SqliteStore:
             raise StoreError(f"{self._path}: {error}; restore a backup") from error
 
     def _check_file(self) -> None:
-        """Check that the open file still has its name. StoreError: it was replaced, and writes would be lost."""
-        try:
-            same = _identity(self._path) == self._file
-        except OSError as error:
+        """Check that the open files still have their names. StoreError: not so, and writes would be lost."""
+        if changed := self._files.changed():
+            is_gone = not self._path.exists()
             raise StoreError(
-                f"{self._path} does not exist any more ({error.strerror}); nothing was changed: "
-                "restore a backup, and restart the controller"
-            ) from error
-        if not same:
-            raise StoreError(
-                f"{self._path} was replaced while the controller runs; nothing was changed: "
-                "restart the controller to use the present file"
+                f"{changed} while the controller runs; nothing was changed: "
+                + ("restore a backup, and " if is_gone else "")
+                + "restart the controller to use the present file"
             )
+
+    def _check_log(self) -> None:
+        """Check, as nobody else can write, that the log is whole. StoreError: what it had is lost."""
+        if cut := self._files.cut():
+            raise StoreError(
+                f"{cut} while the controller runs, so the last changes are lost; restart the controller, and look "
+                "whether a backup has to be restored"
+            )
+
+    def _keep_removed_log(self) -> None:
+        """Write what is in a log that somebody has removed into the database, as long as we have it open."""
+        if self._path.exists() and not self._files.log.exists():
+            with suppress(sqlite3.Error):
+                self._watcher.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
 
     def _numbers(self, db: sqlite3.Connection) -> tuple[int, int]:
         """The last revision, and that up to which it is not known what is gone.
@@ -343,22 +356,25 @@ class SqliteStore:
         """As `Store.commit`; in one transaction."""
         done: list[Written] = []
         try:
-            with self._lock, self._transaction():
-                before, forgotten = self._numbers(self._db)
-                number = before
-                seen: dict[RecordRef, int | None] = {}
-                has_gone = False
-                for change in changes:
-                    number += 1
-                    ref = change.ref
-                    self._make(change, seen.get(ref, change.revision), number)
-                    seen[ref] = None if change.record is None else number
-                    has_gone = has_gone or change.record is None
-                    done.append(Written(ref, number, number))
-                if has_gone:
-                    forgotten = self._forget(forgotten)
-                self._db.execute("UPDATE numbers SET last=?, forgotten=?", (number, forgotten))
-                self._check_file()
+            with sqlite_errors(), self._lock:
+                with self._transaction():
+                    self._check_log()
+                    before, forgotten = self._numbers(self._db)
+                    number = before
+                    seen: dict[RecordRef, int | None] = {}
+                    has_gone = False
+                    for change in changes:
+                        number += 1
+                        ref = change.ref
+                        self._make(change, seen.get(ref, change.revision), number)
+                        seen[ref] = None if change.record is None else number
+                        has_gone = has_gone or change.record is None
+                        done.append(Written(ref, number, number))
+                    if has_gone:
+                        forgotten = self._forget(forgotten)
+                    self._db.execute("UPDATE numbers SET last=?, forgotten=?", (number, forgotten))
+                    self._check_file()
+                self._check_log()
         except sqlite3.Error as error:
             kind = StoreFullError if _is_full(error) else StoreError
             raise kind(
@@ -401,7 +417,11 @@ class SqliteStore:
         version = None
         with self._watching:
             while True:
-                self._check_file()
+                try:
+                    self._check_file()
+                except StoreError:
+                    self._keep_removed_log()
+                    raise
                 if version != (version := self._version()):
                     seen = self._since(self._watcher, cursor)
                     if seen.events:
@@ -491,6 +511,7 @@ class SqliteStore:
         with self._watching, self._lock:
             self._watcher.close()
             self._db.close()
+            self._files.close()
 
 
 def _stored(row: _Row, last: int) -> Stored:
@@ -548,12 +569,6 @@ def _way_out(error: Exception) -> str:
             return "look after its disk and the system's log, and try again"
         case _:
             return "choose another folder with --data, or look after this one"
-
-
-def _identity(path: Path) -> tuple[int, int]:
-    """Of the file that has that name now."""
-    found = path.stat()
-    return found.st_dev, found.st_ino
 
 
 def _sync_folder(folder: Path) -> None:

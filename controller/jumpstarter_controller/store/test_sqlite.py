@@ -266,6 +266,25 @@ def test_an_emptied_file_does_not_take_its_log_along(tmp_path: Path) -> None:
     assert loaded(path).get(Client, CLIENT.key) == CLIENT
 
 
+def test_a_page_that_is_there_twice_is_damage(tmp_path: Path) -> None:
+    path = tmp_path / "lab.sqlite"
+    with closing(SqliteStore(path)) as store:
+        fill(store, *(Lease(namespace="lab", name=f"l{number:03}", client="ann") for number in range(300)))
+    body = bytearray(path.read_bytes())
+    size = 4096
+    first, second, *_ = (
+        start
+        for start in range(0, len(body), size)
+        if body[start] == 0x0A and b'"namespace"' in body[start : start + size]
+    )
+    body[second : second + size] = body[first : first + size]
+    path.write_bytes(body)
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute("PRAGMA quick_check").fetchall() == [("ok",)], "what it would not find"
+    with pytest.raises(StoreError, match=f"{path} is damaged .*; restore a backup"):
+        SqliteStore(path)
+
+
 CHILD = """
 import sys
 from pathlib import Path

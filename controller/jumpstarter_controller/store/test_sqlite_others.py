@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -186,9 +188,33 @@ def brought_back(path: Path) -> None:
         old.backup(db)
 
 
+def log_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}-wal")
+
+
+def index_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}-shm")
+
+
+def emptied(path: Path) -> None:
+    os.truncate(log_of(path), 0)
+
+
+def shortened(path: Path) -> None:
+    os.truncate(log_of(path), 4096)
+
+
 @pytest.mark.parametrize(
     ("happens", "said"),
-    [(removed, "does not exist any more"), (replaced, "was replaced"), (brought_back, "an older copy")],
+    [
+        (removed, r"lab\.sqlite does not exist any more"),
+        (replaced, r"lab\.sqlite was replaced"),
+        (brought_back, "an older copy"),
+        (lambda path: removed(log_of(path)), r"lab\.sqlite-wal does not exist any more"),
+        (lambda path: replaced(log_of(path)), r"lab\.sqlite-wal was replaced"),
+        (lambda path: removed(index_of(path)), r"lab\.sqlite-shm does not exist any more"),
+        (lambda path: replaced(index_of(path)), r"lab\.sqlite-shm was replaced"),
+    ],
 )
 def test_nothing_is_acknowledged_that_nobody_would_find(
     store: SqliteStore, path: Path, happens: Callable[[Path], None], said: str
@@ -202,6 +228,106 @@ def test_nothing_is_acknowledged_that_nobody_would_find(
         store.commit(making(EVE))
     with pytest.raises(StoreError, match=said):
         store.watch(cursor, 0)
+
+
+@pytest.mark.parametrize("happens", [emptied, shortened])
+def test_nothing_is_acknowledged_behind_a_log_that_somebody_has_shortened(
+    store: SqliteStore, path: Path, happens: Callable[[Path], None]
+) -> None:
+    store.commit(making(BOB))
+    happens(path)
+    for record in (EVE, FAY):
+        with pytest.raises(StoreError, match=r"lab\.sqlite-wal was shortened.*restart the controller"):
+            store.commit(making(record))
+
+
+LIMIT_OTHERS = (
+    "PRAGMA journal_size_limit=0",
+    "PRAGMA wal_checkpoint(RESTART)",
+    "UPDATE numbers SET last=last+1",
+)
+MANY = [Client(namespace="lab", name=f"c{number}", uid="x" * 2000) for number in range(60)]
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [
+        ["PRAGMA wal_checkpoint(PASSIVE)"],
+        ["PRAGMA wal_checkpoint(RESTART)"],
+        ["PRAGMA wal_checkpoint(TRUNCATE)"],
+        ["PRAGMA wal_checkpoint(TRUNCATE)", "UPDATE numbers SET last=last+1"],
+        LIMIT_OTHERS,
+        ["VACUUM"],
+        ["PRAGMA journal_mode=DELETE"],
+    ],
+)
+def test_what_other_programs_may_do_to_the_log_stops_nothing(
+    store: SqliteStore, path: Path, statements: Sequence[str]
+) -> None:
+    """In a process of its own, as SQLite's locks are between processes."""
+    for record in MANY:
+        store.commit(making(record))
+    cursor = store.snapshot().cursor
+    run = (
+        "import sqlite3, sys, contextlib\n"
+        "db = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
+        "for one in sys.argv[2:]:\n"
+        "    with contextlib.suppress(sqlite3.OperationalError):\n"
+        "        db.execute(one).fetchall()\n"
+        "db.close()\n"
+    )
+    subprocess.run([sys.executable, "-c", run, str(path), *statements], check=True)
+    for record in (BOB, EVE):
+        store.commit(making(record))
+    assert isinstance(cursor, int)
+    store.watch(cursor, 0)
+    with closing(SqliteStore(path)) as other:
+        assert {one.name for one in lab_of(other).all(Client)} >= {"ann", "bob", "eve", "c59"}
+
+
+ACKNOWLEDGING = """
+import sys
+from pathlib import Path
+from jumpstarter_controller.lab import Client
+from jumpstarter_controller.store import Change, Half, SqliteStore, StoreError
+from jumpstarter_controller.store.contract import key_of
+store = SqliteStore(Path(sys.argv[1]))
+for number, line in enumerate(sys.stdin):
+    record = Client(namespace="lab", name=f"c{number}", uid="1")
+    try:
+        store.commit([Change(key_of(record), Half.SPEC, record, None)])
+        print(record.name, flush=True)
+    except StoreError as error:
+        print(error, flush=True)
+    try:
+        store.watch(store.snapshot().cursor, 0)
+    except StoreError:
+        pass
+"""
+
+
+def test_what_was_acknowledged_before_the_log_was_removed_survives_a_kill(path: Path) -> None:
+    child = subprocess.Popen(
+        [sys.executable, "-c", ACKNOWLEDGING, str(path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        bufsize=1,
+    )
+    assert child.stdin is not None
+    assert child.stdout is not None
+    try:
+        child.stdin.write("\n\n")
+        assert [child.stdout.readline(), child.stdout.readline()] == ["c0\n", "c1\n"]
+        log_of(path).unlink()
+        for _ in range(2):  # the first answer of the second one comes after the first one's look
+            child.stdin.write("\n")
+            assert "lab.sqlite-wal does not exist any more" in child.stdout.readline()
+    finally:
+        child.kill()
+        child.communicate()
+    with closing(SqliteStore(path)) as store:
+        assert {one.name for one in lab_of(store).all(Client)} == {"c0", "c1"}
 
 
 def test_two_that_open_a_file_of_an_older_version_at_once_bring_it_up_once(

@@ -1,0 +1,95 @@
+"""The files of an SQLite database while a process has it open: whether they are still those that it opened.
+
+SQLite itself never asks. It goes on writing to a file that was deleted or replaced, and whoever opens the name next
+finds nothing of that. While a connection is open, SQLite keeps all three files: it resets and truncates the log, but
+it never replaces it.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+__all__ = ["OpenFiles", "beside", "sqlite_errors"]
+
+LOG_SUFFIX = "-wal"
+_MAGIC = (b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83")
+_HEADER_BYTES = 32
+_SALTS = slice(16, 24)
+"""The numbers in the log's header that are other ones whenever the log is written from its beginning again."""
+
+
+def beside(path: Path, suffix: str) -> Path:
+    """The file with a suffix added to its name."""
+    return path.with_name(path.name + suffix)
+
+
+@contextmanager
+def sqlite_errors() -> Iterator[None]:
+    """Raise `sqlite3.DatabaseError` for text in a damaged schema that is not UTF-8.
+
+    sqlite3 raises UnicodeDecodeError instead, as it cannot make its message.
+    """
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        damaged = sqlite3.DatabaseError("its schema has text that is not UTF-8")
+        damaged.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+        damaged.sqlite_errorname = "SQLITE_CORRUPT"
+        raise damaged from error
+
+
+class OpenFiles:
+    """The database, its log (WAL) and the log's index, as they were when they were opened.
+
+    A connection in WAL mode must be open before this is created, and until it is closed.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """OSError: one of the files is not there."""
+        self.path = path
+        self.log = beside(path, LOG_SUFFIX)
+        self._opened = [(file, _identity(file)) for file in (path, self.log, beside(path, "-shm"))]
+        # SQLite has its locks on the other two files; closing a descriptor of those would release them.
+        self._file = self.log.open("rb", buffering=0)
+        self._seen = (b"", 0)
+        """The salts of the log, and its size with them."""
+
+    def changed(self) -> str:
+        """Which file was removed or replaced, as the beginning of a sentence; empty: none."""
+        for file, identity in self._opened:
+            try:
+                if _identity(file) != identity:
+                    return f"{file} was replaced"
+            except OSError as error:
+                return f"{file} does not exist any more ({error.strerror})"
+        return ""
+
+    def cut(self) -> str:
+        """Whether somebody else than SQLite has shortened the log, as `changed`.
+
+        Call it when nobody can write: in a transaction that writes, and when it is committed.
+        """
+        header = os.pread(self._file.fileno(), _HEADER_BYTES, 0)
+        size = os.fstat(self._file.fileno()).st_size
+        salts, least = self._seen
+        if not size:  # as after a checkpoint that truncates; the next commit shows whether it was one
+            self._seen = (b"", 0)
+        elif header[:4] not in _MAGIC or (header[_SALTS] == salts and size < least):
+            return f"{self.log} was shortened"
+        else:
+            self._seen = (header[_SALTS], size)
+        return ""
+
+    def close(self) -> None:
+        """Close the descriptor. Once more is allowed."""
+        self._file.close()
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    """Of the file that has that name now."""
+    found = path.stat()
+    return found.st_dev, found.st_ino
