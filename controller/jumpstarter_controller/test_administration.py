@@ -11,12 +11,14 @@ from jumpstarter_proto.rpc import RpcError, StatusCode, unix_listener
 from jumpstarter_controller import app
 from jumpstarter_controller.app import administrated
 from jumpstarter_controller.process.data_folder import Addresses, DataFolder
+from jumpstarter_controller.store import SqliteStore
 
 
 def lab(path: Path) -> DataFolder:
     """A folder of which a controller has run."""
     folder = DataFolder(path / "lab")
     folder.prepare()
+    SqliteStore(folder.database).close()
     folder.remember(Addresses("lab:8082"))
     return folder
 

@@ -31,7 +31,7 @@ from jumpstarter_controller.lab.tables import KINDS
 from jumpstarter_controller.process.data_folder import Addresses, DataError, DataFolder
 from jumpstarter_controller.store import SqliteStore, StoreError
 from jumpstarter_controller.store.sqlite import BUSY_SECONDS, SCHEMA
-from jumpstarter_controller.store.sqlite_files import beside
+from jumpstarter_controller.store.sqlite_files import beside, sqlite_errors
 from jumpstarter_controller.store.whole import lab_of
 
 __all__ = [
@@ -43,6 +43,7 @@ __all__ = [
     "copy_private",
     "explained",
     "load",
+    "load_with_revision",
     "read_backup",
     "write_backup",
 ]
@@ -207,9 +208,16 @@ def check_target(path: Path, *, overwrite: bool) -> None:
 
 def load(path: Path) -> LabState:
     """All records of a database, brought up to our schema. StoreError: it is damaged, or of a newer version."""
-    store = SqliteStore(path)
+    return load_with_revision(path)[0]
+
+
+def load_with_revision(path: Path) -> tuple[LabState, int]:
+    """As `load`, and the number of changes that the database has seen."""
+    store = SqliteStore(path, create=False)
     try:
-        return lab_of(store)
+        revision = store.snapshot().cursor
+        assert isinstance(revision, int)
+        return lab_of(store), revision
     finally:
         store.close()
 
@@ -297,7 +305,7 @@ def read_backup(path: Path) -> Contents:
     if not path.is_file():
         raise BackupUsageError(f"there is no file {path}; name a backup that `admin backup` has made")
     try:
-        with closing(_connect_read_only(path)) as db:
+        with sqlite_errors(), closing(_connect_read_only(path)) as db:
             return _read(path, db)
     except (sqlite3.DatabaseError, OSError) as error:
         if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_NOTADB:
@@ -361,7 +369,8 @@ def _digest(db: sqlite3.Connection) -> str:
 def explained(what: str, otherwise: str) -> Iterator[None]:
     """Errors of the disk as a sentence: `what` is not possible, and what to do, or choose `otherwise`."""
     try:
-        yield
+        with sqlite_errors():
+            yield
     except (OSError, sqlite3.Error) as error:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if code == sqlite3.SQLITE_FULL or getattr(error, "errno", 0) in {errno.ENOSPC, errno.EDQUOT}:

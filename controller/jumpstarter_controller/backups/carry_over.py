@@ -28,7 +28,7 @@ from jumpstarter_controller.lab import (
 )
 from jumpstarter_controller.lab.tables import RecordRef
 
-__all__ = ["CarryOver", "carry_over", "dropped_codes", "valid_again"]
+__all__ = ["CarryOver", "carry_over", "dropped_codes", "is_other_lab", "valid_again"]
 
 Subject = Client | Exporter | Host
 SUBJECTS: tuple[type[Subject], ...] = (Client, Exporter, Host)
@@ -63,6 +63,16 @@ def dropped_codes(backup: LabState) -> CarryOver:
         names = _names(f"{code.kind.lower()} {code.namespace}/{code.subject}" for code in unused)
         found.sentences.append(f"pairing codes are not restored; make new ones for {names}")
     return found
+
+
+def is_other_lab(present: LabState, backup: LabState) -> bool:
+    """Whether the present lab has nothing of the backup: as one that began anew where the database was missing."""
+    known = _uids(backup)
+    return bool(known) and not known & _uids(present)
+
+
+def _uids(lab: LabState) -> set[str]:
+    return {one.uid for kind in (*SUBJECTS, Lease) for one in lab.all(kind)} - {""}
 
 
 def carry_over(backup: LabState, present: LabState) -> CarryOver:

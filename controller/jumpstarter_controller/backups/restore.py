@@ -29,13 +29,20 @@ from jumpstarter_controller.backups.archive import (
     beside,
     copy_private,
     explained,
-    load,
+    load_with_revision,
     read_backup,
 )
-from jumpstarter_controller.backups.carry_over import CarryOver, carry_over, dropped_codes, valid_again
+from jumpstarter_controller.backups.carry_over import (
+    CarryOver,
+    carry_over,
+    dropped_codes,
+    is_other_lab,
+    valid_again,
+)
 from jumpstarter_controller.lab import Drain, LabState
 from jumpstarter_controller.process.data_folder import DataFolder
 from jumpstarter_controller.store import SqliteStore, StoreError
+from jumpstarter_controller.store.sqlite_files import sqlite_errors
 from jumpstarter_controller.store.whole import overwrite
 
 __all__ = ["Restored", "check_alone", "give", "keep_data", "restore"]
@@ -83,10 +90,10 @@ def restore(folder: DataFolder, path: Path, *, exactly: bool = False) -> Restore
 
 def _restore(folder: DataFolder, contents: Contents, stage: Path, *, exactly: bool) -> Restored:
     kept = _kept_before(folder) or keep_data(folder, stage)
-    present, why_not = _present(kept, stage)
     new = DataFolder(stage / "new")
     _unpack(contents, new)
-    lab = load(new.database)
+    lab, revision = load_with_revision(new.database)
+    present, why_not = _present(kept, stage, lab, revision)
     carried = _carried(lab, present, exactly=exactly)
     _write(new.database, carried)
     give(folder.path, new.path, *new.path.iterdir(), folder.path / "lock")
@@ -142,10 +149,10 @@ def keep_data(folder: DataFolder, stage: Path, why: str = "restore") -> Path | N
 
 def check_alone(database: Path) -> None:
     """BackupUsageError if some program has it open: what that writes would be lost. Closes SQLite's log, if it can."""
-    if not database.exists():
-        return
+    if not database.exists() or not database.stat().st_size:
+        return  # SQLite would delete the log of an empty one
     try:
-        with closing(sqlite3.connect(database, timeout=1.0, isolation_level=None)) as db:
+        with sqlite_errors(), closing(sqlite3.connect(database, timeout=1.0, isolation_level=None)) as db:
             db.execute("PRAGMA journal_mode=DELETE")
     except sqlite3.Error as error:
         if getattr(error, "sqlite_errorcode", 0) & 0xFF in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
@@ -153,20 +160,23 @@ def check_alone(database: Path) -> None:
         # It is damaged, perhaps; that is why somebody restores.
 
 
-def _present(kept: Path | None, stage: Path) -> tuple[LabState | None, str]:
-    """The present records, or why they cannot be read."""
+def _present(kept: Path | None, stage: Path, lab: LabState, revision: int) -> tuple[LabState | None, str]:
+    """The present records, or why they cannot be used for this lab, which has seen so many changes."""
     database = None if kept is None else DataFolder(kept).database
     if database is None or not database.exists():
-        return None, "there is none"
+        return None, "cannot be read (there is none)"
     copy = DataFolder(stage).database
     for suffix in ("", "-wal"):
         file = beside(database, suffix)
         if file.exists():
             copy_private(file, beside(copy, suffix))
     try:
-        return load(copy), ""
+        present, last = load_with_revision(copy)
     except StoreError as error:
-        return None, str(error).replace(str(copy), str(database))
+        return None, f"cannot be read ({str(error).replace(str(copy), str(database))})"
+    if last < revision and is_other_lab(present, lab):
+        return None, f"is another lab ({database} has nothing of the backup)"
+    return present, ""
 
 
 def _carried(state: LabState, present: LabState | None, *, exactly: bool) -> CarryOver:
@@ -181,8 +191,8 @@ def _carried(state: LabState, present: LabState | None, *, exactly: bool) -> Car
 def _unknown(contents: Contents, why_not: str) -> str:
     made = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(contents.about.made))
     return (
-        f"tokens that were revoked after the backup ({made}) are valid again, as the present data cannot be read "
-        f"({why_not}); revoke them again: jumpstarter-controller admin client rotate --help"
+        f"tokens that were revoked after the backup ({made}) are valid again, as the present data {why_not}; "
+        "revoke them again: jumpstarter-controller admin client rotate --help"
     )
 
 

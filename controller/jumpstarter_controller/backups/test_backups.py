@@ -23,6 +23,7 @@ from jumpstarter_controller.process.certificates import own_certificate
 from jumpstarter_controller.process.data_folder import Addresses, DataError, DataFolder
 from jumpstarter_controller.store import SqliteStore
 from jumpstarter_controller.store.contract import aged
+from jumpstarter_controller.store.test_sqlite import garbled, without_schema
 from jumpstarter_controller.store.whole import fill, overwrite
 
 ANN = Client(namespace="lab", name="ann", uid="ann-1", labels={"team": "ci"})
@@ -331,7 +332,7 @@ def test_exactly_names_the_tokens_that_are_valid_again(lab: DataFolder, tmp_path
     assert all(name in said for name in ("lab/ann", "lab/bob", "lab/rpi4"))
 
 
-@pytest.mark.parametrize("damage", ["noise", "newer", "absent"])
+@pytest.mark.parametrize("damage", ["noise", "newer", "absent", "schema", "no schema"])
 def test_where_the_present_data_cannot_be_read_the_tokens_are_said_to_be_valid_again(
     lab: DataFolder, tmp_path: Path, damage: str
 ) -> None:
@@ -339,6 +340,11 @@ def test_where_the_present_data_cannot_be_read_the_tokens_are_said_to_be_valid_a
     write(lab, [replace(ANN, uid="ann-2")])
     if damage == "noise":
         lab.database.write_bytes(b"noise" * 1000)
+    elif damage == "schema":
+        garbled(lab.database, "numbers")
+    elif damage == "no schema":
+        lab.database.unlink()
+        without_schema(lab.database)
     elif damage == "newer":
         with closing(sqlite3.connect(lab.database)) as db:
             db.execute("PRAGMA user_version=99")
@@ -401,6 +407,41 @@ def test_a_lab_is_drained_after_a_restore_if_it_is_now_and_that_is_said(
         done = restore(lab, path, exactly=exactly)
         assert (load(lab.database).get(Drain, Drain.KEY) is not None) == expected
         assert any("the lab is drained" in one for one in done.sentences) == expected
+
+
+def test_a_lab_that_was_begun_anew_is_not_believed(lab: DataFolder, tmp_path: Path) -> None:
+    """As versions before made one where the database was missing."""
+    path = write_backup(lab, tmp_path / "b").path
+    lab.database.unlink()
+    write(lab, [replace(ANN, uid="ann-of-the-new-lab")])
+    done = restore(lab, path)
+    found = load(lab.database)
+    for record in ALL:
+        assert ageless(found.get(type(record), record.key)) == (None if record is CODE else ageless(record))
+    assert "is another lab" in done.sentences[-1]
+    assert "valid again" in done.sentences[-1]
+
+
+def test_a_lab_from_which_everything_was_deleted_is_believed(lab: DataFolder, tmp_path: Path) -> None:
+    path = write_backup(lab, tmp_path / "b").path
+    write(lab, [], gone=ALL)
+    restore(lab, path)
+    found = load(lab.database)
+    ann = found.get(Client, ANN.key)
+    assert ann is not None
+    assert ann.uid != ANN.uid, "a revoked token is valid again"
+    assert all(lease.ended is not None for lease in found.all(Lease)), "a lease is there again"
+
+
+def test_an_emptied_database_keeps_its_log_for_whoever_repairs_it(lab: DataFolder, tmp_path: Path) -> None:
+    path = write_backup(lab, tmp_path / "b").path
+    lab.database.write_bytes(b"")
+    log = lab.path / "lab.sqlite-wal"
+    log.write_bytes(b"the last changes")
+    done = restore(lab, path)
+    assert done.kept is not None
+    assert (done.kept / log.name).read_bytes() == b"the last changes"
+    assert load(lab.database).get(Client, ANN.key) == ANN
 
 
 STEPS = ("rename", "replace", "unlink", "mkdir")

@@ -36,6 +36,7 @@ Said: TypeAlias = Callable[..., str]
 def folder(tmp_path: Path) -> DataFolder:
     folder = DataFolder(tmp_path / "data")
     folder.prepare()
+    SqliteStore(folder.database).close()
     folder.remember(ADDRESSES)
     return folder
 

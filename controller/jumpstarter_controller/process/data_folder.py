@@ -104,6 +104,18 @@ class DataFolder:
         """There from the first file that a restore replaces to the last; says where the data from before is."""
         return self.path / "restoring"
 
+    @property
+    def has_keys(self) -> bool:
+        """Whether a controller has run in the folder: there is the key of its tokens, or its address."""
+        return self.signing_key.exists() or (self.path / "addresses.json").exists()
+
+    @property
+    def is_in_kubernetes(self) -> bool:
+        """Whether the records of the lab were in Kubernetes at its last run."""
+        with suppress(DataError):
+            return self.addresses().kubernetes is not None
+        return False
+
     def check_whole(self) -> None:
         """DataError if a restore was cut short: the keys may be of one lab, and the database of another."""
         if self.restoring.exists():

@@ -35,11 +35,17 @@ def open_store(folder: DataFolder, lab: KubernetesLab | None) -> tuple[Store, Sh
     """Open the store. The second value is None if the lab can have only one controller.
 
     Raises:
-        DataError: what it needs is not installed.
+        DataError: what it needs is not installed; or the folder's lab is in Kubernetes.
         StoreError: it cannot be used; says why.
     """
     if lab is None:
-        return SqliteStore(folder.database), None
+        if folder.is_in_kubernetes and not folder.database.exists():
+            raise DataError(
+                f"the records of the lab of {folder.path} are in Kubernetes; start with --store kubernetes, or get "
+                "them with admin import first"
+            )
+        # The database is created before the keys: where they are, it was.
+        return SqliteStore(folder.database, create=not folder.has_keys), None
     if folder.database.exists():
         _log.warning("%s is not used: the records of this lab are in Kubernetes", folder.database)
     return open_kubernetes(lab)

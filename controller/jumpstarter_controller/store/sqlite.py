@@ -9,7 +9,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -51,6 +51,8 @@ MAX_DELETED = 10_000
 """Deleted records that are remembered. A reader that is further behind has to take a snapshot."""
 MAX_OWN_CHANGES = 10_000
 """Own writes that are remembered, so that `watch` need not read them again."""
+MAX_REVISION = 1 << 62
+"""The greatest number of a change that is believed. SQLite has numbers up to twice as many."""
 MAX_UNREADABLE = 100
 """Unreadable rows that are remembered. Each is logged once."""
 
@@ -119,9 +121,9 @@ def _split_records(db: sqlite3.Connection) -> None:
     for kind, namespace, name, body in rows:
         try:
             fields = decode_json(body, dict[str, Any])
-            age = int(fields.pop("order", 0))
+            age = _age(fields.pop("order", 0))
             status = {key: fields.pop(key) for key in _KINDS[kind].STATUS if key in fields}
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, OverflowError, TypeError, ValueError) as error:
             raise ValueError(f"{kind} {namespace}/{name} is damaged ({error})") from None
         newest = max(newest, age)
         halves = (msgspec.json.encode(half).decode() for half in (fields, status))
@@ -129,6 +131,14 @@ def _split_records(db: sqlite3.Connection) -> None:
             "INSERT INTO records VALUES (?, ?, ?, ?, ?, 0, ?, '')", (kind, namespace, name, *halves, age)
         )
     db.execute("INSERT INTO numbers VALUES (?, 0)", (newest,))
+
+
+def _age(order: Any) -> int:
+    """The age of a lease of an earlier version. TypeError, ValueError, OverflowError: it was never given."""
+    age = int(order)
+    if not 0 <= age <= MAX_REVISION:
+        raise ValueError(f"its age {age} was never given")
+    return age
 
 
 MIGRATIONS: tuple[str | Callable[[sqlite3.Connection], None], ...] = (
@@ -156,8 +166,14 @@ class SqliteStore:
     Others may write to the file, each with a store of their own.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, create: bool = True) -> None:
+        """Open the file. Without `create`, a missing one and one without a lab are rejected.
+
+        Raises:
+            StoreError: it cannot be used; says what to do.
+        """
         self._path = path
+        self._may_create = create
         self._lock = threading.Lock()
         """For the connection of all calls except `watch`."""
         self._watching = threading.Lock()
@@ -173,24 +189,24 @@ class SqliteStore:
         self._newest = 0
         """The greatest revision that was read."""
         try:
-            self._check_not_emptied()
-            path.touch(mode=0o600)
-            _sync_folder(path.parent)
-            self._db = self._connect()
-            try:
-                self._prepare()
-                self._watcher = self._connect()
-                self._watcher.execute("PRAGMA data_version").fetchone()  # opens the log, too
-                self._files = OpenFiles(path)
-            except BaseException:  # close the connections: no other code has a reference to them
-                self._db.close()
-                if hasattr(self, "_watcher"):
-                    self._watcher.close()
-                raise
+            with sqlite_errors():
+                self._open()
         except (OSError, sqlite3.Error) as error:
             raise StoreError(
                 f"{path} cannot be opened as the controller's data: {error}; {_way_out(error)}"
             ) from error
+
+    def _open(self) -> None:
+        self._check_not_lost()
+        self._path.touch(mode=0o600)
+        _sync_folder(self._path.parent)
+        with ExitStack() as opened:  # after an error no other code has a reference to the connections
+            self._db = opened.enter_context(closing(self._connect()))
+            self._prepare()
+            self._watcher = opened.enter_context(closing(self._connect()))
+            self._watcher.execute("PRAGMA data_version").fetchone()  # opens the log, too
+            self._files = OpenFiles(self._path)
+            opened.pop_all()
 
     def _connect(self) -> sqlite3.Connection:
         db = sqlite3.connect(self._path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
@@ -198,13 +214,29 @@ class SqliteStore:
         db.text_factory = lambda text: text.decode(errors="replace")
         return db
 
-    def _check_not_emptied(self) -> None:
-        """Reject an empty file: SQLite takes it for new, and deletes the log beside it, which may contain data."""
-        log = beside(self._path, "-wal")
-        if self._path.exists() and not self._path.stat().st_size and log.exists() and log.stat().st_size:
-            raise StoreError(
-                f"{self._path} is empty and {log.name} is not: the data was damaged; restore a backup"
-            )
+    def _check_not_lost(self) -> None:
+        """Reject an empty file and none where a lab was.
+
+        SQLite takes it for new, and deletes the log beside it, which may contain data.
+        """
+        is_there = self._path.exists()
+        if is_there and self._path.stat().st_size:
+            return
+        state = "is empty" if is_there else "is missing"
+        # SQLite writes the first page with a journal: one beside an empty file may be from a first start.
+        suffixes = ("-wal",) if is_there else ("-wal", "-journal")
+        for side in (beside(self._path, suffix) for suffix in suffixes):
+            if side.exists() and side.stat().st_size:
+                raise StoreError(
+                    f"{self._path} {state} and {side.name} is not: the data was damaged; restore a backup"
+                )
+        if not self._may_create:
+            raise self._no_lab(state)
+
+    def _no_lab(self, state: str) -> StoreError:
+        return StoreError(
+            f"{self._path} {state}, but a lab was there; restore a backup, or move the folder away to begin a new lab"
+        )
 
     def _prepare(self) -> None:
         self._db.execute("PRAGMA journal_mode=WAL")
@@ -219,6 +251,8 @@ class SqliteStore:
             raise StoreError(
                 f"{self._path} was written by a newer version (schema {version}, we know {SCHEMA}); update this one"
             )
+        if version < 1 and not self._may_create:
+            raise self._no_lab("has no lab in it")
         if version < SCHEMA:
             self._migrate()
         for suffix in ("-wal", "-shm"):
@@ -273,8 +307,14 @@ class SqliteStore:
         """
         newest = self._newest  # another thread may write, and what it writes from now on need not be seen
         row = db.execute("SELECT last, forgotten FROM numbers").fetchone()
-        if row is None or not all(isinstance(one, int) for one in row):
-            raise sqlite3.DatabaseError(f"its table of numbers is damaged: {row}")
+        if (
+            row is None
+            or not all(isinstance(one, int) for one in row)
+            or not 0 <= row[1] <= row[0] <= MAX_REVISION
+        ):
+            damaged = sqlite3.DatabaseError(f"its table of numbers is damaged: {shown(str(row))}")
+            damaged.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+            raise damaged
         last, forgotten = row
         if last < newest:
             raise StoreError(
@@ -495,13 +535,14 @@ class SqliteStore:
     def _reading(self, db: sqlite3.Connection, *, in_one: bool = True) -> Iterator[None]:
         """A read transaction: the block reads one consistent state."""
         try:
-            if in_one:
-                db.execute("BEGIN")
-            try:
-                yield
-            finally:
-                if db.in_transaction:
-                    db.execute("COMMIT")
+            with sqlite_errors():
+                if in_one:
+                    db.execute("BEGIN")
+                try:
+                    yield
+                finally:
+                    if db.in_transaction:
+                        db.execute("COMMIT")
         except sqlite3.Error as error:
             raise StoreError(f"{self._path} cannot be read: {error}; {_way_out(error)}") from error
 

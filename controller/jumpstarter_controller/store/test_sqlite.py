@@ -8,6 +8,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -282,6 +283,68 @@ def test_a_page_that_is_there_twice_is_damage(tmp_path: Path) -> None:
     with closing(sqlite3.connect(path)) as db:
         assert db.execute("PRAGMA quick_check").fetchall() == [("ok",)], "what it would not find"
     with pytest.raises(StoreError, match=f"{path} is damaged .*; restore a backup"):
+        SqliteStore(path)
+
+
+def without_schema(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("CREATE TABLE something (x)")
+
+
+@pytest.mark.parametrize(
+    ("left", "said"),
+    [(lambda _: None, "is missing"), (Path.touch, "is empty"), (without_schema, "has no lab in it")],
+)
+def test_where_a_lab_was_no_empty_one_is_begun(
+    tmp_path: Path, left: Callable[[Path], None], said: str
+) -> None:
+    path = tmp_path / "lab.sqlite"
+    left(path)
+    there = sorted(tmp_path.iterdir())
+    with pytest.raises(StoreError, match=f"{path} {said}, but a lab was there; restore a backup, or move"):
+        SqliteStore(path, create=False)
+    assert sorted(tmp_path.iterdir()) == there
+    SqliteStore(path).close()
+    SqliteStore(path, create=False).close()
+
+
+@pytest.mark.parametrize("suffix", ["-wal", "-journal"])
+def test_a_log_without_its_database_is_not_thrown_away(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / "lab.sqlite"
+    log = tmp_path / f"lab.sqlite{suffix}"
+    log.write_bytes(b"the last changes")
+    with pytest.raises(StoreError, match=f"{path} is missing and {log.name} is not.*restore a backup"):
+        SqliteStore(path)
+    assert list(tmp_path.iterdir()) == [log]
+
+
+def test_text_that_is_no_utf_8_in_the_schema_is_a_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "lab.sqlite"
+    SqliteStore(path).close()
+    garbled(path, "numbers")
+    with pytest.raises(StoreError, match=f"{path} cannot be opened.*not UTF-8; .*restore a backup"):
+        SqliteStore(path)
+    assert open_files(tmp_path) == set()
+
+
+def garbled(path: Path, table: str) -> None:
+    """Set a byte of its schema that is no UTF-8."""
+    body = bytearray(path.read_bytes())
+    body[body.index(b"CREATE TABLE " + table.encode()) + 2] = 0xCC
+    path.write_bytes(body)
+
+
+@pytest.mark.parametrize("order", ["9223372036854775808", "-1", "1e999"])
+def test_an_age_that_was_never_given_in_an_older_version_is_named(tmp_path: Path, order: str) -> None:
+    path = tmp_path / "lab.sqlite"
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        for statement in OLD:
+            db.execute(statement)
+        db.execute(
+            "INSERT INTO records VALUES ('lease', 'lab', 'x', ?)",
+            (f'{{"namespace":"lab","name":"x","client":"ann","order":{order}}}',),
+        )
+    with pytest.raises(StoreError, match=r"lease lab/x is damaged.*restore a backup"):
         SqliteStore(path)
 
 

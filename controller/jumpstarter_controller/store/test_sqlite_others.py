@@ -162,14 +162,43 @@ def test_what_another_has_written_between_two_of_ours_is_newer(
     assert not store.newer(store.snapshot().cursor, [Client])
 
 
-@pytest.mark.parametrize("statement", ["DELETE FROM numbers", "UPDATE numbers SET last = 'many'"])
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DELETE FROM numbers",
+        "UPDATE numbers SET last = 'many'",
+        "UPDATE numbers SET last = 9223372036854775807",
+        "UPDATE numbers SET last = -9223372036854775808, forgotten = -9223372036854775808",
+        "UPDATE numbers SET forgotten = 9223372036854775807",
+    ],
+)
 def test_damaged_numbers_are_a_sentence(store: SqliteStore, path: Path, statement: str) -> None:
     cursor = store.snapshot().cursor
     with closing(sqlite3.connect(path)) as db:
         db.execute(statement)
         db.commit()
     for use in (store.snapshot, lambda: store.watch(cursor, 0), lambda: store.commit(making(BOB))):
-        with pytest.raises(StoreError, match="table of numbers is damaged"):
+        with pytest.raises(StoreError, match=r"table of numbers is damaged.*restore a backup"):
+            use()
+
+
+def test_a_schema_that_becomes_no_text_while_the_controller_runs_is_a_sentence(
+    store: SqliteStore, path: Path
+) -> None:
+    cursor = store.snapshot().cursor
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        (version,) = db.execute("PRAGMA schema_version").fetchone()
+        db.execute("PRAGMA writable_schema=1")
+        db.execute("UPDATE sqlite_master SET sql=CAST(x'4352cc' AS TEXT) WHERE name='numbers'")
+        db.execute(f"PRAGMA schema_version={version + 1}")
+    for use in (
+        store.snapshot,
+        lambda: store.read(key_of(ANN)),
+        lambda: store.watch(cursor, 0),
+        lambda: store.newer(cursor, [Client]),
+        lambda: store.commit(making(BOB)),
+    ):
+        with pytest.raises(StoreError, match=r"not UTF-8.*restore a backup"):
             use()
 
 
