@@ -25,12 +25,11 @@ from jumpstarter_drivers.testing import serve_async
 from jumpstarter_drivers.virtual.driver import VirtualBoard
 from jumpstarter_drivers.virtual.image import make_image
 
-BOARD = {"boot_seconds": 0}
-
 
 @asynccontextmanager
-async def devices() -> AsyncIterator[DriverClient]:
-    board = Spec(VirtualBoard, BOARD, parts_of(VirtualBoard, BOARD))
+async def devices(boot_seconds: float = 0) -> AsyncIterator[DriverClient]:
+    settings = {"boot_seconds": boot_seconds}
+    board = Spec(VirtualBoard, settings, parts_of(VirtualBoard, settings))
     spec = Spec(Composite, children={"rpi4": board, "net": Spec(EchoNetwork)})
     with collapsed():
         async with managed_cores(lab := BoardDevices("lab", spec)), trio.open_nursery() as nursery:
@@ -117,6 +116,41 @@ async def test_a_shell_is_reached_and_its_commands_have_the_status_that_is_wante
         monkeypatch.delenv("BOARD_PASSWORD", raising=False)
         ended = await run(root, tmp_path, "  - serial.login: {user: ann, password-env: BOARD_PASSWORD}\n")
     assert "the environment has no BOARD_PASSWORD; set it to the password of ann" in ended.reason
+
+
+async def test_a_command_waits_for_the_boot_and_logs_in_and_stops_no_boot_loader(tmp_path: Path) -> None:
+    steps = """
+  - power.on
+  - serial.run: uname -n
+  - serial.run: echo at once
+  - power.cycle: 10ms
+  - serial.run: uname -n
+  - serial.send: reboot
+  - serial.run: uname -n
+"""
+    async with devices(boot_seconds=0.5) as root:
+        ended = await run(root, tmp_path, steps)
+    assert ended.outcome is RunOutcome.PASSED, ended.reason
+    [log] = (tmp_path / "results").rglob("*.log")
+    printed = log.read_text()
+    # A login sends Enter where it hears nothing: each boot has one, and a shell that is known to be there has none.
+    assert (printed.count("U-Boot 20"), printed.count("login: root")) == (3, 3), printed
+
+
+async def test_a_command_logs_in_as_the_step_before_did(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BOARD_PASSWORD", "wrong")
+    steps = """
+  - power.on
+  - serial.login: {user: nobody, password-env: BOARD_PASSWORD}
+"""
+    async with devices() as root:
+        ended = await run(
+            root, tmp_path, f"{steps}    timeout: 5s\nalways:\n  - serial.run: id\n    timeout: 5s\n"
+        )
+    assert ended.outcome is not RunOutcome.PASSED
+    assert "nobody" in ended.steps[-1].reason, ended.steps[-1].reason
 
 
 async def test_a_service_is_connected_to_and_answers(tmp_path: Path) -> None:

@@ -74,6 +74,7 @@ class _Context:
     folder: Path | None
     variables: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
+    switched: int = 0
     said: list[str] = field(default_factory=list)
     tell: Callable[[Event], None] = lambda _event: None
 
@@ -322,6 +323,7 @@ class Runner:
         arguments = step.arguments(document, call.given, place, context.variables)
         leading = (node.client, context) if node else (context,)
         context.seconds = call.seconds
+        context.switched += node is not None and node.interface != "serial"
         # A step that knows its limit fails with a better message.
         with collapsed(), trio.fail_after(call.seconds + STEP_GRACE_SECONDS):
             result = await step.function(*leading, **arguments)

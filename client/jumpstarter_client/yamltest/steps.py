@@ -47,6 +47,8 @@ class StepContext(Protocol):
     variables: dict[str, Any]
     seconds: float
     """The time limit of the running step; it is cancelled shortly after it."""
+    switched: int
+    """How many steps on other devices than consoles have begun: one may have restarted the board."""
 
     def input_file(self, path: str) -> str:
         """Resolve a path relative to the test file; a URL is returned unchanged."""

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import dataclass, field
+from weakref import WeakKeyDictionary
 
+import trio
+from jumpstarter_client.console.expect import Expect
 from jumpstarter_client.console.shell import Shell
 from jumpstarter_client.yamltest.steps import StepContext, step
 from jumpstarter_proto.errors import JumpstarterError
@@ -30,6 +34,7 @@ async def expect(
 async def send(client: PySerialClient, context: StepContext, text: str, *, enter: bool = True) -> None:
     """Type a text, and Enter after it."""
     console = context.console(client)
+    _known(console).shell_since = None  # `reboot` may be what is typed
     await (console.send_line(text) if enter else console.send(text))
 
 
@@ -46,9 +51,40 @@ async def login(
 
     `new-password-env` names the one for a board that wants another password.
     """
-    password, new_password = _secret(password_env, user), _secret(new_password_env, user)
-    shell = Shell(context.console(client), loader_prompt=client.loader_prompt)
-    await shell.login(user, password, new_password=new_password, timeout=context.seconds)
+    known = _known(context.console(client))
+    known.user, known.password, known.new_password = (
+        user,
+        _secret(password_env, user),
+        _secret(new_password_env, user),
+    )
+    await _get_to_shell(client, context)
+
+
+@dataclass
+class _Known:
+    """What a test knows of a console."""
+
+    user: str = "root"
+    password: str | None = field(default=None, repr=False)
+    new_password: str | None = field(default=None, repr=False)
+    shell_since: int | None = None
+    """The `StepContext.switched` at which a shell was there; None if that is not known."""
+
+
+_consoles: WeakKeyDictionary[Expect, _Known] = WeakKeyDictionary()
+
+
+def _known(console: Expect) -> _Known:
+    return _consoles.setdefault(console, _Known())
+
+
+async def _get_to_shell(client: PySerialClient, context: StepContext) -> None:
+    console = context.console(client)
+    known = _known(console)
+    known.shell_since = None
+    shell = Shell(console, loader_prompt=client.loader_prompt)
+    await shell.login(known.user, known.password, new_password=known.new_password, timeout=context.seconds)
+    known.shell_since = context.switched
 
 
 def _secret(variable: str | None, user: str) -> str | None:
@@ -61,8 +97,19 @@ def _secret(variable: str | None, user: str) -> str | None:
 
 @step
 async def run(client: PySerialClient, context: StepContext, command: str, *, status: int | None = 0) -> str:
-    """Run a command in the board's shell; its output is the result. Any other exit status than `status` fails."""
-    result = await Shell(context.console(client)).run(command, timeout=context.seconds)
+    """Run a command in the board's shell; its output is the result. Any other exit status than `status` fails.
+
+    It waits while the board boots, and logs in if the board asks: as the last `serial.login` did, or else as root.
+    """
+    started = trio.current_time()
+    console = context.console(client)
+    known = _known(console)
+    if known.shell_since != context.switched:
+        await _get_to_shell(client, context)
+    known.shell_since = None
+    seconds = max(started + context.seconds - trio.current_time(), 0.0)
+    result = await Shell(console).run(command, timeout=seconds)
+    known.shell_since = context.switched
     for line in result.output.splitlines():
         context.say(line)
     if status is not None and result.exit_code != status:
