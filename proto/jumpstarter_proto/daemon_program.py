@@ -13,7 +13,7 @@ import signal
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NamedTuple, NoReturn, TypeVar
 
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.standard_streams import run_guarded
@@ -33,23 +33,45 @@ _SIGNAL_CODES = 128
 
 
 def run_program(
-    name: str, arguments: list[str], command: Command, daemon: Callable[..., int], *, is_daemon: bool
+    name: str,
+    arguments: list[str],
+    command: Command,
+    daemon: Callable[..., int],
+    *,
+    is_daemon: bool,
+    extra: str,
 ) -> NoReturn:
     """Run one command, or the daemon with its options, and exit with its code: every error is one sentence.
 
-    `is_daemon` says whether the arguments look like the daemon's, for which a fork then reads them.
+    `is_daemon` says whether the arguments look like the daemon's, for which a fork then reads them; `extra` is the one
+    with the program's libraries.
     """
+    program = _Program(name, extra)
 
     def run() -> int:
-        options = _in_fork(lambda: command(arguments), name) if is_daemon else command(arguments)
+        options = _in_fork(lambda: command(arguments), program) if is_daemon else command(arguments)
         return options if isinstance(options, int) else daemon(**options)
 
-    sys.exit(run_guarded(lambda: _explained(run, name), name))
+    sys.exit(run_guarded(lambda: _explained(run, program), name))
 
 
-def _explained(work: Callable[[], _T], name: str) -> _T | int:
+class _Program(NamedTuple):
+    name: str
+    extra: str
+
+
+def _explained(work: Callable[[], _T], program: _Program) -> _T | int:
+    name = program.name
     try:
         return work()
+    except ModuleNotFoundError as error:
+        library = (error.name or "").partition(".")[0]
+        if not library or library.startswith("jumpstarter"):
+            raise
+        print_error_line(
+            f"{name}: the Python package {library!r} is missing; pip install 'jumpstarter-sbc[{program.extra}]'"
+        )
+        return ExitCode.FAILED
     except JumpstarterError as error:
         logging.getLogger(__name__).debug("the cause:", exc_info=error)
         print_error_line(f"{name}: {' '.join(str(error).split())}")
@@ -61,7 +83,7 @@ def _explained(work: Callable[[], _T], name: str) -> _T | int:
         return ExitCode.INTERRUPTED
 
 
-def _in_fork(read: Callable[[], int | Mapping[str, Any]], name: str) -> int | dict[str, Any]:
+def _in_fork(read: Callable[[], int | Mapping[str, Any]], program: _Program) -> int | dict[str, Any]:
     """What `read` gives in a fork of this process, which has one thread yet."""
     reader, writer = os.pipe()
     # What libraries run at a fork swallows an exception, and with it what a Ctrl-C raises there.
@@ -69,7 +91,7 @@ def _in_fork(read: Callable[[], int | Mapping[str, Any]], name: str) -> int | di
     child = os.fork()
     if child == 0:
         os.close(reader)
-        _be_fork(read, name, writer, before)
+        _be_fork(read, program, writer, before)
     os.close(writer)
     try:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
@@ -85,7 +107,10 @@ def _in_fork(read: Callable[[], int | Mapping[str, Any]], name: str) -> int | di
 
 
 def _be_fork(
-    read: Callable[[], int | Mapping[str, Any]], name: str, writer: int, mask: set[signal.Signals | int]
+    read: Callable[[], int | Mapping[str, Any]],
+    program: _Program,
+    writer: int,
+    mask: set[signal.Signals | int],
 ) -> NoReturn:
     """It never comes back to what its parent was in the middle of."""
 
@@ -94,7 +119,7 @@ def _be_fork(
         return read()
 
     def run() -> int:
-        options = _explained(unmasked, name)
+        options = _explained(unmasked, program)
         if isinstance(options, int):
             return options
         # A path is a tuple of its text.
@@ -105,7 +130,7 @@ def _be_fork(
 
     code = 1
     try:
-        code = run_guarded(run, name)
+        code = run_guarded(run, program.name)
     except BrokenPipeError:  # the parent was ended meanwhile
         pass
     except BaseException:

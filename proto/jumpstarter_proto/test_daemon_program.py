@@ -30,7 +30,7 @@ def daemon(**options):
     print("daemon", os.getpid(), options, "colorsys" in sys.modules)
     return {code}
 
-run_program("program", sys.argv[1:], command, daemon, is_daemon=True)
+run_program("program", sys.argv[1:], command, daemon, is_daemon=True, extra="parts")
 """
 
 

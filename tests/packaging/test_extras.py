@@ -71,3 +71,37 @@ def test_every_module_of_an_extra_is_loaded_with_that_extra_alone(
     # The pytest plugin is loaded by a pytest that is there.
     assert {name: fault for name, fault in faults.items() if "No module named 'pytest'" not in fault} == {}
     assert own <= loaded
+
+
+PROGRAM = "import sys; from {module} import main; sys.argv = ['program', *sys.argv[1:]]; main()"
+
+
+@pytest.mark.parametrize("extra", EXTRAS)
+@pytest.mark.parametrize(
+    ("module", "words", "needs"),
+    [
+        ("jumpstarter_client.cli", ["devices"], ""),
+        ("jumpstarter_exporter.cli", ["doctor"], ""),
+        ("jumpstarter_exporter.cli", ["run", "--config", "missing.yaml"], ""),
+        ("jumpstarter_controller.cli", ["run", "--data", "lab", "--listen", "nowhere"], "controller"),
+        ("jumpstarter_controller.cli", ["admin", "pair", "client", "ann", "--data", "lab"], "controller"),
+        ("jumpstarter_controller.cli.router", ["--key", "missing"], "controller"),
+    ],
+)
+def test_a_program_without_its_libraries_says_which_extra_has_them(
+    extra: str, module: str, words: list[str], needs: str, libraries: Environment, tmp_path: Path
+) -> None:
+    rooms = [package.parent for package in PACKAGES.values()]
+    path = os.pathsep.join(map(str, [*rooms, rooms[0].parent / "udev"]))
+    for command in (["--help"], words):
+        done = subprocess.run(
+            [libraries.python, "-c", PROGRAM.format(module=module), *command],
+            cwd=tmp_path,
+            env={"HOME": str(tmp_path), "PATH": os.environ["PATH"], "PYTHONPATH": path},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert "Traceback" not in done.stderr, done.stderr
+    cure = f"is missing; pip install 'jumpstarter-sbc[{needs}]'"
+    assert (cure in done.stderr) == (needs not in {"", *extras.closed(extra)}), done.stderr

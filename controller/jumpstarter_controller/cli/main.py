@@ -18,7 +18,9 @@ def main(arguments: list[str] | None = None) -> None:
     from jumpstarter_proto.daemon_program import run_program  # noqa: PLC0415 - imports are deferred before it
 
     arguments = sys.argv[1:] if arguments is None else arguments
-    run_program(CONTROLLER, arguments, _command, _daemon, is_daemon=arguments[:1] == ["run"])
+    run_program(
+        CONTROLLER, arguments, _command, _daemon, is_daemon=arguments[:1] == ["run"], extra="controller"
+    )
 
 
 def _command(arguments: list[str]) -> int | dict[str, Any]:

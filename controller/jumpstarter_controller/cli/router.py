@@ -17,7 +17,14 @@ def main(arguments: list[str] | None = None) -> None:
     defer_imports()
     from jumpstarter_proto.daemon_program import run_program  # noqa: PLC0415 - imports are deferred before it
 
-    run_program(ROUTER, sys.argv[1:] if arguments is None else arguments, _command, _daemon, is_daemon=True)
+    run_program(
+        ROUTER,
+        sys.argv[1:] if arguments is None else arguments,
+        _command,
+        _daemon,
+        is_daemon=True,
+        extra="controller",
+    )
 
 
 def _command(arguments: list[str]) -> int | dict[str, Any]:

@@ -18,7 +18,7 @@ def main(arguments: list[str] | None = None) -> None:
     from jumpstarter_exporter.cli.program import PROGRAM  # noqa: PLC0415 - as above
 
     arguments = sys.argv[1:] if arguments is None else arguments
-    run_program(PROGRAM, arguments, _command, _daemon, is_daemon=arguments[:1] == ["run"])
+    run_program(PROGRAM, arguments, _command, _daemon, is_daemon=arguments[:1] == ["run"], extra="exporter")
 
 
 def _command(arguments: list[str]) -> int | dict[str, Any]:
