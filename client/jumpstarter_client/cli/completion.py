@@ -25,6 +25,7 @@ For `jumpstarter` and `j`; `jumpstarter shell` needs it only for zsh.
   mkdir -p ~/.local/share/bash-completion/completions
   jumpstarter completion bash > ~/.local/share/bash-completion/completions/jumpstarter
   ln -s jumpstarter ~/.local/share/bash-completion/completions/j
+  sudo apt install bash-completion         # reads that folder; a Debian without desktop may lack it
   jumpstarter completion zsh > "${fpath[1]}/_jumpstarter"
   mkdir -p ~/.config/fish/conf.d
   jumpstarter completion fish > ~/.config/fish/conf.d/jumpstarter.fish

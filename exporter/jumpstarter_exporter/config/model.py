@@ -239,6 +239,8 @@ class ExporterConfig:
     """None if it has no controller. `load` sets the file's own, `with_identity` the stored one."""
     discovered: DiscoveredContent | None = field(default=None, compare=False)
     """Instead of entries."""
+    ignored: list[ConfigError] = field(default_factory=list, compare=False)
+    """Its unknown keys. Those of a device's `config` are added when it is built."""
 
     @property
     def board_name(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -59,12 +60,19 @@ def load(file: Path | str, *, lenient: bool = False, raw: bytes | None = None) -
         ConfigError: see there.
     """
     document = Document(Path(file), "export", raw)
+    ignored: list[ConfigError] = []
+
+    def ignore(error: ConfigError) -> None:
+        if str(error) not in map(str, ignored):
+            ignored.append(error)
+        _log.warning("%s (ignored)", error)
+
     if lenient:
-        document.on_unknown_key = _warn
+        document.on_unknown_key = ignore
     mistakes = Mistakes()
     config = read_parts(document, mistakes)
     mistakes.check(check_command(document.file))
-    return config
+    return replace(config, ignored=ignored)
 
 
 def read_parts(document: Document, mistakes: Mistakes) -> ExporterConfig:
@@ -92,10 +100,6 @@ def _enrolment(file: Path, settings: TopLevel) -> Enrolment | None:
         settings.tls,
         file,
     )
-
-
-def _warn(error: ConfigError) -> None:
-    _log.warning("%s (ignored)", error)
 
 
 def _entries(

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 __all__ = ["GRACE_SECONDS", "Boards", "Reading", "ReloadError", "leaves", "listen_at"]
 
+MOST_IGNORED = 5
+"""Unknown keys of a file that a reload names; the log has all."""
 GRACE_SECONDS = 0.5
 """Enough for a call that is about to return; consoles and log streams never end by themselves."""
 
@@ -377,7 +379,8 @@ class Boards:
         )
         if (fault := first_fault(entry.config)) is not None:
             return Reloaded(name, ReloadOutcome.BROKEN, f"{text}, but for what has a mistake: {fault}")
-        return Reloaded(name, outcome, text)
+        ignored = "; ".join(map(str, entry.config.ignored[:MOST_IGNORED]))
+        return Reloaded(name, outcome, f"{text}, and ignores {ignored}" if ignored else text)
 
     async def resume(self, name: str) -> list[str]:
         """Start boards that are not served: that one, or all. Returns those that are served then."""

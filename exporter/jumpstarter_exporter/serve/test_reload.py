@@ -196,6 +196,19 @@ async def test_a_typo_in_one_device_takes_nothing_from_a_board_that_works(host: 
         assert await devices(door) == before
 
 
+async def test_a_key_that_is_ignored_is_named_to_who_reloads(host: ServedHost) -> None:
+    host.write("rpi4")
+    async with host.running() as door:
+        host.write("rpi4", "hooks: {beforLease: {script: 'true'}}\nmotdd: hello\n" + TWO)
+        said = (await reload(door))["rpi4"]
+        assert said.startswith("restarted, and ignores "), said
+        assert "beforLease'; did you mean 'beforeLease'?" in said
+        assert "motdd" in said
+        assert (await reload(door))["rpi4"] == "unchanged"
+        host.write("rock", "export: {power: {type: power.MockPower, wahr: 1}}")
+        assert (await reload(door))["rock"].startswith("served, and ignores ")
+
+
 async def test_a_device_that_was_broken_before_keeps_no_change_from_its_board(host: ServedHost) -> None:
     host.write("rpi4", ONE_BAD)
     async with host.running() as door:
