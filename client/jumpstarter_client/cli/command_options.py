@@ -74,6 +74,7 @@ CONFIG_CREATE = (
 )
 
 LOGIN = (
+    Option(("-e", "--endpoint"), "--endpoint", "HOST:PORT"),
     Option(
         ("--tls-fingerprint",),
         "--tls-fingerprint",

@@ -164,7 +164,7 @@ def _release(parsed: Arguments, options: GlobalOptions) -> ExitCode:
             found = [short_name(one.name) for one in mine]
         for name in found:
             try:
-                with translate_errors():
+                with translate_errors(controller.config):
                     name = await _release_one(calls, controller, name)  # noqa: PLW2901
             except JumpstarterError as error:  # the other leases are still released
                 failures.append(error)

@@ -19,12 +19,17 @@ from jumpstarter_client.identity.oidc.provider import CLIENT_ID
 
 __all__ = [
     "LoginOptions",
+    "NoProviderError",
     "TokenRejectedError",
     "check_token",
     "enrol_with_code",
     "log_in_with_issuer",
     "log_in_with_token",
 ]
+
+
+class NoProviderError(LoginError):
+    """The controller accepts no tokens of an OpenID provider, or does not say which."""
 
 
 class TokenRejectedError(RpcError):
@@ -102,7 +107,7 @@ async def _provider(endpoint: str, known: list[enrolment_pb2.Issuer], login: Log
             f"several issuers; choose one: --issuer {' or --issuer '.join(one.url for one in known)}"
         )
     if not url and not known:
-        raise LoginError(
+        raise NoProviderError(
             f"{endpoint} accepts no OpenID provider; log in with --pairing-code, or with --name NAME and a token"
         )
     one = next((one for one in known if one.url == url or not url), enrolment_pb2.Issuer(url=url))

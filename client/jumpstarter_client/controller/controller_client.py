@@ -28,6 +28,8 @@ from jumpstarter_proto.rpc import RpcError, StatusCode
 from jumpstarter_proto.v1 import jumpstarter_pb2
 from jumpstarter_proto.v1.jumpstarter_grpc import ControllerServiceStub
 
+from jumpstarter_client.identity.rejected_token import RejectedTokenError, rejection
+
 if TYPE_CHECKING:
     from jumpstarter_proto.lab.v1.exporters_grpc import LabServiceStub
     from jumpstarter_proto.lab.v1.exporters_pb2 import ExporterDetails, LabNews, WatchRequest
@@ -102,7 +104,7 @@ class ControllerClient:
             LoginError: the token has expired and cannot be renewed.
         """
         config = await self._valid_config()
-        with translate_errors():
+        with translate_errors(config):
             if (
                 self._shared_channel is not None
                 and not self._shared_channel.closed
@@ -122,7 +124,7 @@ class ControllerClient:
         """
         config = await self._valid_config()
         async with AsyncExitStack() as stack:
-            with translate_errors():
+            with translate_errors(config):
                 self._shared_channel = await stack.enter_async_context(_connected(config))
             self._shared_identity = config.identity
             yield
@@ -328,16 +330,13 @@ def _warn_before_expiry(config: ClientConfig) -> None:
 
 
 @contextmanager
-def translate_errors() -> Iterator[None]:
-    """Set the exit code of errors by their reason, and add what to do about an expired token."""
+def translate_errors(config: ClientConfig) -> Iterator[None]:
+    """Set the exit code of errors by their reason, and add what to do about a token that is rejected."""
     try:
         yield
     except RpcError as error:
-        if means(error, ReasonCode.TOKEN_EXPIRED):
-            sentence = f"{error.details}; log in again with: jumpstarter login"
-            explained = RpcError(error.code, sentence, error.trailing_metadata)
-            explained.exit_code = ExitCode.DENIED
-            raise explained from error
+        if sentence := rejection(error, config):
+            raise RejectedTokenError(error.code, sentence, error.trailing_metadata) from error
         if is_not_found(error):
             if missing := _MISSING.fullmatch(error.details):
                 kind, name = missing.groups()

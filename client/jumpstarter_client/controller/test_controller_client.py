@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 import trio
@@ -11,11 +12,14 @@ import trio.testing
 from jumpstarter_proto.client.v1 import client_grpc
 from jumpstarter_proto.client.v1 import client_pb2 as pb
 from jumpstarter_proto.errors import ExitCode
+from jumpstarter_proto.remote import Identity, Kind, Trust
 from jumpstarter_proto.rpc import RpcError, StatusCode, open_channel, serve_connection
 
 from jumpstarter_client.controller.controller_client import ControllerCalls, is_not_found, translate_errors
+from jumpstarter_client.identity.client_config import ClientConfig
 
 LAB = "namespaces/lab"
+CONFIG = ClientConfig("lab:8082", Identity(Kind.CLIENT, "lab", "ann", "x"), Trust(), path=Path("/ann.yaml"))
 
 
 class Pages(client_grpc.ClientServiceServicer):
@@ -94,7 +98,7 @@ async def test_a_change_sends_what_changes_and_says_so() -> None:
 @pytest.mark.parametrize("more", ["", "; see which there are: jumpstarter lease list"])
 @pytest.mark.parametrize(("kind", "command"), [("lease", "lease list"), ("exporter", "exporters")])
 def test_what_a_controller_does_not_have_is_said_in_plain_words(kind: str, command: str, more: str) -> None:
-    with pytest.raises(RpcError) as caught, translate_errors():
+    with pytest.raises(RpcError) as caught, translate_errors(CONFIG):
         raise RpcError(StatusCode.UNKNOWN, f'{kind}s.jumpstarter.dev "x y" not found{more}')
     assert caught.value.details == f"there is no {kind} x y; see which there are: jumpstarter {command}"
     assert caught.value.exit_code is ExitCode.NOT_FOUND
@@ -116,8 +120,8 @@ def test_what_a_controller_does_not_have_is_said_in_plain_words(kind: str, comma
 def test_a_refusal_has_the_exit_code_that_its_words_deserve(
     code: StatusCode, details: str, exit_code: ExitCode
 ) -> None:
-    with pytest.raises(RpcError) as caught, translate_errors():
+    with pytest.raises(RpcError) as caught, translate_errors(CONFIG):
         raise RpcError(code, details)
     assert (caught.value.code, caught.value.exit_code) == (code, exit_code)
     assert caught.value.details.startswith(details)
-    assert ("jumpstarter login" in caught.value.details) == ("expired" in details)
+    assert ("jumpstarter login" in caught.value.details) == ("token" in details)

@@ -23,6 +23,7 @@ from jumpstarter_proto.rpc import RpcError, StatusCode
 from jumpstarter_client.identity.client_config import ClientConfig, load, replace_tokens
 from jumpstarter_client.identity.oidc import LoginError, Provider, discover, renew
 from jumpstarter_client.identity.oidc.provider import CLIENT_ID
+from jumpstarter_client.identity.rejected_token import login_command
 
 __all__ = [
     "RENEW_BEFORE_SECONDS",
@@ -58,7 +59,7 @@ async def with_valid_token(config: ClientConfig) -> ClientConfig:
             _log.warning("the token expires in %.0f s and cannot be renewed: %s", left, error)
             return config
         raise LoginError(
-            f"the token has expired and cannot be renewed: {error}; run `jumpstarter login`"
+            f"the token has expired and cannot be renewed: {error}; run `{login_command(config)}`"
         ) from None
 
 
@@ -72,7 +73,12 @@ async def refresh_tokens(config: ClientConfig, *, least: float = RENEW_BEFORE_SE
         FetchError, RpcError: the issuer or the controller is not reachable.
     """
     if config.path is None or not config.refresh_token:
-        raise LoginError("this configuration has no refresh token; run `jumpstarter login` again")
+        if read_claims(config.identity.token).is_own and config.path is not None:
+            raise LoginError(
+                "this configuration has a token of the controller, which no OpenID provider renews; "
+                "replace it with: jumpstarter auth rotate"
+            )
+        raise LoginError(f"this configuration has no refresh token; log in again: {login_command(config)}")
     async with _token_file_lock(config.path):
         current = load(str(config.path), os.environ)
         if current.identity.token != config.identity.token:

@@ -203,8 +203,10 @@ def _build_config(
     def text(value: object, key: str, variable: str) -> str:
         found = value or environment.get(variable)
         if not found:
+            # Without the rest, nobody knows where and as whom.
+            login = "jumpstarter login" if key == "token" else "jumpstarter login HOST:PORT"
             raise ClientConfigError(
-                f"{source}: `{key}` is missing; log in again, or set {variable}"
+                f"{source}: `{key}` is missing; log in again with `{login}`, or set {variable}"
                 if path
                 else f"JMP_NAME and JMP_NAMESPACE are set, but {variable} is not; set it, too"
             )

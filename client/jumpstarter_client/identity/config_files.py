@@ -13,7 +13,7 @@ from jumpstarter_proto.yaml_files import ConfigError, set_values
 
 from jumpstarter_client.identity.client_config import ClientConfig, ClientConfigError, load, read_yaml
 
-__all__ = ["ConfigFiles"]
+__all__ = ["ConfigFiles", "replace_login"]
 
 SUFFIX = ".yaml"
 API_VERSION = "jumpstarter.dev/v1alpha1"
@@ -136,6 +136,21 @@ class ConfigFiles:
         if not isinstance(content, str):
             content = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
         write_private(path, content.encode())
+
+
+def replace_login(path: Path, config: ClientConfig, *, trust: bool) -> None:
+    """Put the tokens of a new login into a configuration file, and `tls` if wanted. All else stays.
+
+    Raises:
+        PrivateFileError: the file is not writable.
+    """
+    text = path.read_text(encoding="utf-8")
+    changes: dict[tuple[str, ...], str | bool] = {("token",): config.identity.token}
+    if config.refresh_token or "refresh_token" in text:
+        changes["refresh_token",] = config.refresh_token
+    if trust:
+        changes |= {("tls", "ca"): config.trust.ca, ("tls", "insecure"): config.trust.insecure}
+    write_private(path, set_values(text, changes).encode())
 
 
 def document(config: ClientConfig) -> dict[str, Any]:

@@ -71,7 +71,7 @@ def redeem(codes: Iterable[PairingCode], text: str, kind: Kind, now: float, nonc
             found = record
     is_good = found is not None and found.expires > now and found.kind == kind.value
     if found is None or not is_good or (found.redeemer and not _is_redeemer(found, nonce)):
-        raise refused()
+        raise refused(kind)
     return found
 
 
@@ -80,12 +80,13 @@ def redeemed(code: PairingCode, nonce: str, uid: str, replaced: str) -> PairingC
     return replace(code, redeemer=_digest(nonce), made=uid, replaced=replaced)
 
 
-def refused() -> RpcError:
+def refused(kind: Kind) -> RpcError:
     """The error for an invalid code. It does not say what is wrong with it."""
     return RpcError(
         StatusCode.PERMISSION_DENIED,
         "this pairing code is wrong, used, expired or for something else; "
-        "make a new one: jumpstarter-controller admin pair",
+        f"the lab's administrator makes a new one: jumpstarter-controller admin pair {kind.lower()} NAME, with "
+        "--renew for one that exists",
     )
 
 

@@ -13,7 +13,15 @@ from jumpstarter_proto.errors import ExitCode
 from jumpstarter_proto.remote import REASON, Kind, ReasonCode
 from jumpstarter_proto.rpc import RpcError, StatusCode
 
-__all__ = ["ISSUER", "TOKEN_LIFETIME_SECONDS", "Subject", "TokenError", "TokenIssuer", "expired"]
+__all__ = [
+    "ISSUER",
+    "TOKEN_LIFETIME_SECONDS",
+    "Subject",
+    "TokenError",
+    "TokenIssuer",
+    "expired",
+    "why_invalid",
+]
 
 ISSUER = "https://localhost:8085"
 """Jumpstarter's name for a controller's own tokens."""
@@ -57,6 +65,19 @@ class Subject:
         """Parse `client:NAMESPACE:NAME:UID`. ValueError: it is invalid."""
         kind, namespace, name, uid = text.split(":")
         return cls(Kind(kind.capitalize()), namespace, name, uid)
+
+
+def why_invalid(error: Exception) -> str:
+    """Why a token is invalid, from what PyJWT or our own parsing has raised for it."""
+    if isinstance(error, jwt.InvalidSignatureError):
+        return "another key has signed it"
+    if isinstance(error, jwt.InvalidIssuerError):
+        return "it is another issuer's"
+    if isinstance(error, jwt.DecodeError):
+        return "it is damaged"
+    if isinstance(error, jwt.MissingRequiredClaimError):
+        return f"it has no {error.claim}"
+    return "a part of it is invalid"
 
 
 class TokenIssuer:
@@ -132,5 +153,5 @@ class TokenIssuer:
                 "use the configuration that this one wrote"
             ) from None
         except (jwt.PyJWTError, ValueError, TypeError) as error:
-            raise TokenError(f"failed to authenticate token: {error}; log in again") from None
+            raise TokenError(f"failed to authenticate token: {why_invalid(error)}; log in again") from None
         return subject, expiry

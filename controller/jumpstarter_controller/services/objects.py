@@ -219,7 +219,7 @@ def enrol(draft: Draft, now: float, kind: Kind, text: str, nonce: str = "") -> C
     if code.redeemer and made is not None and made.uid == code.made:
         return made
     if code.issued or (code.redeemer and (made.uid if made is not None else "") != code.replaced):
-        raise refused()  # it was made, and something has become of it since
+        raise refused(kind)  # it was made, and something has become of it since
     _forget_expired(draft, now)
     if code.renew:
         record = renew(draft, existing(draft, kind, key), uid=code.made)
@@ -237,7 +237,7 @@ def confirm(draft: Draft, now: float, kind: Kind, text: str, nonce: str) -> Clie
     code = redeem(draft.all(PairingCode), text, kind, now, nonce)
     made = draft.get(TYPES[kind], Key(code.namespace, code.subject))
     if made is None or made.uid != code.made:
-        raise refused()
+        raise refused(kind)
     if not code.issued:
         draft.put(replace(code, issued=True))
     return made

@@ -33,6 +33,8 @@ class Claims:
     """The owner of the connection of a router token, if our controller issued it."""
     issued: float | None = None
     """Seconds since the epoch."""
+    subject: str = ""
+    """Of our controller's own tokens `client:NAMESPACE:NAME:UID`."""
 
     @property
     def left(self) -> float | None:
@@ -68,7 +70,7 @@ def read_claims(token: str) -> Claims:
     if not isinstance(claims, dict):
         return Claims()
     issuer, expires, audiences = claims.get("iss"), claims.get("exp"), claims.get("aud")
-    client = claims.get("client")
+    client, subject = claims.get("client"), claims.get("sub")
     if isinstance(audiences, str):
         audiences = [audiences]
     return Claims(
@@ -77,6 +79,7 @@ def read_claims(token: str) -> Claims:
         tuple(one for one in audiences if isinstance(one, str)) if isinstance(audiences, list) else (),
         client if isinstance(client, str) else "",
         _time(claims.get("iat")),
+        subject if isinstance(subject, str) else "",
     )
 
 

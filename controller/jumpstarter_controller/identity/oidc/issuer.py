@@ -13,7 +13,7 @@ import trio
 from jumpstarter_proto.https import FetchError, Reply, fetch_json
 
 from jumpstarter_controller.identity.oidc.keys import ALGORITHMS, KeyCache, KeyLookup
-from jumpstarter_controller.identity.tokens import MAX_TOKEN_LENGTH, TokenError, expired
+from jumpstarter_controller.identity.tokens import MAX_TOKEN_LENGTH, TokenError, expired, why_invalid
 
 __all__ = ["Issuer", "IssuerSettings"]
 
@@ -72,7 +72,7 @@ class Issuer:
         try:
             header = jwt.get_unverified_header(token)
         except jwt.PyJWTError as error:
-            raise _failed(error) from None
+            raise _failed(why_invalid(error)) from None
         if header.get("alg") not in ALGORITHMS:
             raise _failed("its signature algorithm is not supported")
         claims = await self._checked(token, header)
@@ -91,7 +91,7 @@ class Issuer:
                 return self._decode(token, key)
             except jwt.InvalidSignatureError as error:
                 if index == len(candidates) - 1:
-                    raise _failed(error) from None
+                    raise _failed(why_invalid(error)) from None
         raise _failed(f"{self.url} has no key that it is signed with")
 
     def _decode(self, token: str, key: jwt.PyJWK) -> dict[str, Any]:
@@ -115,7 +115,7 @@ class Issuer:
                 f"oidc: the token is for another audience, not for {' or '.join(self.settings.audiences)}; log in again"
             ) from None
         except (jwt.PyJWTError, ValueError, TypeError) as error:
-            raise _failed(error) from None
+            raise _failed(why_invalid(error)) from None
         now = self._clock()
         # Not a number is neither before nor behind anything.
         if not ends + CLOCK_LEEWAY_SECONDS > now:
@@ -175,5 +175,5 @@ class Issuer:
         return reply.data
 
 
-def _failed(why: object) -> TokenError:
+def _failed(why: str) -> TokenError:
     return TokenError(f"failed to authenticate token: {why}; log in again")
