@@ -213,11 +213,12 @@ async def _registry(
 ) -> Registry:
     """Listen for other controllers of the lab. AddressError: that cannot be."""
     certificate = replica_certificate(folder.path)
-    host, port = split_address(settings.replica_listen)
+    option = "--replica-listen"
+    host, port = split_address(settings.replica_listen, option)
     own = await trio.to_thread.run_sync(own_address, shared.url, abandon_on_cancel=True)
     # Every interface would get a port of its own, if each may choose one.
     address = settings.replica_listen if host or port else f"[{own}]:0" if ":" in own else f"{own}:0"
-    listeners = await listen(address, None, peer_server_context(certificate))
+    listeners = await listen(address, None, peer_server_context(certificate), option=option)
     reached = settings.replica_endpoint or reachable(address, listeners, own)
     return replica.prepare(reached, listeners, certificate)
 
@@ -246,9 +247,11 @@ async def _check_arguments(settings: ControllerSettings) -> None:
         split_endpoint(settings.replica_endpoint)
     if (given := given_certificate(settings.certificate, settings.key)) is not None:
         tls_of(given)
-    addresses = [settings.listen, settings.router_listen] if settings.with_router else [settings.listen]
-    for address in addresses:
-        for listener in await listen(address, None):
+    addresses = {"--listen": settings.listen}
+    if settings.with_router:
+        addresses["--router-listen"] = settings.router_listen
+    for option, address in addresses.items():
+        for listener in await listen(address, None, option=option):
             await listener.aclose()
 
 
@@ -286,7 +289,7 @@ async def _run(
     router: RouterService | None = None
     lines = [f"Listening on {endpoint}"]
     if settings.with_router:
-        router_listeners = await listen(settings.router_listen, tls)
+        router_listeners = await listen(settings.router_listen, tls, option="--router-listen")
         reached = settings.router_endpoint or reachable(settings.router_listen, router_listeners)
         all_routers.append(Router(reached))
         router = RouterService(tokens)

@@ -49,6 +49,26 @@ def start_router(lab: Lab, endpoint: str) -> Daemon:
     return daemon
 
 
+def test_a_router_is_started_with_the_command_that_was_printed_with_its_file(lab: Lab) -> None:
+    lab.start_controller()
+    port = exporters.free_port()
+    said = lab.admin("router", "create", f"127.0.0.1:{port}", "--save", lab.home / "far.pem")
+    assert f"For the controller: jumpstarter-controller run --router 127.0.0.1:{port}\n" in said
+    (words,) = re.findall(r"^Where the router runs: jumpstarter-router (.*)$", said, re.MULTILINE)
+    command = [
+        exporters.scripts() / "jumpstarter-router",
+        *words.replace("far.pem", str(lab.home / "far.pem")).split(),
+    ]
+    assert lab.daemon(*command).first_line() == f"Router on 127.0.0.1:{port}"
+    again = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert again.returncode == 2
+    assert again.stderr == (
+        f"jumpstarter-router: cannot listen on :{port}: Address already in use; choose another address with --listen\n"
+    )
+    default = lab.admin("router", "create", "127.0.0.1:8083", "--save", lab.home / "usual.pem")
+    assert "--listen" not in default
+
+
 async def dial(controller: Channel, lease: str) -> DialResponse:
     """A lease may be ready a moment before its exporter listens."""
     while True:
@@ -171,7 +191,7 @@ def test_a_lab_with_certificates_from_elsewhere(lab: Lab) -> None:
     given = ("--tls-cert", str(chain), "--tls-key", str(key))
     controller = lab.start_controller("--router", endpoint, *given)
     file = lab.home / "router.pem"
-    assert "needs --tls-cert" in lab.admin("router", "create", endpoint, "--save", file)
+    assert "--tls-cert CHAIN --tls-key KEY" in lab.admin("router", "create", endpoint, "--save", file)
     assert "CERTIFICATE" not in file.read_text()
     program = exporters.scripts() / "jumpstarter-router"
     short_name = subprocess.run(

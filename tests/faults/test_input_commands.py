@@ -164,7 +164,10 @@ def test_a_controller(desk: Desk) -> None:
     free = f"127.0.0.1:{exporters.free_port()}"
     for words, expected in (
         (("--data", str(desk.lab.data), "--listen", free), "another controller uses"),
-        (("--data", "d", "--listen", desk.lab.endpoint), "Address already in use; choose another"),
+        (
+            ("--data", "d", "--listen", desk.lab.endpoint),
+            "Address already in use; choose another address with --listen",
+        ),
         (("--data", "d", "--listen", "xyz"), "write [HOST]:PORT such as"),
         (("--data", "d", "--listen", "127.0.0.1:70000"), "write [HOST]:PORT such as"),
         (("--data", "ann.yaml", "--listen", free), "choose another with --data"),

@@ -102,9 +102,14 @@ def parse_host(text: str, environment: Mapping[str, str]) -> Unix | Tcp:
     """Parse `HOST:PORT` or the path of a socket (it contains a slash, or is a file in the current folder).
 
     Raises:
-        AddressError: it is neither; the message shows the format.
+        AddressError: it is neither, or a configuration; the message shows the format.
     """
     text = text.strip()
+    if text.endswith((".yaml", ".yml")) and (os.path.isfile(text) or not os.path.exists(text)):
+        raise AddressError(
+            f"{text} is a configuration, not the address of an exporter; for a built-in exporter give it as --config "
+            f"{text}, in Python as connect(config={text!r})"
+        )
     if "/" in text and "://" not in text:
         return Unix(os.path.expanduser(text), asked_for=True)  # ./a:80 stays so: a:80 would be a host
     try:

@@ -342,3 +342,20 @@ def test_the_public_door_gives_what_it_names(name: str) -> None:
 def test_the_public_door_has_nothing_else() -> None:
     with pytest.raises(AttributeError, match="no attribute 'disconnect'"):
         _ = jumpstarter_client.disconnect
+
+
+@pytest.mark.parametrize("name", ["bench.yaml", "./bench.yml", "missing.yaml"])
+def test_a_configuration_is_no_address_and_the_sentence_says_where_it_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for file in ("bench.yaml", "bench.yml"):
+        Path(file).write_text(CONFIG)
+    with pytest.raises(JumpstarterError) as caught, connect(name):
+        pass
+    sentence = str(caught.value)
+    assert sentence.startswith(f"{name} is a configuration, not the address of an exporter; ")
+    assert sentence.endswith(f"connect(config={name!r})")
+    if name != "missing.yaml":
+        with connect(config=name) as client:
+            assert client.name == "bench"

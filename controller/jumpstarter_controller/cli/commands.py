@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,7 +14,7 @@ from jumpstarter_proto.remote import Kind
 from jumpstarter_proto.shell_completion import add_completion
 from jumpstarter_proto.terminal import print_line
 
-from jumpstarter_controller.cli.command import CONTROLLER, Level, LogFormat
+from jumpstarter_controller.cli.command import CONTROLLER, ROUTER_PORT, Level, LogFormat
 from jumpstarter_controller.cli.pair import pair
 
 __all__ = ["app"]
@@ -91,7 +92,7 @@ def run(
     listen: str = ":8082",
     endpoint: str | None = None,
     with_router: Annotated[bool, Parameter(negative="")] = False,
-    router_listen: str = ":8083",
+    router_listen: str = f":{ROUTER_PORT}",
     router_endpoint: str | None = None,
     replica_listen: str = ":0",
     replica_endpoint: str | None = None,
@@ -306,18 +307,23 @@ def create_exporter(
 def create_router(endpoint: str, /, *, save: Path, data: Path | None = None) -> int:
     """Write the file that a router needs: the lab's router key and a certificate. Only you can read it.
 
-    `jumpstarter-router --help` says how to go on.
+    It prints how the router is started, and what the controller is told.
 
         jumpstarter-controller admin router create router-1.lab:8083 --save router-1.pem
     """
+    from jumpstarter_proto.remote import split_endpoint
+
     from jumpstarter_controller.process.data_folder import DataFolder, default_folder
     from jumpstarter_controller.router import credentials
 
     certified = credentials.create(DataFolder(data or default_folder()), endpoint, save)
-    print_line(
-        f"{save}: the file of router {endpoint}"
-        + ("" if certified else "; it needs --tls-cert and --tls-key")
-    )
+    _, port = split_endpoint(endpoint)
+    # The router may be behind something that forwards to it, so its file names no port.
+    listen = "" if port == ROUTER_PORT else f" --listen :{port}"
+    tls = "" if certified else " --tls-cert CHAIN --tls-key KEY"
+    print_line(f"{save}: the file of router {endpoint}")
+    print_line(f"Where the router runs: jumpstarter-router --key {shlex.quote(save.name)}{listen}{tls}")
+    print_line(f"For the controller: jumpstarter-controller run --router {endpoint}")
     return 0
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from cyclopts import App
 from jumpstarter_proto.installed import installed_version
 
-from jumpstarter_controller.cli.command import ROUTER, Level, LogFormat
+from jumpstarter_controller.cli.command import ROUTER, ROUTER_PORT, Level, LogFormat
 
 __all__ = ["app"]
 
@@ -25,7 +25,7 @@ app = App(
 def run(
     *,
     key: Path,
-    listen: str = ":8083",
+    listen: str = f":{ROUTER_PORT}",
     endpoint: str | None = None,
     tls_cert: Path | None = None,
     tls_key: Path | None = None,
@@ -50,7 +50,7 @@ def run(
     key
         The router's file, or the controller's `router.key`.
     listen
-        [HOST]:PORT for clients and exporters.
+        [HOST]:PORT for clients and exporters; the port of the router's address may be another, behind a proxy.
     endpoint
         HOST:PORT for clients and exporters, if it is neither the listen address nor the name in the file.
     tls_cert

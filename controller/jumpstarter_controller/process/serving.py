@@ -99,25 +99,28 @@ class ListeningServer:
         )
 
 
-def split_address(address: str) -> tuple[str, int]:
+def split_address(address: str, option: str = "--listen") -> tuple[str, int]:
     """Host and port of `[HOST]:PORT`; an empty host is every interface. AddressError if it is written otherwise."""
     try:
         return split_host_port(address, to_listen=True, example="0.0.0.0:8082")
     except AddressSyntaxError as error:
-        raise ListenAddressError(f"where to listen: {error}") from None
+        raise ListenAddressError(f"{option}: {error}") from None
 
 
 async def listen(
-    address: str, tls: ServerTls | None, context: ssl.SSLContext | None = None
+    address: str, tls: ServerTls | None, context: ssl.SSLContext | None = None, *, option: str = "--listen"
 ) -> list[trio.abc.Listener[Any]]:
-    """Listeners on `[HOST]:PORT`, with TLS by files or by a context, if given. AddressError if that cannot be."""
-    host, port = split_address(address)
+    """Listeners on `[HOST]:PORT`, with TLS by files or by a context, if given. AddressError if that cannot be.
+
+    `option` is the one that the user gives for this address.
+    """
+    host, port = split_address(address, option)
     contexts = context if tls is None else lambda: tls.context
     try:
         return list(await tcp_listeners(host or None, port, ssl_context=contexts))
     except OSError as error:
         raise ListenAddressError(
-            f"cannot listen on {address}: {error.strerror or error}; choose another"
+            f"cannot listen on {address}: {error.strerror or error}; choose another address with {option}"
         ) from None
 
 
@@ -184,7 +187,7 @@ async def metrics_on(
     address: str, pages: Mapping[str, Callable[[], Awaitable[Page]]]
 ) -> tuple[Background, str]:
     """Return the server of these pages on `[HOST]:PORT`, for scrapers and probes, and the line to print about it."""
-    listeners = await listen(address, None)
+    listeners = await listen(address, None, option="--metrics-listen")
     return partial(serve_http, listeners, pages), f"Metrics on http://{reachable(address, listeners)}/metrics"
 
 

@@ -63,7 +63,10 @@ async def test_where_others_reach_it_is_said_as_they_write_it() -> None:
         assert reachable(address, [listener], "lab.example") == "lab.example:8082"
     assert reachable(":0", [listener], "2001:db8::1") == f"[2001:db8::1]:{port}"
     assert reachable("[2001:db8::2]:1", [listener], "other") == "[2001:db8::2]:1"
-    with pytest.raises(ListenAddressError, match=f"cannot listen on 127.0.0.1:{port}: .*; choose another"):
+    with pytest.raises(
+        ListenAddressError,
+        match=f"cannot listen on 127.0.0.1:{port}: .*; choose another address with --listen",
+    ):
         await listen(f"127.0.0.1:{port}", None)
     await listener.aclose()
 
@@ -71,7 +74,7 @@ async def test_where_others_reach_it_is_said_as_they_write_it() -> None:
 def test_addresses_and_certificates_that_are_none() -> None:
     assert split_address(":1") == ("", 1)
     assert split_address("[::1]:8082") == ("::1", 8082)
-    with pytest.raises(ListenAddressError, match="where to listen: "):
+    with pytest.raises(ListenAddressError, match="--listen: "):
         split_address("lab")
     chain, key = Path("chain.pem"), Path("key.pem")
     assert given_certificate(chain, key) == Certificate(chain, key, False)

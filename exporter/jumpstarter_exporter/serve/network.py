@@ -59,7 +59,7 @@ class Network:
         except OSError as error:
             where = f"{self.host or '*'}:{self.port}"
             raise NetworkListenError(
-                f"cannot listen on {where}: {error.strerror or error}; choose another --listen"
+                f"cannot listen on {where}: {error.strerror or error}; choose another address with --listen"
             ) from None
 
     def server(self, services: Sequence[Servicer]) -> Server:

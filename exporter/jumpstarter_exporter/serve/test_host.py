@@ -541,7 +541,7 @@ def test_an_address_that_is_taken(daemon: Daemon) -> None:
         words: list[str | Path] = ["--config", daemon.config, "--socket", daemon.socket]
         code, said = daemon.fails("run", *words, "--listen", where, "--insecure")
     assert code == 1
-    assert f"cannot listen on {where}: Address already in use; choose another --listen" in said
+    assert f"cannot listen on {where}: Address already in use; choose another address with --listen" in said
 
 
 def test_tls_files_that_are_none(daemon: Daemon) -> None:
