@@ -33,7 +33,7 @@ _ELSEWHERE = {
     "delete": "`delete` takes leases: jumpstarter delete leases NAME",
     "run": "exporters have their own program: jumpstarter-exporter run --config FILE",
     "admin": "controllers have their own program, which runs on their machine: jumpstarter-controller admin --help",
-    "mcp": "there is no MCP server here; `jumpstarter` prints data with -o json, and docs/cli.md shows the Python API",
+    "mcp": "there is no MCP server here; `jumpstarter` prints data with -o json, and README.md shows the Python API",
 }
 """What to type instead of a command that only Jumpstarter's own client has."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import shlex
 import sys
 import types
 from collections.abc import Callable
@@ -28,6 +29,13 @@ def parse(verb: Verb, arguments: list[str], title: str) -> tuple[tuple[Any, ...]
         _, bound, _ = _app(verb, title).parse_args(
             arguments, print_error=False, exit_on_error=False, help_on_error=False, verbose=False
         )
+    except cyclopts.UnknownOptionError as error:
+        parameters = inspect.signature(inspect.unwrap(verb.function)).parameters.values()
+        takes_words = any(one.kind is inspect.Parameter.VAR_POSITIONAL for one in parameters)
+        sentence = usage_sentence(error, title)
+        if takes_words:
+            sentence = f"{error}; a command with options goes after --: {title} -- {shlex.join(arguments)}"
+        raise ArgumentsError(" ".join(sentence.split())) from None
     except cyclopts.CycloptsError as error:
         raise ArgumentsError(usage_sentence(error, title)) from None
     return bound.args, bound.kwargs

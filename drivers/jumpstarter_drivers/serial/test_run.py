@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import trio
 from jumpstarter_client.base import DriverClient
-from jumpstarter_client.cli.options import take_output
+from jumpstarter_client.cli.options import ArgumentsError, take_output
 from jumpstarter_client.cli.parser import parse
 from jumpstarter_client.console import BoardRebooted, CommandFailed, ShellLost
 from jumpstarter_client.verb import verbs
@@ -113,6 +113,15 @@ def test_command_line() -> None:
 )
 def test_one_word_is_a_line_and_several_are_a_program(words: tuple[str, ...], line: str) -> None:
     assert line_of(words) == line
+
+
+def test_an_option_of_the_command_is_told_where_it_goes() -> None:
+    verb = verbs(PySerialClient)["run"]
+    with pytest.raises(ArgumentsError, match=r"goes after --: jumpstarter serial run -- uname -a$"):
+        parse(verb, ["uname", "-a"], "jumpstarter serial run")
+    with pytest.raises(ArgumentsError, match="Did you mean --timeout") as error:
+        parse(verb, ["--timeot", "1", "uname"], "jumpstarter serial run")
+    assert str(error.value).count(" -- ") == 1
 
 
 @pytest.mark.parametrize("words", [(), ("",), (" ", "")])
