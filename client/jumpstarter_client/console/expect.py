@@ -11,8 +11,10 @@ from jumpstarter_proto.errors import ExitCode, JumpstarterError
 
 from jumpstarter_client.console.matcher import Match, Matcher, Pattern, plain, without_secrets
 
-__all__ = ["ByteStream", "ConsoleClosed", "ConsoleError", "Expect", "ExpectTimeout", "quote"]
+__all__ = ["LAST_LINES", "ByteStream", "ConsoleClosed", "ConsoleError", "Expect", "ExpectTimeout", "quote"]
 
+LAST_LINES = "; the console's last lines:"
+"""The end of the first line of an error that quotes the console."""
 _MAX_QUOTED_LINES = 10
 """How many lines of the console an error quotes."""
 
@@ -52,7 +54,7 @@ def quote(tail: bytes) -> str:
         lines.pop()
     if not lines:
         return "; the console printed nothing: is the board switched on?"
-    return "; the console's last lines:\n" + "\n".join(f"  | {line}" for line in lines[-_MAX_QUOTED_LINES:])
+    return f"{LAST_LINES}\n" + "\n".join(f"  | {line}" for line in lines[-_MAX_QUOTED_LINES:])
 
 
 class Expect:

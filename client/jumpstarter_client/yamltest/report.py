@@ -6,6 +6,7 @@ from typing import TextIO
 
 from jumpstarter_proto.terminal import Styled, print_line
 
+from jumpstarter_client.console.expect import LAST_LINES
 from jumpstarter_client.status_line import TerminalLine
 from jumpstarter_client.yamltest.machine import RunOutcome, RunPhase
 from jumpstarter_client.yamltest.run_events import (
@@ -75,7 +76,9 @@ class ConsoleReporter:
         shown = self._styled(mark if self._live else f"{word:<6}", style)
         where = f"  [{event.device}]" if event.device else ""
         lead = f"  {'  ' * self._depth}"
-        self._write(lead, shown, f" {event.title}{where}  {duration(event.seconds)}")
+        is_wrong = event.outcome in (RunOutcome.FAILED, RunOutcome.ERROR)
+        line = f"  line {event.line}" if is_wrong and event.line is not None else ""
+        self._write(lead, shown, f" {event.title}{where}  {duration(event.seconds)}{line}")
         if event.reason:
             for line in event.reason.splitlines():
                 self._write(f"      {'  ' * self._depth}{line}")
@@ -98,7 +101,7 @@ def duration(seconds: float) -> str:
 
 def first_line(reason: str) -> str:
     """Return the first line of a reason; further lines are the end of a console."""
-    return reason.partition("\n")[0]
+    return reason.partition("\n")[0].removesuffix(LAST_LINES)
 
 
 def totals(ended: list[RunEnded]) -> str:

@@ -152,7 +152,8 @@ def test_durations_are_for_people(seconds: float, text: str) -> None:
 
 def test_what_happens_is_told_in_lines(tmp_path: Path) -> None:
     output = io.StringIO()
-    run = ended(tmp_path, RunOutcome.FAILED, reason="power.off: stuck\nmore")
+    stuck = "stuck; the console's last lines:\nmore"
+    run = ended(tmp_path, RunOutcome.FAILED, reason=f"power.off: {stuck}")
     reporter = ConsoleReporter(output, live=False, colour=False)
     for _ in range(2):
         reporter.report(RunStarted(run.test))
@@ -162,7 +163,7 @@ def test_what_happens_is_told_in_lines(tmp_path: Path) -> None:
         for _ in range(2):
             reporter.report(StepStarted("power.off", "", RunPhase.ALWAYS, 1, 0))
             reporter.report(
-                step("power.off", RunOutcome.FAILED, device="", phase=RunPhase.ALWAYS, reason="stuck\nmore")
+                step("power.off", RunOutcome.FAILED, device="", phase=RunPhase.ALWAYS, reason=stuck)
             )
         reporter.report(run)
     once = [
@@ -171,7 +172,7 @@ def test_what_happens_is_told_in_lines(tmp_path: Path) -> None:
         "        two",
         "    ok     power.on  [rpi4.power]  1.0 s",
         "  always:",
-        *["  FAILED power.off  0.2 s", "      stuck", "      more"] * 2,
+        *["  FAILED power.off  0.2 s  line 7", "      stuck; the console's last lines:", "      more"] * 2,
         "FAILED  it is failed in 1 min 1 s: power.off: stuck",
         "",
     ]
