@@ -80,7 +80,6 @@ OWN_NAMES = {
     ("jumpstarter_controller.backups.kubernetes", "name"): "a constant's",
     ("jumpstarter_image.apply", "name"): "one of a constant's, only looked for",
     ("jumpstarter_image.apply", "path"): "one of the plan's constants",
-    ("jumpstarter_controller.audit.audit_file", "self._path.name + suffix"): "beside the operator's file",
 }
 """By module and expression: what is joined to a folder without `safe_name`, and why no peer chose it."""
 

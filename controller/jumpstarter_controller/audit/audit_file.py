@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sqlite3
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
+from typing import TypeVar
 
 import msgspec
 from jumpstarter_proto.errors import JumpstarterError
 from jumpstarter_proto.json_texts import decode_json
 
 from jumpstarter_controller.audit.entry import AuditEntry, Board, CallReport
+from jumpstarter_controller.store.sqlite_files import OpenFiles, beside, sqlite_errors
 
 __all__ = ["AuditError", "AuditFile", "AuditQuery"]
 
@@ -27,8 +31,18 @@ DELETED_SHARE = 16
 """The share of the oldest rows (one in this many) that is deleted when there are too many."""
 BUSY_SECONDS = 5.0
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+_WRONG_SCHEMA = ("no such ", "table ")
+"""How SQLite's words begin for a table that is not ours."""
+_INSERT = (
+    "INSERT INTO entries (time, call, namespace, board, client, lease, body) VALUES (?, ?, ?, ?, ?, ?, ?)"
+)
 
 _log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+class _ReplacedError(Exception):
+    """The open file is not the one of that name any more. Its text says which file."""
 
 
 class AuditError(JumpstarterError):
@@ -52,12 +66,18 @@ class AuditQuery:
 
 
 class AuditFile:
-    """Opens the file at the first use, and again after an error."""
+    """Opens the file at the first use, and again after an error.
+
+    A damaged file is kept beside, and a new one is begun; so is one that somebody has removed. An entry says it.
+    """
 
     def __init__(self, path: Path, max_bytes: int) -> None:
         self._path = path
         self._max_bytes = max_bytes
         self._db: sqlite3.Connection | None = None
+        self._files: OpenFiles | None = None
+        self._note = ""
+        """Why the file is another one; for an entry in it."""
 
     def append(
         self,
@@ -70,19 +90,15 @@ class AuditFile:
         Raises:
             AuditError: nothing was added.
         """
-        rows = [
-            (one.time, one.is_call, one.namespace, one.board, one.client, one.lease, _body(one))
-            for one in entries
-        ]
-        try:
-            db = self._opened()
+        rows = [_row(one) for one in entries]
+
+        def add(db: sqlite3.Connection) -> None:
+            if self._files is not None and (emptied := self._files.emptied(db)):
+                raise _ReplacedError(emptied)
             with db:
                 db.execute("BEGIN IMMEDIATE")
-                db.executemany(
-                    "INSERT INTO entries (time, call, namespace, board, client, lease, body) "
-                    "VALUES (?, ?, ?, ?, ?, ?, ?)",
-                    rows,
-                )
+                self._check_files()
+                db.executemany(_INSERT, rows)
                 db.executemany(
                     "INSERT OR REPLACE INTO reports (namespace, board, uid, reporter, next, time) "
                     "VALUES (?, ?, ?, ?, ?, ?)",
@@ -94,24 +110,27 @@ class AuditFile:
                 db.execute("DELETE FROM entries WHERE time < ?", (before,))
                 db.execute("DELETE FROM reports WHERE time < ?", (before,))
                 self._shrink(db)
-        except (OSError, sqlite3.Error) as error:
-            raise self._failed(error) from error
+                self._check_files()
+            self._check_files()
+
+        self._use(add)
 
     def read(self, query: AuditQuery) -> tuple[list[AuditEntry], int]:
         """The entries in order of time, and how many older ones match. AuditError: they cannot be read."""
         where, values = _where(query)
-        try:
-            db = self._opened()
+
+        def read(db: sqlite3.Connection) -> tuple[int, list[tuple[str]]]:
             (count,) = db.execute(f"SELECT COUNT(*) FROM entries WHERE {where}", values).fetchone()  # noqa: S608
             rows = db.execute(
                 f"SELECT body FROM entries WHERE {where} ORDER BY time DESC, number DESC LIMIT ?",  # noqa: S608
                 (*values, query.limit),
             ).fetchall()
-        except (OSError, sqlite3.Error) as error:
-            raise self._failed(error) from error
+            return count, rows
+
+        count, rows = self._use(read)
         found = []
         for (body,) in reversed(rows):
-            with suppress(ValueError):  # a row that no code of ours wrote
+            with suppress(TypeError, ValueError):  # a row that no code of ours wrote
                 found.append(decode_json(body, AuditEntry))
         return found, count - len(rows)
 
@@ -119,40 +138,69 @@ class AuditFile:
         """Which report of each exporter was the last, if there is a file. AuditError if that cannot be read."""
         if not self._path.exists():
             return {}
-        try:
-            rows = (
-                self._opened()
-                .execute("SELECT namespace, board, uid, reporter, next, time FROM reports")
-                .fetchall()
-            )
-        except (OSError, sqlite3.Error) as error:
-            raise self._failed(error) from error
+        columns = "SELECT namespace, board, uid, reporter, next, time FROM reports"
+        rows = self._use(lambda db: db.execute(columns).fetchall())
         found = {}
-        for namespace, board, uid, reporter, number, time in rows:
+        for namespace, board, uid, reporter, number, noted in rows:
             with suppress(TypeError, ValueError):  # a row that no code of ours wrote
-                found[namespace, board] = CallReport(uid, reporter, int(number), time)
+                found[namespace, board] = CallReport(uid, reporter, int(number), noted)
         return found
 
     def close(self) -> None:
         """Close the file. The next use opens it again."""
-        if self._db is not None:
-            self._db.close()
-            self._db = None
+        files, self._files = self._files, None
+        db, self._db = self._db, None
+        if files is not None:
+            files.close()
+        if db is not None:
+            db.close()
+
+    def _use(self, action: Callable[[sqlite3.Connection], T]) -> T:
+        """Do something with the open file; with a new one if it is damaged, or is not the open one any more.
+
+        Raises:
+            AuditError: it cannot be done.
+        """
+        for may_begin_anew in (True, False):
+            try:
+                with sqlite_errors():
+                    return action(self._opened())
+            except _ReplacedError as error:
+                self._leave()
+                if not may_begin_anew:
+                    break
+                self._note = f"{error} while the controller ran; entries from before may be missing"
+                _log.warning("the journal is opened again: %s", self._note)
+            except (OSError, sqlite3.Error) as error:
+                self._leave()
+                if not may_begin_anew or not _is_damage(error):
+                    raise AuditError(f"{self._path}: {error}; {_way_out(error)}") from error
+                self._put_aside("damaged")
+        raise AuditError(f"{self._path} is replaced again and again; end the program that does it")
 
     def _opened(self) -> sqlite3.Connection:
-        if self._db is None:
-            try:
-                self._db = self._open()
-            except sqlite3.Error as error:
-                if getattr(error, "sqlite_errorcode", 0) & 0xFF not in _DAMAGED:
-                    raise
-                self._put_aside("damaged")
-                self._db = self._open()
+        if self._db is not None:
+            self._check_files(in_transaction=False)
+            return self._db
+        self._db = self._open()
+        self._files = OpenFiles(self._path)
+        if self._note:
+            self._db.execute(_INSERT, _row(AuditEntry(time.time(), what=self._note)))
+            self._note = ""
         return self._db
+
+    def _check_files(self, *, in_transaction: bool = True) -> None:
+        """Check that entries get to where somebody finds them. _ReplacedError: they do not."""
+        if self._files is not None:
+            changed = self._files.changed() or (self._files.cut() if in_transaction else "")
+            if changed:
+                raise _ReplacedError(changed)
 
     def _open(self) -> sqlite3.Connection:
         self._make()
         db = sqlite3.connect(self._path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+        # One row with invalid text must not make all others unreadable.
+        db.text_factory = lambda text: text.decode(errors="replace")
         try:
             (version,) = db.execute("PRAGMA user_version").fetchone()
             if version > SCHEMA_VERSION:
@@ -194,14 +242,21 @@ class AuditFile:
             os.close(descriptor)
 
     def _put_aside(self, why: str) -> None:
-        aside = self._beside(f".{why}")
-        for suffix in ("-wal", "-shm"):
-            self._beside(suffix).unlink(missing_ok=True)
-        self._path.replace(aside)
-        _log.warning("the journal is begun anew, what was there is in %s", aside)
-
-    def _beside(self, suffix: str) -> Path:
-        return self._path.with_name(self._path.name + suffix)
+        """Rename the file, with the log in which its last entries are. AuditError: that cannot be."""
+        aside = beside(self._path, f".{why}")
+        try:
+            beside(self._path, "-shm").unlink(missing_ok=True)
+            beside(aside, "-wal").unlink(missing_ok=True)
+            if beside(self._path, "-wal").exists():
+                beside(self._path, "-wal").replace(beside(aside, "-wal"))
+            self._path.replace(aside)
+        except OSError as error:
+            raise AuditError(
+                f"{self._path} is {why} and cannot be renamed: {error.strerror}; move it away"
+            ) from error
+        state = "was damaged" if why == "damaged" else "was of a newer version"
+        self._note = f"the journal {state} and is begun anew; what was there is in {aside}"
+        _log.warning("%s", self._note)
 
     def _shrink(self, db: sqlite3.Connection) -> None:
         """Delete the oldest entries until the file is within its limits."""
@@ -226,12 +281,29 @@ class AuditFile:
         )
         return (pages - free) * size
 
-    def _failed(self, error: Exception) -> AuditError:
-        """It may be another file by now, or a connection of no use."""
+    def _leave(self) -> None:
+        """Close after an error: it may be another file by now, or a connection of no use."""
         with suppress(sqlite3.Error):
             self.close()
-        self._db = None
-        return AuditError(f"{self._path}: {error}; make room on its disk, or let this user write there")
+
+
+def _is_damage(error: Exception) -> bool:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    return code in _DAMAGED or (code == sqlite3.SQLITE_ERROR and str(error).startswith(_WRONG_SCHEMA))
+
+
+def _way_out(error: Exception) -> str:
+    """The next step for the user."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code == sqlite3.SQLITE_FULL or getattr(error, "errno", 0) in {errno.ENOSPC, errno.EDQUOT}:
+        return "make room on its disk"
+    if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
+        return "end the program that has it open"
+    if _is_damage(error):
+        return "move it away, and a new one is begun"
+    if code == sqlite3.SQLITE_IOERR:
+        return "make room on its disk, or look after it and the system's log"
+    return "make room on its disk, or let this user write there"
 
 
 def _where(query: AuditQuery) -> tuple[str, list[str | float]]:
@@ -250,5 +322,6 @@ def _where(query: AuditQuery) -> tuple[str, list[str | float]]:
     return " AND ".join(parts), found
 
 
-def _body(entry: AuditEntry) -> str:
-    return msgspec.json.encode(entry).decode()
+def _row(entry: AuditEntry) -> tuple[object, ...]:
+    body = msgspec.json.encode(entry).decode()
+    return (entry.time, entry.is_call, entry.namespace, entry.board, entry.client, entry.lease, body)

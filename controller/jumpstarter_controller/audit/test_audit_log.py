@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import random
+import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
@@ -351,9 +353,148 @@ def test_a_damaged_file_is_put_aside(tmp_path: Path, body: bytes) -> None:
     (tmp_path / "j").write_bytes(body)
     file = AuditFile(tmp_path / "j", 1024 * 1024)
     file.append([event("one")], 0.0)
-    assert words(file.read(ALL)[0]) == ["one"]
+    assert words(file.read(ALL)[0]) == ["one", begun_anew(tmp_path / "j", "was damaged", "damaged")]
     file.close()
     assert (tmp_path / "j.damaged").read_bytes() == body
+
+
+def begun_anew(path: Path, state: str, suffix: str) -> str:
+    return f"the journal {state} and is begun anew; what was there is in {path}.{suffix}"
+
+
+def noise(path: Path) -> None:
+    """Everything behind its first page."""
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    whole = path.read_bytes()
+    with path.open("r+b") as file:
+        file.seek(4096)
+        file.write(random.Random(1).randbytes(len(whole) - 4096))
+
+
+def garbled_while_it_runs(path: Path) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        (version,) = db.execute("PRAGMA schema_version").fetchone()
+        db.execute("PRAGMA writable_schema=1")
+        db.execute("UPDATE sqlite_master SET sql=CAST(x'4352cc' AS TEXT) WHERE name='entries'")
+        db.execute(f"PRAGMA schema_version={version + 1}")
+
+
+def without_tables(path: Path) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("DROP TABLE entries")
+
+
+USES: list[Callable[[AuditFile], object]] = [
+    lambda file: file.read(ALL),
+    lambda file: file.reports(),
+    lambda file: file.append([], 0.0),
+]
+
+
+@pytest.mark.parametrize("is_open", [True, False])
+@pytest.mark.parametrize("damage", [noise, garbled_while_it_runs, without_tables])
+@pytest.mark.parametrize("use", USES)
+def test_a_file_that_is_found_damaged_later_is_put_aside_too(
+    tmp_path: Path, use: Callable[[AuditFile], object], damage: Callable[[Path], None], *, is_open: bool
+) -> None:
+    path = tmp_path / "j"
+    with closing(AuditFile(path, 1024 * 1024)) as file:
+        file.append([event(f"{number} " + "x" * 400) for number in range(100)], 0.0)
+        if not is_open:
+            file.close()
+        damage(path)
+        use(file)
+        file.append([event("one")], 0.0)
+        if damage is without_tables and use is USES[1]:
+            use = USES[0]  # what reads only the other table notices nothing
+        assert words(file.read(ALL)[0]) == ["one", begun_anew(path, "was damaged", "damaged")]
+    assert (tmp_path / "j.damaged").exists()
+
+
+def test_the_log_of_a_file_that_is_put_aside_goes_with_it(tmp_path: Path) -> None:
+    path = tmp_path / "j"
+    (tmp_path / "j.damaged-wal").write_bytes(b"of another one")
+    with closing(AuditFile(path, 1024 * 1024)) as file, closing(sqlite3.connect(path)) as other:
+        file.append([event("one")], 0.0)
+        other.execute("SELECT count(*) FROM entries").fetchall()  # as it stays open, the log stays, too
+        garbled_while_it_runs(path)
+        log = (tmp_path / "j-wal").read_bytes()
+        file.append([event("two")], 0.0)
+        assert (tmp_path / "j.damaged-wal").read_bytes() == log
+
+
+def remove(path: Path) -> None:
+    path.unlink()
+
+
+def replace(path: Path) -> None:
+    shutil.copy(path, path.with_name("copy"))
+    path.with_name("copy").replace(path)
+
+
+def empty(path: Path) -> None:
+    os.truncate(path, 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "happens", "what"),
+    [
+        ("j", remove, "does not exist any more"),
+        ("j", replace, "was replaced"),
+        ("j-wal", remove, "does not exist any more"),
+        ("j-wal", replace, "was replaced"),
+        ("j-shm", remove, "does not exist any more"),
+        ("j-wal", empty, "was shortened"),
+    ],
+)
+def test_entries_are_where_the_next_one_looks_whatever_is_removed(
+    tmp_path: Path, name: str, happens: Callable[[Path], None], what: str
+) -> None:
+    path = tmp_path / "j"
+    with closing(AuditFile(path, 1024 * 1024)) as file:
+        file.append([event("one")], 0.0)
+        happens(tmp_path / name)
+        for later in ("two", "three"):
+            file.append([event(later)], 0.0)
+        if name == "j-wal" and happens is remove:
+            assert "one" in words(file.read(ALL)[0]), "what was there was lost as well"
+        # As after a kill: what is on the disk now, and nothing that is written at the end.
+        shutil.copytree(tmp_path, tmp_path / "found")
+    with closing(AuditFile(tmp_path / "found" / "j", 1024 * 1024)) as found:
+        said = words(found.read(ALL)[0])
+    assert [one for one in said if one in ("two", "three")] == ["two", "three"]
+    (note,) = (one for one in said if "while the controller ran" in one)
+    assert note.startswith(f"{tmp_path / name} {what}")
+    assert "entries from before may be missing" in note
+
+
+def test_an_entry_of_invalid_text_is_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "j"
+    with closing(AuditFile(path, 1024 * 1024)) as file:
+        file.append([event("one"), event("two"), event("three")], 0.0)
+        with closing(sqlite3.connect(path, isolation_level=None)) as db:
+            db.execute("UPDATE entries SET body=CAST(x'7bff' AS TEXT) WHERE number=2")
+            db.execute("INSERT INTO entries VALUES (9, 1.0, 0, CAST(x'ff' AS TEXT), '', '', '', 5)")
+        assert words(file.read(ALL)[0]) == ["one", "three"]
+
+
+def test_each_failure_of_the_file_has_its_own_next_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audit_file, "BUSY_SECONDS", 0.05)
+    path = tmp_path / "j"
+    with closing(AuditFile(path, 1024 * 1024)) as file:
+        file.append([event("one")], 0.0)
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            with pytest.raises(AuditError, match="end the program that has it open"):
+                file.append([event("two")], 0.0)
+        (tmp_path / "j.damaged").mkdir()
+        (tmp_path / "j.damaged" / "x").touch()
+        noise(path)
+        with pytest.raises(AuditError, match=f"{path} is damaged and cannot be renamed: .*; move it away"):
+            file.read(ALL)
 
 
 def test_a_file_of_a_newer_version_is_put_aside(tmp_path: Path) -> None:
@@ -361,7 +502,8 @@ def test_a_file_of_a_newer_version_is_put_aside(tmp_path: Path) -> None:
         db.execute("PRAGMA user_version=99")
     file = AuditFile(tmp_path / "j", 1024 * 1024)
     file.append([event("one")], 0.0)
-    assert words(file.read(ALL)[0]) == ["one"]
+    note = begun_anew(tmp_path / "j", "was of a newer version", "newer")
+    assert words(file.read(ALL)[0]) == ["one", note]
     file.close()
     assert (tmp_path / "j.newer").exists()
 

@@ -284,9 +284,9 @@ class SqliteStore:
                 + "restart the controller to use the present file"
             )
 
-    def _check_log(self) -> None:
-        """Check, as nobody else can write, that the log is whole. StoreError: what it had is lost."""
-        if cut := self._files.cut():
+    def _check_log(self, cut: str) -> None:
+        """Check the log of the database. StoreError: what it had is lost."""
+        if cut:
             raise StoreError(
                 f"{cut} while the controller runs, so the last changes are lost; restart the controller, and look "
                 "whether a backup has to be restored"
@@ -397,8 +397,9 @@ class SqliteStore:
         done: list[Written] = []
         try:
             with sqlite_errors(), self._lock:
+                self._check_log(self._files.emptied(self._db))
                 with self._transaction():
-                    self._check_log()
+                    self._check_log(self._files.cut())
                     before, forgotten = self._numbers(self._db)
                     number = before
                     seen: dict[RecordRef, int | None] = {}
@@ -414,7 +415,7 @@ class SqliteStore:
                         forgotten = self._forget(forgotten)
                     self._db.execute("UPDATE numbers SET last=?, forgotten=?", (number, forgotten))
                     self._check_file()
-                self._check_log()
+                self._check_log(self._files.cut())
         except sqlite3.Error as error:
             kind = StoreFullError if _is_full(error) else StoreError
             raise kind(

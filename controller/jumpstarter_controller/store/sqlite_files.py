@@ -68,21 +68,38 @@ class OpenFiles:
                 return f"{file} does not exist any more ({error.strerror})"
         return ""
 
+    def emptied(self, db: sqlite3.Connection) -> str:
+        """Whether somebody else than SQLite has emptied the log, as `changed`.
+
+        What is written behind its end then would never be read, and a checkpoint would write zeros into the database.
+        The connection must have no transaction.
+        """
+        if self._size():
+            return ""
+        try:
+            _, frames, _ = db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        except sqlite3.Error:  # as it reads what is not there any more
+            return f"{self.log} was shortened"
+        return f"{self.log} was shortened" if frames > 0 and not self._size() else ""
+
     def cut(self) -> str:
         """Whether somebody else than SQLite has shortened the log, as `changed`.
 
         Call it when nobody can write: in a transaction that writes, and when it is committed.
         """
         header = os.pread(self._file.fileno(), _HEADER_BYTES, 0)
-        size = os.fstat(self._file.fileno()).st_size
+        size = self._size()
         salts, least = self._seen
-        if not size:  # as after a checkpoint that truncates; the next commit shows whether it was one
+        if not size:  # as after a checkpoint that truncates
             self._seen = (b"", 0)
         elif header[:4] not in _MAGIC or (header[_SALTS] == salts and size < least):
             return f"{self.log} was shortened"
         else:
             self._seen = (header[_SALTS], size)
         return ""
+
+    def _size(self) -> int:
+        return os.fstat(self._file.fileno()).st_size
 
     def close(self) -> None:
         """Close the descriptor. Once more is allowed."""

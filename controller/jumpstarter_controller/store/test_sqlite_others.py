@@ -259,6 +259,21 @@ def test_nothing_is_acknowledged_that_nobody_would_find(
         store.watch(cursor, 0)
 
 
+def test_a_log_that_somebody_has_emptied_does_not_take_the_database_along(
+    store: SqliteStore, path: Path
+) -> None:
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("PRAGMA wal_checkpoint(PASSIVE)")
+    store.commit(making(BOB))
+    emptied(path)
+    for record in (EVE, FAY):
+        with pytest.raises(StoreError, match="was shortened"):
+            store.commit(making(record))
+    store.close()
+    with closing(SqliteStore(path)) as again:
+        assert [one.name for one in lab_of(again).all(Client)] == ["ann"]
+
+
 @pytest.mark.parametrize("happens", [emptied, shortened])
 def test_nothing_is_acknowledged_behind_a_log_that_somebody_has_shortened(
     store: SqliteStore, path: Path, happens: Callable[[Path], None]
