@@ -19,7 +19,7 @@ from jumpstarter_proto.errors import JumpstarterError
 from jumpstarter_proto.json_texts import decode_json
 
 from jumpstarter_controller.audit.entry import AuditEntry, Board, CallReport
-from jumpstarter_controller.store.sqlite_files import OpenFiles, beside, sqlite_errors
+from jumpstarter_controller.store.sqlite_files import OpenFiles, beside, real_path, sqlite_errors
 
 __all__ = ["AuditError", "AuditFile", "AuditQuery"]
 
@@ -243,13 +243,14 @@ class AuditFile:
 
     def _put_aside(self, why: str) -> None:
         """Rename the file, with the log in which its last entries are. AuditError: that cannot be."""
-        aside = beside(self._path, f".{why}")
+        path = real_path(self._path)
+        aside, log = beside(path, f".{why}"), beside(path, "-wal")
         try:
-            beside(self._path, "-shm").unlink(missing_ok=True)
+            beside(path, "-shm").unlink(missing_ok=True)
             beside(aside, "-wal").unlink(missing_ok=True)
-            if beside(self._path, "-wal").exists():
-                beside(self._path, "-wal").replace(beside(aside, "-wal"))
-            self._path.replace(aside)
+            if log.exists():
+                log.replace(beside(aside, "-wal"))
+            path.replace(aside)
         except OSError as error:
             raise AuditError(
                 f"{self._path} is {why} and cannot be renamed: {error.strerror}; move it away"

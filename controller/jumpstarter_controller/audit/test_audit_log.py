@@ -412,6 +412,19 @@ def test_a_file_that_is_found_damaged_later_is_put_aside_too(
     assert (tmp_path / "j.damaged").exists()
 
 
+def test_a_journal_that_is_a_link_stays_one(tmp_path: Path) -> None:
+    path, real = tmp_path / "j", tmp_path / "disk" / "journal"
+    real.parent.mkdir()
+    path.symlink_to(real)
+    with closing(AuditFile(path, 1024 * 1024)) as file:
+        file.append([event(f"{number} " + "x" * 400) for number in range(100)], 0.0)
+        noise(real)
+        file.append([event("one")], 0.0)
+        assert words(file.read(ALL)[0]) == ["one", begun_anew(real, "was damaged", "damaged")]
+    assert path.is_symlink()
+    assert (real.parent / "journal.damaged").exists()
+
+
 def test_the_log_of_a_file_that_is_put_aside_goes_with_it(tmp_path: Path) -> None:
     path = tmp_path / "j"
     (tmp_path / "j.damaged-wal").write_bytes(b"of another one")

@@ -40,7 +40,7 @@ from jumpstarter_controller.store.contract import (
     max_bytes,
     values_of,
 )
-from jumpstarter_controller.store.sqlite_files import OpenFiles, beside, sqlite_errors
+from jumpstarter_controller.store.sqlite_files import OpenFiles, beside, real_path, sqlite_errors
 
 __all__ = ["SqliteStore"]
 
@@ -225,7 +225,7 @@ class SqliteStore:
         state = "is empty" if is_there else "is missing"
         # SQLite writes the first page with a journal: one beside an empty file may be from a first start.
         suffixes = ("-wal",) if is_there else ("-wal", "-journal")
-        for side in (beside(self._path, suffix) for suffix in suffixes):
+        for side in (beside(real_path(self._path), suffix) for suffix in suffixes):
             if side.exists() and side.stat().st_size:
                 raise StoreError(
                     f"{self._path} {state} and {side.name} is not: the data was damaged; restore a backup"
@@ -256,7 +256,7 @@ class SqliteStore:
         if version < SCHEMA:
             self._migrate()
         for suffix in ("-wal", "-shm"):
-            side = beside(self._path, suffix)
+            side = beside(real_path(self._path), suffix)
             if side.exists():
                 os.chmod(side, 0o600)
 

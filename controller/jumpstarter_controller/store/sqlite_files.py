@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["OpenFiles", "beside", "sqlite_errors"]
+__all__ = ["OpenFiles", "beside", "real_path", "sqlite_errors"]
 
 LOG_SUFFIX = "-wal"
 _MAGIC = (b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83")
@@ -25,6 +25,11 @@ _SALTS = slice(16, 24)
 def beside(path: Path, suffix: str) -> Path:
     """The file with a suffix added to its name."""
     return path.with_name(path.name + suffix)
+
+
+def real_path(path: Path) -> Path:
+    """The file that SQLite opens: it follows a symbolic link, and has the log beside the link's target."""
+    return path.resolve() if path.is_symlink() else path
 
 
 @contextmanager
@@ -51,8 +56,9 @@ class OpenFiles:
     def __init__(self, path: Path) -> None:
         """OSError: one of the files is not there."""
         self.path = path
-        self.log = beside(path, LOG_SUFFIX)
-        self._opened = [(file, _identity(file)) for file in (path, self.log, beside(path, "-shm"))]
+        self.log = beside(real_path(path), LOG_SUFFIX)
+        files = (path, self.log, beside(real_path(path), "-shm"))
+        self._opened = [(file, _identity(file)) for file in files]
         # SQLite has its locks on the other two files; closing a descriptor of those would release them.
         self._file = self.log.open("rb", buffering=0)
         self._seen = (b"", 0)

@@ -374,6 +374,22 @@ def test_what_was_acknowledged_before_the_log_was_removed_survives_a_kill(path: 
         assert {one.name for one in lab_of(store).all(Client)} == {"c0", "c1"}
 
 
+def test_a_database_may_be_a_link_to_another_folder(path: Path) -> None:
+    real = path.parent / "disk" / "lab"
+    real.parent.mkdir()
+    path.symlink_to(real)
+    with closing(SqliteStore(path)) as store:
+        store.commit(making(ANN))
+        assert log_of(real).stat().st_mode & 0o777 == 0o600
+        log_of(real).unlink()
+        with pytest.raises(StoreError, match=f"{real}-wal does not exist any more"):
+            store.commit(making(BOB))
+    real.unlink()
+    log_of(real).write_bytes(b"the last changes")
+    with pytest.raises(StoreError, match=f"{path} is missing and lab-wal is not"):
+        SqliteStore(path)
+
+
 def test_two_that_open_a_file_of_an_older_version_at_once_bring_it_up_once(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
