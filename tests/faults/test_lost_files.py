@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import tempfile
 import time
@@ -107,6 +108,27 @@ def test_where_the_database_is_missing_no_lab_is_begun_and_a_backup_brings_it_ba
                 return await listed(stub)
 
         assert trio.run(names) == {"mine"}
+
+
+def test_a_backup_may_have_a_name_of_any_bytes_and_another_file_is_said_to_be_none(home: Path) -> None:
+    with controller(home) as lab:
+        trio.run(people, lab)
+        name = home / os.fsdecode(b"b\xff")
+        assert "1 client" in done(lab.data, "backup", name)
+        lab.stop()
+        assert "1 client" in done(lab.data, "restore", name)
+        other = home / "passwd"
+        other.write_text("root:x:0:0:root:/root:/bin/bash\n" * 100)
+        other.chmod(0o644)
+        refused = command(lab.data, "restore", other)
+        assert refused.returncode
+        assert "is not a backup" in refused.stderr
+        assert "chmod" not in refused.stderr
+        assert refused.stderr.count("\n") == 1, refused.stderr
+        name.chmod(0o644)
+        restored = command(lab.data, "restore", name)
+        assert restored.returncode == 0, restored.stderr
+        assert "others can read" in restored.stderr
 
 
 @pytest.mark.kills

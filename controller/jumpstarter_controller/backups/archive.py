@@ -22,6 +22,7 @@ from pathlib import Path
 
 import msgspec
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
+from jumpstarter_proto.file_names import MAX_NAME_BYTES
 from jumpstarter_proto.installed import installed_version
 from jumpstarter_proto.json_texts import decode_json
 from jumpstarter_proto.private_files import read_private, sync_folder
@@ -45,6 +46,7 @@ __all__ = [
     "load",
     "load_with_revision",
     "read_backup",
+    "remove_sides",
     "write_backup",
 ]
 
@@ -58,6 +60,8 @@ SECRETS = ("tokens.key", "router.key", "tls.key")
 KEPT_FILES = (*SECRETS, "tls.crt", "tls.before.crt", "addresses.json")
 """Files of the data folder that a backup contains besides the database, so that tokens and routers stay valid."""
 TABLES = ("backup", "backup_files")
+SIDES = ("-journal", "-wal", "-shm")
+"""The files that SQLite has beside a database. What it finds in them it writes into the database."""
 
 
 class BackupError(JumpstarterError):
@@ -120,7 +124,8 @@ def write_backup(folder: DataFolder, path: Path, *, overwrite: bool = False) -> 
         )
     if not folder.database.exists():
         raise DataError(f"there is no {folder.database.name} in {folder.path}; restore a backup first")
-    check_target(path, overwrite=overwrite)
+    with explained(f"the backup cannot be written to {path.parent}", OTHER_PLACE):
+        check_target(path, overwrite=overwrite)
     made = time.time()
     with _part(path) as part:
         with (
@@ -128,7 +133,13 @@ def write_backup(folder: DataFolder, path: Path, *, overwrite: bool = False) -> 
             closing(_connect(folder.database)) as db,
         ):
             _check_schema(db, folder.database)
-            db.execute("VACUUM INTO ?", (str(part),))
+            (verdict,) = db.execute("PRAGMA integrity_check(1)").fetchone()
+            if verdict != "ok":
+                raise BackupError(
+                    f"{folder.database} is damaged ({' '.join(verdict.split())}); keep the backups that there are, and "
+                    "restore one"
+                )
+            db.execute("VACUUM INTO ?", (part.absolute().as_uri(),))  # a URI has any bytes of a name
         counts = _counts(part, folder.database)
         with explained(f"the backup cannot be written to {path.parent}", OTHER_PLACE):
             _complete(part, folder, made, counts)
@@ -195,7 +206,11 @@ def copy_private(source: Path, target: Path) -> None:
 
 
 def check_target(path: Path, *, overwrite: bool) -> None:
-    """Check that a backup may be written there. BackupUsageError: it may not."""
+    """Check that a backup may be written there. BackupUsageError: it may not. OSError: that cannot be said."""
+    if len(os.fsencode(path.name)) > MAX_NAME_BYTES:
+        raise BackupUsageError(
+            f"the name of a backup has at most {MAX_NAME_BYTES} bytes; choose a shorter one"
+        )
     if path.is_dir() or (os.path.lexists(path) and not path.is_file()):
         raise BackupUsageError(f"{path} is not a file; name one that is not there yet")
     if path.exists() and not overwrite:
@@ -224,9 +239,15 @@ def load_with_revision(path: Path) -> tuple[LabState, int]:
 
 def remove(database: Path) -> None:
     """Delete a database, with what SQLite has beside it."""
-    for suffix in ("", "-journal", "-wal", "-shm"):
+    for suffix in ("", *SIDES):
         with suppress(OSError):
             beside(database, suffix).unlink(missing_ok=True)
+
+
+def remove_sides(database: Path) -> None:
+    """Delete what SQLite has beside a database, so that nothing of it gets into another one of that name."""
+    for suffix in SIDES:
+        beside(database, suffix).unlink(missing_ok=True)
 
 
 def _connect(path: Path) -> sqlite3.Connection:
@@ -302,9 +323,9 @@ def read_backup(path: Path) -> Contents:
     Raises:
         BackupError: the file is not a backup, is damaged, or has a newer version.
     """
-    if not path.is_file():
-        raise BackupUsageError(f"there is no file {path}; name a backup that `admin backup` has made")
     try:
+        if not path.is_file():
+            raise BackupUsageError(f"there is no file {path}; name a backup that `admin backup` has made")
         with sqlite_errors(), closing(_connect_read_only(path)) as db:
             return _read(path, db)
     except (sqlite3.DatabaseError, OSError) as error:

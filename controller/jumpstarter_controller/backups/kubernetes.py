@@ -30,10 +30,10 @@ from jumpstarter_controller.backups.archive import (
     SECRETS,
     BackupError,
     BackupUsageError,
-    beside,
     explained,
     load,
     remove,
+    remove_sides,
 )
 from jumpstarter_controller.backups.moves import (
     MOVING,
@@ -469,8 +469,7 @@ def _take_in(folder: DataFolder, state: LabState, files: Mapping[str, bytes]) ->
         for name in names:
             write_private(folder.path / name, files[name])
         give(folder.path, new.database, *(folder.path / name for name in names))
-        for suffix in ("-wal", "-shm"):
-            beside(folder.database, suffix).unlink(missing_ok=True)
+        remove_sides(folder.database)
         new.database.replace(folder.database)
         sync_folder(folder.path)
     return kept

@@ -18,10 +18,12 @@ from pathlib import Path
 
 from jumpstarter_proto.file_names import safe_name
 from jumpstarter_proto.private_files import sync_folder, write_private
+from jumpstarter_proto.texts import shown
 
 from jumpstarter_controller.backups.archive import (
     APPLICATION_ID,
     KEPT_FILES,
+    SIDES,
     TABLES,
     BackupError,
     BackupUsageError,
@@ -31,6 +33,7 @@ from jumpstarter_controller.backups.archive import (
     explained,
     load_with_revision,
     read_backup,
+    remove_sides,
 )
 from jumpstarter_controller.backups.carry_over import (
     CarryOver,
@@ -48,6 +51,8 @@ from jumpstarter_controller.store.whole import overwrite
 __all__ = ["Restored", "check_alone", "give", "keep_data", "restore"]
 
 STAGE = ".restore-"
+DATABASE_FILES = ("", "-wal", "-journal")
+"""What a database consists of, after a crash."""
 OTHER_PLACE = "another disk for the data folder"
 
 
@@ -79,6 +84,11 @@ def restore(folder: DataFolder, path: Path, *, exactly: bool = False) -> Restore
                 f"a controller uses {folder.path}; stop it first (systemctl stop jumpstarter-controller), "
                 "and restore then"
             )
+        for file in (*_files_of(folder), folder.restoring):
+            if file.is_dir():
+                raise BackupUsageError(
+                    f"{file} is a folder, and should be a file; move it away, and restore then"
+                )
         for left in folder.path.glob(f"{STAGE}*"):  # by a restore that was killed
             shutil.rmtree(left, ignore_errors=True)
         with (
@@ -117,10 +127,25 @@ def _restore(folder: DataFolder, contents: Contents, stage: Path, *, exactly: bo
 def _kept_before(folder: DataFolder) -> Path | None:
     """Where a restore that was cut short has kept the data from before."""
     try:
-        name = folder.restoring.read_text()
+        name = folder.restoring.read_bytes().decode(errors="replace")
     except FileNotFoundError:
         return None
-    return folder.path / safe_name(name) if name else None
+    if not name:
+        return None
+    kept = folder.path / safe_name(name)
+    if not kept.is_dir():
+        raise BackupError(
+            f"{folder.restoring} does not say where the data from before is ({shown(name)}); write the name of that "
+            "folder (before-restore-...) into it, or empty it if there is none, and restore again"
+        )
+    return kept
+
+
+def _files_of(folder: DataFolder) -> list[Path]:
+    """The files of a lab, whether they are there or not."""
+    return [folder.path / name for name in KEPT_FILES] + [
+        beside(folder.database, suffix) for suffix in ("", *SIDES)
+    ]
 
 
 def keep_data(folder: DataFolder, stage: Path, why: str = "restore") -> Path | None:
@@ -128,7 +153,7 @@ def keep_data(folder: DataFolder, stage: Path, why: str = "restore") -> Path | N
     check_alone(folder.database)
     copies = DataFolder(stage / "kept")
     pairs = [(folder.path / name, copies.path / name) for name in KEPT_FILES]
-    pairs += [(beside(folder.database, suffix), beside(copies.database, suffix)) for suffix in ("", "-wal")]
+    pairs += [(beside(folder.database, suffix), beside(copies.database, suffix)) for suffix in DATABASE_FILES]
     there = [pair for pair in pairs if pair[0].exists()]
     if not there:
         return None
@@ -166,7 +191,7 @@ def _present(kept: Path | None, stage: Path, lab: LabState, revision: int) -> tu
     if database is None or not database.exists():
         return None, "cannot be read (there is none)"
     copy = DataFolder(stage).database
-    for suffix in ("", "-wal"):
+    for suffix in DATABASE_FILES:
         file = beside(database, suffix)
         if file.exists():
             copy_private(file, beside(copy, suffix))
@@ -224,8 +249,7 @@ def _write(database: Path, carried: CarryOver) -> None:
 
 def _replace(folder: DataFolder, new: DataFolder) -> None:
     """Each file has one of two states; which of them some have when this is cut short does not matter."""
-    for suffix in ("-wal", "-shm"):
-        beside(folder.database, suffix).unlink(missing_ok=True)
+    remove_sides(folder.database)
     new.database.replace(folder.database)
     for name in KEPT_FILES:
         if (new.path / name).exists():

@@ -6,6 +6,8 @@ import fcntl
 import os
 import sqlite3
 import stat
+import subprocess
+import sys
 from collections.abc import Callable, Iterable
 from contextlib import closing, suppress
 from pathlib import Path
@@ -23,7 +25,7 @@ from jumpstarter_controller.process.certificates import own_certificate
 from jumpstarter_controller.process.data_folder import Addresses, DataError, DataFolder
 from jumpstarter_controller.store import SqliteStore
 from jumpstarter_controller.store.contract import aged
-from jumpstarter_controller.store.test_sqlite import garbled, without_schema
+from jumpstarter_controller.store.test_sqlite import doubled, garbled, without_schema
 from jumpstarter_controller.store.whole import fill, overwrite
 
 ANN = Client(namespace="lab", name="ann", uid="ann-1", labels={"team": "ci"})
@@ -442,6 +444,93 @@ def test_an_emptied_database_keeps_its_log_for_whoever_repairs_it(lab: DataFolde
     assert done.kept is not None
     assert (done.kept / log.name).read_bytes() == b"the last changes"
     assert load(lab.database).get(Client, ANN.key) == ANN
+
+
+HOT = """
+import os, sqlite3, sys
+db = sqlite3.connect(sys.argv[1], isolation_level=None)
+db.execute("PRAGMA journal_mode=DELETE")
+db.execute("PRAGMA cache_size=1")
+db.execute("BEGIN")
+db.execute("UPDATE records SET request = hex(zeroblob(20000))")
+os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+def test_the_journal_that_another_program_has_left_does_not_get_into_what_is_restored(
+    lab: DataFolder, tmp_path: Path, *, is_there: bool
+) -> None:
+    path = write_backup(lab, tmp_path / "b").path
+    subprocess.run([sys.executable, "-c", HOT, str(lab.database)], check=True)
+    journal = lab.path / "lab.sqlite-journal"
+    left = journal.read_bytes()
+    assert left
+    if not is_there:
+        lab.database.unlink()
+    done = restore(lab, path)
+    assert not journal.exists()
+    assert load(lab.database).get(Client, ANN.key) == ANN
+    assert done.kept is not None
+    if is_there:  # what was half written was undone
+        assert load(done.kept / "lab.sqlite").get(Client, ANN.key) == ANN
+    else:
+        assert (done.kept / journal.name).read_bytes() == left
+
+
+def test_a_database_that_loses_records_is_not_backed_up(lab: DataFolder, tmp_path: Path) -> None:
+    write(lab, [replace(WAITING, name=f"l{number:03}") for number in range(300)])
+    doubled(lab.database)
+    with pytest.raises(BackupError, match=f"{lab.database} is damaged .*; keep the backups that there are"):
+        write_backup(lab, tmp_path / "b")
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "x" * 201, "é" * 101])
+def test_a_name_that_is_too_long_is_a_sentence(lab: DataFolder, tmp_path: Path, name: str) -> None:
+    with pytest.raises(BackupError, match="at most 200 bytes; choose a shorter one"):
+        write_backup(lab, tmp_path / name)
+    with pytest.raises(BackupError, match=r"no file|File name too long"):
+        restore(lab, tmp_path / name)
+    with pytest.raises(BackupError, match="File name too long"):
+        write_backup(lab, tmp_path / ("x" * 300) / "b")
+    write_backup(lab, tmp_path / ("x" * 200))
+
+
+def test_a_name_may_have_any_bytes(lab: DataFolder, tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"b\xff?#%41")
+    write_backup(lab, path)
+    other = DataFolder(tmp_path / os.fsdecode(b"other\xff"))
+    restore(other, path)
+    assert load(other.database).get(Client, ANN.key) == ANN
+
+
+@pytest.mark.parametrize("note", [b"before-\xff", b"\0" * 20, b"before-restore-20200101T000000", b"../data"])
+def test_a_note_of_a_restore_that_cannot_be_read_says_what_to_do(
+    lab: DataFolder, tmp_path: Path, note: bytes
+) -> None:
+    path = write_backup(lab, tmp_path / "b").path
+    lab.restoring.write_bytes(note)
+    before = content(lab.path)
+    with pytest.raises(BackupError, match=f"{lab.restoring} does not say.*or empty it if there is none"):
+        restore(lab, path)
+    assert content(lab.path) == before
+    lab.restoring.write_bytes(b"")
+    restore(lab, path)
+    lab.check_whole()
+
+
+@pytest.mark.parametrize(
+    "name", ["lab.sqlite", "lab.sqlite-wal", "lab.sqlite-journal", "tokens.key", "restoring"]
+)
+def test_a_folder_where_a_file_should_be_is_named(lab: DataFolder, tmp_path: Path, name: str) -> None:
+    path = write_backup(lab, tmp_path / "b").path
+    (lab.path / name).unlink(missing_ok=True)
+    (lab.path / name).mkdir()
+    with pytest.raises(BackupError, match=f"{lab.path / name} is a folder.*move it away"):
+        restore(lab, path)
+    (lab.path / name).rmdir()
+    restore(lab, path)
 
 
 STEPS = ("rename", "replace", "unlink", "mkdir")

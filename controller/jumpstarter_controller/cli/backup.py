@@ -39,8 +39,8 @@ def backup(file: Path, *, overwrite: bool, data: Path | None) -> int:
 def bring_back(file: Path, *, exactly: bool, data: Path | None) -> int:
     """Restore a backup, and say what is different from it."""
     folder = DataFolder(data or default_folder())
-    _warn_if_open(file)
     done = restore(folder, file, exactly=exactly)
+    _warn_if_open(file)
     about = done.contents.about
     made = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(about.made))
     print_line(f"{folder.path}: as in the backup of {made}: {_numbers(about.counts)}")

@@ -271,6 +271,15 @@ def test_a_page_that_is_there_twice_is_damage(tmp_path: Path) -> None:
     path = tmp_path / "lab.sqlite"
     with closing(SqliteStore(path)) as store:
         fill(store, *(Lease(namespace="lab", name=f"l{number:03}", client="ann") for number in range(300)))
+    doubled(path)
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute("PRAGMA quick_check").fetchall() == [("ok",)], "what it would not find"
+    with pytest.raises(StoreError, match=f"{path} is damaged .*; restore a backup"):
+        SqliteStore(path)
+
+
+def doubled(path: Path) -> None:
+    """Overwrite a page of the records with another one of them."""
     body = bytearray(path.read_bytes())
     size = 4096
     first, second, *_ = (
@@ -280,10 +289,6 @@ def test_a_page_that_is_there_twice_is_damage(tmp_path: Path) -> None:
     )
     body[second : second + size] = body[first : first + size]
     path.write_bytes(body)
-    with closing(sqlite3.connect(path)) as db:
-        assert db.execute("PRAGMA quick_check").fetchall() == [("ok",)], "what it would not find"
-    with pytest.raises(StoreError, match=f"{path} is damaged .*; restore a backup"):
-        SqliteStore(path)
 
 
 def without_schema(path: Path) -> None:
