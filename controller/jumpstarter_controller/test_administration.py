@@ -10,7 +10,8 @@ from jumpstarter_proto.rpc import RpcError, StatusCode, unix_listener
 
 from jumpstarter_controller import app
 from jumpstarter_controller.app import administrated
-from jumpstarter_controller.process.data_folder import Addresses, DataFolder
+from jumpstarter_controller.process.data_folder import Addresses, DataError, DataFolder, KubernetesLab
+from jumpstarter_controller.replicas.open_store import open_store
 from jumpstarter_controller.store import SqliteStore
 
 
@@ -21,6 +22,17 @@ def lab(path: Path) -> DataFolder:
     SqliteStore(folder.database).close()
     folder.remember(Addresses("lab:8082"))
     return folder
+
+
+def test_beside_a_lab_in_kubernetes_no_other_one_is_begun(tmp_path: Path) -> None:
+    folder = DataFolder(tmp_path)
+    folder.remember(Addresses("lab:8082", kubernetes=KubernetesLab("lab")))
+    with pytest.raises(DataError, match=r"are in Kubernetes; start with --store kubernetes, or get them"):
+        open_store(folder, None)
+    assert not folder.database.exists()
+    SqliteStore(folder.database).close()  # as an import leaves it that could not tell the cluster
+    store, _ = open_store(folder, None)
+    store.close()
 
 
 async def test_a_controller_that_has_no_socket_yet_is_waited_for(tmp_path: Path) -> None:
