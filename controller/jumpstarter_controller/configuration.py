@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 from jumpstarter_proto.durations import TimeFormatError, parse_duration
 from jumpstarter_proto.file_names import user_path
+from jumpstarter_proto.rpc import cause_of
 from jumpstarter_proto.yaml_files import ConfigError, Document, read_struct
 
 from jumpstarter_controller.identity.authenticate import PREFIX
@@ -188,5 +189,5 @@ def _ca(document: Document, where: tuple[str | int, ...], text: str) -> str:
     try:
         ssl.create_default_context(cadata=text)
     except ssl.SSLError as error:
-        raise document.error(where, f"this is not a PEM certificate: {error.reason or error}") from None
+        raise document.error(where, f"this is not a PEM certificate: {cause_of(error)}") from None
     return text

@@ -25,6 +25,7 @@ from jumpstarter_proto.rpc import (
     Server,
     ServerTls,
     Servicer,
+    cause_of,
     connections_allowed,
     tcp_listeners,
 )
@@ -153,7 +154,7 @@ def tls_of(certificate: Certificate) -> ServerTls:
     except OSError as error:  # ssl.SSLError is one
         raise CertificateError(
             f"{certificate.chain} and {certificate.key} are not a certificate and its key "
-            f"({error.strerror or error}); give both as PEM, the chain and its own key"
+            f"({cause_of(error)}); give both as PEM, the chain and its own key"
         ) from None
 
 

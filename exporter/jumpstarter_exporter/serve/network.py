@@ -41,13 +41,13 @@ class Network:
         """The server's side of TLS. NetworkListenError if the files are not a valid certificate and key."""
         if self.certificate is None or self.key is None:
             return None
-        from jumpstarter_proto.rpc import ServerTls  # noqa: PLC0415 - most exporters need no TLS
+        from jumpstarter_proto.rpc import ServerTls, cause_of  # noqa: PLC0415 - most exporters need no TLS
 
         try:
             return ServerTls(self.certificate, self.key)
         except OSError as error:  # ssl.SSLError is one
             raise NetworkListenError(
-                f"{self.certificate} and {self.key} cannot be used for TLS: {error.strerror or error}; "
+                f"{self.certificate} and {self.key} cannot be used for TLS: {cause_of(error)}; "
                 "give a PEM certificate chain and its key"
             ) from error
 

@@ -555,7 +555,7 @@ def test_tls_files_that_are_none(daemon: Daemon) -> None:
     ]
     code, said = daemon.fails("run", *words, "--tls-cert", daemon.config, "--tls-key", daemon.config)
     assert code == 1
-    assert "cannot be used for TLS" in said
+    assert "cannot be used for TLS: PEM lib; give a PEM certificate chain and its key" in said
 
 
 def test_no_configuration_says_what_to_do(daemon: Daemon) -> None:

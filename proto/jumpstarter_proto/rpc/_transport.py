@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import ipaddress
 import os
+import re
 import socket
 import stat
 import struct
@@ -40,6 +41,8 @@ FULL_QUEUE_SECONDS = 0.05
 """How often a listener is asked that takes no more connections for now."""
 _REASONS_FOR_NO_TLS = ("WRONG_VERSION_NUMBER", "PACKET_LENGTH_TOO_LONG", "HTTP_REQUEST")
 """OpenSSL's names of answers that are not TLS records."""
+_PYTHONS_FRAME = re.compile(r"^\[[^]]*\] | \(_ssl\.c:\d+\)$")
+"""What Python puts around the words of OpenSSL."""
 _WRONG_TIMES, _WRONG_NAMES = (9, 10), (62, 64)
 """OpenSSL's numbers (X509_V_ERR_…) for a certificate that is not valid yet or no more, or for another host."""
 _ADVICE = TlsAdvice("compare the certificate with that of the server", "is it the right port?")
@@ -166,14 +169,21 @@ def no_tls_error(target: str, cause: BaseException, advice: str) -> RpcError:
     if isinstance(cause, ssl.SSLError):
         if cause.reason in _REASONS_FOR_NO_TLS:
             return RpcError(StatusCode.UNAVAILABLE, f"{target} does not speak TLS; {advice}")
-        reason = (cause.reason or "it failed").lower().replace("_", " ")
+        reason = cause_of(cause)
     else:
         reason = cause.strerror or str(cause) if isinstance(cause, OSError) else str(cause)
     return RpcError(StatusCode.UNAVAILABLE, f"no TLS connection to {target}: {reason}; is it the right port?")
 
 
 def cause_of(error: OSError) -> str:
-    """The operating system's words, which trio puts into a group when it has tried several addresses."""
+    """The operating system's words, which trio puts into a group when it has tried several addresses.
+
+    Of an `ssl.SSLError` OpenSSL's name for what is wrong, as words.
+    """
+    if isinstance(name := getattr(error, "reason", None), str):
+        return name.lower().replace("_", " ")
+    if hasattr(error, "library"):  # an ssl.SSLError, too; its number is not the operating system's
+        return _PYTHONS_FRAME.sub("", error.strerror or "it failed")
     cause: BaseException | None = error.__cause__
     while isinstance(cause, BaseExceptionGroup):
         cause = cause.exceptions[0]
