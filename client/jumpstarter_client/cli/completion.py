@@ -37,15 +37,28 @@ WORD = "_JMP_WORD"
 """The variable with the begin of the word that is completed: options are offered if it is a hyphen."""
 
 SCRIPTS = {
-    # Not `compgen -W`, which would expand the words. The inserted word is quoted.
+    # Not `compgen -W`, which would expand the words. The inserted word is quoted. bash takes words apart at = and : and
+    # replaces the last part only; what no blank divides is put together again.
     "bash": """_jumpstarter() {
-    local word quoted found code
+    local word quoted found code current rest=$COMP_LINE words=()
     COMPREPLY=()
-    found=$(_JMP_WORD="$2" "${1##*/}" __complete "${COMP_WORDS[@]:1:COMP_CWORD-1}" 2>/dev/null)
+    for word in "${COMP_WORDS[@]:0:COMP_CWORD+1}"; do
+        if [[ ${#words[@]} -gt 0 && -n "$rest" && "$rest" != [[:space:]]* ]]; then
+            words[${#words[@]}-1]+=$word
+        else
+            words+=("$word")
+        fi
+        rest=${rest#"${rest%%[![:space:]]*}"}
+        rest=${rest#"$word"}
+    done
+    current=${words[${#words[@]}-1]}
+    found=$(_JMP_WORD="$current" "${1##*/}" __complete "${words[@]:1:${#words[@]}-2}" 2>/dev/null)
     code=$?
     while IFS= read -r word; do
         printf -v quoted %q "$word"
-        if [[ -n "$word" && ("$word" == "$2"* || "$quoted" == "$2"*) ]]; then COMPREPLY+=("$quoted"); fi
+        if [[ -n "$word" && ("$word" == "$current"* || "$quoted" == "$current"*) ]]; then
+            COMPREPLY+=("${quoted#"${current%"$2"}"}")
+        fi
     done <<< "$found"
     if ((code == 99)); then compopt -o default 2>/dev/null; fi
 }
@@ -228,8 +241,12 @@ def _next_words(words: list[str], options: GlobalOptions) -> Fitting:
             known = verbs(client_class(interface))
             if not rest:
                 return Fitting(known)
-            files = rest[0] in known and known[rest[0]].takes_files
-            return Fitting(_values("devices", options, interface) if len(rest) == 1 else (), files)
+            verb = known.get(rest[0])
+            is_device = len(rest) == 1 and (verb is None or verb.needs_device)
+            return Fitting(
+                _values("devices", options, interface) if is_device else (),
+                verb is not None and verb.takes_files,
+            )
     return Fitting()
 
 

@@ -41,7 +41,7 @@ SHELLS = {
     "fish": (["--no-config", "-i"], "function jumpstarter; $TELL $argv; end"),
 }
 TELL = """#!/bin/sh
-[ "$1" = __complete ] && {{ cat {words}; exit $(cat {words}.code); }}
+[ "$1" = __complete ] && {{ printf '%s\\n' "$@" "$_JMP_WORD" > asked; cat {words}; exit $(cat {words}.code); }}
 printf '%s\\n' "$#" "$@" > told.new && mv told.new told
 """
 
@@ -116,6 +116,28 @@ def test_a_name_is_one_word_and_no_command(shell: pexpect.spawn[Any], home: Path
     shell.send("\x15touch listed\r")
     until(shell, home / "listed")
     assert not (home / "made").exists()
+
+
+@pytest.mark.parametrize(
+    ("before", "word", "whole"),
+    [
+        ("power on -l", "board=l", "board=lamp"),
+        ("shell -l", "example.com/board=r", "example.com/board=rpi4"),
+        ("lease list --tag-filter", "a=b:", "a=b:c"),
+        ("login", "lab:8", "lab:8082"),
+    ],
+)
+def test_a_value_is_a_part_of_its_word(
+    shell: pexpect.spawn[Any], home: Path, before: str, word: str, whole: str
+) -> None:
+    """bash takes words apart at `=` and `:`."""
+    (home.parent / "words").write_text(
+        "board=lamp\nboard=rpi4\nexample.com/board=rpi4\na=b:c\nlab:8082\nlamp\nc\n"
+    )
+    shell.send(f"jumpstarter  {before} {word}\t\r")
+    until(shell, home / "told")
+    assert (home / "told").read_text().splitlines()[1:] == [*before.split(), whole]
+    assert (home / "asked").read_text().splitlines() == ["__complete", *before.split(), word]
 
 
 def test_names_of_files_are_offered_only_where_the_program_says_so(
