@@ -27,6 +27,7 @@ from tests.bench import (
     transport,
     typed,
     upstream,
+    video,
     watching,
 )
 from tests.bench.kube import LeftOutError
@@ -71,6 +72,7 @@ ROWS: dict[str, Row] = {
     "watch-queue": watching.requests,
     "watch-change": watching.change,
     "swarm": swarm.memory,
+    "snapshot": video.snapshot,
     "kube-one": kube_leases.one,
     "kube-many": kube_leases.many,
     "kube-writes": kube_leases.writes,
