@@ -65,6 +65,9 @@ def test_a_weak_supply_is_seen_by_who_leases_and_in_metrics_and_again_after_a_re
         lines = lab.ok("exporters", "show", "one", "--client", ann).splitlines()
         assert any(line.startswith("health:   1 error and ") for line in lines)
         assert any(line.startswith("error:    the supply's voltage is too low now; use ") for line in lines)
+        starts = [line[:8] for line in lines]
+        # What only who looks after the host can do something about comes after the devices.
+        assert starts.index("health: ") < starts.index("DEVICE  ") < starts.index("error:  "), lines
         numbers = metrics(port)
         assert numbers["jumpstarter_host_findingserror"] == 1
         assert numbers["jumpstarter_host_undervoltage"] == 1

@@ -21,6 +21,7 @@ from jumpstarter_client.controller.controller_client import ControllerClient, sh
 from jumpstarter_client.controller.exporter_view import (
     ExporterView,
     describe_exporter,
+    describe_problems,
     details_as_data,
     device_rows,
     exporter_changes,
@@ -127,6 +128,9 @@ def _show(controller: ControllerClient, name: str, output: str | None) -> ExitCo
             titles = ("DEVICE", "INTERFACE", "STATE", "REASON")
             print_line()
             print_table(titles, device_rows(details, Allowed()))
+        if details is not None and (problems := describe_problems(details)):
+            print_line()
+            print_described(problems)
     return ExitCode.OK
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ExporterView",
     "describe_exporter",
+    "describe_problems",
     "details_as_data",
     "device_rows",
     "exporter_changes",
@@ -184,16 +185,23 @@ def _health_as_data(health: HostHealth) -> dict[str, object]:
     }
 
 
-def _health_rows(details: ExporterDetails) -> Iterator[tuple[str, str]]:
-    """Return rows about the health of the host."""
+def _health(details: ExporterDetails) -> str:
     if not details.HasField("health"):
-        return
-    health = details.health
-    problems = [one for one in health.findings if one.severity in ("error", "warning")]
-    reported = format_time(health.reported.ToDatetime(UTC).timestamp())
-    yield "health", f"{_counted(problems)}, reported at {reported}"
-    for one in problems:
-        yield one.severity, "; ".join(filter(None, (one.sentence, one.cure)))
+        return ""
+    reported = format_time(details.health.reported.ToDatetime(UTC).timestamp())
+    return f"{_counted(_problems(details))}, reported at {reported}"
+
+
+def _problems(details: ExporterDetails) -> list[HealthFinding]:
+    return [one for one in details.health.findings if one.severity in ("error", "warning")]
+
+
+def describe_problems(details: ExporterDetails) -> list[str]:
+    """Describe what is wrong with the host, for who looks after it, in lines."""
+    return [
+        f"{one.severity + ':':<9} {'; '.join(filter(None, (one.sentence, one.cure)))}"
+        for one in _problems(details)
+    ]
 
 
 def _counted(problems: Sequence[HealthFinding]) -> str:
@@ -230,7 +238,7 @@ def interfaces_of(details: ExporterDetails | None, allowed: Allowed) -> list[str
 def describe_exporter(
     view: ExporterView, details: ExporterDetails | None, waiting: Sequence[pb.Lease] = ()
 ) -> Iterator[str]:
-    """Describe an exporter, without its devices, in lines. `waiting` are leases that may get it."""
+    """Describe an exporter in lines, without devices and its host's problems. `waiting` are leases that may get it."""
     clients = ", ".join(short_name(one.client) for one in waiting[:MAX_WAITING])
     more = f" and {len(waiting) - MAX_WAITING} more" if len(waiting) > MAX_WAITING else ""
     rows = [
@@ -242,7 +250,7 @@ def describe_exporter(
         ("until", format_time(view.until) if view.until is not None else ""),
         ("queue", f"{len(waiting)} waiting: {clients}{more}" if waiting else ""),
         *(("reason", f"{one.sentence} ({one.code})") for one in (details.reasons if details else ())),
-        *(_health_rows(details) if details else ()),
+        ("health", _health(details) if details else ""),
         *(("label", f"{key}={value}") for key, value in sorted(view.labels.items())),
     ]
     if details is None:
