@@ -116,7 +116,7 @@ def test_starting_the_exporter_loads_no_hardware_and_no_client() -> None:
         (
             "jumpstarter_controller.cli",
             "run --with-router --data {home} --listen :0 --router-listen :0",
-            {*USED, "ast", "calendar", "ipaddress", "shutil", "ssl", "tempfile", "traceback"},
+            {*USED, "ast", "calendar", "ipaddress", "shutil", "ssl", "tempfile", "traceback", "urllib.parse"},
         ),
     ],
 )

@@ -188,7 +188,7 @@ def describe(lease: pb.Lease, now: float) -> list[str]:
     rows += [("context", f"{key}={value}") for key, value in sorted(lease.context.items())]
     was_ready = any(one.type == "Ready" for one in lease.conditions)
     for one in lease.conditions:
-        if one.type == "Pending" and was_ready:
+        if one.type == "Pending" and one.status == "True" and was_ready:
             continue  # why it waited: the controllers of Jumpstarter and ours never take that back
         since = (
             f", since {format_time(one.lastTransitionTime.seconds)}" if one.lastTransitionTime.seconds else ""

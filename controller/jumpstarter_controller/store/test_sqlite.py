@@ -271,9 +271,7 @@ def test_a_page_that_is_there_twice_is_damage(tmp_path: Path) -> None:
     path = tmp_path / "lab.sqlite"
     with closing(SqliteStore(path)) as store:
         fill(store, *(Lease(namespace="lab", name=f"l{number:03}", client="ann") for number in range(300)))
-    doubled(path)
-    with closing(sqlite3.connect(path)) as db:
-        assert db.execute("PRAGMA quick_check").fetchall() == [("ok",)], "what it would not find"
+    doubled(path)  # SQLite 3.40 does not find it by quick_check, and 3.46 does
     with pytest.raises(StoreError, match=f"{path} is damaged .*; restore a backup"):
         SqliteStore(path)
 
