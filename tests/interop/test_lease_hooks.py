@@ -175,6 +175,6 @@ def test_our_client_shows_what_hooks_print_and_warns_of_one_that_fails(
     done = ann.ours("power", "on", "-l", f"board={label}")
     lines = done.stderr.splitlines()
     assert lines[:2] == ["beforeLease: it is warm", "afterLease: it is cold"]
-    assert lines[-1] == "warning: afterLease hook warning: Hook failed with exit code 3"
+    assert lines[-1] == "warning: afterLease hook: Hook failed with exit code 3"
     assert not [one for one in lab.leases() if one.selector == f"board={label}"]
     lab.until(lambda: lab.status(label) == "AVAILABLE")

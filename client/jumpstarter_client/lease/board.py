@@ -300,7 +300,8 @@ class SessionLogPrinter:
 def warn_of_hook(report: GetStatusResponse | None, on_message: MessageHandler) -> None:
     """Report a failed hook whose `onFailure` is `warn`."""
     if report is not None and report.message.startswith(HOOK_WARNING):
-        on_message(f"warning: {report.message.removeprefix(HOOK_WARNING)}")
+        text = report.message.removeprefix(HOOK_WARNING).replace(" hook warning: ", " hook: ", 1)
+        on_message(f"warning: {text}")
 
 
 async def end_session(

@@ -71,6 +71,10 @@ class WrittenImage:
     """Bytes that were `read` to compare, `skipped` because they were there, `unmapped` and `written`; None when all of
     the image was written."""
 
+    def as_data(self) -> dict[str, JSON]:
+        """Return it as JSON values. An unknown `sha256` is left out, and so are `changes` of a whole image."""
+        return {name: value for name, value in asdict(self).items() if value not in ("", None)}
+
 
 @dataclass(frozen=True)
 class Operation:
@@ -130,7 +134,7 @@ class StorageState:
             "position": self.position.value,
             "content": self.content.value,
             "reason": self.reason,
-            "image": asdict(self.image) if self.image else None,
+            "image": self.image.as_data() if self.image else None,
             "operation": asdict(self.operation) if self.operation else None,
         }
 
