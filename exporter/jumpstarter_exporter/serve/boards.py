@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = ["GRACE_SECONDS", "Boards", "Reading", "ReloadError", "leaves", "listen_at"]
 
-MOST_IGNORED = 5
+MAX_IGNORED_KEYS = 5
 """Unknown keys of a file that a reload names; the log has all."""
 GRACE_SECONDS = 0.5
 """Enough for a call that is about to return; consoles and log streams never end by themselves."""
@@ -369,7 +369,7 @@ class Boards:
             return Reloaded(name, ReloadOutcome.WAITING, f"its file is gone; it ends after {board.user}")
         if entry.pending or entry.regrouping:
             whom = board.user or "the users of a board with which it exchanges devices"
-            return Reloaded(name, ReloadOutcome.WAITING, f"changes after {whom}")
+            return Reloaded(name, ReloadOutcome.WAITING, f"changes after {whom}{_ignoring(entry.config)}")
         if entry.config is None:
             return Reloaded(name, ReloadOutcome.BROKEN, f"stays as it was: {_why(entry.file)}")
         if board is before:
@@ -379,8 +379,7 @@ class Boards:
         )
         if (fault := first_fault(entry.config)) is not None:
             return Reloaded(name, ReloadOutcome.BROKEN, f"{text}, but for what has a mistake: {fault}")
-        ignored = "; ".join(map(str, entry.config.ignored[:MOST_IGNORED]))
-        return Reloaded(name, outcome, f"{text}, and ignores {ignored}" if ignored else text)
+        return Reloaded(name, outcome, f"{text}{_ignoring(entry.config)}")
 
     async def resume(self, name: str) -> list[str]:
         """Start boards that are not served: that one, or all. Returns those that are served then."""
@@ -778,6 +777,15 @@ def _check_claim(file: Path) -> None:
 
 def _why(file: BoardFile | None) -> str:
     return "its file is gone" if file is None else str(file.error)
+
+
+def _ignoring(config: ExporterConfig | None) -> str:
+    """Return what of the file is ignored, as the end of a sentence."""
+    keys = config.ignored if config is not None else []
+    if not keys:
+        return ""
+    more = f"; and {len(keys) - MAX_IGNORED_KEYS} more" if len(keys) > MAX_IGNORED_KEYS else ""
+    return f", and ignores {'; '.join(map(str, keys[:MAX_IGNORED_KEYS]))}{more}"
 
 
 def _again(name: str) -> str:

@@ -84,9 +84,11 @@ async def test_a_board_that_is_used_changes_when_its_users_have_left(
     async with host.running() as door:
         async with channel(host.door) as user:
             await switch(user, "rpi4")
-            host.write("rpi4", TWO)
+            host.write("rpi4", "motdd: hello\n" + TWO)
             said = (await reload(door))["rpi4"]
             assert said.startswith("changes after local use by ")
+            assert ", and ignores " in said
+            assert "'motdd'" in said
             assert (await listed(door))["rpi4"].change == "its file has changed"
             await switch(user, "rpi4")
             assert set(await devices(door, "rpi4")) == {"power"}
@@ -207,6 +209,11 @@ async def test_a_key_that_is_ignored_is_named_to_who_reloads(host: ServedHost) -
         assert (await reload(door))["rpi4"] == "unchanged"
         host.write("rock", "export: {power: {type: power.MockPower, wahr: 1}}")
         assert (await reload(door))["rock"].startswith("served, and ignores ")
+        host.write("rpi4", "".join(f"key{number}: 1\n" for number in range(7)) + TWO)
+        said = (await reload(door))["rpi4"]
+        assert said.endswith("; and 2 more")
+        assert "'key4'" in said
+        assert "'key5'" not in said
 
 
 async def test_a_device_that_was_broken_before_keeps_no_change_from_its_board(host: ServedHost) -> None:
