@@ -112,12 +112,12 @@ $(VENV)/.ready-venv:
 
 $(VENV)/.ready-run: $(VENV)/.ready-venv pyproject.toml
 	@echo 'Installing jumpstarter-sbc into $(VENV) (once; about a minute)'
-	@$(BIN)/python -m pip install --quiet --editable '.[exporter,controller,pexpect]'
+	@$(BIN)/python tools/pip_install.py --editable '.[exporter,controller,pexpect]'
 	@touch $@
 
 $(VENV)/.ready-dev: $(VENV)/.ready-run
 	@echo 'Installing what the tests need into $(VENV) (once; about a minute)'
-	@$(BIN)/python -m pip install --quiet --group dev
+	@$(BIN)/python tools/pip_install.py --group dev
 	@touch $@
 
 clean:
