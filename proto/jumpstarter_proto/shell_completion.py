@@ -27,6 +27,8 @@ def add_completion(app: App) -> None:
         {program} completion zsh > "${{fpath[1]}}/_{program}"
         {program} completion fish > ~/.config/fish/completions/{program}.fish
 
+    For bash, install the package bash-completion, too; make a folder that is missing first (mkdir -p).
+
     Parameters
     ----------
     shell

@@ -6,9 +6,11 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import pexpect
 import pytest
 
 from tests.interop.exporters import scripts
+from tests.support.lab import LIMIT, Lab
 
 TAB = """
 source "$1"
@@ -41,6 +43,44 @@ def test_bash_completes_commands_options_and_their_values(
     assert done.stderr == ""
     assert expected <= set(done.stdout.split())
     assert expected or not done.stdout.split()
+
+
+@pytest.mark.parametrize(
+    ("typed", "whole"),
+    [
+        ("power on -l board=la", "power on -l board=lamp"),
+        ("power on -l jumpstarter.dev/board=la", "power on -l jumpstarter.dev/board=lantern"),
+        ("exporters -l board=lamp,kin", "exporters -l board=lamp,kind=light"),
+        ("exporters --selector=kin", "exporters --selector=kind=light"),
+        ("exporters show la", "exporters show lamp-1"),
+    ],
+)
+def test_bash_completes_the_labels_of_a_lab(warm_lab: Lab, typed: str, whole: str) -> None:
+    with Lab.opened(host=warm_lab) as lab:
+        labels = ("board=lamp", "kind=light", "jumpstarter.dev/board=lantern")
+        words = [word for one in labels for word in ("--label", one)]
+        lab.admin("exporter", "create", "lamp-1", *words, "--save", lab.home / "lamp.yaml")
+        (lab.home / "script").write_text(lab.ok("completion", "bash"))
+        environment = lab.environment | {"JMP_CLIENT_CONFIG": str(lab.client("ann")), "TERM": "vt100"}
+        with pexpect.spawn(
+            "bash",
+            ["--norc", "--noprofile", "-i"],
+            cwd=lab.home,
+            env=environment,
+            timeout=LIMIT,
+            dimensions=(40, 500),
+        ) as shell:
+            shell.sendline("PS1=; source ./script; echo re''ady")
+            shell.expect_exact("ready")
+            found = ""
+            # The controller gets a second to answer, which a busy machine may not have.
+            for _ in range(10):
+                shell.send(f"jumpstarter {typed}\t\x01printf '<%s>\\n' \"\x05\"\r")
+                shell.expect(r"<jumpstarter ([^>\r]*)>")
+                found = shell.match[1].decode().strip()
+                if found != typed:
+                    break
+            assert found == whole
 
 
 @pytest.mark.skipif(shutil.which("fish") is None, reason="missing: fish; apt install fish")

@@ -14,7 +14,7 @@ from jumpstarter_proto.page_width import print_page
 if TYPE_CHECKING:
     from jumpstarter_client.cli.options import GlobalOptions
 
-__all__ = ["COMMANDS", "INTERNAL_COMMANDS", "CommandEntry", "canonical"]
+__all__ = ["COMMANDS", "INTERNAL_COMMANDS", "KUBECTL_NOUNS", "CommandEntry", "canonical"]
 
 
 class CommandEntry(NamedTuple):
@@ -101,6 +101,13 @@ _KUBECTL_ALIASES: dict[str, dict[str, tuple[str, ...]]] = {
     "delete": {"lease": ("lease", "release")},
 }
 """`jumpstarter create lease`: the order of words in Jumpstarter's own client."""
+KUBECTL_NOUNS = {
+    "create": ("lease",),
+    "get": ("exporters", "leases"),
+    "update": ("lease",),
+    "delete": ("leases",),
+}
+"""What completion offers after each of these."""
 
 
 def canonical(arguments: list[str]) -> list[str]:

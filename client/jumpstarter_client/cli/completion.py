@@ -11,7 +11,7 @@ from jumpstarter_proto.page_width import print_page
 from jumpstarter_proto.terminal import print_line, print_text
 
 from jumpstarter_client.cli import command_options
-from jumpstarter_client.cli.commands import COMMANDS, canonical
+from jumpstarter_client.cli.commands import COMMANDS, KUBECTL_NOUNS, canonical
 from jumpstarter_client.cli.options import BY_NAME, FORMATS, OPTIONS, GlobalOptions, Option, split
 from jumpstarter_client.command_errors import UsageError, nearest
 from jumpstarter_client.manifests import interfaces
@@ -25,6 +25,7 @@ For `jumpstarter` and `j`; `jumpstarter shell` needs it only for zsh.
   mkdir -p ~/.local/share/bash-completion/completions
   jumpstarter completion bash > ~/.local/share/bash-completion/completions/jumpstarter
   ln -s jumpstarter ~/.local/share/bash-completion/completions/j
+  ln -s jumpstarter ~/.local/share/bash-completion/completions/jmp     # after `jumpstarter jmp install`
   sudo apt install bash-completion         # reads that folder; a Debian without desktop may lack it
   jumpstarter completion zsh > "${fpath[1]}/_jumpstarter"
   mkdir -p ~/.config/fish/conf.d
@@ -38,7 +39,8 @@ WORD = "_JMP_WORD"
 
 SCRIPTS = {
     # Not `compgen -W`, which would expand the words. The inserted word is quoted. bash takes words apart at = and : and
-    # replaces the last part only; what no blank divides is put together again.
+    # replaces the last part only; what no blank divides is put together again. A `jmp` that `jumpstarter jmp install`
+    # has not made is Jumpstarter's own, which has a completion of its own.
     "bash": """_jumpstarter() {
     local word quoted found code current rest=$COMP_LINE words=()
     COMPREPLY=()
@@ -56,6 +58,7 @@ SCRIPTS = {
     code=$?
     while IFS= read -r word; do
         printf -v quoted %q "$word"
+        quoted=${quoted//\\\\,/,}
         if [[ -n "$word" && ("$word" == "$current"* || "$quoted" == "$current"*) ]]; then
             COMPREPLY+=("${quoted#"${current%"$2"}"}")
         fi
@@ -63,19 +66,31 @@ SCRIPTS = {
     if ((code == 99)); then compopt -o default 2>/dev/null; fi
 }
 complete -F _jumpstarter jumpstarter j
+if ! complete -p jmp &>/dev/null && grep -qs 'jumpstarter jmp install' "$(type -P jmp)"; then
+    complete -F _jumpstarter jmp
+fi
 """,
     # compadd quotes the inserted word.
-    "zsh": """#compdef jumpstarter j
+    "zsh": """#compdef jumpstarter j jmp
 _jumpstarter() {
     local -a found
     local out code
+    if [[ "${words[1]:t}" == jmp ]] && ! grep -qs 'jumpstarter jmp install' "$(whence -p jmp)"; then
+        _default
+        return
+    fi
     out="$(_JMP_WORD="$PREFIX" "${words[1]:t}" __complete "${(@)words[2,CURRENT-1]}" 2>/dev/null)"
     code=$?
     found=("${(@f)out}")
     if [[ -n "$out" ]]; then compadd -a found; fi
     if ((code == 99)); then _files; fi
 }
-if [[ "$funcstack[1]" == _jumpstarter ]]; then _jumpstarter "$@"; else compdef _jumpstarter jumpstarter j; fi
+if [[ "$funcstack[1]" == _jumpstarter ]]; then
+    _jumpstarter "$@"
+else
+    compdef _jumpstarter jumpstarter j
+    compdef -n _jumpstarter jmp
+fi
 """,
     # fish does not expand the output of a function, and quotes it.
     "fish": """function __jumpstarter_complete
@@ -89,6 +104,9 @@ if [[ "$funcstack[1]" == _jumpstarter ]]; then _jumpstarter "$@"; else compdef _
 end
 complete -c jumpstarter -f -a '(__jumpstarter_complete)'
 complete -c j -f -a '(__jumpstarter_complete)'
+if command -sq jmp; and grep -qs 'jumpstarter jmp install' (command -s jmp)
+    complete -c jmp -f -a '(__jumpstarter_complete)'
+end
 """,
 }
 MAX_WORD_LENGTH = 256
@@ -120,7 +138,7 @@ class Fitting(NamedTuple):
 
 def complete(words: list[str], _: GlobalOptions) -> int:
     """Print the words that may follow `words`, one per line. Returns `FILES` if names of files may, too."""
-    return _print(_fitting(words))
+    return _print(_fitting(words, os.environ.get(WORD, "")))
 
 
 def complete_tree(words: list[str]) -> int:
@@ -184,9 +202,20 @@ def _own_options(words: list[str]) -> tuple[Option, ...]:
     )
 
 
-def _fitting(words: list[str]) -> Fitting:
+def _fitting(words: list[str], current: str) -> Fitting:
     if "--" in words:
         return Fitting(files=True)  # of a command that the user's shell knows better
+    name, equals, value = current.partition("=")
+    if equals and name.startswith("--"):
+        found = _option_value([*words, name], value) or Fitting()
+        return Fitting(
+            options=[f"{name}={one}" for one in found.words if _can_be_typed(one)], files=found.files
+        )
+    return _option_value(words, current) or _no_value(words, current)
+
+
+def _option_value(words: list[str], current: str) -> Fitting | None:
+    """Return the values of the option that is the last of the words. None if it is no option with a value."""
     last = words[-1] if words else ""
     before = words[:-1]
     own = {name: option for option in _own_options(before) for name in option.names} if before else {}
@@ -201,13 +230,25 @@ def _fitting(words: list[str]) -> Fitting:
                 field = "exporter_name"
             if is_output and is_command and option is None:
                 return Fitting(FORMATS)
-        options, words = split(before if field else words)
+        options, _ = split(before if field else words)
     except UsageError:
         return Fitting()
-    if field:
-        values = _values(_VALUES[field], options) if field in _VALUES else ()
-        return Fitting(values, files=option is not None and option.metavar in _FILE_METAVARS)
-    if os.environ.get(WORD, "").startswith("-"):
+    if not field:
+        return None
+    values = _values(_VALUES[field], options) if field in _VALUES else ()
+    if field == "selector":
+        before_comma, comma, _ = current.rpartition(",")
+        values = [f"{before_comma}{comma}{value}" for value in values]
+    return Fitting(values, files=option is not None and option.metavar in _FILE_METAVARS)
+
+
+def _no_value(words: list[str], current: str) -> Fitting:
+    """Return what may follow words of which the last is no option with a value."""
+    try:
+        options, words = split(words)
+    except UsageError:
+        return Fitting()
+    if current.startswith("-"):
         every = [one for one in OPTIONS if one.help] + [one for one in _own_options(words) if one.help]
         return Fitting(options=[*_options_of_verb(words), *(name for one in every for name in one.names)])
     return _next_words(words, options)
@@ -218,6 +259,8 @@ def _next_words(words: list[str], options: GlobalOptions) -> Fitting:
     if not words:
         return Fitting([*COMMANDS, *interfaces()])
     match canonical(words):
+        case [word] if word in KUBECTL_NOUNS:
+            return Fitting(KUBECTL_NOUNS[word])
         case ["lease", "show" | "extend" | "transfer" | "update"] | ["lease", "release" | "delete", *_]:
             return Fitting(_values("leases", options))
         case ["exporters", "show" | "get"]:

@@ -184,6 +184,8 @@ Write a script `jmp` for users of Jumpstarter's own client. It runs `jumpstarter
   jumpstarter jmp install                    beside `jumpstarter`
   jumpstarter jmp install --dir ~/.local/bin
   jmp get exporters
+
+`jumpstarter completion --help` shows how a shell completes it.
 """
 
 _TABLES = {

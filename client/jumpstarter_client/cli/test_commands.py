@@ -280,6 +280,8 @@ def test_j_works_inside_of_a_shell_only(command: Command) -> None:
         ([], {"devices", "shell", "power", "serial"}),
         (["completion"], {"bash", "zsh", "fish"}),
         (["lease"], {"create", "extend", "release"}),
+        (["get"], {"exporters", "leases"}),
+        (["delete"], {"leases"}),
         (["conf", "client"], {"use", "show"}),
         (["config", "client", "use"], set()),
         (["power", "on", "--log-level"], {"debug", "warning"}),
@@ -330,6 +332,26 @@ def test_a_verbs_own_option_is_not_completed_with_a_controllers_exporters(
     assert command("jumpstarter", "__complete", "lease", "create", "-n").out == "rpi4-1\n"
     for words in (["serial", "log", "-n"], ["--host", "x", "serial", "log", "-n"]):
         assert "rpi4-1" not in command("jumpstarter", "__complete", *words).out
+
+
+@pytest.mark.parametrize(
+    ("words", "typed", "fitting"),
+    [
+        (["power", "on", "-l"], "board=r", "board=rpi4 usb=no"),
+        (["power", "on", "-l"], "usb=no,bo", "usb=no,board=rpi4 usb=no,usb=no"),
+        (["power", "on"], "--selector=bo", "--selector=board=rpi4 --selector=usb=no"),
+        (["power", "on"], "--log-level=de", "--log-level=debug --log-level=info --log-level=warning"),
+        (["power", "on"], "--exporter-logs=", ""),
+        (["shell", "--"], "--selector=", ""),
+    ],
+)
+def test_the_values_of_a_label_are_those_of_the_controllers_exporters(
+    command: Command, monkeypatch: pytest.MonkeyPatch, words: list[str], typed: str, fitting: str
+) -> None:
+    monkeypatch.setattr("jumpstarter_client.cli.completion_values.labels", lambda _: ["board=rpi4", "usb=no"])
+    monkeypatch.setenv("_JMP_WORD", typed)
+    found = command("jumpstarter", "__complete", *words).out.split()
+    assert found[:3] == fitting.split()
 
 
 @pytest.mark.parametrize(

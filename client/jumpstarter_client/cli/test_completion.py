@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jumpstarter_client.cli.completion import SCRIPTS, complete
+from jumpstarter_client.cli.jmp import _SCRIPT, _write
 from jumpstarter_client.cli.options import GlobalOptions
 
 NAMES = [
@@ -138,6 +139,27 @@ def test_a_value_is_a_part_of_its_word(
     until(shell, home / "told")
     assert (home / "told").read_text().splitlines()[1:] == [*before.split(), whole]
     assert (home / "asked").read_text().splitlines() == ["__complete", *before.split(), word]
+
+
+@pytest.mark.parametrize("is_ours", [True, False])
+def test_jmp_is_completed_if_it_runs_this_program(
+    shell: pexpect.spawn[Any], home: Path, is_ours: bool
+) -> None:
+    """Jumpstarter's own `jmp` has a completion of its own; without it, the shell offers names of files."""
+    (home.parent / "words").write_text("power\n")
+    (home / "bin").mkdir()
+    (home / "powder").touch()
+    script = home / "bin" / "jmp"
+    if is_ours:
+        _write(script, _SCRIPT.replace("@PROGRAM@", str(home.parent / "tell")))
+    else:
+        script.write_text(f'#!/bin/sh\n[ "$1" = __complete ] && exit 2\nexec {home.parent}/tell "$@"\n')
+        script.chmod(0o700)
+    shell.sendline("export PATH=$PWD/bin:$PATH; source ./script; touch again")
+    until(shell, home / "again")
+    shell.send("jmp pow\t\r")
+    until(shell, home / "told")
+    assert (home / "told").read_text().splitlines()[1:] == ["power" if is_ours else "powder"]
 
 
 def test_names_of_files_are_offered_only_where_the_program_says_so(
