@@ -170,7 +170,7 @@ Create a Python package for your own driver in the new folder NAME, with a test 
 
   jumpstarter driver new lab-relay --kind power
   cd lab-relay
-  python -m pytest
+  python -m pytest        # needs `pip install pytest`
   pip install .            # on the host of the exporter; then use `type: lab-relay.LabRelay`
 
 `driver list` prints the drivers that are installed here, as `type:` names them.
