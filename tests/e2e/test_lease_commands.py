@@ -295,6 +295,7 @@ def test_completion_asks_the_controller_for_names(lab: Lab, ann: Path, bob: Path
         (("create", "-n", "one", "--tags", "x=y"), 2, "did you mean '--tag'"),
         (("show",), 2, "ann has no lease"),
         (("extend", "x", "--by", "1h", "--total", "2h"), 2, "use one of them"),
+        (("create", "-l", "board=\udcff"), 2, "board=\\udcff is not text in UTF-8; type it again"),
         (("update", "x"), 2, "changes --duration, --begin-time or --to-client"),
         (("transfer",), 2, "no client named"),
         (("transfer", "x"), 2, "ann has no lease"),

@@ -34,7 +34,8 @@ def parse(verb: Verb, arguments: list[str], title: str) -> tuple[tuple[Any, ...]
         takes_words = any(one.kind is inspect.Parameter.VAR_POSITIONAL for one in parameters)
         sentence = usage_sentence(error, title)
         if takes_words:
-            sentence = f"{error}; a command with options goes after --: {title} -- {shlex.join(arguments)}"
+            option = str(error).rstrip(".?")
+            sentence = f"{option}; a command with options goes after --: {title} -- {shlex.join(arguments)}"
         raise ArgumentsError(" ".join(sentence.split())) from None
     except cyclopts.CycloptsError as error:
         raise ArgumentsError(usage_sentence(error, title)) from None

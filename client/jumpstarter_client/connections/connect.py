@@ -296,7 +296,7 @@ async def _connect_unix(target: Unix, timeout: float) -> trio.abc.Stream:
 async def _connect_tcp(target: Tcp, timeout: float) -> trio.abc.Stream:
     context = None
     if not target.insecure:
-        from jumpstarter_proto.rpc import client_ssl_context  # noqa: PLC0415 - only who needs TLS pays for it, connect_tcp, connect_unix
+        from jumpstarter_proto.rpc import client_ssl_context  # noqa: PLC0415 - only who needs TLS pays for it
 
         context = client_ssl_context()
     return await connect_tcp(

@@ -117,7 +117,10 @@ def test_one_word_is_a_line_and_several_are_a_program(words: tuple[str, ...], li
 
 def test_an_option_of_the_command_is_told_where_it_goes() -> None:
     verb = verbs(PySerialClient)["run"]
-    with pytest.raises(ArgumentsError, match=r"goes after --: jumpstarter serial run -- uname -a$"):
+    with pytest.raises(
+        ArgumentsError,
+        match=r"^Unknown option: -a; a command with options goes after --: jumpstarter serial run -- uname -a$",
+    ):
         parse(verb, ["uname", "-a"], "jumpstarter serial run")
     with pytest.raises(ArgumentsError, match="Did you mean --timeout") as error:
         parse(verb, ["--timeot", "1", "uname"], "jumpstarter serial run")
