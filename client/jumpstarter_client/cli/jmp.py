@@ -74,7 +74,7 @@ def jmp(arguments: list[str], _: GlobalOptions) -> ExitCode:
     if found is None or not os.path.samefile(found, script):
         first = f"{found} comes first" if found else f"{folder} is not"
         quoted = shlex.quote(str(folder))
-        print_error_line(f"warning: {first} in PATH; put {folder} in front: export PATH={quoted}:$PATH")
+        print_error_line(f'warning: {first} in PATH; put {folder} in front: export PATH={quoted}:"$PATH"')
     return ExitCode.OK
 
 

@@ -85,6 +85,7 @@ def shell(request: pytest.FixtureRequest, home: Path) -> Iterator[pexpect.spawn[
     environment = dict(
         os.environ, HOME=str(home), TELL=str(home.parent / "tell"), LC_ALL="C.UTF-8", TERM="vt100"
     )
+    environment["PATH"] += f":{home}"  # the last folder has no programs: who keeps only that has none
     child = pexpect.spawn(
         program, arguments, cwd=home, env=environment, timeout=30, dimensions=(40, 500), encoding=None
     )
@@ -155,7 +156,7 @@ def test_jmp_is_completed_if_it_runs_this_program(
     else:
         script.write_text(f'#!/bin/sh\n[ "$1" = __complete ] && exit 2\nexec {home.parent}/tell "$@"\n')
         script.chmod(0o700)
-    shell.sendline("export PATH=$PWD/bin:$PATH; source ./script; touch again")
+    shell.sendline('export PATH="$PWD/bin:$PATH"; source ./script; touch again')  # as it is, fish has a list
     until(shell, home / "again")
     shell.send("jmp pow\t\r")
     until(shell, home / "told")

@@ -59,7 +59,7 @@ def test_a_script_that_is_not_found_first_is_told(tmp_path: Path) -> None:
     (first / "jmp").chmod(0o755)
     done = install(second, path=f"{first}:{second}")
     assert done.stderr == (
-        f"warning: {first}/jmp comes first in PATH; put {second} in front: export PATH='{second}':$PATH\n"
+        f"warning: {first}/jmp comes first in PATH; put {second} in front: export PATH='{second}':\"$PATH\"\n"
     )
     assert subprocess.run([second / "jmp", "version"], capture_output=True, check=False).returncode == 0
     assert "is not in PATH" in install(second, path=os.defpath).stderr
@@ -81,7 +81,7 @@ def test_a_folder_of_another_form_is_named_as_path_needs_it(
     (tmp_path / "bin").mkdir()
     done = install(Path("bin"))
     assert (done.returncode, done.stdout) == (0, f"{tmp_path}/bin/jmp\n")
-    assert f"export PATH={tmp_path}/bin:$PATH" in done.stderr
+    assert f'export PATH={tmp_path}/bin:"$PATH"' in done.stderr
     unknown = install(Path("~nobody-has-this-name/bin"))
     assert (unknown.returncode, unknown.stderr.count("\n")) == (2, 1)
     assert "there is no user of the name in ~nobody-has-this-name/bin" in unknown.stderr

@@ -7,14 +7,16 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from jumpstarter_proto.lab.v1 import exporters_pb2 as pb
+from msgspec.structs import replace
 
 from jumpstarter_controller.app import drained_text
 from jumpstarter_controller.lab import (
     Client,
     ConditionType,
+    Draft,
     Drain,
     Exporter,
     ExporterStatus,
@@ -27,6 +29,7 @@ from jumpstarter_controller.lab import (
 )
 from jumpstarter_controller.reconciler.reconciler import Reconciler
 from jumpstarter_controller.reconciler.test_reconciler_others import ANN, BOARD
+from jumpstarter_controller.scheduling import ExporterPresence, Scheduler
 from jumpstarter_controller.services.messages import exporter_message, lease_news
 from jumpstarter_controller.services.policy_changes import policy_message
 from jumpstarter_controller.services.watch_filter import WatchFilter
@@ -35,6 +38,7 @@ from jumpstarter_controller.store.contract import MAX_PRIORITY, MAX_RECORD_TIME_
 from jumpstarter_controller.store.whole import fill, overwrite
 
 WAIT = 10.0
+NOW = 1_800_000_000.0
 TIMES = st.sampled_from([0.0, -1.0, 1e9, 2e9, MAX_RECORD_TIME_SECONDS, -MAX_RECORD_TIME_SECONDS]) | st.floats(
     -MAX_RECORD_TIME_SECONDS, MAX_RECORD_TIME_SECONDS
 )
@@ -143,6 +147,37 @@ def look(reconciler: Reconciler) -> None:
 def test_what_no_peer_could_be_told_is_not_taken_as_a_record(record: Record, why: str) -> None:
     with pytest.raises(ValueError, match=why):
         check_bounds(record)
+
+
+OFFERED_AND_BEGUN = Lease(
+    namespace="lab",
+    name="a",
+    client="ann",
+    created=NOW,
+    duration=600.0,
+    exporter_name="one",
+    exporter="one",
+    offered=0.0,
+    begun=NOW,
+)
+
+
+@example([OFFERED_AND_BEGUN, replace(BOARD, lease="a")])
+@given(st.lists(ANYTHING, min_size=1, max_size=8))
+@settings(max_examples=200, deadline=None)
+def test_what_was_due_is_not_due_again_when_it_is_done(written: list[Record]) -> None:
+    """The controller would turn without an end."""
+    draft, presence = Draft(), ExporterPresence()
+    for record in (ANN, BOARD, *written):
+        draft.put(record)
+    presence.connected(BOARD.key, NOW)
+    scheduler = Scheduler(presence)
+    for _ in range(10):
+        wake = scheduler.reconcile(draft, NOW)
+        draft.commit()
+        if wake is None or wake > NOW:
+            return
+    raise AssertionError(f"at {NOW} something has been due since {wake}")
 
 
 @given(st.lists(ANYTHING, min_size=1, max_size=8))

@@ -59,7 +59,9 @@ def update_offer(draft: Draft, lease: Lease, is_there: bool, now: float) -> Leas
     exporter = draft.get(Exporter, Key(lease.namespace, lease.exporter))
     if lease.offered is None:
         return lease
-    if exporter is None or not is_there:
+    if lease.begun is not None:  # written so by another process: it would be due for ever
+        settled = replace(lease, offered=None)
+    elif exporter is None or not is_there:
         settled = withdraw(lease)
     elif not exporter.answers:  # it reconnected with an older version
         settled = accept(lease, now)
