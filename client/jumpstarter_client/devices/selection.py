@@ -7,7 +7,7 @@ from jumpstarter_proto.texts import shown
 from jumpstarter_client.command_errors import UnknownDeviceError, UsageError, nearest
 from jumpstarter_client.node import INTERFACE, Node
 
-__all__ = ["available", "check_created", "find", "select", "with_interface"]
+__all__ = ["available", "check_created", "find", "is_named", "select", "with_interface"]
 
 MAX_REASON_LENGTH = 400
 MAX_FAILED = 3
@@ -34,6 +34,11 @@ def find(root: Node, interface: str, token: str) -> list[Node]:
                 break
             above = above.parent
     return _unique(found)
+
+
+def is_named(root: Node, token: str) -> bool:
+    """Whether a device has this name or path, whatever its interface."""
+    return any(token in (node.path, node.name) for node in root.walk())
 
 
 def with_interface(root: Node, interface: str) -> list[Node]:

@@ -163,7 +163,7 @@ def _section(document: Document, key: str) -> dict[str, Any]:
 
 def _from_environment(key: str, environment: Mapping[str, str]) -> dict[str, Any]:
     """Read a section from its environment variable, in JSON."""
-    from jumpstarter_proto.yaml_files import convert, nearest  # noqa: PLC0415
+    from jumpstarter_proto.yaml_files import convert, nearest, reworded  # noqa: PLC0415
 
     variable, known = f"JMP_{key.upper()}", _SECTIONS[key]
     text = environment.get(variable)
@@ -186,7 +186,7 @@ def _from_environment(key: str, environment: Mapping[str, str]) -> dict[str, Any
         try:
             found[name] = convert(value, known[name])
         except ValueError as error:
-            raise ClientConfigError(f"{variable}: {name}: {error}; change the value") from None
+            raise ClientConfigError(f"{variable}: {name}: {reworded(str(error), value)}") from None
     return found
 
 

@@ -33,12 +33,20 @@ def write(folder: Path, text: str) -> str:
     [
         ("tokn: x\n", "ann.yaml:9:1: tokn", "unknown key 'tokn'; did you mean 'token'?"),
         ("drivers:\n  alow: []\n", "ann.yaml:10:3: drivers.alow", "did you mean 'allow'?"),
-        ("leases: {dial_timeout: soon}\n", "ann.yaml:9:10: leases.dial_timeout", "Expected `float`"),
+        (
+            "leases: {dial_timeout: soon}\n",
+            "ann.yaml:9:10: leases.dial_timeout",
+            "this is 'soon'; it takes a number",
+        ),
         ("leases: {dial_timeout: 1}\n", "ann.yaml:9:10: leases.dial_timeout", "at least 5"),
         ("leases: {retry_timeout: -1}\n", "ann.yaml:9:10: leases.retry_timeout", "at least 0"),
-        ("drivers: {unsafe: 'yes'}\n", "ann.yaml:9:11: drivers.unsafe", "Expected `bool`"),
+        (
+            "drivers: {unsafe: 'yes'}\n",
+            "ann.yaml:9:11: drivers.unsafe",
+            "this is 'yes'; it takes true or false",
+        ),
         ("shell: 5\n", "ann.yaml:9:1: shell", "must be a mapping"),
-        ("refresh_token: [x]\n", "ann.yaml:9:1: refresh_token", "Expected `str`"),
+        ("refresh_token: [x]\n", "ann.yaml:9:1: refresh_token", "it takes text; put it in quotes"),
     ],
 )
 def test_what_does_not_belong_into_a_file_is_named_with_its_place(
@@ -101,7 +109,11 @@ def test_a_file_or_an_alias_that_the_environment_names_counts_before_its_own(tmp
         ("JMP_TLS", "{insecure: true}", "JMP_TLS is not JSON"),
         ("JMP_TLS", "[]", "not a JSON object"),
         ("JMP_DRIVERS", json.dumps({"alow": []}), "did you mean 'allow'?"),
-        ("JMP_LEASES", json.dumps({"dial_timeout": "soon"}), "JMP_LEASES: dial_timeout: Expected `float`"),
+        (
+            "JMP_LEASES",
+            json.dumps({"dial_timeout": "soon"}),
+            "JMP_LEASES: dial_timeout: this is 'soon'; it takes a number",
+        ),
         ("JMP_DIAL_TIMEOUT", "soon", "invalid JMP_DIAL_TIMEOUT 'soon'; use a number of seconds, at least 5"),
         ("JMP_RETRY_TIMEOUT", "nan", "at least 0"),
     ],

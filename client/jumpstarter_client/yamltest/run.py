@@ -19,7 +19,7 @@ from jumpstarter_proto.yaml_files import nearest
 
 from jumpstarter_client.base import DriverClient
 from jumpstarter_client.console.expect import Expect
-from jumpstarter_client.devices.selection import select
+from jumpstarter_client.devices.selection import is_named, select
 from jumpstarter_client.errors import NotFoundError
 from jumpstarter_client.node import Node
 from jumpstarter_client.requirements import missing_interfaces, unmet_requirement
@@ -179,7 +179,9 @@ class Runner:
                 if node.state in _UNUSABLE:
                     raise NotFoundError(f"{node.path} is {node.state}: {node.reason or 'no reason is given'}")
             except JumpstarterError as error:
-                raise self._test.document.error(call.place, str(error)) from None
+                named_above = not call.device and token and not is_named(self._root, token)
+                place = ("board",) if named_above else call.place
+                raise self._test.document.error(place, str(error)) from None
             found[call] = node
         return found
 

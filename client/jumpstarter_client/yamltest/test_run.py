@@ -104,6 +104,31 @@ async def test_a_device_that_is_not_there_is_an_error_at_its_step_before_anythin
     assert "serial is missing: there is no /dev/ttyUSB0" in ended.reason
 
 
+@pytest.mark.parametrize(
+    ("board", "line"),
+    [("bord1", 1), ("rpi4", 4)],  # a board without a console is a mistake of the step
+)
+async def test_a_board_that_is_not_there_is_a_mistake_of_its_own_line(
+    tmp_path: Path, board: str, line: int
+) -> None:
+    exporter = FakeExporter()
+    exporter.reports = [
+        entry("root"),
+        entry("board", "rpi4", "root"),
+        entry("switch", "power", "board", POWER),
+        entry("other", "rock5", "root"),
+        entry("switch2", "power", "other", POWER),
+        entry("console", "serial", "other", SERIAL),
+        entry("third", "serial2", "other", SERIAL),
+    ]
+    async with serving(exporter) as root:
+        run = Run(root, tmp_path / "a.yaml", f"board: {board}\nsteps:\n  - power.on\n  - serial.send: x\n")
+        ended = await run.run()
+    assert (ended.outcome, exporter.called) == (RunOutcome.ERROR, [])
+    assert f"a.yaml:{line}:" in ended.reason
+    assert repr(board) in ended.reason
+
+
 async def test_a_result_that_is_kept_is_there_for_later_steps_and_for_the_clean_up(
     root: DriverClient, exporter: FakeExporter, tmp_path: Path
 ) -> None:

@@ -184,7 +184,9 @@ def test_how_long_a_board_is_kept_is_set_in_its_file(tmp_path: Path) -> None:
         leave=1, idle=2, idle_if_wanted=3, patience=4
     )
     file.write_text("occupancy: {patience: 281}\nexport: {}\n")
-    with pytest.raises(ConfigError, match=r"occupancy\.patience: Expected `int` <= 280"):
+    with pytest.raises(
+        ConfigError, match=r"occupancy\.patience: this is 281; it takes a whole number, at most 280"
+    ):
         load(file)
 
 
@@ -226,7 +228,7 @@ AT = "1: export.rpi4.children.power"
             RELAY % "pim: 17",
             f"{AT}.config.pim: somebodys_drivers.Relay has no key 'pim'; did you mean 'pin'?",
         ),
-        (RELAY % "pin: x", f"{AT}.config.pin: Expected `int`, got `str`, and this is 'x'; change the value"),
+        (RELAY % "pin: x", f"{AT}.config.pin: this is 'x'; it takes a whole number"),
         (RELAY % "pin: -1", f"{AT}.config: pin is -1; it takes 0 or more"),
         (RELAY % "", f"{AT}: somebodys_drivers.Relay needs the key 'pin' in `config`; add it"),
         (
@@ -236,7 +238,7 @@ AT = "1: export.rpi4.children.power"
         (RELAY % "pin: 1, at_open: of", f"{AT}.config.at_open: this is 'of'; did you mean 'off'?"),
         (
             RELAY % "pin: 1, lines: {a: [1, b]}",
-            f"{AT}.config.lines[1]: Expected `int`, got `str`; change the value",
+            f"{AT}.config.lines.a[1]: this is 'b'; it takes a whole number",
         ),
         (
             RELAY % "pin: 1, children: {}",
@@ -265,7 +267,7 @@ AT = "1: export.rpi4.children.power"
         ("hooks: {beforeLease: {}}", "1: hooks.beforeLease: 'script' is missing; add it"),
         (
             "hooks: {beforeLease: {script: x, timeout: 0}}",
-            "1: hooks.beforeLease.timeout: Expected `int` >= 1",
+            "1: hooks.beforeLease.timeout: this is 0; it takes a whole number, at least 1",
         ),
         ("hooks: later", "1: hooks: this is text; it takes keys with values"),
         (

@@ -18,6 +18,7 @@ from jumpstarter_proto.yaml_files.errors import (
 )
 from jumpstarter_proto.yaml_files.structs import read_struct
 from jumpstarter_proto.yaml_files.values import check_keys, check_names, check_value, convert, kind_of
+from jumpstarter_proto.yaml_files.wording import reworded
 
 __all__ = [
     "MAX_BYTES",
@@ -39,5 +40,6 @@ __all__ = [
     "mistakes_of",
     "nearest",
     "read_struct",
+    "reworded",
     "set_values",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import math
 import pathlib
 import re
@@ -13,11 +14,13 @@ from typing import Any, Literal, Union, get_args, get_origin
 from jumpstarter_proto.json_texts import JSON
 from jumpstarter_proto.yaml_files.document import Document
 from jumpstarter_proto.yaml_files.errors import Mistakes, PathInFile, nearest
+from jumpstarter_proto.yaml_files.wording import UNKNOWN_VALUE, reworded
 
 __all__ = ["check_keys", "check_names", "check_value", "convert", "kind_of", "usable"]
 
 _SECRET = re.compile(r"password|passphrase|secret|token|community|(^|_)key$")
 """Keys whose values are not repeated in an error: YAML makes a number of 1234."""
+_PLACE = re.compile(r" - at `key` in `\$")
 _AS_IT_IS = frozenset({inspect.Parameter.empty, Any, object})
 
 
@@ -46,25 +49,43 @@ def check_value(document: Document, value: object, hint: Any, path: PathInFile) 
     try:
         return convert(value, hint)
     except ValueError as error:
-        what, _, where = str(error).partition(" - at `$")
-        parts = [int(part) if part.isdigit() else part for part in re.findall(r"[^.\[\]`]+", where)]
-        # Where a key is at fault msgspec says `[...]`, for which there is no better place than the mapping.
-        inner = tuple(part for part in parts if part != "...")
+        what, inner = _at_fault(str(error), value, hint)
         if path and _SECRET.search(str(path[-1])):
-            raise document.error((*path, *inner), f"{what}; put it in quotes") from None
+            raise document.error((*path, *inner), reworded(what, UNKNOWN_VALUE)) from None
         raise document.error((*path, *inner), _worded(what, value, hint, inner)) from None
 
 
+def _at_fault(error: str, value: object, hint: Any) -> tuple[str, PathInFile]:
+    """What msgspec says without its place, and the place below the value."""
+    what, _, where = _PLACE.sub(r" - at `$[...]", error).partition(" - at `$")
+    inner = tuple(int(part) if part.isdigit() else part for part in re.findall(r"[^.\[\]`]+|\.\.\.", where))
+    if "..." not in inner:
+        return what, inner
+    # Where an item of a mapping is at fault, msgspec leaves out its key.
+    if inner[0] == "..." and isinstance(value, Mapping):
+        for key, item in value.items():
+            try:
+                convert({key: item}, hint)
+            except ValueError:
+                return what, (key, *itertools.takewhile(lambda part: part != "...", inner[1:]))
+    return what, tuple(itertools.takewhile(lambda part: part != "...", inner))
+
+
 def _worded(what: str, value: object, hint: Any, inner: PathInFile) -> str:
-    if inner:
-        return f"{what}; change the value"
-    shown = repr(value)
-    shown = shown if len(shown) <= 40 else shown[:37] + "..."
-    if choices := list(_choices(hint)):
+    if not inner and (choices := list(_choices(hint))):
+        shown = repr(value)
+        shown = shown if len(shown) <= 40 else shown[:37] + "..."
         if isinstance(value, str) or not _takes_more(hint):
             return f"this is {shown}; {nearest(value if isinstance(value, str) else '', choices)}"
-        return f"{what}, and this is {shown}; of words, {nearest('', choices)}"
-    return f"{what}, and this is {shown}; change the value"
+        return f"{reworded(what, value)}; of words, {nearest('', choices)}"
+    for part in inner:
+        if isinstance(value, Mapping):
+            value = value.get(part, UNKNOWN_VALUE)
+        elif isinstance(value, list) and isinstance(part, int) and part < len(value):
+            value = value[part]
+        else:
+            value = UNKNOWN_VALUE
+    return reworded(what, value)
 
 
 def _choices(hint: Any) -> Iterator[str]:
@@ -125,7 +146,8 @@ def kind_of(data: object) -> str:
 def _decode(wanted: type, value: object) -> object:
     if issubclass(wanted, pathlib.PurePath) and isinstance(value, str):
         return wanted(value)
-    raise ValueError(f"Expected `{wanted.__name__}`, got `{type(value).__name__}`")
+    name = "str" if issubclass(wanted, pathlib.PurePath) else wanted.__name__
+    raise ValueError(f"Expected `{name}`, got `{type(value).__name__}`")
 
 
 def _whole(value: Any) -> Any:
