@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -256,9 +256,20 @@ class HubPort(PowerInterface):
         """Switch the port off, and wait until the hub reports it. If it stays on, it is switched on again."""
         self._switch(on=False)
 
+    @export(reads=True)
+    def status(self) -> str:  # type: ignore[override] # in a worker thread, as all of it
+        """Ask the hub: on, off, or partial if the two ports of a USB 3 socket differ."""
+        with self._state_of_device():
+            return self._socket.status()
+
     def _switch(self, *, on: bool) -> None:
-        try:
+        with self._state_of_device():
             self._socket.switch(on=on)
+
+    @contextmanager
+    def _state_of_device(self) -> Iterator[None]:
+        try:
+            yield
         except DeviceMissing as error:
             self.missing(str(error))
             raise

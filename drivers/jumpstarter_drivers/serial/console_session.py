@@ -55,6 +55,7 @@ async def converse(client: PySerialClient, last: int) -> str:
             nursery.cancel_scope.cancel()
 
         nursery.start_soon(show)
+        nursery.start_soon(_say_that_it_is_off, client)
         keys = Keys()
         while typed := await read_stdin():
             for part in keys.feed(typed):
@@ -75,6 +76,17 @@ async def _show_last(client: PySerialClient, last: int) -> None:
                 await write_all(sys.stdout.fileno(), record.data)
     except DriverError as error:
         say(f"no output from before: {error.details}")
+
+
+async def _say_that_it_is_off(client: PySerialClient) -> None:
+    """The reason for a console that is silent, where the power switch reports its state."""
+    try:
+        power = power_of(client.node)
+        state = await cast("PowerClient", power.client).status.aio()
+    except JumpstarterError:
+        return  # nobody asked for it
+    if state == "off":
+        say(f"{power.path} is off; Ctrl-] p switches it on.")
 
 
 async def _obey(client: PySerialClient, key: TerminalKey) -> None:

@@ -184,6 +184,11 @@ class _Power(PowerInterface):
         self.core.hardware.power_off()
 
     @export(reads=True)
+    async def status(self) -> str:
+        """Return the state of the switch: on or off."""
+        return "on" if self.core.hardware.powered else "off"
+
+    @export(reads=True)
     async def read(self) -> AsyncIterator[PowerReading]:  # type: ignore[override]
         """One reading of a supply that always gives the same."""
         on = self.core.hardware.powered

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import cast
 
+import pexpect
 import pytest
 import trio
 from jumpstarter_client.base import DriverClient
@@ -56,7 +58,9 @@ async def test_factory_image_boots_to_a_shell_and_power_off_silences_it() -> Non
         assert await board.run("echo hi; false; echo $?") == "hi\n1\n"
         readings = [reading async for reading in board.power.read.aio()]
         assert readings[0].voltage == 5.0
+        assert await board.power.status.aio() == "on"
         await board.power.off.aio()
+        assert await board.power.status.aio() == "off"
         await board.console.send_all(b"echo anybody there\n")
         assert [reading.voltage async for reading in board.power.read.aio()] == [0.0]
         await board.power.on.aio()
@@ -164,6 +168,29 @@ async def test_end_of_the_exporter_pulls_the_plug() -> None:
         hardware = board.core.hardware
         assert hardware.powered
     assert not hardware.powered
+
+
+def test_a_console_of_a_board_that_is_off_says_so_and_how_to_switch_it_on() -> None:
+    program = """
+from jumpstarter_drivers.testing import serve
+from jumpstarter_drivers.virtual.driver import VirtualBoard
+with serve(VirtualBoard(hostname="rpi4", boot_seconds=0)) as client:
+    client.children["serial"].start_console()
+    print("and again")
+    client.children["serial"].start_console()
+"""
+    child = pexpect.spawn(sys.executable, ["-c", program], encoding="utf-8", timeout=20)
+    child.expect_exact("power is off; Ctrl-] p switches it on.")
+    child.send("\x1dp")
+    child.expect_exact("rpi4 login: ")
+    child.send("\x1dq")
+    child.expect_exact("and again")
+    child.expect_exact("Ctrl-] h shows more keys.")
+    child.send("\r")
+    child.expect_exact("login: ")
+    assert "is off" not in (child.before or "")
+    child.send("\x1dq")
+    child.expect(pexpect.EOF)
 
 
 def test_invalid_configuration_is_rejected() -> None:

@@ -124,6 +124,20 @@ class SocketSwitch:
                 self._off(halves)
             self._log.info("%s: %s", _described(halves), "on" if on else "off")
 
+    def status(self) -> str:
+        """Ask the hub whether the socket has power: on, off, or partial if its two ports differ.
+
+        Raises:
+            DeviceMissing: as for `describe`; or the hub vanished meanwhile.
+            DeviceFailed: as for `describe`; or the hub does not say.
+        """
+        with self._found() as halves:
+            states = set()
+            for half in halves:
+                with _faults(half, "asking for the state of {}"):
+                    states.add(half.status().is_powered)
+        return "partial" if len(states) > 1 else "on" if True in states else "off"
+
     def _off(self, halves: Sequence[_Half]) -> None:
         before = _others(halves)
         try:
@@ -147,7 +161,7 @@ class SocketSwitch:
 
         def request() -> None:
             for half in ordered:
-                with _faults(half, on=on):
+                with _faults(half, _switching(on=on)):
                     half.set_power(on=on)
 
         request()
@@ -267,13 +281,13 @@ def _confirm(halves: Sequence[_Half], request: Callable[[], None], *, on: bool) 
 
 
 def _is_as_told(half: _Half, *, on: bool) -> bool:
-    with _faults(half, on=on):
+    with _faults(half, _switching(on=on)):
         status = half.status()
         return status.is_powered if on else not (status.is_powered or status.is_connected)
 
 
 def _lie(half: _Half, *, on: bool, was_confirmed: bool) -> DeviceFailed:
-    with _faults(half, on=on):
+    with _faults(half, _switching(on=on)):
         status = half.status()
     where = f"port {half.port.location} of the hub {half.hub}"
     if on:
@@ -327,7 +341,7 @@ def _locked(halves: Sequence[_Half], *, on: bool) -> Iterator[None]:
     with ExitStack() as stack:
         deadline = time.monotonic() + _LOCK_SECONDS
         for half in sorted(halves, key=lambda one: one.hub.name):
-            with _faults(half, on=on):
+            with _faults(half, _switching(on=on)):
                 descriptor = os.open(
                     sysfs.hub_directory(half.hub.name), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
                 )
@@ -347,10 +361,14 @@ def _try_lock(descriptor: int) -> bool:
     return True
 
 
+def _switching(*, on: bool) -> str:
+    return f"switching {{}} {'on' if on else 'off'}"
+
+
 @contextmanager
-def _faults(half: _Half, *, on: bool) -> Iterator[None]:
+def _faults(half: _Half, doing: str) -> Iterator[None]:
     """Return one sentence for an error of the kernel or libusb."""
-    doing = f"switching {half.port.location} {'on' if on else 'off'}"
+    doing = doing.format(half.port.location)
     try:
         yield
     except HubProtocolError as error:

@@ -40,7 +40,9 @@ def test_both_ports_of_a_socket_are_switched_and_no_other(bus: Bus, attribute: b
     slow.plug(2)
     fast.plug(4)
     with serve(HubPort(port="1-1.3")) as client:
+        assert client.status() == "on"
         client.off()
+        assert client.status() == "off"
         assert states(slow, fast) == [THIRD_OFF, THIRD_OFF]
         client.on()
         assert states(slow, fast) == [ALL_ON, ALL_ON]
@@ -92,6 +94,16 @@ def watched(order: list[Any], name: str) -> dict[int, bool]:
             super().__setitem__(port, on)
 
     return Watched()
+
+
+def test_a_socket_whose_ports_differ_is_partial_and_a_hub_that_is_gone_is_said(bus: Bus) -> None:
+    slow, fast = bus.pair(attribute=False)
+    with serve(HubPort(port="1-1.3")) as client:
+        fast.powered[3] = False
+        assert client.status() == "partial"
+        slow.unplug()
+        with pytest.raises(DriverError, match=r"there is no USB hub 1-1"):
+            client.status()
 
 
 @methods
