@@ -27,3 +27,6 @@ def test_board_that_one_lease_switched_on_is_at_its_prompt_in_the_next(lab: Lab)
     assert "voltage=5.0 V" in lab.ok("power", "read", "rpi4", *board)
     lab.until(lambda: lab.status("one") == "AVAILABLE")
     assert lab.ok("serial", "run", "rpi4", *board, "--", "uname -n").strip() == "rpi4"
+    lab.until(lambda: lab.status("one") == "AVAILABLE")
+    wrong = lab.run("serial", "run", "rpi4", "uname", "-n", *board)
+    assert "goes after --: jumpstarter serial run rpi4 -- uname -n" in wrong.stderr

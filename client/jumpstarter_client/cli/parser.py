@@ -19,8 +19,12 @@ from jumpstarter_client.verb import Verb
 __all__ = ["option_names", "parse", "print_help"]
 
 
-def parse(verb: Verb, arguments: list[str], title: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def parse(
+    verb: Verb, arguments: list[str], title: str, device: str = ""
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Return the positional and named arguments for the verb's method, converted to the declared types.
+
+    `device` is the word by which the user named the device, if they did; it is no longer among the arguments.
 
     Raises:
         ArgumentsError: the arguments do not fit the signature.
@@ -35,7 +39,8 @@ def parse(verb: Verb, arguments: list[str], title: str) -> tuple[tuple[Any, ...]
         sentence = usage_sentence(error, title)
         if takes_words:
             option = str(error).rstrip(".?")
-            sentence = f"{option}; a command with options goes after --: {title} -- {shlex.join(arguments)}"
+            command = f"{title} {shlex.quote(device)}" if device else title
+            sentence = f"{option}; a command with options goes after --: {command} -- {shlex.join(arguments)}"
         raise ArgumentsError(" ".join(sentence.split())) from None
     except cyclopts.CycloptsError as error:
         raise ArgumentsError(usage_sentence(error, title)) from None

@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
+from itertools import zip_longest
 from typing import Any
 
 from jumpstarter_proto import driver_packages
@@ -110,7 +111,8 @@ def _run_on(
     if own is None:
         raise UsageError(f"{node.path} has no verb {word!r}{nearest(word, verbs(type(node.client)))}")
     try:
-        call_verb(node.client, own, rest, f"jumpstarter {interface} {word}", options)
+        named = next((one for one, other in zip_longest(given, rest) if one != other), None)
+        call_verb(node.client, own, rest, f"jumpstarter {interface} {word}", options, device=named or "")
     except ArgumentsError as error:
         if rest == given and rest and not rest[0].startswith("-"):
             # The word may be meant as a device.
@@ -119,9 +121,15 @@ def _run_on(
 
 
 def call_verb(
-    client: DriverClient, verb: Verb, arguments: list[str], title: str, options: GlobalOptions
+    client: DriverClient,
+    verb: Verb,
+    arguments: list[str],
+    title: str,
+    options: GlobalOptions,
+    *,
+    device: str = "",
 ) -> None:
-    """Parse the arguments of a verb, call it, and print the result."""
+    """Parse the arguments of a verb, call it, and print the result; for `device` see `parse`."""
     output = options.output
     positional: tuple[Any, ...] = ()
     named: dict[str, Any] = {}
@@ -133,7 +141,7 @@ def call_verb(
     if arguments or _needs_arguments(verb):
         from jumpstarter_client.cli.parser import parse  # noqa: PLC0415 - loads an argument parser
 
-        positional, named = parse(verb, arguments, title)
+        positional, named = parse(verb, arguments, title, device)
     with ExitStack() as stack:
         if (
             options.exporter_logs and options.lease_request() is None
