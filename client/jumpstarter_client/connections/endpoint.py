@@ -101,6 +101,8 @@ def _is_visible(path: str) -> bool:
 def parse_host(text: str, environment: Mapping[str, str]) -> Unix | Tcp:
     """Parse `HOST:PORT` or the path of a socket (it contains a slash, or is a file in the current folder).
 
+    gRPC's notation for sockets, `unix:/run/x.sock` or `unix:///run/x.sock`, is a path, too.
+
     Raises:
         AddressError: it is neither, or a configuration; the message shows the format.
     """
@@ -110,6 +112,9 @@ def parse_host(text: str, environment: Mapping[str, str]) -> Unix | Tcp:
             f"{text} is a configuration, not the address of an exporter; for a built-in exporter give it as --config "
             f"{text}, in Python as connect(config={text!r})"
         )
+    if text.startswith("unix:") and "/" in text:  # else it is a host of that name
+        path = text.removeprefix("unix:")
+        text = f"/{path.lstrip('/')}" if path.startswith("/") else path
     if "/" in text and "://" not in text:
         return Unix(os.path.expanduser(text), asked_for=True)  # ./a:80 stays so: a:80 would be a host
     try:

@@ -80,6 +80,11 @@ def test_the_place_of_a_daemon_can_be_set() -> None:
         (" lab:1 ", Tcp("lab", 1, insecure="")),
         ("lab:1\n", Tcp("lab", 1, insecure="")),
         ("./odd:80", Unix("./odd:80", asked_for=True)),
+        ("unix:/run/x", Unix("/run/x", asked_for=True)),
+        ("unix:///run/x", Unix("/run/x", asked_for=True)),
+        ("unix://run/x", Unix("/run/x", asked_for=True)),
+        ("unix:./x", Unix("./x", asked_for=True)),
+        ("unix:80", Tcp("unix", 80, insecure="")),
     ],
 )
 def test_a_host_is_an_address_only_with_a_port_at_its_end(text: str, expected: Unix | Tcp) -> None:
@@ -97,7 +102,6 @@ def test_a_host_is_an_address_only_with_a_port_at_its_end(text: str, expected: U
         "lab:notaport",
         "lab:\u0661",
         "http://lab:8082",
-        "unix:///run/x",
         "user@lab:1",
         "two words:1",
         "::1",
