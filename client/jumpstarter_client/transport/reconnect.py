@@ -38,6 +38,11 @@ Dial: TypeAlias = Callable[[], AbstractAsyncContextManager[Channel]]
 further attempt."""
 
 RETRY_SECONDS = 60.0
+FIRST_PAUSE_SECONDS = 0.1
+MAX_PAUSE_SECONDS = 2.0
+"""Before an attempt, after several fruitless ones. A peer may take each connection and close it at once."""
+BRIEF_SECONDS = 1.0
+"""A connection that is lost sooner was fruitless."""
 
 _log = logging.getLogger(__name__)
 
@@ -91,6 +96,8 @@ class ReconnectingChannel:
         self._explain = explain
         self._has_worked = False
         """A connection has ended otherwise than without an answer of a gRPC server."""
+        self._fruitless = 0
+        """How many attempts in a row led to no connection that lasted."""
         self._machine = ConnectionStateMachine()
         self._channel: Channel | None = None
         self._disconnect_scope = trio.CancelScope()
@@ -105,9 +112,11 @@ class ReconnectingChannel:
         """Return a connection on which a call can start now, and connect if there is none.
 
         Raises:
+            ConnectionLostError: the new connection was lost at once.
             RpcError: connecting failed, or the channel is shut down. Unless it is, the next caller tries again.
         """
         tried = False
+        before = self._machine.connections
         while True:
             channel = self._current()
             if channel is not None:
@@ -117,10 +126,14 @@ class ReconnectingChannel:
             ):
                 assert self._machine.reason is not None
                 await trio.lowlevel.checkpoint()
-                raise _copy_of(self._machine.reason)
+                reason = _copy_of(self._machine.reason)
+                if self.shutdown_reason is None and self._machine.connections > before:
+                    raise await self._no_answer(reason)
+                raise reason
             if self._machine.state is not ConnectionState.READY and self._machine.request():
                 self._nursery.start_soon(self._connect)
-            tried = self._machine.state is ConnectionState.CONNECTING
+            # It stays so: a peer that takes each connection and closes it at once is not asked again and again.
+            tried = tried or self._machine.state is ConnectionState.CONNECTING
             await self._changed.wait()
 
     async def next_connection(self) -> Channel | None:
@@ -174,6 +187,10 @@ class ReconnectingChannel:
             _log.warning("lost the connection to the board (%s); reconnecting", _cause(before))
         deadline = trio.current_time() + self._patience
         while True:
+            if pause := self._pause():
+                await trio.sleep(pause)
+            if self._machine.state is ConnectionState.SHUTDOWN:
+                break
             reason = await self._one_connection(again)
             if self._machine.state is ConnectionState.READY:
                 self._machine.mark_lost(reason)
@@ -182,8 +199,14 @@ class ReconnectingChannel:
                 self._machine.mark_failed(reason)
                 break
             _log.info("%s; trying again", reason)
+            self._fruitless += 1
         self._channel = None
         self._changed.notify()
+
+    def _pause(self) -> float:
+        if self._fruitless <= 1:
+            return 0.0
+        return min(FIRST_PAUSE_SECONDS * (1 << min(self._fruitless - 2, 10)), MAX_PAUSE_SECONDS)
 
     async def _one_connection(self, again: bool) -> RpcError:
         """Run one connection and return why it ended. The state is READY if calls could use it."""
@@ -198,7 +221,10 @@ class ReconnectingChannel:
                     if again:
                         _log.warning("reconnected to the board")
                     self._changed.notify()
+                    since = trio.current_time()
                     reason = await channel.wait_closed()
+                    lasted = trio.current_time() - since >= BRIEF_SECONDS
+                    self._fruitless = 0 if lasted else self._fruitless + 1
                     self._has_worked = self._has_worked or not isinstance(reason, NotGrpcError)
                 if scope.cancelled_caught:
                     reason = RpcError(StatusCode.UNAVAILABLE, "the exporter does not answer")
@@ -211,6 +237,8 @@ class ReconnectingChannel:
         while True:
             try:
                 channel = await self.wait_connected()
+            except ConnectionLostError:
+                continue
             except RpcError as error:
                 return error
             await channel.wait_closed()
@@ -225,14 +253,18 @@ class ReconnectingChannel:
         if self.shutdown_reason is not None:
             return _copy_of(self.shutdown_reason)
         if isinstance(lost, NotGrpcError):
-            if self._explain is not None and not self._has_worked:
-                return await self._explain(lost)
-            return ConnectionLostError(lost.code, f"the exporter does not answer ({_cause(lost)}); try again")
+            return await self._no_answer(lost)
         return ConnectionLostError(
             StatusCode.UNAVAILABLE,
             f"lost the connection to the board during {name} ({_cause(error)}); the call may or may not have been "
             "executed: check the board, then try again",
         )
+
+    async def _no_answer(self, lost: RpcError) -> RpcError:
+        """Return the error of a call that was not sent, or at least not read by a gRPC server."""
+        if isinstance(lost, NotGrpcError) and self._explain is not None and not self._has_worked:
+            return await self._explain(lost)
+        return ConnectionLostError(lost.code, f"the exporter does not answer ({_cause(lost)}); try again")
 
     async def unary(
         self, method: Method[Req, Res], request: Req, *, timeout: float | None = None, metadata: Metadata = ()

@@ -16,10 +16,16 @@ from jumpstarter_proto.tasks import collapsed
 from jumpstarter_proto.v1 import common_pb2, jumpstarter_pb2
 from jumpstarter_proto.v1.jumpstarter_grpc import ExporterServiceStub
 
+from jumpstarter_client.base import DriverClient
 from jumpstarter_client.conftest import POWER, FakeExporter, FakeRouter, echo, entry
 from jumpstarter_client.errors import DriverError
 from jumpstarter_client.logs import MAX_REMEMBERED_ENTRIES, LogDeduplicator
-from jumpstarter_client.transport import FinalError, ReconnectingChannel, open_reconnecting
+from jumpstarter_client.transport import (
+    ConnectionLostError,
+    FinalError,
+    ReconnectingChannel,
+    open_reconnecting,
+)
 from jumpstarter_client.tree import open_client
 
 UNAVAILABLE = StatusCode.UNAVAILABLE
@@ -262,6 +268,103 @@ async def test_a_connection_that_leads_nowhere_is_followed_by_another(
         deaf = True
         await root.rpi4.power.call_async("on")
     assert exporter.called
+
+
+class Closing:
+    """A way to a peer that takes each connection and closes it before anybody can use it."""
+
+    def __init__(self) -> None:
+        self.dialled = 0
+        self.open: trio.abc.Stream | None = None
+        self.is_closing = True
+
+    @asynccontextmanager
+    async def dial(self) -> AsyncIterator[Channel]:
+        self.dialled += 1
+        assert self.dialled < 1000, "it is dialled again and again, without a pause"
+        ours, self.open = trio.testing.memory_stream_pair()
+        async with open_channel(ours) as channel:
+            if self.is_closing:
+                await self.open.aclose()
+                await channel.wait_closed()
+            yield channel
+
+
+async def test_a_peer_that_closes_each_connection_at_once_is_dialled_once_for_a_call(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    way = Closing()
+    explained = RpcError(UNAVAILABLE, "no exporter is there")
+
+    async def explain(error: RpcError) -> RpcError:
+        assert error.details == "the peer closed the connection"
+        return explained
+
+    async with open_reconnecting(way.dial, explain=explain) as channel:
+        with trio.fail_after(100), pytest.raises(RpcError) as caught:
+            await report(channel)
+    assert caught.value is explained
+    assert way.dialled == 1
+
+
+async def test_calls_that_are_repeated_dial_such_a_peer_with_pauses(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    way = Closing()
+    async with open_reconnecting(way.dial) as channel:
+        with trio.move_on_after(30):
+            pytest.fail(f"it has not waited for a better connection: {await channel.wait_closed()}")
+        assert 10 <= way.dialled <= 30
+        for _ in range(5):
+            with pytest.raises(ConnectionLostError, match="does not answer"):
+                await report(channel)
+        assert trio.current_time() >= 30 + 4 * 2
+        way.is_closing = False
+        await channel.wait_connected()
+        await trio.sleep(1.5)
+        way.is_closing = True
+        assert way.open is not None
+        await way.open.aclose()
+        await trio.testing.wait_all_tasks_blocked()
+        started = trio.current_time()
+        for _ in range(2):
+            with pytest.raises(ConnectionLostError):
+                await report(channel)
+        assert trio.current_time() == started, "a connection that lasts is no reason for a pause"
+
+
+async def test_a_board_whose_peer_closes_each_connection_is_dialled_with_pauses_and_not_for_ever(
+    way: Way, autojump_clock: trio.testing.MockClock
+) -> None:
+    closing = Closing()
+    dial = way.dial
+
+    @asynccontextmanager
+    async def dialled() -> AsyncIterator[Channel]:
+        async with dial() as channel:
+            yield channel
+
+    async with open_reconnecting(dialled, retry_seconds=30) as channel, open_client(channel) as root:
+        await way.cut()
+        dial = closing.dial
+        started = trio.current_time()
+        with pytest.raises(DriverError, match=r"does not answer"):
+            await root.rpi4.power.call_async("on")
+        assert 29 <= trio.current_time() - started <= 33
+        assert 10 <= closing.dialled <= 30
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_fails, root, "the lease has ended")
+            while (before := closing.dialled) <= 30:
+                await trio.sleep(0.7)
+            await trio.testing.wait_all_tasks_blocked()  # in a pause
+            channel.shut_down(FinalError(UNAVAILABLE, "the lease has ended"))
+        await trio.sleep(60)
+    assert closing.dialled == before
+
+
+async def _fails(root: DriverClient, reason: str) -> None:
+    with pytest.raises(DriverError, match=reason):
+        await root.rpi4.power.call_async("on")
 
 
 async def test_logs_go_on_where_they_broke(
