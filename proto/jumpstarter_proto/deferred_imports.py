@@ -63,7 +63,7 @@ class _DeferringFinder:
     ) -> ModuleSpec | None:
         package = sys.modules.get(name.rpartition(".")[0])
         if isinstance(package, _DeferredModule):
-            package.load()
+            _load(package)
             if name in sys.modules:  # it imported this part itself
                 return _LoadedAlready(sys.modules[name]).spec
         if name not in DEFERRED_MODULES:
@@ -104,15 +104,15 @@ class _LoadedAlready:
 
 
 class _Deferred:
-    """How a module is loaded, once. A thread that comes meanwhile waits."""
+    """How a module is loaded, once. A thread that comes meanwhile waits, also for what is there already."""
 
     def __init__(self, loader: Any) -> None:
         self._loader = loader
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
         self._is_begun = False
 
     def load(self, module: ModuleType) -> None:
-        with self._lock:
+        with self.lock:
             if self._is_begun:  # it is executed now, in this thread, or has been
                 return
             self._is_begun = True
@@ -134,10 +134,18 @@ def _later(deferred: _Deferred, module: ModuleType, name: str) -> Callable[..., 
     return call
 
 
+def _load(module: ModuleType) -> None:
+    """Once; without a second effect."""
+    module.__dict__["__deferred__"].load(module)
+
+
 class _DeferredModule(ModuleType):
-    def load(self) -> None:
-        """Once; without a second effect."""
-        self.__dict__["__deferred__"].load(self)
+    def __getattribute__(self, name: str) -> Any:
+        """Not while another thread loads it: a function may need what the module defines behind it."""
+        if name.startswith("__") or (deferred := self.__dict__.get("__deferred__")) is None:
+            return super().__getattribute__(name)
+        with deferred.lock:
+            return ModuleType.__getattribute__(self, name)  # which it is by now, if another has loaded it
 
     def __getattr__(self, name: str) -> Any:
         """Only for what is not there yet: what the import machinery sets and looks up loads nothing."""

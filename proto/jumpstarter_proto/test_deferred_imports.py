@@ -57,6 +57,36 @@ def test_threads_wait_until_another_has_loaded_it(tmp_path: Path) -> None:
     assert output(program, path=folder) == ["loaded", "True"]
 
 
+def test_no_thread_uses_half_of_a_module_that_another_loads(tmp_path: Path) -> None:
+    """As `traceback`, whose first functions need the classes at its end: two threads may fail at the same time."""
+    text = """
+        import __main__
+        def early():
+            return late()
+        __main__.begun.set()
+        __main__.answered.wait(0.2)
+        def late():
+            return 1
+    """
+    program = """
+        import slow, threading
+        begun, answered, seen = threading.Event(), threading.Event(), []
+        def look():
+            begun.wait()
+            try:
+                seen.append(slow.early())
+            except NameError as error:
+                seen.append(error)
+            answered.set()
+        thread = threading.Thread(target=look)
+        thread.start()
+        seen.append(slow.early())
+        thread.join()
+        print(seen == [1, 1] or seen)
+    """
+    assert output(program, path=module(tmp_path, text)) == ["True"]
+
+
 def test_a_module_that_cannot_be_loaded_says_so_each_time(tmp_path: Path) -> None:
     folder = module(tmp_path, "raise ImportError('no such library')")
     program = """
