@@ -13,7 +13,7 @@ import re
 import sys
 from typing import Literal
 
-from jumpstarter_proto.log_lines import MAX_MESSAGE_LENGTH
+from jumpstarter_proto.log_lines import MAX_MESSAGE_LENGTH, RecordFormatter
 from jumpstarter_proto.rpc import LimitedLog
 from jumpstarter_proto.texts import printable, shown
 
@@ -81,7 +81,7 @@ def without_tokens(text: str) -> str:
     return _TOKEN.sub("[token]", text)
 
 
-class TextFormatter(logging.Formatter):
+class TextFormatter(RecordFormatter):
     """`LEVEL logger: what happened  key=value key=value`."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -95,7 +95,7 @@ class TextFormatter(logging.Formatter):
         return line
 
 
-class JsonFormatter(logging.Formatter):
+class JsonFormatter(RecordFormatter):
     """One JSON object a line: time (RFC 3339, UTC), level, logger, message, the fields, and a traceback as text."""
 
     def format(self, record: logging.LogRecord) -> str:

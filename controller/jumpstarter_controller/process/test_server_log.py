@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -104,3 +106,24 @@ def test_refusals_are_all_counted_and_some_logged(
         lines.lines[-1]
         == f"WARNING test: refused: no ({1000 - RefusalLog.BURST} more before it were not logged)"
     )
+
+
+@pytest.mark.parametrize("formatter", ["TextFormatter", "JsonFormatter"])
+def test_an_error_without_a_free_descriptor_is_logged(formatter: str) -> None:
+    program = f"""
+from jumpstarter_proto.deferred_imports import defer_imports
+defer_imports()
+import logging, os, resource
+from jumpstarter_controller.process.server_log import {formatter}
+handler = logging.StreamHandler()
+handler.setFormatter({formatter}())
+logging.getLogger().addHandler(handler)
+resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))
+try:
+    os.open("/dev/null", os.O_RDONLY)
+except OSError:
+    logging.error("accept failed", exc_info=True)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert "accept failed" in done.stderr
+    assert "OSError: [Errno 24] Too many open files: '/dev/null' (without a traceback: " in done.stderr
