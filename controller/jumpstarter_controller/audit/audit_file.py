@@ -110,7 +110,6 @@ class AuditFile:
                 db.execute("DELETE FROM entries WHERE time < ?", (before,))
                 db.execute("DELETE FROM reports WHERE time < ?", (before,))
                 self._shrink(db)
-                self._check_files()
             self._check_files()
 
         self._use(add)
@@ -230,8 +229,8 @@ class AuditFile:
 
     def _make(self) -> None:
         """Create the file for the owner of the folder only, also if root runs this."""
-        try:
-            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        try:  # where a link leads: SQLite would follow it, and let all users read what it creates there
+            descriptor = os.open(real_path(self._path), os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         except FileExistsError:
             return
         try:

@@ -10,7 +10,8 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections import UserDict
+from collections.abc import AsyncIterator, Callable, ItemsView
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from jumpstarter_controller.audit import (
 )
 from jumpstarter_controller.audit.audit_file import AuditError, AuditFile
 from jumpstarter_controller.audit.audit_log import MAX_WAITING, WRITE_SECONDS
+from jumpstarter_controller.audit.entry import Board
 from jumpstarter_controller.audit.rates import BURST_ENTRIES, TELL_SECONDS
 
 ANN = ("client", "default", "ann")
@@ -418,10 +420,12 @@ def test_a_journal_that_is_a_link_stays_one(tmp_path: Path) -> None:
     path.symlink_to(real)
     with closing(AuditFile(path, 1024 * 1024)) as file:
         file.append([event(f"{number} " + "x" * 400) for number in range(100)], 0.0)
+        assert oct(real.stat().st_mode & 0o777) == "0o600"
         noise(real)
         file.append([event("one")], 0.0)
         assert words(file.read(ALL)[0]) == ["one", begun_anew(real, "was damaged", "damaged")]
     assert path.is_symlink()
+    assert oct(real.stat().st_mode & 0o777) == "0o600"
     assert (real.parent / "journal.damaged").exists()
 
 
@@ -435,6 +439,18 @@ def test_the_log_of_a_file_that_is_put_aside_goes_with_it(tmp_path: Path) -> Non
         log = (tmp_path / "j-wal").read_bytes()
         file.append([event("two")], 0.0)
         assert (tmp_path / "j.damaged-wal").read_bytes() == log
+
+
+def test_a_log_that_sqlite_shortens_itself_is_no_loss(tmp_path: Path) -> None:
+    """A long log is cut to `journal_size_limit` when a transaction that begins it again is committed."""
+    log = tmp_path / "j-wal"
+    with closing(AuditFile(tmp_path / "j", 64 * 1024 * 1024)) as file:
+        file.append([event("x" * 1000) for _ in range(6000)], 0.0)
+        before = log.stat().st_size
+        file.append([event("y" * 1000) for _ in range(3000)], 0.0)  # more than is kept in memory until then
+        assert log.stat().st_size < before
+        entries, older = file.read(ALL)
+    assert (len(entries), older, {entry.what[0] for entry in entries}) == (9000, 0, {"x", "y"})
 
 
 def remove(path: Path) -> None:
@@ -480,6 +496,25 @@ def test_entries_are_where_the_next_one_looks_whatever_is_removed(
     (note,) = (one for one in said if "while the controller ran" in one)
     assert note.startswith(f"{tmp_path / name} {what}")
     assert "entries from before may be missing" in note
+
+
+def test_entries_are_where_the_next_one_looks_when_the_file_is_removed_while_they_are_written(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "j"
+
+    class Reports(UserDict[Board, CallReport]):
+        """Read in the middle of a transaction."""
+
+        def items(self) -> ItemsView[Board, CallReport]:
+            if not (tmp_path / "gone").exists():
+                path.replace(tmp_path / "gone")
+            return super().items()
+
+    with closing(AuditFile(path, 1024 * 1024)) as file:
+        file.append([event("one")], 0.0, Reports())
+    with closing(AuditFile(path, 1024 * 1024)) as found:
+        assert words(found.read(ALL)[0])[0] == "one"
 
 
 def test_an_entry_of_invalid_text_is_left_out(tmp_path: Path) -> None:

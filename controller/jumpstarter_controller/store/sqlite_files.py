@@ -91,7 +91,8 @@ class OpenFiles:
     def cut(self) -> str:
         """Whether somebody else than SQLite has shortened the log, as `changed`.
 
-        Call it when nobody can write: in a transaction that writes, and when it is committed.
+        Call it when nobody can write: when a transaction that writes has begun, and when it is committed. In between
+        SQLite may have written more than it leaves there: with `journal_size_limit` a commit shortens the log.
         """
         header = os.pread(self._file.fileno(), _HEADER_BYTES, 0)
         size = self._size()
