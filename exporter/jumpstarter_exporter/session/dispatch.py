@@ -25,8 +25,10 @@ from jumpstarter_exporter.threads import DeviceThreads
 
 __all__ = ["call", "find", "forward_call", "forward_results", "stream_results"]
 
-MAX_INLINE_TEXT_LENGTH = 1024
-"""Characters of a text that is encoded at once; longer results are encoded in a thread."""
+MAX_INLINE_TEXT_LENGTH = 256 * 1024
+"""Characters of a text that is encoded at once, such as a picture's: 0.1 ms. A thread costs more than that.
+
+Longer results, and those with parts, are encoded in a thread."""
 
 M = TypeVar("M", bound=Message)
 Send: TypeAlias = Callable[[M], Awaitable[None]]
