@@ -16,6 +16,7 @@ from pathlib import Path
 from tests.bench import (
     boards,
     flashing,
+    kube_effects,
     kube_leases,
     kube_replicas,
     kube_swarm,
@@ -76,6 +77,7 @@ ROWS: dict[str, Row] = {
     "kube-one": kube_leases.one,
     "kube-many": kube_leases.many,
     "kube-writes": kube_leases.writes,
+    "kube-effects": kube_effects.effects,
     "kube-swarm": kube_swarm.rows,
     "kube-killed": kube_replicas.killed,
     "size": size.size,
