@@ -14,13 +14,16 @@ from jumpstarter_proto.terminal import print_error_line
 
 __all__ = ["run_app", "usage_sentence"]
 
+PIPE_WIDTH = 80
+"""The columns of help that does not go to a terminal; it is cyclopts' own choice, too."""
+
 _YAML = (".yaml", ".yml")
 
 
 def run_app(app: App, arguments: list[str]) -> int | dict[str, Any]:
     """Run one command, and give its exit code, or the options that it gives for a daemon."""
-    if (not arguments or {"--help", "-h"} & {*arguments}) and (width := terminal_width()):
-        _fit_help(app, width)
+    if not arguments or {"--help", "-h"} & {*arguments}:
+        _fit_help(app, terminal_width() or PIPE_WIDTH)
     try:
         result = app(arguments, exit_on_error=False, print_error=False)
     except CycloptsError as error:

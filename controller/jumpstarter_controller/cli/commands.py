@@ -229,7 +229,9 @@ def drain(
 
 @app.command
 def resume(*, data: Path | None = None) -> int:
-    """Resume the lab after `drain`: waiting leases get their boards in the order of the queue.
+    """Resume the lab after `drain`.
+
+    Waiting leases get their boards in the order of the queue.
 
         jumpstarter-controller resume
 
@@ -255,6 +257,8 @@ def create_client(
     data: Path | None = None,
 ) -> int:
     """Create a client, and write its configuration to a file that only you can read.
+
+    On the user's machine it belongs into ~/.config/jumpstarter/clients. `admin pair client` needs no such file.
 
         jumpstarter-controller admin client create ann --label team=kernel --save ann.yaml
         jumpstarter-controller admin client create ann --oidc-username lab:ann
@@ -294,7 +298,9 @@ def create_exporter(
 ) -> int:
     """Create an exporter, and write its configuration to a file that only you can read.
 
-    jumpstarter-controller admin exporter create rpi4-1 --label board=rpi4 --save rpi4-1.yaml
+    A host with several boards needs no such file: `admin pair host`.
+
+        jumpstarter-controller admin exporter create rpi4-1 --label board=rpi4 --save rpi4-1.yaml
     """
     from jumpstarter_controller.cli import objects
 
@@ -542,7 +548,9 @@ def list_hosts(
 ) -> int:
     """Show all hosts, their boards, and the labels that they may set.
 
-    jumpstarter-controller admin host list -o json
+    `jumpstarter exporters` shows the states of the boards.
+
+        jumpstarter-controller admin host list -o json
     """
     from jumpstarter_controller.cli import objects
 
@@ -561,7 +569,9 @@ def change_host(
     may_not_label: list[str] | None = None,
     data: Path | None = None,
 ) -> int:
-    """Change the labels of a host's boards, and which labels it may set itself. Existing boards change immediately.
+    """Change the labels of a host's boards, and which labels it may set itself.
+
+    Existing boards change immediately.
 
         jumpstarter-controller admin host change pi4 --label site=berlin --may-label team
         jumpstarter-controller admin host change pi4 --no-label site --may-not-label team
@@ -598,9 +608,11 @@ def change_host(
 
 @host.command(name="revoke")
 def revoke_host(name: str, /, *, namespace: str = "default", data: Path | None = None) -> int:
-    """Revoke the tokens of a host and its boards, and end their open calls. The boards stay, offline.
+    """Revoke the tokens of a host and its boards, and end their open calls.
 
-    jumpstarter-controller admin host revoke pi4
+    The boards stay, offline.
+
+        jumpstarter-controller admin host revoke pi4
     """
     from jumpstarter_controller.cli import hosts
 
@@ -609,9 +621,11 @@ def revoke_host(name: str, /, *, namespace: str = "default", data: Path | None =
 
 @host.command(name="delete")
 def delete_host(name: str, /, *, namespace: str = "default", data: Path | None = None) -> int:
-    """Delete a host and the exporters of its boards. Their tokens become invalid, and their leases end.
+    """Delete a host and the exporters of its boards.
 
-    jumpstarter-controller admin host delete pi4
+    Their tokens become invalid, and their leases end.
+
+        jumpstarter-controller admin host delete pi4
     """
     from jumpstarter_controller.cli import objects
 

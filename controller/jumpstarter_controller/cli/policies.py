@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from jumpstarter_proto.lab.v1 import lab_pb2 as pb
-from jumpstarter_proto.terminal import print_line, print_text
+from jumpstarter_proto.terminal import print_error_line, print_line, print_text
 from jumpstarter_proto.yaml_files import ConfigError
 
 from jumpstarter_controller.cli.admin_call import CALL_SECONDS, call_admin
@@ -58,6 +58,11 @@ def listing(namespace: str, output: str, *, data: Path | None) -> int:
         case "name":
             for policy in policies:
                 print_line(policy.name)
+        case _ if not policies:
+            print_error_line(
+                "no policies: every client may lease every exporter; `jumpstarter-controller admin policy apply FILE` "
+                "makes some"
+            )
         case _:
             for policy in policies:
                 print_line(f"{policy.namespace}  {policy.name}  {policy.exporters or 'all exporters'}")

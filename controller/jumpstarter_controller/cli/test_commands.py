@@ -203,7 +203,9 @@ spec:
 """
 
 
-def test_policies_are_listed_with_all_that_they_say(folder: DataFolder, tmp_path: Path, say: Said) -> None:
+def test_policies_are_listed_with_all_that_they_say(
+    folder: DataFolder, tmp_path: Path, say: Said, capsys: pytest.CaptureFixture[str]
+) -> None:
     file = tmp_path / "rules.yaml"
     file.write_text(RULES)
     assert say("admin", "policy", "apply", file, "--namespace", "lab") == "policy lab/ci created\n"
@@ -212,7 +214,8 @@ def test_policies_are_listed_with_all_that_they_say(folder: DataFolder, tmp_path
         "    team=ci or everybody  priority 5  at most 5400 s  (at night)\n"
         "    nobody  priority 0\n"
     )
-    assert say("admin", "policy", "list", "--namespace", "other") == ""
+    assert run_app(app, ["admin", "policy", "list", "--namespace", "other", "--data", str(folder.path)]) == 0
+    assert capsys.readouterr().err.startswith("no policies: every client may lease every exporter;")
     assert records(folder).get(Policy, Key("lab", "ci")).rules[0].priority == 5
     assert say("admin", "policy", "delete", "ci", "--namespace", "lab").startswith(
         "policy lab/ci deleted\nlab has no"

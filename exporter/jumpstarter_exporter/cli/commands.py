@@ -322,6 +322,8 @@ def resume(
 ) -> int:
     """End the drain of boards, and start stopped boards.
 
+    Leases that wait for a board get it at once.
+
         jumpstarter-exporter resume rpi4 rock
         jumpstarter-exporter resume --all
 
@@ -435,6 +437,8 @@ def profiles_test(
 @app.command
 def suggest(device: str | None = None, /, *, database: Path | None = None, folder: Path | None = None) -> int:
     """Print profiles for devices without one.
+
+    A profile says which driver a device has, and which name.
 
         jumpstarter-exporter suggest
         jumpstarter-exporter suggest /dev/ttyUSB0 > rpi4.yaml
