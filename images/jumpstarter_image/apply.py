@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+import traceback
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from jumpstarter_image import fat, settings_store
 from jumpstarter_image.host_system import HostSystem
 from jumpstarter_image.kept import Kept
 from jumpstarter_image.plan import PATHS, Command, PlannedFile, files_of, hostname_of, steps_after
-from jumpstarter_image.retirement import writes_without
+from jumpstarter_image.retirement import writes_without, writes_without_in_comments
 from jumpstarter_image.settings import Fault, read_site, secrets_to_remove
 from jumpstarter_image.site_text import NotTextError, SiteText
 
@@ -77,7 +78,18 @@ def read_file(host: HostSystem, before: Kept) -> tuple[SiteText | None, Kept, tu
     except NotTextError as error:
         line, column = error.place or (None, None)
         return None, before, (Fault(str(error), "", line, column),), []
-    reading = read_site(site.text, before)
+    try:
+        reading = read_site(site.text, before)
+    except (
+        Exception
+    ) as error:  # a fault of ours must not keep the host from what it knows: its network, its keys
+        # Without the exception's text, which may contain a secret of the file.
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{type(error).__name__} at {Path(place.filename).name}:{place.lineno}"
+        what = (
+            f"this version of Jumpstarter fails to read it ({where}); undo your last change, and report this"
+        )
+        return None, before, (Fault(what),), []
     return site, reading.kept, reading.faults, []
 
 
@@ -243,6 +255,15 @@ def remove_secrets(host: HostSystem, site: SiteText, kept: Kept) -> list[str]:
             )
         except OSError as error:
             problems.append(f"{name} is not needed in {host.site_file.name} any more, but {_because(error)}")
+    if kept.wifi is not None and kept.wifi.passphrase:
+        try:
+            writes = writes_without_in_comments(site, kept.wifi.passphrase)
+            if writes:
+                fat.change_in_place(host.site_file, site.encoded(site.text), writes)
+        except OSError as error:
+            problems.append(
+                f"the Wi-Fi passphrase is in a comment of {host.site_file.name}, but {_because(error)}"
+            )
     return problems
 
 

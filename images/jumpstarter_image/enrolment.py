@@ -15,6 +15,7 @@ from pathlib import Path
 import yaml
 from jumpstarter_proto.errors import ExitCode
 from jumpstarter_proto.json_texts import parse_json
+from jumpstarter_proto.private_files import MAX_FILE_BYTES, open_regular
 from jumpstarter_proto.yaml_files import load_text
 
 from jumpstarter_image import settings_store
@@ -126,16 +127,20 @@ def _enrol_at_own_controller(host: HostSystem, kept: Kept) -> tuple[EnrolmentRes
         offered = _admin(host, "pair", "host", hostname, "--renew", "-o", "json")
     if offered.code != 0:
         return EnrolmentResult.AGAIN, _reason(offered.errors)
-    offer = parse_json(offered.output)
+    try:
+        offer = parse_json(offered.output)
+        fingerprint, code = str(offer["fingerprint"]), str(offer["code"])
+    except (ValueError, LookupError, TypeError):
+        return EnrolmentResult.AGAIN, "the controller of this card printed no pairing code"
     command = [
         "jumpstarter-exporter",
         "enrol",
         endpoint,
         "--replace",
         "--tls-fingerprint",
-        offer["fingerprint"],
+        fingerprint,
     ]
-    done = host.run(*command, given=f"{offer['code']}\n", timeout=ENROL_SECONDS)
+    done = host.run(*command, given=f"{code}\n", timeout=ENROL_SECONDS)
     return (
         (EnrolmentResult.ENROLLED, "")
         if done.code == ExitCode.OK
@@ -177,7 +182,7 @@ def is_time_known(host: HostSystem) -> bool:
 def enrolled_as(host: HostSystem) -> Enrolled | None:
     """The identity of the host; None if it is not enrolled, or its identity is invalid."""
     try:
-        found = load_text(_identity_file(host).read_text(encoding="utf-8"))
+        found = load_text(_read_identity(host).decode())
         return Enrolled(str(found["metadata"]["name"]), str(found["endpoint"]))
     except (OSError, UnicodeDecodeError, yaml.YAMLError, LookupError, TypeError):
         return None
@@ -193,10 +198,16 @@ def _identity_file(host: HostSystem) -> Path:
     return host.exporter_state / "host.yaml"
 
 
+def _read_identity(host: HostSystem) -> bytes:
+    """The start of the file. The exporter's user can put something else in its place, such as a pipe."""
+    with open_regular(_identity_file(host)) as file:
+        return file.read(MAX_FILE_BYTES)
+
+
 def _identity(host: HostSystem) -> str:
     """A digest of the host's identity, which only an enrolment changes."""
     try:
-        content = _identity_file(host).read_bytes()
+        content = _read_identity(host)
     except OSError:
         content = b""
     return hashlib.sha256(content).hexdigest()[:32]

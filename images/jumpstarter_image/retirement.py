@@ -8,6 +8,7 @@ after a power cut between the next writes, the file still has the same meaning.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,7 +17,7 @@ from jumpstarter_proto.yaml_files import BlankingError, blanked, load_text
 
 from jumpstarter_image.site_text import SiteText
 
-__all__ = ["SECTOR_BYTES", "Write", "writes_without"]
+__all__ = ["SECTOR_BYTES", "Write", "writes_without", "writes_without_in_comments"]
 
 SECTOR_BYTES = 512
 
@@ -58,6 +59,25 @@ def writes_without(site: SiteText, path: Sequence[str]) -> list[Write]:
         Write(offset + len(mark), blanks[len(mark) :]),
         Write(offset, blanks[: len(mark)]),
     ]
+
+
+def writes_without_in_comments(site: SiteText, secret: str) -> list[Write]:
+    """The writes that remove a secret from comments, where it may stand a second time, such as behind the key.
+
+    A comment of which a power cut has left a part is still a comment, so their order is of no importance.
+    """
+    writes: list[Write] = []
+    left = site.text
+    for found in re.finditer(re.escape(secret), site.text):
+        begin, end = found.span()
+        line = re.split(r"[\r\n]", site.text[:begin])[-1]
+        if "#" in line:
+            blanks = " " * (end - begin)
+            left = left[:begin] + blanks + left[end:]
+            offset = len(site.mark) + len(site.text[:begin].encode(site.encoding))
+            writes.append(Write(offset, blanks.encode(site.encoding)))
+    # A `#` between quotes begins no comment.
+    return writes if _says_the_same(site.text, left) else []
 
 
 def _says_the_same(one: str, other: str) -> bool:

@@ -12,6 +12,8 @@ __all__ = ["Board", "Interface", "StatusFacts", "status_bytes", "status_lines"]
 
 WIDTH = 92
 MAX_LINES_OF_BOARDS = 40
+MAX_FAULTS = 10
+"""More of them would leave no space in the file for how to reach the host."""
 MAX_TEXT = 400
 MIN_FREE_BYTES = 64 * 1024 * 1024
 """With less free space, the recording of a busy console soon fills the card."""
@@ -129,8 +131,10 @@ def status_bytes(lines: Sequence[str]) -> bytes:
 def _faults(facts: StatusFacts) -> Iterator[str]:
     if facts.faults:
         yield "Problem: jumpstarter.yaml has an error and was not used; the previous settings stay."
-        for fault in facts.faults:
+        for fault in facts.faults[:MAX_FAULTS]:
             yield f"  {fault}"
+        if len(facts.faults) > MAX_FAULTS:
+            yield f"  and {len(facts.faults) - MAX_FAULTS} more: jumpstarter-image check jumpstarter.yaml"
         yield "  Correct it on this card and start the host again, or save it on the host: it is read again at once."
     elif not facts.has_file:
         yield "Problem: there is no jumpstarter.yaml beside this file; the previous settings stay."

@@ -10,7 +10,7 @@ import base64
 import binascii
 import ipaddress
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,8 +33,21 @@ _LABEL_KEY = re.compile(
 )
 _HEX = re.compile(r"[0-9A-Fa-f]{64}")
 _QUOTED = re.compile(r"(['\"`]).{2,}?\1")
+_IS_NO_CONTENT = re.compile(r"\s*#|---\s*(#.*)?$")
 _ABOUT_KEYS = ("is there twice; keep one", "it begins with keys such as `hostname:`")
-_KEY_TYPES = ("ssh-ed25519", "ssh-rsa", "ecdsa-sha2-nistp", "sk-ssh-ed25519@", "sk-ecdsa-sha2-")
+_KEY_FIELDS = {
+    "ssh-ed25519": 2,
+    "ssh-rsa": 3,
+    **{f"ecdsa-sha2-nistp{bits}": 3 for bits in (256, 384, 521)},
+    "sk-ssh-ed25519@openssh.com": 3,
+    "sk-ecdsa-sha2-nistp256@openssh.com": 4,
+}
+"""The types of keys that sshd takes, and how many fields each has. A certificate is none of them."""
+_MIN_RSA_BYTES = 128
+"""sshd refuses a shorter one (RequiredRSASize in sshd_config(5))."""
+_IP_WITH_ZONE = re.compile(r"[0-9A-Fa-f:.]+(%[A-Za-z0-9._-]{1,15})?")
+"""Python takes anything behind the `%`: also blanks and quotes, which mean something in files of other programs."""
+_SPELT_LIKE_A_KEY = re.compile(r"[A-Za-z_-]{1,20}")
 
 
 @dataclass(frozen=True)
@@ -103,7 +116,7 @@ class _Section:
             raise self.error(f"this is {kind_of(self.value)}; it takes the keys {', '.join(known)} below it")
         for key in self.value:
             if key not in known:
-                raise self.error(f"unknown key {key!r}; {nearest(str(key), known)}", key)
+                raise _unknown_key(self.document, (*self.path, key), known)
         return {
             key: _Section(self.document, value, *self.path, key)
             for key, value in self.value.items()
@@ -123,12 +136,12 @@ def read_site(text: str, before: Kept) -> Reading:
     faults: list[Fault] = []
     found: dict[str, Any] = {}
     for key, value in ({} if document is None else document.data).items():
-        if value is None:
+        if value is None and key in KEYS:
             continue
         assert document is not None
         try:
             if key not in KEYS:
-                raise document.error((key,), f"unknown key; {nearest(key, KEYS)}")
+                raise _unknown_key(document, (key,), KEYS)
             found |= KEYS[key](_Section(document, value, key), before)
         except ConfigError as error:
             faults.append(_fault(error))
@@ -141,6 +154,19 @@ def read_site(text: str, before: Kept) -> Reading:
     if not faults:
         return Reading(after)
     return Reading(_rescued(before, found), tuple(faults))
+
+
+def _unknown_key(document: Document, path: tuple[str | int, ...], known: Collection[str]) -> ConfigError:
+    """The error about a key. It names only a misspelt key: without the blank behind its colon, a key has the secret."""
+    key, hint = str(path[-1]), nearest(path[-1], known)
+    if _SPELT_LIKE_A_KEY.fullmatch(key) and hint.startswith("did you mean"):
+        return document.error(path, f"unknown key; {hint}")
+    meant = next((name for name in known if re.match(rf"{name}\W", key)), None)
+    if meant is not None:
+        hint = f"write `{meant}`, a colon and a blank before the value"
+    error = document.error(path, f"unknown key; {hint}")
+    error.path = path[:-1]
+    return error
 
 
 def _rescued(before: Kept, found: Mapping[str, Any]) -> Kept:
@@ -166,7 +192,7 @@ def _check_together(document: Document, found: Mapping[str, Any], before: Kept, 
 
 def _document(text: str) -> Document | None:
     """Parse the file; None if it contains only comments. A ConfigError shows at most one character of the file."""
-    if all(not line.strip() or line.lstrip().startswith(("#", "---")) for line in text.splitlines()):
+    if all(not line.strip() or _IS_NO_CONTENT.match(line) for line in text.splitlines()):
         return None
     try:
         document = Document(FILE, "hostname", text.encode())
@@ -177,7 +203,9 @@ def _document(text: str) -> Document | None:
         if "\t" in line[: len(line) - len(line.lstrip())]:
             message = "the line begins with a tab; YAML takes blanks there"
         else:
-            is_of_keys = error.message.endswith(_ABOUT_KEYS)
+            is_of_keys = error.message.endswith(_ABOUT_KEYS) and (
+                not error.path or error.path[-1] in _ALL_KEYS
+            )
             message = error.message if is_of_keys else _QUOTED.sub("...", error.message)
         raise ConfigError(message, file=FILE, place=place) from None
     return document
@@ -195,6 +223,8 @@ def _hostname(section: _Section, before: Kept) -> dict[str, Any]:
         raise section.error(
             f"{name[:70]!r} is not a valid host name; use lower-case letters, digits and `-`, at most 63"
         )
+    if name == "localhost":
+        raise section.error("every host calls itself localhost; choose a name of its own, such as lab-pi")
     return {"hostname": name}
 
 
@@ -236,19 +266,14 @@ def _address(section: _Section, before: Kept) -> dict[str, Any]:
     keys = section.keys("ip", "gateway", "dns", "interface")
     if "ip" not in keys:
         raise section.error("`ip` is missing, such as 192.168.1.20/24; or write `address: dhcp`")
-    ip = keys["ip"].text()
-    try:
-        network = ipaddress.ip_interface(ip)
-    except ValueError:
-        network = None
-    if network is None or "/" not in ip:
-        raise section.error(
-            f"{ip[:60]!r} is not an address with a prefix length, such as 192.168.1.20/24", "ip"
-        )
+    own = _own_address(keys["ip"])
     gateway = keys["gateway"].text() if "gateway" in keys else ""
-    if gateway and (_ip(keys["gateway"], gateway) not in network.network or gateway == str(network.ip)):
+    router = _ip(keys["gateway"], gateway) if gateway else None
+    if router is not None and (
+        router == own.ip or not (router in own.network or (own.version == 6 and router.is_link_local))
+    ):
         raise section.error(
-            f"{gateway} is not another address of {network.network}; it takes the router's", "gateway"
+            f"{gateway} is not another address of {own.network}; it takes the router's", "gateway"
         )
     dns = keys["dns"].texts() if "dns" in keys else ()
     for index, server in enumerate(dns):
@@ -257,14 +282,51 @@ def _address(section: _Section, before: Kept) -> dict[str, Any]:
     if interface not in ("", "wired", "wifi"):
         raise section.error(f"{interface[:60]!r} is neither `wired` nor `wifi`", "interface")
     wireless = section.document.data.get("wifi", before.wifi) not in (None, "none")
-    return {"address": Address(ip, gateway, dns, interface or ("wifi" if wireless else "wired"))}
+    return {
+        "address": Address(own.with_prefixlen, gateway, dns, interface or ("wifi" if wireless else "wired"))
+    }
 
 
-def _ip(section: _Section, text: str, *below: int) -> Any:
+def _own_address(section: _Section) -> ipaddress.IPv4Interface | ipaddress.IPv6Interface:
+    """An address that a host can have, also with a netmask in place of the prefix length."""
+    text = section.text()
     try:
-        return ipaddress.ip_address(text)
+        own = ipaddress.ip_interface(text)
     except ValueError:
-        raise section.error(f"{text[:60]!r} is not an IP address", *below) from None
+        own = None
+    if own is None or "/" not in text or "%" in text:
+        raise section.error(f"{text[:60]!r} is not an address with a prefix length, such as 192.168.1.20/24")
+    net = own.network
+    is_whole = (
+        own.version == 4 and net.prefixlen < 31 and own.ip in (net.network_address, net.broadcast_address)
+    )
+    ip = own.ip
+    if (
+        not net.prefixlen
+        or is_whole
+        or ip.is_unspecified
+        or ip.is_loopback
+        or ip.is_multicast
+        or ip.is_reserved
+    ):
+        raise section.error(
+            f"{text[:60]!r} is not an address that one host can have, such as 192.168.1.20/24"
+        )
+    return own
+
+
+def _parsed_ip(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(text) if _IP_WITH_ZONE.fullmatch(text) else None
+    except ValueError:
+        return None
+
+
+def _ip(section: _Section, text: str, *below: int) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    found = _parsed_ip(text)
+    if found is None:
+        raise section.error(f"{text[:60]!r} is not an IP address", *below)
+    return found
 
 
 def _ssh_keys(section: _Section, before: Kept) -> dict[str, Any]:
@@ -278,7 +340,7 @@ def _ssh_keys(section: _Section, before: Kept) -> dict[str, Any]:
         if "PRIVATE KEY" in key:
             raise section.error("this is a private key; use the line of the .pub file", index)
         kind, _, rest = key.partition(" ")
-        if not kind.startswith(_KEY_TYPES) or not _is_key(kind, rest.split(" ")[0]):
+        if not _is_key(kind, rest.split(" ")[0]):
             raise section.error(
                 "this is not a public key; use a whole line such as `ssh-ed25519 AAAA... name`", index
             )
@@ -286,21 +348,27 @@ def _ssh_keys(section: _Section, before: Kept) -> dict[str, Any]:
 
 
 def _is_key(kind: str, data: str) -> bool:
+    """Whether sshd would take it: also the end of the key is there, which a line that was cut or wrapped has lost."""
     try:
         raw = base64.b64decode(data, validate=True)
     except (binascii.Error, ValueError):
         return False
-    return raw[:4] == len(kind).to_bytes(4, "big") and raw[4 : 4 + len(kind)] == kind.encode()
+    fields: list[bytes] = []
+    while raw:
+        end = 4 + int.from_bytes(raw[:4], "big")
+        if len(raw) < end:
+            return False
+        fields.append(raw[4:end])
+        raw = raw[end:]
+    if not fields or fields[0] != kind.encode() or len(fields) != _KEY_FIELDS.get(kind):
+        return False
+    return all(fields) and (kind != "ssh-rsa" or len(fields[2]) >= _MIN_RSA_BYTES)
 
 
 def _is_host(text: str) -> bool:
     """Whether the text is a host name or an IP address. A text that looks like an address must be a valid one."""
     if _ADDRESS_LIKE.fullmatch(text):
-        try:
-            ipaddress.ip_address(text)
-        except ValueError:
-            return False
-        return True
+        return _parsed_ip(text) is not None
     return _HOST_NAME.fullmatch(text) is not None
 
 
@@ -316,7 +384,7 @@ def _time_server(section: _Section, before: Kept) -> dict[str, Any]:
 
 def _endpoint(section: _Section, before: Kept) -> dict[str, Any]:
     del before
-    endpoint = section.text()
+    endpoint = section.text().strip()
     try:
         host, _ = split_host_port(endpoint, default_port=CONTROLLER_PORT)
     except AddressSyntaxError as error:
@@ -355,6 +423,8 @@ def _labels(section: _Section, before: Kept) -> dict[str, Any]:
         )
     labels: dict[str, str] = {}
     for key, value in section.value.items():
+        if not isinstance(key, str):
+            raise section.error(f"the key {str(key)[:60]!r} is {kind_of(key)}; put it in quotes", str(key))
         label = _Section(section.document, value, *section.path, key).text()
         if not _LABEL_KEY.fullmatch(key) or not _LABEL_VALUE.fullmatch(label):
             raise section.error(
@@ -383,6 +453,9 @@ KEYS: Mapping[str, Callable[[_Section, Kept], dict[str, Any]]] = {
     "labels": _labels,
     "controller": _controller,
 }
+
+
+_ALL_KEYS = frozenset({*KEYS, "country", "ssid", "passphrase", "ip", "gateway", "dns", "interface"})
 
 
 def secrets_to_remove(text: str, kept: Kept) -> list[tuple[str, ...]]:

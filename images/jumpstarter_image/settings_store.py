@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import stat
+from pathlib import Path
+
 import msgspec
 from jumpstarter_proto.json_texts import decode_json
 from jumpstarter_proto.private_files import PrivateFileError, read_private, set_aside, write_private
@@ -27,8 +32,9 @@ def load(host: HostSystem) -> Kept:
         StateError: the file is invalid, and was moved aside; or it cannot be read.
     """
     path = host.state_folder / FILE
-    if not path.exists():
+    if not os.path.lexists(path):
         return Kept()
+    _close_to_others(path)
     try:
         return decode_json(read_private(path), Kept)
     except ValueError:
@@ -41,6 +47,18 @@ def load(host: HostSystem) -> Kept:
         ) from None
     except PrivateFileError as error:
         raise StateError(str(error)) from None
+
+
+def _close_to_others(path: Path) -> None:
+    """Take back other users' permissions, such as of a backup that was copied here.
+
+    A refusal would leave the host without its network and its SSH keys, and nobody could log in to change the mode.
+    The folder lets only root in.
+    """
+    with contextlib.suppress(OSError):
+        status = path.lstat()
+        if stat.S_ISREG(status.st_mode) and status.st_mode & 0o077:
+            path.chmod(0o600)
 
 
 def save(host: HostSystem, kept: Kept) -> None:

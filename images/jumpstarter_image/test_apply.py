@@ -14,6 +14,7 @@ import pytest
 
 from jumpstarter_image.apply import MAX_RUNS, apply
 from jumpstarter_image.plan import ENROL_MARKER, SSH_KEYS, WIRED, WIRELESS, WPA
+from jumpstarter_image.settings import KEYS
 from jumpstarter_image.status import WRITE_SECONDS, WRITES_AT_ONCE, Budget, show
 from tests.support.image_host import ImageHost
 
@@ -72,6 +73,42 @@ def test_a_boot_makes_the_file_real_and_takes_the_passphrase_out_of_it(machine: 
     assert machine.run("status", "--write").returncode == 0
     assert "Network cable (eth0): connected, 192.168.1.20." in machine.status()
     assert "It is starting" not in machine.status()
+
+
+def test_a_passphrase_in_a_comment_goes_as_well(machine: ImageHost) -> None:
+    machine.write(SITE.replace("# of upstairs", "# a passphrase") + "#  passphrase: a passphrase\n")
+    assert machine.boot().returncode == 0
+    assert "a passphrase" not in machine.site()
+    assert "#  passphrase:" in machine.site()
+
+
+def test_a_passphrase_that_a_merge_key_brings_is_used_and_said(machine: ImageHost) -> None:
+    machine.write("wifi: {<<: {passphrase: a passphrase}, ssid: Lab, country: DE}\n")
+    assert machine.boot().returncode == 1
+    assert 'psk="a passphrase"' in (machine.root / WPA).read_text()
+    assert (
+        "wifi.passphrase is not needed in jumpstarter.yaml any more, but cannot be removed"
+        in machine.status()
+    )
+
+
+def test_a_fault_of_ours_keeps_the_host_as_it_was_and_shows_no_secret(
+    machine: ImageHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine.write(SITE)
+    machine.boot()
+    shutil.rmtree(machine.root / "run/jumpstarter-image")
+
+    def fails(section: object, before: object) -> dict[str, object]:
+        raise TypeError("'a passphrase' is no number")
+
+    monkeypatch.setattr("jumpstarter_image.settings.KEYS", {**KEYS, "hostname": fails})
+    outcome = apply(machine.host)
+    [said] = map(str, outcome.faults)
+    assert "fails to read it (TypeError at test_apply.py:" in said
+    assert "a passphrase" not in said
+    assert "a passphrase" in (machine.root / WPA).read_text()
+    assert (machine.root / SSH_KEYS).read_text() == f"{KEY}\n"
 
 
 def test_a_second_run_does_nothing_at_all(machine: ImageHost) -> None:
@@ -246,6 +283,18 @@ def test_a_state_that_was_damaged_is_kept_aside_and_the_file_is_used(machine: Im
     assert "what this host knew was damaged, and is kept as state.broken" in machine.status()
     assert (machine.host.state_folder / "state.broken").exists()
     assert "hostname" in (machine.host.state_folder / "state.json").read_text()
+
+
+def test_a_state_that_others_may_read_is_closed_to_them_and_used(machine: ImageHost) -> None:
+    """A copy from a backup. Without it nobody could log in."""
+    machine.write(SITE)
+    machine.boot()
+    state = machine.host.state_folder / "state.json"
+    state.chmod(0o644)
+    machine.write("hostname: other")
+    assert machine.boot().returncode == 0
+    assert (machine.root / SSH_KEYS).read_text() == f"{KEY}\n"
+    assert stat.S_IMODE(state.stat().st_mode) == 0o600
 
 
 def test_a_program_that_fails_is_said_and_the_rest_is_done(machine: ImageHost) -> None:

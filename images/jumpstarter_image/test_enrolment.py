@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
+from jumpstarter_proto.private_files import MAX_FILE_BYTES
 
 from jumpstarter_image import enrolment, settings_store
 from jumpstarter_image.enrolment import EnrolmentResult, enrol, last_trouble
@@ -37,10 +39,11 @@ def test_the_code_is_in_no_argument_and_nobody_is_enrolled_without_one(machine: 
 def test_a_host_that_cannot_write_down_its_attempt_uses_no_code(machine: ImageHost) -> None:
     settings_store.save(machine.host, CODE)
     machine.program("jumpstarter-exporter", f"touch {machine.root}/used")
-    (machine.host.state_folder / "state.json").chmod(0o644)
+    (machine.host.state_folder / "state.json").unlink()
+    (machine.host.state_folder / "state.json").mkdir()
     step, said = enrol(machine.host)
     assert step is EnrolmentResult.AGAIN
-    assert "can be read by others" in said
+    assert "state.json cannot be read: Not a file" in said
     assert last_trouble(machine.host) == said
     assert not (machine.root / "used").exists()
 
@@ -93,3 +96,32 @@ def test_the_last_codes_are_remembered() -> None:
     for number in range(2 * MAX_USED_CODES):
         kept = Kept(pairing_code=f"HOST-{number}", used_codes=kept.used_codes).with_used_code()
     assert len(kept.used_codes) == MAX_USED_CODES
+
+
+@pytest.mark.parametrize("kind", ["pipe", "endless"])
+def test_what_the_exporters_user_puts_in_place_of_its_identity_keeps_nobody_waiting(
+    machine: ImageHost, kind: str
+) -> None:
+    """It owns the folder. A boot reads the identity before there is a network."""
+    identity = machine.host.exporter_state / "host.yaml"
+    identity.parent.mkdir(parents=True)
+    if kind == "pipe":
+        os.mkfifo(identity)
+    else:
+        identity.symlink_to("/dev/zero")
+    machine.write("hostname: pi")
+    assert machine.boot().returncode == 0
+    assert "Controller: none" in machine.status()
+    identity.unlink()
+    identity.write_text(f"metadata: {{name: pi}}\nendpoint: lab\n# {'x' * MAX_FILE_BYTES}\n")
+    assert enrolment.enrolled_as(machine.host) == enrolment.Enrolled("pi", "lab")
+
+
+def test_a_controller_that_prints_something_else_is_asked_again(machine: ImageHost) -> None:
+    settings_store.save(machine.host, Kept(controller=True))
+    for words in ("[]", '{"code": "x"}', "no JSON", '"text"'):
+        machine.program("jumpstarter-controller", f"echo '{words}'")
+        assert enrol(machine.host) == (
+            EnrolmentResult.AGAIN,
+            "the controller of this card printed no pairing code",
+        )

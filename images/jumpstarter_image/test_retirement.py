@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from jumpstarter_proto.yaml_files import BlankingError, load_text
 
 from jumpstarter_image.fat import STATUS_BYTES, change_in_place, write_padded
-from jumpstarter_image.retirement import SECTOR_BYTES, Write, writes_without
+from jumpstarter_image.retirement import SECTOR_BYTES, Write, writes_without, writes_without_in_comments
 from jumpstarter_image.site_text import SiteText
 
 PATH = ("wifi", "passphrase")
@@ -120,3 +120,24 @@ def test_the_status_has_one_length_and_is_written_when_it_is_another(tmp_path: P
     file.write_bytes(b"y" * 3 * STATUS_BYTES)
     assert write_padded(file, b"one")
     assert file.read_bytes().split() == [b"one"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("# für: a secret, a secret\nb: 1", "# für:         ,         \nb: 1"),
+        ('# a secret\r\nb: "a secret"', '#         \r\nb: "a secret"'),
+        ("b: 1  # a secret", "b: 1  #         "),
+        ('b: "x # a secret"', 'b: "x # a secret"'),
+        ("b: |\n  # a secret\n", "b: |\n  # a secret\n"),
+        ("b: 1", "b: 1"),
+        ("b: [ # a secret", "b: [ # a secret"),
+    ],
+)
+def test_a_secret_goes_from_comments_and_from_nothing_else(text: str, left: str, encoding: str) -> None:
+    site = SiteText.decoded(text.encode(encoding))
+    raw = bytearray(site.encoded(text))
+    for write in writes_without_in_comments(site, "a secret"):
+        raw[write.offset : write.offset + len(write.data)] = write.data
+    assert SiteText.decoded(bytes(raw)).text == left

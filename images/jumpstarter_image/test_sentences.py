@@ -148,6 +148,17 @@ def test_a_usual_status_fits_the_file() -> None:
     )
 
 
+def test_a_file_with_a_thousand_faults_leaves_space_for_how_to_reach_the_host() -> None:
+    facts = StatusFacts(
+        "pi", faults=tuple(f"fault {number} {'x' * 300}" for number in range(1000)), has_keys=True
+    )
+    text = status_bytes(status_lines(facts))[:STATUS_BYTES].decode()
+    assert "fault 9 " in text
+    assert "fault 10 " not in text
+    assert "and 990 more: jumpstarter-image check jumpstarter.yaml" in text
+    assert "To log in: ssh lab@pi.local" in text
+
+
 def test_facts_hold_no_secret() -> None:
     """Not even a place for one: they are shown."""
     names = {

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import base64
 import re
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +109,7 @@ def test_a_fixed_address_is_of_wifi_where_that_is_set_up() -> None:
         ("ssh_keys: []", "line 1, column 1: ssh_keys: unknown key; did you mean 'sshKeys'?"),
         (
             "wifi:\n  pasphrase: x",
-            "line 2, column 3: wifi.pasphrase: unknown key 'pasphrase'; did you mean 'passphrase'?",
+            "line 2, column 3: wifi.pasphrase: unknown key; did you mean 'passphrase'?",
         ),
         (
             "hostname: Lab Pi",
@@ -144,6 +147,13 @@ def test_a_fixed_address_is_of_wifi_where_that_is_set_up() -> None:
             "address:\n  ip: 10.0.0.2/24\n  dns:\n  - 10.0.0.1\n  - lab",
             "line 5, column 5: address.dns: 'lab'",
         ),
+        ("labels: {3: rack}", "labels.3: the key '3' is a number; put it in quotes"),
+        ("hostname: localhost", "hostname: every host calls itself localhost; choose a name of its own"),
+        (
+            "wifi: {passphrase:x y}",
+            "column 8: wifi: unknown key; write `passphrase`, a colon and a blank before the",
+        ),
+        ("passphrase=x y: z", "column 1: unknown key; known are address, controller"),
         ("address: {gateway: 10.0.0.1}", "address: `ip` is missing, such as 192.168.1.20/24"),
         ("address: {ip: 10.0.0.2/24, interface: eth0}", "interface: 'eth0' is neither `wired` nor `wifi`"),
         (
@@ -236,6 +246,13 @@ def test_a_code_needs_a_controller_and_a_controller_no_code() -> None:
         f"sshKeys:\n- '-----BEGIN OPENSSH PRIVATE KEY----- {SECRET}'\n",
         f"wifi:\n  passphrase: {SECRET}\n pairingCode: x\n",
         f"wifi:\n  passphrase: {SECRET}\n  passphrase: {SECRET}\n",
+        f"wifi: {{passphrase:{SECRET}}}",
+        f"wifi: {{passphrase {SECRET}}}",
+        f"wifi: {{ssid: Lab, {SECRET}}}",
+        f"wifi:\n  passphrase={SECRET}: x",
+        f"wifi: {{{SECRET}: , {SECRET}: }}",
+        f"{{endpoint: lab, pairingCode:{SECRET}}}",
+        f"pairingCode {SECRET}: x",
         "wifi:\n  passphrase: 2026-02-45\n",
         "wifi:\n  passphrase: 12345678\n",
     ],
@@ -257,6 +274,81 @@ def test_a_faulty_file_takes_no_way_in_and_gives_those_that_cut_nobody_off() -> 
     assert new == Kept(hostname="new", wifi=Wifi("New", "DE"), ssh_keys=(f"{KEY} too",))
 
 
+def test_an_address_is_one_that_a_host_can_have_written_as_its_network_takes_it() -> None:
+    def kept(address: str) -> Address | None:
+        return read_site(f"address: {{{address}}}", Kept()).kept.address
+
+    assert kept("ip: 192.168.1.20/255.255.255.0") == Address("192.168.1.20/24")
+    assert kept('ip: "10.0.0.2/024"') == Address("10.0.0.2/24")
+    assert kept('ip: "fd00:0::2/64", gateway: "fe80::1"') == Address("fd00::2/64", "fe80::1")
+    assert kept("ip: 10.0.0.1/31") == Address("10.0.0.1/31")
+    for ip in (
+        *("0.0.0.0/0", "10.0.0.2/0", "127.0.0.1/8", "192.168.1.0/24", "192.168.1.255/24", "224.0.0.1/4"),
+        *("255.255.255.255/32", "::/0", "::1/128", "ff02::1/64", "fe80::1%eth0/64"),
+    ):
+        assert fault(f'address: {{ip: "{ip}"}}', Kept()).startswith(
+            f"jumpstarter.yaml, line 1, column 11: address.ip: '{ip}' is not an address "
+        )
+    assert "is not another address" in fault('address: {ip: "fd00::2/64", gateway: "fd00:0::2"}', Kept())
+
+
+@pytest.mark.parametrize("zone", ["x y", 'x"', "x;y", "x\\", "#", "x%y", "a" * 16])
+def test_a_zone_of_an_address_cannot_be_more_than_a_name(zone: str) -> None:
+    """Other programs' files have it: of chronyd, of systemd-networkd, and the controller's options."""
+    odd = f"fe80::1%{zone}"
+    for data in (
+        {"timeServer": odd},
+        {"endpoint": f"[{odd}]:8082"},
+        {"address": {"ip": "10.0.0.2/8", "dns": [odd]}},
+    ):
+        assert read_site(yaml.safe_dump(data), KNOWN).kept == KNOWN
+    assert read_site("timeServer: fe80::1%eth0.7", KNOWN).kept.time_server == "fe80::1%eth0.7"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *(["-t", "ed25519"], ["-t", "rsa", "-b", "1024"], ["-t", "rsa", "-b", "2048"]),
+        *(["-t", "ecdsa", "-b", bits] for bits in ("256", "384", "521")),
+    ],
+)
+def test_a_key_is_whole_or_none(arguments: list[str], tmp_path: Path) -> None:
+    """A key that was cut by an editor replaces the previous ones, and lets nobody in."""
+    if shutil.which("ssh-keygen") is None:
+        pytest.skip("missing: ssh-keygen; apt install openssh-client")
+    subprocess.run(
+        ["ssh-keygen", "-q", "-N", "", "-C", "ann", *arguments, "-f", tmp_path / "key"], check=True
+    )
+    kind, data, _ = (tmp_path / "key.pub").read_text().split()
+    assert read_site(f"sshKeys: ['{kind} {data}']", KNOWN).kept.ssh_keys == (f"{kind} {data}",)
+    for end in range(0, len(data) - 1, 4):
+        assert "this is not a public key" in fault(f"sshKeys: ['{kind} {data[:end]}']")
+    assert "this is not a public key" in fault(f"sshKeys:\n- {kind} {data[:40]}\n  {data[40:]}")
+    assert "this is not a public key" in fault(f"sshKeys: ['{kind} {data}AAAA']")
+
+
+def test_a_certificate_and_a_key_that_sshd_refuses_are_no_keys() -> None:
+    def line(*fields: bytes) -> str:
+        data = b"".join(len(field).to_bytes(4, "big") + field for field in fields)
+        return f"sshKeys: ['{fields[0].decode()} {base64.b64encode(data).decode()} ann']"
+
+    assert read_site(line(b"sk-ssh-ed25519@openssh.com", b"x" * 32, b"ssh:"), KNOWN).faults == ()
+    certificate = b"ssh-ed25519-cert-v01@openssh.com"
+    for text in (
+        line(certificate, b"x"),
+        line(b"ssh-rsa", b"\1\0\1", b"\1" * 64),
+        line(b"ssh-dss", b"x", b"y"),
+    ):
+        assert "this is not a public key" in fault(text)
+
+
+def test_a_file_in_braces_behind_a_mark_is_read() -> None:
+    assert read_site("--- {hostname: new}\n", KNOWN).kept.hostname == "new"
+    assert read_site("--- # nothing\n", KNOWN) == read_site("", KNOWN)
+    assert read_site(" lab: 8082 \n", KNOWN).faults
+    assert read_site('endpoint: " lab:8082 "\n', Kept()).kept.endpoint == "lab:8082"
+
+
 # Whatever is in it
 
 values = st.recursive(
@@ -264,11 +356,15 @@ values = st.recursive(
     | st.booleans()
     | st.integers()
     | st.text(max_size=20)
-    | st.sampled_from(["none", "dhcp", KEY, "1.2.3.4/8"]),
+    | st.sampled_from(["none", "dhcp", KEY, "1.2.3.4/8", "fe80::1%x y", "1.2.3.4/255.0.0.0"]),
     lambda inner: (
         st.lists(inner, max_size=3)
         | st.dictionaries(
-            st.sampled_from(["ssid", "country", "passphrase", "ip", "dns", "gateway"]) | st.text(),
+            st.sampled_from(["ssid", "country", "passphrase", "ip", "dns", "gateway"])
+            | st.text()
+            | st.integers()
+            | st.floats()
+            | st.dates(),
             inner,
             max_size=4,
         )

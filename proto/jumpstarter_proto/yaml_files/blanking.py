@@ -37,9 +37,11 @@ def blanked(text: str, path: Sequence[str]) -> str:
     parent, index = node, 0
     for key in path:
         parent = node
-        index, node = next(
-            (number, value) for number, (name, value) in enumerate(parent.value) if name.value == key
-        )
+        pairs = ((number, value) for number, (name, value) in enumerate(parent.value) if name.value == key)
+        found = next(pairs, None)
+        if found is None:  # a merge key (`<<`) brings it from another place
+            raise BlankingError(f"{'.'.join(path)} cannot be removed; write it without `<<`")
+        index, node = found
     begin, end = parent.value[index][0].start_mark.index, _end(text, parent.value[index])
     if parent.flow_style:
         begin, end = _with_comma(text, parent, index, begin, end)

@@ -131,3 +131,8 @@ def test_the_rest_of_the_file_is_where_and_as_it_was(written: tuple[str, list[st
         for comment in ("# why", "# a comment", "# here"):
             assert left.count(comment) == text.count(comment)
     assert blanked(left, path) == left
+
+
+def test_a_key_that_a_merge_key_brings_stays() -> None:
+    with pytest.raises(BlankingError, match="write it without `<<`"):
+        blanked("a: {<<: {b: 1}, c: 2}", ["a", "b"])
