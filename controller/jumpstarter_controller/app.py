@@ -6,7 +6,7 @@ import base64
 import logging
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import trio
 import trio.testing
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
-from jumpstarter_proto.process import open_daemon
+from jumpstarter_proto.process import Daemon, open_daemon
 from jumpstarter_proto.remote import Trust, split_endpoint
 from jumpstarter_proto.rpc import Options, RpcError, Server, StatusCode, connect_unix, unix_listener
 from jumpstarter_proto.tasks import collapsed
@@ -82,11 +82,12 @@ if TYPE_CHECKING:
 
     from jumpstarter_controller.kube_identity.accounts import Accounts
 
-__all__ = ["ControllerSettings", "administrated", "run", "status_text"]
+__all__ = ["ControllerSettings", "administrated", "alone", "run", "status_text"]
 
 _log = logging.getLogger(__name__)
 SOCKET_START_SECONDS = 5.0
-"""While a controller starts or stops, it may hold the folder's lock this long without a socket."""
+"""While a controller starts or stops, it may hold the folder's lock this long without a socket; so may a command."""
+LOCK_LOOK_SECONDS = 0.05
 OPTIONS = Options(
     keepalive_interval=30.0, stream_window=64 * 1024, connection_window=1024 * 1024, unary_seconds=60.0
 )
@@ -134,24 +135,51 @@ async def run(settings: ControllerSettings) -> ExitCode:
     """
     folder = DataFolder(settings.data)
     folder.prepare()
-    with open_daemon() as daemon, folder.locked() as alone:
-        if not alone:
-            raise DataError(f"another controller uses {settings.data}; stop it, or choose another --data")
-        folder.check_whole()
-        store, shared = open_store(folder, settings.kubernetes)
-        replica = None if shared is None else Replica(shared, folder.replica())
-        try:
-            with collapsed():
-                async with trio.open_nursery() as nursery:
-                    code = await _start(
-                        settings, folder, store, shared, replica, startup=Startup(daemon), nursery=nursery
-                    )
-                    nursery.cancel_scope.cancel()
-            return code
-        finally:
-            if replica is not None:
-                await replica.leave()
-            store.close()
+    with open_daemon() as daemon:
+        async with alone(folder):
+            return await _run_alone(settings, folder, daemon)
+
+
+@asynccontextmanager
+async def alone(folder: DataFolder) -> AsyncIterator[None]:
+    """Lock the folder during the block. A command of its administrator may have it for a moment.
+
+    Raises:
+        DataError: another process has locked it.
+    """
+    deadline = trio.current_time() + SOCKET_START_SECONDS
+    while True:
+        with ExitStack() as attempt:
+            if attempt.enter_context(folder.locked()):
+                yield
+                return
+        with suppress(RpcError):
+            await (await connect_unix(folder.socket)).aclose()
+            raise DataError(f"another controller uses {folder.path}; stop it, or choose another --data")
+        if trio.current_time() >= deadline:
+            raise DataError(
+                f"another process has locked {folder.path}: a controller that starts or ends, or a command such as "
+                "`admin restore`; wait until it has ended, or choose another --data"
+            )
+        await trio.sleep(LOCK_LOOK_SECONDS)
+
+
+async def _run_alone(settings: ControllerSettings, folder: DataFolder, daemon: Daemon) -> ExitCode:
+    folder.check_whole()
+    store, shared = open_store(folder, settings.kubernetes)
+    replica = None if shared is None else Replica(shared, folder.replica())
+    try:
+        with collapsed():
+            async with trio.open_nursery() as nursery:
+                code = await _start(
+                    settings, folder, store, shared, replica, startup=Startup(daemon), nursery=nursery
+                )
+                nursery.cancel_scope.cancel()
+        return code
+    finally:
+        if replica is not None:
+            await replica.leave()
+        store.close()
 
 
 async def _start(
@@ -433,9 +461,9 @@ async def _connected(folder: DataFolder, stack: AsyncExitStack) -> trio.SocketSt
                 raise RpcError(
                     error.code,
                     f"the controller of {folder.path} runs, but does not answer on {folder.socket.name} "
-                    "(it may just be starting or ending); try again",
+                    "(it may just be starting or ending, or another command uses the folder); try again",
                 ) from error
-        await trio.sleep(0.05)
+        await trio.sleep(LOCK_LOOK_SECONDS)
 
 
 @asynccontextmanager
@@ -460,7 +488,7 @@ async def administrated(data: Path) -> AsyncIterator[trio.abc.Stream]:
         stack.callback(store.close)
         reconciler = Reconciler(store, leads=lambda: shared is None)  # a controller may run elsewhere
         issuer = _issuer(folder, addresses)
-        journal = open_audit_log(folder, reconciler)
+        journal = open_audit_log(folder, reconciler, AuditLimits.none())
         credentials = CredentialIssuer(issuer, addresses, _accounts(store, addresses))
         admin = AdminService(reconciler, credentials, journal)
         near, far = trio.testing.memory_stream_pair()

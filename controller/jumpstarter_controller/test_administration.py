@@ -9,7 +9,7 @@ import trio
 from jumpstarter_proto.rpc import RpcError, StatusCode, unix_listener
 
 from jumpstarter_controller import app
-from jumpstarter_controller.app import administrated
+from jumpstarter_controller.app import administrated, alone
 from jumpstarter_controller.process.data_folder import Addresses, DataError, DataFolder, KubernetesLab
 from jumpstarter_controller.replicas.open_store import open_store
 from jumpstarter_controller.store import SqliteStore
@@ -75,3 +75,42 @@ async def test_a_controller_that_does_not_answer_is_named(
         async with administrated(folder.path):
             pass
     assert raised.value.code is StatusCode.UNAVAILABLE
+
+
+async def test_a_controller_waits_for_a_command_that_has_the_folder(tmp_path: Path) -> None:
+    folder, begun, locked = lab(tmp_path), trio.Event(), trio.Event()
+
+    async def begin() -> None:
+        begun.set()
+        async with alone(folder):
+            with folder.locked() as twice:
+                assert not twice
+            locked.set()
+
+    with trio.fail_after(30):
+        async with trio.open_nursery() as nursery:
+            async with administrated(folder.path) as stream, stream:
+                nursery.start_soon(begin)
+                await begun.wait()
+                await trio.sleep(0.1)  # enough for a first try
+                assert not locked.is_set()
+            await locked.wait()
+
+
+async def test_a_controller_does_not_call_a_long_command_another_controller(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = lab(tmp_path)
+    monkeypatch.setattr(app, "SOCKET_START_SECONDS", 0.1)
+    with folder.locked(), trio.fail_after(10), pytest.raises(DataError, match="another process has locked"):
+        async with alone(folder):
+            pass
+
+
+async def test_a_second_controller_is_told_at_once(tmp_path: Path) -> None:
+    folder = lab(tmp_path)
+    with folder.locked(), trio.fail_after(app.SOCKET_START_SECONDS / 2):
+        async with unix_listener(folder.socket):
+            with pytest.raises(DataError, match="another controller uses"):
+                async with alone(folder):
+                    pass

@@ -99,3 +99,26 @@ def test_a_lab_is_drained_before_it_starts_and_a_wait_for_its_leases_has_an_end(
         assert "1 lease runs" in done(lab, "drain")
         lab.start_controller()
         assert "drained since" in lab.controller.log.read_text()
+
+
+def test_a_wait_for_leases_goes_on_while_no_controller_runs_and_lets_one_start() -> None:
+    with Lab.opened() as lab:
+        lab.exporter("rpi4")
+        ann = lab.client("ann")
+        lab.ok("lease", "create", "-l", "board=rpi4", "--lease-id", "mine", "--client", ann)
+        lab.kill_controller()
+        with subprocess.Popen(
+            controller(lab, "drain", "--wait"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as drain:
+            assert drain.stdout is not None
+            assert "1 lease runs" in drain.stdout.readline()
+            lab.start_controller()
+            assert "rpi4" in lab.admin("exporter", "list")
+            lab.controller.process.terminate()
+            lab.controller.process.wait(LIMIT)
+            lab.start_controller()
+            lab.until(lambda: lab.status("rpi4") == "LEASE_READY")
+            assert drain.poll() is None
+            lab.ok("lease", "release", "mine", "--client", ann)
+            out, err = drain.communicate(timeout=LIMIT)
+            assert (drain.returncode, out) == (0, "no leases run, none wait\n"), err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import pwd
 import sqlite3
@@ -12,6 +13,8 @@ from contextlib import closing
 from typing import Any
 
 import pytest
+from jumpstarter_controller.audit import AuditEntry
+from jumpstarter_controller.audit.audit_file import AuditFile
 
 from tests.support.lab import Lab
 
@@ -73,6 +76,24 @@ def test_who_leased_extended_released_and_was_refused_is_known_also_after_kill_9
         assert "neither a duration nor a time" in lab.admin("journal", "--since", "yesterday", fails=True)
         assert "neither a duration nor a time" in lab.admin("journal", "--since", "0001-01-01", fails=True)
         assert "a\\udcff is not text in UTF-8" in lab.admin("client", "disable", "a\udcff", fails=True)
+
+
+def test_a_command_while_no_controller_runs_deletes_nothing_that_the_controller_keeps() -> None:
+    with Lab.opened("--keep-journal", "365d") as lab:
+        lab.client("ann")
+        lab.until(lambda: "client created" in lab.admin("journal"))
+        lab.kill_controller()
+        with closing(AuditFile(lab.data / "journal.sqlite", math.inf)) as file:
+            file.append([AuditEntry(time.time() - 100 * 86400, what="long ago")], 0.0)
+        lab.admin("client", "disable", "ann")
+        assert words(journal(lab, "--since", "200d")) == ["long ago", "client created", "client disabled"]
+        lab.start_controller("--keep-journal", "50d")
+        lab.admin("client", "enable", "ann")
+        assert words(journal(lab, "--since", "200d")) == [
+            "client created",
+            "client disabled",
+            "client enabled",
+        ]
 
 
 HOOKS = """

@@ -71,7 +71,7 @@ class AuditFile:
     A damaged file is kept beside, and a new one is begun; so is one that somebody has removed. An entry says it.
     """
 
-    def __init__(self, path: Path, max_bytes: int) -> None:
+    def __init__(self, path: Path, max_bytes: float) -> None:
         self._path = path
         self._max_bytes = max_bytes
         self._db: sqlite3.Connection | None = None

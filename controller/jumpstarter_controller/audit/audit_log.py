@@ -34,7 +34,12 @@ class AuditLimits:
     """The limits by age and by size; the stricter one applies."""
 
     seconds: float = RETENTION_SECONDS
-    mib: int = MAX_MIB
+    mib: float = MAX_MIB
+
+    @classmethod
+    def none(cls) -> AuditLimits:
+        """For commands while no controller runs: they do not know its limits, so they delete nothing."""
+        return cls(math.inf, math.inf)
 
 
 class AuditLog:
