@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -91,3 +92,34 @@ def test_what_is_below_etc_is_left_alone_by_upgrades(tmp_path: Path) -> None:
 @packages
 def test_the_files_of_the_recipe_are_in_the_tree(package: Package) -> None:
     assert [pattern for pattern, _place in package.files if not list(CHECKOUT.glob(pattern))] == []
+
+
+@pytest.mark.parametrize("package", ["exporter", "controller"])
+def test_a_purge_removes_the_state_and_does_not_fail_where_a_disk_is_mounted(
+    package: str, tmp_path: Path
+) -> None:
+    """The script itself, with other folders, and without systemd's programs."""
+    if subprocess.run(["unshare", "--user", "--map-root-user", "--mount", "true"], check=False).returncode:
+        pytest.skip("missing: user namespaces")
+    programs, state = tmp_path / "bin", tmp_path / "lib"
+    for folder in (programs, state):
+        folder.mkdir()
+    for name in ("rm", "rmdir"):
+        (programs / name).symlink_to(str(shutil.which(name)))
+    text = control.scripts(PACKAGES[f"jumpstarter-{package}"], "1")["postrm"]
+    script = tmp_path / "postrm"
+    script.write_text(text.replace("/var/lib/", f"{state}/").replace("/etc/", f"{tmp_path}/etc/"))
+    folder = state / {"exporter": "jumpstarter", "controller": "jumpstarter-controller"}[package]
+    for mount in ("true", f"mount -t tmpfs tmpfs {folder}"):
+        folder.mkdir()
+        line = f"{mount}; echo x > {folder}/x; PATH={programs} /bin/sh {script} purge; code=$?; ls {folder}; exit $code"
+        done = subprocess.run(
+            ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", line],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode, done.stdout) == (0, "")
+        said = f"jumpstarter-{package}: {folder} could not be removed; if a disk is mounted there, unmount it"
+        assert (said in done.stderr) == (mount != "true")
+        assert folder.exists() == (mount != "true")

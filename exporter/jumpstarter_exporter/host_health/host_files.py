@@ -9,6 +9,7 @@ from pathlib import Path
 __all__ = ["HostFiles"]
 
 MAX_BYTES = 256 * 1024
+MAX_NUMBER = 1 << 64
 MAX_ENTRIES = 4096
 """Limit for the entries of a folder."""
 
@@ -43,12 +44,13 @@ class HostFiles:
             return None
 
     def number(self, place: str, base: int = 10) -> int | None:
-        """The number in a file; None if there is none."""
+        """The number in a file; None if there is none, or one of more than 64 bits, which no file of the kernel has."""
         text = self.find_text(place)
         try:
-            return None if text is None else int(text, base)
+            number = None if text is None else int(text, base)
         except ValueError:
             return None
+        return number if number is not None and abs(number) < MAX_NUMBER else None
 
     def names(self, place: str) -> list[str]:
         """The sorted entries of a folder; empty if it cannot be read."""

@@ -195,10 +195,13 @@ def judge_usb(facts: UsbFacts) -> Iterator[HealthFinding]:
             port,
         )
     names = {unit.name for unit in facts.units}
+    below: Counter[str] = Counter()
+    for unit in facts.units:
+        if not unit.is_self_powered:
+            below[_hub_of(unit.name)] += unit.milliamperes
     for hub in facts.units:
         if hub.is_hub and not hub.is_self_powered and not hub.name.startswith("usb"):
-            below = [unit for unit in facts.units if _hub_of(unit.name) == hub.name]
-            wanted = sum(unit.milliamperes for unit in below if not unit.is_self_powered) + 100
+            wanted = below[hub.name] + 100
             if wanted > HUB_MILLIAMPERES:
                 is_well = False
                 yield HealthFinding(
@@ -209,7 +212,8 @@ def judge_usb(facts: UsbFacts) -> Iterator[HealthFinding]:
                     "give the hub its supply, or plug something in elsewhere",
                     hub.name,
                 )
-    wanted = sum(unit.milliamperes for unit in facts.units if _is_fed_by_host(unit, facts, names))
+    powered = {one.name for one in facts.units if one.is_hub and one.is_self_powered}
+    wanted = sum(unit.milliamperes for unit in facts.units if _is_fed_by_host(unit, powered, names))
     if facts.budget is not None and wanted > facts.budget:
         is_well = False
         yield HealthFinding(
@@ -252,14 +256,13 @@ def _root_of(name: str) -> str:
     return name if name.startswith("usb") else f"usb{name.partition('-')[0]}"
 
 
-def _is_fed_by_host(unit: UsbUnit, facts: UsbFacts, names: set[str]) -> bool:
-    """Whether it is powered by the host's own ports, not by a hub with a supply.
+def _is_fed_by_host(unit: UsbUnit, powered: set[str], names: set[str]) -> bool:
+    """Whether it is powered by the host's own ports, not by a hub with a supply: one of `powered`.
 
     A device on a Raspberry Pi's own hub, as on a Pi 3, which says that it has a supply, is the host's to feed.
     """
     if unit.name.startswith("usb") or unit.is_self_powered or unit.is_hub:
         return False
-    powered = {one.name for one in facts.units if one.is_hub and one.is_self_powered}
     above = _hub_of(unit.name)
     while above in names:
         if above in powered and "." in above:

@@ -92,7 +92,7 @@ def _read_unit(files: HostFiles, name: str) -> UsbUnit:
     def said(attribute: str) -> str:
         return files.find_text(f"{folder}/{attribute}") or ""
 
-    amount = re.match(r"\d+", said("bMaxPower"))
+    amount = re.match(r"[0-9]{1,9}", said("bMaxPower"))
     flags = files.number(f"{folder}/bmAttributes", 16) or 0
     controller = ""
     if name.startswith("usb"):

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 
 import trio
+from jumpstarter_proto.numbers import find_number
 
 from jumpstarter_exporter.host_health.facts import ServiceUnit, Unread
 from jumpstarter_exporter.host_health.host_files import HostFiles
@@ -74,7 +75,6 @@ def parse_units(text: str) -> tuple[ServiceUnit, ...]:
 
 
 def _unit(said: Mapping[str, str]) -> ServiceUnit:
-    restarts = said.get("NRestarts", "")
     return ServiceUnit(
         said["Id"],
         said.get("LoadState", ""),
@@ -82,7 +82,7 @@ def _unit(said: Mapping[str, str]) -> ServiceUnit:
         said.get("ActiveState", ""),
         said.get("SubState", ""),
         said.get("Result", ""),
-        int(restarts) if restarts.isdigit() else 0,
+        find_number(said.get("NRestarts", "")) or 0,
         said.get("User", ""),
         tuple(said.get("SupplementaryGroups", "").split()),
     )

@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from jumpstarter_proto.mounts import MOUNTINFO, mount_of, parse_fstab, parse_mountinfo
+from jumpstarter_proto.numbers import find_number
+from jumpstarter_proto.private_files import open_regular
 
 from jumpstarter_exporter.devices.hwdb import shipped_folder
 from jumpstarter_exporter.host_health.facts import (
@@ -115,10 +117,13 @@ def read_memory(files: HostFiles) -> MemoryFacts:
     said = _pairs(files.text("/proc/meminfo"), ":")
     kills = _pairs(files.find_text("/proc/vmstat") or "", " ").get("oom_kill", "0")
     try:
-        total, available = (int(said[key].split()[0]) * 1024 for key in ("MemTotal", "MemAvailable"))
-    except (KeyError, IndexError, ValueError):
-        raise ValueError("/proc/meminfo has no MemTotal and MemAvailable") from None
-    return MemoryFacts(total, available, int(kills) if kills.isdigit() else 0)
+        numbers = [find_number(said[key].split()[0]) for key in ("MemTotal", "MemAvailable")]
+    except (KeyError, IndexError):
+        numbers = []
+    match numbers:
+        case [int(total), int(available)]:
+            return MemoryFacts(total * 1024, available * 1024, find_number(kills) or 0)
+    raise ValueError("/proc/meminfo has no MemTotal and MemAvailable")
 
 
 def _pairs(text: str, sign: str) -> dict[str, str]:
@@ -173,12 +178,13 @@ def current_account(files: HostFiles) -> Account:
 def account_named(files: HostFiles, name: str, groups: Iterable[str] = ()) -> Account:
     """The service's user, with the groups of its unit. ValueError if there is none."""
     entry = next((one for one in _entries(files, "/etc/passwd", 4) if one[0] == name), None)
-    if entry is None or not (entry[2].isdigit() and entry[3].isdigit()):
+    uid, gid = (None, None) if entry is None else (find_number(entry[2]), find_number(entry[3]))
+    if uid is None or gid is None:
         raise ValueError(f"there is no user {name} in /etc/passwd")
     wanted = _groups_of(files, name) | frozenset(groups)
-    known = {one[0]: int(one[2]) for one in _entries(files, "/etc/group", 3) if one[2].isdigit()}
-    gids = {known[one] for one in wanted if one in known}
-    return Account(name, int(entry[2]), frozenset({int(entry[3]), *gids}), wanted, is_exporters=True)
+    known = {one[0]: find_number(one[2]) for one in _entries(files, "/etc/group", 3)}
+    gids = {found for one in wanted if (found := known.get(one)) is not None}
+    return Account(name, uid, frozenset({gid, *gids}), wanted, is_exporters=True)
 
 
 def _groups_of(files: HostFiles, name: str) -> frozenset[str]:
@@ -306,7 +312,7 @@ def _is_compiled(files: HostFiles) -> bool | None:
     for place in _COMPILED:
         try:
             with (
-                files.path(place).open("rb") as file,
+                open_regular(files.path(place)) as file,
                 mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
             ):
                 return content.find(b"ID_JUMPSTARTER_KIND") >= 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from jumpstarter_exporter.host_health.facts import (
@@ -272,6 +274,25 @@ def test_all_ports_together_and_a_hub_with_a_supply_of_its_own() -> None:
     behind = [UsbUnit(f"1-1.1.{number}", "stick", milliamperes=500) for number in (1, 2, 3)]
     assert [one.severity for one in judge_usb(pi4(powered, *behind))] == [Severity.OK]
     assert [one.severity for one in judge_usb(pi4(*sticks, budget=None))] == [Severity.OK]
+
+
+def test_thousands_of_devices_are_looked_through_a_few_times() -> None:
+    """Once for each of them would block the exporter's event loop for seconds."""
+
+    class Units(tuple[UsbUnit, ...]):
+        __slots__ = ()
+
+        def __iter__(self) -> Iterator[UsbUnit]:
+            looks.append(1)
+            return super().__iter__()
+
+    looks: list[int] = []
+
+    hubs = [UsbUnit(f"1-{number}", is_hub=True) for number in range(2000)]
+    devices = [UsbUnit(f"1-{number}.1", milliamperes=500) for number in range(2000)]
+    findings = list(judge_usb(UsbFacts(Units((*hubs, *devices)), budget=1200)))
+    assert [one.key for one in findings] == [*["usb.hub-power"] * 2000, "usb.power"]
+    assert len(looks) < 10
 
 
 def test_a_hub_without_a_supply() -> None:

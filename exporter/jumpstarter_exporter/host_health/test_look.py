@@ -48,6 +48,8 @@ def test_units_as_systemctl_shows_them() -> None:
         ),
         ServiceUnit("jumpstarter-exporter.socket", "not-found", "", "inactive", "dead"),
     )
+    for odd in ("\u00b2", "9" * 5000, "-1", "many"):
+        assert [unit.restarts for unit in parse_units(SHOWN.replace("=4", f"={odd}"))] == [0, 0]
     assert parse_units("") == parse_units("\n\nrubbish\n\n=\n") == ()
     assert len(parse_units("Id=a\n\n" * 1000)) == MAX_UNITS
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 from importlib.resources import files as package_files
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from msgspec.structs import replace
 
 from jumpstarter_exporter.host_health import host_files, read_hardware, read_system
-from jumpstarter_exporter.host_health.facts import DiskWear, MountFacts, TemperatureFacts
+from jumpstarter_exporter.host_health.facts import DiskWear, HostFacts, MountFacts, TemperatureFacts
 from jumpstarter_exporter.host_health.host_files import HostFiles
+from jumpstarter_exporter.host_health.judge import judge, measure
 
 MODEL = "Raspberry Pi 4 Model B Rev 1.4\0"
 
@@ -344,3 +347,70 @@ def test_no_folder_is_looked_through_without_end(tmp_path: Path, monkeypatch: py
     assert read_system.read_programs(files).running == ()
     monkeypatch.setattr(host_files, "MAX_ENTRIES", 1)
     assert len(files.names("/dev")) == 1
+
+
+ODD_NUMBERS = [
+    "",
+    "NaN",
+    "inf",
+    "-1",
+    "\u00b2",
+    "\u0663",
+    "9" * 18,
+    "9" * 400,
+    "9" * 5000,
+    f"0x{'f' * 5000}",
+    "\0",
+    "1e9",
+]
+
+
+@pytest.mark.parametrize("odd", ODD_NUMBERS)
+def test_a_host_that_lies_is_judged_all_the_same(tmp_path: Path, odd: str) -> None:
+    files = write(
+        tmp_path,
+        {
+            "sys/class/thermal/thermal_zone0/temp": odd,
+            "sys/class/thermal/thermal_zone0/trip_point_0_type": "critical",
+            "sys/class/thermal/thermal_zone0/trip_point_0_temp": odd,
+            "sys/devices/platform/soc/soc:firmware/get_throttled": odd,
+            "sys/class/hwmon/hwmon0/name": "rpi_volt",
+            "sys/class/hwmon/hwmon0/in0_lcrit_alarm": odd,
+            "sys/bus/usb/devices/1-1/bMaxPower": f"{odd}mA",
+            "sys/bus/usb/devices/1-1/bmAttributes": odd,
+            "sys/bus/usb/devices/1-1/bDeviceClass": "09",
+            "sys/bus/usb/devices/1-1:1.0/1-1-port1/over_current_count": odd,
+            "sys/block/mmcblk0/device/life_time": f"{odd} 0x01",
+            "sys/block/mmcblk0/device/pre_eol_info": odd,
+            "sys/fs/ext4/sda1/errors_count": odd,
+            "proc/self/mountinfo": "22 1 8:1 / / rw - ext4 /dev/sda1 rw",
+            "proc/meminfo": f"MemTotal: {odd} kB\nMemAvailable: {odd} kB",
+            "proc/vmstat": f"oom_kill {odd}",
+            "etc/passwd": f"jumpstarter:x:{odd}:{odd}:::",
+            "etc/group": f"video:x:{odd}:jumpstarter",
+        },
+    )
+    facts = HostFacts(
+        power=read_hardware.read_power(files),
+        temperature=read_hardware.read_temperature(files),
+        usb=read_hardware.read_usb(files),
+        storage=read_system.read_storage(files, [("/", "the system")]),
+    )
+    if odd == "9" * 18:
+        facts = replace(facts, memory=read_system.read_memory(files))
+        account = read_system.account_named(files, "jumpstarter")
+        assert (account.uid, account.gids) == (int(odd), frozenset({int(odd)}))
+    else:
+        with pytest.raises(ValueError, match="/proc/meminfo has no MemTotal and MemAvailable"):
+            read_system.read_memory(files)
+        with pytest.raises(ValueError, match="there is no user jumpstarter in /etc/passwd"):
+            read_system.account_named(files, "jumpstarter")
+    for finding in judge(facts):
+        assert len(finding.sentence) < 300
+    assert all(map(math.isfinite, measure(facts).values()))
+
+
+def test_a_pipe_in_the_place_of_the_compiled_tables_keeps_no_thread(tmp_path: Path) -> None:
+    files = write(tmp_path, {"usr/lib/udev/rules.d/x": ""})
+    os.mkfifo(tmp_path / "usr/lib/udev/hwdb.bin")
+    assert read_system.read_udev(files).is_compiled is None

@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from jumpstarter_proto.numbers import find_number
 from jumpstarter_proto.process.descriptor_table import device_of
 from jumpstarter_proto.texts import shown
 
@@ -46,12 +47,12 @@ def inherited_descriptors(
     warning. `first` is the descriptor of the first one.
     """
     process = environment.pop("LISTEN_PID", "")
-    number = environment.pop("LISTEN_FDS", "")
+    number = find_number(environment.pop("LISTEN_FDS", ""))
     names = environment.pop("LISTEN_FDNAMES", "").split(":")
     found = Inherited()
-    if process != str(os.getpid()) or not number.isdecimal():
+    if process != str(os.getpid()) or number is None:
         return found
-    count = min(int(number), MAX_DESCRIPTORS)
+    count = min(number, MAX_DESCRIPTORS)
     names += [""] * (count - len(names))
     for descriptor, name in zip(range(first, first + count), names, strict=False):
         _take(found, descriptor, name)
@@ -60,6 +61,9 @@ def inherited_descriptors(
 
 def _take(found: Inherited, descriptor: int, name: str) -> None:
     try:
+        if not os.get_inheritable(descriptor):  # opened by this process: LISTEN_FDS names more than there are
+            _log.warning("systemd has not handed over descriptor %s, though LISTEN_FDS names it", descriptor)
+            return
         os.set_inheritable(descriptor, False)
         if device_of(name) is not None and name not in found.stored:
             found.stored[name] = descriptor

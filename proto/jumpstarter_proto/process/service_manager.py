@@ -18,6 +18,7 @@ from contextlib import contextmanager
 
 import trio
 
+from jumpstarter_proto.numbers import find_number
 from jumpstarter_proto.texts import shown
 
 __all__ = ["MAX_STATUS_LENGTH", "STATUS_SECONDS", "ServiceManager"]
@@ -27,6 +28,8 @@ STATUS_SECONDS = 2.0
 MAX_STATUS_LENGTH = 500
 """Characters; systemd reads 4 KiB of a message at most."""
 STDERR = 2
+MIN_PING_SECONDS = 0.01
+"""No daemon can keep a shorter watchdog timeout, and the attempt would use a whole processor."""
 SEND_SECONDS = 1.0
 """How long a state message waits for room in the queue of systemd; a status does not wait."""
 
@@ -50,8 +53,9 @@ class ServiceManager:
         self._address = address.replace("@", "\0", 1) if address[:1] in ("@", "/") else ""
         if address and not self._address:
             _log.warning("systemd cannot be notified at %s; only unix sockets are supported", shown(address))
-        is_watched = microseconds.isdecimal() and int(microseconds) > 0 and process == str(os.getpid())
-        self.watchdog_seconds = int(microseconds) / 1_000_000 if is_watched else math.inf
+        timeout = find_number(microseconds) or 0
+        is_watched = timeout > 0 and process == str(os.getpid())
+        self.watchdog_seconds = timeout / 1_000_000 if is_watched else math.inf
         """The watchdog timeout: without a notification for this long, the process is killed."""
         if is_watched and not faulthandler.is_enabled():
             # The watchdog ends it by SIGABRT: the log then says what it was doing.
@@ -100,7 +104,7 @@ class ServiceManager:
         """
         if not self._address:
             return
-        period = self.watchdog_seconds / 2
+        period = max(self.watchdog_seconds / 2, MIN_PING_SECONDS)
         ping = trio.current_time()
         look = ping + STATUS_SECONDS
         while True:

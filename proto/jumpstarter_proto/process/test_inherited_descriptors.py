@@ -40,7 +40,15 @@ def test_a_socket_is_found_by_its_path_and_not_inherited_by_others(path: Path, l
 
 
 @pytest.mark.parametrize(
-    "given", [environment(process=1), environment("-1"), environment("many"), environment(0), {}]
+    "given",
+    [
+        environment(process=1),
+        environment("-1"),
+        environment("many"),
+        environment(0),
+        environment("9" * 5000),
+        {},
+    ],
 )
 def test_what_is_for_another_process_stays_alone(given: dict[str, str], listener: int) -> None:
     assert inherited_descriptors(given, first=listener) == Inherited()
@@ -62,12 +70,24 @@ def test_what_is_not_a_listening_unix_socket_is_closed_with_a_warning(
             made.bind("\0jumpstarter-test")
             made.listen()
         descriptor = made.detach()
+    os.set_inheritable(descriptor, True)
     if kind == "closed":
         os.close(descriptor)
     assert inherited_descriptors(environment(), first=descriptor) == Inherited()
     assert len(caplog.records) == 1
     with pytest.raises(OSError):
         os.close(descriptor)
+
+
+def test_a_number_that_is_too_large_closes_nothing_of_this_process(
+    path: Path, listener: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = block_of(listener)
+    os.dup2(2, first + 1, inheritable=False)
+    found = inherited_descriptors(environment(2), first=first)
+    found.listeners[path].close()
+    assert caplog.messages == ["systemd has not handed over descriptor 501, though LISTEN_FDS names it"]
+    os.close(first + 1)
 
 
 def block_of(*descriptors: int) -> int:

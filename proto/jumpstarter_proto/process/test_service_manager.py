@@ -12,7 +12,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from jumpstarter_proto.process import ServiceManager
-from jumpstarter_proto.process.service_manager import MAX_STATUS_LENGTH, STATUS_SECONDS
+from jumpstarter_proto.process.service_manager import MAX_STATUS_LENGTH, MIN_PING_SECONDS, STATUS_SECONDS
 
 
 class Systemd:
@@ -129,6 +129,8 @@ def test_a_peers_words_in_the_status_are_not_a_message(systemd: Systemd) -> None
         {"WATCHDOG_USEC": "0"},
         {"WATCHDOG_USEC": "-1"},
         {"WATCHDOG_USEC": "often"},
+        {"WATCHDOG_USEC": "9" * 400},
+        {"WATCHDOG_USEC": "9" * 5000},
         {},
     ],
 )
@@ -141,6 +143,21 @@ async def test_a_watchdog_that_is_not_for_this_process_hears_nothing(
         await wait_all_tasks_blocked()
         mock_clock.jump(100)
     assert systemd.heard() == []
+
+
+async def test_a_timeout_that_nobody_can_keep_does_not_use_a_whole_processor(
+    systemd: Systemd, mock_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    manager = ServiceManager(environment=systemd.environment | {"WATCHDOG_USEC": "1"})
+    nursery.start_soon(manager.run)
+    await wait_all_tasks_blocked()
+    assert systemd.heard() == ["WATCHDOG=1"]
+    mock_clock.jump(MIN_PING_SECONDS * 0.9)
+    await wait_all_tasks_blocked()
+    assert systemd.heard() == []
+    mock_clock.jump(MIN_PING_SECONDS)
+    await wait_all_tasks_blocked()
+    assert systemd.heard() == ["WATCHDOG=1"]
 
 
 @pytest.mark.parametrize("address", ["", "vsock:2:1234", "/nowhere/notify"])
