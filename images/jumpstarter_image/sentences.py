@@ -252,6 +252,11 @@ def _controller(facts: StatusFacts) -> Iterator[str]:
         yield f"Controller: this host is about to be enrolled at {facts.endpoint}."
     elif facts.is_controller and not facts.enrolled:
         yield "Controller: this host is its own controller, and about to be enrolled there."
+    elif not facts.enrolled and facts.endpoint:
+        yield (
+            f"Controller: none; {facts.endpoint} needs a `pairingCode`: remove the # before it in jumpstarter.yaml, or "
+            "write the one that `jumpstarter-controller admin pair host NAME` prints."
+        )
     elif not facts.enrolled:
         yield "Controller: none; to lease these boards from elsewhere add `endpoint`, `fingerprint` and `pairingCode`."
     elif facts.endpoint and not facts.enrolled.endswith(f" of {facts.endpoint}"):

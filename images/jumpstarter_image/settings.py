@@ -34,7 +34,13 @@ _LABEL_KEY = re.compile(
 _HEX = re.compile(r"[0-9A-Fa-f]{64}")
 _QUOTED = re.compile(r"(['\"`]).{2,}?\1")
 _IS_NO_CONTENT = re.compile(r"\s*#|---\s*(#.*)?$")
-_ABOUT_KEYS = ("is there twice; keep one", "it begins with keys such as `hostname:`")
+_TWICE = "is there twice; keep one"
+_NO_MAPPING = "it begins with keys such as `hostname:`"
+_BELOW = {
+    "wifi": ("country", "ssid", "passphrase"),
+    "address": ("ip", "gateway", "dns", "interface"),
+}
+_OF_BOARDS = ("apiVersion", "export", "kind", "metadata")
 _KEY_FIELDS = {
     "ssh-ed25519": 2,
     "ssh-rsa": 3,
@@ -141,6 +147,8 @@ def read_site(text: str, before: Kept) -> Reading:
         assert document is not None
         try:
             if key not in KEYS:
+                if cure := _cure_of_key(key):
+                    raise document.error((key,), cure)
                 raise _unknown_key(document, (key,), KEYS)
             found |= KEYS[key](_Section(document, value, key), before)
         except ConfigError as error:
@@ -199,16 +207,57 @@ def _document(text: str) -> Document | None:
     except ConfigError as error:
         place = None if error.line is None or error.column is None else (error.line, error.column)
         # The place may be after the last line.
-        line = [*re.split(r"\r\n|\r|\n", text), ""][error.line - 1] if error.line else ""
-        if "\t" in line[: len(line) - len(line.lstrip())]:
-            message = "the line begins with a tab; YAML takes blanks there"
-        else:
-            is_of_keys = error.message.endswith(_ABOUT_KEYS) and (
-                not error.path or error.path[-1] in _ALL_KEYS
+        lines = [*re.split(r"\r\n|\r|\n", text), ""]
+        if error.message.endswith(_NO_MAPPING):
+            first = next((number for number, line in enumerate(lines, 1) if _has_content(line)), 1)
+            place, message = (
+                (first, 1),
+                "this is not a setting; write KEY: VALUE, with a blank after the colon",
             )
-            message = error.message if is_of_keys else _QUOTED.sub("...", error.message)
+        elif error.message.endswith(_TWICE) and error.path and error.path[-1] in _ALL_KEYS:
+            message = error.message
+        else:
+            at = (error.line or len(lines)) - 1
+            message = _yaml_cure(error.message, lines[at], next(filter(_has_content, lines[:at][::-1]), ""))
         raise ConfigError(message, file=FILE, place=place) from None
     return document
+
+
+def _has_content(line: str) -> bool:
+    return bool(line.strip()) and not _IS_NO_CONTENT.match(line)
+
+
+def _yaml_cure(message: str, line: str, above: str) -> str:
+    """What is to be changed in the line, for somebody who does not know YAML. It shows nothing of the line."""
+    indent, indent_above = (len(one) - len(one.lstrip(" ")) for one in (line, above))
+    if "\t" in line[: len(line) - len(line.lstrip())]:
+        return "the line begins with a tab; YAML takes blanks there"
+    if message.startswith("the tag ") or any(
+        words in message for words in ("cannot start any token", "undefined alias")
+    ):
+        return "put the text after the colon in quotes, because of the sign that it begins with"
+    is_structure = "mapping values are not allowed" in message or "did not find expected" in message
+    if is_structure and indent > indent_above and not above.rstrip().endswith(":"):
+        return (
+            "the line begins with more blanks than the line above it; remove them, "
+            "or the `#` before the key that it belongs to"
+        )
+    if is_structure and indent < indent_above:
+        return "the line begins with fewer blanks than the line above it; remove the blanks there, if it is a key, too"
+    if "mapping values are not allowed" in message:
+        if line.count(": ") > 1:
+            return "put the text after the first colon in quotes, because it contains another colon"
+        if ": " not in above and not above.rstrip().endswith(":"):
+            return "the line above is not a setting; write KEY: VALUE there, with a blank after the colon"
+    return _QUOTED.sub("...", message)
+
+
+def _cure_of_key(key: str) -> str:
+    """What to do with a key that belongs elsewhere; empty for any other."""
+    if key in _OF_BOARDS:
+        return "this file has the settings of the host; boards are described on it, in /etc/jumpstarter/exporters"
+    owner = next((owner for owner, below in _BELOW.items() if key in below), "")
+    return owner and f"this is a key of `{owner}`; put it below `{owner}:`, with two blanks before it"
 
 
 def _fault(error: ConfigError) -> Fault:
@@ -231,7 +280,7 @@ def _hostname(section: _Section, before: Kept) -> dict[str, Any]:
 def _wifi(section: _Section, before: Kept) -> dict[str, Any]:
     if section.value == "none":
         return {"wifi": None}
-    keys = section.keys("country", "ssid", "passphrase")
+    keys = section.keys(*_BELOW["wifi"])
     known = before.wifi
     ssid = keys["ssid"].text() if "ssid" in keys else known.ssid if known else ""
     if not 1 <= len(ssid.encode()) <= 32:
@@ -239,6 +288,8 @@ def _wifi(section: _Section, before: Kept) -> dict[str, Any]:
     country = keys["country"].text() if "country" in keys else known.country if known else ""
     if not re.fullmatch("[A-Z]{2}", country):
         raise section.error("the radio needs a country: two upper-case letters, such as DE or US", "country")
+    if country == "UK":
+        raise section.error("the country code of the United Kingdom is GB", "country")
     if "passphrase" in keys:
         passphrase = _passphrase(keys["passphrase"])
     elif known is not None and known.ssid == ssid:
@@ -263,7 +314,7 @@ def _passphrase(section: _Section) -> str:
 def _address(section: _Section, before: Kept) -> dict[str, Any]:
     if section.value == "dhcp":
         return {"address": None}
-    keys = section.keys("ip", "gateway", "dns", "interface")
+    keys = section.keys(*_BELOW["address"])
     if "ip" not in keys:
         raise section.error("`ip` is missing, such as 192.168.1.20/24; or write `address: dhcp`")
     own = _own_address(keys["ip"])
@@ -411,6 +462,11 @@ def _pairing_code(section: _Section, before: Kept) -> dict[str, Any]:
     if not re.fullmatch(r"[A-Za-z0-9 -]{4,100}", code):
         raise section.error(
             "this is not a pairing code; copy it as `jumpstarter-controller admin pair host` prints it"
+        )
+    if not code.upper().startswith("HOST"):
+        raise section.error(
+            "this is not a code for a host, which begins with HOST; `jumpstarter-controller admin pair host NAME` "
+            "prints one"
         )
     return {} if code_digest(code) in before.used_codes else {"pairing_code": code}
 

@@ -76,6 +76,10 @@ def test_a_host_that_is_well_says_who_and_where_it_is_and_what_it_has() -> None:
         ({"trouble": "no such host"}, "not enrolled yet: no such host. This host tries again by itself"),
         ({"trouble": "is it there?"}, "not enrolled yet: is it there? This host tries again by itself"),
         ({"is_controller": True}, "this host is its own controller"),
+        (
+            {"endpoint": "lab:8082"},
+            "Controller: none; lab:8082 needs a `pairingCode`: remove the # before it",
+        ),
         ({}, "Controller: none; to lease these boards from elsewhere add `endpoint`"),
         ({"enrolled": "pi of old:1", "endpoint": "new:1"}, "names new:1; to move there, add a `pairingCode`"),
         ({}, "Boards: none; Jumpstarter knows none of the plugged-in devices"),

@@ -205,8 +205,46 @@ def test_a_fixed_address_is_of_wifi_where_that_is_set_up() -> None:
         ("controller: maybe", "controller: this is text; it takes `true` or `false`"),
         ("hostname: a\nhostname: b", "line 2, column 1: 'hostname' is there twice; keep one"),
         ("hostname: a\n\twifi: b", "line 2, column 1: the line begins with a tab; YAML takes blanks there"),
-        ("hostname: a\n  wifi: b", "line 2, column 7: this is not YAML: mapping values are not allowed"),
-        ("- hostname", "the file is not a mapping; it begins with keys such as `hostname:`"),
+        (
+            "hostname: a\n    endpoint: b",
+            "line 2, column 13: the line begins with more blanks than the line above",
+        ),
+        ("hostname: a\n#wifi:\n  ssid: b", "remove them, or the `#` before the key that it belongs to"),
+        (
+            "    endpoint: b\nhostname: a",
+            "line 2, column 1: the line begins with fewer blanks than the line above",
+        ),
+        (
+            "- hostname",
+            "line 1, column 1: this is not a setting; write KEY: VALUE, with a blank after the colon",
+        ),
+        ("# a\n\nhostname:a", "line 3, column 1: this is not a setting"),
+        (
+            "hostname=a\nendpoint: b",
+            "line 2, column 9: the line above is not a setting; write KEY: VALUE there",
+        ),
+        ("wifi:\n  passphrase: one: two", "line 2, column 18: put the text after the first colon in quotes"),
+        *(
+            (
+                f"wifi:\n  passphrase: {sign}secret12",
+                "line 2, column 15: put the text after the colon in quotes",
+            )
+            for sign in "!@%`*"
+        ),
+        (
+            "wifi:\nssid: b",
+            "line 2, column 1: ssid: this is a key of `wifi`; put it below `wifi:`, with two blanks",
+        ),
+        ("address:\nip: 10.0.0.2/8", "ip: this is a key of `address`; put it below `address:`"),
+        (
+            "export:\n  power: {}",
+            "export: this file has the settings of the host; boards are described on it",
+        ),
+        (
+            "wifi:\n  country: UK",
+            "line 2, column 3: wifi.country: the country code of the United Kingdom is GB",
+        ),
+        ("pairingCode: ZCA3-XYWM-ZCH5", "pairingCode: this is not a code for a host, which begins with HOST"),
     ],
 )
 def test_a_fault_has_its_place_and_says_what_to_write(text: str, sentence: str) -> None:

@@ -231,6 +231,13 @@ async def test_nobody_at_the_address_is_said_in_the_systems_words() -> None:
     )
 
 
+async def test_an_unknown_name_is_said_with_what_to_do_about_it() -> None:
+    with pytest.raises(
+        RpcError, match=r"cannot connect to lab\.invalid:8082: .+; check the name, or use an address$"
+    ):
+        await fetch_certificate("lab.invalid", 8082)
+
+
 async def test_an_insecure_peer_still_needs_the_name(lab: Lab) -> None:
     endpoint, _ = lab
     port = endpoint.rpartition(":")[2]

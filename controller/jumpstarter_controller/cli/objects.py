@@ -193,16 +193,18 @@ def pair(
         }
         print_text(json.dumps(described, indent=2) + "\n")
         return 0
-    where = {Kind.EXPORTER: f"On the host of {name}", Kind.HOST: f"On the host {name}"}.get(
-        kind, f"On {name}'s machine"
-    )
+    where = f"On the host of {name}" if kind is Kind.EXPORTER else f"On {name}'s machine"
     until = end.astimezone().strftime("%H:%M:%S")
-    print_text(f"{where}, until {until}:\n\n    {shlex.join(command)}\n" + "\n")
     if kind is Kind.HOST:
         card = {"endpoint": offer.endpoint, "fingerprint": offer.fingerprint, "pairingCode": offer.code}
-        lines = "".join(f"    {key}: {value}\n" for key, value in card.items())
-        print_text(f"Or, if its card has our image, in `jumpstarter.yaml` on the card:\n\n{lines}\n")
-    print_text(f"It asks for the pairing code, which is good once:\n\n    {offer.code}" + "\n")
+        # They begin where they do in the file, so that they can be copied as they are.
+        lines = "".join(f"{key}: {value}\n" for key, value in card.items())
+        print_text(f"If {name} has our image, until {until}, in `jumpstarter.yaml` on the card:\n\n{lines}\n")
+        where = "On a host without our image"
+    print_text(
+        f"{where}, until {until}:\n\n    {shlex.join(command)}\n\n"
+        f"It asks for the pairing code, which is good once:\n\n    {offer.code}\n"
+    )
     return 0
 
 

@@ -134,9 +134,10 @@ def test_a_code_is_printed_with_what_to_type_on_the_other_machine(folder: DataFo
         assert before + 120 <= code.expires <= time.time() + 120
         assert offer["expires"].startswith(time.strftime("%Y-%m-%dT%H:%M", time.gmtime(code.expires)))
     granted = say("admin", "pair", "host", "pi4", "--may-label", "team", "--may-not-label", "board")
-    assert granted.startswith("On the host pi4, until ")
+    assert granted.startswith("If pi4 has our image, until ")
+    assert "\nOn a host without our image, until " in granted
     assert "\n    jumpstarter-exporter enrol lab.example:8082 --tls-fingerprint AB:CD\n" in granted
-    assert "\n    endpoint: lab.example:8082\n    fingerprint: AB:CD\n    pairingCode: HOST-" in granted
+    assert "\nendpoint: lab.example:8082\nfingerprint: AB:CD\npairingCode: HOST-" in granted
     [pi4] = [code for code in records(folder).all(PairingCode) if code.subject == "pi4"]
     assert pi4.may_label == ("host", "team")
     assert say("admin", "pair", "exporter", "b").startswith("On the host of b, until ")

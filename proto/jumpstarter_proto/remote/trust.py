@@ -7,6 +7,7 @@ import binascii
 import hashlib
 import hmac
 import re
+import socket
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -271,9 +272,13 @@ async def fetch_certificate(host: str, port: int, *, timeout: float = 5.0) -> by
             StatusCode.UNAVAILABLE, f"{target} does not answer within {timeout:g} s; is it the right address?"
         ) from None
     except OSError as error:
+        cure = (
+            "check the name, or use an address"
+            if isinstance(error, socket.gaierror)
+            else "is the controller running there?"
+        )
         raise RpcError(
-            StatusCode.UNAVAILABLE,
-            f"cannot connect to {target}: {cause_of(error)}; is the controller running there?",
+            StatusCode.UNAVAILABLE, f"cannot connect to {target}: {cause_of(error)}; {cure}"
         ) from None
     except trio.BrokenResourceError as error:
         # trio's own stream has a group, or no cause at all, if the peer just leaves.
