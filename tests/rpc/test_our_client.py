@@ -202,7 +202,7 @@ async def test_custom_metadata(channel: Channel) -> None:
         assert (service.TRAILING, b"\xab\xab\xab") in call.trailing_metadata
 
 
-@pytest.mark.parametrize("message", ["test status message", service.SPECIAL, "100% of it", ""])
+@pytest.mark.parametrize("message", ["test status message", service.SPECIAL, "100% of it", "", " it broke: "])
 async def test_status_code_and_message(channel: Channel, message: str) -> None:
     with pytest.raises(RpcError) as caught:
         await channel.unary(service.STATUS, Bytes(value=message.encode()))

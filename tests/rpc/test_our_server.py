@@ -106,7 +106,7 @@ async def test_custom_metadata(channel: grpc.Channel) -> None:
     assert trailing[service.TRAILING] == b"\xab\xab\xab"
 
 
-@pytest.mark.parametrize("message", ["test status message", service.SPECIAL, "100% of it", ""])
+@pytest.mark.parametrize("message", ["test status message", service.SPECIAL, "100% of it", "", " it broke: "])
 async def test_status_code_and_message(channel: grpc.Channel, message: str) -> None:
     def run() -> tuple[grpc.StatusCode, str]:
         with pytest.raises(grpc.RpcError) as caught:

@@ -12,6 +12,8 @@ _CONNECTION = frozenset((b"connection", b"proxy-connection", b"keep-alive", b"tr
 """Headers of HTTP/1 connections."""
 _SPACE = frozenset(b" \t\n\r\x0b\x0c")
 _UPPER = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ")
+_STATUS_MESSAGE = b"grpc-message"
+"""gRPC in C and in Go sends the text of an error as it is, also with blanks at its ends."""
 _NAME = re.compile(rb":?[!-9;-~]+")
 """Visible ASCII, a colon only at the beginning."""
 _NEEDED_OF_REQUEST = frozenset((b":method", b":scheme", b":path"))
@@ -43,7 +45,7 @@ def check_headers(headers: Sequence[tuple[bytes, bytes]], kind: HeaderBlockKind)
     for name, value in headers:
         if not _UPPER.isdisjoint(name):
             raise HeaderFault(f"a header's name has capital letters: {name!r}")
-        if name[0] in _SPACE or name[-1] in _SPACE or (value and (value[0] in _SPACE or value[-1] in _SPACE)):
+        if name[0] in _SPACE or name[-1] in _SPACE or (_has_blank_ends(value) and name != _STATUS_MESSAGE):
             raise HeaderFault(f"a header begins or ends with white space: {name!r}")
         if not _NAME.fullmatch(name):
             raise HeaderFault(f"a header's name has characters that HTTP/2 does not allow: {name!r}")
@@ -60,6 +62,10 @@ def check_headers(headers: Sequence[tuple[bytes, bytes]], kind: HeaderBlockKind)
         if name == b"host":
             host = value
     _check_pseudo(pseudo, host, kind)
+
+
+def _has_blank_ends(value: bytes) -> bool:
+    return bool(value) and (value[0] in _SPACE or value[-1] in _SPACE)
 
 
 def _check_pseudo(pseudo: dict[bytes, bytes], host: bytes | None, kind: HeaderBlockKind) -> None:

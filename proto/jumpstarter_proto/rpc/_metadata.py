@@ -95,11 +95,19 @@ def decode_timeout(text: str) -> float:
 
 def encode_details(details: str, most: int = 1 << 30) -> str:
     """Return percent-encoded UTF-8, limited in bytes and cut between characters; printable ASCII stays readable."""
-    encoded = urllib.parse.quote(details[:most], safe=_READABLE, errors="replace")
+    encoded = _percent_encoded(details[:most])
     while len(encoded) > most:
         details = details[: len(details) * most // len(encoded) - 1]
-        encoded = urllib.parse.quote(details, safe=_READABLE, errors="replace")
+        encoded = _percent_encoded(details)
     return encoded
+
+
+def _percent_encoded(details: str) -> str:
+    encoded = urllib.parse.quote(details, safe=_READABLE, errors="replace")
+    # HTTP/2 allows no header with a blank at an end.
+    if encoded.startswith(" "):
+        encoded = f"%20{encoded[1:]}"
+    return f"{encoded[:-1]}%20" if encoded.endswith(" ") else encoded
 
 
 def decode_details(text: str) -> str:

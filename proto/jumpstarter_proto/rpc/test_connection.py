@@ -112,7 +112,15 @@ def test_status_message_survives(details: str) -> None:
     encoded = encode_details(clean)
     assert encoded.isascii()
     assert encoded.isprintable() or not encoded
+    assert encoded == encoded.strip()
     assert decode_details(encoded) == clean
+
+
+@pytest.mark.parametrize("details", [" ", "  ", " both ", "the end: "])
+def test_blanks_at_the_ends_of_a_status_message_are_no_header_that_http2_forbids(details: str) -> None:
+    encoded = encode_details(details)
+    assert encoded == encoded.strip()
+    assert decode_details(encoded) == details
 
 
 @given(st.binary())

@@ -90,3 +90,12 @@ def test_all_other_characters_are_allowed() -> None:
     name = bytes(sorted({*range(0x21, 0x7F)} - {*b":ABCDEFGHIJKLMNOPQRSTUVWXYZ"}))
     value = bytes(sorted({*range(256)} - {*b"\0\r\n"}))
     check_headers([(name, b"a" + value + b"z")], HeaderBlockKind.TRAILERS)
+
+
+@pytest.mark.parametrize("kind", [HeaderBlockKind.TRAILERS, HeaderBlockKind.RESPONSE])
+def test_the_text_of_an_error_may_have_blanks_at_its_ends(kind: HeaderBlockKind) -> None:
+    """grpcio and grpc-go send it so."""
+    status = [(b":status", b"200")] if kind is HeaderBlockKind.RESPONSE else []
+    check_headers([*status, (b"grpc-message", b" it broke: ")], kind)
+    with pytest.raises(HeaderFault, match="white space"):
+        check_headers([*status, (b"other", b"it broke: ")], kind)
