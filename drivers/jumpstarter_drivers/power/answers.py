@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 from jumpstarter_proto.json_texts import parse_json
@@ -39,7 +40,7 @@ def find_measures(text: str, wanted: Mapping[str, Measure]) -> PowerReading | No
     found = {
         name: round(number * measure.factor, 6)
         for name, measure in wanted.items()
-        if (number := find_number(text, measure.path)) is not None
+        if (number := find_number(text, measure.path)) is not None and isfinite(number * measure.factor)
     }
     if not found:
         return None

@@ -57,19 +57,20 @@ class SnmpAgent:
         """
         from snmp.smi import Integer32  # noqa: PLC0415 - for whoever has such an outlet
 
-        with self._manager(oid, seconds) as manager:
+        with self._manager("write", oid, seconds) as manager:
             manager.set((oid, Integer32(value)), timeout=seconds, refreshPeriod=_RESEND_SECONDS)
 
     def read(self, oids: Sequence[str], *, seconds: float) -> list[int | None]:
         """Read integers; None for those that are not there. Raises as `write` does."""
-        with self._manager(oids[0], seconds) as manager:
+        with self._manager("read", oids[0], seconds) as manager:
             found = manager.get(*oids, timeout=seconds, refreshPeriod=_RESEND_SECONDS)
             return [getattr(binding.value, "value", None) for binding in found]
 
     @contextmanager
-    def _manager(self, oid: str, seconds: float) -> Iterator[Any]:
+    def _manager(self, verb: Literal["read", "write"], oid: str, seconds: float) -> Iterator[Any]:
         import snmp  # noqa: PLC0415 - as above
         from snmp.exception import IncomingMessageError, SNMPException  # noqa: PLC0415
+        from snmp.pdu import ImproperResponse  # noqa: PLC0415
 
         family, address = self._resolve()
         engine = snmp.Engine()
@@ -83,7 +84,11 @@ class SnmpAgent:
                 " a wrong one is not answered"
             ) from None
         except snmp.ErrorResponse as error:
-            raise OutletRefused(self._refusal(str(error), oid)) from None
+            raise OutletRefused(self._refusal(str(error), verb, oid)) from None
+        except ImproperResponse:
+            raise OutletRefused(
+                f"{self} was asked to {verb} {oid} and answers with other objects; restart it, or update its firmware"
+            ) from None
         except IncomingMessageError:
             raise OutletUnreachable(f"the answer of {self} is not SNMP; check its address and port") from None
         except SNMPException as error:
@@ -121,11 +126,14 @@ class SnmpAgent:
         family, _, _, _, address = found[0]
         return family, str(address[0])
 
-    def _refusal(self, said: str, oid: str) -> str:
+    def _refusal(self, said: str, verb: Literal["read", "write"], oid: str) -> str:
         """`said` begins with the error's name."""
         name = said.partition(":")[0].strip()
         if name in ("noAccess", "authorizationError"):
-            return f"{self} does not let this community or user do that ({name}); give it the right to write"
+            return f"{self} does not let this community or user do that ({name}); give it the right to {verb}"
         if name in ("notWritable", "noSuchName", "noCreation", "readOnly"):
-            return f"{self} has no object {oid} that can be written ({name}); check `device`, `outlet` and `unit`"
-        return f"{self} refuses to write {oid} ({shown(name)}); check `device`, `outlet` and `unit`"
+            way = "written" if verb == "write" else "read"
+            return (
+                f"{self} has no object {oid} that can be {way} ({name}); check `device`, `outlet` and `unit`"
+            )
+        return f"{self} refuses to {verb} {oid} ({shown(name)}); check `device`, `outlet` and `unit`"

@@ -21,6 +21,8 @@ __all__ = ["SNMPServer", "SnmpOutlet"]
 _RARITAN = "1.3.6.1.4.1.13742.6.4.1.2.1.2.1"
 MIN_KEY_LENGTH = 8
 """Of the keys of version 3, by RFC 3414."""
+MAX_DIGITS = 9
+"""Decimal digits of a measurement; an INTEGER has ten."""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -113,6 +115,13 @@ class _SnmpOutlet(RemoteOutlet):
         values = await self._read([meter.oid for _, meter in wanted])
         scaled = [(index, meter.digits) for index, (_, meter) in enumerate(wanted) if meter.digits]
         digits = dict(zip((i for i, _ in scaled), await self._read([oid for _, oid in scaled]), strict=True))
+        for count in digits.values():
+            if (
+                count is not None and not 0 <= count <= MAX_DIGITS
+            ):  # ten to the power of it could take for ever
+                raise OutletRefused(
+                    f"{self.host} says that a measurement has {count} decimal digits; check `device`, or its firmware"
+                )
         found = {
             name: round(value * meter.factor / 10 ** (digits.get(index) or 0), 6)
             for index, ((name, meter), value) in enumerate(zip(wanted, values, strict=True))

@@ -14,6 +14,7 @@ from jumpstarter_drivers.power.client import PowerReading
 from jumpstarter_drivers.snmp_power.device_table import DEVICES
 from jumpstarter_drivers.snmp_power.driver import SnmpOutlet, SNMPServer
 from jumpstarter_drivers.testing import serve
+from tests.support.snmp_messages import COUNTER64, SnmpQuestion, encode_integer, scripted_agent
 from tests.support.snmp_outlets import AUTH, PRIV, Agent, snmpd
 
 
@@ -198,6 +199,73 @@ def test_a_refusal_is_one_sentence_without_secrets(
     assert "h7-wr0ng" not in f"{caught.value} {driver!r}"
     assert "\n" not in str(caught.value)
     assert agent.written == []
+
+
+@pytest.mark.parametrize(
+    "digits",
+    [
+        encode_integer(2**63 - 1, COUNTER64),
+        encode_integer(2**31 - 1),
+        encode_integer(400),
+        encode_integer(-400),
+    ],
+)
+def test_a_measurement_with_absurd_digits_is_refused_at_once(digits: bytes) -> None:
+    """Ten to the power of them would take hours, and stop all other devices."""
+    asked: list[SnmpQuestion] = []
+
+    def answer(question: SnmpQuestion) -> bytes:
+        asked.append(question)
+        value = encode_integer(2305) if len(asked) == 1 else digits
+        return question.answer([(name, value) for name in question.names])
+
+    with (
+        scripted_agent(answer) as port,
+        serve(scripted(port)) as client,
+        pytest.raises(DriverError, match=r"says that a measurement has -?\d+ decimal digits; check `device`"),
+    ):
+        list(client.read())
+
+
+def test_an_answer_about_another_outlet_is_not_taken() -> None:
+    def answer(question: SnmpQuestion) -> bytes:
+        return question.answer([(name[:-1] + b"\x63", encode_integer(7)) for name in question.names])
+
+    with scripted_agent(answer) as port, serve(scripted(port)) as client:
+        with pytest.raises(
+            DriverError, match=r"was asked to write [\d.]+ and answers with other objects; restart"
+        ):
+            client.on()
+        with pytest.raises(
+            DriverError, match=r"was asked to read [\d.]+ and answers with other objects; restart"
+        ):
+            client.status()
+
+
+@pytest.mark.parametrize(
+    ("error", "complaint"),
+    [
+        (1, r"refuses to read [\d.]+ \(tooBig\); check"),
+        (2, r"has no object [\d.]+ that can be read \(noSuchName\); check"),
+        (16, r"\(authorizationError\); give it the right to read"),
+    ],
+)
+def test_a_question_that_is_refused_is_not_called_a_command(error: int, complaint: str) -> None:
+    def answer(question: SnmpQuestion) -> bytes:
+        return question.answer([(name, b"\5\0") for name in question.names], error=error, index=1)
+
+    with (
+        scripted_agent(answer) as port,
+        serve(scripted(port)) as client,
+        pytest.raises(DriverError, match=complaint),
+    ):
+        client.status()
+
+
+def scripted(port: int) -> SnmpOutlet:
+    return SnmpOutlet(
+        device="raritan", host="127.0.0.1", port=port, outlet=3, community="private", timeout=8.0
+    )
 
 
 def test_nobody_there_is_one_sentence() -> None:
