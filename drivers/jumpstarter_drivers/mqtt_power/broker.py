@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["Broker", "BrokerConnection", "MqttMessage", "visit"]
 
 MAX_MESSAGE_BYTES = 64 * 1024
+MAX_RECEIVED_BYTES = 1024 * 1024
+"""Of one connection, which is for one question: paho keeps all of a message, and what the broker never completes."""
 _MAX_UNREAD_MESSAGES = 256
 _TICK_SECONDS = 1.0
 _KEEPALIVE_SECONDS = 15
@@ -86,7 +88,7 @@ class BrokerConnection:
         await self._acknowledgement(number)
         if self._refused:
             raise OutletRefused(
-                f"the broker {self._broker} does not let this user read {shown(', '.join(topics))}"
+                f"the broker {self._broker} does not let this user read {shown(', '.join(topics))}; change its rules"
             )
 
     async def publish(self, topic: str, text: str) -> None:
@@ -131,10 +133,14 @@ class BrokerConnection:
         self._connected.set()
 
     def _on_message(self, client: Client, data: object, message: Any) -> None:
+        try:
+            topic = str(message.topic)
+        except UnicodeDecodeError:
+            return  # none that was subscribed to
         if len(message.payload) <= MAX_MESSAGE_BYTES:
             text = message.payload.decode("utf-8", "replace")
             with suppress(trio.WouldBlock):  # a device that talks faster than it is read is asked again
-                self._sender.send_nowait(MqttMessage(message.topic, text, bool(message.retain)))
+                self._sender.send_nowait(MqttMessage(topic, text, bool(message.retain)))
 
     def _on_publish(self, client: Client, data: object, number: int, reason: Any, properties: object) -> None:
         self._acknowledged.setdefault(number, trio.Event()).set()
@@ -158,8 +164,20 @@ async def visit(broker: Broker, in_thread: InThread, seconds: float) -> AsyncIte
     from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion  # noqa: PLC0415
 
     limit = _ConnectLimit(seconds)
+    left = MAX_RECEIVED_BYTES
 
     class BoundedClient(Client):
+        def _sock_recv(self, count: int) -> bytes:
+            nonlocal left
+            if count > left:  # paho asks for a whole message, however long it claims to be
+                raise OutletUnreachable(
+                    f"the broker {broker} sends more than {MAX_RECEIVED_BYTES // 1024} KiB at a time; check `topic`, "
+                    "and what else is published there"
+                )
+            data = bytes(super()._sock_recv(count))
+            left -= len(data)
+            return data
+
         def _create_socket_connection(self) -> socket.socket:
             connection = super()._create_socket_connection()
             limit.add(connection)

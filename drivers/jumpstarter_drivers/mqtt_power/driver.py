@@ -25,6 +25,7 @@ __all__ = ["MqttOutlet", "TasmotaPower"]
 
 T = TypeVar("T")
 
+MAX_TOPIC_LENGTH = 1024
 _ON = frozenset({"on", "true", "1"})
 _OFF = frozenset({"off", "false", "0"})
 
@@ -83,7 +84,7 @@ class _BrokeredOutlet(RemoteOutlet):
     async def send(self, *, on: bool) -> None:
         """Publish the command."""
         async with visit(self._broker, self.in_thread, self.attempt_seconds) as broker:
-            with self._time_limit("take the command"):
+            with self._time_limit(f"take the command; check whether the broker {self._broker} is overloaded"):
                 if self.row.availability:
                     await self._check_online(broker)
                 await broker.publish(self.row.command, self.row.values[0 if on else 1])
@@ -188,8 +189,7 @@ class MqttOutlet(_BrokeredOutlet):
         super().__post_init__()
         if self.device not in DEVICES:
             raise ValueError(f"device is {self.device!r}; {nearest(self.device, DEVICES)}")
-        if not self.topic or set("#+\0") & set(self.topic) or not self.topic.isprintable():
-            raise ValueError("topic takes the device's own topic, without # and +")
+        _check_topic("topic", self.topic)
         row = DEVICES[self.device]
         number = row.first if self.outlet is None else self.outlet
         if number < row.first:
@@ -255,6 +255,12 @@ class TasmotaPower(_BrokeredOutlet):
     cmnd_topic: str
     stat_topic: str
 
+    def __post_init__(self) -> None:
+        """Check the topics."""
+        super().__post_init__()
+        _check_topic("cmnd_topic", self.cmnd_topic)
+        _check_topic("stat_topic", self.stat_topic)
+
     @property
     def row(self) -> MqttDevice:
         """Return a row made from the two topics."""
@@ -274,3 +280,9 @@ class TasmotaPower(_BrokeredOutlet):
     def describe_hardware(self) -> str:
         """Return the label and the broker."""
         return f"{self.label}, through the broker {self.host}"
+
+
+def _check_topic(key: str, topic: str) -> None:
+    """Raise ValueError if it is not the topic of one device."""
+    if not topic or set("#+") & set(topic) or not topic.isprintable() or len(topic) > MAX_TOPIC_LENGTH:
+        raise ValueError(f"{key} takes the device's own topic, without # and +")

@@ -186,6 +186,66 @@ def test_a_broker_with_tls_is_trusted_by_its_certificate(tmp_path: Path) -> None
             client.on()
 
 
+LONG = b"\x30\xff\xff\xff\x7f\0\1a"
+"""The beginning of a message of 256 MiB."""
+UNFINISHED = b"".join(
+    b"\x34" + b"\x85\x80\x04" + b"\0\1a" + mid.to_bytes(2, "big") + bytes(65536) for mid in range(1, 40)
+)
+"""Messages that are delivered when the broker releases them, which it does not."""
+
+
+@pytest.mark.parametrize("sent", [LONG + bytes(1 << 22), UNFINISHED])
+def test_what_a_broker_sends_is_bounded(sent: bytes) -> None:
+    with (
+        hostile_broker(sent) as port,
+        serve(outlet(port, "any", timeout=20.0)) as client,
+        pytest.raises(
+            DriverError, match=r"the broker 127.0.0.1:\d+ sends more than 1024 KiB at a time; check"
+        ),
+    ):
+        client.status()
+
+
+def test_a_message_whose_topic_is_not_text_is_skipped() -> None:
+    with (
+        hostile_broker(b"\x30\x05\0\2\xff\xfex") as port,
+        serve(outlet(port, "any", timeout=2.0)) as client,
+        pytest.raises(DriverError, match=r"does not say anything on stat/any/RESULT"),
+    ):
+        client.status()
+
+
+@contextmanager
+def hostile_broker(sent: bytes) -> Iterator[int]:
+    """It accepts a connection, sends this, and then nothing more."""
+    is_over = threading.Event()
+
+    def talk(connection: socket.socket) -> None:
+        with connection, suppress(OSError):
+            connection.sendall(b"\x20\2\0\0" + sent)
+            while not is_over.is_set() and connection.recv(4096):
+                pass
+
+    def run(server: socket.socket) -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = server.accept()
+                talking.append(threading.Thread(target=talk, args=(connection,)))
+                talking[-1].start()
+
+    talking: list[threading.Thread] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        accepting = threading.Thread(target=run, args=(server,))
+        accepting.start()
+        try:
+            yield server.getsockname()[1]
+        finally:
+            is_over.set()
+            server.shutdown(socket.SHUT_RDWR)
+            for one in (accepting, *talking):
+                one.join(30)
+
+
 async def test_a_user_who_leaves_ends_the_question(port: int) -> None:
     with tasmota(port, "slow") as device:
         async with serve_async(outlet(port, "slow", timeout=120.0)) as client:
@@ -240,6 +300,14 @@ def test_tasmota_of_0_9_has_its_own_keys(port: int) -> None:
 def test_a_wrong_configuration_is_one_sentence(config: dict[str, Any], complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         outlet(1883, **{"topic": "t", **config})
+
+
+@pytest.mark.parametrize("topic", ["", "cmnd/#", "cmnd/+/POWER", "a\0", "x" * 1025])
+def test_topics_of_tasmota_of_0_9_are_those_of_one_device(topic: str) -> None:
+    with pytest.raises(ValueError, match="cmnd_topic takes the device's own topic"):
+        TasmotaPower(host="broker.lab", cmnd_topic=topic, stat_topic="s")
+    with pytest.raises(ValueError, match="stat_topic takes the device's own topic"):
+        TasmotaPower(host="broker.lab", cmnd_topic="c", stat_topic=topic)
 
 
 def test_the_port_of_tasmota_of_0_9_is_that_of_0_9() -> None:
