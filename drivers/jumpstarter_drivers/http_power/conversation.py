@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import ssl
+import urllib.parse
 import weakref
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -36,7 +38,7 @@ class Conversation:
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self._origin = origin
-        self._has_password = credentials is not None
+        self._credentials = credentials
         self._authenticator = HttpAuthenticator(scheme, credentials)
         self._seconds = seconds
         self._tls = tls
@@ -87,10 +89,12 @@ class Conversation:
 
     def _refusal(self, request: HttpRequest, answer: HttpAnswer) -> OutletRefused | OutletUnreachable:
         status, where = answer.status, self._origin
-        said = _message(answer)
+        said = self._quotable(_message(answer), request)
         quoted = f" ({said})" if said else ""
         if status == 401:
-            if self._has_password:
+            if reason := self._authenticator.refusal(answer.headers.get("www-authenticate", "")):
+                return OutletRefused(f"{where} {reason}")
+            if self._credentials is not None:
                 return OutletRefused(
                     f"{where} does not accept the user and the password; correct them in the configuration"
                 )
@@ -100,7 +104,7 @@ class Conversation:
                 f"{where} forbids {request}{quoted}; see what its web interface allows this user"
             )
         if 300 <= status <= 399:
-            location = shown(answer.headers.get("location", "nowhere").partition("?")[0], MAX_MESSAGE_LENGTH)
+            location = self._quotable(_without_secrets(answer.headers.get("location", "nowhere")), request)
             return OutletRefused(
                 f"{where} redirects {request} to {location}, which is not followed; configure the address that answers"
             )
@@ -112,6 +116,20 @@ class Conversation:
             return OutletUnreachable(f"{where} answers {request} with the error {status}; restart it")
         return OutletRefused(f"{where} refuses {request} with the status {status}{quoted}; check the outlet")
 
+    def _quotable(self, said: str, request: HttpRequest) -> str:
+        """What a device says, without the password and without the query and the body that it was sent."""
+        if self._credentials is not None:
+            said = self._credentials.hide(said)
+        for sent in (request.target.partition("?")[2], (request.body or b"").decode("utf-8", "replace")):
+            if sent:
+                said = said.replace(sent, "...").replace(urllib.parse.unquote_plus(sent), "...")
+        return shown(said, MAX_MESSAGE_LENGTH)
+
+
+def _without_secrets(location: str) -> str:
+    """Return a URL without its user and password, and without its query."""
+    return re.sub(r"^([^/?#]*//)[^/?#]*@", r"\1", location.partition("?")[0].partition("#")[0])
+
 
 def _message(answer: HttpAnswer) -> str:
     """Return the message in a JSON error, as Shelly devices send it."""
@@ -120,4 +138,4 @@ def _message(answer: HttpAnswer) -> str:
     except ValueError:
         return ""
     message = data.get("message") if isinstance(data, dict) else None
-    return shown(message, MAX_MESSAGE_LENGTH) if isinstance(message, str) else ""
+    return message if isinstance(message, str) else ""

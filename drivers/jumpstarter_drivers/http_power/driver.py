@@ -25,6 +25,10 @@ from jumpstarter_drivers.power.reading import PowerReading
 
 __all__ = ["EnerGenie", "HttpOutlet", "HttpPower"]
 
+MAX_OUTLET = 999
+"""The number of an outlet; some patterns repeat a part so often."""
+MAX_QUOTED_LENGTH = 160
+
 
 @dataclass(kw_only=True, eq=False)
 class _WebOutlet(RemoteOutlet):
@@ -201,10 +205,13 @@ class HttpOutlet(_WebOutlet):
         else:
             answer = await conversation.ask(request)
         if row.refusal and re.search(row.refusal, answer.text):
-            raise OutletRefused(
-                f"it answers {_without(answer.text, self._names['password'])}; check `outlet` and password"
-            )
+            raise OutletRefused(f"it answers {self._quotable(answer.text)}; check `outlet` and password")
         return answer
+
+    def _quotable(self, text: str) -> str:
+        """Return the beginning of an answer without the password."""
+        text = text if self._credentials is None else self._credentials.hide(text)
+        return shown(" ".join(text.split()), MAX_QUOTED_LENGTH)
 
     def _request(self, template: str, value: str = "") -> HttpRequest:
         names = {**self._names, "value": value}
@@ -418,15 +425,8 @@ class HttpPower(_WebOutlet):
 
 def _outlet_number(row: HttpDevice, text: str) -> int:
     """Return the number of an outlet. ValueError if the device has no outlet with that number."""
-    last = MASK_DIGITS if any("$mask" in request for request in row.switch) else None
+    last = MASK_DIGITS if any("$mask" in request for request in row.switch) else MAX_OUTLET
     number = int(text) if text.isascii() and text.isdecimal() else -1
-    if number < (row.first or 0) or (last is not None and number > last):
-        upper = "or more" if last is None else f"to {last}"
-        raise ValueError(f"outlet is {text!r}; the {row.label} counts its outlets from {row.first} {upper}")
+    if not (row.first or 0) <= number <= last:
+        raise ValueError(f"outlet is {text!r}; the {row.label} counts its outlets from {row.first} to {last}")
     return number
-
-
-def _without(text: str, password: str) -> str:
-    """Return the beginning of an answer without the password, which the device may repeat."""
-    text = " ".join(text.split())
-    return shown(text.replace(password, "...") if password else text, 160)

@@ -6,9 +6,12 @@ A password is never in a message of an error, in a log or in a `repr`.
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+import json
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
+from urllib.parse import quote, quote_plus
 
 from jumpstarter_drivers.http_digest import DigestChallenge, best_challenge
 
@@ -29,6 +32,19 @@ class HttpCredentials:
         """Reject characters that would begin another header."""
         if not self.user.isprintable() or not self.password.isprintable():
             raise ValueError("user and password are each a line of printable characters")
+
+    def hide(self, text: str) -> str:
+        """Return a device's text without the password, which a device may repeat in any form that it was sent in."""
+        for form in sorted(set(self._forms()), key=len, reverse=True):
+            text = text.replace(form, "...")
+        return text
+
+    def _forms(self) -> Iterator[str]:
+        secret = self.password
+        if secret:
+            yield from (secret, quote(secret, safe=""), quote(secret), quote_plus(secret))
+            yield from (json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1])
+            yield base64.b64encode(f"{self.user}:{secret}".encode()).decode()
 
 
 class HttpAuthenticator:
@@ -51,6 +67,22 @@ class HttpAuthenticator:
             case "digest" if self._challenge is not None:
                 return {"Authorization": self._challenge.answer(who.user, who.password, method, target)}
         return {}
+
+    def refusal(self, header: str) -> str:
+        """Why a 401 with this WWW-Authenticate cannot be answered, and what to do; empty if it could be."""
+        offered = sorted(
+            {name.lower() for name in re.findall(r"(?:^|,)\s*([A-Za-z]{1,20})(?=\s|,|$)", header)}
+        )
+        if self._scheme == "none" or not offered:
+            return ""
+        if self._scheme not in offered:
+            return (
+                f"asks for a login by {', '.join(offered[:4])}, and not by {self._scheme} as the configuration has it; "
+                "check `device`, or its key in `auth`"
+            )
+        if self._scheme == "digest" and best_challenge([header]) is None:
+            return "asks for a digest with an algorithm other than MD5 and SHA-256; choose one of these in its settings"
+        return ""
 
     def challenged(self, headers: Sequence[str]) -> bool:
         """The device answered 401 with these WWW-Authenticate headers: whether asking again may help.

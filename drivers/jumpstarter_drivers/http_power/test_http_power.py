@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import logging
 import re
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
+from urllib.parse import quote, quote_plus, unquote_plus
 
 import pytest
 import requests
@@ -298,9 +303,95 @@ def test_a_basic_challenge_does_not_get_a_digests_password() -> None:
         serve_outlets(shelly_gen2, first=0, login="basic", password="secret") as device,
         serve(outlet(device, "shelly", password="secret")) as client,
     ):
-        with pytest.raises(DriverError, match="does not accept the user and the password"):
+        with pytest.raises(DriverError, match="asks for a login by basic, and not by digest as the conf"):
             client.on()
         assert device.log == [b""]
+
+
+def test_a_digest_that_is_not_supported_is_said_and_not_taken_for_a_wrong_password() -> None:
+    with (
+        serve_outlets(shelly_gen2, first=0, login="digest", password="secret") as device,
+        serve(outlet(device, "shelly", password="secret")) as client,
+    ):
+        device.algorithm = "SHA-512-256"
+        with pytest.raises(
+            DriverError, match="with an algorithm other than MD5 and SHA-256; choose one of these"
+        ):
+            client.on()
+        assert device.log == [b""]
+
+
+REPEATED = 'h7"wr öng&x'
+
+
+@pytest.mark.parametrize("status", [200, 302, 400, 403])
+@pytest.mark.parametrize(
+    ("kind", "user"), [("tasmota", "admin"), ("aten", "lab"), ("gude", "lab"), ("shelly", "admin")]
+)
+def test_a_device_that_repeats_a_request_tells_no_password(
+    kind: str, user: str, *, status: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As some do for every request that they do not understand."""
+
+    def repeat(device: WebOutlets, asked: Asked) -> Reply:
+        authorization = asked.headers.get("authorization", "")
+        said = f"{asked.target} {unquote_plus(asked.target)} {asked.body} {unquote_plus(asked.body)} {authorization}"
+        answer = {"message": f"cannot do: {said}", "error": {"text": said}, "WARNING": said}
+        location = f"http://{user}:{quote(REPEATED)}@{device.address}{asked.target}#{quote(REPEATED)}"
+        return Reply(json.dumps(answer), status, headers=(("Location", location),))
+
+    caplog.set_level(logging.DEBUG)
+    with (
+        serve_outlets(repeat) as device,
+        serve(outlet(device, kind, outlet=1, user=user, password=REPEATED)) as client,
+        pytest.raises(DriverError) as caught,
+    ):
+        client.on()
+    heard = f"{caught.value} {caplog.text}"
+    coded = base64.b64encode(f"{user}:{REPEATED}".encode()).decode()
+    for form in (REPEATED, quote(REPEATED), quote_plus(REPEATED), json.dumps(REPEATED)[1:-1], coded, "h7"):
+        assert form not in heard
+
+
+def test_a_device_that_repeats_what_a_url_has_tells_nothing_of_it() -> None:
+    def repeat(device: WebOutlets, asked: Asked) -> Reply:
+        return Reply(json.dumps({"message": f"cannot do {asked.target} with {asked.body}"}), 400)
+
+    with serve_outlets(repeat) as device:
+        url = f"http://{device.address}/set?key=h7-wr0ng"
+        endpoint = HttpEndpoint(url=url, method="POST", data="token=h7-als0")
+        with (
+            serve(HttpPower(power_on=endpoint, power_off=endpoint)) as client,
+            pytest.raises(DriverError, match=r"\(cannot do /set\?\.\.\. with \.\.\.\)") as caught,
+        ):
+            client.on()
+    assert "h7" not in str(caught.value)
+
+
+def test_a_command_that_waits_for_other_outlets_is_not_said_to_have_arrived() -> None:
+    with serve_outlets(shelly_gen1, first=0) as device:
+        device.faults = ["hang"]
+        slow, quick = (outlet(device, "shelly-gen1", outlet=n, timeout=s) for n, s in ((0, 40.0), (1, 0.5)))
+        with serve(slow) as other, serve(quick) as client, ThreadPoolExecutor() as pool:
+            switching = pool.submit(other.on)
+            while not device.asked:
+                time.sleep(0.01)
+            with pytest.raises(
+                DriverError,
+                match=r"outlet 1 .* was not switched on within 0.5 s: .* is busy with other outlets of it; try",
+            ):
+                client.on()
+            assert len(device.asked) == 1
+            device.released.set()
+            switching.result(30)
+
+
+def test_a_measurement_beyond_all_numbers_is_left_out() -> None:
+    def absurd(_: WebOutlets, __: Asked) -> Reply:
+        return Reply('{"StatusSNS":{"ENERGY":{"Power":12,"Total":1e308}}}')
+
+    with serve_outlets(absurd) as device, serve(outlet(device, "tasmota")) as client:
+        assert list(client.read()) == [PowerReading(power=12.0, measured=())]
 
 
 @pytest.mark.parametrize(
@@ -354,7 +445,7 @@ export:
     config: {device: shelly, host: 10.0.0.7, password: 47110815}
 """
     )
-    with pytest.raises(configuration.ConfigError, match=r"Expected .*str.*; put it in quotes") as caught:
+    with pytest.raises(configuration.ConfigError, match="it takes text; put it in quotes") as caught:
         configuration.build(configuration.load(file))
     assert "47110815" not in str(caught.value)
 
@@ -503,9 +594,10 @@ def test_credentials_of_any_urls(login: str) -> None:
         ({"outlet": "0&turn=on"}, "outlet takes the number or the name"),
         ({"password": "a", "password_file": "b"}, "both password and password_file; leave one out"),
         ({"timeout": 0}, "timeout is 0; it takes seconds"),
-        ({"outlet": -1}, "outlet is '-1'; the Shelly counts its outlets from 0 or more"),
+        ({"outlet": -1}, "outlet is '-1'; the Shelly counts its outlets from 0 to 999"),
         ({"outlet": "a"}, "outlet is 'a'; the Shelly counts"),
-        ({"device": "tasmota", "outlet": 0}, "outlet is '0'; the Tasmota counts its outlets from 1 or more"),
+        ({"device": "eth008", "outlet": 10**20}, "counts its outlets from 1 to 999"),
+        ({"device": "tasmota", "outlet": 0}, "outlet is '0'; the Tasmota counts its outlets from 1 to 999"),
         ({"device": "gude", "outlet": 0}, "outlet is '0'; the Gude counts"),
         ({"device": "digital-loggers", "outlet": "a"}, "outlet is 'a'; the Digital Loggers"),
         (

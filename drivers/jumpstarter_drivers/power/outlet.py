@@ -159,6 +159,7 @@ class _Attempt:
     def __init__(self, outlet: RemoteOutlet, *, on: bool) -> None:
         self._outlet = outlet
         self._on = on
+        self._is_sent = False
         self._said: bool | None = None
         """The last state that the outlet reported since the command was sent."""
         self._error: DeviceError | None = None
@@ -169,6 +170,7 @@ class _Attempt:
             while True:
                 try:
                     await self._outlet.send(on=self._on)
+                    self._is_sent = True
                     if not self._outlet.tells_state or await self._confirm():
                         return
                 except OutletUnreachable as error:
@@ -198,6 +200,12 @@ class _Attempt:
             known = "whether the board has power is not known" if self._said is None else self._last_word()
             return DeviceMissing(
                 f"{label} was not switched {_word(on=self._on)} within {limit}: {self._error}; {known}"
+            )
+        if not self._is_sent:
+            return DeviceMissing(
+                f"{label} was not switched {_word(on=self._on)} within {limit}: the device does not take the command "
+                "in time, or is busy with other outlets of it; try again, and if that does not help, restart it; "
+                "whether the board has power is not known"
             )
         if self._said is None:
             return DeviceFailed(
