@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import re
 import signal
 import tempfile
 from collections.abc import AsyncIterator
@@ -145,6 +146,75 @@ async def test_a_crash_ends_calls_and_streams_with_the_reason(lab: Lab) -> None:
         }
         assert states["greeter"] == states["other"] == "failed"
         assert await user.call("greeter", "greet", "again") == "hello again"
+
+
+@pytest.mark.parametrize(
+    ("call", "code", "complaint"),
+    [
+        (("fail", "RuntimeError", "x" * 200_000), StatusCode.UNKNOWN, "^x{4000}"),
+        (("fail", "OSError", "no file ?"), StatusCode.UNKNOWN, r"^no file \\udc80$"),
+        (("fail", "RuntimeError", "cannot open: "), StatusCode.UNKNOWN, "^cannot open: $"),
+        (
+            ("fail", "RuntimeError", ""),
+            StatusCode.UNKNOWN,
+            r"^fail\(\) of board.other failed without saying why; see",
+        ),
+        (
+            ("fail", "NotImplementedError", ""),
+            StatusCode.UNIMPLEMENTED,
+            r"fail\(\) of board.other failed without",
+        ),
+        (
+            ("fail", "SystemExit", "3"),
+            StatusCode.UNKNOWN,
+            r"fail\(\) of board.other raised SystemExit, which a driver",
+        ),
+        (("fail", "KeyboardInterrupt", ""), StatusCode.UNKNOWN, r"raised KeyboardInterrupt, which a driver"),
+        (
+            ("cancel_itself",),
+            StatusCode.UNKNOWN,
+            r"cancel_itself\(\) of board.other raised CancelledError, which a",
+        ),
+    ],
+)
+async def test_whatever_a_driver_raises_ends_its_call_and_nothing_else(
+    lab: Lab, call: tuple[str, ...], code: StatusCode, complaint: str
+) -> None:
+    async with lab.user() as user:
+        pid = await user.call("greeter", "pid")
+        with trio.fail_after(60), pytest.raises(RpcError) as failed:
+            await user.call("board.other", *call)
+        assert failed.value.code is code
+        assert re.search(complaint, failed.value.details)
+        assert await user.call("greeter", "pid") == pid
+
+
+async def test_a_stream_of_results_that_exits_ends_only_itself(lab: Lab) -> None:
+    async with lab.user() as user:
+        pid = await user.call("greeter", "pid")
+        complaint = r"fail_later\(\) of greeter raised SystemExit, which"
+        async with user.results("greeter", "fail_later", "SystemExit") as results:
+            assert await anext(results) == 1
+            with trio.fail_after(60), pytest.raises(RpcError, match=complaint):
+                await anext(results)
+        assert await user.call("greeter", "pid") == pid
+
+
+@pytest.mark.parametrize(
+    ("kind", "complaint"),
+    [
+        ("WrongClient", r"its client\(\) returns 'os;system'; it takes the path of a class"),
+        ("WrongLabels", "surrogates not allowed"),
+    ],
+)
+async def test_a_driver_that_cannot_be_described_is_the_only_one_that_fails(
+    lab: Lab, kind: str, complaint: str
+) -> None:
+    lab.file.write_text(f"{lab.file.read_text()}  wrong: {{type: lab_drivers.{kind}}}\n")
+    async with lab.user() as user:
+        with pytest.raises(RpcError, match=complaint):
+            await user.call("wrong", "pid")
+        assert await user.call("greeter", "greet", "you") == "hello you"
 
 
 async def test_files_logs_and_second_names(lab: Lab) -> None:

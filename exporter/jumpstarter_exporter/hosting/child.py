@@ -11,6 +11,7 @@ import inspect
 import json
 import logging
 import os
+import re
 import signal
 import sys
 import threading
@@ -23,17 +24,23 @@ os.dup2(2, 1)
 from jumpstarter.common import ExporterStatus  # noqa: E402
 from jumpstarter.config.exporter import ExporterConfigV1Alpha1DriverInstance as Instance  # noqa: E402
 from jumpstarter.driver import Driver  # noqa: E402
+from jumpstarter.driver.base import StatusCode  # noqa: E402
 from jumpstarter.exporter import Session  # noqa: E402
 from jumpstarter_driver_composite.driver import Composite, Proxy  # noqa: E402
 
 MAX_LOG_LENGTH = 16 * 1024
 END_SECONDS = 10
+MAX_DETAILS_LENGTH = 4096
+"""Of an error's text, which is sent in a header: a longer one would end the connection, for all devices."""
+CLASS = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 KINDS = {
     "marker_drivercall": "call",
     "marker_streamingdrivercall": "streaming",
     "marker_streamcall": "stream",
 }
 lock = threading.Lock()
+paths = {}
+"""Of devices, by UUID."""
 orphaned = threading.Event()
 
 
@@ -44,6 +51,57 @@ class StandIn(Driver):
     def client(cls):
         """Never used: the exporter reports another device in its place."""
         return "jumpstarter_driver_composite.client.CompositeClient"
+
+
+class CallContext:
+    """The context of a call, whose errors can be sent, whatever their text is."""
+
+    def __init__(self, context, driver, method):
+        self._context = context
+        self._where = f"{method}() of {paths.get(driver.uuid, type(driver).__name__)}"
+
+    def __getattr__(self, name):
+        return getattr(self._context, name)
+
+    async def abort(self, code, details="", trailing_metadata=()):
+        """End the call."""
+        text = details.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
+        if not text.strip():
+            text = f"{self._where} failed without saying why; see the exporter's log and the driver's code"
+        if len(text) > MAX_DETAILS_LENGTH:
+            text = f"{text[:MAX_DETAILS_LENGTH]}..."
+        await self._context.abort(code, text, trailing_metadata)
+
+    async def abort_after(self, error):
+        """End the call after what is not an Exception, and would end the process, or leave the call without an end."""
+        if isinstance(error, asyncio.CancelledError) and asyncio.current_task().cancelling():
+            raise error  # the caller has left
+        await self.abort(
+            StatusCode.UNKNOWN,
+            f"{self._where} raised {type(error).__name__}, which a driver must not; see its code",
+        )
+
+
+def answer_all_errors():
+    """Make the calls of all drivers end with an error that can be sent."""
+    call, streaming_call = Driver.DriverCall, Driver.StreamingDriverCall
+
+    async def driver_call(self, request, context):
+        checked = CallContext(context, self, request.method)
+        try:
+            return await call(self, request, checked)
+        except (SystemExit, KeyboardInterrupt, asyncio.CancelledError) as error:
+            await checked.abort_after(error)
+
+    async def streaming_driver_call(self, request, context):
+        checked = CallContext(context, self, request.method)
+        try:
+            async for result in streaming_call(self, request, checked):
+                yield result
+        except (SystemExit, KeyboardInterrupt, asyncio.CancelledError) as error:
+            await checked.abort_after(error)
+
+    Driver.DriverCall, Driver.StreamingDriverCall = driver_call, streaming_driver_call
 
 
 class LogMessages(logging.Handler):
@@ -92,10 +150,18 @@ def walk(path, driver, seen):
 def describe(path, driver):
     """A device as a `HostedDevice`."""
     report = driver.report()
+    client = report.labels.pop("jumpstarter.dev/client", "")
+    if not CLASS.fullmatch(client):
+        raise ValueError(
+            f"its client() returns {client[:100]!r}; it takes the path of a class: package.module.Class"
+        )
+    for key, value in report.labels.items():
+        if not key or not key.isascii() or not key.isprintable() or len(key) > 253 or len(value) > 4096:
+            raise ValueError(f"its label {key[:100]!r} is not valid; correct its extra_labels()")
     return {
         "path": path,
         "uuid": str(driver.uuid),
-        "client": report.labels.pop("jumpstarter.dev/client", ""),
+        "client": client,
         "labels": dict(report.labels),
         "description": report.description,
         "methods_description": dict(report.methods_description),
@@ -166,8 +232,14 @@ def compose(devices):
 
 
 def ready(devices, failed):
-    """Send the report."""
-    described = [describe(path, device) for path, device in walk_all(devices)]
+    """Send the report. A device that cannot be described fails, and the others do not."""
+    described, seen = [], set()
+    paths.update((one.uuid, path) for path, one in walk_all(devices))
+    for path, device in devices.items():
+        try:
+            described += [describe(*one) for one in walk(path, device, seen)]
+        except (Exception, SystemExit) as error:
+            failed[path] = f"{type(error).__name__}: {error}"
     send(kind="ready", devices=described, failed=failed)
 
 
@@ -187,6 +259,7 @@ def main():
     job = json.loads(sys.stdin.buffer.raw.readline())
     threading.Thread(target=die_with_parent, daemon=True).start()
     logging.basicConfig(level=logging.INFO, handlers=[LogMessages()])
+    answer_all_errors()
     root, devices, failed = build(job)
     if job["socket"]:
         asyncio.run(serve(root, devices, failed, job["socket"]))

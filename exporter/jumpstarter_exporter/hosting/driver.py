@@ -186,8 +186,9 @@ async def _explained(error: RpcError, child: ChildProcess) -> Exception:
     if error.code is StatusCode.UNAVAILABLE:
         with trio.move_on_after(EXIT_SECONDS):
             await child.ended.wait()
-        if child.life.reason:
-            return DeviceFailed(child.life.reason)
+        return DeviceFailed(
+            child.life.reason or f"{child.name} closed its connection ({shown(error.details)}); try again"
+        )
     return error
 
 

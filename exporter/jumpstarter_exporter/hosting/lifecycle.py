@@ -112,6 +112,8 @@ class ChildLifecycle:
             return ChildStep.NONE
         if not self.is_over:
             before = "" if self.state is ChildState.READY else " before it was ready"
+            if before and self._faulty:
+                before += ", and what it sent cannot be read"
             detail = f": {said}" if said else ""
             self.reason = f"{self._name} {_how(code)}{before}{detail}; it starts again at the next use"
         self.state = ChildState.ENDED

@@ -35,6 +35,7 @@ END_SECONDS = 5.0
 EXIT_SECONDS = 1.0
 """From the end of its connection to that of its process, if that is why; from its end to that of its output."""
 MAX_OUTPUT_LINE_BYTES = 16 * 1024
+MAX_LOG_LENGTH = 16 * 1024
 VARIABLES = (
     "PATH",
     "HOME",
@@ -72,7 +73,9 @@ class ChildProcess:
 
         `on_lost` gets the reason why it can no longer be used, unless that was requested with `end`.
         """
-        self.life = ChildLifecycle(str(group))
+        self.name = str(group)
+        """For messages."""
+        self.life = ChildLifecycle(self.name)
         self.settled = trio.Event()
         """It can be used, or is over."""
         self.ended = trio.Event()
@@ -312,7 +315,7 @@ def _pass_on(message: LogMessage) -> None:
             "name": name if name.startswith(_DRIVERS) else f"hosted.{name}",
             "levelno": level,
             "levelname": logging.getLevelName(level),
-            "msg": message.text,
+            "msg": message.text[:MAX_LOG_LENGTH],
         }
     )
     if level >= logging.INFO:

@@ -68,6 +68,16 @@ def test_a_child_may_print_a_little_on_the_wrong_stream() -> None:
     assert "cannot be read" in life.reason
 
 
+def test_a_child_whose_report_could_not_be_read_is_not_said_to_have_sent_none() -> None:
+    life = ChildLifecycle("the child")
+    life.faulty_line()
+    life.exited(0)
+    assert life.reason == (
+        "the child ended with the exit code 0 before it was ready, and what it sent cannot be read; "
+        "it starts again at the next use"
+    )
+
+
 def test_a_child_that_was_not_asked_to_end_is_killed_too_when_its_time_is_over() -> None:
     life = ChildLifecycle("the child")
     assert life.end_expired() is ChildStep.KILL

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 import trio
+from jumpstarter_proto.rpc import RpcError, StatusCode
 from trio.testing import wait_all_tasks_blocked
 
 from jumpstarter_exporter.driver import DeviceFailed
-from jumpstarter_exporter.hosting import learning, process
+from jumpstarter_exporter.hosting import driver, learning, process
 from jumpstarter_exporter.hosting.child_messages import Ready
 from jumpstarter_exporter.hosting.driver import HostedDriver, hosted_kind
 from jumpstarter_exporter.hosting.groups import HostedGroup
@@ -308,3 +309,22 @@ async def test_a_reset_that_is_cancelled_while_the_new_child_starts_leaves_none_
             with pytest.raises(DeviceFailed, match="can is not open, or is being reset; try again"):
                 await device.forward_call("send", [])
             await device.close()
+
+
+async def test_a_lost_connection_is_said_with_the_devices_also_before_the_process_has_ended(
+    script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(driver, "EXIT_SECONDS", 0.01)
+    child = ChildProcess(script("exec sleep 1000"), {})
+    error = await driver._explained(RpcError(StatusCode.UNAVAILABLE, "the peer closed the connection"), child)
+    assert isinstance(error, DeviceFailed)
+    assert (
+        str(error) == "the process for can closed its connection (the peer closed the connection); try again"
+    )
+
+
+async def test_a_line_of_a_log_is_bounded(script: Script, caplog: pytest.LogCaptureFixture) -> None:
+    line = json.dumps({"kind": "log", "level": "ERROR", "logger": "driver.can", "text": "x" * 500_000})
+    (Path(script("").python).parent / "line").write_text(f"{line}\n")
+    await run(script('cat "$(dirname "$0")/line"'))
+    assert [len(one.getMessage()) for one in caplog.records if one.name == "driver.can"] == [16 * 1024]

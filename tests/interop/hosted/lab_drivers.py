@@ -1,6 +1,7 @@
 """Drivers as a lab writes them for Jumpstarter 0.9. They run in its environment."""
 
 import asyncio
+import builtins
 import contextlib
 import os
 import subprocess
@@ -69,6 +70,20 @@ class Greeter(Driver):
         raise ValueError("no such thing")
 
     @export
+    def fail(self, kind: str, text: str):
+        """Raise an exception with a text, in which question marks become bytes of a file name that is no text."""
+        raise getattr(builtins, kind)(text.replace("?", "\udc80"))
+
+    @export
+    async def fail_later(self, kind: str):
+        yield 1
+        raise getattr(builtins, kind)
+
+    @export
+    async def cancel_itself(self):
+        raise asyncio.CancelledError
+
+    @export
     async def count(self, most: float):
         try:
             for number in range(int(most)):
@@ -125,6 +140,23 @@ class Greeter(Driver):
             tasks.start_soon(echo)
             yield near
             tasks.cancel_scope.cancel()
+
+
+@dataclass(kw_only=True)
+class WrongClient(Greeter):
+    """Names no class."""
+
+    @classmethod
+    def client(cls):
+        return "os;system"
+
+
+@dataclass(kw_only=True)
+class WrongLabels(Greeter):
+    """Has a label that cannot be sent."""
+
+    def extra_labels(self):
+        return {"lab.example/file": "\udc80"}
 
 
 @dataclass(kw_only=True)

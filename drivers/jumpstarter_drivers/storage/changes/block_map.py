@@ -90,11 +90,12 @@ def find_block_map(image: Path) -> Path | None:
 
 def parse_block_map(data: bytes, name: str) -> BlockMap:
     """Raises BlockMapError."""
-    if len(data) > MAX_MAP_BYTES or b"<!DOCTYPE" in data or b"<!ENTITY" in data:
-        raise _damaged(name, "it is too large, or has declarations that no map has")
+    # With NULs it would be in an encoding in which the declarations look different.
+    if len(data) > MAX_MAP_BYTES or b"<!DOCTYPE" in data or b"<!ENTITY" in data or b"\0" in data:
+        raise _damaged(name, "it is too large, or has declarations or an encoding that no map has")
     try:
         root = ElementTree.fromstring(data)  # noqa: S314 - bounded, and without entities
-    except ElementTree.ParseError as error:
+    except (ElementTree.ParseError, LookupError, ValueError) as error:  # the last two: its encoding
         raise _damaged(name, str(error)) from None
     version = root.get("version", "")
     if root.tag != "bmap" or not _VERSIONS.fullmatch(version):

@@ -170,3 +170,11 @@ def test_a_map_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     image.write_bytes(IMAGE)
     with pytest.raises(Exception, match=r"none\.bmap does not exist"):
         flashed(tmp_path / "card.img", image, bmap=str(tmp_path / "none.bmap"))
+
+
+@pytest.mark.parametrize("encoding", ["foo", "hex", "euc-jp", "utf-7", "idna", "utf-16"])
+def test_a_map_in_another_encoding_is_one_sentence(encoding: str) -> None:
+    data = f'<?xml version="1.0" encoding="{encoding}"?><bmap version="2.0"/>'
+    coded = data.encode("utf-16") if encoding == "utf-16" else data.encode()
+    with pytest.raises(BlockMapError, match=r"x.bmap is not a valid block map: .*; create it again"):
+        parse_block_map(coded, "x.bmap")
