@@ -155,6 +155,7 @@ def apply(host: HostSystem) -> Outcome:
         before = settings_store.load(host)
     except settings_store.StateError as error:
         outcome.problems.append(str(error))
+        before = error.salvaged
     site, outcome.kept, outcome.faults, problems = read_file(host, before)
     outcome.problems += problems
     is_kept = True

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import os
 import stat
 from pathlib import Path
 
 import msgspec
-from jumpstarter_proto.json_texts import decode_json
+from jumpstarter_proto.json_texts import decode_json, parse_json
 from jumpstarter_proto.private_files import PrivateFileError, read_private, set_aside, write_private
 
 from jumpstarter_image.host_system import HostSystem
 from jumpstarter_image.kept import Kept
+from jumpstarter_image.plan import files_of
 
 __all__ = ["StateError", "load", "save"]
 
@@ -23,6 +25,11 @@ MAX_BYTES = 64 * 1024
 
 class StateError(Exception):
     """The settings cannot be read or stored; the message says what to do."""
+
+    def __init__(self, message: str, salvaged: Kept | None = None) -> None:
+        """`salvaged` are the settings that could be read nevertheless."""
+        super().__init__(message)
+        self.salvaged = Kept() if salvaged is None else salvaged
 
 
 def load(host: HostSystem) -> Kept:
@@ -35,18 +42,53 @@ def load(host: HostSystem) -> Kept:
     if not os.path.lexists(path):
         return Kept()
     _close_to_others(path)
+    data = b""
     try:
-        return decode_json(read_private(path), Kept)
+        data = read_private(path)
+        kept = decode_json(data, Kept)
+        _check(kept)
     except ValueError:
+        salvaged = _salvaged(data)
+        what = "" if salvaged == Kept() else "what can be read of it is used; "
         try:
             aside = set_aside(path)
         except OSError as error:
-            raise StateError(f"{path} is damaged, and cannot be moved away: {error.strerror}") from None
+            raise StateError(
+                f"{path} is damaged, and cannot be moved away: {error.strerror}", salvaged
+            ) from None
         raise StateError(
-            f"what this host knew was damaged, and is kept as {aside.name}; write all keys into jumpstarter.yaml again"
+            f"what this host knew was damaged, and is kept as {aside.name}; "
+            f"{what}write all keys into jumpstarter.yaml again",
+            salvaged,
         ) from None
     except PrivateFileError as error:
         raise StateError(str(error)) from None
+    return kept
+
+
+def _check(kept: Kept) -> None:
+    """Raises ValueError if these settings cannot be stored, or the files for other programs not be made of them."""
+    msgspec.json.encode(kept)
+    if kept.address is not None:
+        ipaddress.ip_interface(kept.address.ip)
+    files_of(kept, "host")
+
+
+def _salvaged(data: bytes) -> Kept:
+    """Each setting that is valid by itself. Of another version's these may be the network and the SSH keys."""
+    kept = Kept()
+    try:
+        found = parse_json(data)
+    except ValueError:
+        return kept
+    for field in msgspec.structs.fields(Kept):
+        if isinstance(found, dict) and field.name in found:
+            with contextlib.suppress(ValueError):
+                value = msgspec.convert(found[field.name], field.type)
+                with_it = msgspec.structs.replace(kept, **{field.name: value})
+                _check(with_it)
+                kept = with_it
+    return kept
 
 
 def _close_to_others(path: Path) -> None:

@@ -297,6 +297,34 @@ def test_a_state_that_others_may_read_is_closed_to_them_and_used(machine: ImageH
     assert stat.S_IMODE(state.stat().st_mode) == 0o600
 
 
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"labels": ["of a newer version"]},
+        {"address": {"ip": "dhcp6"}, "controller": True},
+        {"address": {"ip": 7}},
+        {"endpoint": "lab:99999999"},
+        {"attempt": 3},
+        {"hostname": None},
+        {"time_server": "\ud800"},
+    ],
+)
+def test_of_a_state_of_another_version_the_network_and_the_keys_are_used(
+    machine: ImageHost, odd: dict[str, object]
+) -> None:
+    machine.write(SITE)
+    machine.boot()
+    state = machine.host.state_folder / "state.json"
+    state.write_text(json.dumps(json.loads(state.read_text()) | odd))
+    machine.write("timeServer: ntp.example")
+    assert machine.boot().returncode == 1
+    assert "is kept as state.broken; what can be read of it is used; write all keys" in machine.status()
+    assert (machine.root / SSH_KEYS).read_text() == f"{KEY}\n"
+    assert 'psk="a passphrase"' in (machine.root / WPA).read_text()
+    assert machine.boot().returncode == 0
+    assert (machine.root / SSH_KEYS).read_text() == f"{KEY}\n"
+
+
 def test_a_program_that_fails_is_said_and_the_rest_is_done(machine: ImageHost) -> None:
     machine.write(SITE)
     machine.program("hostname", "echo 'you must be root' >&2; exit 1")
