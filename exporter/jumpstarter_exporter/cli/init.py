@@ -21,6 +21,7 @@ from jumpstarter_exporter.devices.draft_configuration import DraftConfiguration,
 from jumpstarter_exporter.devices.host_parts import read_host_parts
 from jumpstarter_exporter.devices.hwdb import shipped
 from jumpstarter_exporter.devices.profiles import read_host_profiles
+from jumpstarter_exporter.paths import config_folders
 
 __all__ = ["NotWrittenError", "write_configuration"]
 
@@ -118,10 +119,12 @@ def _summary(file: Path, draft: DraftConfiguration) -> list[str]:
         said = f"{file}: {names}"
     if draft.commented:
         said += f"; in comments: {', '.join(draft.commented)}"
-    path = shlex.quote(str(file))
+    # The daemon of the host serves what is in these folders; `run --config` would be a second one.
+    is_of_the_host = file.absolute().parent in config_folders()
+    run = "run; or, where that runs: jumpstarter-exporter reload"
     return [
         said,
         "Edit it, then:",
         f"  {check_command(file)}",
-        f"  jumpstarter-exporter run --config {path}",
+        f"  jumpstarter-exporter {run if is_of_the_host else f'run --config {shlex.quote(str(file))}'}",
     ]

@@ -107,6 +107,18 @@ def test_what_a_configuration_of_the_host_has_is_left_to_it(bus: MockedBus, tmp_
     assert f"{folder / 'rpi4.yaml'} has it already." in comments((tmp_path / "rock.yaml").read_text())
 
 
+def test_a_file_that_the_daemon_reads_is_reloaded_and_not_run_a_second_time(
+    bus: MockedBus, tmp_path: Path
+) -> None:
+    (tmp_path / ".config/jumpstarter/exporters").mkdir(parents=True)
+    code, out, _ = run(tmp_path, bus.environment, "init", ".config/jumpstarter/exporters/rpi4.yaml")
+    assert code == 0
+    assert out.endswith("  jumpstarter-exporter run; or, where that runs: jumpstarter-exporter reload\n")
+    code, out, _ = run(tmp_path, bus.environment, "init", "rock.yaml")
+    assert code == 0
+    assert out.endswith("  jumpstarter-exporter run --config rock.yaml\n")
+
+
 def test_an_existing_file_is_not_overwritten(bus: MockedBus, tmp_path: Path) -> None:
     (tmp_path / "rpi4.yaml").write_text("mine")
     code, out, err = run(tmp_path, bus.environment, "init", "--output", "rpi4.yaml")
