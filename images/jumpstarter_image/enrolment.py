@@ -15,7 +15,8 @@ from pathlib import Path
 import yaml
 from jumpstarter_proto.errors import ExitCode
 from jumpstarter_proto.json_texts import parse_json
-from jumpstarter_proto.private_files import MAX_FILE_BYTES, open_regular
+from jumpstarter_proto.private_files import MAX_FILE_BYTES
+from jumpstarter_proto.regular_files import open_regular
 from jumpstarter_proto.yaml_files import load_text
 
 from jumpstarter_image import settings_store

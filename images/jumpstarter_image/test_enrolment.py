@@ -43,7 +43,7 @@ def test_a_host_that_cannot_write_down_its_attempt_uses_no_code(machine: ImageHo
     (machine.host.state_folder / "state.json").mkdir()
     step, said = enrol(machine.host)
     assert step is EnrolmentResult.AGAIN
-    assert "state.json cannot be read: Not a file" in said
+    assert "state.json cannot be read: Is a directory" in said
     assert last_trouble(machine.host) == said
     assert not (machine.root / "used").exists()
 

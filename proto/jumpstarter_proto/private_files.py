@@ -8,19 +8,11 @@ import os
 import secrets
 import stat
 from pathlib import Path
-from typing import BinaryIO
 
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
+from jumpstarter_proto.regular_files import open_regular
 
-__all__ = [
-    "MAX_FILE_BYTES",
-    "PrivateFileError",
-    "open_regular",
-    "read_private",
-    "set_aside",
-    "sync_folder",
-    "write_private",
-]
+__all__ = ["MAX_FILE_BYTES", "PrivateFileError", "read_private", "set_aside", "sync_folder", "write_private"]
 
 MAX_FILE_BYTES = 64 * 1024
 
@@ -89,15 +81,6 @@ def set_aside(path: Path) -> Path:
             break
     path.replace(aside)
     return aside
-
-
-def open_regular(path: Path) -> BinaryIO:
-    """Open a file of ours for reading. OSError if it cannot be, or is a pipe, on which we would wait for ever."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise OSError(errno.EINVAL, "Not a file", str(path))
-    return os.fdopen(descriptor, "rb")
 
 
 def read_private(path: Path, at_most: int = MAX_FILE_BYTES) -> bytes:

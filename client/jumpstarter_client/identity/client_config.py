@@ -17,6 +17,7 @@ from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.file_names import user_path
 from jumpstarter_proto.json_texts import parse_json
 from jumpstarter_proto.private_files import write_private
+from jumpstarter_proto.regular_files import open_input
 from jumpstarter_proto.remote import KEEPALIVE, Identity, Kind, Trust, options_of
 from jumpstarter_proto.rpc import Options
 from jumpstarter_proto.yaml_files import set_values
@@ -267,7 +268,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     from jumpstarter_proto.yaml_files import MAX_BYTES, load_text  # noqa: PLC0415
 
     try:
-        with path.open("rb") as file:
+        with open_input(path) as file:
             document = load_text(file.read(MAX_BYTES + 1).decode())
     except FileNotFoundError:
         raise ClientConfigError(f"no configuration {path}; name another one with --client") from None

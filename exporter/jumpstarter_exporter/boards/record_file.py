@@ -11,7 +11,8 @@ import msgspec
 import trio
 from jumpstarter_proto.file_names import safe_name
 from jumpstarter_proto.json_texts import decode_json
-from jumpstarter_proto.private_files import PrivateFileError, open_regular, set_aside, write_private
+from jumpstarter_proto.private_files import PrivateFileError, set_aside, write_private
+from jumpstarter_proto.regular_files import open_regular
 
 __all__ = ["RecordFile"]
 

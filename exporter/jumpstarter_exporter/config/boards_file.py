@@ -7,7 +7,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
-from jumpstarter_proto.yaml_files import ConfigError, Document, FieldError, check_names, read_struct
+from jumpstarter_proto.regular_files import open_regular
+from jumpstarter_proto.yaml_files import (
+    MAX_BYTES,
+    ConfigError,
+    Document,
+    FieldError,
+    check_names,
+    read_struct,
+)
 
 from jumpstarter_exporter.boards.grouping import MAX_NAME_LENGTH, BoardRule, GroupingRules, board_name
 from jumpstarter_exporter.devices.port_patterns import check_port
@@ -60,7 +68,8 @@ def read_boards(host: str) -> GroupingRules | None:
     """
     for file in boards_files():
         try:
-            raw = file.read_bytes()
+            with open_regular(file) as stream:
+                raw = stream.read(MAX_BYTES + 1)
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError as error:

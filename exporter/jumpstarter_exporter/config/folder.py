@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from jumpstarter_proto.file_names import safe_name
+from jumpstarter_proto.regular_files import open_input
 from jumpstarter_proto.yaml_files import MAX_BYTES, ConfigError
 
 from jumpstarter_exporter.config.config_files import list_configs, misnamed_configs
@@ -151,7 +152,7 @@ def read_files(places: Iterable[Path] | None = None) -> list[SourceFile]:
 def read_file(path: Path) -> SourceFile:
     """One file, up to the maximum size of a configuration. Blocking."""
     try:
-        with path.open("rb") as stream:
+        with open_input(path) as stream:
             return SourceFile(path, stream.read(MAX_BYTES + 1))
     except FileNotFoundError:
         return SourceFile(path, problem="there is no such file; check the path")

@@ -21,7 +21,8 @@ from typing import Any, Literal
 
 import msgspec
 from jumpstarter_proto.file_names import path_text, safe_name
-from jumpstarter_proto.private_files import PrivateFileError, open_regular, write_private
+from jumpstarter_proto.private_files import PrivateFileError, write_private
+from jumpstarter_proto.regular_files import open_regular
 from jumpstarter_proto.yaml_files import MAX_BYTES, ConfigError, Document, read_struct
 
 from jumpstarter_exporter.config.model import Enrolment, ExporterConfig, Metadata, Tls, check_endpoint

@@ -220,7 +220,8 @@ def test_a_pipe_in_place_of_one_is_a_sentence(identities: Identities, file: Path
     identities.prepare()
     os.mkfifo(identities.path("rpi4"), 0o600)
     with pytest.raises(
-        ConfigError, match="this identity cannot be read: Not a file; see what is there and move it away"
+        ConfigError,
+        match=r"this identity cannot be read: it is a pipe, .* not a file; see what is there and move it away",
     ):
         with_identity(load(file))
 

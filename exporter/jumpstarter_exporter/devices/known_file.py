@@ -7,7 +7,8 @@ from pathlib import Path
 
 import msgspec
 from jumpstarter_proto.json_texts import decode_json
-from jumpstarter_proto.private_files import PrivateFileError, open_regular, set_aside, write_private
+from jumpstarter_proto.private_files import PrivateFileError, set_aside, write_private
+from jumpstarter_proto.regular_files import open_regular
 
 from jumpstarter_exporter.devices.known import KnownRecords
 

@@ -90,7 +90,10 @@ def test_a_pipe_in_place_of_the_file_is_a_warning(tmp_path: Path, caplog: pytest
     place.parent.mkdir()
     os.mkfifo(place)
     assert device_uuids(["a"], directory=tmp_path, board="lab")
-    assert "cannot be read: Not a file; its devices get new UUIDs" in caplog.text
+    assert (
+        "cannot be read: it is a pipe, a socket or a device, not a file; its devices get new UUIDs"
+        in caplog.text
+    )
     assert place.with_suffix(".broken").is_fifo()
 
 

@@ -18,7 +18,8 @@ from uuid import UUID, uuid4
 import msgspec
 from jumpstarter_proto.file_names import path_text, safe_name
 from jumpstarter_proto.json_texts import decode_json
-from jumpstarter_proto.private_files import PrivateFileError, open_regular, set_aside, write_private
+from jumpstarter_proto.private_files import PrivateFileError, set_aside, write_private
+from jumpstarter_proto.regular_files import open_regular
 
 __all__ = ["MAX_DEVICES", "device_uuids"]
 

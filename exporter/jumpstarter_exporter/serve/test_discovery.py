@@ -25,7 +25,7 @@ from google.protobuf import empty_pb2
 from jumpstarter_proto.errors import ExitCode
 from jumpstarter_proto.lab.v1 import host_pb2
 from jumpstarter_proto.lab.v1.host_grpc import HostServiceStub
-from jumpstarter_proto.private_files import open_regular
+from jumpstarter_proto.regular_files import open_regular
 from jumpstarter_proto.rpc import Channel, RpcError
 from jumpstarter_proto.tasks import collapsed
 from jumpstarter_proto.v1 import jumpstarter_pb2

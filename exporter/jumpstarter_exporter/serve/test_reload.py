@@ -276,6 +276,21 @@ async def test_a_second_file_of_one_name_and_one_that_cannot_be_read_disturb_nob
         assert (await listed(door))["odd"].problem
 
 
+async def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(host: ServedHost) -> None:
+    """Nobody writes into it, so whoever opens it to read waits for ever: a reload, and then the exporter's end."""
+    host.write("rpi4")
+    host.write("rock")
+    async with host.running() as door:
+        os.mkfifo(host.folder / "odd.yaml")
+        (host.folder / "rock.yaml").unlink()
+        os.mkfifo(host.folder / "rock.yaml")
+        said = await reload(door)
+        assert said["rpi4"] == "unchanged"
+        assert said["odd"].endswith("it is a pipe, a socket or a device, not a file")
+        assert said["rock"].startswith("stays as it was: ")
+        await switch(door, "rock")
+
+
 async def test_a_file_that_gives_its_board_another_name_makes_another_board_of_it(host: ServedHost) -> None:
     host.write("a")
     host.write("b")

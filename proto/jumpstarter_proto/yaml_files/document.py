@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from jumpstarter_proto.regular_files import open_input
 from jumpstarter_proto.yaml_files.bounds import MAX_BYTES, Loader, OddValueError, TooMuchError, check_bounds
 from jumpstarter_proto.yaml_files.errors import ConfigError, NoFileError, PathInFile, Place
 
@@ -131,7 +132,7 @@ def _loader(file: Path, text: str) -> Iterator[Any]:
 
 def _raw(file: Path) -> bytes:
     try:
-        with file.open("rb") as stream:
+        with open_input(file) as stream:
             return stream.read(MAX_BYTES + 1)
     except FileNotFoundError:
         raise NoFileError("there is no such file; check the path", file=file) from None
