@@ -6,7 +6,6 @@ visit.
 
 from __future__ import annotations
 
-import time
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +14,7 @@ import trio
 from jumpstarter_proto.rpc import ServedConnection, ServerCall
 
 from jumpstarter_exporter.callers import caller_host
+from jumpstarter_exporter.record_clock import RECORD_CLOCK
 
 __all__ = ["LEAVE_SECONDS", "Visits", "see_all", "see_since", "sees_since"]
 
@@ -66,7 +66,7 @@ class Visits:
         host, now = caller_host(call), trio.current_time()
         if host not in self._visits or self._visits[host].is_over(now):
             self._visits = {one: visit for one, visit in self._visits.items() if not visit.is_over(now)}
-            self._visits[host] = _Visit(time.time())
+            self._visits[host] = _Visit(RECORD_CLOCK.begin())
         visit = self._visits[host]
         if call.connection not in visit.connections:
             visit.connections = {one for one in visit.connections if not one.ended.is_set()}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from base64 import b64encode
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager
@@ -16,6 +15,7 @@ import trio
 from jumpstarter_exporter.core import Core
 from jumpstarter_exporter.driver import DeviceBusy, DeviceMissing, Driver, export, export_stream
 from jumpstarter_exporter.grpc_interface import GrpcInterface, jumpstarter_interface
+from jumpstarter_exporter.record_clock import RECORD_CLOCK
 from jumpstarter_exporter.recording import (
     ConsoleRecord,
     Recorder,
@@ -380,7 +380,7 @@ class PySerial(Driver):
             await self.ensure_open()
         oldest = 0.0 if self.recording_access == "all" else self.visible_since
         start = int(max(oldest, since or 0.0) * 1e9)
-        batches = self.core.recorder.read(since=start, lines=lines, follow=follow)
+        batches = self.core.recorder.read(since=start, lines=lines, follow=follow, until_now=oldest > 0)
         async with aclosing(batches):
             async for batch in batches:
                 for part in _parts(batch):
@@ -389,7 +389,7 @@ class PySerial(Driver):
     @export(opens=False, reads=True)
     async def clock(self) -> float:
         """The time that a record would have now, in seconds since 1970: users' clocks may be others."""
-        return time.time()
+        return RECORD_CLOCK.now() / 1e9
 
     @export
     async def mark(self, text: str = "") -> None:

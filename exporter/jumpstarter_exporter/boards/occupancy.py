@@ -315,10 +315,15 @@ class Occupancy:
             self._end = end
             self.lease = replace(self.lease, until=until)
 
-    def begins_at(self, wall: float) -> None:
-        """It is `wall`, in seconds since the epoch: a lease that got the board just now began then."""
-        if self.began is None and self.lease is not None and self.lease.phase is not ServingPhase.WAITING:
-            self.began = wall
+    @property
+    def is_beginning(self) -> bool:
+        """Whether a lease has just got the board, and `begins_at` is to say when."""
+        return self.began is None and self.lease is not None and self.lease.phase is not ServingPhase.WAITING
+
+    def begins_at(self, then: float) -> None:
+        """A lease that got the board just now began `then`, in seconds since the epoch."""
+        if self.is_beginning:
+            self.began = then
 
     def wants(self, lease: ServedLease | None) -> list[OccupancyAction]:
         """A waiting lease would fit this board, as the controller says; None if there is none.
@@ -549,8 +554,6 @@ class Occupancy:
             self._withheld[WithheldReason.DRAINED] = found.drained
         if found.lease is not None:
             self.lease = found.lease
-            self.began = (
-                None if found.began is None else min(found.began, wall)
-            )  # the clock may have been changed
+            self.began = found.began
             self.ends_at(found.end, found.lease.until, now, wall)
             self._resumed = now

@@ -26,6 +26,7 @@ from jumpstarter_exporter.boards.events import (
     WithheldReason,
 )
 from jumpstarter_exporter.boards.occupancy import Occupancy
+from jumpstarter_exporter.record_clock import RECORD_CLOCK
 
 __all__ = ["OccupancyRunner", "RecordStore"]
 
@@ -77,6 +78,8 @@ class OccupancyRunner:
         if self._records is not None:
             found = await self._records.read()
             self._occupancy.restore(found, trio.current_time(), time.time())
+            if (began := self._occupancy.began) is not None:
+                RECORD_CLOCK.reached(int(began * 1e9))
             # An unreadable record is replaced at once, so that the next process knows the same.
             self._written = None if WithheldReason.UNKNOWN in self.withheld else self._occupancy.record
 
@@ -127,7 +130,8 @@ class OccupancyRunner:
         self._happened()
 
     def _happened(self, actions: Sequence[OccupancyAction] = ()) -> None:
-        self._occupancy.begins_at(time.time())
+        if self._occupancy.is_beginning:
+            self._occupancy.begins_at(RECORD_CLOCK.begin())
         self._actions.extend(actions)
         self._changed_state.set()
         self._changed_deadline.notify()
@@ -142,7 +146,7 @@ class OccupancyRunner:
     @property
     def began(self) -> float:
         """When the lease got the board, in seconds since the epoch; now if no lease has it."""
-        return time.time() if self._occupancy.began is None else self._occupancy.began
+        return RECORD_CLOCK.begin() if self._occupancy.began is None else self._occupancy.began
 
     @property
     def is_leased(self) -> bool:

@@ -49,7 +49,7 @@ class RecordFile:
                 "%s cannot be read (%s): the controller is asked for the board's lease, and it is not known "
                 "whether the board was drained%s",
                 self._path,
-                error,
+                error.strerror if isinstance(error, OSError) else error,
                 self._kept(),
             )
             return {}

@@ -666,7 +666,7 @@ def test_a_restart_knows_since_when_the_lease_has_the_board() -> None:
     assert again.began == WALL + 11
     again.assigned(FOREIGN, 0)
     assert again.began == WALL + 11
-    assert restarted(board, 0, WALL).began == WALL, "the clock was set back"
+    assert restarted(board, 0, WALL).began == WALL + 11, "the clock was set back; that of records is not"
     again.over(1)
     again.assigned(OTHER, 1)
     again.begins_at(WALL + 70)

@@ -6,8 +6,10 @@ that nothing stands behind what cannot be read. One process writes at a time; an
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
+import re
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -15,10 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jumpstarter_proto.console_lines import begin_of_last, ends_in
+from jumpstarter_proto.regular_files import open_regular
 
 from jumpstarter_exporter.recording.records import ConsoleRecord, RecordKind, decode, encode
 
-__all__ = ["MAX_RECORDING_BYTES", "SEGMENT_BYTES", "Cursor", "RecordingFolder", "TakenError"]
+__all__ = ["MAX_RECORDING_BYTES", "SEGMENT_BYTES", "Cursor", "RecordingFolder", "TakenError", "last_change"]
 
 MAX_RECORDING_BYTES = 16 * 1024 * 1024
 """Of all segments together: hours of a console at 115200 baud, weeks of a quiet one."""
@@ -26,6 +29,7 @@ SEGMENT_BYTES = 1024 * 1024
 MAX_SEGMENTS = 256
 """The maximum number, whatever their size: each power cut may leave an incomplete segment."""
 _SUFFIX = ".console"
+_NAME = re.compile(r"([0-9]{12}|[1-9][0-9]{12,17})\.console")
 _OPEN = b"open\n"
 """The content of the lock file while a writer is active."""
 
@@ -51,6 +55,8 @@ class RecordingFolder:
         self._segment = min(segment, limit // 2)
         self.was_killed = False
         """Whether the last writer ended without closing it, so that its unwritten data is missing."""
+        self.latest = 0
+        """The latest time in the newest segment that has records, as `open` found it; 0 if there are none."""
         self._lock: int | None = None
         self._file: int | None = None
         self._number = 0
@@ -66,23 +72,30 @@ class RecordingFolder:
             OSError: the folder cannot be made.
         """
         self.path.mkdir(parents=True, exist_ok=True, mode=0o750)
-        lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(lock)
-            raise TakenError(f"another exporter records into {self.path}") from error
+        lock = self._locked()
         self._lock = lock
         try:
-            self._number = max(self._numbers(), default=0)
-            if self._number:
-                self._go_on()
+            self._number = max((number for number, _ in self._entries()), default=0)
+            self._go_on()
         except OSError:
             self.close()
             raise
         self.was_killed = os.fstat(lock).st_size > 0
         with suppress(OSError):  # for example if the disk is full: the end of this writer is unknown then
             os.pwrite(lock, _OPEN, 0)
+
+    def _locked(self) -> int:
+        lock = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(lock)
+            raise TakenError(errno.EBUSY, f"another exporter records into {self.path}") from error
+        return lock
+
+    @property
+    def _lock_path(self) -> Path:
+        return self.path / "lock"
 
     def close(self) -> None:
         """Stop being the writer."""
@@ -98,6 +111,8 @@ class RecordingFolder:
         self._write(encode(record))
 
     def _write(self, data: bytes) -> None:
+        if self._file is not None and not _is_at(self._file, self._name(self._number), self._size):
+            self._close_segment()  # somebody has removed, moved or emptied it
         if self._file is None or self._size + len(data) > self._segment:
             self._next_segment(len(data))
         assert self._file is not None
@@ -127,16 +142,30 @@ class RecordingFolder:
 
     def _go_on(self) -> None:
         """Write into the newest segment if it is complete."""
-        content = self._content(self._number)
-        if sum(record.size for record in decode(content)) == len(content):
-            self._file = os.open(self._name(self._number), os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
-            self._size = len(content)
+        for number in reversed(self._numbers()):
+            content = self._content(number)
+            size = 0
+            for record in decode(content):
+                size += record.size
+                self.latest = max(self.latest, record.time)
+            if number == self._number and size == len(content):
+                self._file = os.open(
+                    self._name(number), os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+                )
+                self._size = size
+            if self.latest:
+                break
 
     def _next_segment(self, first: int) -> None:
         self._close_segment()
-        self.path.mkdir(
-            parents=True, exist_ok=True, mode=0o750
-        )  # it may have been removed to free some space
+        # The folder may have been removed to free some space.
+        self.path.mkdir(parents=True, exist_ok=True, mode=0o750)
+        if self._lock is not None and not _is_at(self._lock, self._lock_path):
+            lock = self._locked()
+            os.close(self._lock)
+            self._lock = lock
+            with suppress(OSError):
+                os.pwrite(lock, _OPEN, 0)
         room = self._limit - max(self._segment, first)
         for kept, number in enumerate(reversed(self._numbers()), start=2):
             room -= self._name(number).stat().st_size
@@ -219,23 +248,49 @@ class RecordingFolder:
             yield from reversed(list(decode(content[: end.offset] if number == end.segment else content)))
 
     def _content(self, number: int, offset: int = 0) -> bytes:
-        with self._name(number).open("rb") as file:
+        with open_regular(self._name(number)) as file:
             file.seek(offset)
             return file.read()
 
     def _numbers(self) -> list[int]:
+        """Of the segments, the oldest first. What is no file is none."""
+        return sorted(number for number, is_file in self._entries() if is_file)
+
+    def _entries(self) -> list[tuple[int, bool]]:
+        """All numbers that are used, and whether that is a file."""
         try:
-            names = os.listdir(self.path)
+            with os.scandir(self.path) as entries:
+                return [
+                    (int(found[1]), entry.is_file(follow_symlinks=False))
+                    for entry in entries
+                    if (found := _NAME.fullmatch(entry.name))
+                ]
         except (FileNotFoundError, NotADirectoryError):
             return []
-        return sorted(
-            int(name.removesuffix(_SUFFIX))
-            for name in names
-            if name.endswith(_SUFFIX) and name.removesuffix(_SUFFIX).isdigit()
-        )
 
     def _name(self, number: int) -> Path:
         return self.path / f"{number:012d}{_SUFFIX}"
+
+
+def last_change(recordings: Path) -> int:
+    """When a file of any recording in that folder was changed last, in nanoseconds since the epoch; 0 if there is none.
+
+    Nothing that cannot be read is an error.
+    """
+    latest = 0
+    for file in recordings.glob(f"*/*{_SUFFIX}"):
+        with suppress(OSError):
+            latest = max(latest, file.lstat().st_mtime_ns)
+    return latest
+
+
+def _is_at(descriptor: int, path: Path, size: int | None = None) -> bool:
+    """Whether the open file is still the one at `path`, and has that size."""
+    facts = os.fstat(descriptor)
+    try:
+        return os.path.samestat(facts, path.lstat()) and size in (None, facts.st_size)
+    except OSError:
+        return False
 
 
 def _text(records: Iterable[ConsoleRecord]) -> bytes:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import itertools
 import logging
-import time
 from collections import deque
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import trio
 
+from jumpstarter_exporter.record_clock import RECORD_CLOCK
 from jumpstarter_exporter.recording.folder import MAX_RECORDING_BYTES, Cursor, RecordingFolder, TakenError
 from jumpstarter_exporter.recording.records import ConsoleRecord, RecordKind
 
@@ -84,7 +84,7 @@ class Recorder:
         if self._size + len(data) + RECORD_OVERHEAD_BYTES > MAX_WAITING_BYTES:
             self._lost += len(data)
             return
-        now = time.time_ns()
+        now = RECORD_CLOCK.now()
         self._tell_gap(now)
         last = self._waiting[-1] if self._waiting else None
         if (
@@ -127,7 +127,7 @@ class Recorder:
             self._is_placeless = False
             self._written.unpark_all()
         self._is_writer = True
-        self._tell_gap(time.time_ns())
+        self._tell_gap(RECORD_CLOCK.now())
         if self._folder.was_killed:
             self.gap("what came last before this may be missing: the exporter was killed")
         try:
@@ -151,7 +151,7 @@ class Recorder:
         except TakenError as error:
             self._is_placeless = False
             if is_first:
-                self._logger.info("not recorded: %s", error)
+                self._logger.info("not recorded: %s", error.strerror)
             return False
         except OSError as error:
             self._is_placeless = True
@@ -163,6 +163,7 @@ class Recorder:
                     error.strerror,
                 )
             return False
+        RECORD_CLOCK.reached(self._folder.latest)
         if not is_first:
             self._logger.warning("recording into %s begins", self.path)
         return True
@@ -184,7 +185,7 @@ class Recorder:
                 if warned:
                     warned = False
                     self._logger.warning("recording into %s continues", self.path)
-                self._tell_gap(time.time_ns())
+                self._tell_gap(RECORD_CLOCK.now())
             else:
                 if not warned:
                     warned = True
@@ -207,7 +208,7 @@ class Recorder:
         return [], None
 
     def _finish(self) -> OSError | None:
-        self._tell_gap(time.time_ns())
+        self._tell_gap(RECORD_CLOCK.now())
         _, error = self._append(self._waiting)
         self._waiting.clear()
         self._size = 0
@@ -216,11 +217,12 @@ class Recorder:
         return error
 
     async def read(
-        self, *, since: int = 0, lines: int | None = None, follow: bool = False
+        self, *, since: int = 0, lines: int | None = None, follow: bool = False, until_now: bool = False
     ) -> AsyncGenerator[list[ConsoleRecord], None]:
         """What was recorded, in batches: from a time on (nanoseconds), or the last lines; then what comes.
 
-        With both, those of the last lines that are not older.
+        With both, those of the last lines that are not older. `until_now` leaves out what has a later time than now:
+        the host's clock was wrong when that was recorded.
         """
         before = self._taken_bytes
         with trio.move_on_after(RETRY_SECONDS):  # data from before the request belongs to the answer
@@ -231,12 +233,12 @@ class Recorder:
             records, cursor = await trio.to_thread.run_sync(
                 self._folder.last_lines, lines, limiter=self._reading
             )
-            if wanted := [record for record in records if record.time >= since]:
+            if wanted := _between(records, since, until_now=until_now):
                 yield wanted
         while True:
             rounds = self._rounds
             records, cursor = await trio.to_thread.run_sync(self._folder.read, cursor, limiter=self._reading)
-            if wanted := [record for record in records if record.time >= since]:
+            if wanted := _between(records, since, until_now=until_now):
                 yield wanted
             if records:
                 continue
@@ -244,6 +246,11 @@ class Recorder:
                 return
             if rounds == self._rounds:
                 await self._written.park()
+
+
+def _between(records: list[ConsoleRecord], since: int, *, until_now: bool) -> list[ConsoleRecord]:
+    until = RECORD_CLOCK.now() if until_now else None
+    return [one for one in records if one.time >= since and (until is None or one.time <= until)]
 
 
 def _cost(record: ConsoleRecord) -> int:

@@ -17,6 +17,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from jumpstarter_proto.console_lines import LINE_BYTES, lines_of
 
+from jumpstarter_exporter.record_clock import RecordClock
 from jumpstarter_exporter.recording import (
     ConsoleRecord,
     Cursor,
@@ -26,7 +27,7 @@ from jumpstarter_exporter.recording import (
     state_directory,
 )
 from jumpstarter_exporter.recording import recorder as module
-from jumpstarter_exporter.recording.folder import TakenError
+from jumpstarter_exporter.recording.folder import TakenError, last_change
 from jumpstarter_exporter.recording.recorder import RECORD_OVERHEAD_BYTES
 from jumpstarter_exporter.recording.records import decode, encode
 
@@ -494,6 +495,98 @@ def test_a_recording_whose_folder_was_removed_is_begun_again(tmp_path: Path) -> 
         folder.append(ConsoleRecord(number, RecordKind.DATA, b"y" * 50))
     folder.close()
     assert everything(RecordingFolder(tmp_path / "c"))[-1].time == 4
+
+
+@pytest.mark.parametrize("how", ["removed", "moved", "emptied"])
+def test_a_file_that_is_not_there_any_more_gets_nothing(tmp_path: Path, how: str) -> None:
+    """Else what follows would be lost: up to a megabyte, in a file that nobody can find."""
+    folder = RecordingFolder(tmp_path / "c")
+    folder.open()
+    folder.append(ConsoleRecord(1, RecordKind.DATA, b"before"))
+    match how:
+        case "removed":
+            shutil.rmtree(tmp_path / "c")
+        case "moved":
+            (tmp_path / "c").rename(tmp_path / "elsewhere")
+        case _:
+            os.truncate(tmp_path / "c" / "000000000001.console", 0)
+    folder.append(ConsoleRecord(2, RecordKind.DATA, b"after"))
+    assert [record.data for record in everything(RecordingFolder(tmp_path / "c"))] == [b"after"]
+    with pytest.raises(TakenError, match="another exporter records into"):
+        RecordingFolder(tmp_path / "c").open()
+    folder.close()
+
+
+@pytest.mark.parametrize("how", ["pipe", "folder", "link", "lost link"])
+def test_what_is_no_file_is_not_read_and_not_written(tmp_path: Path, how: str) -> None:
+    """Nobody waits for a pipe, and nothing is recorded into what a link leads to."""
+    with_records(tmp_path, b"before")
+    odd = tmp_path / "000000000002.console"
+    match how:
+        case "pipe":
+            os.mkfifo(odd)
+        case "folder":
+            odd.mkdir()
+        case "link":
+            odd.symlink_to("/dev/null")
+        case _:
+            odd.symlink_to("nowhere")
+    (tmp_path / "\N{SUPERSCRIPT TWO}.console").touch()
+    (tmp_path / "7.console").touch()
+    with_records(tmp_path, b"after")
+    assert [record.data for record in everything(RecordingFolder(tmp_path))] == [b"before", b"after"]
+    folder = RecordingFolder(tmp_path, limit=200, segment=100)
+    folder.open()
+    for number in range(20):
+        folder.append(ConsoleRecord(number, RecordKind.DATA, b"x" * 50))
+    folder.close()
+    assert os.path.lexists(odd), "it is not the recording's"
+
+
+def with_records(path: Path, data: bytes) -> None:
+    folder = RecordingFolder(path)
+    folder.open()
+    folder.append(ConsoleRecord(1, RecordKind.DATA, data))
+    folder.close()
+
+
+@pytest.mark.parametrize("hours", [1, 72])
+async def test_a_clock_that_is_set_back_shows_nobody_what_was_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hours: int
+) -> None:
+    """The host was started again, and its clock is behind: it has no battery, or was wrong before."""
+    wall = 1_800_000_000_000_000_000
+    monkeypatch.setattr("time.time_ns", lambda: wall)
+
+    async def recorded(data: bytes) -> Recorder:
+        recorder, clock = Recorder(tmp_path / "c", logger=LOG), RecordClock()
+        monkeypatch.setattr(module, "RECORD_CLOCK", clock)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(recorder.run)
+            await trio.testing.wait_all_tasks_blocked()
+            began.append(int(clock.begin() * 1e9))
+            recorder.record(data)
+            nursery.cancel_scope.cancel()
+        return recorder
+
+    async def seen(since: int, *, until_now: bool) -> list[bytes]:
+        batches = recorder.read(since=since, until_now=until_now)
+        return [record.data async for batch in batches for record in batch]
+
+    began: list[int] = []
+    await recorded(b"theirs")
+    wall -= hours * 3_600_000_000_000
+    recorder = await recorded(b"mine")
+    assert await seen(began[-1], until_now=True) == [b"mine"]
+    assert await seen(0, until_now=False) == [b"theirs", b"mine"]
+
+
+def test_when_a_recording_was_changed_last_is_known_without_reading_it(tmp_path: Path) -> None:
+    assert last_change(tmp_path / "nothing") == 0
+    for name, then in (("a", 5), ("b", 7), ("c", 6)):
+        with_records(tmp_path / name, b"x")
+        os.utime(tmp_path / name / "000000000001.console", ns=(then, then))
+    assert last_change(tmp_path) == 7
 
 
 def test_what_was_recorded_is_for_the_exporter_and_its_group_only(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +13,7 @@ from jumpstarter_exporter.boards.events import CallTarget, LocalRefusal
 from jumpstarter_exporter.boards.occupancy_runner import OccupancyRunner
 from jumpstarter_exporter.callers import caller_name
 from jumpstarter_exporter.devices.slot import Slot
+from jumpstarter_exporter.record_clock import RECORD_CLOCK
 from jumpstarter_exporter.session.selection import CallUse
 from jumpstarter_exporter.session.session import Session
 from jumpstarter_exporter.visibility import see_all, see_since
@@ -36,7 +36,7 @@ class HostUsers:
     def __init__(self, occupancy: OccupancyRunner, make: Callable[[], Session]) -> None:
         """`make` creates a session with driver objects of its own."""
         self._leased: Session | None = None
-        self._lease_ended = time.time()
+        self._lease_ended = RECORD_CLOCK.begin()
         """When the last lease ended, in seconds since the epoch, as far as is known."""
         self._occupancy = occupancy
         self._make = make
@@ -56,7 +56,7 @@ class HostUsers:
 
     @leased.setter
     def leased(self, session: Session | None) -> None:
-        self._leased, self._lease_ended = session, time.time()
+        self._leased, self._lease_ended = session, RECORD_CLOCK.begin()
 
     async def run(self) -> None:
         """Run until cancelled; then the devices of the local session are closed."""

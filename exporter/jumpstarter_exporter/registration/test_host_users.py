@@ -25,9 +25,11 @@ from jumpstarter_proto.v1.jumpstarter_grpc import ExporterServiceStub
 from jumpstarter_proto.value import from_value, to_value
 
 from jumpstarter_exporter import callers
+from jumpstarter_exporter.boards import occupancy_runner
 from jumpstarter_exporter.boards.events import ServingPhase
 from jumpstarter_exporter.boards.occupancy import Occupancy
 from jumpstarter_exporter.boards.occupancy_runner import OccupancyRunner
+from jumpstarter_exporter.record_clock import RecordClock
 from jumpstarter_exporter.registration.conftest import Board, Configure, Lab, Wired
 from jumpstarter_exporter.registration.host_users import FORCE, OVERRIDE, REFUSAL, HostUsers
 from jumpstarter_exporter.registration.lease_assignment import LeaseAssignment
@@ -415,6 +417,35 @@ async def test_a_leases_user_sees_what_was_recorded_since_its_begin_also_after_a
     async with hosting(configure, lab, memory) as host:
         lab.say("lease")
         assert await sees_since(host) == first
+
+
+async def test_a_lease_after_the_clock_was_set_back_sees_nothing_of_the_one_before(
+    configure: Configure, lab: Lab, autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def sees_since(name: str) -> float:
+        lab.say(name)
+        while (server := host.exporter._server) is None or server.lease != name or not server.is_begun:
+            await trio.sleep(0.01)
+        async with elsewhere(server.session.server) as leaser:
+            return float(await leaser.call("recordings_from"))
+
+    memory, wall = Memory(), 1_800_000_000_000_000_000
+    clocks = [RecordClock(), RecordClock()]
+    monkeypatch.setattr("time.time_ns", lambda: wall)
+    async with hosting(configure, lab, memory) as host:
+        monkeypatch.setattr(occupancy_runner, "RECORD_CLOCK", clocks[0])
+        first = await sees_since("first")
+        theirs = clocks[0].now() / 1e9
+        wall -= 3_600_000_000_000
+        lab.say()
+        await lab.until("AVAILABLE")
+        second = await sees_since("second")
+        assert first <= theirs < second <= clocks[0].now() / 1e9
+    monkeypatch.setattr(occupancy_runner, "RECORD_CLOCK", clocks[1])
+    async with hosting(configure, lab, memory) as host:
+        assert await sees_since("second") == second <= clocks[1].now() / 1e9, (
+            "it sees its own, also after a restart"
+        )
 
 
 async def test_a_hook_that_ran_runs_again_after_a_restart(

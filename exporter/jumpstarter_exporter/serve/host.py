@@ -8,6 +8,7 @@ certificate read again.
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import socket
 from collections.abc import Mapping
@@ -37,6 +38,9 @@ from jumpstarter_exporter.config import Identities
 from jumpstarter_exporter.config.folder import BoardFile
 from jumpstarter_exporter.devices.presence import follow_presence
 from jumpstarter_exporter.devices.udev_database import UdevError
+from jumpstarter_exporter.paths import state_directory
+from jumpstarter_exporter.record_clock import RECORD_CLOCK
+from jumpstarter_exporter.recording.folder import last_change
 from jumpstarter_exporter.serve import sockets
 from jumpstarter_exporter.serve.board import is_for_leases
 from jumpstarter_exporter.serve.boards import GRACE_SECONDS, Boards, Reading, leaves, listen_at
@@ -89,6 +93,8 @@ async def run(
         ListenError: the network address is taken or no address.
     """
     await trio.to_thread.run_sync(sweep)
+    recordings = state_directory(os.environ) / "consoles"
+    RECORD_CLOCK.reached(await trio.to_thread.run_sync(last_change, recordings))
     await trio.to_thread.run_sync(claim.remove_stale_claims)
     with ExitStack() as stack, open_daemon() as daemon:
         found = inherited_descriptors()

@@ -7,7 +7,6 @@ number of clients may be connected, over any byte streams; they share the driver
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, ExitStack, contextmanager, suppress
 from types import TracebackType
@@ -32,6 +31,7 @@ from jumpstarter_exporter.devices.cores import managed_cores
 from jumpstarter_exporter.devices.inventory import BoardDevices
 from jumpstarter_exporter.driver import Driver
 from jumpstarter_exporter.errors import DeviceFailed
+from jumpstarter_exporter.record_clock import RECORD_CLOCK
 from jumpstarter_exporter.session.call_notes import CallNote
 from jumpstarter_exporter.session.logs import BoardLog, SessionLog, dispatching
 from jumpstarter_exporter.session.node import SessionNode
@@ -76,7 +76,7 @@ class Session:
         """`on_call` gets each call that may have changed something."""
         self.tree = Tree(devices)
         if visible_since is None and lease is not None:
-            visible_since = time.time()
+            visible_since = RECORD_CLOCK.begin()
         self._visible_since = visible_since or 0.0
         self._tell_drivers()
         self.status = StatusMachine()
