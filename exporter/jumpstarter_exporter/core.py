@@ -15,7 +15,7 @@ import trio
 from jumpstarter_proto.errors import JumpstarterUsageError
 
 from jumpstarter_exporter.driver import Driver
-from jumpstarter_exporter.isolation import in_thread
+from jumpstarter_exporter.isolation import in_thread, run_plain_methods_in_threads
 
 if TYPE_CHECKING:
     from jumpstarter_proto.process import DescriptorStore
@@ -34,6 +34,10 @@ class Core(Generic[D]):
     It is opened at the device's first use, or when the exporter starts if `opens_at_start`, and closed when the
     exporter ends or its configuration changes. After a failure it may be opened again. Sessions come and go meanwhile.
     """
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        run_plain_methods_in_threads(cls, "open", "close", "restore")
 
     def __init__(self, config: D) -> None:
         """`config` has the device's configuration: an object of its driver class that is never opened."""

@@ -22,7 +22,7 @@ from jumpstarter_exporter.decorators import export, export_stream
 from jumpstarter_exporter.device_state import Lifecycle, State
 from jumpstarter_exporter.errors import DeviceBusy, DeviceError, DeviceFailed, DeviceMissing, ResourceError
 from jumpstarter_exporter.grpc_interface import GrpcInterface
-from jumpstarter_exporter.isolation import in_thread
+from jumpstarter_exporter.isolation import in_thread, run_plain_methods_in_threads
 from jumpstarter_exporter.resources import Resources, Sink, Source
 from jumpstarter_exporter.threads import DeviceThreads
 from jumpstarter_exporter.visibility import sees_since
@@ -95,6 +95,10 @@ class Driver(ABC):
 
     threads: DeviceThreads = field(init=False, repr=False, default_factory=DeviceThreads)
     """Its worker threads, which plain methods and `in_thread` share."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        run_plain_methods_in_threads(cls, "open", "close", "end_session", "reset")
 
     def __post_init__(self) -> None:
         """Check the configuration without touching hardware. ValueError for invalid values."""

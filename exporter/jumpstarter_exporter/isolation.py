@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import contextvars
 import datetime
+import functools
+import inspect
 import logging
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -31,7 +33,15 @@ from jumpstarter_exporter.threads import DeviceThreads, running_method
 
 readable_errors.guard(lambda error: make_harmless(error, "a driver's task"))
 
-__all__ = ["CLEAN_UP_SECONDS", "GRACE_SECONDS", "in_thread", "isolated", "make_harmless", "run"]
+__all__ = [
+    "CLEAN_UP_SECONDS",
+    "GRACE_SECONDS",
+    "in_thread",
+    "isolated",
+    "make_harmless",
+    "run",
+    "run_plain_methods_in_threads",
+]
 
 T = TypeVar("T")
 
@@ -120,6 +130,27 @@ class _Task(Generic[T]):
             self.returned is not None and not _is_ending.get()
         ):  # otherwise it is unknown whether its thread returns
             self.returned()
+
+
+def run_plain_methods_in_threads(cls: type[Any], *names: str) -> None:
+    """Make plain methods of these names, which `cls` has in the place of `async` ones, run in worker threads.
+
+    They may block, as other plain methods of a driver may. Instances have `in_thread`.
+    """
+    for name in names:
+        method = cls.__dict__.get(name)
+        if inspect.isfunction(method) and not inspect.iscoroutinefunction(method):
+            setattr(cls, name, _threaded(method))
+
+
+def _threaded(method: Callable[[Any], object]) -> Callable[[Any], Awaitable[None]]:
+    @functools.wraps(method)
+    async def run_in_thread(self: Any) -> None:
+        result = await self.in_thread(method, self)
+        if inspect.isawaitable(result):  # it is `async` within a decorator that is not
+            await result
+
+    return run_in_thread
 
 
 async def in_thread(

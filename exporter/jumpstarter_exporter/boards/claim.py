@@ -20,6 +20,7 @@ from pathlib import Path
 
 import trio
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
+from jumpstarter_proto.forks import hold_lock, release_lock
 from jumpstarter_proto.json_texts import parse_json
 
 __all__ = [
@@ -206,6 +207,7 @@ def _locked(path: Path, kind: int) -> int | None:
             os.close(descriptor)
             raise
         if _is_at(descriptor, path):
+            hold_lock(descriptor)
             return descriptor
         os.close(descriptor)  # the process that had it has removed the file
 
@@ -239,7 +241,7 @@ def _leave(descriptor: int, path: Path) -> None:
     except BlockingIOError:
         pass
     finally:
-        os.close(descriptor)
+        release_lock(descriptor)
 
 
 def _taken(file: Path, path: Path) -> BoardTakenError:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jumpstarter_proto.console_lines import begin_of_last, ends_in
+from jumpstarter_proto.forks import hold_lock, release_lock
 from jumpstarter_proto.regular_files import open_regular
 
 from jumpstarter_exporter.recording.records import ConsoleRecord, RecordKind, decode, encode
@@ -91,6 +92,7 @@ class RecordingFolder:
         except OSError as error:
             os.close(lock)
             raise TakenError(errno.EBUSY, f"another exporter records into {self.path}") from error
+        hold_lock(lock)
         return lock
 
     @property
@@ -104,7 +106,7 @@ class RecordingFolder:
         if lock is not None:
             with suppress(OSError):
                 os.ftruncate(lock, 0)
-            os.close(lock)
+            release_lock(lock)
 
     def append(self, record: ConsoleRecord) -> None:
         """Write a complete record or nothing. Raises OSError."""
@@ -162,7 +164,7 @@ class RecordingFolder:
         self.path.mkdir(parents=True, exist_ok=True, mode=0o750)
         if self._lock is not None and not _is_at(self._lock, self._lock_path):
             lock = self._locked()
-            os.close(self._lock)
+            release_lock(self._lock)
             self._lock = lock
             with suppress(OSError):
                 os.pwrite(lock, _OPEN, 0)

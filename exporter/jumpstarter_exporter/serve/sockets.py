@@ -18,6 +18,7 @@ from pathlib import Path
 
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.file_names import safe_name
+from jumpstarter_proto.forks import hold_lock, release_lock
 from jumpstarter_proto.private_runtime import is_private, temporary_runtime_folder
 from jumpstarter_proto.rpc import socket_address
 
@@ -129,7 +130,7 @@ def claimed_socket(path: Path, *, is_inherited: bool = False) -> Iterator[None]:
         finally:
             path.unlink(missing_ok=True)
     finally:
-        os.close(lock)
+        release_lock(lock)
 
 
 def _lock(lock: int, path: Path) -> None:
@@ -145,6 +146,7 @@ def _lock(lock: int, path: Path) -> None:
                 continue
             who = f" (process {owner})" if owner.isdecimal() else ""
             raise _taken(path, who) from None
+    hold_lock(lock)
     os.ftruncate(lock, 0)
     os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
 

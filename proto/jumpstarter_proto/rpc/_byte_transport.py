@@ -12,6 +12,7 @@ from typing import Protocol
 
 import trio
 
+from jumpstarter_proto.forks import keep_from_children
 from jumpstarter_proto.rpc._send_buffer import SendBuffer
 
 __all__ = ["RECEIVE_BYTES", "ByteTransport", "SocketReader", "byte_transport_of", "descriptor_of"]
@@ -63,6 +64,7 @@ def descriptor_of(stream: trio.SocketStream) -> Callable[[], int]:
 
     It raises trio.ClosedResourceError when the socket is closed; a wait for -1 would be a ValueError of trio's.
     """
+    keep_from_children(stream.socket)
     fileno = stream.socket.fileno
 
     def descriptor() -> int:

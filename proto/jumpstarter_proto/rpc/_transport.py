@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import trio
 
+from jumpstarter_proto.forks import keep_from_children
 from jumpstarter_proto.rpc._tls import TlsListener, TlsStream
 from jumpstarter_proto.rpc._types import RpcError, StatusCode, TlsAdvice, UntrustedError
 from jumpstarter_proto.rpc._unix_paths import socket_address
@@ -276,6 +277,7 @@ def unix_listener(
     except BaseException:
         plain.close()
         raise
+    keep_from_children(plain)
     return trio.SocketListener(trio.socket.from_stdlib_socket(plain))
 
 
@@ -287,6 +289,8 @@ async def tcp_listeners(
     With a function instead of an `ssl_context`, each connection has the one that it returns.
     """
     listeners = await trio.open_tcp_listeners(port, host=host)
+    for listener in listeners:
+        keep_from_children(listener.socket)
     if ssl_context is None:
         return listeners
     context = ssl_context if callable(ssl_context) else lambda: ssl_context
