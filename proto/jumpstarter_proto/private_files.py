@@ -12,7 +12,15 @@ from pathlib import Path
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.regular_files import open_regular
 
-__all__ = ["MAX_FILE_BYTES", "PrivateFileError", "read_private", "set_aside", "sync_folder", "write_private"]
+__all__ = [
+    "MAX_FILE_BYTES",
+    "PrivateFileError",
+    "open_regular",
+    "read_private",
+    "set_aside",
+    "sync_folder",
+    "write_private",
+]
 
 MAX_FILE_BYTES = 64 * 1024
 
