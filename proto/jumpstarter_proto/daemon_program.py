@@ -116,7 +116,10 @@ def _be_fork(
 
     def unmasked() -> int | Mapping[str, Any]:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        return read()
+        try:
+            return read()
+        finally:  # what follows takes a moment, and has no sentence for a Ctrl-C, which the parent gets, too
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
 
     def run() -> int:
         options = _explained(unmasked, program)

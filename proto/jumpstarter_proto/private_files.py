@@ -15,6 +15,7 @@ from jumpstarter_proto.regular_files import open_regular
 __all__ = [
     "MAX_FILE_BYTES",
     "PrivateFileError",
+    "create_private",
     "open_regular",
     "read_private",
     "set_aside",
@@ -36,7 +37,8 @@ def write_private(path: Path, data: bytes) -> None:
 
     After a crash there is either the old or the complete new file.
 
-    A replaced file keeps its owner, if this process may set it.
+    A replaced file keeps its owner, if this process may set it. A new one that root writes into a private folder of
+    another user belongs to that user, whose service has to read it.
 
     Raises:
         PrivateFileError: it cannot be written.
@@ -59,6 +61,24 @@ def write_private(path: Path, data: bytes) -> None:
         raise PrivateFileError(f"{path} cannot be written: {error.strerror}; choose another place") from None
 
 
+def create_private(path: Path) -> None:
+    """Create an empty file that only the owner of its folder can read, also if root runs this; or leave it as it is.
+
+    Raises:
+        OSError: it cannot be created.
+    """
+    try:
+        descriptor = os.open(os.path.realpath(path), os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except FileExistsError:
+        return
+    try:
+        if os.geteuid() == 0:
+            folder = path.parent.stat()
+            os.fchown(descriptor, folder.st_uid, folder.st_gid)
+    finally:
+        os.close(descriptor)
+
+
 def sync_folder(folder: Path) -> None:
     """So that a power cut does not take back the file's new name."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -77,7 +97,9 @@ def _keep_owner(path: Path, descriptor: int) -> None:
         try:
             before = path.lstat()
         except FileNotFoundError:
-            return
+            before = path.parent.stat()
+            if before.st_mode & 0o077:  # others use that folder, too
+                return
         os.fchown(descriptor, before.st_uid, before.st_gid)
 
 
@@ -100,9 +122,13 @@ def read_private(path: Path, at_most: int = MAX_FILE_BYTES) -> bytes:
                 raise PrivateFileError(f"{path} can be read by others (mode {mode:o}); run: chmod 600 {path}")
             data = file.read(at_most + 1)
     except OSError as error:
-        raise PrivateFileError(f"{path} cannot be read: {error.strerror}") from None
+        raise PrivateFileError(f"{path} cannot be read: {error.strerror}{_cure(error)}") from None
     if len(data) > at_most:
         raise PrivateFileError(
             f"{path} has more than {at_most // 1024} KiB, so Jumpstarter did not write it; look at what wrote it"
         )
     return data
+
+
+def _cure(error: OSError) -> str:
+    return "; let this user read it, or run this as its owner" if isinstance(error, PermissionError) else ""

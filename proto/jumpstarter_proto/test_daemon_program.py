@@ -125,3 +125,16 @@ def test_ctrl_c_while_options_are_read_ends_both() -> None:
         os.killpg(process.pid, signal.SIGINT)
         out, err = process.communicate(timeout=60)
     assert (process.returncode, out, err) == (ExitCode.INTERRUPTED, "", "")
+
+
+def test_ctrl_c_while_options_are_handed_over_leaves_no_traceback() -> None:
+    command = """
+    class Options(dict):
+        def items(self):
+            os.kill(os.getpid(), signal.SIGINT)
+            return super().items()
+    return Options(flag=True)
+    """
+    code, out, err = result(command)
+    assert (code, err) == (ExitCode.OK, "")
+    assert "{'flag': True}" in out

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import logging
-import os
 import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,9 +16,18 @@ from typing import TypeVar
 import msgspec
 from jumpstarter_proto.errors import JumpstarterError
 from jumpstarter_proto.json_texts import decode_json
+from jumpstarter_proto.private_files import create_private
 
 from jumpstarter_controller.audit.entry import AuditEntry, Board, CallReport
-from jumpstarter_controller.store.sqlite_files import OpenFiles, beside, real_path, sqlite_errors
+from jumpstarter_controller.store.sqlite_files import (
+    OpenFiles,
+    beside,
+    check_access,
+    is_denied,
+    real_path,
+    reason_of,
+    sqlite_errors,
+)
 
 __all__ = ["AuditError", "AuditFile", "AuditQuery"]
 
@@ -173,7 +181,7 @@ class AuditFile:
             except (OSError, sqlite3.Error) as error:
                 self._leave()
                 if not may_begin_anew or not _is_damage(error):
-                    raise AuditError(f"{self._path}: {error}; {_way_out(error)}") from error
+                    raise AuditError(f"{self._path}: {reason_of(error)}; {_way_out(error)}") from error
                 self._put_aside("damaged")
         raise AuditError(f"{self._path} is replaced again and again; end the program that does it")
 
@@ -196,7 +204,8 @@ class AuditFile:
                 raise _ReplacedError(changed)
 
     def _open(self) -> sqlite3.Connection:
-        self._make()
+        create_private(self._path)
+        check_access(self._path)
         db = sqlite3.connect(self._path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
         # One row with invalid text must not make all others unreadable.
         db.text_factory = lambda text: text.decode(errors="replace")
@@ -226,19 +235,6 @@ class AuditFile:
             db.close()
             raise
         return db
-
-    def _make(self) -> None:
-        """Create the file for the owner of the folder only, also if root runs this."""
-        try:  # where a link leads: SQLite would follow it, and let all users read what it creates there
-            descriptor = os.open(real_path(self._path), os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-        except FileExistsError:
-            return
-        try:
-            if os.geteuid() == 0:
-                owner = self._path.parent.stat()
-                os.fchown(descriptor, owner.st_uid, owner.st_gid)
-        finally:
-            os.close(descriptor)
 
     def _put_aside(self, why: str) -> None:
         """Rename the file, with the log in which its last entries are. AuditError: that cannot be."""
@@ -303,6 +299,8 @@ def _way_out(error: Exception) -> str:
         return "move it away, and a new one is begun"
     if code == sqlite3.SQLITE_IOERR:
         return "make room on its disk, or look after it and the system's log"
+    if is_denied(error):
+        return "let the controller's user write to it and to its folder"
     return "make room on its disk, or let this user write there"
 
 

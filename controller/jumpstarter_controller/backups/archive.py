@@ -126,7 +126,8 @@ def write_backup(folder: DataFolder, path: Path, *, overwrite: bool = False) -> 
         raise DataError(f"there is no {folder.database.name} in {folder.path}; restore a backup first")
     with explained(f"the backup cannot be written to {path.parent}", OTHER_PLACE):
         check_target(path, overwrite=overwrite)
-    made = time.time()
+    made, files = time.time(), _kept_files(folder)
+    _check_readable(folder.database)
     with _part(path) as part:
         with (
             explained(f"{folder.database} cannot be copied to {path.parent}", OTHER_PLACE),
@@ -142,7 +143,7 @@ def write_backup(folder: DataFolder, path: Path, *, overwrite: bool = False) -> 
             db.execute("VACUUM INTO ?", (part.absolute().as_uri(),))  # a URI has any bytes of a name
         counts = _counts(part, folder.database)
         with explained(f"the backup cannot be written to {path.parent}", OTHER_PLACE):
-            _complete(part, folder, made, counts)
+            _complete(part, files, made, counts)
             contents = read_backup(part)
             _publish(part, path, overwrite=overwrite)
         return replace(contents, path=path)
@@ -279,13 +280,30 @@ def _check_schema(db: sqlite3.Connection, path: Path) -> None:
         )
 
 
-def _complete(part: Path, folder: DataFolder, made: float, counts: Mapping[str, int]) -> None:
-    """Add what is not in the database, and see to it that it is on the disk."""
+def _kept_files(folder: DataFolder) -> dict[str, bytes]:
+    """What of a lab is not in its database. BackupError, PrivateFileError: a file cannot be read."""
     files = {}
     for name in KEPT_FILES:
         file = folder.path / name
         if file.exists():
-            files[name] = read_private(file) if name in SECRETS else file.read_bytes()
+            _check_readable(file)
+            try:
+                files[name] = read_private(file) if name in SECRETS else file.read_bytes()
+            except OSError as error:
+                raise BackupError(f"{file} cannot be read: {error.strerror}; look after its disk") from error
+    return files
+
+
+def _check_readable(file: Path) -> None:
+    """BackupUsageError: this user may not read it."""
+    if not os.access(file, os.R_OK, effective_ids=True):
+        raise BackupUsageError(
+            f"{file} cannot be read: {os.strerror(errno.EACCES)}; let this user read it, or run this as its owner"
+        )
+
+
+def _complete(part: Path, files: Mapping[str, bytes], made: float, counts: Mapping[str, int]) -> None:
+    """Add what is not in the database, and see to it that it is on the disk."""
     with closing(sqlite3.connect(part, isolation_level=None)) as db:
         db.execute("PRAGMA journal_mode=OFF")  # nobody wants half of it
         (schema,) = db.execute("PRAGMA user_version").fetchone()
@@ -326,6 +344,7 @@ def read_backup(path: Path) -> Contents:
     try:
         if not path.is_file():
             raise BackupUsageError(f"there is no file {path}; name a backup that `admin backup` has made")
+        _check_readable(path)
         with sqlite_errors(), closing(_connect_read_only(path)) as db:
             return _read(path, db)
     except (sqlite3.DatabaseError, OSError) as error:

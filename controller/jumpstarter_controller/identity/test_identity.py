@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import jwt
@@ -204,6 +206,20 @@ KEYS = {
 @pytest.mark.parametrize("secret", KEYS)
 def test_the_key_of_a_jumpstarter_controller_is_the_one_that_go_makes(secret: bytes) -> None:
     assert jumpstarter_key(secret).private_numbers().private_value == KEYS[secret]
+
+
+@pytest.mark.parametrize(
+    ("kind", "command"),
+    [
+        (Kind.CLIENT, "admin client rotate), or log in again"),
+        (Kind.EXPORTER, "admin pair exporter NAME --renew), and enrol again"),
+        (Kind.HOST, "admin pair host NAME --renew), and enrol again"),
+    ],
+)
+def test_who_has_an_expired_token_is_told_how_to_get_another(kind: Kind, command: str) -> None:
+    tokens = issuer()
+    with pytest.raises(TokenError, match=re.escape(f"(jumpstarter-controller {command}")):
+        tokens.verify(tokens.issue(replace(ANN, kind=kind), -5.0)[0])
 
 
 async def test_tokens_of_a_former_controller_count_until_they_end_and_no_others() -> None:

@@ -39,11 +39,17 @@ class TokenError(RpcError):
         self.exit_code = ExitCode.DENIED
 
 
-def expired() -> TokenError:
+_NEW_TOKEN = {
+    Kind.CLIENT: "(jumpstarter-controller admin client rotate), or log in again",
+    Kind.EXPORTER: "(jumpstarter-controller admin pair exporter NAME --renew), and enrol again",
+    Kind.HOST: "(jumpstarter-controller admin pair host NAME --renew), and enrol again",
+}
+
+
+def expired(kind: Kind = Kind.CLIENT) -> TokenError:
     """The error for an expired token. Clients match its text."""
     return TokenError(
-        "oidc: verify token: token is expired; ask the lab's administrator for a new one "
-        "(jumpstarter-controller admin client rotate), or log in again",
+        f"oidc: verify token: token is expired; ask the lab's administrator for a new one {_NEW_TOKEN[kind]}",
         ReasonCode.TOKEN_EXPIRED,
     )
 
@@ -115,7 +121,7 @@ class TokenIssuer:
         """
         subject, expiry = self.signed(token)
         if expiry <= self._clock():
-            raise expired()
+            raise expired(subject.kind)
         return subject, expiry
 
     def signed(self, token: str) -> tuple[Subject, float]:

@@ -48,9 +48,17 @@ class Certificate:
     def authority(self) -> x509.Certificate:
         """What one made here is signed by: itself, or the last of its chain when it was renewed."""
         try:
-            return x509.load_pem_x509_certificates(self.chain.read_bytes())[-1]
-        except (OSError, ValueError) as error:
+            return x509.load_pem_x509_certificates(self._read())[-1]
+        except ValueError as error:
             raise CertificateError(f"{self.chain} is not a PEM certificate: {error}") from None
+
+    def _read(self) -> bytes:
+        try:
+            return self.chain.read_bytes()
+        except OSError as error:
+            raise CertificateError(
+                f"{self.chain} cannot be read: {error.strerror}; check the path, and let this user read it"
+            ) from None
 
     def ends(self) -> float:
         """When it expires, in seconds since the epoch. CertificateError: it cannot be read."""
@@ -63,8 +71,8 @@ class Certificate:
     def first(self) -> x509.Certificate:
         """The leaf certificate of the chain. CertificateError: it cannot be read."""
         try:
-            return x509.load_pem_x509_certificate(self.chain.read_bytes())
-        except (OSError, ValueError) as error:
+            return x509.load_pem_x509_certificate(self._read())
+        except ValueError as error:
             raise CertificateError(f"{self.chain} is not a PEM certificate: {error}") from None
 
     def fingerprint(self) -> str:

@@ -18,7 +18,7 @@ from typing import Literal
 import msgspec
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.json_texts import decode_json
-from jumpstarter_proto.private_files import write_private
+from jumpstarter_proto.private_files import create_private, write_private
 
 __all__ = ["Addresses", "DataError", "DataFolder", "KubernetesLab", "default_folder"]
 
@@ -152,18 +152,25 @@ class DataFolder:
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             if self.path.stat().st_mode & 0o077:
-                self.path.chmod(0o700)
+                self._close_to_others()
         except OSError as error:
             raise DataError(
                 f"{self.path} cannot be the data folder: {error.strerror}; choose another with --data"
             ) from None
         self.check_access()
 
+    def _close_to_others(self) -> None:
+        try:
+            self.path.chmod(0o700)
+        except PermissionError:
+            raise self._denied() from None
+
     @contextmanager
     def locked(self) -> Iterator[bool]:
         """Lock the folder during the block. Yields False if another process holds the lock."""
         try:
-            descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+            create_private(self.path / "lock")
+            descriptor = os.open(self.path / "lock", os.O_RDWR)
         except OSError as error:
             raise DataError(
                 f"{self.path / 'lock'} cannot be opened: {error.strerror}; see to it that this user may write there"
@@ -186,14 +193,19 @@ class DataFolder:
         write_private(self.path / "addresses.json", msgspec.json.encode(addresses))
 
     def addresses(self) -> Addresses:
-        """The addresses of the last run. DataError: the controller has never run."""
+        """The addresses of the last run. DataError: the controller has never run, or they cannot be read."""
+        file = self.path / "addresses.json"
         try:
-            return decode_json((self.path / "addresses.json").read_bytes(), Addresses)
-        except (OSError, ValueError):
+            return decode_json(file.read_bytes(), Addresses)
+        except (FileNotFoundError, NotADirectoryError):
             raise DataError(
                 f"the controller of {self.path} has not run yet, so its address is not known; start it first: "
                 f"jumpstarter-controller run --with-router --data {self.path}"
             ) from None
+        except OSError as error:
+            raise DataError(f"{file} cannot be read: {error.strerror}; let this user read it") from None
+        except ValueError:
+            raise DataError(f"{file} is damaged; start the controller, which writes it again") from None
 
 
 def default_folder() -> Path:

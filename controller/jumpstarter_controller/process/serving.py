@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
+import os
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -152,6 +154,12 @@ def tls_of(certificate: Certificate) -> ServerTls:
     try:
         return ServerTls(certificate.chain, certificate.key)
     except OSError as error:  # ssl.SSLError is one
+        for file in (certificate.chain, certificate.key):
+            if not os.access(file, os.R_OK, effective_ids=True):
+                reason = os.strerror(errno.EACCES if file.exists() else errno.ENOENT)
+                raise CertificateError(
+                    f"{file} cannot be read: {reason}; check the path, and let this user read it"
+                ) from None
         raise CertificateError(
             f"{certificate.chain} and {certificate.key} are not a certificate and its key "
             f"({cause_of(error)}); give both as PEM, the chain and its own key"

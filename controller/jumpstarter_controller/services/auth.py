@@ -65,7 +65,7 @@ class CallerSession(Generic[R]):
             )
         _check_enabled(record)
         if self.expires <= self.reconciler.clock():
-            raise expired()
+            raise expired(Kind(word.capitalize()))
 
     async def watch(self) -> NoReturn:
         """Wait until the token is no longer valid, and raise as `check` does."""

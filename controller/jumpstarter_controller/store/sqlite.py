@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 from jumpstarter_proto.json_texts import decode_json
+from jumpstarter_proto.private_files import create_private
 from jumpstarter_proto.texts import shown
 
 from jumpstarter_controller.lab import Key, Record
@@ -40,7 +41,15 @@ from jumpstarter_controller.store.contract import (
     max_bytes,
     values_of,
 )
-from jumpstarter_controller.store.sqlite_files import OpenFiles, beside, real_path, sqlite_errors
+from jumpstarter_controller.store.sqlite_files import (
+    OpenFiles,
+    beside,
+    check_access,
+    is_denied,
+    real_path,
+    reason_of,
+    sqlite_errors,
+)
 
 __all__ = ["SqliteStore"]
 
@@ -193,12 +202,13 @@ class SqliteStore:
                 self._open()
         except (OSError, sqlite3.Error) as error:
             raise StoreError(
-                f"{path} cannot be opened as the controller's data: {error}; {_way_out(error)}"
+                f"{path} cannot be opened as the controller's data: {reason_of(error)}; {_way_out(error)}"
             ) from error
 
     def _open(self) -> None:
         self._check_not_lost()
-        self._path.touch(mode=0o600)
+        create_private(self._path)
+        check_access(self._path)
         _sync_folder(self._path.parent)
         with ExitStack() as opened:  # after an error no other code has a reference to the connections
             self._db = opened.enter_context(closing(self._connect()))
@@ -598,11 +608,11 @@ def _is_busy(error: Exception) -> bool:
 
 def _way_out(error: Exception) -> str:
     """The next step for the user."""
+    if is_denied(error):
+        return "let the controller's user write to it and to its folder, and try again"
     match getattr(error, "sqlite_errorcode", 0) & 0xFF:
         case sqlite3.SQLITE_FULL:
             return "make room on its disk and try again"
-        case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM:
-            return "let the controller's user write to it and to its folder, and try again"
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
             return "end the program that has it open, and try again"
         case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:

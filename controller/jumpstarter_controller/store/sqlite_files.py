@@ -7,13 +7,14 @@ it never replaces it.
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["OpenFiles", "beside", "real_path", "sqlite_errors"]
+__all__ = ["OpenFiles", "beside", "check_access", "is_denied", "real_path", "reason_of", "sqlite_errors"]
 
 LOG_SUFFIX = "-wal"
 _MAGIC = (b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83")
@@ -30,6 +31,34 @@ def beside(path: Path, suffix: str) -> Path:
 def real_path(path: Path) -> Path:
     """The file that SQLite opens: it follows a symbolic link, and has the log beside the link's target."""
     return path.resolve() if path.is_symlink() else path
+
+
+def check_access(path: Path) -> None:
+    """Check that this process may read and write a database and what is beside it.
+
+    SQLite opens a file for reading only if it may not write there, or does not say why it cannot be opened.
+
+    Raises:
+        OSError: it may not; says which file.
+    """
+    for file in (path, *(beside(real_path(path), suffix) for suffix in (LOG_SUFFIX, "-shm"))):
+        if file.exists() and not os.access(file, os.R_OK | os.W_OK, effective_ids=True):
+            code = errno.EROFS if os.statvfs(file).f_flag & os.ST_RDONLY else errno.EACCES
+            raise OSError(code, os.strerror(code), str(file))
+
+
+def is_denied(error: Exception) -> bool:
+    """Whether this process may not do that with the file."""
+    return getattr(error, "errno", None) in {errno.EACCES, errno.EPERM, errno.EROFS} or getattr(
+        error, "sqlite_errorcode", 0
+    ) & 0xFF in {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM}
+
+
+def reason_of(error: Exception) -> str:
+    """What is wrong, for a sentence."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror if error.filename is None else f"{error.strerror}: {error.filename}"
+    return str(error)
 
 
 @contextmanager
@@ -84,8 +113,8 @@ class OpenFiles:
             return ""
         try:
             _, frames, _ = db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-        except sqlite3.Error:  # as it reads what is not there any more
-            return f"{self.log} was shortened"
+        except sqlite3.Error as error:  # as it reads what is not there any more
+            return "" if is_denied(error) else f"{self.log} was shortened"
         return f"{self.log} was shortened" if frames > 0 and not self._size() else ""
 
     def cut(self) -> str:

@@ -470,7 +470,7 @@ class ControllerConnection:
                 if renewed.is_set():
                     continue
             except JumpstarterError as error:
-                self._quoted.write(_quote(f"Listen for lease {lease} on_failure: {error}"))
+                self._quoted.write(_quote(f"Listen for lease {lease} failed: {error}"))
             except Exception:  # as above: Listen is called again
                 _log.exception("Listen for lease %s failed", lease)
             if trio.current_time() - since >= STEADY_SECONDS:
