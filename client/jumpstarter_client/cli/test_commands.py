@@ -263,6 +263,9 @@ def test_j_says_where_a_device_is_that_is_named_without_its_board(
     done = command("j", "power", "on")
     assert done.code == ExitCode.USAGE
     assert "j has no 'power'; did you mean `j rpi4 power`?" in done.err
+    lab.reports += [entry(f"relay{n}", f"relay{n}", "board", POWER) for n in range(5)]
+    meant = " or ".join(f"`j rpi4 {name}`" for name in ("power", "relay0", "relay1"))
+    assert f"did you mean {meant}?" in command("j", "power", "on").err
 
 
 def test_j_works_inside_of_a_shell_only(command: Command) -> None:

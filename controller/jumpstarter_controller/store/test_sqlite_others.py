@@ -285,6 +285,20 @@ def test_nothing_is_acknowledged_behind_a_log_that_somebody_has_shortened(
             store.commit(making(record))
 
 
+def test_a_log_that_is_emptied_while_a_change_is_written_into_it_is_noticed(
+    store: SqliteStore, path: Path
+) -> None:
+    class Changes(list[Change]):
+        def __iter__(self) -> Iterator[Change]:
+            """In the middle of the transaction."""
+            emptied(path)
+            return super().__iter__()
+
+    store.commit(making(BOB))
+    with pytest.raises(StoreError, match="was shortened while the controller runs, so the last changes are lost"):
+        store.commit(Changes(making(EVE)))
+
+
 LIMIT_OTHERS = (
     "PRAGMA journal_size_limit=0",
     "PRAGMA wal_checkpoint(RESTART)",
