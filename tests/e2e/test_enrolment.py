@@ -298,3 +298,18 @@ def test_login_with_a_token_checks_it_first(own_lab: Lab) -> None:
         assert done.stderr.count("\n") == 1
         assert done.returncode in (2, 4, 5)
     assert sorted(file.name for file in home.iterdir()) == ["again.yaml", "ann.yaml"]
+
+
+def test_a_clients_code_is_not_used_where_its_configuration_cannot_be_written(lab: Lab) -> None:
+    offer = pair(lab, "client", "ann")
+    clients = lab.home / ".config" / "jumpstarter" / "clients"
+    clients.parent.mkdir(parents=True)
+    clients.write_text("a file in the folder's place")
+    words = ("login", offer["endpoint"], "--tls-fingerprint", offer["fingerprint"], "--pairing-code")
+    code, said = lab.refused(*words, JMP_PAIRING_CODE=offer["code"])
+    assert (code, said) == (
+        2,
+        f"error: {clients} cannot be made: File exists; choose another place with JMP_CLIENT_CONFIG_HOME\n",
+    )
+    clients.unlink()
+    lab.ok(*words, JMP_PAIRING_CODE=offer["code"])

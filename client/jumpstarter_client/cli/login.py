@@ -24,7 +24,7 @@ from jumpstarter_client.command_errors import UsageError
 from jumpstarter_client.controller import client_login
 from jumpstarter_client.controller.client_login import LoginOptions, NoProviderError
 from jumpstarter_client.identity.client_config import config_home, load
-from jumpstarter_client.identity.config_files import ConfigFiles, replace_login
+from jumpstarter_client.identity.config_files import ConfigFiles, replace_login, require_writable
 from jumpstarter_client.identity.oidc import LoginError
 from jumpstarter_client.identity.rejected_token import pairing_steps
 
@@ -75,6 +75,9 @@ def login(arguments: list[str], options: GlobalOptions) -> int:
         files.path(alias)  # an invalid alias fails before the code is used up
     before = None if endpoint else _configuration(options)
     request = _request(parsed, before, endpoint, name)
+    if by_code:
+        own = before.path if before is not None and not alias else None
+        require_writable(own or files.path(alias or "new"))  # the code is not used up for nothing
     try:
         config = _log_in(parsed, request, by_code=by_code, by_token=by_token and not by_issuer)
     except NoProviderError as error:

@@ -13,8 +13,9 @@ from jumpstarter_proto.yaml_files import ConfigError, set_values
 
 from jumpstarter_client.identity.client_config import ClientConfig, ClientConfigError, load, read_yaml
 
-__all__ = ["ConfigFiles", "replace_login"]
+__all__ = ["ConfigFiles", "replace_login", "require_writable"]
 
+_HOME = "JMP_CLIENT_CONFIG_HOME"
 SUFFIX = ".yaml"
 API_VERSION = "jumpstarter.dev/v1alpha1"
 
@@ -129,13 +130,37 @@ class ConfigFiles:
     def _write(path: Path, content: dict[str, Any] | str) -> None:
         import yaml  # noqa: PLC0415 - only who changes something pays
 
-        try:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError as error:
-            raise PrivateFileError(f"cannot create {path.parent}: {error.strerror}") from None
+        _make_folder(path.parent)
         if not isinstance(content, str):
             content = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
         write_private(path, content.encode())
+
+
+def require_writable(path: Path) -> None:
+    """Check that a configuration can be written there, for who is about to use up a code, and make its folder.
+
+    Raises:
+        PrivateFileError: it cannot be written.
+    """
+    import tempfile  # noqa: PLC0415 - only who logs in pays
+
+    _make_folder(path.parent)
+    try:
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise PrivateFileError(
+            f"no file can be made in {path.parent}: {error.strerror}; choose another place with {_HOME}"
+        ) from None
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise PrivateFileError(
+            f"{folder} cannot be made: {error.strerror}; choose another place with {_HOME}"
+        ) from None
 
 
 def replace_login(path: Path, config: ClientConfig, *, trust: bool) -> None:

@@ -12,7 +12,7 @@ from jumpstarter_proto.private_files import PrivateFileError
 from jumpstarter_proto.remote import Identity, Kind, Trust
 
 from jumpstarter_client.identity.client_config import ClientConfig, ClientConfigError, load
-from jumpstarter_client.identity.config_files import ConfigFiles
+from jumpstarter_client.identity.config_files import ConfigFiles, require_writable
 
 ANN = ClientConfig(
     "lab:8082", Identity(Kind.CLIENT, "default", "ann", "secret"), Trust(ca="QUJD"), unsafe=True
@@ -92,7 +92,7 @@ def test_an_alias_that_is_not_there_says_which_are(tmp_path: Path) -> None:
 
 def test_a_home_that_cannot_be_made_says_so(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(PrivateFileError, match="cannot create"):
+    with pytest.raises(PrivateFileError, match=r"cannot be made: .*JMP_CLIENT_CONFIG_HOME"):
         ConfigFiles(tmp_path / "file").save("lab", ANN)
 
 
@@ -150,3 +150,10 @@ def test_a_file_that_is_not_a_configuration_is_replaced(tmp_path: Path) -> None:
     path.write_text("[")
     files.save("lab", ANN)
     assert load(str(path), {}).identity == ANN.identity
+
+
+def test_a_place_where_no_file_can_be_made_is_found_before_there_is_one(tmp_path: Path) -> None:
+    require_writable(tmp_path / "new" / "ann.yaml")
+    assert list((tmp_path / "new").iterdir()) == []
+    with pytest.raises(PrivateFileError, match=r"no file can be made in /proc: .*JMP_CLIENT_CONFIG_HOME"):
+        require_writable(Path("/proc/ann.yaml"))

@@ -295,7 +295,9 @@ def test_a_log_that_is_emptied_while_a_change_is_written_into_it_is_noticed(
             return super().__iter__()
 
     store.commit(making(BOB))
-    with pytest.raises(StoreError, match="was shortened while the controller runs, so the last changes are lost"):
+    with pytest.raises(
+        StoreError, match="was shortened while the controller runs, so the last changes are lost"
+    ):
         store.commit(Changes(making(EVE)))
 
 
