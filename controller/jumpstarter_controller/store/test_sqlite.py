@@ -267,6 +267,16 @@ def test_an_emptied_file_does_not_take_its_log_along(tmp_path: Path) -> None:
     assert loaded(path).get(Client, CLIENT.key) == CLIENT
 
 
+def test_a_first_start_that_was_cut_off_does_not_stop_the_next_one(tmp_path: Path) -> None:
+    """SQLite writes the first page with a journal, whose header it fills in last."""
+    path = tmp_path / "lab.sqlite"
+    path.touch()
+    path.with_name("lab.sqlite-journal").write_bytes(bytes(512))
+    with closing(SqliteStore(path)) as store:
+        fill(store, CLIENT)
+    assert loaded(path).get(Client, CLIENT.key) == CLIENT
+
+
 def test_a_page_that_is_there_twice_is_damage(tmp_path: Path) -> None:
     path = tmp_path / "lab.sqlite"
     with closing(SqliteStore(path)) as store:
