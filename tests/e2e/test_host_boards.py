@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -249,3 +250,32 @@ def test_pytest_has_an_option_for_the_board(host: Host) -> None:
 
 def test_one_of_several_is_of_no_other_exporter(host: Host) -> None:
     assert host.run("jumpstarter", "devices", "--config", "rock", "--board", "rock")[0] == 2
+
+
+@pytest.mark.parametrize("is_daemon", [True, False], ids=["daemon", "built-in"])
+def test_the_only_board_has_its_name_as_one_of_several_has(tmp_path: Path, is_daemon: bool) -> None:
+    host = Host(tmp_path)
+    folder = tmp_path / ".config" / "jumpstarter" / "exporters"
+    (folder / "rock.yaml").unlink()
+    test = tmp_path / "test.yaml"
+    test.write_text("board: rpi4\nsteps: [power.on]\n")
+    board = {"JUMPSTARTER_HOST": ""} if not is_daemon else {}
+    command: exporters.Command = [
+        exporters.scripts() / "jumpstarter-exporter",
+        "run",
+        "--socket",
+        host.socket,
+    ]
+    with exporters.running(command, tmp_path) if is_daemon else nullcontext() as daemon:
+        if daemon:
+            daemon.first_line()
+        assert host.run("jumpstarter", "devices", **board)[1].startswith("rpi4\n")
+        for words in ("power on", "power on rpi4", "power on rpi4.power", "power cycle rpi4 --wait 0"):
+            code, _, why = host.run("jumpstarter", *words.split(), **board)
+            assert code == 0, (words, why)
+        assert host.run("jumpstarter", "test", str(test), **board)[0] == 0
+        code, _, why = host.run("jumpstarter", "power", "on", "rock", **board)
+        assert (code, "no device 'rock'" in why) == (3, True), why
+        if is_daemon:
+            for words in ("j power on", "j rpi4 power on"):
+                assert host.run(*words.split())[0] == 0, words

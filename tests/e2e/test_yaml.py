@@ -140,7 +140,11 @@ def test_mistakes_are_found_before_a_board_is_touched(lab: Lab) -> None:
             2,
             "bad.yaml:4:5: steps[1].power.offf: unknown step 'power.offf'; did you mean",
         ),
-        (first + "  - power.cycle: {wait: [1]}", 2, "bad.yaml:4:19: steps[1].power.cycle.wait: Expected"),
+        (
+            first + "  - power.cycle: {wait: [1]}",
+            2,
+            "bad.yaml:4:19: steps[1].power.cycle.wait: this is a list; it takes a number or text",
+        ),
         (first + "  - storage.flash: gone.img", 2, "not found; check the path"),
         (first.replace("rpi4", "rpi5"), 2, "no device 'rpi5'"),
     ]:

@@ -49,6 +49,13 @@ def run_tree(arguments: list[str], options: GlobalOptions) -> ExitCode:
 
 def _run_below(node: Node, arguments: list[str], title: str, options: GlobalOptions) -> ExitCode:
     words = list(arguments)
+    if (
+        words
+        and node.parent is None
+        and words[0] == node.name
+        and words[0] not in {*node.children, *_verbs(node)}
+    ):
+        words.pop(0)  # the only board of a host is named as one of several is
     while words and words[0] in node.children and _whole_command(node) is None:
         node = node.children[words.pop(0)]
     known = _verbs(node)

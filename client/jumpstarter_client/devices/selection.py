@@ -18,7 +18,7 @@ def find(root: Node, interface: str, token: str) -> list[Node]:
     """Return the nodes with this interface that `token` can mean.
 
     A path means its own node. A name means every node with that name, and the nodes below one with that name, which
-    may be the exporter itself.
+    may be the exporter itself. The exporter's name may also stand before a path.
     """
     nodes = [node for node in root.walk() if node.interface == interface]
     if exact := [node for node in nodes if node.path == token]:
@@ -33,6 +33,9 @@ def find(root: Node, interface: str, token: str) -> list[Node]:
                 found.append(node)
                 break
             above = above.parent
+    prefix = f"{root.name}."
+    if not found and token.startswith(prefix):
+        return find(root, interface, token.removeprefix(prefix))
     return _unique(found)
 
 

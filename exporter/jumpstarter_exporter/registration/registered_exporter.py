@@ -67,7 +67,7 @@ from jumpstarter_exporter.registration.rapid_failures import RapidFailures
 from jumpstarter_exporter.registration.renewal import OwnRenewal
 from jumpstarter_exporter.registration.status_reporter import StatusReporter
 from jumpstarter_exporter.session.logs import BoardLog
-from jumpstarter_exporter.session.report import board_reports
+from jumpstarter_exporter.session.report import NAME, board_reports
 from jumpstarter_exporter.session.services import report_of
 from jumpstarter_exporter.session.session import Session
 from jumpstarter_exporter.status import StatusReport
@@ -435,13 +435,14 @@ class RegisteredExporter:
         session = self.users.session
         if session is not None:
             return report_of(session)
-        return GetReportResponse(reports=self._reports(), motd=self._config.settings.motd)
+        name = {NAME: self._config.board_name}
+        return GetReportResponse(labels=name, reports=self._reports(), motd=self._config.settings.motd)
 
     def _host_session(self) -> Session:
         settings = self._config.settings
         return Session(
             self.devices,
-            name=self._config.exporter_name,
+            name=self._config.board_name,  # which users of the host know, unlike that of the lab
             motd=settings.motd,
             board=self._log,
             on_call=self._calls.note,

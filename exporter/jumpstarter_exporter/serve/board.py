@@ -150,7 +150,7 @@ class LocalBoard:
         self.devices = add_board(inventory, config)
         self._session = Session(
             self.devices,
-            name=settings.metadata.name,
+            name=self.name,
             motd=settings.motd,
             begins_ready=False,
             board=self._log,

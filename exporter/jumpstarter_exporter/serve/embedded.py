@@ -72,7 +72,7 @@ async def _open(loaded: configuration.ExporterConfig) -> AsyncIterator[Embedded]
     settings = loaded.settings
     async with (
         managed_cores(devices),
-        Session(devices, name=settings.metadata.name, motd=settings.motd) as session,
+        Session(devices, name=loaded.board_name, motd=settings.motd) as session,
         trio.open_nursery() as nursery,
     ):
         yield Embedded(session, nursery)

@@ -85,7 +85,7 @@ async def test_every_file_of_the_folder_is_a_board_behind_one_door(host: Host) -
         assert line == f"Listening on {host.socket}"
         async with channel(host.socket) as door:
             assert await report(door, "rpi4") == ("rpi4", 1)
-            assert await report(door, "rock") == ("", 2)
+            assert await report(door, "rock") == ("rock", 2)
             with pytest.raises(
                 RpcError, match="this host has the boards rock, rpi4; choose one: --board"
             ) as caught:
@@ -100,7 +100,7 @@ async def test_every_file_of_the_folder_is_a_board_behind_one_door(host: Host) -
                 ("rpi4", 2),
             ]
         async with channel(host.socket.parent / "boards" / "rock.sock") as own:
-            assert await report(own) == ("", 2)
+            assert await report(own) == ("rock", 2)
         assert ends(process) == (0, "")
     assert list(host.socket.parent.rglob("*.sock")) == []
 
@@ -125,7 +125,7 @@ async def test_a_file_that_is_broken_disturbs_no_other(host: Host) -> None:
     host.write("twin", "metadata: {name: rpi4}\nexport: {power: {type: power.MockPower}}")
     with host.running() as (process, _):
         async with channel(host.socket) as door:
-            assert await report(door, "rpi4") == ("", 1)
+            assert await report(door, "rpi4") == ("rpi4", 1)
             for name, why in (
                 ("broken", "broken.yaml"),
                 ("odd", "power.Nothing"),
@@ -145,7 +145,7 @@ async def test_one_file_is_behind_the_door_as_ever(host: Host) -> None:
     host.write("rpi4")
     with host.running() as (_, _):
         async with channel(host.socket) as door:
-            assert await report(door) == await report(door, "rpi4") == ("", 1)
+            assert await report(door) == await report(door, "rpi4") == ("rpi4", 1)
         assert not (host.socket.parent / "boards").exists()
 
 
@@ -183,8 +183,8 @@ async def test_a_board_that_ends_by_itself_ends_no_other(host: Host) -> None:
                 "stopped: failureDetection: 1 times in a row the exporter was not served by 127.0.0.1:1 for 60 s; "
             )
             assert boards["away"].use.endswith("; `jumpstarter-exporter resume away` starts it again")
-            assert await report(door, "away") == ("", 1), "its host's users have it"
-            assert await report(door, "fine") == ("", 1)
+            assert await report(door, "away") == ("away", 1), "its host's users have it"
+            assert await report(door, "fine") == ("fine", 1)
         assert ends(process)[0] == 0
 
 
@@ -194,7 +194,7 @@ async def test_over_the_network_a_key_of_the_metadata_chooses(host: Host) -> Non
     with host.running("--listen", "127.0.0.1:0", "--insecure") as (_, line):
         port = int(line.rpartition(":")[2].split()[0])
         async with open_channel(await connect_tcp("127.0.0.1", port)) as remote:
-            assert await report(remote, "rock") == ("", 2)
+            assert await report(remote, "rock") == ("rock", 2)
             with pytest.raises(RpcError, match="choose one"):
                 await report(remote)
 
@@ -212,7 +212,7 @@ async def test_a_board_that_another_daemon_serves_is_left_to_it_and_shown(
         with other.running("--listen", "127.0.0.1:0", "--insecure") as (_, line):
             own = host.socket.parent / "boards" / "rpi4.sock" if of_several else host.socket
             async with channel(other.socket) as door:
-                assert await report(door, "own") == ("", 1)
+                assert await report(door, "own") == ("own", 1)
                 served = f"served by process {process.pid} of this host; use that from this host: "
                 with pytest.raises(RpcError, match=f"{served}--host {own}"):
                     await report(door, "rpi4")

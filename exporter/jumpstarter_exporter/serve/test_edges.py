@@ -46,11 +46,11 @@ async def test_a_board_with_a_fault_of_ours_is_not_served_and_says_so(
 
     monkeypatch.setattr(LocalBoard, "run", faulty)
     async with two.running() as users:
-        assert await report(users, "bad") == ("", 1)
+        assert await report(users, "bad") == ("bad", 1)
         fail.set()
         with trio.fail_after(10), pytest.raises(RpcError, match=r"bad is not served: it has failed \(oh\)"):
             await until_refused(users, "bad")
-        assert await report(users, "good") == ("", 1)
+        assert await report(users, "good") == ("good", 1)
 
 
 async def test_a_board_whose_socket_cannot_be_made_is_not_served_and_says_so(
@@ -65,4 +65,4 @@ async def test_a_board_whose_socket_cannot_be_made_is_not_served_and_says_so(
     async with two.running() as users:
         with pytest.raises(RpcError, match=r"the board bad is not served: .*No space left on device"):
             await report(users, "bad")
-        assert await report(users, "good") == ("", 1)
+        assert await report(users, "good") == ("good", 1)
