@@ -50,6 +50,9 @@ def check_value(document: Document, value: object, hint: Any, path: PathInFile) 
         return convert(value, hint)
     except ValueError as error:
         what, inner = _at_fault(str(error), value, hint)
+        if inner and _PLACE.search(str(error)):
+            key = inner[-1] if str(error).endswith(" in `$`") else UNKNOWN_VALUE  # else further below
+            raise document.error((*path, *inner), f"as a key, {reworded(what, key)}") from None
         if path and _SECRET.search(str(path[-1])):
             raise document.error((*path, *inner), reworded(what, UNKNOWN_VALUE)) from None
         raise document.error((*path, *inner), _worded(what, value, hint, inner)) from None
