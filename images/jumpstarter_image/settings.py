@@ -511,7 +511,7 @@ KEYS: Mapping[str, Callable[[_Section, Kept], dict[str, Any]]] = {
 }
 
 
-_ALL_KEYS = frozenset({*KEYS, "country", "ssid", "passphrase", "ip", "gateway", "dns", "interface"})
+_ALL_KEYS = frozenset(KEYS).union(*_BELOW.values())
 
 
 def secrets_to_remove(text: str, kept: Kept) -> list[tuple[str, ...]]:

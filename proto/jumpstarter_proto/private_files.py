@@ -16,7 +16,6 @@ __all__ = [
     "MAX_FILE_BYTES",
     "PrivateFileError",
     "create_private",
-    "open_regular",
     "read_private",
     "set_aside",
     "sync_folder",

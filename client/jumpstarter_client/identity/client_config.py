@@ -164,7 +164,7 @@ def _section(document: Document, key: str) -> dict[str, Any]:
 
 def _from_environment(key: str, environment: Mapping[str, str]) -> dict[str, Any]:
     """Read a section from its environment variable, in JSON."""
-    from jumpstarter_proto.yaml_files import convert, nearest, reworded  # noqa: PLC0415
+    from jumpstarter_proto.yaml_files import convert, dotted, explained, nearest  # noqa: PLC0415
 
     variable, known = f"JMP_{key.upper()}", _SECTIONS[key]
     text = environment.get(variable)
@@ -187,7 +187,8 @@ def _from_environment(key: str, environment: Mapping[str, str]) -> dict[str, Any
         try:
             found[name] = convert(value, known[name])
         except ValueError as error:
-            raise ClientConfigError(f"{variable}: {name}: {reworded(str(error), value)}") from None
+            sentence, inner = explained(str(error), value, known[name], (name,))
+            raise ClientConfigError(f"{variable}: {dotted((name, *inner))}: {sentence}") from None
     return found
 
 

@@ -108,6 +108,11 @@ def test_a_file_or_an_alias_that_the_environment_names_counts_before_its_own(tmp
     [
         ("JMP_TLS", "{insecure: true}", "JMP_TLS is not JSON"),
         ("JMP_TLS", "[]", "not a JSON object"),
+        (
+            "JMP_DRIVERS",
+            '{"allow": ["a.B", 1]}',
+            "JMP_DRIVERS: allow[1]: YAML reads this as 1; to make it text",
+        ),
         ("JMP_DRIVERS", json.dumps({"alow": []}), "did you mean 'allow'?"),
         (
             "JMP_LEASES",

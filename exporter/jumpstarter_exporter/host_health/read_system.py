@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from jumpstarter_proto.mounts import MOUNTINFO, mount_of, parse_fstab, parse_mountinfo
 from jumpstarter_proto.numbers import find_number
-from jumpstarter_proto.private_files import open_regular
+from jumpstarter_proto.regular_files import open_regular
 
 from jumpstarter_exporter.devices.hwdb import shipped_folder
 from jumpstarter_exporter.host_health.facts import (

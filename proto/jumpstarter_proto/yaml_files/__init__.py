@@ -17,8 +17,14 @@ from jumpstarter_proto.yaml_files.errors import (
     nearest,
 )
 from jumpstarter_proto.yaml_files.structs import read_struct
-from jumpstarter_proto.yaml_files.values import check_keys, check_names, check_value, convert, kind_of
-from jumpstarter_proto.yaml_files.wording import reworded
+from jumpstarter_proto.yaml_files.values import (
+    check_keys,
+    check_names,
+    check_value,
+    convert,
+    explained,
+    kind_of,
+)
 
 __all__ = [
     "MAX_BYTES",
@@ -35,11 +41,11 @@ __all__ = [
     "check_value",
     "convert",
     "dotted",
+    "explained",
     "kind_of",
     "load_text",
     "mistakes_of",
     "nearest",
     "read_struct",
-    "reworded",
     "set_values",
 ]

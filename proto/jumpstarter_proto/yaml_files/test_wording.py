@@ -65,6 +65,11 @@ def test_a_secret_is_not_repeated(tmp_path: Path) -> None:
     document = Document(file, "passphrase")
     with pytest.raises(ConfigError, match=r"passphrase: it takes text; put it in quotes$"):
         check_value(document, 12345678, str, ("passphrase",))
+    for name in ("X-Token", "Authorization", "api-key"):  # also below another name, as that of an HTTP header
+        with pytest.raises(ConfigError, match=rf"headers\.{name}: it takes text; put it in quotes$"):
+            check_value(document, {"Accept": "text/plain", name: 12345678}, dict[str, str], ("headers",))
+    with pytest.raises(ConfigError, match=r"tokens\[1\]: it takes text; put it in quotes$"):
+        check_value(document, ["x", 12345678], list[str], ("tokens",))
     assert reworded("Expected `int`, got `str`", UNKNOWN_VALUE) == "it takes a whole number"
 
 

@@ -16,9 +16,9 @@ from jumpstarter_proto.yaml_files.document import Document
 from jumpstarter_proto.yaml_files.errors import Mistakes, PathInFile, nearest
 from jumpstarter_proto.yaml_files.wording import UNKNOWN_VALUE, reworded
 
-__all__ = ["check_keys", "check_names", "check_value", "convert", "kind_of", "usable"]
+__all__ = ["check_keys", "check_names", "check_value", "convert", "explained", "kind_of", "usable"]
 
-_SECRET = re.compile(r"password|passphrase|secret|token|community|(^|_)key$")
+_SECRET = re.compile(r"password|passphrase|secret|token|community|authorization|(^|[_-])key$", re.IGNORECASE)
 """Keys whose values are not repeated in an error: YAML makes a number of 1234."""
 _PLACE = re.compile(r" - at `key` in `\$")
 _AS_IT_IS = frozenset({inspect.Parameter.empty, Any, object})
@@ -49,13 +49,22 @@ def check_value(document: Document, value: object, hint: Any, path: PathInFile) 
     try:
         return convert(value, hint)
     except ValueError as error:
-        what, inner = _at_fault(str(error), value, hint)
-        if inner and _PLACE.search(str(error)):
-            key = inner[-1] if str(error).endswith(" in `$`") else UNKNOWN_VALUE  # else further below
-            raise document.error((*path, *inner), f"as a key, {reworded(what, key)}") from None
-        if path and _SECRET.search(str(path[-1])):
-            raise document.error((*path, *inner), reworded(what, UNKNOWN_VALUE)) from None
-        raise document.error((*path, *inner), _worded(what, value, hint, inner)) from None
+        sentence, inner = explained(str(error), value, hint, path[-1:])
+        raise document.error((*path, *inner), sentence) from None
+
+
+def explained(error: str, value: object, hint: Any, names: PathInFile) -> tuple[str, PathInFile]:
+    """Say why `convert` refused a value, and at which part of it.
+
+    `names` are the keys above the value: what is below the name of a secret is not repeated.
+    """
+    what, inner = _at_fault(error, value, hint)
+    if inner and _PLACE.search(error):
+        key = inner[-1] if error.endswith(" in `$`") else UNKNOWN_VALUE  # else further below
+        return f"as a key, {reworded(what, key)}", inner
+    if any(_SECRET.search(str(name)) for name in (*names, *inner)):
+        return reworded(what, UNKNOWN_VALUE), inner
+    return _worded(what, value, hint, inner), inner
 
 
 def _at_fault(error: str, value: object, hint: Any) -> tuple[str, PathInFile]:

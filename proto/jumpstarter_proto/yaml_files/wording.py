@@ -45,11 +45,11 @@ def reworded(what: str, value: object) -> str:
         return f"{what}; change the value"
     kinds, rest = match["kinds"].split(" | "), match["rest"]
     known = value is not UNKNOWN_VALUE
-    # A number that is too large for its bound is a number: what it takes is asked for by words, not by its kind.
     is_other_kind = ", got " in rest and not rest.startswith(" of length")
     if is_other_kind and "str" in kinds and (not known or isinstance(value, bool | int | float)):
-        reads = f"YAML reads this as {_shown(value)}; " if known else "it takes text; "
-        return f"{reads}to make it text, put it in quotes" if known else f"{reads}put it in quotes"
+        if not known:
+            return "it takes text; put it in quotes"
+        return f"YAML reads this as {_shown(value)}; to make it text, put it in quotes"
     takes = f"it takes {_taken(kinds, rest)}"
     return f"this is {_shown(value)}; {takes}" if known else takes
 
