@@ -1,7 +1,7 @@
 """Read `jumpstarter.yaml` strictly. A key that is missing or has no value keeps its previous value.
 
-Each key is read separately, so all faults of a file are found at once, each with its place. The text of a fault never
-contains the value of a secret, because everybody who has the card can read the status.
+Each key is read separately, also one below another, so all faults of a file are found at once, each with its place. The
+text of a fault never contains the value of a secret, because everybody who has the card can read the status.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from jumpstarter_proto.addresses import CONTROLLER_PORT, AddressSyntaxError, split_host_port
+from jumpstarter_proto.addresses import AddressSyntaxError, split_host_port
 from jumpstarter_proto.yaml_files import ConfigError, Document, kind_of, nearest
 
 from jumpstarter_image.kept import Address, Kept, Wifi, code_digest
@@ -83,16 +83,50 @@ class Reading:
     faults: tuple[Fault, ...] = ()
 
 
-class _Section:
-    """The value of one key, with its place for errors."""
+class _Part:
+    """Keeps the error of what is read inside. A class, so that type checkers know that it does."""
 
-    def __init__(self, document: Document, value: Any, *path: str) -> None:
+    def __init__(self, errors: list[ConfigError]) -> None:
+        self.errors = errors
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> bool:
+        if isinstance(error, ConfigError):
+            self.errors.append(error)
+        return isinstance(error, ConfigError)
+
+
+class _Section:
+    """The value of one key, with its place for errors. `errors` are those that did not end its reading."""
+
+    def __init__(
+        self, document: Document, source: str, value: Any, *path: str, errors: list[ConfigError]
+    ) -> None:
         self.document = document
+        self.source = source
         self.value = value
         self.path = path
+        self.errors = errors
+
+    def below(self, key: str, value: Any) -> _Section:
+        return _Section(self.document, self.source, value, *self.path, key, errors=self.errors)
+
+    def part(self) -> _Part:
+        """Read a part of the value; an error of it is kept, and the next part is read, too."""
+        return _Part(self.errors)
 
     def error(self, message: str, *below: str | int) -> ConfigError:
         return self.document.error((*self.path, *below), message)
+
+    def is_cut(self, key: str) -> bool:
+        """Whether YAML takes a part of a text without quotes for a comment or for an anchor."""
+        line = self.error("", key).line
+        if key not in self.value or line is None:
+            return False
+        _, _, written = _lines(self.source)[line - 1].partition(key)
+        return re.match(r"""['"]?\s*:\s+(&|#|[^'"\s].*\s#)""", written) is not None
 
     def text(self, *, secret: bool = False) -> str:
         """The value as one line of text. Numbers, `no` and dates must be in quotes in YAML."""
@@ -109,24 +143,28 @@ class _Section:
             raise self.error("this is too long; is it meant so?", *below)
         return value
 
-    def texts(self) -> tuple[str, ...]:
+    def texts(self) -> dict[int, str]:
+        """The items of a list that are text, by their indices."""
         if not isinstance(self.value, list):
             raise self.error(
                 f"this is {kind_of(self.value)}; it takes a list, each on a line that begins with `- `"
             )
-        return tuple(self._text(item, index) for index, item in enumerate(self.value))
+        texts: dict[int, str] = {}
+        for index, item in enumerate(self.value):
+            with self.part():
+                texts[index] = self._text(item, index)
+        return texts
 
     def keys(self, *known: str) -> dict[str, _Section]:
         """The mapping in this key; keys without a value are left out."""
         if not isinstance(self.value, Mapping):
             raise self.error(f"this is {kind_of(self.value)}; it takes the keys {', '.join(known)} below it")
-        for key in self.value:
-            if key not in known:
-                raise _unknown_key(self.document, (*self.path, key), known)
+        unknown = [key for key in self.value if key not in known]
+        self.errors += [_unknown_key(self.document, (*self.path, key), known) for key in unknown]
         return {
-            key: _Section(self.document, value, *self.path, key)
+            key: self.below(key, value)
             for key, value in self.value.items()
-            if value is not None
+            if value is not None and key in known
         }
 
 
@@ -145,14 +183,17 @@ def read_site(text: str, before: Kept) -> Reading:
         if value is None and key in KEYS:
             continue
         assert document is not None
-        try:
-            if key not in KEYS:
-                if cure := _cure_of_key(key):
-                    raise document.error((key,), cure)
-                raise _unknown_key(document, (key,), KEYS)
-            found |= KEYS[key](_Section(document, value, key), before)
-        except ConfigError as error:
-            faults.append(_fault(error))
+        if key not in KEYS:
+            cure = _cure_of_key(key)
+            errors = [document.error((key,), cure) if cure else _unknown_key(document, (key,), KEYS)]
+        else:
+            section = _Section(document, text, value, key, errors=[])
+            with section.part():
+                read = KEYS[key](section, before)
+            errors = section.errors
+            if not errors:
+                found |= read
+        faults += [_fault(error) for error in errors]
     after = msgspec.structs.replace(before, **found)
     if document is not None:
         try:
@@ -207,7 +248,7 @@ def _document(text: str) -> Document | None:
     except ConfigError as error:
         place = None if error.line is None or error.column is None else (error.line, error.column)
         # The place may be after the last line.
-        lines = [*re.split(r"\r\n|\r|\n", text), ""]
+        lines = [*_lines(text), ""]
         if error.message.endswith(_NO_MAPPING):
             first = next((number for number, line in enumerate(lines, 1) if _has_content(line)), 1)
             place, message = (
@@ -221,6 +262,11 @@ def _document(text: str) -> Document | None:
             message = _yaml_cure(error.message, lines[at], next(filter(_has_content, lines[:at][::-1]), ""))
         raise ConfigError(message, file=FILE, place=place) from None
     return document
+
+
+def _lines(text: str) -> list[str]:
+    """The lines as YAML counts them."""
+    return re.split("\r\n|[\r\n\x85\u2028\u2029]", text)
 
 
 def _has_content(line: str) -> bool:
@@ -282,20 +328,33 @@ def _wifi(section: _Section, before: Kept) -> dict[str, Any]:
         return {"wifi": None}
     keys = section.keys(*_BELOW["wifi"])
     known = before.wifi
-    ssid = keys["ssid"].text() if "ssid" in keys else known.ssid if known else ""
-    if not 1 <= len(ssid.encode()) <= 32:
-        raise section.error("the name of the network, `ssid`, is missing, or has more than 32 bytes", "ssid")
-    country = keys["country"].text() if "country" in keys else known.country if known else ""
-    if not re.fullmatch("[A-Z]{2}", country):
-        raise section.error("the radio needs a country: two upper-case letters, such as DE or US", "country")
-    if country == "UK":
-        raise section.error("the country code of the United Kingdom is GB", "country")
-    if "passphrase" in keys:
-        passphrase = _passphrase(keys["passphrase"])
-    elif known is not None and known.ssid == ssid:
-        passphrase = known.passphrase
-    else:
-        raise section.error("`passphrase` is missing for this network; add it, or `passphrase: none`")
+    ssid, country, passphrase = (
+        ("", "", "") if known is None else (known.ssid, known.country, known.passphrase)
+    )
+    with section.part():
+        ssid = keys["ssid"].text() if "ssid" in keys else ssid
+        if not 1 <= len(ssid.encode()) <= 32:
+            raise section.error(
+                "the name of the network, `ssid`, is missing, or has more than 32 bytes", "ssid"
+            )
+    with section.part():
+        country = keys["country"].text() if "country" in keys else country
+        if not re.fullmatch("[A-Z]{2}", country):
+            raise section.error(
+                "the radio needs a country: two upper-case letters, such as DE or US", "country"
+            )
+        if country == "UK":
+            raise section.error("the country code of the United Kingdom is GB", "country")
+    with section.part():
+        if section.is_cut("passphrase"):
+            raise section.error(
+                "put the passphrase in quotes, because of its `#` or `&`; a comment needs a line of its own",
+                "passphrase",
+            )
+        if "passphrase" in keys:
+            passphrase = _passphrase(keys["passphrase"])
+        elif known is None or known.ssid != ssid:
+            raise section.error("`passphrase` is missing for this network; add it, or `passphrase: none`")
     return {"wifi": Wifi(ssid, country, passphrase)}
 
 
@@ -315,27 +374,41 @@ def _address(section: _Section, before: Kept) -> dict[str, Any]:
     if section.value == "dhcp":
         return {"address": None}
     keys = section.keys(*_BELOW["address"])
-    if "ip" not in keys:
-        raise section.error("`ip` is missing, such as 192.168.1.20/24; or write `address: dhcp`")
-    own = _own_address(keys["ip"])
-    gateway = keys["gateway"].text() if "gateway" in keys else ""
-    router = _ip(keys["gateway"], gateway) if gateway else None
-    if router is not None and (
-        router == own.ip or not (router in own.network or (own.version == 6 and router.is_link_local))
-    ):
-        raise section.error(
-            f"{gateway} is not another address of {own.network}; it takes the router's", "gateway"
-        )
-    dns = keys["dns"].texts() if "dns" in keys else ()
-    for index, server in enumerate(dns):
-        _ip(keys["dns"], server, index)
-    interface = keys["interface"].text() if "interface" in keys else ""
-    if interface not in ("", "wired", "wifi"):
-        raise section.error(f"{interface[:60]!r} is neither `wired` nor `wifi`", "interface")
+    own, gateway, interface = None, "", ""
+    dns: dict[int, str] = {}
+    with section.part():
+        if "ip" not in keys:
+            raise section.error("`ip` is missing, such as 192.168.1.20/24; or write `address: dhcp`")
+        own = _own_address(keys["ip"])
+    with section.part():
+        gateway = keys["gateway"].text() if "gateway" in keys else ""
+        router = _ip(keys["gateway"], gateway) if gateway else None
+        if own is not None and router is not None and not _is_router_of(own, router):
+            raise section.error(
+                f"{gateway} is not another address of {own.network}; it takes the router's", "gateway"
+            )
+    with section.part():
+        dns = keys["dns"].texts() if "dns" in keys else {}
+    for index, server in dns.items():
+        with section.part():
+            _ip(keys["dns"], server, index)
+    with section.part():
+        interface = keys["interface"].text() if "interface" in keys else ""
+        if interface not in ("", "wired", "wifi"):
+            raise section.error(f"{interface[:60]!r} is neither `wired` nor `wifi`", "interface")
+    if own is None:
+        return {}
     wireless = section.document.data.get("wifi", before.wifi) not in (None, "none")
-    return {
-        "address": Address(own.with_prefixlen, gateway, dns, interface or ("wifi" if wireless else "wired"))
-    }
+    interface = interface or ("wifi" if wireless else "wired")
+    return {"address": Address(own.with_prefixlen, gateway, tuple(dns.values()), interface)}
+
+
+def _is_router_of(
+    own: ipaddress.IPv4Interface | ipaddress.IPv6Interface,
+    router: ipaddress.IPv4Address | ipaddress.IPv6Address,
+) -> bool:
+    is_near = router in own.network or (own.version == 6 and router.is_link_local)
+    return router != own.ip and is_near
 
 
 def _own_address(section: _Section) -> ipaddress.IPv4Interface | ipaddress.IPv6Interface:
@@ -382,20 +455,21 @@ def _ip(section: _Section, text: str, *below: int) -> ipaddress.IPv4Address | ip
 
 def _ssh_keys(section: _Section, before: Kept) -> dict[str, Any]:
     del before
-    keys = tuple(key.strip() for key in section.texts())
-    if not keys:
+    if section.value == []:
         raise section.error(
             "without a key no login is possible; add one, or remove `sshKeys` to keep the previous keys"
         )
-    for index, key in enumerate(keys):
-        if "PRIVATE KEY" in key:
-            raise section.error("this is a private key; use the line of the .pub file", index)
+    keys = {index: key.strip() for index, key in section.texts().items()}
+    for index, key in keys.items():
         kind, _, rest = key.partition(" ")
-        if not _is_key(kind, rest.split(" ")[0]):
-            raise section.error(
-                "this is not a public key; use a whole line such as `ssh-ed25519 AAAA... name`", index
-            )
-    return {"ssh_keys": keys}
+        with section.part():
+            if "PRIVATE KEY" in key:
+                raise section.error("this is a private key; use the line of the .pub file", index)
+            if not _is_key(kind, rest.split(" ")[0]):
+                raise section.error(
+                    "this is not a public key; use a whole line such as `ssh-ed25519 AAAA... name`", index
+                )
+    return {"ssh_keys": tuple(keys.values())}
 
 
 def _is_key(kind: str, data: str) -> bool:
@@ -437,7 +511,7 @@ def _endpoint(section: _Section, before: Kept) -> dict[str, Any]:
     del before
     endpoint = section.text().strip()
     try:
-        host, _ = split_host_port(endpoint, default_port=CONTROLLER_PORT)
+        host, _ = split_host_port(endpoint)
     except AddressSyntaxError as error:
         raise section.error(str(error)) from None
     if not _is_host(host):
@@ -479,14 +553,17 @@ def _labels(section: _Section, before: Kept) -> dict[str, Any]:
         )
     labels: dict[str, str] = {}
     for key, value in section.value.items():
-        if not isinstance(key, str):
-            raise section.error(f"the key {str(key)[:60]!r} is {kind_of(key)}; put it in quotes", str(key))
-        label = _Section(section.document, value, *section.path, key).text()
-        if not _LABEL_KEY.fullmatch(key) or not _LABEL_VALUE.fullmatch(label):
-            raise section.error(
-                "a label has letters, digits, `-`, `_` and `.`, at most 63 in each of its parts", key
-            )
-        labels[key] = label
+        with section.part():
+            if not isinstance(key, str):
+                raise section.error(
+                    f"the key {str(key)[:60]!r} is {kind_of(key)}; put it in quotes", str(key)
+                )
+            label = section.below(key, value).text()
+            if not _LABEL_KEY.fullmatch(key) or not _LABEL_VALUE.fullmatch(label):
+                raise section.error(
+                    "a label has letters, digits, `-`, `_` and `.`, at most 63 in each of its parts", key
+                )
+            labels[key] = label
     return {"labels": labels}
 
 

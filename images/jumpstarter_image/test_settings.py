@@ -254,9 +254,54 @@ def test_a_fault_has_its_place_and_says_what_to_write(text: str, sentence: str) 
 
 
 def test_all_faults_are_found_at_once() -> None:
-    reading = read_site("hostnam: a\nendpoint: lab\nfingerprint: x\n", KNOWN)
+    reading = read_site("hostnam: a\nendpoint: lab:1\nfingerprint: x\n", KNOWN)
     assert [one.key for one in reading.faults] == ["hostnam", "fingerprint"]
     assert reading.kept == KNOWN
+
+
+def test_all_faults_below_a_key_are_found_at_once() -> None:
+    text = f"""
+wifi: {{country: de, ssid: '', passphrase: short, hidden: 1, band: 5}}
+address: {{ip: 10.0.0.0/8, gateway: lab, dns: [1, lab], interface: eth0}}
+sshKeys: [1, {KEY}, me]
+labels: {{rack: 3, 'a,b': c, room: lab}}
+"""
+    reading = read_site(text, KNOWN)
+    assert [one.key for one in reading.faults] == [
+        *("wifi", "wifi", "wifi.ssid", "wifi.country", "wifi.passphrase"),
+        *("address.ip", "address.gateway", "address.dns", "address.dns", "address.interface"),
+        *("sshKeys", "sshKeys", "labels.rack", "labels.a,b"),
+    ]
+    assert reading.kept == KNOWN
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("passphrase: correct horse #1", "passphrase: correct-horse\t# 1", "passphrase: #1 correct horse"),
+        *("passphrase: &correct horse battery", "'passphrase' : a#b correct #1", "passphrase: &correct"),
+    ],
+)
+def test_a_passphrase_that_yaml_would_cut_off_needs_quotes(line: str) -> None:
+    """The rest would be no part of it, and stay in the file when the host removes the secret."""
+    said = fault(f"wifi:\n  {line}\n")
+    assert "line 2, column 3: wifi.passphrase: put the passphrase in quotes" in said
+    for whole in ("'correct #1'", '"correct & # 1"', "'correct horse' # 1", "correct#horse&1"):
+        assert not read_site(f"wifi:\n  passphrase: {whole}\n", KNOWN).faults
+
+
+@pytest.mark.parametrize("end", ["\n", "\r", "\r\n", "\x85", "\u2028", "\u2029"])
+def test_a_line_is_what_yaml_counts(end: str) -> None:
+    head = f"hostname: a{end}# one{end}# two{end}wifi:{end}"
+    assert "line 5, column 3: wifi.passphrase: put" in fault(f"{head}  passphrase: correct #1{end}")
+    assert "line 5, column 15: put the text after the colon in quotes" in fault(
+        f"{head}  passphrase: @correct"
+    )
+
+
+def test_a_controller_is_named_with_its_port() -> None:
+    said = fault("endpoint: lab")
+    assert "endpoint: 'lab' is not an address: it has no port; write HOST:PORT such as" in said
 
 
 def test_a_code_needs_a_controller_and_a_controller_no_code() -> None:
@@ -462,7 +507,7 @@ def test_bytes_that_are_not_text_are_said_with_their_place() -> None:
 
 
 def test_secrets_go_once_they_are_kept_or_used() -> None:
-    text = "wifi: {country: DE, ssid: Lab, passphrase: a passphrase}\nendpoint: lab\npairingCode: host-aaaa bbbb\n"
+    text = "wifi: {country: DE, ssid: Lab, passphrase: a passphrase}\nendpoint: lab:1\npairingCode: host-aaaa bbbb\n"
     kept = read_site(text, Kept()).kept
     assert secrets_to_remove(text, Kept()) == []
     assert secrets_to_remove(text, kept) == [("wifi", "passphrase")]
