@@ -16,11 +16,16 @@ import pytest
 from tests.e2e.lab import LIMIT, Lab, Reader
 from tests.interop import exporters
 
+HOOKS = """hooks:
+  beforeLease: {script: "true password=hidden", timeout: 90, onFailure: endLease}
+  afterLease: {script: "true", exec: /bin/sh}
+"""
+
 
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:
     with Lab.opened() as lab:
-        lab.exporter("one")
+        lab.exporter("one", hooks=HOOKS)
         lab.admin("exporter", "create", "two", "--label", "board=rpi5", "--save", lab.home / "two.yaml")
         lab.admin("exporter", "disable", "two")
         yield lab
@@ -81,6 +86,13 @@ def test_an_exporters_devices_are_shown_with_what_they_are_and_how_they_are(lab:
     titles = next(line for line in lines if line.startswith("DEVICE"))
     assert titles.split() == ["DEVICE", "INTERFACE", "STATE", "REASON"]
     assert ["rpi4.power", "power", "ready"] in [line.split()[:3] for line in lines]
+    assert "hook:     beforeLease, at most 90s; a failure ends the lease" in lines
+    assert "hook:     afterLease, at most 120s; a failure is a warning" in lines
+    assert shown["hooks"] == [
+        {"name": "beforeLease", "timeout_seconds": 90, "on_failure": "endLease"},
+        {"name": "afterLease", "timeout_seconds": 120, "on_failure": "warn"},
+    ]
+    assert "hidden" not in f"{shown}{lines}"
     code, sentence = lab.refused("exporters", "show", "three", "--client", ann)
     assert (code, sentence.count("\n")) == (3, 1), sentence
     assert lab.ok("__complete", "exporters", "show", "--client", ann) == "one\ntwo\n"

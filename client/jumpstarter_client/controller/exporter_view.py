@@ -17,7 +17,7 @@ from jumpstarter_client.times import format_time, rfc3339
 if TYPE_CHECKING:
     from jumpstarter_proto.client.v1 import client_pb2 as pb
     from jumpstarter_proto.lab.v1.exporter_pb2 import HealthFinding
-    from jumpstarter_proto.lab.v1.exporters_pb2 import Device, ExporterDetails, HostHealth
+    from jumpstarter_proto.lab.v1.exporters_pb2 import Device, ExporterDetails, Hook, HostHealth
 
     from jumpstarter_client.node import Allowed
 
@@ -148,17 +148,28 @@ def exporter_changes(
 
 MAX_WAITING = 5
 """Clients in the queue that are named."""
+HOOK_FAILURES = {
+    "warn": "a failure is a warning",
+    "endLease": "a failure ends the lease",
+    "exit": "a failure ends the exporter",
+}
 UNKNOWN_DEVICES = "unknown to this controller; lease the board and run: jumpstarter devices"
 
 
 def details_as_data(details: ExporterDetails | None, allowed: Allowed) -> dict[str, object]:
     """Return the details as data; all values are null if the controller does not keep them."""
     if details is None:
-        return dict.fromkeys(("reasons", "devices", "omitted_devices", "host", "gone_since", "health"))
+        return dict.fromkeys(
+            ("reasons", "devices", "omitted_devices", "hooks", "host", "gone_since", "health")
+        )
     return {
         "reasons": [{"code": one.code, "sentence": one.sentence} for one in details.reasons],
         "devices": [_device_as_data(one, allowed) for one in details.devices],
         "omitted_devices": details.omitted_devices,
+        "hooks": [
+            {"name": one.name, "timeout_seconds": one.timeout_seconds, "on_failure": one.on_failure}
+            for one in details.hooks
+        ],
         "host": details.host or None,
         "gone_since": details.gone_since.ToDatetime(UTC).isoformat()
         if details.HasField("gone_since")
@@ -202,6 +213,11 @@ def describe_problems(details: ExporterDetails) -> list[str]:
         f"{one.severity + ':':<9} {'; '.join(filter(None, (one.sentence, one.cure)))}"
         for one in _problems(details)
     ]
+
+
+def _hook(hook: Hook) -> str:
+    failure = HOOK_FAILURES.get(hook.on_failure, hook.on_failure)
+    return f"{hook.name}, at most {hook.timeout_seconds}s; {failure}"
 
 
 def _counted(problems: Sequence[HealthFinding]) -> str:
@@ -251,6 +267,7 @@ def describe_exporter(
         ("queue", f"{len(waiting)} waiting: {clients}{more}" if waiting else ""),
         *(("reason", f"{one.sentence} ({one.code})") for one in (details.reasons if details else ())),
         ("health", _health(details) if details else ""),
+        *(("hook", _hook(one)) for one in (details.hooks if details else ())),
         *(("label", f"{key}={value}") for key, value in sorted(view.labels.items())),
     ]
     if details is None:

@@ -16,6 +16,7 @@ from jumpstarter_controller.lab.records import (
     Policy,
     Record,
     ReportedDevice,
+    ReportedHook,
     Rule,
     UnavailableReason,
 )
@@ -39,6 +40,7 @@ __all__ = [
     "Policy",
     "Record",
     "ReportedDevice",
+    "ReportedHook",
     "Rule",
     "UnavailableReason",
 ]

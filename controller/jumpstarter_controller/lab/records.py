@@ -159,15 +159,26 @@ class ReportedDevice(msgspec.Struct, frozen=True, omit_defaults=True):
     """As reported. Jumpstarter's exporters report a new one in each session."""
 
 
+class ReportedHook(msgspec.Struct, frozen=True):
+    """A hook, as its exporter reported it."""
+
+    name: str
+    """`beforeLease` or `afterLease`."""
+    timeout_seconds: int
+    on_failure: str
+    """`warn`, `endLease` or `exit`."""
+
+
 class ExporterDevices(Record, frozen=True, kw_only=True, omit_defaults=True):
-    """Devices of the exporter of the same name. A separate record, because the exporter's status changes often."""
+    """Devices and hooks of the exporter of the same name. A separate record: the exporter's status changes often."""
 
     KIND = "devices"
-    STATUS = frozenset(("devices", "omitted"))
+    STATUS = frozenset(("devices", "omitted", "hooks"))
 
     devices: tuple[ReportedDevice, ...] = ()
     omitted: int = 0
     """Number of reported devices that were not stored."""
+    hooks: tuple[ReportedHook, ...] = ()
 
 
 class ConditionType(enum.StrEnum):

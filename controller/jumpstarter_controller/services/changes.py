@@ -37,7 +37,7 @@ from jumpstarter_controller.scheduling import (
 )
 from jumpstarter_controller.selectors import SelectorError, check_labels, parse
 from jumpstarter_controller.selectors.labels import LabelError, check_name
-from jumpstarter_controller.services.device_reports import devices_of
+from jumpstarter_controller.services.device_reports import devices_of, hooks_of
 from jumpstarter_controller.services.messages import name_of, seconds_of, time_of
 
 __all__ = [
@@ -371,10 +371,17 @@ def register(
         record = changed
         draft.put(record)
     found, omitted = devices_of(reports)
+    hooks = hooks_of(reports)
     known = draft.get(ExporterDevices, exporter)
-    if known is None or (known.devices, known.omitted) != (found, omitted):
+    if known is None or (known.devices, known.omitted, known.hooks) != (found, omitted, hooks):
         draft.put(
-            ExporterDevices(namespace=exporter.namespace, name=exporter.name, devices=found, omitted=omitted)
+            ExporterDevices(
+                namespace=exporter.namespace,
+                name=exporter.name,
+                devices=found,
+                omitted=omitted,
+                hooks=hooks,
+            )
         )
     return record
 

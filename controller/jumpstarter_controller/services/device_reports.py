@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from jumpstarter_proto.v1 import jumpstarter_pb2
 
-from jumpstarter_controller.lab import ReportedDevice
+from jumpstarter_controller.lab import ReportedDevice, ReportedHook
 
-__all__ = ["devices_of"]
+__all__ = ["devices_of", "hooks_of"]
 
 CLIENT = "jumpstarter.dev/client"
 NAME = "jumpstarter.dev/name"
-# The three below are labels of our own exporters only.
+# The four below are labels of our own exporters only.
 STATE = "jumpstarter.dev/state"
 REASON = "jumpstarter.dev/reason"
 INTERFACE = "jumpstarter.dev/interface"
+HOOKS = "jumpstarter.dev/hooks"
 
+_HOOK = re.compile(r"(beforeLease|afterLease):([1-9][0-9]{0,8}):(warn|endLease|exit)")
 MAX_DEPTH = 32
 MAX_NAME_LENGTH = 255
 MAX_WORD_LENGTH = 255
@@ -57,6 +60,14 @@ def devices_of(
         refs[report.uuid] = path, parent[1] + 1
         found.append(device)
     return tuple(found), omitted
+
+
+def hooks_of(reports: Sequence[jumpstarter_pb2.DriverInstanceReport]) -> tuple[ReportedHook, ...]:
+    """The hooks that the root names, each once. What is none is left out."""
+    said = next((one.labels.get(HOOKS, "") for one in reports if not one.parent_uuid), "")
+    parts = (_HOOK.fullmatch(part) for part in said[:MAX_WORD_LENGTH].split(","))
+    found = {part[1]: ReportedHook(part[1], int(part[2]), part[3]) for part in parts if part}
+    return tuple(found.values())
 
 
 def _device(report: jumpstarter_pb2.DriverInstanceReport, path: str) -> ReportedDevice:

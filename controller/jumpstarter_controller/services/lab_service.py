@@ -110,6 +110,10 @@ class LabService(exporters_grpc.LabServiceServicer):
         self._add_health(exporter, details)
         if known is not None:
             details.omitted_devices = known.omitted
+            for hook in known.hooks:
+                details.hooks.add(
+                    name=hook.name, timeout_seconds=hook.timeout_seconds, on_failure=hook.on_failure
+                )
             for one in known.devices:
                 details.devices.add(
                     path=one.path,

@@ -14,10 +14,10 @@ from jumpstarter_proto.remote import Identity, Kind
 from jumpstarter_proto.rpc import RpcError, StatusCode
 from jumpstarter_proto.v1 import jumpstarter_pb2 as pb
 
-from jumpstarter_controller.lab import Exporter, ExporterDevices, Key
+from jumpstarter_controller.lab import Exporter, ExporterDevices, Key, ReportedHook
 from jumpstarter_controller.services import device_reports, lab_service
 from jumpstarter_controller.services.conftest import ANN, ONE, Lab
-from jumpstarter_controller.services.device_reports import devices_of
+from jumpstarter_controller.services.device_reports import devices_of, hooks_of
 from jumpstarter_controller.store import Change, SqliteStore
 from jumpstarter_controller.store.contract import Written
 from jumpstarter_controller.store.whole import fill, lab_of
@@ -61,6 +61,27 @@ def test_devices_of_an_exporter_that_reports_no_states_have_none() -> None:
     )
     assert (device.state, device.reason, device.interface) == ("", "", "")
     assert device.client == "jumpstarter_driver_power.Client"
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        ("", ()),
+        ("afterLease:30:exit", (ReportedHook("afterLease", 30, "exit"),)),
+        ("x,beforeLease:1:warn,y:1:warn", (ReportedHook("beforeLease", 1, "warn"),)),
+        ("beforeLease:1:warn,beforeLease:2:exit", (ReportedHook("beforeLease", 2, "exit"),)),
+        *(
+            (odd, ())
+            for odd in ("beforeLease", "beforeLease:0:warn", "beforeLease:1:x", "beforeLease:9999999999:warn")
+        ),
+        *(
+            (odd, ())
+            for odd in ("beforeLease:1:warn\n", "beforeLease:\u0661:warn", "," * 300 + "beforeLease:1:warn")
+        ),
+    ],
+)
+def test_of_hooks_only_what_makes_sense_is_kept(said: str, kept: tuple[ReportedHook, ...]) -> None:
+    assert hooks_of([report("r", hooks=said), report("p", "r", "power", hooks="afterLease:1:warn")]) == kept
 
 
 def test_the_most_that_is_kept_of_an_exporters_devices_is_no_more_than_a_record_may_have(

@@ -67,7 +67,7 @@ from jumpstarter_exporter.registration.rapid_failures import RapidFailures
 from jumpstarter_exporter.registration.renewal import OwnRenewal
 from jumpstarter_exporter.registration.status_reporter import StatusReporter
 from jumpstarter_exporter.session.logs import BoardLog
-from jumpstarter_exporter.session.report import NAME, board_reports
+from jumpstarter_exporter.session.report import NAME, add_hooks, board_reports
 from jumpstarter_exporter.session.services import report_of
 from jumpstarter_exporter.session.session import Session
 from jumpstarter_exporter.status import StatusReport
@@ -181,7 +181,7 @@ class RegisteredExporter:
         self._status_reporter = StatusReporter(
             controller,
             lambda: config.labels,
-            self._reports,
+            self._registered_reports,
             self._occupancy.status,
         )
         self._reported: object = ("", *self._occupancy.status, [])
@@ -428,6 +428,11 @@ class RegisteredExporter:
 
     def _reports(self) -> list[DriverInstanceReport]:
         return board_reports(self.devices)
+
+    def _registered_reports(self) -> list[DriverInstanceReport]:
+        reports = self._reports()
+        add_hooks(reports, self._config.settings.hooks)
+        return reports
 
     @property
     def report(self) -> GetReportResponse:

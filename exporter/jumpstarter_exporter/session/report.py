@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from uuid import UUID
 
 from jumpstarter_proto.v1 import jumpstarter_pb2
 
+from jumpstarter_exporter.config.model import Hooks
 from jumpstarter_exporter.device_state import State
 from jumpstarter_exporter.devices.inventory import BoardDevices
 from jumpstarter_exporter.devices.layout import TreeLine
@@ -18,7 +19,18 @@ from jumpstarter_exporter.forwarding import ForwardingDriver
 from jumpstarter_exporter.isolation import isolated
 from jumpstarter_exporter.session.tree import Tree, TreeEntry
 
-__all__ = ["CLIENT", "INTERFACE", "NAME", "REASON", "STATE", "add_looks", "board_reports", "instance_reports"]
+__all__ = [
+    "CLIENT",
+    "HOOKS",
+    "INTERFACE",
+    "NAME",
+    "REASON",
+    "STATE",
+    "add_hooks",
+    "add_looks",
+    "board_reports",
+    "instance_reports",
+]
 
 CLIENT = "jumpstarter.dev/client"
 NAME = "jumpstarter.dev/name"
@@ -26,6 +38,8 @@ NAME = "jumpstarter.dev/name"
 STATE = "jumpstarter.dev/state"
 REASON = "jumpstarter.dev/reason"
 INTERFACE = "jumpstarter.dev/interface"
+HOOKS = "jumpstarter.dev/hooks"
+"""Of the root in a registration: `NAME:TIMEOUT:ON_FAILURE` of each hook, with commas between them."""
 
 MAX_REPORT_SIZE = 64 * 1024
 """Bytes of one device's report; all reports go in one message."""
@@ -42,6 +56,14 @@ def instance_reports(tree: Tree) -> list[jumpstarter_pb2.DriverInstanceReport]:
 def board_reports(devices: BoardDevices) -> list[jumpstarter_pb2.DriverInstanceReport]:
     """The same without a session: what is known of a board's devices at any time."""
     return [_known(line, devices.slots) for line in devices.lines]
+
+
+def add_hooks(reports: Sequence[jumpstarter_pb2.DriverInstanceReport], hooks: Hooks) -> None:
+    """Add to the root's report which hooks there are. Their scripts stay here: they may contain secrets."""
+    named = (("beforeLease", hooks.before_lease), ("afterLease", hooks.after_lease))
+    found = [f"{name}:{hook.timeout}:{hook.on_failure}" for name, hook in named if hook is not None]
+    if found:
+        reports[0].labels[HOOKS] = ",".join(found)
 
 
 async def add_looks(report: jumpstarter_pb2.GetReportResponse, devices: BoardDevices) -> None:

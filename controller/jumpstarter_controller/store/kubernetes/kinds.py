@@ -387,7 +387,7 @@ def _all() -> Iterator[Mapping]:
         "exporterdevices",
         "ExporterDevices",
         spec={},
-        status={name: at(f"status.{name}") for name in ("devices", "omitted")},
+        status={name: at(f"status.{name}") for name in ("devices", "omitted", "hooks")},
     )
     yield _WithoutStatus(
         Drain, LAB_GROUP, "drains", "Drain", spec={"reason": at("spec.reason")}, is_of_the_lab=True

@@ -25,6 +25,7 @@ from jumpstarter_controller.lab import (
     Policy,
     Record,
     ReportedDevice,
+    ReportedHook,
     Rule,
     UnavailableReason,
 )
@@ -144,6 +145,7 @@ RECORDS: dict[type[Record], st.SearchStrategy[Record]] = {
         ExporterDevices,
         **COMMON,
         omitted=st.integers(0, 3),
+        hooks=st.lists(st.builds(ReportedHook, TEXTS, st.integers(1, 300), TEXTS), max_size=2).map(tuple),
         devices=st.lists(st.builds(ReportedDevice, TEXTS, TEXTS, TEXTS, TEXTS, TEXTS, TEXTS), max_size=2).map(
             tuple
         ),
@@ -237,6 +239,7 @@ def full(kind: type[Record], namespace: str = "lab") -> Record:
                 ReportedDevice("x"),
             ),
             omitted=2,
+            hooks=(ReportedHook("beforeLease", 120, "endLease"),),
         ),
         Drain(**(common | {"namespace": "", "name": "lab"}), reason="new kernel"),
     ]

@@ -28,7 +28,7 @@ from jumpstarter_proto.client.v1 import client_pb2 as jumpstarter__proto_dot_cli
 from jumpstarter_proto.lab.v1 import exporter_pb2 as jumpstarter__proto_dot_lab_dot_v1_dot_exporter__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(jumpstarter_proto/lab/v1/exporters.proto\x12\x16jumpstarter_sbc.lab.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a(jumpstarter_proto/client/v1/client.proto\x1a\'jumpstarter_proto/lab/v1/exporter.proto\"\xd4\x01\n\x0cWatchRequest\x12\r\n\x05\x61\x66ter\x18\x01 \x01(\t\x12\x11\n\texporters\x18\x02 \x01(\x08\x12\x17\n\x0f\x65xporter_filter\x18\x03 \x01(\t\x12\x32\n\x06leases\x18\x04 \x01(\x0e\x32\".jumpstarter_sbc.lab.v1.LeaseScope\x12\x14\n\x0clease_filter\x18\x05 \x01(\t\x12\x12\n\ntag_filter\x18\x06 \x01(\t\x12\r\n\x05lease\x18\x07 \x01(\t\x12\r\n\x05waits\x18\x08 \x01(\x08\x12\r\n\x05knows\x18\t \x01(\x08\"\xc1\x01\n\x07LabNews\x12\x10\n\x08snapshot\x18\x01 \x01(\x08\x12\x10\n\x08revision\x18\x02 \x01(\t\x12\x32\n\texporters\x18\x03 \x03(\x0b\x32\x1f.jumpstarter.client.v1.Exporter\x12\x31\n\x06leases\x18\x04 \x03(\x0b\x32!.jumpstarter_sbc.lab.v1.LeaseNews\x12\x16\n\x0egone_exporters\x18\x05 \x03(\t\x12\x13\n\x0bgone_leases\x18\x06 \x03(\t\"\x89\x01\n\tLeaseNews\x12+\n\x05lease\x18\x01 \x01(\x0b\x32\x1c.jumpstarter.client.v1.Lease\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\r\n\x05place\x18\x03 \x01(\x05\x12\x30\n\rat_the_latest\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\")\n\x19GetExporterDetailsRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"0\n\x1aListExporterDetailsRequest\x12\x12\n\npage_token\x18\x01 \x01(\t\"r\n\x1bListExporterDetailsResponse\x12:\n\texporters\x18\x01 \x03(\x0b\x32\'.jumpstarter_sbc.lab.v1.ExporterDetails\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x8c\x02\n\x0f\x45xporterDetails\x12\x0c\n\x04name\x18\x01 \x01(\t\x12/\n\x07\x64\x65vices\x18\x02 \x03(\x0b\x32\x1e.jumpstarter_sbc.lab.v1.Device\x12\x17\n\x0fomitted_devices\x18\x03 \x01(\x05\x12/\n\x07reasons\x18\x04 \x03(\x0b\x32\x1e.jumpstarter_sbc.lab.v1.Reason\x12\x0c\n\x04host\x18\x05 \x01(\t\x12.\n\ngone_since\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x06health\x18\x07 \x01(\x0b\x32\".jumpstarter_sbc.lab.v1.HostHealth\"\x82\x02\n\nHostHealth\x12\x37\n\x08\x66indings\x18\x01 \x03(\x0b\x32%.jumpstarter_sbc.lab.v1.HealthFinding\x12\x18\n\x10omitted_findings\x18\x02 \x01(\x05\x12\x42\n\x08measures\x18\x03 \x03(\x0b\x32\x30.jumpstarter_sbc.lab.v1.HostHealth.MeasuresEntry\x12,\n\x08reported\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a/\n\rMeasuresEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"m\n\x06\x44\x65vice\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x11\n\tinterface\x18\x02 \x01(\t\x12\x0e\n\x06\x63lient\x18\x03 \x01(\t\x12\r\n\x05state\x18\x04 \x01(\t\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x06 \x01(\t*b\n\nLeaseScope\x12\x14\n\x10LEASE_SCOPE_NONE\x10\x00\x12\x13\n\x0fLEASE_SCOPE_OWN\x10\x01\x12\x13\n\x0fLEASE_SCOPE_ALL\x10\x02\x12\x14\n\x10LEASE_SCOPE_HELD\x10\x03\x32\xd0\x02\n\nLabService\x12p\n\x12GetExporterDetails\x12\x31.jumpstarter_sbc.lab.v1.GetExporterDetailsRequest\x1a\'.jumpstarter_sbc.lab.v1.ExporterDetails\x12~\n\x13ListExporterDetails\x12\x32.jumpstarter_sbc.lab.v1.ListExporterDetailsRequest\x1a\x33.jumpstarter_sbc.lab.v1.ListExporterDetailsResponse\x12P\n\x05Watch\x12$.jumpstarter_sbc.lab.v1.WatchRequest\x1a\x1f.jumpstarter_sbc.lab.v1.LabNews0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(jumpstarter_proto/lab/v1/exporters.proto\x12\x16jumpstarter_sbc.lab.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a(jumpstarter_proto/client/v1/client.proto\x1a\'jumpstarter_proto/lab/v1/exporter.proto\"\xd4\x01\n\x0cWatchRequest\x12\r\n\x05\x61\x66ter\x18\x01 \x01(\t\x12\x11\n\texporters\x18\x02 \x01(\x08\x12\x17\n\x0f\x65xporter_filter\x18\x03 \x01(\t\x12\x32\n\x06leases\x18\x04 \x01(\x0e\x32\".jumpstarter_sbc.lab.v1.LeaseScope\x12\x14\n\x0clease_filter\x18\x05 \x01(\t\x12\x12\n\ntag_filter\x18\x06 \x01(\t\x12\r\n\x05lease\x18\x07 \x01(\t\x12\r\n\x05waits\x18\x08 \x01(\x08\x12\r\n\x05knows\x18\t \x01(\x08\"\xc1\x01\n\x07LabNews\x12\x10\n\x08snapshot\x18\x01 \x01(\x08\x12\x10\n\x08revision\x18\x02 \x01(\t\x12\x32\n\texporters\x18\x03 \x03(\x0b\x32\x1f.jumpstarter.client.v1.Exporter\x12\x31\n\x06leases\x18\x04 \x03(\x0b\x32!.jumpstarter_sbc.lab.v1.LeaseNews\x12\x16\n\x0egone_exporters\x18\x05 \x03(\t\x12\x13\n\x0bgone_leases\x18\x06 \x03(\t\"\x89\x01\n\tLeaseNews\x12+\n\x05lease\x18\x01 \x01(\x0b\x32\x1c.jumpstarter.client.v1.Lease\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\r\n\x05place\x18\x03 \x01(\x05\x12\x30\n\rat_the_latest\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\")\n\x19GetExporterDetailsRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"0\n\x1aListExporterDetailsRequest\x12\x12\n\npage_token\x18\x01 \x01(\t\"r\n\x1bListExporterDetailsResponse\x12:\n\texporters\x18\x01 \x03(\x0b\x32\'.jumpstarter_sbc.lab.v1.ExporterDetails\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xb9\x02\n\x0f\x45xporterDetails\x12\x0c\n\x04name\x18\x01 \x01(\t\x12/\n\x07\x64\x65vices\x18\x02 \x03(\x0b\x32\x1e.jumpstarter_sbc.lab.v1.Device\x12\x17\n\x0fomitted_devices\x18\x03 \x01(\x05\x12/\n\x07reasons\x18\x04 \x03(\x0b\x32\x1e.jumpstarter_sbc.lab.v1.Reason\x12\x0c\n\x04host\x18\x05 \x01(\t\x12.\n\ngone_since\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x06health\x18\x07 \x01(\x0b\x32\".jumpstarter_sbc.lab.v1.HostHealth\x12+\n\x05hooks\x18\x08 \x03(\x0b\x32\x1c.jumpstarter_sbc.lab.v1.Hook\"A\n\x04Hook\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x17\n\x0ftimeout_seconds\x18\x02 \x01(\x05\x12\x12\n\non_failure\x18\x03 \x01(\t\"\x82\x02\n\nHostHealth\x12\x37\n\x08\x66indings\x18\x01 \x03(\x0b\x32%.jumpstarter_sbc.lab.v1.HealthFinding\x12\x18\n\x10omitted_findings\x18\x02 \x01(\x05\x12\x42\n\x08measures\x18\x03 \x03(\x0b\x32\x30.jumpstarter_sbc.lab.v1.HostHealth.MeasuresEntry\x12,\n\x08reported\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a/\n\rMeasuresEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"m\n\x06\x44\x65vice\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x11\n\tinterface\x18\x02 \x01(\t\x12\x0e\n\x06\x63lient\x18\x03 \x01(\t\x12\r\n\x05state\x18\x04 \x01(\t\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x06 \x01(\t*b\n\nLeaseScope\x12\x14\n\x10LEASE_SCOPE_NONE\x10\x00\x12\x13\n\x0fLEASE_SCOPE_OWN\x10\x01\x12\x13\n\x0fLEASE_SCOPE_ALL\x10\x02\x12\x14\n\x10LEASE_SCOPE_HELD\x10\x03\x32\xd0\x02\n\nLabService\x12p\n\x12GetExporterDetails\x12\x31.jumpstarter_sbc.lab.v1.GetExporterDetailsRequest\x1a\'.jumpstarter_sbc.lab.v1.ExporterDetails\x12~\n\x13ListExporterDetails\x12\x32.jumpstarter_sbc.lab.v1.ListExporterDetailsRequest\x1a\x33.jumpstarter_sbc.lab.v1.ListExporterDetailsResponse\x12P\n\x05Watch\x12$.jumpstarter_sbc.lab.v1.WatchRequest\x1a\x1f.jumpstarter_sbc.lab.v1.LabNews0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,8 +37,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_HOSTHEALTH_MEASURESENTRY']._loaded_options = None
   _globals['_HOSTHEALTH_MEASURESENTRY']._serialized_options = b'8\001'
-  _globals['_LEASESCOPE']._serialized_start=1619
-  _globals['_LEASESCOPE']._serialized_end=1717
+  _globals['_LEASESCOPE']._serialized_start=1731
+  _globals['_LEASESCOPE']._serialized_end=1829
   _globals['_WATCHREQUEST']._serialized_start=217
   _globals['_WATCHREQUEST']._serialized_end=429
   _globals['_LABNEWS']._serialized_start=432
@@ -52,13 +52,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTEXPORTERDETAILSRESPONSE']._serialized_start=860
   _globals['_LISTEXPORTERDETAILSRESPONSE']._serialized_end=974
   _globals['_EXPORTERDETAILS']._serialized_start=977
-  _globals['_EXPORTERDETAILS']._serialized_end=1245
-  _globals['_HOSTHEALTH']._serialized_start=1248
-  _globals['_HOSTHEALTH']._serialized_end=1506
-  _globals['_HOSTHEALTH_MEASURESENTRY']._serialized_start=1459
-  _globals['_HOSTHEALTH_MEASURESENTRY']._serialized_end=1506
-  _globals['_DEVICE']._serialized_start=1508
-  _globals['_DEVICE']._serialized_end=1617
-  _globals['_LABSERVICE']._serialized_start=1720
-  _globals['_LABSERVICE']._serialized_end=2056
+  _globals['_EXPORTERDETAILS']._serialized_end=1290
+  _globals['_HOOK']._serialized_start=1292
+  _globals['_HOOK']._serialized_end=1357
+  _globals['_HOSTHEALTH']._serialized_start=1360
+  _globals['_HOSTHEALTH']._serialized_end=1618
+  _globals['_HOSTHEALTH_MEASURESENTRY']._serialized_start=1571
+  _globals['_HOSTHEALTH_MEASURESENTRY']._serialized_end=1618
+  _globals['_DEVICE']._serialized_start=1620
+  _globals['_DEVICE']._serialized_end=1729
+  _globals['_LABSERVICE']._serialized_start=1832
+  _globals['_LABSERVICE']._serialized_end=2168
 # @@protoc_insertion_point(module_scope)

@@ -95,7 +95,7 @@ class ListExporterDetailsResponse(_message.Message):
     def __init__(self, exporters: _Optional[_Iterable[_Union[ExporterDetails, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class ExporterDetails(_message.Message):
-    __slots__ = ("name", "devices", "omitted_devices", "reasons", "host", "gone_since", "health")
+    __slots__ = ("name", "devices", "omitted_devices", "reasons", "host", "gone_since", "health", "hooks")
     NAME_FIELD_NUMBER: _ClassVar[int]
     DEVICES_FIELD_NUMBER: _ClassVar[int]
     OMITTED_DEVICES_FIELD_NUMBER: _ClassVar[int]
@@ -103,6 +103,7 @@ class ExporterDetails(_message.Message):
     HOST_FIELD_NUMBER: _ClassVar[int]
     GONE_SINCE_FIELD_NUMBER: _ClassVar[int]
     HEALTH_FIELD_NUMBER: _ClassVar[int]
+    HOOKS_FIELD_NUMBER: _ClassVar[int]
     name: str
     devices: _containers.RepeatedCompositeFieldContainer[Device]
     omitted_devices: int
@@ -110,7 +111,18 @@ class ExporterDetails(_message.Message):
     host: str
     gone_since: _timestamp_pb2.Timestamp
     health: HostHealth
-    def __init__(self, name: _Optional[str] = ..., devices: _Optional[_Iterable[_Union[Device, _Mapping]]] = ..., omitted_devices: _Optional[int] = ..., reasons: _Optional[_Iterable[_Union[_exporter_pb2.Reason, _Mapping]]] = ..., host: _Optional[str] = ..., gone_since: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., health: _Optional[_Union[HostHealth, _Mapping]] = ...) -> None: ...
+    hooks: _containers.RepeatedCompositeFieldContainer[Hook]
+    def __init__(self, name: _Optional[str] = ..., devices: _Optional[_Iterable[_Union[Device, _Mapping]]] = ..., omitted_devices: _Optional[int] = ..., reasons: _Optional[_Iterable[_Union[_exporter_pb2.Reason, _Mapping]]] = ..., host: _Optional[str] = ..., gone_since: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., health: _Optional[_Union[HostHealth, _Mapping]] = ..., hooks: _Optional[_Iterable[_Union[Hook, _Mapping]]] = ...) -> None: ...
+
+class Hook(_message.Message):
+    __slots__ = ("name", "timeout_seconds", "on_failure")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUT_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    ON_FAILURE_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    timeout_seconds: int
+    on_failure: str
+    def __init__(self, name: _Optional[str] = ..., timeout_seconds: _Optional[int] = ..., on_failure: _Optional[str] = ...) -> None: ...
 
 class HostHealth(_message.Message):
     __slots__ = ("findings", "omitted_findings", "measures", "reported")
