@@ -3,22 +3,37 @@
 Each prefix of a batch is a valid state, from which the reconciler continues: the deciding record of a request comes
 before its consequences. When a lease begins, the exporter's reference comes first and the lease's status second; when
 it ends, the other way round (`scheduling/references.py`). A pairing code is marked as used before its object is
-created. Grants come before revocations. Changes of one stage have no order: they are the same half of different leases,
-or of different exporters.
+created. An object is deleted after what belongs to it, so that whoever deletes it again finds it. Policies come before
+the leases that they end; those that allow more first, so that nobody is refused what both the old and the new ones
+allow. Changes of one stage have no order: they are the same half of different leases, or of different exporters.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
-from jumpstarter_controller.lab import Draft, Exporter, ExporterDevices, Lease, PairingCode, Policy, Record
+from jumpstarter_controller.lab import (
+    Draft,
+    Exporter,
+    ExporterDevices,
+    Lease,
+    PairingCode,
+    Policy,
+    Record,
+    Rule,
+)
 from jumpstarter_controller.lab.tables import RecordRef
 from jumpstarter_controller.store.contract import Half, blank, differs
 
 __all__ = ["batch", "halves_of"]
 
-_EXPORTERS, _LEASES, _ENDS, _REFERENCES, _BEGINNINGS = 1, 4, 5, 6, 7
+_EXPORTERS, _LEASES, _ENDS, _REFERENCES, _BEGINNINGS = 1, 6, 7, 8, 9
 """Ranks of the halves of exporters and leases in a batch."""
+_DELETIONS = {PairingCode: -3, ExporterDevices: -2, Exporter: -1, Policy: 5, Lease: 10}
+"""Ranks of deletions; that of other kinds is `_OBJECTS`."""
+_CODES, _OBJECTS = 0, 1
+_ALLOWS_MORE, _ALLOWS_OTHER, _ALLOWS_LESS = 2, 3, 4
 _UNORDERED = {_EXPORTERS, _LEASES, _ENDS, _REFERENCES, _BEGINNINGS}
 
 
@@ -51,14 +66,30 @@ def halves_of(before: Record | None, after: Record | None) -> Iterator[Half]:
 
 def _rank(ref: RecordRef, half: Half, before: Record | None, after: Record | None) -> int:
     kind, _ = ref
+    if after is None:
+        return _DELETIONS.get(kind, _OBJECTS)
     if kind is PairingCode:
-        return 0
-    if after is None:  # its dependents are deleted before it; leases are deleted last
-        return {ExporterDevices: 0, Exporter: 0, Lease: 8, Policy: 10}.get(kind, 1)
-    if kind is Policy:
-        return 2 if before is None else 3
+        return _CODES
+    if isinstance(after, Policy):
+        if not isinstance(before, Policy) or _covers(after, before):
+            return _ALLOWS_MORE
+        return _ALLOWS_LESS if _covers(before, after) else _ALLOWS_OTHER
     if half is Half.SPEC:
         return _LEASES if kind is Lease else _EXPORTERS
     if isinstance(after, Lease):
         return _ENDS if after.ended is not None else _BEGINNINGS
     return _REFERENCES if kind in {Exporter, ExporterDevices} else _EXPORTERS
+
+
+def _covers(policy: Policy, other: Policy) -> bool:
+    """Whether it allows all that the other one allows."""
+    if policy.exporters not in ("", other.exporters):
+        return False
+    return all(any(_covers_rule(rule, one) for rule in policy.rules) for one in other.rules)
+
+
+def _covers_rule(rule: Rule, other: Rule) -> bool:
+    limit, others = (
+        math.inf if one.maximum_duration is None else one.maximum_duration for one in (rule, other)
+    )
+    return rule.priority == other.priority and limit >= others and {*rule.clients} >= {*other.clients}

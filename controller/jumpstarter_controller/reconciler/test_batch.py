@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from jumpstarter_proto.client.v1 import client_pb2
 from jumpstarter_proto.remote import Kind
 from jumpstarter_proto.rpc import RpcError
+from jumpstarter_proto.v1 import jumpstarter_pb2
 from msgspec.structs import replace
 
 from jumpstarter_controller.lab import (
@@ -21,22 +22,28 @@ from jumpstarter_controller.lab import (
     Draft,
     Exporter,
     ExporterStatus,
+    Host,
     Key,
     Lease,
     PairingCode,
+    Policy,
+    Rule,
     UnavailableReason,
 )
 from jumpstarter_controller.lab.tables import RecordRef
 from jumpstarter_controller.reconciler.batch import batch, halves_of
 from jumpstarter_controller.scheduling import ExporterPresence, Scheduler
+from jumpstarter_controller.scheduling.candidates import priority_of
 from jumpstarter_controller.services import changes, objects
+from jumpstarter_controller.services.policy_changes import apply_policies
 from jumpstarter_controller.store import Change, Half, MemoryStore
 from jumpstarter_controller.store.contract import stages
 from jumpstarter_controller.store.test_contract import torn
 from jumpstarter_controller.store.whole import fill, lab_of
 
 NOW = 1000.0
-ANN = Client(namespace="lab", name="ann", uid="1")
+ANN = Client(namespace="lab", name="ann", uid="1", labels={"who": "ann"})
+BOB = Client(namespace="lab", name="bob", uid="2", labels={"who": "bob"})
 BOARDS = [
     Exporter(
         namespace="lab",
@@ -46,6 +53,7 @@ BOARDS = [
         labels={"board": "rpi4"},
         status=ExporterStatus.AVAILABLE,
         answers=name == "b",
+        host="h" if name == "c" else "",
     )
     for name in "abc"
 ]
@@ -136,12 +144,46 @@ def report(board: str, status: ExporterStatus) -> Operation:
     return lambda lab: changes.report(lab, Key("lab", board), status, "")
 
 
-def delete(board: str) -> Operation:
-    def apply(draft: Draft) -> None:
-        if (record := draft.get(Exporter, Key("lab", board))) is not None:
-            draft.remove(record)
+def delete(kind: Kind, name: str) -> Operation:
+    return lambda lab: void(objects.delete(lab, kind, Key("lab", name)))
 
-    return apply
+
+def register(board: str) -> Operation:
+    reports = [
+        jumpstarter_pb2.DriverInstanceReport(uuid="1"),
+        jumpstarter_pb2.DriverInstanceReport(
+            uuid="2", parent_uuid="1", labels={"jumpstarter.dev/name": "power"}
+        ),
+    ]
+    return lambda lab: void(changes.register(lab, Key("lab", board), {}, reports))
+
+
+def pair(name: str) -> Operation:
+    key = Key("lab", name)
+    return lambda lab: void(
+        objects.offer(lab, NOW, Kind.EXPORTER, key, {}, seconds=60, again=lab.get(Exporter, key) is not None)
+    )
+
+
+def transfer(name: str, to: str) -> Operation:
+    def apply(draft: Draft, lease: Lease) -> None:
+        owner = draft.get(Client, Key("lab", lease.client))
+        asked = client_pb2.Lease(client=f"namespaces/lab/clients/{to}")
+        if owner is not None:
+            changes.update_lease(draft, NOW, owner, lease.key, asked)
+
+    return on_lease(name, apply)
+
+
+def policies(of_one: tuple[str, ...], of_two: tuple[str, ...]) -> Operation:
+    """Two policies for all boards, that allow these clients."""
+    documents = [
+        Policy(
+            namespace="lab", name=name, rules=tuple(Rule(clients=(f"who={client}",)) for client in clients)
+        )
+        for name, clients in (("one", of_one), ("two", of_two))
+    ]
+    return lambda lab: void(apply_policies(lab, NOW, documents))
 
 
 def void(_: object) -> None:
@@ -150,19 +192,27 @@ def void(_: object) -> None:
 
 NAMES = st.sampled_from([f"l{number}" for number in range(5)])
 LETTERS = st.sampled_from("abc")
+CLIENTS = st.sampled_from(["ann", "bob"])
 OPERATIONS = st.one_of(
     st.builds(create, NAMES, st.sampled_from(["", "", "a", "b"])),
     st.builds(release, NAMES),
     st.builds(extend, NAMES),
     st.builds(answer, NAMES, st.booleans()),
     st.builds(report, LETTERS, st.sampled_from([ExporterStatus.AVAILABLE, ExporterStatus.LEASE_READY])),
-    st.builds(delete, LETTERS),
+    st.builds(delete, st.just(Kind.EXPORTER), LETTERS),
+    st.builds(register, LETTERS),
+    st.builds(transfer, NAMES, CLIENTS),
+)
+WITH_OBJECTS = st.one_of(
+    OPERATIONS,
+    st.builds(delete, st.just(Kind.CLIENT), CLIENTS),
+    st.just(delete(Kind.HOST, "h")),
 )
 
 
 def fresh() -> MemoryStore:
     store = MemoryStore()
-    fill(store, ANN, *BOARDS)
+    fill(store, ANN, BOB, Host(namespace="lab", name="h", uid="h"), *BOARDS)
     return store
 
 
@@ -188,7 +238,7 @@ def check(store: MemoryStore) -> None:
     assert len(active) == len(set(active)), "a board is leased twice"
 
 
-@given(st.lists(OPERATIONS, min_size=1, max_size=8))
+@given(st.lists(WITH_OBJECTS, min_size=1, max_size=8))
 @settings(max_examples=120)
 def test_whoever_goes_on_behind_any_record_comes_to_the_same_end(operations: list[Operation]) -> None:
     store = fresh()
@@ -336,3 +386,56 @@ def test_a_code_is_used_first_and_who_used_it_gets_what_it_is_for_after_a_crash(
     lab.put(replace(made, uid="later"))
     with pytest.raises(RpcError, match="used"):
         enrol(lab, nonce="mine")
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [(Kind.EXPORTER, "c"), (Kind.HOST, "h"), (Kind.CLIENT, "ann")], ids=str
+)
+def test_a_deletion_that_was_cut_off_is_finished_by_asking_again(kind: Kind, name: str) -> None:
+    store = fresh()
+    for operations in (
+        [register("c"), pair("c"), create("l0", "c"), create("l1", "a")],
+        [answer("l0", True)],
+    ):
+        controller = Controller(store)
+        store.commit(controller.decide(*operations))
+        controller.lab.commit()
+        controller.settle()
+    before = copied(store)
+    whole = Controller(store)
+    written = whole.decide(delete(kind, name))
+    store.commit(written)
+    whole.lab.commit()
+    whole.settle()
+    gone = sum(one.record is None for one in written)
+    assert gone == {Kind.EXPORTER: 3, Kind.HOST: 4, Kind.CLIENT: 1}[kind]
+    for count in range(len(written)):
+        dying = copied(before)
+        dying.commit(written[:count])
+        Controller(dying).settle()
+        again = Controller(dying)
+        dying.commit(again.decide(delete(kind, name)))
+        again.lab.commit()
+        again.settle()
+        assert uidless(outcome(dying)) == uidless(outcome(store)), count
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ((("ann", "bob"), ("x",)), (("ann",), ("x", "bob"))),
+        ((("bob",), ("ann",)), (("x",), ("ann", "bob"))),
+        ((("x",), ("bob",)), (("x", "bob"), ("ann",))),
+    ],
+)
+def test_who_may_use_a_board_before_and_after_may_in_between(
+    before: tuple[tuple[str, ...], tuple[str, ...]], after: tuple[tuple[str, ...], tuple[str, ...]]
+) -> None:
+    store = fresh()
+    store.commit(Controller(store).decide(policies(*before)))
+    written = Controller(store).decide(policies(*after))
+    assert [one.ref[0] for one in written] == [Policy, Policy]
+    for count in range(len(written) + 1):
+        dying = copied(store)
+        dying.commit(written[:count])
+        assert priority_of(lab_of(dying), BOB, BOARDS[0], 60) is not None, count
