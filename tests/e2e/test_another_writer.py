@@ -73,6 +73,17 @@ def test_leases_that_another_process_makes_extends_and_releases_are_followed_by_
         assert stored is not None
         assert isinstance(stored.record, Lease)
         assert stored.record.conditions[-1].message == "its user is on holiday"
+        again = replace(lease, name="again", selector="board=rpi4", created=time.time())
+        ref = (Lease, again.key)
+        store.commit([Change(ref, Half.SPEC, again, None)])
+        lab.until(lambda: lab.leases(ann).get("again", {}).get("exporter") == "one")
+        while ref in (records := store.snapshot().records):
+            try:
+                store.commit([Change(ref, Half.SPEC, None, records[ref].revision)])
+            except Conflict:
+                continue
+        lab.until(lambda: lab.status("one") == "AVAILABLE")
+        assert "lease ended: somebody deleted it" in lab.admin("journal", "--lease", "again")
     for watch in (exporters, leases):
         watch.process.send_signal(signal.SIGINT)
         assert watch.process.wait(timeout=LIMIT) == 130

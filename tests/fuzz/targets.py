@@ -25,6 +25,7 @@ from jumpstarter_client.errors import ConnectError
 from jumpstarter_client.host_boards import HostBoard
 from jumpstarter_client.logs import LogDeduplicator
 from jumpstarter_client.node import Allowed
+from jumpstarter_controller.audit.lease_owners import LeaseOwners
 from jumpstarter_controller.cli import policy_documents
 from jumpstarter_controller.identity import Subject
 from jumpstarter_controller.kube_identity.claims import audiences_of, claims_of
@@ -215,7 +216,9 @@ def _calls(data: bytes) -> None:
     except RpcError:
         return
     for call in request.calls:
-        entry = call_entry(call, Key("default", "one"), 1e9, lambda _: None, {"power"})
+        entry = call_entry(
+            call, Key("default", "one"), 1e9, lambda _: None, {"power"}, owner_at=LeaseOwners().at
+        )
         assert 1e9 - MAX_AGE <= entry.time <= 1e9
         texts = (entry.device, entry.method, entry.user, entry.session, entry.status, entry.what)
         assert all(text.isprintable() for text in texts)

@@ -35,7 +35,7 @@ def waits(reason: str, message: str) -> Lease:
 
 def test_what_is_said_is_kept_without_what_only_debugging_wants() -> None:
     kept: list[tuple[str, str]] = []
-    for before, after in ((None, LEASE), (LEASE, None)):
+    for before, after in ((None, LEASE), (replace(LEASE, ended=130.0), None)):
         write(before, after, lambda sentence, fields: kept.append((sentence, fields["client"])))
     assert kept == [("lease created: board=rpi4, for 60 s", "ann")]
 
@@ -58,6 +58,8 @@ def test_a_leases_life() -> None:
     ended = replace(bobs, release=True, ended=130.0, conditions=(over,))
     assert said(bobs, ended) == ["lease ended: it was released"]
     assert said(ended, None) == ["lease forgotten"]
+    for open_one in (offline, got):
+        assert said(open_one, None) == ["lease ended: somebody deleted it"]
     for _, _, fields in [*entries(busy, got), *entries(bobs, ended)]:
         assert fields["exporter"] == "e1"
         assert (fields["namespace"], fields["lease"]) == ("lab", "l1")

@@ -70,7 +70,10 @@ def _as(kind: type[R], record: Record | None) -> R | None:
 
 def _lease(before: Lease | None, after: Lease | None) -> _Sentences:
     if after is None:
-        yield logging.DEBUG, "lease forgotten"
+        if before is not None and before.ended is None:  # by a program that does not ask this controller
+            yield logging.INFO, "lease ended: somebody deleted it"
+        else:
+            yield logging.DEBUG, "lease forgotten"
         return
     if before is None:
         asked = " ".join(word for word in (after.exporter_name, after.selector) if word)

@@ -64,9 +64,11 @@ class Counters:
 
     def note(self, before: Record | None, after: Record | None) -> None:
         """Count a change of a record."""
-        if not isinstance(after, Lease):
-            return
         was = before if isinstance(before, Lease) else None
+        if not isinstance(after, Lease):
+            if was is not None and was.ended is None and not was.exporter:  # deleted by somebody else
+                self.acquisitions["failure"] += 1
+            return
         if after.accepted and not (was and was.accepted):
             self.acquisitions["success"] += 1
             start = max(after.created, after.begin_time or 0.0)

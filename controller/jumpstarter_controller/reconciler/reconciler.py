@@ -22,6 +22,7 @@ from jumpstarter_proto.rpc import RpcError, StatusCode
 
 from jumpstarter_controller.audit import AuditEntry, Source, ignore, wording
 from jumpstarter_controller.audit.entry import entry_of
+from jumpstarter_controller.audit.lease_owners import LeaseOwners
 from jumpstarter_controller.lab import (
     Draft,
     Exporter,
@@ -108,6 +109,7 @@ class Reconciler:
         self.waiters = Waiters()
         self.clock = Clock(time.time, uptime) if clock is None else Clock(clock, steady)
         self.counters = Counters()
+        self.owners = LeaseOwners()
         self.replica = replica
         self.leads = leads
         """Whether this controller schedules leases at this moment."""
@@ -419,6 +421,7 @@ class Reconciler:
             before = self.committed.get(kind, key)
             wording.write(before, record, self.tell)
             self.counters.note(before, record)
+            self.owners.note(before, record, self.clock())
             # A lease that holds or held an exporter wakes the watchers of that exporter.
             if kind is Lease:
                 self.waiters.written(key, record if isinstance(record, Lease) else None)

@@ -26,7 +26,12 @@ def test_a_lease_counts_once_whatever_becomes_of_it() -> None:
     counters.note(None, LEASE)
     counters.note(LEASE, given_up)
     counters.note(given_up, given_up)
+    counters.note(given_up, None)
     assert counters.acquisitions == {"success": 1, "failure": 1}
+    counters.note(ready, None)
+    assert counters.acquisitions == {"success": 1, "failure": 1}
+    counters.note(LEASE, None)
+    assert counters.acquisitions == {"success": 1, "failure": 2}
 
 
 def test_the_wait_for_a_future_begin_does_not_count() -> None:

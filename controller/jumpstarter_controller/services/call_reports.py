@@ -35,8 +35,13 @@ def call_entry(
     now: float,
     lease_of: Callable[[str], Lease | None],
     devices: Collection[str] | None,
+    *,
+    owner_at: Callable[[Lease, float], str],
 ) -> AuditEntry:
-    """The audit entry of a call. `devices` are the exporter's devices; None: not all of them are known."""
+    """The audit entry of a call. `owner_at` is the client who had a lease at a time.
+
+    `devices` are the exporter's devices; None: not all of them are known.
+    """
     notes = []
     name = shown(call.lease, MAX_NAME_LENGTH)
     lease = lease_of(call.lease) if call.lease else None
@@ -52,11 +57,12 @@ def call_entry(
         notes.append("by a hook")
     elif not name and not user:
         notes.append("by a user who is unknown on its host")
+    time = now - _within(call.age_seconds, MAX_AGE)
     return AuditEntry(
-        time=now - _within(call.age_seconds, MAX_AGE),
+        time=time,
         namespace=exporter.namespace,
         board=exporter.name,
-        client="" if lease is None else lease.client,
+        client="" if lease is None else owner_at(lease, time),
         lease="" if lease is None else lease.name,
         what="; ".join(notes),
         is_call=True,
@@ -105,7 +111,8 @@ class CallReports:
 
         source = ("calls", key.namespace, key.name)
         for call in calls:
-            self._audit_log.write(call_entry(call, key, now, lease_of, devices), source)
+            entry = call_entry(call, key, now, lease_of, devices, owner_at=self._reconciler.owners.at)
+            self._audit_log.write(entry, source)
         if left > 0:
             rest = AuditEntry(now, key.namespace, key.name, is_call=True)
             self._audit_log.count(rest, source, left)

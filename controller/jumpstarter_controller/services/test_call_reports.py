@@ -11,8 +11,10 @@ from tempfile import TemporaryDirectory
 
 import pytest
 import trio
+from google.protobuf.field_mask_pb2 import FieldMask
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jumpstarter_proto.client.v1 import client_pb2
 from jumpstarter_proto.lab.v1 import exporter_pb2 as pb
 from jumpstarter_proto.lab.v1 import lab_pb2
 from jumpstarter_proto.remote import Identity, Kind
@@ -22,8 +24,9 @@ from msgspec.structs import replace
 
 from jumpstarter_controller.audit import AuditEntry, AuditLog, AuditQuery, CallReport, Source
 from jumpstarter_controller.audit.audit_file import AuditFile
+from jumpstarter_controller.audit.lease_owners import MAX_OWNERS, LeaseOwners
 from jumpstarter_controller.audit.rates import BURST_ENTRIES
-from jumpstarter_controller.lab import Exporter, Key
+from jumpstarter_controller.lab import Exporter, Key, Lease
 from jumpstarter_controller.reconciler.reconciler import Reconciler
 from jumpstarter_controller.services.call_reports import MAX_AGE, MAX_CALLS, CallReports, call_entry
 from jumpstarter_controller.services.conftest import ANN, ONE, Lab
@@ -82,6 +85,26 @@ async def test_who_switched_the_board_is_the_leases_client(lab: Lab, one: Identi
     assert (call.seconds, call.session, call.user) == (0.25, "s1", "")
     assert call in await entries(lab, client="ann")
     assert call in await entries(lab, lease=lease)
+
+
+async def test_a_call_is_of_the_client_who_had_the_lease_at_its_time(lab: Lab, one: Identity) -> None:
+    ann = await lab.made(Kind.CLIENT, ANN)
+    bob = await lab.made(Kind.CLIENT, Key("default", "bob"))
+    lease = await lab.leased(ann, one)
+    for giver, taker in ((ann, "bob"), (bob, "ann")):
+        await trio.sleep(5)
+        request = client_pb2.UpdateLeaseRequest(
+            lease=client_pb2.Lease(
+                name=f"namespaces/default/leases/{lease}", client=f"namespaces/default/clients/{taker}"
+            ),
+            update_mask=FieldMask(paths=["client"]),
+        )
+        await lab.client.UpdateLease(request, metadata=giver.metadata())
+    await trio.sleep(1)
+    made = [changed(ON, lease=lease, method=str(age), age_seconds=age) for age in (9.0, 3.0, 0.5)]
+    await report(lab, one, *made)
+    found = {call.method: call.client for call in await calls(lab)}
+    assert found == {"9.0": "ann", "3.0": "bob", "0.5": "ann"}
 
 
 async def test_a_lease_of_another_exporter_is_trusted_by_nobody(lab: Lab, one: Identity) -> None:
@@ -283,7 +306,7 @@ async def test_a_journal_that_cannot_be_read_keeps_no_report_waiting(
     )
 )
 def test_whatever_is_reported_is_an_entry_within_bounds(call: pb.DeviceCall) -> None:
-    entry = call_entry(call, ONE, 1e9, lambda _: None, {"power"})
+    entry = call_entry(call, ONE, 1e9, lambda _: None, {"power"}, owner_at=LeaseOwners().at)
     assert 1e9 - MAX_AGE <= entry.time <= 1e9
     assert math.isfinite(entry.seconds)
     assert entry.seconds >= 0
@@ -291,3 +314,15 @@ def test_whatever_is_reported_is_an_entry_within_bounds(call: pb.DeviceCall) -> 
     assert all(text.isprintable() for text in texts)
     assert sum(map(len, texts)) < 10 * 1000
     assert (entry.lease, entry.client) == ("", "")
+
+
+def test_of_a_lease_that_changes_hands_all_the_time_the_newest_owners_are_known() -> None:
+    owners, lease = LeaseOwners(), Lease(namespace="lab", name="l", client="c0", created=0.0, duration=60.0)
+    for number in range(1, 3 * MAX_OWNERS):
+        before, lease = lease, replace(lease, client=f"c{number}")
+        owners.note(before, lease, float(number))
+    known = {owners.at(lease, time - 0.5) for time in range(1, 3 * MAX_OWNERS + 1)}
+    assert known == {f"c{number}" for number in range(2 * MAX_OWNERS - 1, 3 * MAX_OWNERS)}
+    owners.note(lease, None, 1e9)
+    assert owners.at(lease, 0.0) == lease.client
+    assert not owners._until

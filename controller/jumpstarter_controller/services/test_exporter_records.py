@@ -14,6 +14,7 @@ from jumpstarter_proto.remote import Identity, Kind
 from jumpstarter_proto.rpc import RpcError, ServerCall, StatusCode
 from jumpstarter_proto.v1 import jumpstarter_pb2 as pb
 
+from jumpstarter_controller.audit.lease_owners import LeaseOwners
 from jumpstarter_controller.lab import Draft, Exporter, ExporterStatus, PairingCode, UnavailableReason
 from jumpstarter_controller.reconciler.counters import Counters
 from jumpstarter_controller.services.call_reports import call_entry
@@ -85,7 +86,7 @@ def test_devices_are_kept_down_to_some_depth() -> None:
 
 def test_a_call_that_has_lasted_for_days_is_trusted() -> None:
     call = exporter_pb2.DeviceCall(device="power", method="on", seconds=10 * 86400.0, age_seconds=3600.0)
-    entry = call_entry(call, ONE, 1e9, lambda _: None, None)
+    entry = call_entry(call, ONE, 1e9, lambda _: None, None, owner_at=LeaseOwners().at)
     assert (entry.seconds, entry.time) == (864000.0, 1e9 - 3600)
 
 
