@@ -20,6 +20,7 @@ import trio
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from arm64_report import Boot, write
 from machine import FIRMWARE_AT, Image
 
 if TYPE_CHECKING:
@@ -146,6 +147,7 @@ async def _tell(twin: Image, story: Story) -> None:
 
 
 _MEASURED: list[str] = []
+_ARM64: list[Boot] = []
 
 
 @pytest.fixture
@@ -154,7 +156,15 @@ def report() -> Callable[[str], None]:
     return _MEASURED.append
 
 
+@pytest.fixture
+def arm64_boots() -> list[Boot]:
+    """The boots of the image for Raspberry Pis that have succeeded."""
+    return _ARM64
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print the measured values."""
+    """Print the measured values, and write down the boots of the image for Raspberry Pis if all have succeeded."""
     for line in _MEASURED:
         terminalreporter.write_line(f"measured: {line}")
+    if {one.model for one in _ARM64} == {"virt", "raspi3b"}:
+        write(built("arm64").disk, _ARM64)

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import trio
+from console_text import last_lines
 from jumpstarter_proto.tasks import collapsed
 
 Model = Literal["q35", "virt", "raspi3b"]
@@ -216,6 +217,11 @@ class Machine:
         """The end of the output of its first console."""
         file = self.folder / "console.log"
         return file.read_text(errors="replace")[-4000:] if file.exists() else ""
+
+    def console_lines(self, count: int = 25) -> str:
+        """The same as a page can show it."""
+        file = self.folder / "console.log"
+        return last_lines(file.read_bytes() if file.exists() else b"", count)
 
     def processor_seconds(self) -> float:
         """The processor time of the emulator since the start."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import trio
+from arm64_report import Boot
 from machine import Image, Machine, Model, Setup, start
 from outside import Lab, echo, lab, serve_time, site_file, until_listed
 
@@ -32,18 +33,16 @@ def arm() -> Image:
     return built("arm64")
 
 
-async def enrol(outside: Lab, machine: Machine, report: Callable[[str], None], model: Model) -> None:
-    """Until the host is up and in the lab, by the file on its card."""
+async def enrol(outside: Lab, machine: Machine, model: Model) -> str:
+    """Until the host is up and in the lab, by the file on its card. Returns what that took."""
     await machine.wait_for_shell(PATIENCE)
     shell = machine.seconds
     await outside.heard("exporter connected", PATIENCE)
     registered = machine.seconds
     running = await machine.wait_until_running(PATIENCE)
-    report(
-        f"the image for arm64 on {model}: shell {shell:.0f} s, registered {registered:.0f} s, running {running:.0f} s"
-    )
     assert (await machine.sh("uname -m")).strip() == "aarch64"
     assert (await machine.sh("cat /run/jumpstarter-image/data")).strip() == "kept"
+    return f"on {model}: shell {shell:.0f} s, registered {registered:.0f} s, running {running:.0f} s"
 
 
 async def is_on(machine: Machine, pin: int) -> bool:
@@ -53,13 +52,17 @@ async def is_on(machine: Machine, pin: int) -> bool:
 
 
 async def test_power_to_a_lease_on_virt(
-    arm: Image, folder: Path, nursery: trio.Nursery, report: Callable[[str], None]
+    arm: Image,
+    folder: Path,
+    nursery: trio.Nursery,
+    report: Callable[[str], None],
+    arm64_boots: list[Boot],
 ) -> None:
     nursery.start_soon(serve_time)
     async with lab(folder) as outside:
         image = with_file(arm, folder, site_file(HOST, await outside.offer(HOST, "--valid", "3h")))
         async with start(Setup("virt"), image, folder) as machine:
-            await enrol(outside, machine, report, "virt")
+            report(f"the image for arm64 {(measured := await enrol(outside, machine, 'virt'))}")
             socket = await machine.plug_serial("ftdi", "1", "LAB-0001")
             nursery.start_soon(echo, socket)
             await until_listed(
@@ -70,10 +73,16 @@ async def test_power_to_a_lease_on_virt(
             script = f"echo hello | {serial} pipe --no-output && timeout 300 sh -c '{heard}'"
             words = ("jumpstarter", "shell", "-l", f"host={HOST}", "--", "sh", "-c", script)
             assert "HELLO" in await outside.run(*words, seconds=PATIENCE)
+            reached = "leased from outside, and an adapter that was plugged in has answered"
+            arm64_boots.append(Boot("virt", measured, reached, machine.console_lines()))
 
 
 async def test_power_to_a_relay_on_a_raspberry_pi(
-    arm: Image, folder: Path, nursery: trio.Nursery, report: Callable[[str], None]
+    arm: Image,
+    folder: Path,
+    nursery: trio.Nursery,
+    report: Callable[[str], None],
+    arm64_boots: list[Boot],
 ) -> None:
     nursery.start_soon(serve_time)
     # QEMU's watchdog does not count: it starts the host anew as soon as it is set.
@@ -82,7 +91,7 @@ async def test_power_to_a_relay_on_a_raspberry_pi(
     async with lab(folder) as outside:
         image = with_file(arm, folder, site_file(HOST, await outside.offer(HOST, "--valid", "3h")))
         async with start(setup, image, folder) as machine:
-            await enrol(outside, machine, report, "raspi3b")
+            report(f"the image for arm64 {(measured := await enrol(outside, machine, 'raspi3b'))}")
             assert "Raspberry Pi 3" in await machine.sh("cat /proc/device-tree/model")
             await machine.put("/etc/jumpstarter/exporters/relay.yaml", RELAY)
             await machine.sh("systemctl reload jumpstarter-exporter", seconds=PATIENCE)
@@ -97,3 +106,5 @@ async def test_power_to_a_relay_on_a_raspberry_pi(
                 words = ("jumpstarter", "power", verb, "-l", f"host={HOST}")
                 await outside.run(*words, seconds=PATIENCE)
                 assert await is_on(machine, 17) is level
+            reached = "leased from outside, and GPIO17 was read outside of it: on, off, on"
+            arm64_boots.append(Boot("raspi3b", measured, reached, machine.console_lines()))

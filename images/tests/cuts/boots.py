@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import trio
 from machine import Image, Machine, MachineError, Setup, overlay, start
@@ -66,14 +65,9 @@ async def boot(image: Image, place: Place, log: WriteLog, story: Story, result: 
                     await _look(machine, outside, story, result, made)
                 except (MachineError, AssertionError) as error:
                     made.faults.append(str(error))
-                made.console = _last_lines(folder / "console.log")
+                made.console = machine.console_lines()
             nursery.cancel_scope.cancel()
     return made
-
-
-def _last_lines(console: Path, count: int = 25) -> str:
-    lines = console.read_text(errors="replace").replace("\r", "").splitlines()
-    return "\n".join([line.rstrip() for line in lines if line.strip()][-count:])
 
 
 async def _look(machine: Machine, outside: Lab, story: Story, result: Result, made: Boot) -> None:

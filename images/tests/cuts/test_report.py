@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import random
 
+import arm64_report
+from console_text import last_lines
+
 from cuts.boots import Boot, spread
 from cuts.check import Result, bait_cuts, cut_line, drawn, phase_of, summary
 from cuts.disks import Partition
@@ -103,3 +106,19 @@ def test_the_document_has_the_image_the_seed_the_cuts_the_bait_and_the_boots() -
     ):
         assert part in text, text
     assert "with a log" not in text
+
+
+def test_the_end_of_a_console_is_text_of_a_page() -> None:
+    output = b"\x1b[0;32m  OK  \x1b[0m Started ssh\r\n\r\n\x1b[!p\x1b]104\x07\x1b[6n\r\n"
+    output += b"\x00Debian \xe2\x80\xa6 lab\x9b\r\nlogin:"
+    assert last_lines(output) == "  OK   Started ssh\nDebian … lab�\nlogin:"
+    assert last_lines(output, 1) == "login:"
+    assert not last_lines(b"")
+
+
+def test_the_boots_of_the_other_image_are_written_down() -> None:
+    boots = [arm64_report.Boot("virt", "on virt: shell 23 s", "leased from outside", "one\ntwo")]
+    text = arm64_report.text_of("2026-11-29", "abc", "jumpstarter-arm64.img, SHA-256 `00`", boots)
+    assert "on 2026-11-29, at commit abc" in text
+    assert "- on virt: shell 23 s; leased from outside\n" in text
+    assert text.endswith("The end of the console on `virt`:\n\n```text\none\ntwo\n```\n")
