@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -10,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-__all__ = ["fill", "fill_with_files", "small_disk"]
+__all__ = ["card", "fill", "fill_with_files", "small_disk", "turn_read_only"]
 
 
 @contextmanager
@@ -31,6 +33,44 @@ def small_disk(path: Path, *, otherwise: str, mebibytes: int = 4) -> Iterator[Pa
         yield path
     finally:
         subprocess.run(["umount", "--lazy", path], check=True)
+
+
+@contextmanager
+def card(path: Path, *, otherwise: str) -> Iterator[Path]:
+    """A card at `path`, which turns read-only at its first fault. The same card can be mounted again.
+
+    `otherwise` names a test that does without.
+    """
+    if os.geteuid():
+        pytest.skip(f"only root can mount a card; {otherwise}")
+    if shutil.which("mkfs.ext4") is None:
+        pytest.skip("missing: mkfs.ext4; install e2fsprogs")
+    image = path.with_suffix(".img")
+    if not image.exists():
+        with image.open("wb") as file:
+            file.truncate(32 << 20)
+        subprocess.run(["mkfs.ext4", "-q", "-F", image], check=True)
+    path.mkdir(parents=True, exist_ok=True)
+    options = "loop,errors=remount-ro"
+    mount = subprocess.run(["mount", "-o", options, image, path], capture_output=True, text=True, check=False)
+    if mount.returncode:
+        pytest.skip(f"a card cannot be mounted here ({mount.stderr.strip()}); {otherwise}")
+    try:
+        if not _fault_of(path).exists():
+            pytest.skip(f"this kernel has no faults of ext4 to be had; {otherwise}")
+        yield path
+    finally:
+        subprocess.run(["umount", "--lazy", path], check=True)
+
+
+def turn_read_only(card: Path) -> None:
+    """Its file system has a fault, as with a card that is worn out: nothing can be written any more."""
+    _fault_of(card).write_text("1")
+
+
+def _fault_of(card: Path) -> Path:
+    done = subprocess.run(["findmnt", "-n", "-o", "SOURCE", card], capture_output=True, text=True, check=True)
+    return Path("/sys/fs/ext4") / Path(done.stdout.strip()).name / "trigger_fs_error"
 
 
 def fill(disk: Path) -> Path:

@@ -7,7 +7,7 @@ import sqlite3
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from jumpstarter_proto.remote import Kind
 from jumpstarter_proto.rpc import RpcError, StatusCode
 
 from tests.faults.controllers import CALL_SECONDS, PARENT, Controller, controller
-from tests.faults.disks import fill, small_disk
+from tests.faults.disks import card, fill, small_disk, turn_read_only
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -111,6 +111,45 @@ def test_a_full_disk(home: Path, disk: Path) -> None:
             (disk / "filler").touch()
             lab.start()
         trio.run(look, lab, ann)
+
+
+def test_a_card_that_turns_read_only(home: Path) -> None:
+    """Who asks is told, and who only looks goes on. What was acknowledged is there on the repaired card."""
+    kept = ["first"]
+
+    async def go_on(lab: Controller, ann: lab_pb2.Credential, card: Path) -> None:
+        async with lab.client(ann) as stub:
+            await create(stub, "first")
+            turn_read_only(card)
+            for _ in range(2):
+                with pytest.raises(RpcError, match="nothing was changed: look after its disk") as refused:
+                    await create(stub, "second")
+                assert refused.value.code is StatusCode.UNAVAILABLE
+                assert await listed(stub) == set(kept)
+
+    async def look(lab: Controller, ann: lab_pb2.Credential) -> None:
+        async with lab.client(ann) as stub:
+            assert await listed(stub) == set(kept)
+            await create(stub, "second")
+
+    mounted = partial(
+        card, home / "card", otherwise="store/test_sqlite.py has a database that cannot be written"
+    )
+    with ExitStack() as slot:
+        path = slot.enter_context(mounted())
+        lab = slot.enter_context(controller(home, path / "data"))
+        ann = trio.run(lab.create, Kind.CLIENT, "ann")
+        trio.run(partial(lab.create, Kind.EXPORTER, "board", board="rpi4"))
+        trio.run(go_on, lab, ann, path)
+        lab.kill()
+        sentence = run_once(lab)
+        assert str(path) in sentence
+        assert "Read-only file system" in sentence
+    subprocess.run(["e2fsck", "-fy", home / "card.img"], capture_output=True, check=False)
+    with mounted():
+        lab.start()
+        trio.run(look, lab, ann)
+        lab.kill()
 
 
 def run_once(lab: Controller) -> str:
