@@ -22,8 +22,8 @@ class Boot:
     measured: str
     reached: str
     """How far it went, for people."""
-    console: str
-    """The end of its first console's output."""
+    log: str
+    """What its system and our programs said until then."""
 
 
 def write(disk: Path, boots: Sequence[Boot]) -> None:
@@ -58,8 +58,8 @@ def _lines(day: str, commit: str, image: str, boots: Sequence[Boot]) -> Iterator
     yield from (f"- {one.measured}; {one.reached}" for one in boots)
     for one in boots:
         yield ""
-        yield f"The end of the console on `{one.model}`:"
+        yield f"The log of the boot on `{one.model}`: systemd and our programs, the last lines."
         yield ""
         yield "```text"
-        yield from one.console.splitlines()
+        yield from one.log.splitlines()
         yield "```"

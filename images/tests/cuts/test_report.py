@@ -121,4 +121,6 @@ def test_the_boots_of_the_other_image_are_written_down() -> None:
     text = arm64_report.text_of("2026-11-29", "abc", "jumpstarter-arm64.img, SHA-256 `00`", boots)
     assert "on 2026-11-29, at commit abc" in text
     assert "- on virt: shell 23 s; leased from outside\n" in text
-    assert text.endswith("The end of the console on `virt`:\n\n```text\none\ntwo\n```\n")
+    assert text.endswith(
+        "The log of the boot on `virt`: systemd and our programs, the last lines.\n\n```text\none\ntwo\n```\n"
+    )
