@@ -6,13 +6,16 @@ import json
 import re
 import subprocess
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
 from jumpstarter_controller.cli.policy_documents import read_policies
+from jumpstarter_controller.lab import Policy, Rule
+from jumpstarter_controller.store import Change, Half, SqliteStore
 
 from tests.interop import exporters
+from tests.support.administration import administer
 from tests.support.lab import Lab
 from tests.support.peers import ROOT
 
@@ -89,3 +92,36 @@ def test_the_documented_policy_is_one() -> None:
     (block,) = [one for one in found if "kind: ExporterAccessPolicy" in one]
     (policy,) = read_policies(Path("docs"), block, "default")
     assert (policy.exporters, len(policy.rules)) == ("board=rpi4", 2)
+
+
+def test_policies_of_another_program_that_cannot_be_read_are_named(lab: Lab) -> None:
+    lab.start_controller()
+    file = lab.home / "policies.yaml"
+    file.write_text(POLICY)
+    lab.admin("policy", "apply", file)
+    broken = [
+        Policy(namespace="default", name="boards", uid="1", exporters="board in ("),
+        Policy(namespace="default", name="who", uid="2", rules=(Rule(("team=\x1b[2J",)),)),
+    ]
+    with closing(SqliteStore(lab.data / "lab.sqlite")) as store:
+        store.commit([Change((Policy, one.key), Half.SPEC, one, None) for one in broken])
+    log = lab.controller.log
+    lab.until(lambda: log.read_text().count("policy has a selector that cannot be read") == 2)
+    for output in ("table", "name", "yaml", "json"):
+        done = administer(lab.data, "policy", "list", "-o", output)
+        assert done.returncode == 1
+        lines = done.stderr.splitlines()
+        assert ["policy default/boards has a" in lines[0], "policy default/who has a" in lines[1]] == [
+            True
+        ] * 2
+        assert len(lines) == 2
+        assert all("apply the policy again" in line for line in lines)
+        assert "\x1b" not in done.stdout + done.stderr
+        assert "ci" in done.stdout
+    (document,) = json.loads(administer(lab.data, "policy", "list", "-o", "json").stdout)["policies"]
+    assert document["metadata"]["name"] == "ci"
+    file.write_text(
+        "---\n".join(POLICY.replace("{name: ci}", f"{{name: {name}}}") for name in ("boards", "who"))
+    )
+    lab.admin("policy", "apply", file)
+    assert administer(lab.data, "policy", "list").returncode == 0

@@ -19,6 +19,7 @@ from jumpstarter_controller.lab import (
     PairingCode,
     Policy,
     Record,
+    Rule,
 )
 
 LEASE = Lease(namespace="lab", name="l1", client="ann", selector="board=rpi4", duration=60.0, created=100.0)
@@ -111,6 +112,14 @@ def test_other_records() -> None:
     code = PairingCode(namespace="lab", name="c", kind="Exporter", subject="e9", digest="secret", expires=1.0)
     assert said(None, code) == ["pairing code for Exporter e9 created"]
     assert said(code, None) == ["pairing code for Exporter e9 deleted"]
+    policy = Policy(namespace="lab", name="p", exporters="board in (", rules=(Rule(("a=b", "a b")),))
+    created, exporters, clients = said(None, policy)
+    assert created == "policy created"
+    for sentence, selector in ((exporters, "board in ("), (clients, "a b")):
+        assert f"cannot be read, and lets nobody in by it: selector '{selector}': expected" in sentence
+        assert sentence.endswith("apply the policy again with a correct one")
+    assert said(policy, None) == ["policy deleted"]
+    assert said(None, replace(policy, exporters="", rules=(Rule(("a=b",)),))) == ["policy created"]
     policy = Policy(namespace="lab", name="p")
     assert said(policy, replace(policy, exporters="a=b")) == ["policy changed"]
     assert said(None, None) == []

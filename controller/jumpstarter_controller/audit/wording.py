@@ -6,6 +6,8 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from typing import TypeVar
 
+from jumpstarter_proto.texts import shown
+
 from jumpstarter_controller.lab import (
     Client,
     ConditionType,
@@ -20,6 +22,7 @@ from jumpstarter_controller.lab import (
     Record,
 )
 from jumpstarter_controller.process.server_log import about
+from jumpstarter_controller.selectors import SelectorError, parse
 
 __all__ = ["Entry", "entries", "write"]
 
@@ -53,6 +56,8 @@ def entries(before: Record | None, after: Record | None) -> Iterator[Entry]:
             sentences = _exporter(_as(Exporter, before), _as(Exporter, after))
         case PairingCode():
             sentences = _existence(f"pairing code for {record.kind} {record.subject}", before, after)
+        case Policy():
+            sentences = _policy(before, _as(Policy, after))
         case Drain():
             sentences = _drain(_as(Drain, before), _as(Drain, after))
         case _:
@@ -102,6 +107,24 @@ def _lease(before: Lease | None, after: Lease | None) -> _Sentences:
             waits.code,
         ):  # its message may change with every step of the queue
             yield logging.INFO, f"lease waits: {waits.message or waits.reason}"
+
+
+def _policy(before: Record | None, after: Policy | None) -> _Sentences:
+    yield from _existence("policy", before, after)
+    if after is None:
+        return
+    selectors = (after.exporters, *(one for rule in after.rules for one in rule.clients))
+    for selector in selectors:
+        try:
+            parse(selector)
+        except SelectorError as error:  # written by another program
+            yield (
+                logging.WARNING,
+                (
+                    f"policy has a selector that cannot be read, and lets nobody in by it: {shown(str(error), 200)}; "
+                    "apply the policy again with a correct one"
+                ),
+            )
 
 
 def _exporter(before: Exporter | None, after: Exporter | None) -> _Sentences:

@@ -6,12 +6,13 @@ import json
 import sys
 from pathlib import Path
 
+from jumpstarter_proto.errors import ExitCode
 from jumpstarter_proto.lab.v1 import lab_pb2 as pb
 from jumpstarter_proto.terminal import print_error_line, print_line, print_text
 from jumpstarter_proto.yaml_files import ConfigError
 
 from jumpstarter_controller.cli.admin_call import CALL_SECONDS, call_admin
-from jumpstarter_controller.cli.policy_documents import as_data, read_policies, written
+from jumpstarter_controller.cli.policy_documents import as_data, fault_of, read_policies, written
 
 __all__ = ["apply", "delete", "listing"]
 
@@ -46,15 +47,17 @@ def _stdin() -> str:
 
 
 def listing(namespace: str, output: str, *, data: Path | None) -> int:
-    """Show all policies; as YAML they can be applied again."""
+    """Show all policies; as YAML they can be applied again. Those of another program that cannot be read are named."""
     request = pb.ListPoliciesRequest(namespace=namespace)
     reply = call_admin(data, lambda stub: stub.ListPolicies(request, timeout=CALL_SECONDS))
     policies = list(reply.policies)
+    faults = {(one.namespace, one.name): found for one in policies if (found := fault_of(one))}
+    sound = [one for one in policies if (one.namespace, one.name) not in faults]
     match output:
         case "yaml":
-            print_text(written(policies))
+            print_text(written(sound))
         case "json":
-            print_text(json.dumps({"policies": [as_data(policy) for policy in policies]}, indent=2) + "\n")
+            print_text(json.dumps({"policies": [as_data(policy) for policy in sound]}, indent=2) + "\n")
         case "name":
             for policy in policies:
                 print_line(policy.name)
@@ -68,7 +71,13 @@ def listing(namespace: str, output: str, *, data: Path | None) -> int:
                 print_line(f"{policy.namespace}  {policy.name}  {policy.exporters or 'all exporters'}")
                 for rule in policy.rules:
                     print_line(f"    {_rule(rule)}")
-    return 0
+    for (of, name), fault in faults.items():
+        left_out = " and is left out" if output in {"yaml", "json"} else ""
+        print_error_line(
+            f"policy {of}/{name} has a selector that cannot be read{left_out}: {fault}; it lets nobody in by it: "
+            "apply the policy again with a correct one"
+        )
+    return ExitCode.FAILED if faults else ExitCode.OK
 
 
 def _rule(rule: pb.PolicyRule) -> str:

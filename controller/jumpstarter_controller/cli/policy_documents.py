@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 from jumpstarter_proto.durations import TimeFormatError, parse_go_duration
 from jumpstarter_proto.lab.v1 import lab_pb2 as pb
+from jumpstarter_proto.texts import shown
 from jumpstarter_proto.yaml_files import Document, PathInFile, check_keys, check_value
 
 from jumpstarter_controller.selectors import (
@@ -20,7 +21,7 @@ from jumpstarter_controller.selectors import (
 from jumpstarter_controller.selectors.label_selector import label_selector
 from jumpstarter_controller.selectors.labels import LabelError
 
-__all__ = ["as_data", "read_policies", "written"]
+__all__ = ["as_data", "fault_of", "read_policies", "written"]
 
 API_VERSION = "jumpstarter.dev/v1alpha1"
 KIND = "ExporterAccessPolicy"
@@ -165,8 +166,17 @@ def written(policies: list[pb.Policy]) -> str:
     return yaml.safe_dump_all(map(as_data, policies), sort_keys=False, allow_unicode=True)
 
 
+def fault_of(policy: pb.Policy) -> str:
+    """What is wrong with a policy that another program has written, so that it has no document; empty if nothing is."""
+    try:
+        as_data(policy)
+    except SelectorError as error:
+        return shown(str(error), 200)
+    return ""
+
+
 def as_data(policy: pb.Policy) -> dict[str, Any]:
-    """A policy as the data of its document."""
+    """A policy as the data of its document. SelectorError: another program has written it, and it has none."""
     return {
         "apiVersion": API_VERSION,
         "kind": KIND,
