@@ -28,12 +28,12 @@ from jumpstarter_proto.json_texts import decode_json
 from jumpstarter_proto.private_files import read_private, sync_folder
 
 from jumpstarter_controller.lab import LabState
-from jumpstarter_controller.lab.tables import KINDS
+from jumpstarter_controller.lab.tables import KINDS, RecordRef
 from jumpstarter_controller.process.data_folder import Addresses, DataError, DataFolder
 from jumpstarter_controller.store import SqliteStore, StoreError
 from jumpstarter_controller.store.sqlite import BUSY_SECONDS, SCHEMA
 from jumpstarter_controller.store.sqlite_files import beside, sqlite_errors
-from jumpstarter_controller.store.whole import lab_of
+from jumpstarter_controller.store.whole import draft_of
 
 __all__ = [
     "KEPT_FILES",
@@ -44,6 +44,7 @@ __all__ = [
     "copy_private",
     "explained",
     "load",
+    "load_readable",
     "load_with_revision",
     "read_backup",
     "remove_sides",
@@ -229,13 +230,23 @@ def load(path: Path) -> LabState:
 
 def load_with_revision(path: Path) -> tuple[LabState, int]:
     """As `load`, and the number of changes that the database has seen."""
+    lab, revision, _ = _loaded(path, whole=True)
+    return lab, revision
+
+
+def load_readable(path: Path) -> tuple[LabState, int, frozenset[RecordRef]]:
+    """The same of the records that can be read, and which cannot."""
+    return _loaded(path, whole=False)
+
+
+def _loaded(path: Path, *, whole: bool) -> tuple[LabState, int, frozenset[RecordRef]]:
     store = SqliteStore(path, create=False)
     try:
-        revision = store.snapshot().cursor
-        assert isinstance(revision, int)
-        return lab_of(store), revision
+        found = store.snapshot(whole=whole)
     finally:
         store.close()
+    assert isinstance(found.cursor, int)
+    return draft_of(found), found.cursor, found.damaged
 
 
 def remove(database: Path) -> None:

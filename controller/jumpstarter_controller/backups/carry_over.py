@@ -97,6 +97,12 @@ def carry_over(backup: LabState, present: LabState) -> CarryOver:
     return found
 
 
+def count_as_deleted(damaged: Iterable[RecordRef]) -> str:
+    """A note about present records that cannot be read: so no revoked token is valid again."""
+    names = _names(f"{kind.KIND} {key}" for kind, key in damaged)
+    return f"records of the present data that are damaged count as deleted: {names}"
+
+
 def valid_again(backup: LabState, present: LabState) -> list[str]:
     """Notes about tokens that are invalid now, and become valid when the backup is restored unchanged."""
     sentences = []

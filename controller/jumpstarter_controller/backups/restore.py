@@ -31,6 +31,7 @@ from jumpstarter_controller.backups.archive import (
     beside,
     copy_private,
     explained,
+    load_readable,
     load_with_revision,
     read_backup,
     remove_sides,
@@ -38,11 +39,13 @@ from jumpstarter_controller.backups.archive import (
 from jumpstarter_controller.backups.carry_over import (
     CarryOver,
     carry_over,
+    count_as_deleted,
     dropped_codes,
     is_other_lab,
     valid_again,
 )
 from jumpstarter_controller.lab import Drain, LabState
+from jumpstarter_controller.lab.tables import RecordRef
 from jumpstarter_controller.process.data_folder import DataFolder
 from jumpstarter_controller.store import SqliteStore, StoreError
 from jumpstarter_controller.store.sqlite_files import sqlite_errors
@@ -103,8 +106,10 @@ def _restore(folder: DataFolder, contents: Contents, stage: Path, *, exactly: bo
     new = DataFolder(stage / "new")
     _unpack(contents, new)
     lab, revision = load_with_revision(new.database)
-    present, why_not = _present(kept, stage, lab, revision)
+    present, why_not, damaged = _present(kept, stage, lab, revision)
     carried = _carried(lab, present, exactly=exactly)
+    if damaged:
+        carried.sentences.insert(0, count_as_deleted(damaged))
     _write(new.database, carried)
     give(folder.path, new.path, *new.path.iterdir(), folder.path / "lock")
     sentences = [*carried.sentences]
@@ -185,23 +190,28 @@ def check_alone(database: Path) -> None:
         # It is damaged, perhaps; that is why somebody restores.
 
 
-def _present(kept: Path | None, stage: Path, lab: LabState, revision: int) -> tuple[LabState | None, str]:
-    """The present records, or why they cannot be used for this lab, which has seen so many changes."""
+def _present(
+    kept: Path | None, stage: Path, lab: LabState, revision: int
+) -> tuple[LabState | None, str, frozenset[RecordRef]]:
+    """The present records, or why they cannot be used for this lab, which has seen so many changes.
+
+    Third, which of them are damaged, and left out.
+    """
     database = None if kept is None else DataFolder(kept).database
     if database is None or not database.exists():
-        return None, "cannot be read (there is none)"
+        return None, "cannot be read (there is none)", frozenset()
     copy = DataFolder(stage).database
     for suffix in DATABASE_FILES:
         file = beside(database, suffix)
         if file.exists():
             copy_private(file, beside(copy, suffix))
     try:
-        present, last = load_with_revision(copy)
+        present, last, damaged = load_readable(copy)
     except StoreError as error:
-        return None, f"cannot be read ({str(error).replace(str(copy), str(database))})"
+        return None, f"cannot be read ({str(error).replace(str(copy), str(database))})", frozenset()
     if last < revision and is_other_lab(present, lab):
-        return None, f"is another lab ({database} has nothing of the backup)"
-    return present, ""
+        return None, f"is another lab ({database} has nothing of the backup)", frozenset()
+    return present, "", damaged
 
 
 def _carried(state: LabState, present: LabState | None, *, exactly: bool) -> CarryOver:

@@ -187,7 +187,12 @@ def test_there_is_no_backup_of_a_lab_that_is_none_or_is_damaged(lab: DataFolder,
             "INSERT INTO records SELECT 'strange', namespace, name, spec, status, 0, 0, '' FROM records LIMIT 1"
         )
         db.commit()
-    with pytest.raises(JumpstarterError, match=r"strange lab/ann is damaged"):
+    write_backup(lab, tmp_path / "b")
+    (tmp_path / "b").unlink()
+    with closing(sqlite3.connect(lab.database)) as db:
+        db.execute("UPDATE records SET spec = 'x' WHERE kind = 'client' AND name = 'ann'")
+        db.commit()
+    with pytest.raises(JumpstarterError, match=r"client lab/ann is damaged"):
         write_backup(lab, tmp_path / "b")
     with closing(sqlite3.connect(lab.database)) as db:
         db.execute("PRAGMA user_version=99")
@@ -409,6 +414,28 @@ def test_a_lab_is_drained_after_a_restore_if_it_is_now_and_that_is_said(
         done = restore(lab, path, exactly=exactly)
         assert (load(lab.database).get(Drain, Drain.KEY) is not None) == expected
         assert any("the lab is drained" in one for one in done.sentences) == expected
+
+
+def test_of_present_data_with_damaged_records_the_others_are_used(lab: DataFolder, tmp_path: Path) -> None:
+    path = write_backup(lab, tmp_path / "b").path
+    write(lab, [replace(BOB, uid="bob-2"), replace(ACTIVE, client="bob")])
+    with closing(sqlite3.connect(lab.database)) as db:
+        db.execute("UPDATE records SET spec = 'x' WHERE kind = 'client' AND name = 'ann'")
+        db.execute("UPDATE records SET status = '{' WHERE kind = 'lease' AND name = 'waiting'")
+        db.execute("INSERT INTO records VALUES ('strange', 'lab', 'x', '{}', '{}', 1, 1, '')")
+        db.commit()
+    done = restore(lab, path)
+    assert done.sentences[0] == (
+        "records of the present data that are damaged count as deleted: client lab/ann, lease lab/waiting"
+    )
+    assert "valid again" not in "".join(done.sentences)
+    found = load(lab.database)
+    clients = {one.name: one.uid for one in found.all(Client)}
+    assert clients["bob"] == "bob-2"
+    assert clients["ann"] not in {"", ANN.uid}, "a revoked token may be valid again"
+    leases = {one.name: one for one in found.all(Lease)}
+    assert (leases["active"].client, leases["active"].ended) == ("bob", None)
+    assert "waiting" not in leases
 
 
 def test_a_lab_that_was_begun_anew_is_not_believed(lab: DataFolder, tmp_path: Path) -> None:

@@ -377,12 +377,15 @@ class SqliteStore:
         records: dict[RecordRef, Stored] = {}
         damaged: set[RecordRef] = set()
         for row in rows:
+            if row[0] not in _KINDS:
+                self._leave_alone(row)
+                continue
+            ref = _KINDS[row[0]], Key(row[1], row[2])
             try:
-                records[_KINDS[row[0]], Key(row[1], row[2])] = _stored(row, last)
-            except (KeyError, ValueError) as error:
+                records[ref] = _stored(row, last)
+            except ValueError as error:
                 if not whole:
-                    if row[0] in _KINDS:
-                        damaged.add((_KINDS[row[0]], Key(row[1], row[2])))
+                    damaged.add(ref)
                     continue
                 raise StoreError(
                     f"{self._path}: {shown(row[0])} {shown(row[1])}/{shown(row[2])} is damaged ({error}); "
@@ -511,19 +514,27 @@ class SqliteStore:
             if kind in _KINDS and number <= last
         ]
         for row in rows:
+            if row[0] not in _KINDS:
+                self._leave_alone(row)
+                continue
             try:
                 events.append(StoreEvent((_KINDS[row[0]], Key(row[1], row[2])), row[5], _stored(row, last)))
-            except (KeyError, ValueError) as error:
-                if hash(row) in self._no_records:
-                    continue
-                self._no_records.append(hash(row))
-                _log.warning(
-                    "%s %s/%s is not a valid record of a lab (%s); it is not changed: "
+            except ValueError as error:
+                self._warn(
+                    row,
+                    f"is not a valid record of a lab ({error}); it is not changed: "
                     "delete it, or the controller will not start",
-                    *map(shown, row[:3]),
-                    error,
                 )
         return WatchResult(tuple(sorted(events, key=lambda one: one.revision)), last)
+
+    def _leave_alone(self, row: _Row) -> None:
+        """A row of a kind that no version up to this one writes: newer ones have another version of the file."""
+        self._warn(row, "is no record of this program; it is left alone")
+
+    def _warn(self, row: _Row, sentence: str) -> None:
+        if hash(row) not in self._no_records:
+            self._no_records.append(hash(row))
+            _log.warning("%s %s/%s %s", *map(shown, row[:3]), sentence)
 
     def _is_alone(self, cursor: int, last: int) -> bool:
         """Whether nobody else has written between these: for who may be further behind than `watch`."""
@@ -567,7 +578,7 @@ class SqliteStore:
 
 
 def _stored(row: _Row, last: int) -> Stored:
-    """The record in a row. `last` is the newest revision. KeyError, ValueError: the row is damaged."""
+    """The record in a row of a known kind. `last` is the newest revision. ValueError: the row is damaged."""
     kind = _KINDS[row[0]]
     spec, status, revision, age, request = row[3:]
     if revision is None or age is None or revision > last:

@@ -13,6 +13,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from jumpstarter_controller.lab import (
     Client,
@@ -82,7 +83,6 @@ NO_RECORDS = [
     ("lease", '{"namespace":"lab","name":"y","client":"ann"}'),
     ("lease", '{"namespace":"lab","name":"x","client":"ann","order":[]}'),
     ("lease", '{"namespace":"lab","name":"x","client":5}'),
-    ("strange", '{"namespace":"lab","name":"x"}'),
     ("lease", '{"namespace":"lab","name":"x","client":"ann","duration":-1e300}'),
     ("lease", '{"namespace":"lab","name":"x","client":"ann","begin_time":1' + "0" * 400 + "}"),
     ("lease", '{"namespace":"lab","name":"x","client":"ann","duration":1' + "0" * 5000 + "}"),
@@ -106,6 +106,28 @@ def test_a_damaged_record_is_named(tmp_path: Path, kind: str, body: str) -> None
         db.commit()
     with pytest.raises(StoreError, match=f"{kind} lab/x is damaged"):
         loaded(path)
+
+
+def test_a_row_that_is_no_record_is_named_once_and_left_alone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "lab.sqlite"
+    ann = Client(namespace="lab", name="ann", uid="1")
+    with closing(SqliteStore(path)) as store:
+        fill(store, ann)
+        with closing(sqlite3.connect(path)) as db:
+            row = ("strange\x1b", "lab", "x", "{}", "{}", 1, 1, "")
+            db.execute("INSERT INTO records VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+            db.commit()
+        for whole in (True, False):
+            found = store.snapshot(whole=whole)
+            assert [stored.record for stored in found.records.values()] == [ann]
+            assert not found.damaged
+        fill(store, replace(ann, labels={"a": "b"}))
+    (said,) = [one.getMessage() for one in caplog.records]
+    assert said == "strange\\x1b lab/x is no record of this program; it is left alone"
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute("SELECT * FROM records WHERE kind LIKE 'strange%'").fetchall() == [row]
 
 
 @pytest.mark.parametrize(("kind", "body"), NO_RECORDS)

@@ -6,15 +6,20 @@ from collections.abc import Mapping
 
 from jumpstarter_controller.lab import Draft, Record
 from jumpstarter_controller.lab.tables import RecordRef
-from jumpstarter_controller.store.contract import Change, Half, Store, key_of
+from jumpstarter_controller.store.contract import Change, Half, Snapshot, Store, key_of
 
-__all__ = ["fill", "lab_of", "overwrite"]
+__all__ = ["draft_of", "fill", "lab_of", "overwrite"]
 
 
 def lab_of(store: Store) -> Draft:
     """All records of a store. Raises as `Store.snapshot`."""
+    return draft_of(store.snapshot())
+
+
+def draft_of(snapshot: Snapshot) -> Draft:
+    """The records of a snapshot."""
     draft = Draft()
-    for (kind, key), stored in store.snapshot().records.items():
+    for (kind, key), stored in snapshot.records.items():
         draft.set(kind, key, stored.record)
     return draft
 
