@@ -153,9 +153,10 @@ async def alone(folder: DataFolder) -> AsyncIterator[None]:
             if attempt.enter_context(folder.locked()):
                 yield
                 return
-        with suppress(RpcError):
-            await (await connect_unix(folder.socket)).aclose()
-            raise DataError(f"another controller uses {folder.path}; stop it, or choose another --data")
+        for place in folder.places:
+            with suppress(RpcError):
+                await (await connect_unix(place.socket)).aclose()
+                raise DataError(f"another controller uses {place.path}; stop it, or choose another --data")
         if trio.current_time() >= deadline:
             raise DataError(
                 f"another process has locked {folder.path}: a controller that starts or ends, or a command such as "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 import subprocess
 import tempfile
@@ -181,6 +182,16 @@ def test_two_controllers_on_one_folder(home: Path) -> None:
     with controller(home) as lab:
         other = Controller(lab.data, lab.log)
         assert "another controller uses" in run_once(other)
+        trio.run(lab.create, Kind.CLIENT, "ann")
+
+
+def test_two_controllers_with_folders_of_their_own_on_one_database(home: Path) -> None:
+    with controller(home) as lab:
+        for number, target in enumerate((lab.data / "lab.sqlite", home / "linked-0" / "lab.sqlite")):
+            folder = home / f"linked-{number}"
+            shutil.copytree(lab.data, folder, ignore=shutil.ignore_patterns("*.sqlite*", "*.sock"))
+            (folder / "lab.sqlite").symlink_to(target)
+            assert "another controller uses" in run_once(Controller(folder, lab.log))
         trio.run(lab.create, Kind.CLIENT, "ann")
 
 

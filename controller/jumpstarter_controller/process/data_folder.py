@@ -10,7 +10,7 @@ import re
 import secrets
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -165,25 +165,17 @@ class DataFolder:
         except PermissionError:
             raise self._denied() from None
 
+    @property
+    def places(self) -> list[DataFolder]:
+        """This folder, and the one where a linked database really is: other controllers may use that one."""
+        real = self.database.resolve().parent
+        return [self] if real == self.path.resolve() else [self, DataFolder(real)]
+
     @contextmanager
     def locked(self) -> Iterator[bool]:
-        """Lock the folder during the block. Yields False if another process holds the lock."""
-        try:
-            create_private(self.path / "lock")
-            descriptor = os.open(self.path / "lock", os.O_RDWR)
-        except OSError as error:
-            raise DataError(
-                f"{self.path / 'lock'} cannot be opened: {error.strerror}; see to it that this user may write there"
-            ) from None
-        try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                yield False
-            else:
-                yield True
-        finally:
-            os.close(descriptor)
+        """Lock `places` during the block. Yields False if another process holds one of the locks."""
+        with ExitStack() as stack:
+            yield all(stack.enter_context(_locked(one.path / "lock")) for one in self.places)
 
     def remember(self, addresses: Addresses) -> None:
         """Store the addresses, for administration while the controller does not run."""
@@ -206,6 +198,26 @@ class DataFolder:
             raise DataError(f"{file} cannot be read: {error.strerror}; let this user read it") from None
         except ValueError:
             raise DataError(f"{file} is damaged; start the controller, which writes it again") from None
+
+
+@contextmanager
+def _locked(file: Path) -> Iterator[bool]:
+    try:
+        create_private(file)
+        descriptor = os.open(file, os.O_RDWR)
+    except OSError as error:
+        raise DataError(
+            f"{file} cannot be opened: {error.strerror}; see to it that this user may write there"
+        ) from None
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(descriptor)
 
 
 def default_folder() -> Path:
