@@ -6,7 +6,7 @@ The class names are those of Jumpstarter, which test code catches. Each error ca
 from __future__ import annotations
 
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
-from jumpstarter_proto.rpc import RpcError, StatusCode
+from jumpstarter_proto.rpc import Metadata, RpcError, StatusCode
 
 __all__ = [
     "AddressError",
@@ -57,12 +57,16 @@ class NotFoundError(JumpstarterError):
 
 
 class DriverError(JumpstarterError):
-    """A driver call failed. `details` is the message of the exporter, `code` its gRPC status."""
+    """A driver call failed. `details` is the message of the exporter, `code` its gRPC status.
+
+    `trailing_metadata` is what came with these, such as a reason for programs.
+    """
 
     def __init__(self, message: str, *, code: StatusCode = StatusCode.UNKNOWN, details: str = "") -> None:
         super().__init__(message)
         self.code = code
         self.details = details or message
+        self.trailing_metadata: Metadata = ()
         self.exit_code = exit_code(code)
 
 
@@ -102,6 +106,7 @@ def streaming_error(method: str, error: RpcError) -> DriverError:
 
 
 def _of(made: DriverError, error: RpcError) -> DriverError:
+    made.trailing_metadata = error.trailing_metadata
     if error.exit_code is ExitCode.LEASE_ENDED:  # this exit code has no gRPC status
         made.exit_code = error.exit_code
     return made

@@ -28,6 +28,7 @@ NAME = "jumpstarter.dev/name"
 INTERFACE = "jumpstarter.dev/interface"
 STATE = "jumpstarter.dev/state"
 REASON = "jumpstarter.dev/reason"
+UNTRIED = "jumpstarter.dev/untried"
 
 
 class Allowed:
@@ -200,6 +201,11 @@ class Node:
     def reason(self) -> str:
         """Why it is in that state; may be empty."""
         return self.labels.get(REASON, "")
+
+    @property
+    def is_untried(self) -> bool:
+        """Whether it is ready only as far as its exporter knows, because nobody has used it yet."""
+        return UNTRIED in self.labels
 
     @property
     def client(self) -> DriverClient:

@@ -224,6 +224,12 @@ class Lifecycle:
             return self.UNUSED if self.was_ready else self.UNTRIED
 
     @property
+    def is_untried(self) -> bool:
+        """Whether it is ready as far as anybody knows: nobody has used it yet."""
+        with self._lock:
+            return self.state is State.READY and self.reason == self.UNTRIED
+
+    @property
     def _deciding(self) -> DeviceLayer:
         """The layer in the worse state."""
         order = (State.FAILED, State.STARTING, State.MISSING, State.READY)

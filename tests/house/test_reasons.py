@@ -6,6 +6,7 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 from jumpstarter_proto.remote import ReasonCode, means
 from jumpstarter_proto.rpc import RpcError, StatusCode
 
@@ -45,26 +46,77 @@ def test_what_looks_like_a_reason_has_its_code() -> None:
     assert not found, "use jumpstarter_proto.remote.refused"
 
 
+READING = frozenset(
+    [
+        "startswith",
+        "endswith",
+        "find",
+        "index",
+        "count",
+        "match",
+        "fullmatch",
+        "search",
+        "findall",
+        "finditer",
+        "split",
+        "rsplit",
+        "partition",
+        "rpartition",
+        "removeprefix",
+        "removesuffix",
+    ]
+)
+"""Methods of texts and of regular expressions that tell one sentence from another."""
+FOR_PEOPLE = {
+    # The sentence is shown with another next step.
+    "client/jumpstarter_client/connections/refusals.py": 1,
+    "client/jumpstarter_client/identity/rejected_token.py": 1,
+    # The sentences of our own connections, which no peer has said.
+    "client/jumpstarter_client/cli/login.py": 1,
+    "client/jumpstarter_client/transport/reconnect.py": 1,
+}
+"""How often a file takes a sentence apart to show it. What is done depends on codes."""
+
+
+def readings(tree: ast.AST) -> Iterator[int]:
+    """The lines that read in the sentence of an error."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Compare):
+            operands = [node.left, *node.comparators]
+            if any(isinstance(one, ast.In | ast.NotIn | ast.Eq | ast.NotEq) for one in node.ops) and any(
+                map(_names_details, operands)
+            ):
+                yield node.lineno
+        elif (
+            isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in READING
+        ):
+            if any(map(_names_details, (node.func.value, *node.args))):
+                yield node.lineno
+        elif isinstance(node, ast.Match) and _names_details(node.subject):
+            yield node.lineno
+
+
+def _names_details(node: ast.AST) -> bool:
+    return isinstance(node, ast.Attribute) and node.attr == "details"
+
+
 def test_nobody_reads_reasons_out_of_sentences() -> None:
     """`jumpstarter_proto.remote.reasons` has the one table."""
-    found = []
+    found: dict[str, list[int]] = {}
     for path, tree in _sources(*READERS):
-        for node in ast.walk(tree):
-            compared = isinstance(node, ast.Compare) and any(
-                isinstance(operator, ast.In) for operator in node.ops
-            )
-            asked = (
-                isinstance(node, ast.Call)
-                and isinstance(node.func, ast.Attribute)
-                and node.func.attr in ("startswith", "endswith")
-            )
-            if not compared and not asked:
-                continue
-            read = node.comparators if isinstance(node, ast.Compare) else [node.func]  # type: ignore[attr-defined]
-            if any(
-                isinstance(one, ast.Attribute) and one.attr == "details"
-                for part in read
-                for one in ast.walk(part)
-            ):
-                found.append(f"{path}:{node.lineno}")  # type: ignore[attr-defined]
-    assert not found
+        if lines := list(readings(tree)):
+            found[str(path)] = lines
+    assert {path: len(lines) for path, lines in found.items()} == FOR_PEOPLE, found
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        *('"x" in error.details', '"x" not in error.details', 'error.details == "x"', '"x" != error.details'),
+        *('error.details.startswith("x")', 'error.details.partition("; ")', 're.search("x", error.details)'),
+        *("X.fullmatch(error.details)", 'error.details.split(":")', "error.details.removeprefix(X)"),
+        "match error.details:\n  case 'x': pass",
+    ],
+)
+def test_reading_is_found_in_each_form(code: str) -> None:
+    assert list(readings(ast.parse(code))) == [1]

@@ -24,8 +24,6 @@ from jumpstarter_client.node import Node
 
 __all__ = ["call"]
 
-_OTHER_KIND = "missing marker"
-"""In the error of an exporter for a method of another kind."""
 _KINDS = {
     devices_pb2.METHOD_KIND_STREAMING: "  (streaming)",
     devices_pb2.METHOD_KIND_STREAM: "  (byte stream)",
@@ -80,7 +78,9 @@ def _call(node: Node, words: list[str], output: str | None) -> None:
     try:
         result: object = _whole(client.call(method, *arguments))
     except DriverError as error:
-        if _OTHER_KIND not in error.details:
+        from jumpstarter_proto.remote import ReasonCode, means  # noqa: PLC0415 - only after a failure
+
+        if not means(error, ReasonCode.OTHER_KIND):
             raise
         result = map(_whole, client.streamingcall(method, *arguments))
     write_result(result, output)

@@ -76,8 +76,6 @@ def _device_data(node: Node, prefix: str) -> dict[str, object]:
     }
 
 
-UNTRIED = "not tried yet"
-"""The beginning of the reason of devices that were not used since the exporter was started."""
 MEMORY = "jumpstarter.dev/memory"
 """The label of a device with a process of its own, which others of the board may share."""
 MAX_REASON_LENGTH = 400
@@ -113,7 +111,7 @@ def _tree(root: Node, board: HostBoard) -> list[list[str | Styled]]:
         why = f": {node.reason}" if node.reason else ""
         # The state of a group is shown only if it has a reason.
         state: list[str | Styled] = [Styled(node.state, style), why] if interface or why else []
-        if node.state == "ready" and node.reason.startswith(UNTRIED):
+        if node.is_untried:
             # "ready" would promise too much, and of a group there is nothing to try.
             state, why = ([node.reason], why) if interface else ([], "")
         if memory := node.labels.get(MEMORY):

@@ -11,8 +11,6 @@ from jumpstarter_client.connections.endpoint import Tcp, Unix
 
 __all__ = ["TLS_ADVICE", "Refusals"]
 
-_REFUSED = "invalid or missing passphrase"
-"""How exporters, also those of Jumpstarter 0.9, refuse both a wrong passphrase and none."""
 _PROBE_SECONDS = 3.0
 TLS_ADVICE = TlsAdvice(
     untrusted="set SSL_CERT_FILE to a copy of the exporter's --tls-cert, or of the certificate of its CA",
@@ -37,7 +35,7 @@ class Refusals:
             return say(
                 f"no exporter answers at {self.target}: {reason}; {step or 'is it the right address?'}"
             )
-        if error.code is StatusCode.UNAUTHENTICATED and error.details == _REFUSED:
+        if error.code is StatusCode.UNAUTHENTICATED and _refuses_passphrase(error):
             if self.has_passphrase:
                 return say(
                     f"the passphrase in JMP_GRPC_PASSPHRASE is not the one of the exporter {self.target}; "
@@ -45,6 +43,12 @@ class Refusals:
                 )
             return say(f"the exporter {self.target} requires a passphrase; set JMP_GRPC_PASSPHRASE to it")
         return error
+
+
+def _refuses_passphrase(error: RpcError) -> bool:
+    from jumpstarter_proto.remote import ReasonCode, means  # noqa: PLC0415 - only after a failure
+
+    return means(error, ReasonCode.BAD_PASSPHRASE)
 
 
 async def _speaks_tls(target: Tcp) -> bool:

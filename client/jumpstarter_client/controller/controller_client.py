@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
@@ -21,6 +20,7 @@ from jumpstarter_proto.remote import (
     WAITS_FOR_BOARD,
     ReasonCode,
     means,
+    missing_object,
     open_controller,
     read_claims,
 )
@@ -56,8 +56,6 @@ EXPIRY_WARNING_SECONDS = 7 * 86400.0
 
 _LISTS = {"lease": "lease list", "exporter": "exporters"}
 """The command that lists all objects of a kind."""
-_MISSING = re.compile(rf'({"|".join(_LISTS)})s\.jumpstarter\.dev "([^"]+)" not found(?:;.*)?')
-"""How a controller says it, in the words of a Kubernetes API."""
 
 _WAITS = ((WAITS, "1"),)
 _WAITS_FOR_BOARD = ((WAITS_FOR_BOARD, "1"),)
@@ -338,8 +336,8 @@ def translate_errors(config: ClientConfig) -> Iterator[None]:
         if sentence := rejection(error, config):
             raise RejectedTokenError(error.code, sentence, error.trailing_metadata) from error
         if is_not_found(error):
-            if missing := _MISSING.fullmatch(error.details):
-                kind, name = missing.groups()
+            if missing := missing_object(error):
+                kind, name = missing
                 sentence = f"there is no {kind} {name}; see which there are: jumpstarter {_LISTS[kind]}"
                 missed = RpcError(StatusCode.NOT_FOUND, sentence, error.trailing_metadata)
                 missed.exit_code = ExitCode.NOT_FOUND

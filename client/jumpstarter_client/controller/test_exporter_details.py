@@ -73,6 +73,7 @@ async def test_what_a_controller_does_not_tell_is_said_to_be_not_known() -> None
         "reasons": None,
         "devices": None,
         "omitted_devices": None,
+        "hooks": None,
         "host": None,
         "gone_since": None,
         "health": None,

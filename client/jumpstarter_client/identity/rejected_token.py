@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shlex
 from typing import TYPE_CHECKING
 
@@ -18,9 +17,6 @@ if TYPE_CHECKING:
     from jumpstarter_client.identity.client_config import ClientConfig
 
 __all__ = ["RejectedTokenError", "login_command", "pairing_steps", "rejection"]
-
-_DENIED = re.compile(r"permission denied for client \S+")
-"""How controllers, also those of Jumpstarter 0.9, say that a token with a good signature is not this client's."""
 
 
 class RejectedTokenError(RpcError):
@@ -41,10 +37,8 @@ def rejection(error: RpcError, config: ClientConfig) -> str:
     if means(error, ReasonCode.BAD_TOKEN):
         # Another step is the controller's, such as to try again when it can reach the issuer.
         return f"{reason}; {_next_step(config)}" if step in ("", "log in again") else ""
-    code = reason_of(error)
-    if code == ReasonCode.CALLER_DENIED or (
-        not code and error.code is StatusCode.PERMISSION_DENIED and _DENIED.fullmatch(error.details)
-    ):
+    is_said = reason_of(error) == ReasonCode.CALLER_DENIED
+    if is_said or (error.code is StatusCode.PERMISSION_DENIED and means(error, ReasonCode.CALLER_DENIED)):
         return f"{reason}: {_why_denied(config)}; {_next_step(config)}"
     return ""
 

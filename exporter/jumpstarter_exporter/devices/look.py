@@ -48,7 +48,7 @@ async def look_at(devices: BoardDevices) -> Mapping[UUID, tuple[State, str]]:
 
 
 def _is_untried(slot: Slot) -> bool:
-    return slot.state is State.READY and slot.reason == Lifecycle.UNTRIED and not slot.spec.fault
+    return slot.is_untried and not slot.spec.fault
 
 
 def _look_at_all(slots: Iterable[Slot], found: dict[UUID, tuple[State, str]]) -> None:

@@ -116,6 +116,11 @@ class Slot:
         return self.lifecycle.reason
 
     @property
+    def is_untried(self) -> bool:
+        """Whether nobody has used it yet, so that its hardware may not be there."""
+        return self.lifecycle.is_untried
+
+    @property
     def came(self) -> trio.Event:
         """Set when its hardware is plugged in the next time."""
         return self._came.next

@@ -18,7 +18,7 @@ from jumpstarter_proto.remote import Backoff
 from jumpstarter_proto.v1.jumpstarter_pb2 import DriverInstanceReport
 
 from jumpstarter_exporter.registration.controller import ControllerConnection, RegistrationCalls
-from jumpstarter_exporter.session.report import REASON, STATE
+from jumpstarter_exporter.session.report import REASON, STATE, UNTRIED
 from jumpstarter_exporter.status import StatusReason
 
 __all__ = ["SETTLE_SECONDS", "StatusReporter"]
@@ -174,8 +174,9 @@ def _settled(reports: Iterable[DriverInstanceReport]) -> list[DriverInstanceRepo
             settled = DriverInstanceReport()
             settled.CopyFrom(report)
             settled.labels[STATE] = "ready"
-            if REASON in settled.labels:
-                del settled.labels[REASON]
+            for label in (REASON, UNTRIED):
+                if label in settled.labels:
+                    del settled.labels[label]
             report = settled  # noqa: PLW2901
         found.append(report)
     return found

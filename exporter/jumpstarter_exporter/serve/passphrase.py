@@ -90,7 +90,7 @@ def require_passphrase(passphrase: str) -> Interceptor:
             return
         if not given:
             refusals.write(f"refused: no passphrase from {call.peer}")
-            raise RpcError(StatusCode.UNAUTHENTICATED, INVALID)
+            raise _refused()
         peer, now = network_of(call.peer), trio.current_time()
         if wait := attempts.take(peer, now):
             refusals.write(f"refused: too many wrong passphrases from {call.peer}")
@@ -99,7 +99,7 @@ def require_passphrase(passphrase: str) -> Interceptor:
             )
         if not is_right:
             refusals.write(f"refused: wrong passphrase from {call.peer}")
-            raise RpcError(StatusCode.UNAUTHENTICATED, INVALID)
+            raise _refused()
         attempts.give_back(peer, now)
         call.set_authenticated()
 
@@ -109,3 +109,9 @@ def require_passphrase(passphrase: str) -> Interceptor:
 async def let_everybody_in(call: ServerCall[Any, Any]) -> None:
     """An interceptor for an exporter without a passphrase: every caller is trusted."""
     call.set_authenticated()
+
+
+def _refused() -> RpcError:
+    from jumpstarter_proto.remote import ReasonCode, refused  # noqa: PLC0415 - only who listens on a network needs it
+
+    return refused(StatusCode.UNAUTHENTICATED, INVALID, ReasonCode.BAD_PASSPHRASE)

@@ -10,6 +10,7 @@ import pytest
 import trio
 import trio.testing
 from google.protobuf import empty_pb2
+from jumpstarter_proto.remote import ReasonCode, reason_of
 from jumpstarter_proto.rpc import LimitedLog, RpcError, StatusCode
 from jumpstarter_proto.v1 import jumpstarter_pb2
 
@@ -43,6 +44,7 @@ async def test_without_it_every_kind_of_call_is_refused(serve: Serve, call: Any,
         StatusCode.UNAUTHENTICATED,
         "invalid or missing passphrase",
     )
+    assert reason_of(caught.value) == ReasonCode.BAD_PASSPHRASE
 
 
 async def test_with_it_calls_pass(serve: Serve) -> None:

@@ -46,7 +46,10 @@ def find(node: SessionNode, name: str, kind: ExportKind) -> Exported:
     if method is not None and method.kind is kind:
         return method
     if method is not None or hasattr(type(node.driver), name) or name in vars(node.driver):
-        raise RpcError(StatusCode.NOT_FOUND, f"method {name} missing marker {kind.value}")
+        from jumpstarter_proto.remote import ReasonCode, refused  # noqa: PLC0415 - for who calls it so
+
+        sentence = f"method {name} missing marker {kind.value}"
+        raise refused(StatusCode.NOT_FOUND, sentence, ReasonCode.OTHER_KIND)
     raise RpcError(StatusCode.NOT_FOUND, f"method {name} not found on driver")
 
 

@@ -26,6 +26,7 @@ __all__ = [
     "NAME",
     "REASON",
     "STATE",
+    "UNTRIED",
     "add_hooks",
     "add_looks",
     "board_reports",
@@ -34,10 +35,12 @@ __all__ = [
 
 CLIENT = "jumpstarter.dev/client"
 NAME = "jumpstarter.dev/name"
-# The three labels below are ours; other clients ignore them.
+# The labels below are ours; other clients ignore them.
 STATE = "jumpstarter.dev/state"
 REASON = "jumpstarter.dev/reason"
 INTERFACE = "jumpstarter.dev/interface"
+UNTRIED = "jumpstarter.dev/untried"
+"""Of a device that is ready as far as anybody knows; its value says nothing."""
 HOOKS = "jumpstarter.dev/hooks"
 """Of the root in a registration: `NAME:TIMEOUT:ON_FAILURE` of each hook, with commas between them."""
 
@@ -72,6 +75,8 @@ async def add_looks(report: jumpstarter_pb2.GetReportResponse, devices: BoardDev
     for one in report.reports:
         if one.uuid in looks:
             one.labels[STATE], one.labels[REASON] = looks[one.uuid]
+            if one.labels[STATE] != State.READY and UNTRIED in one.labels:
+                del one.labels[UNTRIED]
 
 
 def _instance(entry: TreeEntry) -> jumpstarter_pb2.DriverInstanceReport:
@@ -111,6 +116,8 @@ def _known(line: TreeLine, slots: Mapping[str, Slot]) -> jumpstarter_pb2.DriverI
 def _labels(own: Mapping[str, str], slot: Slot, interface: str) -> dict[str, str]:
     labels = dict(own)
     labels[STATE] = slot.state
+    if slot.is_untried:
+        labels[UNTRIED] = "true"
     if interface:
         labels[INTERFACE] = interface
     if reason := slot.reason:

@@ -12,6 +12,7 @@ from uuid import uuid4
 import pytest
 import trio
 from google.protobuf import empty_pb2
+from jumpstarter_proto.remote import ReasonCode, reason_of
 from jumpstarter_proto.rpc import RpcError, StatusCode
 from jumpstarter_proto.v1 import common_pb2, jumpstarter_pb2
 
@@ -159,6 +160,7 @@ async def test_report(serve: Serve) -> None:
         "jumpstarter.dev/interface": "example",
         "jumpstarter.dev/state": "ready",
         "jumpstarter.dev/reason": "not tried yet",
+        "jumpstarter.dev/untried": "true",
     }
     assert (under.description, dict(under.methods_description)) == ("a device", {"on": "switch it on"})
     assert not top.HasField("description")
@@ -425,3 +427,13 @@ async def test_errors_of_a_sessions_block_leave_it_as_themselves(device: Device)
         await fail()
     assert logging.getLogger().handlers == handlers
     assert device.events == ["open", "close"]
+
+
+async def test_a_method_that_is_called_in_another_way_is_told_from_one_that_is_not_there(
+    serve: Serve,
+) -> None:
+    async with serve(Device()) as user:
+        for method, reason in (("count", ReasonCode.OTHER_KIND), ("nothing", "")):
+            with pytest.raises(RpcError) as caught:
+                await user.call("", method)
+            assert reason_of(caught.value) == reason

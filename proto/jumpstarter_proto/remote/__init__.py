@@ -16,7 +16,7 @@ from jumpstarter_proto.remote.identity import (
     Kind,
 )
 from jumpstarter_proto.remote.jwt_claims import Claims, read_claims
-from jumpstarter_proto.remote.reasons import REASON, ReasonCode, means, reason_of, refused
+from jumpstarter_proto.remote.reasons import REASON, ReasonCode, means, missing_object, reason_of, refused
 from jumpstarter_proto.remote.trust import (
     EndpointError,
     Trust,
@@ -43,6 +43,7 @@ __all__ = [
     "fetch_certificate",
     "fingerprint_of",
     "means",
+    "missing_object",
     "open_controller",
     "open_router",
     "open_router_stream",

@@ -1,20 +1,29 @@
-"""Why a controller rejects a request: a code for programs in the trailers, beside the sentence for people.
+"""Why a controller or an exporter rejects a request: a code for programs in the trailers, beside the sentence.
 
-Controllers of Jumpstarter 0.9, and ours of v0.1.0, send only sentences. `means` matches these by the table here, and
-only if there is no code.
+Peers of Jumpstarter 0.9, and ours of v0.1.0, send only sentences. `means` matches these by the table here, and only if
+there is no code. What else is read out of sentences is here, too.
 """
 
 from __future__ import annotations
 
 import enum
 import re
+from typing import Protocol
 
-from jumpstarter_proto.rpc import RpcError, StatusCode
+from jumpstarter_proto.rpc import Metadata, RpcError, StatusCode
 
-__all__ = ["REASON", "ReasonCode", "means", "reason_of", "refused"]
+__all__ = ["REASON", "ReasonCode", "Rejection", "means", "missing_object", "reason_of", "refused"]
 
 REASON = "jumpstarter-reason"
-"""In an answer's trailing metadata: why, as a word for programs beside the sentence. Only our controllers say it."""
+"""In an answer's trailing metadata: why, as a word for programs beside the sentence. Only our programs say it."""
+
+
+class Rejection(Protocol):
+    """An error that came from a peer: `RpcError`, or what was made of one."""
+
+    code: StatusCode
+    details: str
+    trailing_metadata: Metadata
 
 
 class ReasonCode(enum.StrEnum):
@@ -42,6 +51,10 @@ class ReasonCode(enum.StrEnum):
     """For the moment; it is to be tried again."""
     HOOK_FAILED = "hook-failed"
     """The exporter's hook; trying again does not help."""
+    OTHER_KIND = "other-kind"
+    """The method of a driver is called in another way: for one result, for several, or as a stream."""
+    BAD_PASSPHRASE = "bad-passphrase"  # noqa: S105 - no password
+    """The exporter has another passphrase than the caller, or the caller has none."""
 
 
 def refused(code: StatusCode, sentence: str, reason: ReasonCode) -> RpcError:
@@ -49,16 +62,28 @@ def refused(code: StatusCode, sentence: str, reason: ReasonCode) -> RpcError:
     return RpcError(code, sentence, [(REASON, reason.value)])
 
 
-def reason_of(error: RpcError) -> str:
+def reason_of(error: Rejection) -> str:
     """The code that came with an error; empty if it has none."""
     return next((str(value) for key, value in error.trailing_metadata if key == REASON), "")
 
 
-def means(error: RpcError, *reasons: ReasonCode) -> bool:
+def means(error: Rejection, *reasons: ReasonCode) -> bool:
     """Whether it was refused for one of these reasons: by its code, or by its words if it has none."""
     if code := reason_of(error):
         return code in reasons
     return any(_says(error, reason) for reason in reasons)
+
+
+def missing_object(error: Rejection) -> tuple[str, str] | None:
+    """Kind and name of what is not found, such as ("lease", "one"), from the words of a Kubernetes API; None: no such.
+
+    For people, after `means` has told that something is not found.
+    """
+    found = _MISSING.fullmatch(error.details)
+    return None if found is None else (found[1], found[2])
+
+
+_MISSING = re.compile(r'(lease|exporter)s\.jumpstarter\.dev "([^"]+)" not found(?:;.*)?')
 
 
 _Codes = frozenset[StatusCode]
@@ -74,16 +99,24 @@ _WORDS: dict[ReasonCode, tuple[_Codes, re.Pattern[str]]] = {
     ),
     # One code for a token that is no good and for a moment's trouble of its own.
     ReasonCode.BAD_TOKEN: (_ANY, re.compile(r"\A(failed to authenticate token|oidc: )")),
-    ReasonCode.CALLER_DENIED: (_UNKNOWN, re.compile("token|authenticate", re.IGNORECASE)),
+    ReasonCode.CALLER_DENIED: (
+        frozenset((StatusCode.UNKNOWN, StatusCode.PERMISSION_DENIED)),
+        re.compile(r"(?i:token|authenticate)|\Apermission denied for client \S+\Z"),
+    ),
     ReasonCode.TOKEN_EXPIRED: (_ANY, re.compile("token is expired")),
     ReasonCode.NOT_YOURS: (_ANY, re.compile("permission denied")),
     ReasonCode.BAD_WISH: (_UNKNOWN, re.compile(r"\A(selector|duration|begin_time|end_time) ")),
     ReasonCode.NOT_READY: (frozenset((StatusCode.FAILED_PRECONDITION,)), re.compile("not ready|offline")),
+    ReasonCode.OTHER_KIND: (frozenset((StatusCode.NOT_FOUND,)), re.compile("missing marker")),
+    ReasonCode.BAD_PASSPHRASE: (
+        frozenset((StatusCode.UNAUTHENTICATED,)),
+        re.compile(r"\Ainvalid or missing passphrase\Z"),
+    ),
 }
 """What is looked for in the sentences of peers that have no codes; where there is nothing here, nothing tells."""
 
 
-def _says(error: RpcError, reason: ReasonCode) -> bool:
+def _says(error: Rejection, reason: ReasonCode) -> bool:
     if reason not in _WORDS:
         return False
     codes, words = _WORDS[reason]

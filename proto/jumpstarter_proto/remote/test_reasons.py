@@ -15,7 +15,13 @@ SENTENCES = [
         {ReasonCode.NOT_FOUND, ReasonCode.CALLER_GONE},
     ),
     (StatusCode.UNKNOWN, "UpdateLease permission denied", {ReasonCode.NOT_YOURS}),
-    (StatusCode.PERMISSION_DENIED, "permission denied for client lab/ann", {ReasonCode.NOT_YOURS}),
+    (
+        StatusCode.PERMISSION_DENIED,
+        "permission denied for client lab/ann",
+        {ReasonCode.NOT_YOURS, ReasonCode.CALLER_DENIED},
+    ),
+    (StatusCode.NOT_FOUND, "method on missing marker streamingdriver_method", {ReasonCode.OTHER_KIND}),
+    (StatusCode.UNAUTHENTICATED, "invalid or missing passphrase", {ReasonCode.BAD_PASSPHRASE}),
     (
         StatusCode.UNKNOWN,
         "failed to authenticate token",
