@@ -10,6 +10,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from jumpstarter_exporter.paths import state_directory
 from jumpstarter_proto.file_names import safe_name, user_path
 
 __all__ = ["IncompleteMarker", "marker_in_state_folder"]
@@ -20,13 +21,21 @@ class IncompleteMarker:
     """The marker is the file `path`; its text is the reason. All methods block and raise OSError."""
 
     path: Path
+    former: Path | None = None
+    """Where a version before this one has put it; read and removed, never written."""
 
     def read(self) -> str | None:
         """Return why the storage is incomplete, or None if there is no marker."""
-        try:
-            return self.path.read_text(encoding="utf-8").strip() or "a write was not finished"
-        except FileNotFoundError:
-            return None
+        for path in self._paths:
+            try:
+                return path.read_text(encoding="utf-8").strip() or "a write was not finished"
+            except FileNotFoundError:
+                continue
+        return None
+
+    @property
+    def _paths(self) -> list[Path]:
+        return [self.path] if self.former in (None, self.path) else [self.path, self.former]
 
     def write(self, reason: str) -> None:
         """Write the marker. When this returns, it survives a power cut."""
@@ -43,11 +52,15 @@ class IncompleteMarker:
 
     def remove(self) -> None:
         """Remove the marker, if there is one."""
-        self.path.unlink(missing_ok=True)
+        for path in self._paths:
+            path.unlink(missing_ok=True)
 
 
 def marker_in_state_folder(name: str, folder: str | None = None) -> IncompleteMarker:
-    """The marker of a device, in `folder`, else in systemd's state directory, else in the user's."""
-    folder = folder or os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
-    base = user_path(folder) if folder else Path.home() / ".local" / "state" / "jumpstarter"
-    return IncompleteMarker(base / safe_name(name, ".incomplete"))
+    """The marker of a device, in `folder`, else in the exporter's state directory."""
+    file = safe_name(name, ".incomplete")
+    if folder:
+        return IncompleteMarker(user_path(folder) / file)
+    return IncompleteMarker(
+        state_directory(os.environ) / file, Path.home() / ".local/state/jumpstarter" / file
+    )

@@ -22,6 +22,7 @@ from jumpstarter_client.errors import DriverError
 from jumpstarter_exporter.devices import udev_monitor
 from jumpstarter_exporter.devices.udev_device import DeviceTree
 from jumpstarter_exporter.devices.udev_monitor import watch_devices
+from jumpstarter_exporter.paths import state_directory
 from jumpstarter_proto.encoding import Encoding, compressor
 from jumpstarter_proto.errors import JumpstarterError
 from jumpstarter_proto.images import ImageRefused
@@ -38,6 +39,7 @@ from jumpstarter_drivers.storage.client import (
 )
 from jumpstarter_drivers.storage.conftest import facts, storage
 from jumpstarter_drivers.storage.driver import BlockStorage, FileStorage, MockFlasher, MockStorageMux
+from jumpstarter_drivers.storage.incomplete_marker import marker_in_state_folder
 from jumpstarter_drivers.storage.mux import StorageCore
 from jumpstarter_drivers.storage.state import Position
 from jumpstarter_drivers.testing import host, serve, serve_async
@@ -684,12 +686,13 @@ def test_unfinished_writes_are_noted_in_the_state_directory(
 ) -> None:
     path, name = "/dev/disk/by-path/usb-1:2", "dev-disk-by-path-usb-1"
     monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("JUMPSTARTER_STATE_DIRECTORY")
     monkeypatch.setenv("STATE_DIRECTORY", f"{tmp_path}/one:{tmp_path}/two")
     assert BlockStorage(path=path).incomplete_marker().path.parent == tmp_path / "one"
     assert BlockStorage(path=path).incomplete_marker().path.name.startswith(name)
     assert BlockStorage(path=path, state_dir="~/own").incomplete_marker().path.parent == tmp_path / "own"
     monkeypatch.delenv("STATE_DIRECTORY")
-    assert BlockStorage(path=path).incomplete_marker().path.parent == tmp_path / ".local/state/jumpstarter"
+    assert BlockStorage(path=path).incomplete_marker().path.parent == state_directory(os.environ)
     assert (
         BlockStorage(path=path).incomplete_marker().path
         != BlockStorage(path=f"{path}:3").incomplete_marker().path
@@ -783,3 +786,22 @@ async def test_release_switches_storage_at_the_end_of_a_session(release: Any, po
         assert cast("StorageCore", core.core).state.position == position
     with pytest.raises(ValueError, match="release is on"):
         FileStorage(release=True)
+
+
+def test_a_marker_of_a_version_before_counts_and_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("JUMPSTARTER_STATE_DIRECTORY", str(tmp_path / "state"))
+    marker = marker_in_state_folder("dev-sda")
+    assert marker.path == tmp_path / "state" / "dev-sda.incomplete"
+    assert marker.read() is None
+    former = tmp_path / "home/.local/state/jumpstarter/dev-sda.incomplete"
+    former.parent.mkdir(parents=True)
+    former.write_text("it was killed\n")
+    assert marker.read() == "it was killed"
+    marker.write("again")
+    assert (marker.read(), former.read_text()) == ("again", "it was killed\n")
+    marker.remove()
+    assert marker.read() is None
+    assert not former.exists()
