@@ -200,6 +200,10 @@ def folder_package(name: str) -> DriverPackage | None:
     try:
         module = _imported(f"{FOLDERS}.{name}")
         manifest = _manifest(module, "MANIFEST") if hasattr(module, "MANIFEST") else _constants(module)
+        if name not in _own_folders():  # a lab's; ours are tested
+            _check_whole(manifest)
+            own = (folder_package(one) for one in sorted(_own_folders()))
+            _check_interface(manifest, [one for one in own if one is not None])
     except ManifestError as error:
         _ignore(f"the driver folder {name}", error)
         return None
@@ -228,7 +232,7 @@ def installed_packages() -> tuple[DriverPackage, ...]:
 
 def _check_claims(package: DriverPackage, others: Iterable[DriverPackage]) -> None:
     """Raise ManifestError if one of the others has the name, or the interface with its verbs."""
-    manifest = package.manifest
+    others = tuple(others)
     if not _WORD.fullmatch(package.name):
         raise ManifestError(
             f"its entry point is named {package.name!r}, which is not a word of small letters"
@@ -236,6 +240,12 @@ def _check_claims(package: DriverPackage, others: Iterable[DriverPackage]) -> No
     for other in others:
         if other.name == package.name:
             raise ManifestError(f"it claims the name {package.name}, which another package has")
+    _check_interface(package.manifest, others)
+
+
+def _check_interface(manifest: Manifest, others: Iterable[DriverPackage]) -> None:
+    """Raise ManifestError if one of the others has the interface with its verbs."""
+    for other in others:
         has_both = bool(manifest.clients or manifest.steps) and bool(other.manifest.clients)
         if has_both and other.manifest.interface == manifest.interface:
             raise ManifestError(f"it claims the interface {manifest.interface}, which another package has")
@@ -252,6 +262,12 @@ def _loaded(value: str) -> Manifest:
     if not _is_name(module_name) or not _is_name(attribute):
         raise ManifestError(f"its entry point {value!r} is not like fan_driver:MANIFEST")
     manifest = _manifest(_imported(module_name), attribute)
+    _check_whole(manifest)
+    return manifest
+
+
+def _check_whole(manifest: Manifest) -> None:
+    """Raise ManifestError if it is for a newer version of this project, or names what does not exist."""
     if manifest.needs:
         from jumpstarter_proto.installed import installed_version  # noqa: PLC0415 - it reads metadata
 
@@ -259,11 +275,11 @@ def _loaded(value: str) -> Manifest:
             raise ManifestError(
                 f"it needs jumpstarter-sbc {manifest.needs}, and {installed_version()} is installed"
             )
-    for path in (*manifest.types, *manifest.clients, *manifest.type_aliases.values()):
+    aliases = (*manifest.type_aliases.values(), *manifest.client_aliases.values())
+    for path in (*manifest.types, *manifest.clients, *aliases):
         _check_defined(manifest.path(path))
     if manifest.steps and _spec(manifest.path(manifest.steps)) is None:
         raise ManifestError(f"its module {manifest.path(manifest.steps)} does not exist")
-    return manifest
 
 
 def _imported(module: str) -> ModuleType:
@@ -315,6 +331,13 @@ def _of_constants(module: ModuleType, interface: str) -> Manifest:
         type_aliases={alias: f"driver.{name}" for alias, name in drivers.items()},
         client_aliases={alias: f"client.{name}" for alias, name in clients.items()} if has_clients else {},
     )
+
+
+@cache
+def _own_folders() -> frozenset[str]:
+    """The folders beside the package's own `__init__.py`: this project's."""
+    package = importlib.import_module(FOLDERS)
+    return frozenset(os.listdir(os.path.dirname(package.__file__ or "")))
 
 
 @cache

@@ -197,8 +197,8 @@ def test_a_folder_of_a_lab_works_with_constants_and_a_broken_one_is_named(site: 
     }.items():
         (lab / name).mkdir(parents=True)
         (lab / name / "__init__.py").write_text(manifest)
-        (lab / name / "client.py").write_text("")
-        (lab / name / "driver.py").write_text('__all__ = ["Thermometer"]')
+        (lab / name / "client.py").write_text("class Client: ...")
+        (lab / name / "driver.py").write_text('__all__ = ["Thermometer"]\nclass Thermometer: ...')
     drivers = importlib.import_module("jumpstarter_drivers")
     drivers.__path__.append(str(lab))
     try:
@@ -250,6 +250,29 @@ def test_a_folder_that_cannot_be_read_is_named_and_the_others_work(
 
 
 @pytest.mark.parametrize(
+    ("manifest", "complaint"),
+    [
+        (MANIFEST.format("interface='fan', needs='99.1'"), "it needs jumpstarter-sbc 99.1, and "),
+        (MANIFEST.format("interface='fan', types=('driver.Fin',)"), ".driver.Fin does not exist"),
+        (MANIFEST.format("interface='fan', client_aliases={'a': 'client.No'}"), ".client.No does not exist"),
+        ('INTERFACE = "fan"\nCLIENTS = {"lab.Fan": "FanClient"}\n', ".client.FanClient does not exist"),
+        (
+            MANIFEST.format("interface='power', types=('driver.Fan',), steps='driver'"),
+            "it claims the interface power, which another package has",
+        ),
+    ],
+)
+def test_a_folder_of_a_lab_is_checked_as_a_package_is(
+    site: Path, lab: Path, manifest: str, complaint: str
+) -> None:
+    name = write_folder(lab, manifest, "__all__ = ['Fan']\nclass Fan: ...")
+    assert driver_packages.folder_package(name) is None
+    [sentence] = driver_packages.problems()
+    assert sentence.startswith(f"the driver folder {name} is ignored: ")
+    assert complaint in sentence
+
+
+@pytest.mark.parametrize(
     "driver",
     [
         "BASE = ['Fan', 'Old']\n__all__ = [*BASE]",
@@ -258,7 +281,7 @@ def test_a_folder_that_cannot_be_read_is_named_and_the_others_work(
     ],
 )
 def test_a_folder_may_compute_the_names_of_its_drivers(site: Path, lab: Path, driver: str) -> None:
-    name = write_folder(lab, FAN_FOLDER, driver)
+    name = write_folder(lab, FAN_FOLDER, f"{driver}\nclass Fan: ...\nclass Old: ...\n")
     package = driver_packages.folder_package(name)
     assert package is not None
     assert list(package.types) == [f"{name}.Fan", f"{name}.Old"]

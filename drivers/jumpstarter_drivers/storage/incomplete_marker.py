@@ -58,9 +58,9 @@ class IncompleteMarker:
 
 def marker_in_state_folder(name: str, folder: str | None = None) -> IncompleteMarker:
     """The marker of a device, in `folder`, else in the exporter's state directory."""
-    file = safe_name(name, ".incomplete")
     if folder:
-        return IncompleteMarker(user_path(folder) / file)
+        return IncompleteMarker(user_path(folder) / safe_name(name, ".incomplete"))
+    before = Path.home() / ".local" / "state" / "jumpstarter"
     return IncompleteMarker(
-        state_directory(os.environ) / file, Path.home() / ".local/state/jumpstarter" / file
+        state_directory(os.environ) / safe_name(name, ".incomplete"), before / safe_name(name, ".incomplete")
     )

@@ -39,7 +39,6 @@ from jumpstarter_drivers.storage.client import (
 )
 from jumpstarter_drivers.storage.conftest import facts, storage
 from jumpstarter_drivers.storage.driver import BlockStorage, FileStorage, MockFlasher, MockStorageMux
-from jumpstarter_drivers.storage.incomplete_marker import marker_in_state_folder
 from jumpstarter_drivers.storage.mux import StorageCore
 from jumpstarter_drivers.storage.state import Position
 from jumpstarter_drivers.testing import host, serve, serve_async
@@ -786,22 +785,3 @@ async def test_release_switches_storage_at_the_end_of_a_session(release: Any, po
         assert cast("StorageCore", core.core).state.position == position
     with pytest.raises(ValueError, match="release is on"):
         FileStorage(release=True)
-
-
-def test_a_marker_of_a_version_before_counts_and_goes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("JUMPSTARTER_STATE_DIRECTORY", str(tmp_path / "state"))
-    marker = marker_in_state_folder("dev-sda")
-    assert marker.path == tmp_path / "state" / "dev-sda.incomplete"
-    assert marker.read() is None
-    former = tmp_path / "home/.local/state/jumpstarter/dev-sda.incomplete"
-    former.parent.mkdir(parents=True)
-    former.write_text("it was killed\n")
-    assert marker.read() == "it was killed"
-    marker.write("again")
-    assert (marker.read(), former.read_text()) == ("again", "it was killed\n")
-    marker.remove()
-    assert marker.read() is None
-    assert not former.exists()
