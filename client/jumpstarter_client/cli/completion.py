@@ -249,7 +249,10 @@ def _no_value(words: list[str], current: str) -> Fitting:
     except UsageError:
         return Fitting()
     if current.startswith("-"):
-        every = [one for one in OPTIONS if one.help] + [one for one in _own_options(words) if one.help]
+        is_shell = canonical(words)[:1] == ["shell"]  # its help has those that the general help leaves out
+        every = [one for one in OPTIONS if one.help or is_shell] + [
+            one for one in _own_options(words) if one.help
+        ]
         return Fitting(options=[*_options_of_verb(words), *(name for one in every for name in one.names)])
     return _next_words(words, options)
 

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jumpstarter_client.cli.completion import SCRIPTS, complete
+from jumpstarter_client.cli.help_texts import SHELL
 from jumpstarter_client.cli.jmp import _SCRIPT, _write
 from jumpstarter_client.cli.options import GlobalOptions
 
@@ -203,3 +204,15 @@ def test_bash_reads_each_word_again_as_it_was(words: list[str]) -> None:
         timeout=30,
     )
     assert done.stdout.decode() == listed
+
+
+def test_after_shell_each_option_of_its_help_is_offered(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("_JMP_WORD", "--")
+    for words, is_offered in ((["shell"], True), (["power", "on"], False)):
+        complete(words, GlobalOptions())
+        found = set(capsys.readouterr().out.split())
+        of_shell = {line.split()[0] for line in SHELL.splitlines() if line.startswith("  --")}
+        assert "--acquisition-timeout" in of_shell
+        assert ({*of_shell} <= found) is is_offered
