@@ -50,7 +50,9 @@ def test_flash_boot_log_in_and_power_cycle(lab: Lab) -> None:
             console.stdin.write("root\nuname -n\n")
             console.stdin.flush()
             assert "\nrpi4\r\n" in read_until(console.stdout, "rpi4\r\n# ")
-            lab.ok("power", "cycle", "rpi4", "--wait", "0")
+            lab.ok("power", "cycle", "rpi4", "--wait", "1ms")
+            code, said = lab.refused("power", "cycle", "rpi4", "--wait", "1 week")
+            assert (code, "is not a duration" in said, "\n" in said) == (2, True, False)
             assert "image hello 2.0" in read_until(console.stdout, "login: ")
         finally:
             console.terminate()

@@ -249,7 +249,9 @@ def _no_value(words: list[str], current: str) -> Fitting:
     except UsageError:
         return Fitting()
     if current.startswith("-"):
-        is_shell = canonical(words)[:1] == ["shell"]  # its help has those that the general help leaves out
+        is_shell = (
+            bool(words) and canonical(words)[0] == "shell"
+        )  # its help has those that the general help leaves out
         every = [one for one in OPTIONS if one.help or is_shell] + [
             one for one in _own_options(words) if one.help
         ]

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import cyclopts
+from jumpstarter_proto.duration_parameter import Seconds
 from jumpstarter_proto.usage_errors import usage_sentence
 
 from jumpstarter_client.cli.options import ArgumentsError
@@ -69,8 +70,9 @@ def _app(verb: Verb, title: str) -> cyclopts.App:
 
 def _without_self(verb: Verb) -> Any:
     function = _without_result(inspect.unwrap(verb.function))
-    # Driver clients import `Parameter` for the type checker only, so its name is given here.
-    signature = inspect.signature(function, eval_str=True, locals={"Parameter": cyclopts.Parameter})
+    # Driver clients import these for the type checker only, so their names are given here.
+    names = {"Parameter": cyclopts.Parameter, "Seconds": Seconds}
+    signature = inspect.signature(function, eval_str=True, locals=names)
 
     @functools.wraps(function)
     def command(*args: object, **kwargs: object) -> None:

@@ -14,6 +14,7 @@ from jumpstarter_proto.texts import shown
 
 if TYPE_CHECKING:
     from cyclopts import Parameter
+    from jumpstarter_proto.duration_parameter import Seconds
 
 __all__ = ["DigitalInputClient", "DigitalOutputClient", "GpioClient", "PinState"]
 
@@ -61,7 +62,7 @@ class GpioClient(DriverClient):
 
     @verb
     @twin
-    async def cycle(self, wait: Annotated[float, Parameter(name=["--wait", "-w"])] = 2.0) -> None:
+    async def cycle(self, wait: Annotated[Seconds, Parameter(name=["--wait", "-w"])] = 2.0) -> None:
         """Drive an output to its inactive level, wait, and drive it to its active level.
 
         Parameters
@@ -81,7 +82,7 @@ class GpioClient(DriverClient):
     @verb
     @twin
     async def wait_for_active(
-        self, timeout: Annotated[float | None, Parameter(name=["--timeout", "-t"])] = None
+        self, timeout: Annotated[Seconds | None, Parameter(name=["--timeout", "-t"])] = None
     ) -> None:
         """Wait until an input is active, or was so for a moment.
 
@@ -95,7 +96,7 @@ class GpioClient(DriverClient):
     @verb
     @twin
     async def wait_for_inactive(
-        self, timeout: Annotated[float | None, Parameter(name=["--timeout", "-t"])] = None
+        self, timeout: Annotated[Seconds | None, Parameter(name=["--timeout", "-t"])] = None
     ) -> None:
         """Wait until an input is inactive, or was so for a moment.
 
@@ -111,7 +112,7 @@ class GpioClient(DriverClient):
     async def wait_for_edge(
         self,
         edge_type: Literal["rising", "falling"],
-        timeout: Annotated[float | None, Parameter(name=["--timeout", "-t"])] = None,
+        timeout: Annotated[Seconds | None, Parameter(name=["--timeout", "-t"])] = None,
     ) -> None:
         """Wait for the next change of an input: rising is from inactive to active.
 

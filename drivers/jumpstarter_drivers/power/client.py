@@ -17,6 +17,7 @@ from jumpstarter_drivers.power.reading import PowerReading
 
 if TYPE_CHECKING:
     from cyclopts import Parameter
+    from jumpstarter_proto.duration_parameter import Seconds
 
 __all__ = ["PowerClient", "PowerReading", "VirtualPowerClient"]
 
@@ -42,7 +43,7 @@ class PowerClient(DriverClient):
 
     @verb
     @twin
-    async def cycle(self, wait: Annotated[float, Parameter(name=["--wait", "-w"])] = 2.0) -> None:
+    async def cycle(self, wait: Annotated[Seconds, Parameter(name=["--wait", "-w"])] = 2.0) -> None:
         """Switch the board off, wait, and switch it on.
 
         An interrupted cycle (Ctrl-C, a lost connection) switches the board on at once.
@@ -64,7 +65,7 @@ class PowerClient(DriverClient):
     def read_command(
         self,
         count: Annotated[int | None, Parameter(name=["--count", "-n"])] = None,
-        interval: Annotated[float, Parameter(name=["--interval", "-i"])] = 1.0,
+        interval: Annotated[Seconds, Parameter(name=["--interval", "-i"])] = 1.0,
         watch: Annotated[bool, Parameter(name=["--watch", "-w"], negative=())] = False,
     ) -> Iterator[PowerReading] | None:
         """Measure voltage, current and power.

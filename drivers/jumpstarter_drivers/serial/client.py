@@ -31,6 +31,7 @@ from jumpstarter_drivers.serial.terminal import CLOSED, raw_terminal, read_stdin
 if TYPE_CHECKING:
     from cyclopts import Parameter
     from jumpstarter_client.console import ConsoleSession, Result
+    from jumpstarter_proto.duration_parameter import Seconds
     from pexpect.fdpexpect import fdspawn
 
 __all__ = ["PySerialClient"]
@@ -308,8 +309,8 @@ class PySerialClient(DriverClient):
         password_file: Path | None = None,
         ask_password: Annotated[bool, Parameter(name="--ask-password", negative="")] = False,
         new_password_file: Path | None = None,
-        timeout: float = 60.0,
-        login_timeout: float = 60.0,
+        timeout: Seconds = 60.0,
+        login_timeout: Seconds = 60.0,
     ) -> None:
         """Run a command on the board's console and end with its exit code: `run rpi4 -- uname -a`.
 

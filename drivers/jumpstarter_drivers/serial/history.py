@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from jumpstarter_proto.console_lines import lines_of
+from jumpstarter_proto.durations import TimeFormatError, parse_duration
 from jumpstarter_proto.texts import printable
 
 __all__ = ["ConsoleLine", "HistoryRecord", "Lines", "parse_since", "show"]
-
-_AGO = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d)")
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
 @dataclass(frozen=True)
@@ -71,13 +70,14 @@ class Lines:
 
 
 def parse_since(text: str, now: datetime) -> float:
-    """`10m` (ago; s, m, h, d) or a time such as 14:30 or 2026-11-24T14:30, as seconds since 1970.
+    """A duration such as `10m` (ago), or a time such as 14:30 or 2026-11-24T14:30, as seconds since 1970.
 
     Raises:
         ValueError: it is neither.
     """
-    if found := _AGO.fullmatch(text.strip()):
-        return (now - timedelta(**{_UNITS[found[2]]: float(found[1])})).timestamp()
+    if text.strip()[-1:].isalpha():
+        with suppress(TimeFormatError):
+            return now.timestamp() - parse_duration(text)
     try:
         if re.fullmatch(r"\d{1,2}:\d{2}(:\d{2})?", text.strip()):
             clock = datetime.strptime(text.strip(), "%H:%M:%S" if text.count(":") == 2 else "%H:%M")  # noqa: DTZ007

@@ -89,6 +89,8 @@ def test_a_bookmark_ends_the_line_before_it() -> None:
         ("90s", timedelta(seconds=90)),
         ("10m", timedelta(minutes=10)),
         ("1.5h", timedelta(hours=1.5)),
+        ("1h30m", timedelta(hours=1.5)),
+        ("PT5M", timedelta(minutes=5)),
         ("2d", timedelta(days=2)),
         ("11:30", timedelta(minutes=30)),
         ("12:30", timedelta(hours=23.5)),

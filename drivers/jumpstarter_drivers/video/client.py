@@ -24,6 +24,7 @@ from jumpstarter_drivers.video.jpeg import JpegError, read_jpeg
 
 if TYPE_CHECKING:
     from cyclopts import Parameter
+    from jumpstarter_proto.duration_parameter import Seconds
     from PIL.Image import Image
 
     from jumpstarter_drivers.video.comparison import Reference
@@ -189,7 +190,7 @@ class VideoClient(DriverClient):
     @twin
     async def record(
         self,
-        seconds: float = 10.0,
+        seconds: Seconds = 10.0,
         *,
         output: Annotated[Path, Parameter(name=["--output", "-o"])] = Path("clip.mkv"),
     ) -> Recording:

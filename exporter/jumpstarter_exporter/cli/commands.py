@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Group, Parameter
 from cyclopts.validators import Number
+from jumpstarter_proto.duration_parameter import Seconds
 from jumpstarter_proto.installed import installed_version
 from jumpstarter_proto.shell_completion import add_completion
 
@@ -15,7 +16,7 @@ from jumpstarter_exporter.cli.program import PROGRAM, set_up_logging
 __all__ = ["app"]
 
 Level = Literal["debug", "info", "warning", "error"]
-_Seconds = Annotated[float, Parameter(validator=Number(gt=0))]
+_Timeout = Annotated[Seconds, Parameter(validator=Number(gt=0))]
 _Flag = Annotated[bool, Parameter(negative="")]
 if TYPE_CHECKING:
     NameOrFile = str
@@ -318,7 +319,7 @@ def resume(
     *boards: str,
     all: _Flag = False,  # noqa: A002 - the option's name
     socket: Path | None = None,
-    timeout: _Seconds = 300.0,
+    timeout: _Timeout = 300.0,
 ) -> int:
     """End the drain of boards, and start stopped boards.
 
@@ -344,7 +345,7 @@ def resume(
 
 
 @app.command
-def reload(*, socket: Path | None = None, timeout: _Seconds = 300.0) -> int:
+def reload(*, socket: Path | None = None, timeout: _Timeout = 300.0) -> int:
     """Reload the exporter's configuration, and print the result for each board.
 
     A board restarts or ends if its file has changed or is gone: when its
