@@ -55,14 +55,15 @@ def read(file: Path, given: Mapping[str, Any] | None = None) -> BoardTest:
     Raises:
         ConfigError: a step or key is unknown, a type is wrong, a variable is not set, or the file is not YAML.
     """
-    return _Reader(Document(file, "steps"), dict(given or {})).test()
+    mistakes = Mistakes()
+    return _Reader(Document(file, "steps", mistakes=mistakes), dict(given or {}), mistakes).test()
 
 
 class _Reader:
-    def __init__(self, document: Document, given: dict[str, Any]) -> None:
+    def __init__(self, document: Document, given: dict[str, Any], mistakes: Mistakes) -> None:
         self._document = document
         self._given = given
-        self._mistakes = Mistakes()
+        self._mistakes = mistakes
         """In steps; the reader goes on behind them."""
         self._known: dict[str, Any] = {}
         """The variables that have a value before the test runs."""

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Protocol, get_type_hints, overload
 import msgspec
 from jumpstarter_proto import driver_packages
 from jumpstarter_proto.errors import JumpstarterError
-from jumpstarter_proto.yaml_files import Document, PathInFile, check_value, nearest
+from jumpstarter_proto.yaml_files import Document, Mistakes, PathInFile, check_value, nearest
 
 from jumpstarter_client.base import DriverClient
 from jumpstarter_client.yamltest.variables import UnknownVariableError, check_references, names, substitute
@@ -129,21 +129,26 @@ class StepType:
         fields = {field.encode_name: field for field in msgspec.structs.fields(self.keys)}
         given, place = self.spelled_out(document, given, path)
         arguments: dict[str, Any] = {}
+        mistakes = Mistakes()
         for key, value in given.items():
             if key not in fields:
                 what = f"{self.name} has no key {key!r}"
-                if key in COMMON:
-                    raise document.error(
-                        place(key), f"{what}; write it beside {self.name}, with the same indentation"
-                    )
-                raise document.error(place(key), f"{what}; {nearest(key, fields)}")
+                cure = (
+                    f"write it beside {self.name}, with the same indentation"
+                    if key in COMMON
+                    else nearest(key, fields)
+                )
+                mistakes.add(document.error(place(key), f"{what}; {cure}"))
+                continue
             known = _substituted(value, variables, captured)
-            arguments[fields[key].name] = (
-                known if known is UNKNOWN else check_value(document, known, fields[key].type, place(key))
-            )
-        for key, field in fields.items():
-            if field.required and key not in given:
-                raise document.error(path, f"{self.name} needs {key!r}; add it")
+            with mistakes.collected():
+                arguments[fields[key].name] = (
+                    known if known is UNKNOWN else check_value(document, known, fields[key].type, place(key))
+                )
+        missing = [key for key, field in fields.items() if field.required and key not in given]
+        if missing and given.keys() <= fields.keys():  # a wrong key may be meant
+            mistakes.add(document.error(path, f"{self.name} needs {missing[0]!r}; add it"))
+        mistakes.check()
         if self.check is not None:
             try:
                 self.check(arguments)

@@ -156,11 +156,14 @@ requires: {interface: [power]}
 steps:
   - {storage.flash: nothing.img, timeout: later, retries: -1, delay: x, capture: a.b, name: [1]}
   - log: ${a} ${c} ${d}
+  - serial.expect: {txt: x, tmeout: 3, regex: [1]}
 always: 5
+board: rpi4
 """,
             {"x": "1"},
         )
     assert [".".join(map(str, error.path)) for error in caught.value.errors] == [
+        "board",
         "stepps",
         "variables",
         "variables.a",
@@ -170,6 +173,9 @@ always: 5
         "steps.0.name",
         "steps.0.retries",
         "steps.1.log",
+        "steps.2.serial.expect.txt",
+        "steps.2.serial.expect.tmeout",
+        "steps.2.serial.expect.regex",
         "always",
         "board",
         "requires.interface",

@@ -107,6 +107,7 @@ export:
   group: {children: {x: {type: 5}, y: {type: serial.PySerial, config: {url: 5}}}}
   empty: {type: }
   uboot: {type: uboot.UbootConsole, children: {power: {type: power.MockPower}, serial: {typ: serial.PySerial}}}
+  empty: {type: power.MockPower}
 """
     )
     assert check_files("one") == ExitCode.USAGE
@@ -130,6 +131,7 @@ export:
         "export.group.children.y.config.url",
         "export.empty.type",
         "export.uboot.children.serial.typ",
+        "export.empty",
     ]
 
 

@@ -84,7 +84,7 @@ def find_mistakes(file: Path, raw: bytes) -> tuple[ConfigError, ...]:
     """All mistakes of a file with this content, in its order; also those beside what cannot be read."""
     mistakes = Mistakes()
     with mistakes.collected():
-        config = read_parts(Document(file, "export", raw), mistakes)
+        config = read_parts(Document(file, "export", raw, mistakes=mistakes), mistakes)
         if not mistakes.errors:
             build(config)
         else:

@@ -59,7 +59,8 @@ def load(file: Path | str, *, lenient: bool = False, raw: bytes | None = None) -
     Raises:
         ConfigError: see there.
     """
-    document = Document(Path(file), "export", raw)
+    mistakes = Mistakes()
+    document = Document(Path(file), "export", raw, mistakes=mistakes)
     ignored: list[ConfigError] = []
 
     def ignore(error: ConfigError) -> None:
@@ -69,7 +70,6 @@ def load(file: Path | str, *, lenient: bool = False, raw: bytes | None = None) -
 
     if lenient:
         document.on_unknown_key = ignore
-    mistakes = Mistakes()
     config = read_parts(document, mistakes)
     mistakes.check(check_command(document.file))
     return replace(config, ignored=ignored)

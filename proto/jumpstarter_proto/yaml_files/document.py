@@ -11,7 +11,7 @@ import yaml
 
 from jumpstarter_proto.regular_files import open_input
 from jumpstarter_proto.yaml_files.bounds import MAX_BYTES, Loader, OddValueError, TooMuchError, check_bounds
-from jumpstarter_proto.yaml_files.errors import ConfigError, NoFileError, PathInFile, Place
+from jumpstarter_proto.yaml_files.errors import ConfigError, Mistakes, NoFileError, PathInFile, Place
 
 __all__ = ["Document"]
 
@@ -22,14 +22,17 @@ _TRAPS = frozenset({"tag:yaml.org,2002:bool", "tag:yaml.org,2002:null"})
 class Document:
     """Read `file`; `top` is a key that stands at its top, for those who have none.
 
-    `raw` is what is in it, if that was read already.
+    `raw` is what is in it, if that was read already. `mistakes` gets keys that are there twice, of which the first one
+    counts; without it, the first of them is an error.
 
     Raises:
         ConfigError: it cannot be read, or is no YAML mapping.
     """
 
-    def __init__(self, file: Path, top: str, raw: bytes | None = None) -> None:
-        self._begin(file)
+    def __init__(
+        self, file: Path, top: str, raw: bytes | None = None, *, mistakes: Mistakes | None = None
+    ) -> None:
+        self._begin(file, mistakes)
         with _loader(file, _decoded(file, _raw(file) if raw is None else raw)) as loader:
             self._fill(loader, loader.get_single_node(), top)
 
@@ -57,8 +60,9 @@ class Document:
     on_unknown_key: Callable[[ConfigError], None] | None = None
     """What hears of unknown keys, which are errors otherwise."""
 
-    def _begin(self, file: Path) -> None:
+    def _begin(self, file: Path, mistakes: Mistakes | None = None) -> None:
         self.file = file
+        self._mistakes = mistakes
         self._places: dict[PathInFile, Place] = {}
 
     def _fill(self, loader: Any, node: Any, top: str) -> None:
@@ -91,7 +95,8 @@ class Document:
         self._places.setdefault(path, _place(node.start_mark))
         if isinstance(node, yaml.MappingNode):
             seen: set[str] = set()
-            for key, value in node.value:
+            pairs, node.value = node.value, []
+            for key, value in pairs:
                 if not isinstance(key, yaml.ScalarNode) or key.tag in _TRAPS:
                     text = repr(key.value) if isinstance(key, yaml.ScalarNode) else "a list or a mapping"
                     raise _wrong(
@@ -100,8 +105,13 @@ class Document:
                 name = key.value
                 if name in seen:
                     sentence = f"{name!r} is there twice; keep one"
-                    raise _wrong(self.file, sentence, key.start_mark, (*path, name))
+                    error = _wrong(self.file, sentence, key.start_mark, (*path, name))
+                    if self._mistakes is None:
+                        raise error
+                    self._mistakes.add(error)
+                    continue
                 seen.add(name)
+                node.value.append((key, value))
                 self._places[*path, name] = _place(key.start_mark)
                 self._note(value, (*path, name))
         elif isinstance(node, yaml.SequenceNode):

@@ -6,7 +6,7 @@ from typing import Any, Literal
 import pytest
 
 from jumpstarter_proto.errors import ExitCode
-from jumpstarter_proto.yaml_files import ConfigError, Document, check_keys, check_value, nearest
+from jumpstarter_proto.yaml_files import ConfigError, Document, Mistakes, check_keys, check_value, nearest
 
 
 def read(folder: Path, text: str) -> Document:
@@ -82,3 +82,18 @@ def test_a_value_of_another_type_says_which_and_where(tmp_path: Path) -> None:
 
 def test_half_of_the_letters_in_common_suggest_nothing() -> None:
     assert nearest("kind", ("uuid", "board")) == "known are board, uuid"
+
+
+def test_keys_that_are_there_twice_are_collected_and_the_first_one_counts(tmp_path: Path) -> None:
+    file = tmp_path / "x.yaml"
+    file.write_text("a: 1\nb: {c: 1, d: 2, c: {c: 1, c: 2}}\na: [{e: 1, e: 2}]\n")
+    mistakes = Mistakes()
+    document = Document(file, "a", mistakes=mistakes)
+    assert document.data == {"a": 1, "b": {"c": 1, "d": 2}}
+    assert [str(one).partition(":")[2] for one in mistakes.errors] == [
+        "2:17: b.c: 'c' is there twice; keep one",
+        "3:1: a: 'a' is there twice; keep one",
+    ]
+    assert document.error(("b", "c"), "x").column == 5
+    with pytest.raises(ConfigError, match="'c' is there twice"):
+        Document(file, "a")
