@@ -72,28 +72,58 @@ FOR_PEOPLE = {
     "client/jumpstarter_client/connections/refusals.py": 1,
     "client/jumpstarter_client/identity/rejected_token.py": 1,
     # The sentences of our own connections, which no peer has said.
-    "client/jumpstarter_client/cli/login.py": 1,
+    "client/jumpstarter_client/cli/login.py": 2,
     "client/jumpstarter_client/transport/reconnect.py": 1,
 }
 """How often a file takes a sentence apart to show it. What is done depends on codes."""
 
 
 def readings(tree: ast.AST) -> Iterator[int]:
-    """The lines that read in the sentence of an error."""
-    for node in ast.walk(tree):
+    """The lines that read in the sentence of an error, or in a variable of the same function that has it."""
+    functions = [one for one in ast.walk(tree) if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef)]
+    lines = {line for scope in (tree, *functions) for line in _readings(scope, _holders(scope, tree))}
+    yield from sorted(lines)
+
+
+def _readings(scope: ast.AST, names: set[str]) -> Iterator[int]:
+    def has_sentence(node: ast.AST) -> bool:
+        return _names_details(node) or (isinstance(node, ast.Name) and node.id in names)
+
+    for node in ast.walk(scope):
         if isinstance(node, ast.Compare):
             operands = [node.left, *node.comparators]
             if any(isinstance(one, ast.In | ast.NotIn | ast.Eq | ast.NotEq) for one in node.ops) and any(
-                map(_names_details, operands)
+                map(has_sentence, operands)
             ):
                 yield node.lineno
         elif (
             isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in READING
         ):
-            if any(map(_names_details, (node.func.value, *node.args))):
+            if any(map(has_sentence, (node.func.value, *node.args))):
                 yield node.lineno
-        elif isinstance(node, ast.Match) and _names_details(node.subject):
+        elif isinstance(node, ast.Match) and has_sentence(node.subject):
             yield node.lineno
+
+
+def _holders(scope: ast.AST, module: ast.AST) -> set[str]:
+    """The variables that are given a sentence, or a part of one. Those of functions are not the module's."""
+    if scope is module and any(
+        isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef) for one in ast.walk(scope)
+    ):
+        return set()
+    names: set[str] = set()
+    for node in ast.walk(scope):
+        if isinstance(node, ast.Assign):
+            targets, value = node.targets, node.value
+        elif isinstance(node, ast.AnnAssign | ast.NamedExpr) and node.value is not None:
+            targets, value = [node.target], node.value
+        else:
+            continue
+        if any(map(_names_details, ast.walk(value))):
+            names.update(
+                one.id for target in targets for one in ast.walk(target) if isinstance(one, ast.Name)
+            )
+    return names
 
 
 def _names_details(node: ast.AST) -> bool:
@@ -120,3 +150,11 @@ def test_nobody_reads_reasons_out_of_sentences() -> None:
 )
 def test_reading_is_found_in_each_form(code: str) -> None:
     assert list(readings(ast.parse(code))) == [1]
+    elsewhere = code.replace("error.details", "said")
+    assert list(readings(ast.parse(f"def f():\n said = error.details\n {elsewhere}"))) == [3]
+    assert not list(readings(ast.parse(f"def f():\n said = error.details\ndef g():\n {elsewhere}")))
+
+
+def test_reading_is_found_in_a_part_of_a_sentence() -> None:
+    code = 'def f():\n _, _, step = error.details.partition("; ")\n return step in ("", "x")'
+    assert list(readings(ast.parse(code))) == [2, 3]

@@ -343,7 +343,7 @@ def translate_errors(config: ClientConfig) -> Iterator[None]:
                 missed.exit_code = ExitCode.NOT_FOUND
                 raise missed from error
             error.exit_code = ExitCode.NOT_FOUND
-        elif means(error, ReasonCode.NOT_YOURS, ReasonCode.BAD_TOKEN):
+        elif means(error, ReasonCode.NOT_YOURS, ReasonCode.BAD_TOKEN, ReasonCode.TOKEN_UNFIT):
             error.exit_code = ExitCode.DENIED
         elif means(error, ReasonCode.BAD_WISH):
             error.exit_code = ExitCode.USAGE

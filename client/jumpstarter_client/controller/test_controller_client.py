@@ -12,7 +12,7 @@ import trio.testing
 from jumpstarter_proto.client.v1 import client_grpc
 from jumpstarter_proto.client.v1 import client_pb2 as pb
 from jumpstarter_proto.errors import ExitCode
-from jumpstarter_proto.remote import Identity, Kind, Trust
+from jumpstarter_proto.remote import Identity, Kind, ReasonCode, Trust, refused
 from jumpstarter_proto.rpc import RpcError, StatusCode, open_channel, serve_connection
 
 from jumpstarter_client.controller.controller_client import ControllerCalls, is_not_found, translate_errors
@@ -125,3 +125,14 @@ def test_a_refusal_has_the_exit_code_that_its_words_deserve(
     assert (caught.value.code, caught.value.exit_code) == (code, exit_code)
     assert caught.value.details.startswith(details)
     assert ("jumpstarter login" in caught.value.details) == ("token" in details)
+
+
+@pytest.mark.parametrize(
+    ("reason", "is_kept"), [(ReasonCode.TOKEN_UNFIT, True), (ReasonCode.BAD_TOKEN, False)]
+)
+def test_the_step_of_a_rejected_token_depends_on_the_code_alone(reason: ReasonCode, is_kept: bool) -> None:
+    with pytest.raises(RpcError) as caught, translate_errors(CONFIG):
+        raise refused(StatusCode.UNKNOWN, "it is no good; wait a day", reason)
+    assert caught.value.exit_code is ExitCode.DENIED
+    assert caught.value.details.endswith("; wait a day") == is_kept
+    assert ("jumpstarter login" in caught.value.details) != is_kept

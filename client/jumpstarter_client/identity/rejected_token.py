@@ -31,12 +31,13 @@ def rejection(error: RpcError, config: ClientConfig) -> str:
     """Return the sentence for a token that the controller rejects, with the next step; empty for any other error."""
     if isinstance(error, RejectedTokenError):
         return ""
-    reason, _, step = error.details.partition("; ")
+    reason = error.details.partition("; ")[0]
     if means(error, ReasonCode.TOKEN_EXPIRED):
         return f"{reason}; {_next_step(config)}"
+    if means(error, ReasonCode.TOKEN_UNFIT):
+        return ""  # the controller says the step, such as to try again when it can reach the issuer
     if means(error, ReasonCode.BAD_TOKEN):
-        # Another step is the controller's, such as to try again when it can reach the issuer.
-        return f"{reason}; {_next_step(config)}" if step in ("", "log in again") else ""
+        return f"{reason}; {_next_step(config)}"
     is_said = reason_of(error) == ReasonCode.CALLER_DENIED
     if is_said or (error.code is StatusCode.PERMISSION_DENIED and means(error, ReasonCode.CALLER_DENIED)):
         return f"{reason}: {_why_denied(config)}; {_next_step(config)}"

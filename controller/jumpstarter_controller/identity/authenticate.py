@@ -117,7 +117,8 @@ class Authenticator:
             username, expires = await external.verify(token)
             if username.startswith(PREFIX):
                 raise TokenError(
-                    f"oidc: users of another issuer cannot be named {PREFIX}…; ask the lab's administrator"
+                    f"oidc: users of another issuer cannot be named {PREFIX}…; ask the lab's administrator",
+                    ReasonCode.TOKEN_UNFIT,
                 )
         else:
             subject, expires = self._own(token)

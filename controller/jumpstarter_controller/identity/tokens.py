@@ -156,7 +156,8 @@ class TokenIssuer:
         except jwt.InvalidAudienceError:
             raise TokenError(
                 f"oidc: the token is for another controller, not {self._endpoint}; "
-                "use the configuration that this one wrote"
+                "use the configuration that this one wrote",
+                ReasonCode.TOKEN_UNFIT,
             ) from None
         except (jwt.PyJWTError, ValueError, TypeError) as error:
             raise TokenError(f"failed to authenticate token: {why_invalid(error)}; log in again") from None

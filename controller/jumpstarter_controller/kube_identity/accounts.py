@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import trio
-from jumpstarter_proto.remote import Backoff
+from jumpstarter_proto.remote import Backoff, ReasonCode
 from jumpstarter_proto.rpc import Attempts, RpcError, StatusCode
 
 from jumpstarter_controller.identity import Subject, TokenError, expired
@@ -317,7 +317,10 @@ def _refusal(why: str) -> RejectionFactory:
 
 
 def _of_another() -> TokenError:
-    return TokenError("oidc: the token is for another controller; use the configuration that this one wrote")
+    return TokenError(
+        "oidc: the token is for another controller; use the configuration that this one wrote",
+        ReasonCode.TOKEN_UNFIT,
+    )
 
 
 def _revoked() -> TokenError:

@@ -110,6 +110,7 @@ async def test_nobody_becomes_who_is_there_already_nor_an_exporter_nor_one_of_ou
         with pytest.raises(RpcError, match="users of another issuer cannot be named internal:") as refused:
             await lab.lists(identity("internal:client:here:bob:1", "bob"))
         assert refused.value.code is TokenError("").code
+        assert reason_of(refused.value) == ReasonCode.TOKEN_UNFIT
         renew = enrolment_pb2.RenewTokenRequest()
         with pytest.raises(RpcError, match="not found"):
             await lab.enrolment.RenewToken(

@@ -297,6 +297,7 @@ class BoardRegistration:
             ReasonCode.CALLER_GONE,
             ReasonCode.CALLER_DENIED,
             ReasonCode.BAD_TOKEN,
+            ReasonCode.TOKEN_UNFIT,
             ReasonCode.TOKEN_EXPIRED,
         ):
             return RpcError(error.code, f"{error.details}; {_renewal(self._host)}")

@@ -36,6 +36,7 @@ def is_rejection(error: JumpstarterError) -> bool:
     return error.code in _REJECTIONS or means(
         error,
         ReasonCode.BAD_TOKEN,
+        ReasonCode.TOKEN_UNFIT,
         ReasonCode.TOKEN_EXPIRED,
         ReasonCode.CALLER_DENIED,
         ReasonCode.CALLER_GONE,

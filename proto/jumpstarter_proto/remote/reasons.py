@@ -41,6 +41,8 @@ class ReasonCode(enum.StrEnum):
     """The token does not belong to the caller, or not any more."""
     BAD_TOKEN = "bad-token"  # noqa: S105 - no password
     """The token belongs to no object."""
+    TOKEN_UNFIT = "token-unfit"  # noqa: S105 - no password
+    """The token is not accepted, and to log in again does not help; the sentence says what does."""
     TOKEN_EXPIRED = "token-expired"  # noqa: S105 - no password
     """Its time is over."""
     NOT_YOURS = "not-yours"
@@ -99,6 +101,11 @@ _WORDS: dict[ReasonCode, tuple[_Codes, re.Pattern[str]]] = {
     ),
     # One code for a token that is no good and for a moment's trouble of its own.
     ReasonCode.BAD_TOKEN: (_ANY, re.compile(r"\A(failed to authenticate token|oidc: )")),
+    # With another step than to log in; v0.1.0 says it.
+    ReasonCode.TOKEN_UNFIT: (
+        _ANY,
+        re.compile(r"\A(failed to authenticate token|oidc: )[^;]*; (?!log in again\Z)"),
+    ),
     ReasonCode.CALLER_DENIED: (
         frozenset((StatusCode.UNKNOWN, StatusCode.PERMISSION_DENIED)),
         re.compile(r"(?i:token|authenticate)|\Apermission denied for client \S+\Z"),

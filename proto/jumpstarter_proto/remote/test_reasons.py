@@ -32,6 +32,16 @@ SENTENCES = [
         "oidc: verify token: token is expired",
         {ReasonCode.BAD_TOKEN, ReasonCode.CALLER_DENIED, ReasonCode.TOKEN_EXPIRED},
     ),
+    (
+        StatusCode.UNKNOWN,
+        "oidc: the token is from the future; set the clocks of both machines",
+        {ReasonCode.BAD_TOKEN, ReasonCode.TOKEN_UNFIT, ReasonCode.CALLER_DENIED},
+    ),
+    (
+        StatusCode.UNKNOWN,
+        "failed to authenticate token: it was revoked, or is forged; log in again",
+        {ReasonCode.BAD_TOKEN, ReasonCode.CALLER_DENIED},
+    ),
     (StatusCode.UNKNOWN, "selector is required", {ReasonCode.BAD_WISH}),
     (StatusCode.FAILED_PRECONDITION, "exporter is offline", {ReasonCode.NOT_READY}),
     (StatusCode.FAILED_PRECONDITION, "exporter is not ready", {ReasonCode.NOT_READY}),

@@ -11,6 +11,7 @@ from typing import Any
 import jwt
 import trio
 from jumpstarter_proto.https import FetchError, Reply, fetch_json
+from jumpstarter_proto.remote import ReasonCode
 
 from jumpstarter_controller.identity.oidc.keys import ALGORITHMS, KeyCache, KeyLookup
 from jumpstarter_controller.identity.tokens import MAX_TOKEN_LENGTH, TokenError, expired, why_invalid
@@ -68,7 +69,9 @@ class Issuer:
             TokenError: the token is invalid, or cannot be verified now.
         """
         if len(token) > MAX_TOKEN_LENGTH:
-            raise TokenError("oidc: the token is too long; have fewer claims put into it")
+            raise TokenError(
+                "oidc: the token is too long; have fewer claims put into it", ReasonCode.TOKEN_UNFIT
+            )
         try:
             header = jwt.get_unverified_header(token)
         except jwt.PyJWTError as error:
@@ -79,7 +82,8 @@ class Issuer:
         for name, value in self.settings.required.items():
             if claims.get(name) != value:
                 raise TokenError(
-                    f"oidc: the token's claim {name!r} is not {value!r}; ask the lab's administrator"
+                    f"oidc: the token's claim {name!r} is not {value!r}; ask the lab's administrator",
+                    ReasonCode.TOKEN_UNFIT,
                 )
         return self._username(claims), float(claims["exp"])
 
@@ -121,7 +125,9 @@ class Issuer:
         if not ends + CLOCK_LEEWAY_SECONDS > now:
             raise expired()
         if not begins - CLOCK_LEEWAY_SECONDS <= now:
-            raise TokenError("oidc: the token is from the future; set the clocks of both machines")
+            raise TokenError(
+                "oidc: the token is from the future; set the clocks of both machines", ReasonCode.TOKEN_UNFIT
+            )
         return claims
 
     def _username(self, claims: Mapping[str, Any]) -> str:
@@ -130,7 +136,9 @@ class Issuer:
         if not isinstance(name, str) or not name or len(name) > MAX_USERNAME_LENGTH:
             raise TokenError(f"oidc: the token has no user name in its claim {claim!r}; log in again")
         if claim == "email" and claims.get("email_verified", True) is not True:
-            raise TokenError(f"oidc: {self.url} has not verified your email address; do that first")
+            raise TokenError(
+                f"oidc: {self.url} has not verified your email address; do that first", ReasonCode.TOKEN_UNFIT
+            )
         return self.settings.prefix + name
 
     async def _have_keys(self, header: Mapping[str, Any]) -> None:
@@ -152,7 +160,8 @@ class Issuer:
                 _log.warning("issuer %s: %s", self.url, error)
                 raise TokenError(
                     f"oidc: the keys of {self.url} cannot be fetched, so the token cannot be checked; "
-                    "try again soon"
+                    "try again soon",
+                    ReasonCode.TOKEN_UNFIT,
                 ) from None
 
     async def _refresh(self) -> None:
