@@ -33,7 +33,7 @@ class _Bucket:
 
 
 class Rates:
-    """What came, what was let through, and how many were not."""
+    """Limits the rate of entries of each source, and counts those that were dropped."""
 
     def __init__(self) -> None:
         self._buckets: dict[Source, _Bucket] = {}
@@ -83,7 +83,7 @@ class Rates:
         return bucket
 
     def _forget(self, now: float) -> None:
-        """Those that would be the same anew."""
+        """Remove buckets that are as full as new ones."""
         full = [
             source
             for source, one in self._buckets.items()

@@ -53,7 +53,7 @@ def request_of(key: bytes) -> str:
 
 
 def namespaces_of(state: LabState) -> set[str]:
-    """Those of its records."""
+    """The namespaces that the records of a lab are in."""
     return {one.namespace for kind in _ORDER for one in state.all(kind)}
 
 

@@ -104,7 +104,7 @@ class NameWatch(Generic[T]):
                 await trio.to_thread.run_sync(follower.thread.join, abandon_on_cancel=True)
 
     def _event(self, token: trio.lowlevel.TrioToken, word: str, item: Object) -> StoreEvent | None:
-        """In the watch's thread."""
+        """Take an event; called in the thread of the watch."""
         name = str(dig(item, "metadata", "name"))
         if self._is_wanted(name):
             seen = self._parse(item)
@@ -124,7 +124,7 @@ class NameWatch(Generic[T]):
         self._changed(others)
 
     def learn(self, name: str, seen: T | None, revision: int) -> None:
-        """It is so, or is gone, since that revision."""
+        """Record what has a name since a revision; None: nothing."""
         known = self.seen.get(name)
         if revision < (self._gone.get(name, 0) if known is None else known.revision):
             return  # as the answer to a write, which somebody's deletion has overtaken

@@ -35,7 +35,7 @@ MAX_ENTRIES = 8192
 
 
 def digest_of(token: str) -> bytes:
-    """By which it is known."""
+    """The digest by which a token is kept in the cache."""
     return hashlib.sha256(token.encode()).digest()
 
 

@@ -177,7 +177,7 @@ def next_step(
 
 
 def why_blocked(secret: Object) -> str:
-    """Whose it is, and what to do."""
+    """Say which object owns the Secret, and what to do about it."""
     controller, name = _controller(secret), dig(secret, "metadata", "name")
     if controller is None:
         return (

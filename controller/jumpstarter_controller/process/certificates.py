@@ -166,7 +166,7 @@ def issue(folder: Path, host: str) -> bytes:
     """A key and a certificate for that host, vouched for by the folder's own certificate; both, with it, as PEM.
 
     Raises:
-        CertificateError: the folder has none that can vouch.
+        CertificateError: the folder has no certificate with a key that can sign.
     """
     own = own_certificate(folder, [])
     authority, signer = own.authority(), _own_key(own)

@@ -72,7 +72,7 @@ def _fields(record: logging.LogRecord) -> dict[str, str]:
 
 
 def _clean(text: str) -> str:
-    """On one line, and without tokens."""
+    """Put a text on one line, and remove tokens."""
     return without_tokens(shown(text, MAX_MESSAGE_LENGTH))
 
 

@@ -61,7 +61,7 @@ class _Frame:
         self.data = data
 
     def SerializeToString(self) -> bytes:  # noqa: N802 - protobuf's name
-        """What came."""
+        """Return the frame unchanged."""
         return self.data
 
     @classmethod

@@ -31,7 +31,7 @@ class ExporterPresence:
         """Exporters without a connection that are not confirmed offline. Usually few."""
 
     def saw(self, exporter: Key, now: float) -> None:
-        """It made a call."""
+        """Record that an exporter made a call."""
         self._seen[exporter] = now
         if not self.is_connected(exporter):
             self._disconnected[exporter] = None

@@ -58,7 +58,7 @@ def parts_of(path: str) -> list[str]:
         too_long = len(part.encode("utf-8", "surrogatepass")) > MAX_NAME_BYTES
         if part == ".." or part.startswith((PARTIAL, ".owner")) or too_long or not part.isprintable():
             raise PathError(
-                f"{path[:200]!r} is no path of this folder; use a relative path such as boot/zImage"
+                f"{path[:200]!r} is not a path in this folder; use a relative path such as boot/zImage"
             )
     if len(parts) > MAX_DEPTH:
         raise PathError(f"the path has more than {MAX_DEPTH} folders; use a shorter one")

@@ -165,7 +165,9 @@ async def test_users_manage_the_files(image: Path, tmp_path: Path) -> None:
         await files.remove_all.aio("a")
         assert [name async for name in files.list.aio()] == ["boot/"]
         for wrong in ("../x", "/a/../../x", ""):
-            with pytest.raises((DriverError, ValueError), match=r"no path of this folder|the path is empty"):
+            with pytest.raises(
+                (DriverError, ValueError), match=r"not a path in this folder|the path is empty"
+            ):
                 await files.write_bytes.aio(wrong, b"x")
         with pytest.raises(JumpstarterError, match=r"/none cannot be read: No such file"):
             await files.write_from_path.aio("x", Path("/none"))

@@ -101,7 +101,7 @@ class HttpRequest:
 
 @dataclass(frozen=True)
 class HttpAnswer:
-    """What came."""
+    """A response, as far as it was read."""
 
     status: int
     headers: Mapping[str, str]

@@ -48,7 +48,7 @@ def find_measures(text: str, wanted: Mapping[str, Measure]) -> PowerReading | No
 
 
 def find_value(text: str, path: str) -> Any:
-    """What is there: a text, a number, True or False; None if it is not."""
+    """Return the value at a path of an answer: a text, a number, True or False; None if there is none."""
     if path.startswith("~"):
         found = re.search(path[1:], text, re.DOTALL)
         return found[1] if found else None

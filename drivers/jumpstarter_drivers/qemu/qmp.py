@@ -56,7 +56,7 @@ class QmpConnection:
                     while "QMP" not in await self._next():
                         pass
             except (trio.BrokenResourceError, trio.TooSlowError, ValueError, EOFError) as error:
-                raise DeviceFailed("QEMU says nothing; switch the machine off and on") from error
+                raise DeviceFailed("QEMU does not respond; switch the machine off and on") from error
         await self.execute("qmp_capabilities")
 
     async def execute(self, command: str, **arguments: JSON) -> JSON:

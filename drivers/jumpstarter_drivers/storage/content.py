@@ -58,7 +58,7 @@ class ImageStream:
         return self._started.content
 
     def remarks(self) -> list[str]:
-        """At the end: what was left out."""
+        """Say at the end what was left out."""
         outer = trailing_remark(self._source.trailing, "compressed", self._source.trailing_end)
         return [*outer, *self._started.remarks()]
 

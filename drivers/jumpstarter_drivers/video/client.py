@@ -147,7 +147,7 @@ class VideoClient(DriverClient):
         try:
             return msgspec.convert(_whole(said), VideoState).completed()
         except msgspec.ValidationError as error:
-            raise DriverError(f"{self.path} said of its state what cannot be read: {error}") from None
+            raise DriverError(f"{self.path} sent a state that cannot be read: {error}") from None
 
     @twin_iter
     async def pictures(self) -> AsyncGenerator[Picture, None]:

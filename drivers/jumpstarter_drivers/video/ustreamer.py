@@ -223,7 +223,7 @@ class UStreamerCamera:
 
 
 async def _wait(process: subprocess.Popen[bytes], ended: trio.Event) -> None:
-    """Until the process has ended."""
+    """Wait until the process has ended."""
     if process.poll() is None:
         try:
             descriptor = os.pidfd_open(process.pid)

@@ -230,7 +230,7 @@ class CardCore(FileCore):
 
     @property
     def hardware(self) -> SimulatedBoard:
-        """Into whose slot it goes."""
+        """The simulated board that the card is inserted in."""
         return _board_of(self).hardware
 
 

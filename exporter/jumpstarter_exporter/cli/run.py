@@ -130,7 +130,7 @@ def _check_own(name: str, file: BoardFile) -> None:
 
 
 def _first(read: Reading) -> Mapping[str, BoardFile]:
-    """At least one board can be served."""
+    """Read the boards; raise unless at least one can be served."""
     files = read({})
     errors = [one.error for one in files.values() if one.error is not None]
     if errors and len(errors) == len(files):

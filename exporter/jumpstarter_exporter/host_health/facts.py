@@ -107,7 +107,7 @@ class StorageFacts(msgspec.Struct, frozen=True):
 
 
 class MemoryFacts(msgspec.Struct, frozen=True):
-    """In bytes."""
+    """The host's memory, in bytes."""
 
     total: int
     available: int

@@ -77,7 +77,7 @@ class ChildLifecycle:
         return self.fail(f"{self._name} sends what cannot be read; see the exporter's log, and try again")
 
     def start_expired(self, seconds: float) -> ChildStep:
-        """It is not ready in time."""
+        """Record that the child was not ready in time."""
         if self.state is not ChildState.STARTING:
             return ChildStep.NONE
         return self.fail(
@@ -85,7 +85,7 @@ class ChildLifecycle:
         )
 
     def fail(self, reason: str) -> ChildStep:
-        """It must end because something is wrong."""
+        """Record a fault, because of which the child must end."""
         if self.is_over:
             return ChildStep.NONE
         self.reason = reason

@@ -651,7 +651,7 @@ class Boards:
         self.on_free()
 
     def _give_up(self, entry: _Entry, problem: str) -> None:
-        """It is only tried again on request."""
+        """Stop trying to serve a board until somebody requests it."""
         entry.is_given_up = True
         self._refuse(entry, problem)
 

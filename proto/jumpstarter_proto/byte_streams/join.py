@@ -221,7 +221,7 @@ _BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError)
 
 
 class _Direction:
-    """From one stream to the other."""
+    """The direction from one stream to the other."""
 
     def __init__(self, source: Stream, sink: Stream) -> None:
         self.source = source
@@ -330,7 +330,7 @@ class _Direction:
             await _finish(self.sink, discard=True)
 
     def set_ended(self) -> None:
-        """What the sink says is for nobody but the other direction."""
+        """Mark the sink as closed: its end no longer concerns this direction."""
         self.has_ended = True
         self.back.stop_dropping()
 

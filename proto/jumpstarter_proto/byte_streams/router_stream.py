@@ -392,7 +392,7 @@ class RouterStream(trio.abc.HalfCloseableStream):
         return _TunnelWire(self._send_now, self._send_all, self.receive_some)
 
     async def aclose(self) -> None:
-        """Let go of the call, without a word to the peer: its owner ends it, in order or not."""
+        """Release the call without notifying the peer; the owner of the call ends it."""
         self._closed = True
         await trio.lowlevel.checkpoint()
 
@@ -421,7 +421,7 @@ class _TunnelWire:
 
 
 class _Conflict:
-    """At most one task at a time."""
+    """Allows one task at a time, and raises in the second one."""
 
     def __init__(self, message: str) -> None:
         self._message = message

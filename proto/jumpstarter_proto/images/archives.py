@@ -90,7 +90,7 @@ class _File:
 
     @contextmanager
     def reading_headers(self) -> Iterator[None]:
-        """Of one member."""
+        """Limit the reading of the headers of one member."""
         if self._left is not None:  # those of an extension, in front of the member's own
             yield
             return

@@ -42,7 +42,7 @@ class DescriptorTable:
         self._entries: dict[str, _Entry] = {}
 
     def offer(self, name: str, descriptor: int, device: int) -> bool:
-        """Take one that nobody uses yet. False, and nothing happens, if it is not the device that its name says.
+        """Add a descriptor that is not in use. False, and nothing happens, if it is not the device that its name says.
 
         The same if there is one of that device already.
         """

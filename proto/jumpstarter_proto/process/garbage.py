@@ -11,7 +11,7 @@ __all__ = ["keep_what_is_there"]
 
 
 def keep_what_is_there() -> None:
-    """What there is by now stays: looking through it for garbage again and again would block the event loop.
+    """Exclude all present objects from garbage collection, which would block the event loop again and again.
 
     For a daemon, when it has started and before it serves. What only its start has needed goes: the sources of methods
     that attrs has generated, the names of all files in the folders from which modules came, and the pages that the

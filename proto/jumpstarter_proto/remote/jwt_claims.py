@@ -23,7 +23,7 @@ MAX_TIME_SECONDS = 253_370_764_800.0
 
 @dataclass(frozen=True)
 class Claims:
-    """Of a JWT; empty or None where it does not say."""
+    """The claims of a JWT; missing ones are empty or None."""
 
     issuer: str = ""
     expires: float | None = None

@@ -19,7 +19,7 @@ C = TypeVar("C")
 
 @dataclass(frozen=True)
 class ConnectionLimits:
-    """Of a public server. Times in seconds, sizes in bytes."""
+    """Limits of connections to a public server. Times in seconds, sizes in bytes."""
 
     connections: int = 8192
     """In all, those that wait too."""

@@ -52,7 +52,7 @@ class KeepAlives:
             watched.look = None
 
     async def run(self) -> NoReturn:
-        """Until cancelled."""
+        """Ask each connection when it is due, until cancelled."""
         while True:
             self._sooner = trio.Event()
             with trio.move_on_at(self._due[0][0] if self._due else math.inf):

@@ -38,7 +38,7 @@ RESET_CODES: dict[int, tuple[StatusCode, str]] = {
 
 
 def status_of_http(status: str) -> tuple[StatusCode, str]:
-    """Of a reply that is not gRPC's."""
+    """The status for an HTTP reply that does not come from a gRPC server."""
     return _HTTP_CODES.get(status, StatusCode.UNKNOWN), f"the peer answered HTTP {status}, which is not gRPC"
 
 

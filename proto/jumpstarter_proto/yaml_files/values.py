@@ -149,7 +149,7 @@ def check_names(document: Document, data: object, what: str, path: PathInFile) -
 
 
 def kind_of(data: object) -> str:
-    """What somebody wrote, in words."""
+    """Name the type of a YAML value, for error messages."""
     if data is None:
         return "empty"
     return {dict: "a mapping", list: "a list", str: "text", bool: "yes or no"}.get(type(data), "a number")

@@ -50,7 +50,7 @@ class KeyCache:
         self._tried: float | None = None
 
     def look(self, header: Mapping[str, Any], now: float) -> KeyLookup:
-        """Of a token with that header."""
+        """Find the key for the header of a token."""
         since = math.inf if self._tried is None else now - self._tried
         if not self.candidates(header):
             return KeyLookup.MISSING if since >= MIN_FETCH_INTERVAL_SECONDS else KeyLookup.NO

@@ -28,7 +28,7 @@ MISSING = 404
 
 
 class ReplicaLeases:
-    """In one namespace."""
+    """The Lease objects of replicas in one namespace."""
 
     def __init__(self, api: Api, namespace: str, *, clock: Callable[[], float] = time.time) -> None:
         self._api = api

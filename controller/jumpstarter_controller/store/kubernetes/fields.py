@@ -74,7 +74,7 @@ class Field(NamedTuple):
 
 
 def dig(item: object, *path: str) -> Any:
-    """What is at that path, None if nothing is."""
+    """Return the value at a path, or None."""
     for part in path:
         if not isinstance(item, dict):
             return None

@@ -36,7 +36,7 @@ class Versions:
 
     @classmethod
     def of(cls, versions: Mapping[type[Record], int]) -> Versions:
-        """These."""
+        """A cursor of these versions."""
         return cls(tuple(sorted(versions.items(), key=lambda one: one[0].KIND)))
 
 
@@ -85,7 +85,7 @@ class Follower:
             self._is_over.wait(pause)
 
     def _watch(self, informer: Informer) -> float:
-        """Until it ends; seconds to the next."""
+        """Watch until the watch ends; return the seconds until the next one."""
         try:
             with self._api.stream(self._path, informer.query(), WATCH_SECONDS + SILENCE_SECONDS) as stream:
                 with self._changed:

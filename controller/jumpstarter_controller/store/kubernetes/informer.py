@@ -73,7 +73,7 @@ class Informer:
         self.trouble = ""
 
     def feed(self, piece: bytes) -> Iterator[StoreEvent]:
-        """What these bytes tell.
+        """Parse bytes of the watch, and return their events.
 
         Raises:
             ValueError: they are no watch's; the connection has to be closed.

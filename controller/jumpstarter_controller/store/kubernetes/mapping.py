@@ -30,9 +30,9 @@ GROUP = "jumpstarter.dev"
 LAB_GROUP = "lab.jumpstarter.dev"
 API_VERSION = "v1alpha1"
 READABLE = f"{PREFIX}Readable"
-"""The type of the condition that an object gets which is no record."""
+"""The type of the condition of an object that is not a valid record."""
 WRITTEN = f"{PREFIX}Written"
-"""The type of the condition that has what is ours in a status."""
+"""The type of the condition that has our fields of a status."""
 AGE_TICKS_PER_SECOND = 1_000_000
 """An age is in microseconds, as two leases may be made within a millisecond."""
 
@@ -43,7 +43,7 @@ _UID = note("uid")
 
 
 class NoRecordError(ValueError):
-    """Somebody has made an object that is no record, or is being deleted; says why."""
+    """An object is not a valid record, or is being deleted; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ class Mapping:
         """The object with that half of the record; all that is not the record's stays as it is.
 
         Raises:
-            NoRecordError: what is there is no record.
+            NoRecordError: the object is not a valid record.
         """
         before = self.read(item).record
         item = copy.deepcopy({key: value for key, value in item.items() if value is not None})
@@ -174,23 +174,23 @@ class Mapping:
     # What each kind may do itself
 
     def mark(self, item: Object) -> dict[str, Any]:
-        """What is ours in the status."""
+        """Return our fields of the status."""
         found = dig(item, "status", "written")
         return found if isinstance(found, dict) else {}
 
     def marks(self, item: Object, record: Record) -> dict[str, Any]:
-        """What of the record is to be in the mark."""
+        """Return the fields of a record that are kept in our part of the status."""
         usual, values = defaults_of(self.record), values_of(record, Half.STATUS)
         return {
             name: msgspec.to_builtins(values[name]) for name in self.marked if values[name] != usual[name]
         }
 
     def write_mark(self, item: Object, mark: dict[str, Any], now: float) -> None:
-        """Put it there."""
+        """Write our fields into the status."""
         item.setdefault("status", {})["written"] = mark
 
     def flagged(self, item: Object, why: str, now: float) -> Object:
-        """The object with a condition that says why it is no record; without it where `why` is empty."""
+        """Return the object with a condition that says why it is invalid; without the condition if `why` is empty."""
         return item
 
     def labelled(self, item: Object) -> Object:

@@ -10,7 +10,7 @@ __all__ = ["merge_patch"]
 
 
 def merge_patch(before: Object, after: Object) -> Object:
-    """What makes the one of the other. What both have is not in it, so that it stays as somebody else has it."""
+    """Return the merge patch from `before` to `after`. Equal fields are left out, so that changes by others stay."""
     patch: Object = dict.fromkeys(before.keys() - after.keys())
     for key, value in after.items():
         old: Any = before.get(key)

@@ -87,8 +87,8 @@ class _ServerError(StoreError):
 class KubernetesStore:
     """One record an object. Others may write to them, too, as with kubectl.
 
-    An object that is no record is left alone and said once. A lease counts as if it was not there, so that its board is
-    free for others; all else stays as it was known before (`DamagedError`).
+    An object that is not a valid record is left alone, and logged once. An invalid lease counts as deleted, so that its
+    board is free for others; of other kinds the last valid version is used (`DamagedError`).
     """
 
     def __init__(
@@ -184,7 +184,7 @@ class KubernetesStore:
         """As `Store.read`.
 
         Raises:
-            DamagedError: there is an object that is no record.
+            DamagedError: the object is not a valid record.
             StoreError: the server does not answer.
         """
         item = self._patiently(lambda: self._get(ref))
@@ -517,7 +517,7 @@ class KubernetesStore:
         return self._api.ask(method, path, body, query, kind)
 
     def now(self) -> float:
-        """By the store's clock."""
+        """The time by the clock of the store."""
         return self._clock()
 
     def learn(self, ref: RecordRef, item: Object) -> Written:
@@ -531,7 +531,7 @@ class KubernetesStore:
             self._recorder.note(MAPPINGS[ref[0]], before, after)
 
     def check_made(self, ref: RecordRef) -> None:
-        """DamagedError if the object that is in the way of a new one is no record."""
+        """Raise DamagedError if the name of a new object is taken by one that is not a valid record."""
         self.read(ref)
         self._check_damage(ref)
 

@@ -25,7 +25,7 @@ class StreamedChanges(PlannedFlash):
         self.stream = stream
 
     def remarks(self) -> list[str]:
-        """At the end: what was left out."""
+        """Say at the end what was left out."""
         return self.stream.remarks()
 
     async def _carry_out(self, writing: Writing) -> None:
