@@ -56,6 +56,8 @@ class Issuer:
         self._fetch = fetch
         self._keys = KeyCache()
         self._lock = trio.Lock()
+        self._has_failed = False
+        """The last attempt to fetch the keys has failed, so an unknown key may be one of the issuer's."""
 
     @property
     def url(self) -> str:
@@ -148,21 +150,29 @@ class Issuer:
         async with self._lock:
             # Whoever held the lock may have fetched what we need.
             known = self._keys.look(header, trio.current_time())
-            if known in (KeyLookup.YES, KeyLookup.NO):
+            if known is KeyLookup.YES:
+                return
+            if known is KeyLookup.NO:
+                if self._has_failed:
+                    raise self._unchecked()
                 return
             self._keys.trying(trio.current_time())
             try:
                 await self._refresh()
             except FetchError as error:
+                self._has_failed = True
                 if known is KeyLookup.OLD:
                     _log.warning("issuer %s: %s; its keys as of before go on", self.url, error)
                     return
                 _log.warning("issuer %s: %s", self.url, error)
-                raise TokenError(
-                    f"oidc: the keys of {self.url} cannot be fetched, so the token cannot be checked; "
-                    "try again soon",
-                    ReasonCode.TOKEN_UNFIT,
-                ) from None
+                raise self._unchecked() from None
+            self._has_failed = False
+
+    def _unchecked(self) -> TokenError:
+        return TokenError(
+            f"oidc: the keys of {self.url} cannot be fetched, so the token cannot be checked; try again soon",
+            ReasonCode.TOKEN_UNFIT,
+        )
 
     async def _refresh(self) -> None:
         found = await self._document(f"{self.url.rstrip('/')}/.well-known/openid-configuration")

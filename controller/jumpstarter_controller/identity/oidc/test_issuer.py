@@ -11,7 +11,7 @@ import trio
 import trio.testing
 from cryptography.hazmat.primitives.asymmetric import ec
 from jumpstarter_proto.https import FetchError, Reply
-from jumpstarter_proto.remote import Kind
+from jumpstarter_proto.remote import Kind, ReasonCode, reason_of
 from jwt.algorithms import ECAlgorithm
 
 from jumpstarter_controller.identity import Authenticator, TokenError, TokenIssuer
@@ -190,9 +190,16 @@ async def test_an_issuer_that_is_down_is_not_asked_for_each_token(
     with pytest.raises(TokenError, match="cannot be fetched"):
         await issuer.verify(server.token())
     for _ in range(10):
-        with pytest.raises(TokenError, match="no key"):
+        with pytest.raises(TokenError, match="cannot be fetched") as caught:  # to log in again would not help
             await issuer.verify(server.token())
+        assert reason_of(caught.value) == ReasonCode.TOKEN_UNFIT
     assert server.asked == 1
+    server.fails = False
+    await trio.sleep(MIN_FETCH_INTERVAL_SECONDS)
+    await issuer.verify(server.token())
+    server.keys["new"] = ec.generate_private_key(ec.SECP256R1())
+    with pytest.raises(TokenError, match="no key"):
+        await issuer.verify(server.token("new"))
 
 
 async def test_while_one_fetches_new_keys_the_old_ones_do_for_others(
