@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from jumpstarter_proto import driver_packages
+from jumpstarter_proto.report_labels import CLIENT, INTERFACE, NAME, REASON, STATE, UNTRIED
 from jumpstarter_proto.v1 import jumpstarter_pb2
 
 from jumpstarter_client.errors import DriverError
@@ -21,14 +22,7 @@ if TYPE_CHECKING:
     from jumpstarter_client.base import DriverClient
     from jumpstarter_client.connection import ExporterConnection
 
-__all__ = ["INTERFACE", "Allowed", "Node", "import_client"]
-
-CLIENT = "jumpstarter.dev/client"
-NAME = "jumpstarter.dev/name"
-INTERFACE = "jumpstarter.dev/interface"
-STATE = "jumpstarter.dev/state"
-REASON = "jumpstarter.dev/reason"
-UNTRIED = "jumpstarter.dev/untried"
+__all__ = ["INTERFACE", "NAME", "Allowed", "Node", "import_client"]
 
 
 class Allowed:

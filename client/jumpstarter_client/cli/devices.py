@@ -7,6 +7,7 @@ import sys
 
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.page_width import terminal_width, wrap
+from jumpstarter_proto.report_labels import MEMORY
 from jumpstarter_proto.terminal import Styled, print_line, wants_colour
 from jumpstarter_proto.texts import cells, padded, shown
 
@@ -76,8 +77,6 @@ def _device_data(node: Node, prefix: str) -> dict[str, object]:
     }
 
 
-MEMORY = "jumpstarter.dev/memory"
-"""The label of a device with a process of its own, which others of the board may share."""
 MAX_REASON_LENGTH = 400
 MAX_NAME = 60
 """Characters of a name in the tree; `-o name` prints all of it."""

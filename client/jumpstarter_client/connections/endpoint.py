@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from jumpstarter_proto.addresses import AddressSyntaxError, split_host_port
+from jumpstarter_proto.call_metadata import BOARD, FORCE, LOOK, OVERRIDE, PASSPHRASE
 from jumpstarter_proto.file_names import safe_name
 from jumpstarter_proto.private_runtime import is_private, temporary_runtime_folder
 
@@ -27,10 +28,6 @@ __all__ = [
     "selected_board",
 ]
 
-BOARD = "x-jumpstarter-board"
-"""The metadata key that selects one of several boards of a host."""
-LOOK = "x-jumpstarter-look"
-"""The metadata key that asks for a look at devices that nobody has used yet."""
 SYSTEM_SOCKET = "/run/jumpstarter/exporter.sock"
 
 
@@ -159,7 +156,7 @@ def passphrase_metadata(environment: Mapping[str, str]) -> list[tuple[str, str |
             "the passphrase in JMP_GRPC_PASSPHRASE is invalid: only printable ASCII is allowed; "
             "set the passphrase of the exporter"
         )
-    return [("x-jumpstarter-passphrase", secret)] if secret else []
+    return [(PASSPHRASE, secret)] if secret else []
 
 
 def override_metadata(environment: Mapping[str, str]) -> list[tuple[str, str | bytes]]:
@@ -167,4 +164,4 @@ def override_metadata(environment: Mapping[str, str]) -> list[tuple[str, str | b
     how = environment.get("JUMPSTARTER_OVERRIDE", "")
     if how not in ("1", "force"):
         return []
-    return [("x-jumpstarter-override", "1"), *([("x-jumpstarter-force", "1")] if how == "force" else [])]
+    return [(OVERRIDE, "1"), *([(FORCE, "1")] if how == "force" else [])]

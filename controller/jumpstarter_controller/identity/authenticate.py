@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import jwt
+from jumpstarter_proto.call_metadata import KIND, NAME, NAMESPACE
 from jumpstarter_proto.remote import Kind, ReasonCode, reason_of, refused
 from jumpstarter_proto.rpc import Metadata, RpcError, StatusCode
 from jumpstarter_proto.texts import shown
@@ -123,8 +124,8 @@ class Authenticator:
         else:
             subject, expires = self._own(token)
             username = PREFIX + str(subject)
-        namespace = _single(metadata, "jumpstarter-namespace")
-        kind = _single(metadata, "jumpstarter-kind")
+        namespace = _single(metadata, NAMESPACE)
+        kind = _single(metadata, KIND)
         name = _name(metadata, username)
         if kind != wanted.value:
             raise RpcError(
@@ -193,7 +194,7 @@ def name_from_username(username: str) -> str:
 
 
 def _name(metadata: Metadata, username: str) -> str:
-    values = _values(metadata, "jumpstarter-name")
+    values = _values(metadata, NAME)
     if len(values) > 1:
         raise RpcError(StatusCode.INVALID_ARGUMENT, "multiple metadata: jumpstarter-name")
     given = values[0] if values else ""

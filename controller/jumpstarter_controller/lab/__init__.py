@@ -1,7 +1,9 @@
 """The records of a lab, and the tables that hold them."""
 
 from jumpstarter_controller.lab.records import (
+    LEASE_ENDED,
     NOT_ANSWERING,
+    TAG_PREFIX,
     Client,
     ConditionType,
     Drain,
@@ -23,7 +25,9 @@ from jumpstarter_controller.lab.records import (
 from jumpstarter_controller.lab.tables import Draft, LabState
 
 __all__ = [
+    "LEASE_ENDED",
     "NOT_ANSWERING",
+    "TAG_PREFIX",
     "Client",
     "ConditionType",
     "Draft",

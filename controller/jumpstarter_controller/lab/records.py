@@ -10,10 +10,13 @@ from typing import ClassVar, NamedTuple
 
 import msgspec
 from jumpstarter_proto.exporter_status import ExporterStatus
+from jumpstarter_proto.report_labels import OWN_PREFIX
 from msgspec.structs import replace
 
 __all__ = [
+    "LEASE_ENDED",
     "NOT_ANSWERING",
+    "TAG_PREFIX",
     "Client",
     "ConditionType",
     "Drain",
@@ -179,6 +182,12 @@ class ExporterDevices(Record, frozen=True, kw_only=True, omit_defaults=True):
     omitted: int = 0
     """Number of reported devices that were not stored."""
     hooks: tuple[ReportedHook, ...] = ()
+
+
+LEASE_ENDED = f"{OWN_PREFIX}lease-ended"
+"""The label of ended leases, by which Jumpstarter's controller and its tools leave them out."""
+TAG_PREFIX = f"metadata.{OWN_PREFIX}"
+"""The prefix of a lease's labels that are its tags."""
 
 
 class ConditionType(enum.StrEnum):

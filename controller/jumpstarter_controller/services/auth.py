@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic, NoReturn, TypeVar
 
+from jumpstarter_proto.call_metadata import KIND
 from jumpstarter_proto.errors import JumpstarterError
 from jumpstarter_proto.remote import Kind, ReasonCode, refused
 from jumpstarter_proto.rpc import RpcError, ServerCall, StatusCode
@@ -94,9 +95,9 @@ class CallAuthenticator:
         if call.is_authenticated or call.header("authorization") is None:
             return
         with suppress(JumpstarterError):
-            if call.header("jumpstarter-kind") == Kind.EXPORTER:
+            if call.header(KIND) == Kind.EXPORTER:
                 await self._known(call, Kind.EXPORTER, Exporter)
-            elif call.header("jumpstarter-kind") == Kind.HOST:
+            elif call.header(KIND) == Kind.HOST:
                 await self._known(call, Kind.HOST, Host)
             else:
                 await self._known(call, Kind.CLIENT, Client)
@@ -123,7 +124,7 @@ class CallAuthenticator:
 
     async def either(self, call: ServerCall[Any, Any]) -> Client | Exporter:
         """The calling client or exporter, according to the call's `jumpstarter-kind`."""
-        if call.header("jumpstarter-kind") == Kind.EXPORTER:
+        if call.header(KIND) == Kind.EXPORTER:
             return await self.exporter(call)
         return await self.client(call)
 
@@ -131,7 +132,7 @@ class CallAuthenticator:
         self, call: ServerCall[Any, Any]
     ) -> CallerSession[Client] | CallerSession[Exporter] | CallerSession[Host]:
         """The caller, according to the call's `jumpstarter-kind`. RpcError: it cannot be authenticated."""
-        match call.header("jumpstarter-kind"):
+        match call.header(KIND):
             case Kind.HOST:
                 return await self.host_session(call)
             case Kind.EXPORTER:

@@ -10,6 +10,7 @@ from itertools import islice
 from jumpstarter_proto.client.v1 import client_pb2
 from jumpstarter_proto.identifiers import uuid7
 from jumpstarter_proto.remote import ReasonCode, refused
+from jumpstarter_proto.report_labels import OWN_PREFIX
 from jumpstarter_proto.rpc import RpcError, StatusCode
 from jumpstarter_proto.texts import shown
 from jumpstarter_proto.v1 import jumpstarter_pb2
@@ -53,8 +54,6 @@ __all__ = [
     "update_lease",
 ]
 
-OWN_PREFIX = "jumpstarter.dev/"
-"""Labels with this prefix are set by the exporter itself, all others by the lab."""
 MAX_TAGS = 10
 MAX_LEASES_PER_CLIENT = 256
 """The default limit of open leases of a client."""
@@ -387,6 +386,7 @@ def register(
 
 
 def _with_own_labels(record: Exporter, labels: Mapping[str, str]) -> dict[str, str]:
+    # Labels with this prefix are set by the exporter itself, all others by the lab.
     own = {key: value for key, value in labels.items() if key.startswith(OWN_PREFIX)}
     try:
         check_labels(own)

@@ -5,19 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from jumpstarter_proto.report_labels import CLIENT, HOOKS, INTERFACE, NAME, REASON, STATE
 from jumpstarter_proto.v1 import jumpstarter_pb2
 
 from jumpstarter_controller.lab import ReportedDevice, ReportedHook
 
 __all__ = ["devices_of", "hooks_of"]
-
-CLIENT = "jumpstarter.dev/client"
-NAME = "jumpstarter.dev/name"
-# The four below are labels of our own exporters only.
-STATE = "jumpstarter.dev/state"
-REASON = "jumpstarter.dev/reason"
-INTERFACE = "jumpstarter.dev/interface"
-HOOKS = "jumpstarter.dev/hooks"
 
 _HOOK = re.compile(r"(beforeLease|afterLease):([1-9][0-9]{0,8}):(warn|endLease|exit)")
 MAX_DEPTH = 32

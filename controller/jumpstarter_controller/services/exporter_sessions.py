@@ -13,14 +13,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import trio
+from jumpstarter_proto.call_metadata import INSTANCE, SEQUENCE
 from jumpstarter_proto.rpc import RpcError, ServerCall, StatusCode
 
 from jumpstarter_controller.lab import Key
 
 __all__ = ["INSTANCE", "SEQUENCE", "ExporterSessions"]
-
-INSTANCE = "jumpstarter-exporter-instance"
-SEQUENCE = "jumpstarter-status-sequence"
 
 RETURN_SECONDS = 5.0
 """How long a process that was notified of another one has to open its status stream again."""

@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import Iterable, Mapping
 
+from jumpstarter_proto.report_labels import OWN_PREFIX
 from jumpstarter_proto.rpc import RpcError, StatusCode
 from jumpstarter_proto.texts import shown
 from msgspec.structs import replace
@@ -29,7 +30,6 @@ __all__ = [
 
 USUAL_KEYS = ("board", "host")
 """Labels that a host may set by default, so that `-l host=NAME` works."""
-OWN_PREFIX = "jumpstarter.dev/"
 HOST_LABEL = OWN_PREFIX + "host"
 BOARD_LABEL = OWN_PREFIX + "board"
 DESCRIPTIONS = tuple(OWN_PREFIX + name for name in ("interface", "vendor", "model"))

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from jumpstarter_proto.rpc import RpcError, StatusCode
 
-from jumpstarter_controller.lab import Lease
+from jumpstarter_controller.lab import LEASE_ENDED, TAG_PREFIX, Lease
 from jumpstarter_controller.selectors import Requirement, Selector, SelectorError, parse
 
 __all__ = ["labels_of", "selector_of_filter", "selector_of_tags"]
-
-TAG_PREFIX = "metadata.jumpstarter.dev/"
 
 
 def selector_of_filter(text: str) -> Selector:
@@ -39,5 +37,5 @@ def labels_of(lease: Lease) -> dict[str, str]:
     labels = {k: v for k, v in equalities.items() if not k.startswith(TAG_PREFIX)}
     labels |= {TAG_PREFIX + key: value for key, value in lease.tags.items()}
     if lease.ended is not None:
-        labels["jumpstarter.dev/lease-ended"] = "true"
+        labels[LEASE_ENDED] = "true"
     return labels

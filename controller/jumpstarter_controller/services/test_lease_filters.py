@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from jumpstarter_controller.lab import Lease
-from jumpstarter_controller.services.lease_filters import TAG_PREFIX, labels_of, selector_of_filter
+from jumpstarter_controller.lab import TAG_PREFIX, Lease
+from jumpstarter_controller.services.lease_filters import labels_of, selector_of_filter
 
 
 def test_a_lease_with_a_selector_that_cannot_be_parsed_is_listed_by_what_else_it_has() -> None:

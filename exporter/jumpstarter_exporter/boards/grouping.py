@@ -16,6 +16,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 
 import msgspec
+from jumpstarter_proto.report_labels import OWN_PREFIX
 
 from jumpstarter_exporter.devices.known import KnownDevice
 
@@ -154,8 +155,8 @@ def _labels(host: str, name: str, devices: Iterable[KnownDevice]) -> dict[str, s
     """Of the exporter: what people choose boards by."""
     board = name.removeprefix(f"{host}-")
     labels = {
-        "jumpstarter.dev/host": host,
-        "jumpstarter.dev/board": board,
+        f"{OWN_PREFIX}host": host,
+        f"{OWN_PREFIX}board": board,
         "host": host,
         "board": board,
     }
@@ -166,7 +167,7 @@ def _labels(host: str, name: str, devices: Iterable[KnownDevice]) -> dict[str, s
             ("model", device.model),
         ):
             if word := re.sub(r"[^a-z0-9_.]+", "-", value.lower()).strip("-_.")[:50].rstrip("-_."):
-                labels[f"jumpstarter.dev/{what}-{word}"] = "true"
+                labels[f"{OWN_PREFIX}{what}-{word}"] = "true"
     return labels
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import trio
+from jumpstarter_proto.call_metadata import LOOK
 from jumpstarter_proto.file_names import safe_name
 
 from jumpstarter_exporter.composite import Unavailable
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 
 __all__ = ["LOOK", "look_at"]
 
-LOOK = "x-jumpstarter-look"
-"""The metadata key with which clients ask for it."""
 LOOK_SECONDS = 2.0
 """Devices that were not looked at by then are not: sysfs may block while a device is being reset."""
 USB_DEVICES = "/sys/bus/usb/devices"

@@ -11,6 +11,7 @@ from uuid import UUID
 
 import msgspec
 from jumpstarter_proto.json_texts import decode_json
+from jumpstarter_proto.report_labels import OWN_PREFIX
 from msgspec import Meta
 
 __all__ = [
@@ -36,9 +37,6 @@ Path = Annotated[str, Meta(min_length=1, max_length=MAX_PATH_LENGTH)]
 Text = Annotated[str, Meta(max_length=4096)]
 ClassPath = Annotated[str, Meta(max_length=253, pattern=r"^[A-Za-z_][\w]*(\.[A-Za-z_]\w*)+$")]
 Labels = Annotated[dict[Name, Text], Meta(max_length=MAX_LABELS)]
-
-RESERVED_LABELS = "jumpstarter.dev/"
-"""Only the exporter sets labels that begin so."""
 
 
 class MethodReport(msgspec.Struct, frozen=True):
@@ -72,7 +70,7 @@ class HostedDevice(msgspec.Struct, frozen=True):
     @property
     def own_labels(self) -> dict[str, str]:
         """Its labels without those that only the exporter sets."""
-        return {key: value for key, value in self.labels.items() if not key.startswith(RESERVED_LABELS)}
+        return {key: value for key, value in self.labels.items() if not key.startswith(OWN_PREFIX)}
 
 
 class Ready(msgspec.Struct, frozen=True, tag_field="kind", tag="ready"):

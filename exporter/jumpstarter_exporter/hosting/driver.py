@@ -18,6 +18,7 @@ import trio
 from google.protobuf.struct_pb2 import Value
 from jumpstarter_proto.byte_streams.router_stream import RouterStream
 from jumpstarter_proto.errors import JumpstarterUsageError
+from jumpstarter_proto.report_labels import MEMORY
 from jumpstarter_proto.rpc import Metadata, RpcError, StatusCode
 from jumpstarter_proto.texts import shown
 from jumpstarter_proto.v1 import jumpstarter_pb2
@@ -33,8 +34,6 @@ from jumpstarter_exporter.hosting.urls import check_urls
 
 __all__ = ["HostedDriver", "hosted_kind"]
 
-MEMORY = "jumpstarter.dev/memory"
-"""The label with the memory of a device's child."""
 MAX_HEADER_LENGTH = 4096
 _KINDS = {"call": ExportKind.CALL, "streaming": ExportKind.STREAMING, "stream": ExportKind.STREAM}
 

@@ -12,6 +12,7 @@ import pytest
 import trio
 import trio.testing
 import yaml
+from jumpstarter_proto.call_metadata import SEQUENCE
 from jumpstarter_proto.exporter_status import ExporterStatus
 from jumpstarter_proto.remote import Identity, Kind, Trust
 from jumpstarter_proto.rpc import RpcError, ServerCall, Servicer, open_channel, serve_connection
@@ -23,7 +24,7 @@ from jumpstarter_exporter.config import ExporterConfig, load
 from jumpstarter_exporter.config.board_devices import add_board
 from jumpstarter_exporter.devices.inventory import Inventory
 from jumpstarter_exporter.driver import Driver, export
-from jumpstarter_exporter.registration.controller import SEQUENCE, ControllerConnection, RegistrationCalls
+from jumpstarter_exporter.registration.controller import ControllerConnection, RegistrationCalls
 from jumpstarter_exporter.registration.lease_assignment import LeaseAssignment
 from jumpstarter_exporter.registration.lease_server import LeaseServer
 

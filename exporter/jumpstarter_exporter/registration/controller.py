@@ -11,6 +11,7 @@ from functools import partial
 from typing import Protocol
 
 import trio
+from jumpstarter_proto.call_metadata import INSTANCE, SEQUENCE
 from jumpstarter_proto.errors import JumpstarterError
 from jumpstarter_proto.exporter_status import ExporterStatus
 from jumpstarter_proto.lab.v1 import exporter_pb2
@@ -71,9 +72,6 @@ DIAL_RATE = (256, 10.0)
 host."""
 MAX_QUOTED_LENGTH = 1000
 """Characters of a log line that quotes the controller."""
-INSTANCE = "jumpstarter-exporter-instance"
-SEQUENCE = "jumpstarter-status-sequence"
-"""Metadata of ours: the process of an exporter, and the order of its statuses. Other controllers ignore them."""
 LEASE_GONE_CODES = frozenset((StatusCode.NOT_FOUND, StatusCode.FAILED_PRECONDITION))
 """Status codes for a lease that the exporter no longer has: nothing is left to release."""
 

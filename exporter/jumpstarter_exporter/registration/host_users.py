@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import trio
+from jumpstarter_proto.call_metadata import FORCE, OVERRIDE, REFUSAL
 from jumpstarter_proto.rpc import LimitedLog, RpcError, ServedConnection, ServerCall, StatusCode
 
 from jumpstarter_exporter.boards.events import CallTarget, LocalRefusal
@@ -19,13 +20,6 @@ from jumpstarter_exporter.session.session import Session
 from jumpstarter_exporter.visibility import see_all, see_since
 
 __all__ = ["FORCE", "OVERRIDE", "REFUSAL", "HostUsers"]
-
-OVERRIDE = "x-jumpstarter-override"
-"""Metadata: "1" uses the lease's session."""
-FORCE = "x-jumpstarter-force"
-"""Metadata: "1" does so even while a hook runs."""
-REFUSAL = "x-jumpstarter-refusal"
-"""Trailer: the reason code of a refused call."""
 
 _log = logging.getLogger(__name__)
 

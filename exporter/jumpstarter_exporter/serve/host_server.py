@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakKeyDictionary
 
 import trio
+from jumpstarter_proto.call_metadata import BOARD
 from jumpstarter_proto.file_names import path_text
 from jumpstarter_proto.lab.v1 import host_pb2
 from jumpstarter_proto.lab.v1.host_grpc import HostServiceServicer
@@ -54,8 +55,6 @@ __all__ = [
     "Reloaded",
 ]
 
-BOARD = "x-jumpstarter-board"
-"""The metadata key that chooses a board."""
 CALL_FROM_HOOK_SECONDS = 10.0
 """A hook that drains, resumes or reloads boards gets its answer within this time: a longer operation may wait for the
 hook itself."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import trio
+from jumpstarter_proto.call_metadata import PASSPHRASE
 from jumpstarter_proto.errors import ExitCode, JumpstarterError
 from jumpstarter_proto.rpc import (
     Attempts,
@@ -22,7 +23,6 @@ from jumpstarter_proto.rpc import (
 )
 
 __all__ = [
-    "HEADER",
     "VARIABLE",
     "PassphraseError",
     "let_everybody_in",
@@ -30,7 +30,6 @@ __all__ = [
     "require_passphrase",
 ]
 
-HEADER = "x-jumpstarter-passphrase"
 VARIABLE = "JMP_GRPC_PASSPHRASE"
 INVALID = "invalid or missing passphrase"
 _log = logging.getLogger(__name__)
@@ -84,7 +83,7 @@ def require_passphrase(passphrase: str) -> Interceptor:
     refusals = LimitedLog(_log)
 
     async def check(call: ServerCall[Any, Any]) -> None:
-        given = (call.header(HEADER) or "").encode()
+        given = (call.header(PASSPHRASE) or "").encode()
         is_right = hmac.compare_digest(given, wanted)
         if is_right and call.is_authenticated:
             return

@@ -13,6 +13,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import trio
+from jumpstarter_proto.call_metadata import DRIVER_UUID
 from jumpstarter_proto.rpc import DynamicServicer, Route, RpcError, ServerCall, Servicer, StatusCode
 
 from jumpstarter_exporter.decorators import ExportKind
@@ -35,9 +36,6 @@ if TYPE_CHECKING:
     from jumpstarter_exporter.session.session import Session
 
 __all__ = ["DRIVER_UUID", "InterfaceServices"]
-
-DRIVER_UUID = "x-jumpstarter-driver-uuid"
-"""The metadata key that names the device of a call; it may be left out if only one device has the interface."""
 
 REFLECTION = "grpc.reflection."
 

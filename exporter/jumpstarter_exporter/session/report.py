@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from uuid import UUID
 
+from jumpstarter_proto.report_labels import CLIENT, HOOKS, INTERFACE, NAME, REASON, STATE, UNTRIED
 from jumpstarter_proto.v1 import jumpstarter_pb2
 
 from jumpstarter_exporter.config.model import Hooks
@@ -32,17 +33,6 @@ __all__ = [
     "board_reports",
     "instance_reports",
 ]
-
-CLIENT = "jumpstarter.dev/client"
-NAME = "jumpstarter.dev/name"
-# The labels below are ours; other clients ignore them.
-STATE = "jumpstarter.dev/state"
-REASON = "jumpstarter.dev/reason"
-INTERFACE = "jumpstarter.dev/interface"
-UNTRIED = "jumpstarter.dev/untried"
-"""Of a device that is ready as far as anybody knows; its value says nothing."""
-HOOKS = "jumpstarter.dev/hooks"
-"""Of the root in a registration: `NAME:TIMEOUT:ON_FAILURE` of each hook, with commas between them."""
 
 MAX_REPORT_SIZE = 64 * 1024
 """Bytes of one device's report; all reports go in one message."""

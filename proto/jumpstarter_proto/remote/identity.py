@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 
+from jumpstarter_proto.call_metadata import KIND, NAME, NAMESPACE
 from jumpstarter_proto.rpc import Metadata
 
 __all__ = ["ANSWERS", "WAITS", "WAITS_FOR_BOARD", "Identity", "Kind"]
@@ -41,7 +42,7 @@ class Identity:
         """What goes with each call to the controller; values may be empty."""
         return [
             ("authorization", f"Bearer {self.token}"),
-            ("jumpstarter-kind", self.kind.value),
-            ("jumpstarter-namespace", self.namespace),
-            ("jumpstarter-name", self.name),
+            (KIND, self.kind.value),
+            (NAMESPACE, self.namespace),
+            (NAME, self.name),
         ]

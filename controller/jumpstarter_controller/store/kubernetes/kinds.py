@@ -7,8 +7,11 @@ from typing import Any
 
 import msgspec
 from jumpstarter_proto.durations import TimeFormatError, parse_go_duration
+from jumpstarter_proto.report_labels import CLIENT, NAME, OWN_PREFIX
 
 from jumpstarter_controller.lab import (
+    LEASE_ENDED,
+    TAG_PREFIX,
     Client,
     ConditionType,
     Drain,
@@ -51,14 +54,10 @@ __all__ = ["MAPPINGS", "with_devices"]
 
 MAX_LISTED = 200
 """Devices in the object of an exporter, which is written with each lease."""
-_OWN = "jumpstarter.dev/"
 
-_TOKEN_UID = note("migrated-uid", prefix="jumpstarter.dev/")
+_TOKEN_UID = note("migrated-uid", prefix=OWN_PREFIX)
 """Of clients and exporters: the uid that tokens name, where it is not the object's. Jumpstarter's own annotation."""
-_TAG_PREFIX = "metadata.jumpstarter.dev/"
 _LABELS = at("metadata.labels")
-_ENDED_LABEL = "jumpstarter.dev/lease-ended"
-"""By which Jumpstarter's controller and its tools leave ended leases out."""
 _WORDS = {one: one.name.title().replace("_", "") for one in ExporterStatus}
 _STATUSES = {word: one for one, word in _WORDS.items()}
 
@@ -106,9 +105,9 @@ def with_devices(item: Object, devices: Object | None) -> Object:
             continue
         dots = [at for at, letter in enumerate(path) if letter == "."]
         above = next((path[:at] for at in reversed(dots) if path[:at] in uuids), "")
-        labels = {f"{_OWN}name": path.removeprefix(f"{above}.") if above else path}
+        labels = {NAME: path.removeprefix(f"{above}.") if above else path}
         if client := one.get("client"):
-            labels[f"{_OWN}client"] = client
+            labels[CLIENT] = client
         uuids[path] = uuid
         found.append({"uuid": uuid, "labels": labels} | ({"parent_uuid": uuids[above]} if above else {}))
     if found == (dig(item, "status", "devices") or []):
@@ -188,9 +187,9 @@ class _Lease(_WithConditions):
 
     def labelled(self, item: Object) -> Object:
         labels = dig(item, "metadata", "labels") or {}
-        if not dig(item, "status", "ended") or labels.get(_ENDED_LABEL) == "true":
+        if not dig(item, "status", "ended") or labels.get(LEASE_ENDED) == "true":
             return item
-        return item | {"metadata": item["metadata"] | {"labels": labels | {_ENDED_LABEL: "true"}}}
+        return item | {"metadata": item["metadata"] | {"labels": labels | {LEASE_ENDED: "true"}}}
 
     def marks(self, item: Object, record: Record) -> dict[str, Any]:
         assert isinstance(record, Lease)
@@ -200,10 +199,10 @@ class _Lease(_WithConditions):
     def project_spec(self, item: Object, record: Record) -> None:
         assert isinstance(record, Lease)
         labels = parse(record.selector).equalities
-        labels = {key: value for key, value in labels.items() if not key.startswith(_TAG_PREFIX)}
-        labels |= {f"{_TAG_PREFIX}{key}": value for key, value in record.tags.items()}
+        labels = {key: value for key, value in labels.items() if not key.startswith(TAG_PREFIX)}
+        labels |= {f"{TAG_PREFIX}{key}": value for key, value in record.tags.items()}
         if record.release:  # it ends with the next write
-            labels[_ENDED_LABEL] = "true"
+            labels[LEASE_ENDED] = "true"
         if labels:
             item["metadata"]["labels"] = (dig(item, "metadata", "labels") or {}) | labels
 
