@@ -77,7 +77,7 @@ def parse_since(text: str, now: datetime) -> float:
     """
     if text.strip()[-1:].isalpha():
         with suppress(TimeFormatError):
-            return now.timestamp() - parse_duration(text)
+            return now.timestamp() - parse_duration(text, allow_zero=True)
     try:
         if re.fullmatch(r"\d{1,2}:\d{2}(:\d{2})?", text.strip()):
             clock = datetime.strptime(text.strip(), "%H:%M:%S" if text.count(":") == 2 else "%H:%M")  # noqa: DTZ007

@@ -86,6 +86,7 @@ def test_a_bookmark_ends_the_line_before_it() -> None:
 @pytest.mark.parametrize(
     ("text", "before"),
     [
+        ("0s", timedelta()),
         ("90s", timedelta(seconds=90)),
         ("10m", timedelta(minutes=10)),
         ("1.5h", timedelta(hours=1.5)),
