@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.lab import LIMIT, Lab
+from tests.e2e.lab import LIMIT, Lab, Reader
 from tests.support import lab as support
 
 
@@ -155,11 +155,12 @@ def test_a_command_that_names_no_board_uses_the_only_lease_where_there_is_no_exp
 
 def test_ctrl_c_gives_up_what_is_waited_for(lab: Lab, ann: Path, bob: Path) -> None:
     make(lab, ann)
-    waiting = lab.start("lease", "create", "-l", "board=rpi4", "--client", bob)
-    lab.until(lambda: len(lab.leases(ann)) == 2)
-    waiting.send_signal(signal.SIGINT)
-    _, err = waiting.communicate(timeout=LIMIT)
-    assert waiting.returncode == 130
+    waiting = Reader(lab.start("lease", "create", "-l", "board=rpi4", "--client", bob))
+    lab.until(lambda: "Waiting for a board: all " in waiting.text["err"])
+    assert len(lab.leases(ann)) == 2
+    waiting.process.send_signal(signal.SIGINT)
+    code, _, err = waiting.end()
+    assert code == 130
     assert err.count("\n") == 1, err
     assert [one["client"] for one in lab.leases(ann).values()] == ["ann"]
 
