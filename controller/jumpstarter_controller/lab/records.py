@@ -162,7 +162,7 @@ class ReportedDevice(msgspec.Struct, frozen=True, omit_defaults=True):
     """As reported. Jumpstarter's exporters report a new one in each session."""
 
 
-class ReportedHook(msgspec.Struct, frozen=True):
+class ReportedHook(msgspec.Struct, frozen=True, rename="camel"):
     """A hook, as its exporter reported it."""
 
     name: str
